@@ -1,0 +1,336 @@
+"""One armed step of a TooledModel: its hooks on the layers, and what they measure.
+
+Only tooled_model.py uses it. A hook never returns anything, so outputs and gradients stay as
+they are; what it needs it holds weakly, so copies and pickles of the model drag nothing along.
+"""
+
+import contextlib
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+
+from typing import Any, Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle, unserializable_hook
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.measures import Measure, Partial, prepare
+
+__all__ = ["ArmedStep", "Hook", "Partials", "Scaler", "compiled_afterwards", "in_backward"]
+
+Partials: TypeAlias = dict[Measure, Partial]
+_Key: TypeAlias = tuple[str, str]  # layer, source
+_OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
+
+
+class Scaler(Protocol):
+    """What is needed of torch.amp.GradScaler."""
+
+    def is_enabled(self) -> bool:
+        """Whether it scales at all."""
+
+    def scale(self, outputs: Tensor) -> Tensor:
+        """Its argument times the scale."""
+
+
+class Hook:
+    """A module hook that holds its owner weakly, and copies and pickles to one that does nothing.
+
+    Attributes:
+        traced: torch.compile has seen it, so the model was compiled with the hook inside.
+    """
+
+    def __init__(self, method: Any) -> None:
+        self._owner = weakref.ref(method.__self__)
+        self._function = method.__func__
+        self.traced = False
+
+    def __call__(self, *args: Any) -> None:
+        if torch.compiler.is_compiling():
+            self.traced = True
+            return
+        owner = self._owner()
+        if owner is not None:
+            self._function(owner, *args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A callable of the standard library that takes anything and returns None: a model that
+        # was saved with its hooks loads where flexrec is not installed.
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+def in_backward() -> bool:
+    """Whether this thread is in a backward pass: a forward pass there is a recomputation."""
+    return torch._C._current_graph_task_id() != -1
+
+
+def compiled_afterwards() -> DefinitionError:
+    """What to say where the hook sits inside the compiled model."""
+    return DefinitionError(
+        "torch.compile was called on a model that TooledModel had hooks on, or as model.compile(); "
+        "give TooledModel what torch.compile(model) returns"
+    )
+
+
+class ArmedStep:
+    """The hooks of one step, from its first training pass to `close`, and what they collect.
+
+    Args:
+        model: what the user calls.
+        layers: modules by layer.
+        measures: what to measure, by source.
+        scaler: the GradScaler whose scale is in the gradients.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Mapping[str, nn.Module],
+        measures: Mapping[str, tuple[Measure, ...]],
+        scaler: Scaler | None,
+    ) -> None:
+        self._model, self._layers, self._measures = model, layers, measures
+        self._names = {module: name for name, module in layers.items()}
+        self._scale = _Scale(scaler, model) if scaler is not None and scaler.is_enabled() else None
+        self._collected: dict[_Key, Partials] = {}
+        self._seen: dict[int, _Seen] = {}
+        self._inside = False  # in a training pass of the whole model
+        self._closed = False
+        self._stance: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        self._before: dict[str, dict[str, Tensor]] = {}
+        if "updates" in measures:
+            self._before = {
+                name: {key: p.detach().clone() for key, p in _weights(module).items()}
+                for name, module in layers.items()
+            }
+        self._handles = self._register()
+
+    def _register(self) -> list[RemovableHandle]:
+        handles: list[RemovableHandle] = []
+        if not self._measures.keys().isdisjoint(("inputs", "grad_in")):
+            before = Hook(self._before_layer)
+            handles += [
+                module.register_forward_pre_hook(before, with_kwargs=True)
+                for module in self._names
+                if module is not self._model  # a hook that is made by a hook misses this pass
+            ]
+        if not self._measures.keys().isdisjoint(("outputs", "grad_out")):
+            after = Hook(self._after_layer)
+            handles += [module.register_forward_hook(after) for module in self._names]
+        leave = Hook(self._leave)
+        handles.append(self._model.register_forward_hook(leave, always_call=True))
+        return handles
+
+    # ------------------------------------------------------------------ the passes
+
+    def enter(self, args: Any, kwargs: Any) -> None:
+        """A training pass begins, in the model's own pre-hook."""
+        self._stance = _eager()
+        self._inside = True
+        self._seen = {key: seen for key, seen in self._seen.items() if seen.tensor() is not None}
+        if self._model in self._names:
+            self._before_layer(self._model, args, kwargs)
+
+    def _leave(self, *_: Any) -> None:
+        """The pass is over, by its end or by an exception."""
+        self._inside = False
+        self._stance.__exit__(None, None, None)
+        self._stance = contextlib.nullcontext()
+
+    def close(self) -> None:
+        """Take all hooks off; a graph that is kept fires into nothing from now on."""
+        self._leave()
+        self._closed = True
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._seen.clear()
+
+    # ------------------------------------------------------------------ the hooks
+
+    def _before_layer(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        self._take(self._names[module], (args, kwargs), "inputs", "grad_in")
+
+    def _after_layer(self, module: nn.Module, _: Any, output: Any) -> None:
+        self._take(self._names[module], output, "outputs", "grad_out")
+
+    def _take(self, layer: str, values: Any, source: str, gradient: str) -> None:
+        # A checkpointed part runs again during backward: its values were measured the first
+        # time; its gradients, where the first run had none, flow through the second.
+        again = in_backward()
+        if not (self._inside or again):
+            return
+        measuring = source in self._measures and not again
+        hooking = gradient in self._measures and torch.is_grad_enabled()
+        found: dict[int, Tensor] = {}
+        _gather(values, found)
+        for tensor in found.values():
+            seen = self._see(tensor)
+            if measuring:
+                self._add(self._collected, (layer, source), tensor, seen.partials)
+            if hooking and tensor.requires_grad:
+                self._watch_gradient(tensor, seen, (layer, gradient))
+
+    def _see(self, tensor: Tensor) -> "_Seen":
+        """What is known of this tensor and content: one layer's output is another's input."""
+        version = -1 if tensor.is_inference() else tensor._version
+        seen = self._seen.get(id(tensor))
+        if seen is None or seen.version != version or seen.tensor() is not tensor:
+            seen = self._seen[id(tensor)] = _Seen(tensor, version)
+        return seen
+
+    def _watch_gradient(self, tensor: Tensor, seen: "_Seen", key: _Key) -> None:
+        if key in seen.wanted:
+            return
+        seen.wanted.append(key)
+        if len(seen.wanted) > 1:
+            return
+        wanted = seen.wanted
+
+        @unserializable_hook  # type: ignore[untyped-decorator]
+        def take(gradient: Tensor | None) -> None:
+            if gradient is not None and not self._closed:
+                partials: Partials = {}
+                for key in wanted:
+                    self._add(self._collected, key, gradient, partials, self._scale)
+
+        handle = tensor.register_hook(take)  # type: ignore[no-untyped-call]
+        if tensor.is_leaf:  # outlives the step
+            self._handles.append(handle)
+
+    def _add(
+        self,
+        collected: dict[_Key, Partials],
+        key: _Key,
+        tensor: Tensor,
+        known: Partials,
+        scale: "_Scale | None" = None,
+    ) -> None:
+        """Pool a tensor's measures into a key's; `known` holds what was measured of it before."""
+        pooled = collected.get(key)
+        prepared: Tensor | None = None
+        for measure in self._measures[key[1]]:
+            if measure not in known:
+                if prepared is None:
+                    prepared = prepare(tensor)
+                    if prepared is None:
+                        return
+                    if scale is not None:
+                        prepared = scale.undo(prepared)
+                known[measure] = measure.of(prepared)
+            if pooled is None:
+                pooled = collected[key] = {}
+            found = known[measure]
+            pooled[measure] = measure.merge(pooled[measure], found) if measure in pooled else found
+
+    # ------------------------------------------------------------------ what was collected
+
+    def partials(self) -> dict[_Key, Partials]:
+        """All that was collected so far; parameters are measured now."""
+        collected = {key: dict(partials) for key, partials in self._collected.items()}
+        shared: dict[tuple[str, int], Partials] = {}  # tied parameters are measured once
+        for source in _OF_PARAMETERS & self._measures.keys():
+            for layer, module in self._layers.items():
+                weights = _weights(module)
+                for name, tensor in self._parameters(layer, weights, source).items():
+                    known = shared.setdefault((source, id(weights[name])), {})
+                    self._add(collected, (layer, source), tensor, known)
+        return collected
+
+    def gradients(self, layer: str) -> dict[str, Tensor]:
+        """The gradients of a layer's weights by name, without the scaler's scale."""
+        return self._parameters(layer, _weights(self._layers[layer]), "grad_weights")
+
+    def _parameters(
+        self, layer: str, weights: dict[str, nn.Parameter], source: str
+    ) -> dict[str, Tensor]:
+        if source == "grad_weights":
+            gradients = {name: p.grad for name, p in weights.items() if p.grad is not None}
+            if self._scale is None or self._scale.is_undone():
+                return gradients
+            return {name: self._scale.undo(gradient) for name, gradient in gradients.items()}
+        if source == "updates":
+            before = self._before[layer]
+            return {
+                name: p.detach() - before[name]
+                for name, p in weights.items()
+                if name in before and before[name].shape == p.shape
+            }
+        return dict(weights)
+
+
+class _Seen:
+    """One tensor with one content: what was measured of it, and who wants its gradient."""
+
+    __slots__ = ("partials", "tensor", "version", "wanted")
+
+    def __init__(self, tensor: Tensor, version: int) -> None:
+        self.tensor = weakref.ref(tensor)
+        self.version = version
+        self.partials: Partials = {}
+        self.wanted: list[_Key] = []
+
+
+class _Scale:
+    """A GradScaler's scale, taken when the step was armed: `update` changes it before the end."""
+
+    def __init__(self, scaler: Scaler, model: nn.Module) -> None:
+        first = next(model.parameters(), torch.empty(0))
+        self._scale = scaler.scale(torch.ones((), device=first.device))  # does not synchronise
+        self._scaler = scaler
+        self._states = self._unscaled()
+
+    def _unscaled(self) -> Any:
+        return getattr(self._scaler, "_per_optimizer_states", None)
+
+    def undo(self, gradient: Tensor) -> Tensor:
+        """The gradient of the loss itself."""
+        return gradient / self._scale.to(gradient.device, non_blocking=True)
+
+    def is_undone(self) -> bool:
+        """Whether the scaler has divided `.grad` itself.
+
+        `unscale_` and `step` note it by optimizer, until `update` begins a new book.
+        """
+        states = self._unscaled()
+        return states is not self._states or any(s["found_inf_per_device"] for s in states.values())
+
+
+def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
+    """A module's own parameters other than biases, as they are now."""
+    return {
+        name: parameter
+        for name, parameter in module._parameters.items()
+        if parameter is not None and "bias" not in name and not is_lazy(parameter)
+    }
+
+
+def _gather(values: Any, found: dict[int, Tensor]) -> None:
+    """Find the floating and complex tensors that a module takes or returns, however nested."""
+    if isinstance(values, Tensor):
+        if values.is_floating_point() or values.is_complex():
+            found[id(values)] = values
+    elif isinstance(values, (tuple, list)):
+        for value in values:
+            _gather(value, found)
+    elif isinstance(values, dict):
+        for value in values.values():
+            _gather(value, found)
+    elif is_dataclass(values) and not isinstance(values, type):
+        for field in fields(values):
+            _gather(getattr(values, field.name), found)
+
+
+def _eager() -> contextlib.AbstractContextManager[Any]:
+    """Compiled code ignores new hooks: until this exits it runs as written, nothing recompiled."""
+    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
+        return contextlib.nullcontext()
+    try:
+        stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    except RuntimeError:  # refused inside compiled code
+        raise compiled_afterwards() from None
+    return stance

@@ -1,0 +1,179 @@
+"""What is recorded: events, and the values in them. No files, clocks or torch import here.
+
+Live plotting and recording both pass every value through `normalise` first; that is half of
+why replaying a recording gives the windows that live plotting gave.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import InputError
+
+__all__ = [
+    "Add",
+    "Array",
+    "Event",
+    "Log",
+    "Part",
+    "Reset",
+    "Value",
+    "gather",
+    "normalise",
+    "normalise_keys",
+]
+
+Array: TypeAlias = NDArray[Any]
+Part: TypeAlias = float | str | Array
+"""One argument of a meter: a number, a text, or an array."""
+Value: TypeAlias = Part | tuple[Part, ...]
+"""What is recorded under a key: one argument, or a tuple of them."""
+
+_ACCEPTED = (
+    "a number, a 0-d tensor, an array or tensor, a string, or a tuple or list of those "
+    "(the meter's arguments)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """Values were added, all at the same step and time."""
+
+    values: Mapping[str, Value]
+    step: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`."""
+
+    x: float
+    keys: tuple[str, ...] | None
+    reset: bool
+    step: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The meters of `keys` (None: all) were reset without plotting."""
+
+    keys: tuple[str, ...] | None
+    step: int
+    time: float
+
+
+Event: TypeAlias = Add | Log | Reset
+
+
+def normalise(key: str, value: object) -> Value | None:
+    """Turn what a caller gave into what is recorded; None means "nothing to add".
+
+    >>> normalise("loss", np.float32(0.5))
+    0.5
+
+    Numbers (0-d arrays and tensors too) become float64; arrays and tensors become an owned
+    numpy array of the same dtype, with bfloat16 and float8 widened to float32, which is exact;
+    a list becomes a tuple. Integers beyond 2**53 are rounded to the nearest float64.
+
+    Raises:
+        InputError: the value is none of these; the message names the key and the type.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (tuple, list)):
+        if not value:
+            raise InputError(f"{key!r}: an empty {type(value).__name__} has nothing to record")
+        return tuple(_part(key, item) for item in value)
+    return _part(key, value)
+
+
+def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
+    """The arguments of `add`, a mapping (or None) and keywords, as one mapping."""
+    if values is None:
+        return named
+    if not isinstance(values, Mapping):
+        raise InputError(f"add takes a mapping or keywords, got {type(values).__name__}")
+    return {**values, **named} if named else values
+
+
+def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The `keys` argument of `log` and `reset`: None for all, one name, or several."""
+    if keys is None:
+        return None
+    names = (keys,) if isinstance(keys, str) else tuple(keys)
+    for name in names:
+        if not isinstance(name, str):
+            raise InputError(f"keys must be strings, got {type(name).__name__}")
+    return names
+
+
+def _part(key: str, value: object) -> Part:
+    if isinstance(value, (bool, int, float, np.number, np.bool_)):
+        return _number(key, value)
+    if isinstance(value, str):
+        return value
+    if is_tensor(value):
+        value = array_of(key, value)
+    if isinstance(value, np.ndarray):
+        return _array(key, value)
+    raise InputError(f"{key!r}: cannot record a {_type_name(value)}; accepted are {_ACCEPTED}")
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, np.complexfloating):
+        raise InputError(f"{key!r}: cannot record a complex number; record real and imag apart")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{key!r}: {value!r:.40} is too large for a float64") from None
+
+
+def _array(key: str, array: Array) -> Part:
+    if array.dtype.kind not in "biufc":
+        raise InputError(
+            f"{key!r}: cannot record an array of dtype {array.dtype}; "
+            "accepted are booleans, integers, floats and complex numbers"
+        )
+    if array.ndim == 0:
+        return _number(key, array[()])
+    dtype = array.dtype.newbyteorder("=")
+    if dtype.itemsize > (16 if dtype.kind == "c" else 8):  # long double is not portable
+        dtype = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+    return np.array(array, dtype=dtype, order="C", copy=True, subok=False)
+
+
+def is_tensor(value: object) -> bool:
+    """Whether it is a torch tensor; never imports torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
+def array_of(key: str, tensor: Any) -> Array:
+    """A tensor's values as a numpy array, which may share the tensor's memory."""
+    torch = sys.modules["torch"]
+    if tensor.is_quantized or tensor.is_meta:
+        kind = "quantized" if tensor.is_quantized else "meta"
+        raise InputError(f"{key!r}: cannot record a {kind} tensor; accepted are {_ACCEPTED}")
+    tensor = tensor.detach()
+    if tensor.layout != torch.strided:
+        tensor = tensor.to_dense()
+    tensor = tensor.cpu()
+    if tensor.is_floating_point() and tensor.dtype not in (
+        torch.float16,
+        torch.float32,
+        torch.float64,
+    ):
+        tensor = tensor.float()  # bfloat16 and float8: numpy has neither
+    array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    return array
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

@@ -1,0 +1,269 @@
+"""The recording format: names, dtypes, versions and the schema. `docs/format.md` is its spec.
+
+Only this file knows what things are called in the HDF5 file. It opens nothing and writes nothing.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote, unquote
+
+import numpy as np
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.events import Part, Value
+
+__all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "column_of", "form_of"]
+
+MAGIC = "flexrec"
+VERSION = 1
+LIVE, CLOSED = "live", "closed"
+LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
+
+# Root attributes.
+ATTR_FORMAT, ATTR_VERSION, ATTR_STATE, ATTR_CREATED = "format", "version", "state", "created"
+
+# Datasets of both layouts: UTF-8 bytes.
+CONFIG, FACTS, SCHEMA = "config", "facts", "schema"
+# Datasets of the live layout. EVENTS is written last: its rows make the rest count.
+BLOBS, VALUES, EVENTS = "blobs", "values", "events"
+# Datasets and groups of the closed layout (EVENTS there holds the codes alone).
+MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
+    "marks",
+    "series",
+    "superseded",
+    "step",
+    "time",
+    "value",
+    "data",
+    "shape",
+)
+
+# An event's code: the signature of an add (0, 1, …), or one of these marks.
+LOG, RESET, RESUME, DROPPED = -1, -2, -3, -4
+SUPERSEDED = -5  # never in a file: what a reader makes of an event that a resume took back
+MARK_SLOTS = 3  # every mark has three values: x, reset, keys
+
+EVENT = np.dtype([("code", "<i8"), ("start", "<i8"), ("step", "<i8"), ("time", "<f8")])
+MARK = np.dtype(
+    [
+        ("code", "<i8"),
+        ("x", "<f8"),
+        ("reset", "<i8"),
+        ("keys", "<i8"),
+        ("step", "<i8"),
+        ("time", "<f8"),
+    ]
+)
+CODE = np.dtype("<i8")
+ALL_KEYS = -1
+
+NUMBER, TEXT = "number", "text"
+_DTYPES = {
+    np.dtype(code).name: np.dtype(code).newbyteorder("<")
+    for code in ("?", "b", "B", "h", "H", "i", "I", "q", "Q", "e", "f", "d", "F", "D")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What one part of a value is: a number, a text, or an array of a dtype and a rank.
+
+    In the live value stream a number takes one slot, a text two (offset and length in the
+    blobs), an array one and one more per axis (offset, shape).
+    """
+
+    kind: str
+    ndim: int = 0
+
+    @property
+    def slots(self) -> int:
+        """How many float64 of the value stream the part takes."""
+        return 1 if self.kind == NUMBER else 1 + self.ndim
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its elements: bytes for a text."""
+        return np.dtype("u1") if self.kind == TEXT else _DTYPES[self.kind]
+
+    def __str__(self) -> str:
+        return self.kind if self.kind in (NUMBER, TEXT) else f"{self.kind}:{self.ndim}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Form":
+        """The inverse of `str`."""
+        if text == NUMBER:
+            return cls(NUMBER)
+        if text == TEXT:
+            return cls(TEXT, 1)
+        kind, _, ndim = text.partition(":")
+        if kind not in _DTYPES or not ndim.isascii() or not ndim.isdigit() or int(ndim) > 64:
+            raise RecordingError(f"the schema holds an unknown form, {text!r:.40}")
+        return cls(kind, int(ndim))
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A key together with the form of its values; a key whose form changes has several."""
+
+    key: str
+    forms: tuple[Form, ...]
+    bare: bool
+
+    @property
+    def slots(self) -> int:
+        """How many float64 of the value stream one value takes."""
+        return sum(form.slots for form in self.forms)
+
+    @property
+    def is_number(self) -> bool:
+        """Whether its values are single numbers."""
+        return self.bare and self.forms[0].kind == NUMBER
+
+
+def form_of(part: Part) -> Form:
+    """The form of a normalised part."""
+    if isinstance(part, float):
+        return Form(NUMBER)
+    if isinstance(part, str):
+        return Form(TEXT, 1)
+    return Form(part.dtype.name, part.ndim)
+
+
+def column_of(key: str, value: Value) -> Column:
+    """The column that a normalised value belongs to."""
+    parts = value if isinstance(value, tuple) else (value,)
+    return Column(key, tuple(form_of(part) for part in parts), not isinstance(value, tuple))
+
+
+@dataclass
+class Schema:
+    """Columns, signatures (the columns of an add, in order) and the key sets of marks.
+
+    It is stored as JSON lines and only ever grows, so it can be appended to a live file.
+    """
+
+    columns: list[Column] = field(default_factory=list)
+    signatures: list[tuple[int, ...]] = field(default_factory=list)
+    keysets: list[tuple[str, ...]] = field(default_factory=list)
+
+    def slots(self, signature: int) -> int:
+        """How many float64 of the value stream one add of this signature takes."""
+        return sum(self.columns[c].slots for c in self.signatures[signature])
+
+    def keys(self) -> list[str]:
+        """Every key once, in the order of its first appearance."""
+        return list(dict.fromkeys(column.key for column in self.columns))
+
+    @staticmethod
+    def column_line(column: Column) -> bytes:
+        """The JSON line of a column."""
+        forms = [str(form) for form in column.forms]
+        return _line({"key": column.key, "forms": forms, "bare": column.bare})
+
+    @staticmethod
+    def signature_line(columns: Sequence[int]) -> bytes:
+        """The JSON line of a signature."""
+        return _line({"columns": list(columns)})
+
+    @staticmethod
+    def keyset_line(keys: Sequence[str]) -> bytes:
+        """The JSON line of the key set of a mark."""
+        return _line({"keys": list(keys)})
+
+    def encode(self) -> bytes:
+        """All lines: what a closed file stores."""
+        lines = [self.column_line(column) for column in self.columns]
+        lines += [self.signature_line(signature) for signature in self.signatures]
+        lines += [self.keyset_line(keys) for keys in self.keysets]
+        return b"".join(lines)
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Schema":
+        """Read the lines, checking each; an unfinished last line is left out."""
+        schema = cls()
+        for line in data[: data.rfind(b"\n") + 1].splitlines():
+            try:
+                schema._read(json.loads(line))
+            except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
+                raise RecordingError(f"the schema is damaged: {error!s:.80}") from None
+        return schema
+
+    def _read(self, entry: dict[str, Any]) -> None:
+        if "key" in entry:
+            key, forms, bare = entry["key"], entry["forms"], entry["bare"]
+            check_key(key)
+            if not forms or (bare and len(forms) != 1):
+                raise ValueError(f"column {key!r:.40} has {len(forms)} forms")
+            self.columns.append(Column(key, tuple(map(Form.parse, forms)), bool(bare)))
+        elif "columns" in entry:
+            columns = tuple(entry["columns"])
+            if not columns or len(set(columns)) != len(columns):
+                raise ValueError("a signature is empty or repeats a column")
+            if not all(type(c) is int and 0 <= c < len(self.columns) for c in columns):
+                raise ValueError("a signature names a column that is not there")
+            self.signatures.append(columns)
+        else:
+            keys = tuple(entry["keys"])
+            for key in keys:
+                check_key(key)
+            self.keysets.append(keys)
+
+
+def check_key(key: object) -> None:
+    """Raise TypeError or ValueError for what cannot be a key."""
+    if not isinstance(key, str):
+        raise TypeError(f"keys must be strings, got {type(key).__name__}")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the key {key!r} is not valid Unicode text") from None
+
+
+def _line(entry: dict[str, Any]) -> bytes:
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+# Paths of the closed layout. A key's parts, step and time are its group's members; a component
+# that would collide with them or that HDF5 would not store as it is is percent-encoded.
+_SAFE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in "/%")
+_RESERVED = re.compile(rf"{STEP}|{TIME}|{BARE}(_\d+)?|\.{{0,2}}", re.ASCII)
+
+
+def series_path(column: Column, forms_before: int, root: str = SERIES) -> str:
+    """The group of a column; `forms_before` counts the key's earlier forms."""
+    path = "/".join(_escape(component) for component in column.key.split("/"))
+    return f"{root}/{path}" + (f"/%form{forms_before}" if forms_before else "")
+
+
+def series_key(path: str) -> str:
+    """The key of a group below `series`: the inverse of `series_path` for a first form."""
+    return "/".join(_unescape(component) for component in path.split("/"))
+
+
+def _escape(component: str) -> str:
+    if _RESERVED.fullmatch(component):
+        return "%" + "".join(f"{byte:02X}%" for byte in component.encode()).rstrip("%")
+    # Keep readable Unicode as it is: only controls, '/' and '%' are encoded.
+    return "".join(c if c in _SAFE or ord(c) > 0x7F else quote(c, safe="") for c in component)
+
+
+def _unescape(component: str) -> str:
+    return "" if component == "%" else unquote(component, errors="strict")
+
+
+def part_name(column: Column, part: int) -> str:
+    """What a part is called inside its column's group: `value`, or `value_0`, `value_1`, …"""
+    return BARE if column.bare else f"{BARE}_{part}"
+
+
+def first_forms(columns: Iterable[Column]) -> list[int]:
+    """For every column, how many earlier columns have its key."""
+    seen: dict[str, int] = {}
+    counts = []
+    for column in columns:
+        counts.append(seen.get(column.key, 0))
+        seen[column.key] = counts[-1] + 1
+    return counts

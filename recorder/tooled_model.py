@@ -1,0 +1,285 @@
+"""TooledModel: statistics of a model's layers, step by step.
+
+Which statistics there are is in statistics.py, how they are measured in measures.py, and what
+the hooks do in armed_step.py. No files here.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Any, Self, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from flexrec.recorder.armed_step import ArmedStep, Hook, Scaler, compiled_afterwards, in_backward
+from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.recorder.events import Array
+from flexrec.recorder.layer_table import Table, layer_table
+from flexrec.recorder.measures import MOMENTS, GradientStream, Number, norm, ratio
+from flexrec.recorder.statistics import Stat, measures_of, plan
+
+__all__ = ["Layers", "TooledModel"]
+
+Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
+"""Which layers: names and patterns, a predicate of name and module, or None for all."""
+
+
+class TooledModel:
+    """Statistics of a model's layers: of what goes in and out, of gradients and weights.
+
+    >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> tooled = TooledModel(model)
+    >>> model(torch.randn(16, 8)).square().mean().backward()
+    >>> list(tooled.step())[:4]
+    ['0/grad_out/mean', '0/grad_out/std', '0/inputs/mean', '0/inputs/std']
+
+    Keys are `layer/source/statistic`, the layer being its dotted path in the model. Layers are
+    the modules without children and those with parameters of their own. docs/tooled_model.md
+    says what every source and statistic means. The model's results, copies and pickles are not
+    touched; evaluation and steps that are not armed cost one call that does nothing.
+
+    Args:
+        model: any module, also as torch.compile or DistributedDataParallel returned it.
+        sources: out of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
+        stats: names (`flexrec.recorder.statistics.STATISTICS`), and functions from a tensor to a
+            number, such as torch.var, whose `__name__` is the key.
+        layers: which layers, by default all; an exact name may also be that of a whole block.
+        every: arm the first step, and then one in so many.
+        scaler: the GradScaler in use; gradients are divided by its scale.
+
+    Raises:
+        DefinitionError: no such source, statistic or layer, or a model in DataParallel.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sources: Iterable[str] = ("grad_in", "grad_out", "inputs", "weights"),
+        stats: Iterable[Stat] = ("mean", "std"),
+        *,
+        layers: Layers = None,
+        every: int = 1,
+        scaler: Scaler | None = None,
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise DefinitionError(
+                f"every must be a whole number of steps, 1 or more, got {every!r}"
+            )
+        if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+            raise _in_data_parallel()
+        self._model, self._core = model, _unwrapped(model)
+        self._layers = _choose(self._core, layers)
+        self._plan = plan(sources, stats)
+        self._measures = measures_of(self._plan)
+        self._every, self._scaler = every, scaler
+        self._steps = 0
+        self._armed: ArmedStep | None = None
+        self._latest: dict[str, float | Array | Tensor] = {}
+        self._streams: dict[str, GradientStream] = {}
+        self._hook = Hook(self._before_forward)
+        self._handle = model.register_forward_pre_hook(self._hook, with_kwargs=True)
+        weakref.finalize(self, self._handle.remove)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, in the model's order."""
+        return tuple(self._layers)
+
+    def step(self) -> dict[str, float | Array | Tensor]:
+        """End the step: take the hooks off, and give its statistics by key.
+
+        Call it after the optimizer's step and before gradients are set to zero. Empty where the
+        step was not armed or no training pass ran. On the CPU values are floats, and (2, 64)
+        arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
+        single tensor, and nothing waits for it.
+        """
+        due, armed, self._armed = self._due(), self._armed, None
+        self._steps += 1
+        if armed is None:
+            if due and self._hook.traced:
+                raise compiled_afterwards()
+            return {}
+        armed.close()
+        self._feed_streams(armed)
+        self._latest = _settled(self._collect(armed))
+        return dict(self._latest)
+
+    def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
+        """What `step` gave last, nested by layer, source and statistic, all of it on the CPU.
+
+        While a step is armed it is what this one has collected so far. Waits for an accelerator.
+        """
+        values = self._latest if self._armed is None else _settled(self._collect(self._armed))
+        nested: dict[str, dict[str, dict[str, float | Array]]] = {}
+        for key, value in _fetched(values).items():
+            layer, source, name = key.rsplit("/", 2)
+            nested.setdefault(layer, {}).setdefault(source, {})[name] = value
+        return nested
+
+    def table(self) -> Table:
+        """`stats()` as text: sources above statistics, a row a layer."""
+        return layer_table(self.stats())
+
+    def reset(self) -> None:
+        """Begin a new window, such as an epoch, for signal, noise and snr."""
+        self._streams.clear()
+
+    def remove(self) -> None:
+        """Take all hooks off; what was collected last can still be read."""
+        self._handle.remove()
+        if self._armed is not None:
+            self._armed.close()
+            self._armed = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    # ------------------------------------------------------------------ inside
+
+    def _due(self) -> bool:
+        return self._steps % self._every == 0
+
+    def _before_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """The one permanent hook: arm the step where it is due and a training pass begins."""
+        if not self._due() or not self._core.training or not torch.is_grad_enabled():
+            return
+        if getattr(module, "_is_replica", False):
+            raise _in_data_parallel()
+        if in_backward() or torch._C._are_functorch_transforms_active():
+            return
+        if self._armed is None:
+            self._armed = ArmedStep(self._model, self._layers, self._measures, self._scaler)
+        self._armed.enter(args, kwargs)
+
+    def _feed_streams(self, armed: ArmedStep) -> None:
+        """Give the minibatch's gradients to the layers' streams, where a statistic reads them."""
+        if all(statistic.measure for statistic in self._plan.get("grad_weights", ())):
+            return
+        for layer in self._layers:
+            gradients = armed.gradients(layer)
+            if gradients:
+                self._streams.setdefault(layer, GradientStream()).add(gradients)
+
+    def _collect(self, armed: ArmedStep) -> dict[str, Number]:
+        partials = armed.partials()
+        values: dict[str, Number] = {}
+        for layer in self._layers:
+            weights = partials.get((layer, "weights"), {})
+            for source, statistics in self._plan.items():
+                measured = partials.get((layer, source), {})
+                for statistic in statistics:
+                    measure = statistic.measure
+                    found = measured.get(measure) if measure else self._streams.get(layer)
+                    if found is None:
+                        continue
+                    value = statistic.read(found)
+                    if statistic.per_weight:
+                        value = ratio(value, norm(weights[MOMENTS]))
+                    values[f"{layer}/{source}/{statistic.name}"] = value
+        return values
+
+
+def _settled(values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
+    """CPU tensors as floats and arrays; a device's 0-d tensors copied into one, as views of it."""
+    settled: dict[str, float | Array | Tensor] = {}
+    groups: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+    for key, value in values.items():
+        settled[key] = value
+        if isinstance(value, Tensor):
+            if value.is_cpu:
+                settled[key] = value.item() if value.dim() == 0 else value.numpy()
+            elif value.dim() == 0:
+                groups.setdefault((value.device, value.dtype), {})[key] = value
+    for (device, _), tensors in groups.items():
+        together = torch.stack(list(tensors.values()))
+        if device.type != "mps":  # which has no float64
+            together = together.double()
+        settled.update(zip(tensors, together.unbind(), strict=True))
+    return settled
+
+
+def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:
+    """The same on the CPU, each device's 0-d tensors in one copy."""
+    fetched: dict[str, float | Array] = {}
+    groups: dict[torch.device, dict[str, Tensor]] = {}
+    for key, value in values.items():
+        if not isinstance(value, Tensor):
+            fetched[key] = value
+        elif value.dim():
+            fetched[key] = value.cpu().numpy()
+        else:
+            fetched[key] = 0.0  # keeps the order
+            groups.setdefault(value.device, {})[key] = value
+    for tensors in groups.values():
+        fetched.update(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+    return fetched
+
+
+# ---------------------------------------------------------------- layers by name
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of torch.compile, DistributedDataParallel and their like."""
+    children = dict(model.named_children())
+    if children.keys() not in ({"_orig_mod"}, {"module"}) or any(model.parameters(recurse=False)):
+        return model
+    return _unwrapped(children.popitem()[1])
+
+
+def _named(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its path, without the parts that torch.compile put in."""
+    modules = {
+        ".".join(part for part in path.split(".") if part != "_orig_mod"): module
+        for path, module in model.named_modules()
+    }
+    name = type(model).__name__
+    while name in modules:
+        name += "_"
+    return {path or name: module for path, module in modules.items()}
+
+
+def _choose(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
+    """The layers that are wanted, in the model's order."""
+    modules = _named(model)
+    layers = [
+        name
+        for name, module in modules.items()
+        if not any(True for _ in module.children())
+        or any(True for _ in module.parameters(recurse=False))
+    ]
+    if wanted is None:
+        chosen = set(layers)
+    elif callable(wanted):
+        chosen = {name for name in layers if wanted(name, modules[name])}
+        if not chosen:
+            raise DefinitionError("layers: the predicate holds for none of them")
+    else:
+        chosen = set()
+        for pattern in [wanted] if isinstance(wanted, str) else wanted:
+            found = {name for name in layers if fnmatchcase(name, pattern)}
+            if pattern in modules:
+                found.add(pattern)
+            if not found:
+                raise DefinitionError(
+                    f"no layer {pattern!r}{nearest(pattern, modules)} "
+                    "(TooledModel(model).layers lists them)"
+                )
+            chosen |= found
+    return {name: module for name, module in modules.items() if name in chosen}
+
+
+def _in_data_parallel() -> DefinitionError:
+    return DefinitionError(
+        "a model in DataParallel cannot be tooled, its replicas live for one pass; "
+        "use DistributedDataParallel, or one device"
+    )

@@ -1,0 +1,299 @@
+"""Plots and meters as plain data, checked: from Python dicts or a TOML file. Nothing is run here.
+
+A definition names things; names are looked up and checked at once, so that a wrong one is told
+with its nearest neighbour before anything is plotted.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.replay.meters import Meter, build, resolve
+from flexrec.replay.plots import plot_type
+
+__all__ = ["Definitions", "MeterDefinition", "PlotDefinition", "define", "load_toml"]
+
+Table: TypeAlias = Mapping[str, Any]
+
+_PLACEHOLDERS = ("key", "layer", "source", "stat")
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True)
+class PlotDefinition:
+    """A window to be: its name (with placeholders, one for each expansion), type and opts."""
+
+    name: str
+    type: str
+    opts: Mapping[str, Any] = field(default_factory=dict)
+    env: str | None = None
+    win: str | None = None
+
+
+@dataclass(frozen=True)
+class MeterDefinition:
+    """A meter to be.
+
+    Attributes:
+        name: what `log` and `reset` call it; a pattern is as good as a key.
+        key: which recorded key feeds it: a name, or a pattern with `*`, `?` or `[…]`.
+        type: a meter's name, dotted path or class.
+        args: the arguments of its constructor.
+        targets: the plots that it is drawn in.
+        field: which of the meter's results is drawn; the first by default.
+        label: the legend's name; the meter's name by default, the key for a pattern.
+    """
+
+    name: str
+    key: str
+    type: Any
+    args: Mapping[str, Any]
+    targets: tuple[str, ...]
+    field: str | None = None
+    label: str | None = None
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether several keys may feed it, each a meter of its own."""
+        return _PATTERN.search(self.key) is not None
+
+    def matches(self, key: str) -> bool:
+        """Whether the key feeds it."""
+        return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
+
+    def build(self) -> Meter:
+        """A new meter."""
+        return build(self.type, dict(self.args))
+
+    def label_for(self, key: str) -> str:
+        """The legend's name of the trace that the key feeds."""
+        if self.label is not None:
+            return expand(self.label, key)
+        return key if self.is_pattern else self.name
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Plots and meters by name, in the order of their windows and traces."""
+
+    plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
+    meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+
+    def __add__(self, other: "Definitions") -> "Definitions":
+        """Both; a meter of the same name in both draws into the plots of both."""
+        meters = dict(self.meters)
+        for name, meter in other.meters.items():
+            if name in meters:
+                if replace(meters[name], targets=meter.targets) != meter:
+                    raise DefinitionError(f"meter {name!r} is defined twice, and differently")
+                targets = dict.fromkeys(meters[name].targets + meter.targets)
+                meter = replace(meter, targets=tuple(targets))
+            meters[name] = meter
+        for name, plot in other.plots.items():
+            if self.plots.get(name, plot) != plot:
+                raise DefinitionError(f"plot {name!r} is defined twice, and differently")
+        return Definitions({**self.plots, **other.plots}, meters)
+
+    def wanted(self) -> list[str]:
+        """The keys and patterns that feed the meters."""
+        return list(dict.fromkeys(meter.key for meter in self.meters.values()))
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The same as plain dicts, as `define` takes them."""
+        return {
+            "plots": {name: _plot_table(plot) for name, plot in self.plots.items()},
+            "meters": {name: _meter_table(meter) for name, meter in self.meters.items()},
+        }
+
+
+def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
+    """Check plots and meters given as dicts.
+
+    >>> defs = define(
+    ...     {"loss": {"type": "line", "opts": {"title": "Loss"}}},
+    ...     {"train_loss": {"type": "AverageValueMeter", "target": "loss"}},
+    ... )
+    >>> defs.meters["train_loss"].targets
+    ('loss',)
+
+    Args:
+        plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
+        meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
+            "args": {…}, "label": …}; only type and target are needed. `{key}`, `{layer}`,
+            `{source}` and `{stat}` in targets, plots' names, titles and labels stand for
+            parts of a matched key `layer/source/stat`.
+        where: put before every message: the file, say.
+
+    Raises:
+        DefinitionError: names the place, what is wrong, and the nearest right name.
+    """
+    try:
+        checked = {name: _plot(name, table) for name, table in _tables(plots, "plots").items()}
+        return Definitions(
+            checked,
+            {
+                name: _meter(name, table, checked)
+                for name, table in _tables(meters, "meters").items()
+            },
+        )
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}" if where else str(error)) from None
+
+
+def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> Definitions:
+    """Read a definitions file: tables `[plots.NAME]` and `[meters.NAME]`, and `preset = "…"`.
+
+    Args:
+        path: the TOML file.
+        phases: replaces the file's own `phases` where given.
+
+    Raises:
+        DefinitionError: names the file, the table and the key.
+    """
+    from flexrec.replay.presets import preset  # presets are made of definitions
+
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DefinitionError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path} is not TOML: {error}") from None
+    _check_names(str(path), tables, ("plots", "meters", "preset", "phases"))
+    own_phases = tables.get("phases", ["train", "test"])
+    if not (isinstance(own_phases, list) and all(isinstance(p, str) for p in own_phases)):
+        raise DefinitionError(f'{path}: phases must be a list of names, such as ["train", "test"]')
+    own = define(tables.get("plots", {}), tables.get("meters", {}), where=str(path))
+    if "preset" not in tables:
+        return own
+    if not isinstance(tables["preset"], str):
+        raise DefinitionError(f"{path}: preset must be a name, such as 'loss+MSE'")
+    return preset(tables["preset"], phases=tuple(phases) or own_phases) + own
+
+
+def expand(template: str, key: str) -> str:
+    """Fill the placeholders in from a key `layer/source/stat`.
+
+    >>> expand("{source} of {layer}", "conv1/grad_in/std")
+    'grad_in of conv1'
+    """
+    layer, _, rest = (
+        key.rpartition("/")[0].rpartition("/") if key.count("/") >= 2 else (key, "", "")
+    )
+    values = {"key": key, "layer": layer, "source": rest, "stat": key.rpartition("/")[2]}
+    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+
+
+def _tables(tables: object, what: str) -> dict[str, Table]:
+    if not isinstance(tables, Mapping):
+        raise DefinitionError(f"{what} must be a table, got {type(tables).__name__}")
+    for name, table in tables.items():
+        if not isinstance(name, str):
+            raise DefinitionError(f"{what}: names must be strings, got {type(name).__name__}")
+        if not isinstance(table, Mapping):
+            raise DefinitionError(f"{what}.{name} must be a table, got {type(table).__name__}")
+    return dict(tables)
+
+
+def _plot(name: str, table: Table) -> PlotDefinition:
+    where = f"plots.{name}"
+    _check_names(where, table, ("type", "opts"))
+    _check_placeholders(where, name)
+    try:
+        kind = plot_type(_text(where, table, "type"))
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}.type: {error}") from None
+    opts = table.get("opts", {})
+    if not isinstance(opts, Mapping):
+        raise DefinitionError(f"{where}.opts must be a table, got {type(opts).__name__}")
+    own = {key: value for key, value in opts.items() if key not in ("env", "win")}
+    try:
+        kind.check_opts(own)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}.opts: {error}") from None
+    env, win = (
+        _text(f"{where}.opts", opts, key) if key in opts else None for key in ("env", "win")
+    )
+    return PlotDefinition(name, kind.name, own, env, win)
+
+
+def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> MeterDefinition:
+    where = f"meters.{name}"
+    _check_names(where, table, ("type", "target", "key", "field", "args", "label"))
+    if "type" not in table:
+        raise DefinitionError(f"{where} needs a type: a meter's name (flexrec meters lists them)")
+    args = table.get("args", {})
+    if not isinstance(args, Mapping):
+        raise DefinitionError(f"{where}.args must be a table, got {type(args).__name__}")
+    targets = table.get("target", ())
+    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    if not targets:
+        raise DefinitionError(f"{where} needs a target: the plot that it is drawn in")
+    for target in targets:
+        if target not in plots:
+            raise DefinitionError(
+                f"{where}.target: there is no plot {target!r}{nearest(str(target), plots)}"
+            )
+    label = _text(where, table, "label") if "label" in table else None
+    _check_placeholders(f"{where}.label", label or "")
+    key = _text(where, table, "key") if "key" in table else name
+    chosen = _text(where, table, "field") if "field" in table else None
+    try:
+        fields = build(resolve(table["type"]), dict(args)).fields
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}") from None
+    if chosen is not None and chosen not in fields:
+        raise DefinitionError(
+            f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
+        )
+    return MeterDefinition(name, key, table["type"], dict(args), targets, chosen, label)
+
+
+def _text(where: str, table: Table, key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        came = "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+        raise DefinitionError(f"{where}.{key} must be a name, got {came}")
+    return value
+
+
+def _check_names(where: str, table: Table, known: tuple[str, ...]) -> None:
+    for name in table:
+        if name not in known:
+            raise DefinitionError(
+                f"{where}: unknown key {name!r}{nearest(str(name), known)} "
+                f"(there are {', '.join(known)})"
+            )
+
+
+def _check_placeholders(where: str, template: str) -> None:
+    for name in _PLACEHOLDER.findall(template):
+        if name not in _PLACEHOLDERS:
+            raise DefinitionError(
+                f"{where}: unknown placeholder {{{name}}}; there are "
+                + ", ".join(f"{{{known}}}" for known in _PLACEHOLDERS)
+            )
+
+
+def _plot_table(plot: PlotDefinition) -> dict[str, Any]:
+    places = {"env": plot.env, "win": plot.win}
+    opts = {**plot.opts, **{key: value for key, value in places.items() if value is not None}}
+    return {"type": plot.type, **({"opts": opts} if opts else {})}
+
+
+def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
+    target = meter.targets[0] if len(meter.targets) == 1 else list(meter.targets)
+    table: dict[str, Any] = {"type": meter.type, "target": target}
+    if meter.key != meter.name:
+        table["key"] = meter.key
+    for name in ("field", "label", "args"):
+        if getattr(meter, name):
+            table[name] = getattr(meter, name)
+    return table

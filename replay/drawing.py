@@ -1,0 +1,234 @@
+"""How visdom's client is asked for each plot type, with a client that is handed in.
+
+visdom is not imported here and nothing is sent: the client only builds its message. What it
+would refuse or draw wrongly (curves of unequal length, a lone bar, NaN) is settled around it.
+"""
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.replay.pictures import grid, pixels
+from flexrec.replay.window import Trace
+
+__all__ = ["DRAW"]
+
+Message = dict[str, Any]
+Traces = Sequence[Trace]
+
+
+def _names(traces: Traces, opts: Message) -> list[str]:
+    names = opts.get("legend", [trace.name for trace in traces])
+    if not isinstance(names, list) or len(names) != len(traces):
+        raise ValueError(f"legend must be a list of {len(traces)} names, not {names!r}")
+    return [str(name) for name in names]
+
+
+def _curve(trace: Trace) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """x and y, of one length; no points at all are one gap, since visdom refuses an empty trace."""
+    y = np.asarray(trace.y, dtype=np.float64)
+    x = np.arange(len(y)) if trace.x is None else np.asarray(trace.x)
+    if x.shape != y.shape:
+        raise ValueError(f"{trace.name!r} has {x.shape} positions for {y.shape} values")
+    if len(y) == 0:
+        return np.array([np.nan]), np.array([np.nan])
+    return x.astype(np.float64), y
+
+
+def _scattered(client: Any, curves: Sequence[Any], names: list[str], opts: Message) -> Message:
+    """One trace a curve: visdom tells them apart by labels from 1."""
+    for colours in ("linecolor", "markercolor", "dash"):
+        if colours in opts:
+            opts[colours] = np.asarray(opts[colours])
+    points = np.concatenate([np.column_stack(curve) for curve in curves])
+    labels = np.repeat(np.arange(1, len(curves) + 1), [len(x) for x, _ in curves])
+    message: Message
+    message, _ = client.scatter(X=points, Y=labels, opts={**opts, "legend": names})
+    return message
+
+
+def _line(client: Any, traces: Traces, opts: Message) -> Message:
+    # What visdom's own `line` does before it calls `scatter`, which alone takes curves that
+    # differ in length.
+    opts = {"markers": False, "fillarea": False, **opts}
+    opts["mode"] = "lines+markers" if opts["markers"] else "lines"
+    return _scattered(client, [_curve(trace) for trace in traces], _names(traces, opts), opts)
+
+
+def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
+    return _scattered(client, [_curve(trace) for trace in traces], _names(traces, opts), opts)
+
+
+def _stem(client: Any, traces: Traces, opts: Message) -> Message:
+    # As visdom's own `stem` does: up from zero, then a gap.
+    curves = []
+    for trace in traces:
+        x, y = _curve(trace)
+        gap = np.full_like(x, np.nan)
+        curves.append((np.stack([x, x, gap], 1).ravel(), np.stack([0 * x, y, gap], 1).ravel()))
+    return _scattered(client, curves, _names(traces, opts), {**opts, "mode": "lines"})
+
+
+def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
+    # The default colour is misspelt in 0.2.4; and both lines must have one x there.
+    defaults = {"color_title_y2": "rgb(148, 103, 189)"}
+    defaults |= {f"name_y{k}": trace.name for k, trace in enumerate(traces, 1)}
+    spot = np.zeros(1)
+    message: Message
+    message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
+    del message["data"][len(traces) :]  # the second meter may have said nothing yet
+    for drawn, trace in zip(message["data"], traces, strict=True):
+        drawn["x"], drawn["y"] = (values.tolist() for values in _curve(trace))
+    return message
+
+
+def _columns(
+    draw: Callable[..., Any], columns: Sequence[NDArray[Any]], names: list[str], opts: Message
+) -> Message:
+    """`draw` of one column a trace, of any lengths.
+
+    visdom squeezes a lone row and a lone column away: one of each is added here, and cut off.
+    """
+    matrix = np.full((max(1, *map(len, columns)) + 1, len(columns) + 1), np.nan)
+    for k, column in enumerate(columns):
+        matrix[: len(column), k] = column
+    message: Message
+    message, _ = draw(X=matrix, opts={**opts, "legend": [*names, ""]})
+    message["opts"]["legend"] = names
+    message["data"].pop()
+    for drawn, column in zip(message["data"], columns, strict=True):
+        drawn["y"] = column.tolist()
+    return message
+
+
+def _bar(client: Any, traces: Traces, opts: Message) -> Message:
+    columns = [np.atleast_1d(trace.y) for trace in traces]
+    positions = [np.arange(1, len(column) + 1) for column in columns]
+    for k, trace in enumerate(traces):
+        if trace.x is not None:
+            positions[k] = np.atleast_1d(trace.x)
+    labels = opts.pop("rownames", None)
+    message = _columns(client.bar, columns, _names(traces, opts), opts)
+    if labels is not None:
+        if len(labels) != max(map(len, columns)):
+            raise ValueError(f"rownames names {len(labels)} bars of {max(map(len, columns))}")
+        positions = [np.asarray(labels, dtype=object)] * len(traces)
+        message["opts"]["rownames"] = labels
+    for drawn, column, position in zip(message["data"], columns, positions, strict=True):
+        drawn["x"] = position[: len(column)].tolist()
+    return message
+
+
+def _histogram(client: Any, traces: Traces, opts: Message) -> Message:
+    """Bars at the bins' centres; visdom's own spreads them from the least to the greatest value."""
+    if any(trace.x is not None for trace in traces):
+        return _bar(client, traces, opts)  # counted already
+    samples = [np.ravel(trace.y).astype(np.float64) for trace in traces]
+    samples = [values[np.isfinite(values)] for values in samples]
+    bins = int(opts.setdefault("numbins", min(30, max(1, *map(len, samples)))))
+    edges = np.histogram_bin_edges(np.concatenate(samples), bins)
+    centres = (edges[:-1] + edges[1:]) / 2
+    counted = [
+        Trace(trace.name, y=np.histogram(values, edges)[0], x=centres)
+        for trace, values in zip(traces, samples, strict=True)
+    ]
+    return _bar(client, counted, opts)
+
+
+def _boxplot(client: Any, traces: Traces, opts: Message) -> Message:
+    columns = [np.ravel(trace.y) for trace in traces]
+    return _columns(client.boxplot, columns, _names(traces, opts), opts)
+
+
+def _pie(client: Any, traces: Traces, opts: Message) -> Message:
+    slices = np.concatenate([np.atleast_1d(trace.y) for trace in traces]).astype(np.float64)
+    slices = np.where(np.isfinite(slices), slices, 0.0)
+    own = [trace.name for trace in traces] if len(slices) == len(traces) else None
+    names = opts.pop("legend", own)
+    if names is not None and (not isinstance(names, list) or len(names) != len(slices)):
+        raise ValueError(f"legend must be a list of {len(slices)} names, not {names!r}")
+    named = {} if names is None else {"legend": [*names, ""]}
+    # visdom squeezes a lone slice away: an empty one is added here, and cut off.
+    message: Message
+    message, _ = client.pie(X=np.append(slices, 0.0), opts={**opts, **named})
+    message["data"][0].update(values=slices.tolist(), labels=names)
+    if names is not None:
+        message["opts"]["legend"] = names
+    return message
+
+
+def _heatmap(client: Any, traces: Traces, opts: Message) -> Message:
+    matrix = np.asarray(traces[0].y)
+    message: Message
+    message, _ = client.heatmap(X=matrix + 0 if matrix.dtype == bool else matrix, opts=opts)
+    return message if "columnnames" in opts else _placed(message, traces[0])
+
+
+def _surface(name: str) -> Callable[[Any, Traces, Message], Message]:
+    def draw(client: Any, traces: Traces, opts: Message) -> Message:
+        matrix = np.asarray(traces[0].y, dtype=np.float64)
+        if min(matrix.shape) < 2:
+            raise ValueError(f"a surface has at least 2 by 2 values, not {matrix.shape}")
+        # 0.2.4 takes the extremes with NaN in them.
+        finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
+        limits = {"xmin": float(finite.min()), "xmax": float(finite.max())}
+        message: Message
+        message, _ = getattr(client, name)(X=matrix, opts={**limits, **opts})
+        return _placed(message, traces[0])
+
+    return draw
+
+
+def _placed(message: Message, trace: Trace) -> Message:
+    """The matrix with its columns at the trace's x, where it has one."""
+    if trace.x is not None:
+        if np.shape(trace.x) != np.shape(trace.y)[1:]:
+            raise ValueError(f"{np.shape(trace.x)} positions for columns of {np.shape(trace.y)}")
+        for drawn in message["data"]:
+            drawn["x"] = np.asarray(trace.x).tolist()
+    return message
+
+
+def _image(client: Any, traces: Traces, opts: Message) -> Message:
+    return _picture(client, pixels(traces[0].y), opts)
+
+
+def _images(client: Any, traces: Traces, opts: Message) -> Message:
+    layout = {name: int(opts.pop(name)) for name in ("nrow", "padding") if name in opts}
+    return _picture(client, grid(traces[0].y, **layout), opts)
+
+
+def _picture(client: Any, picture: NDArray[np.uint8], opts: Message) -> Message:
+    if len(picture) == 4:
+        opts.pop("jpgquality", None)  # JPEG has no alpha
+    message: Message
+    message, _ = client.image(img=picture, opts=opts)
+    return message
+
+
+def _text(client: Any, traces: Traces, opts: Message) -> Message:
+    shown = "<br>".join(html.escape(line) for line in traces[0].y.splitlines())
+    message: Message
+    message, _ = client.text(text=shown, opts=opts)
+    return message
+
+
+DRAW: dict[str, Callable[[Any, Traces, Message], Message]] = {
+    "bar": _bar,
+    "boxplot": _boxplot,
+    "contour": _surface("contour"),
+    "dual_axis_lines": _dual_axis_lines,
+    "heatmap": _heatmap,
+    "histogram": _histogram,
+    "image": _image,
+    "images": _images,
+    "line": _line,
+    "pie": _pie,
+    "scatter": _scatter,
+    "stem": _stem,
+    "surf": _surface("surf"),
+    "text": _text,
+}

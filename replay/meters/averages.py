@@ -1,0 +1,200 @@
+"""Averages of numbers, of all and of the last few."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.errors import MeterError
+from flexrec.recorder.events import Array, Part
+from flexrec.replay.meters.arguments import array, count, number
+from flexrec.replay.meters.base import Meter
+from flexrec.replay.meters.columns import Floats, Ints, moments, overlap, own_parts
+
+__all__ = ["AverageValueMeter", "MovingAverageValueMeter"]
+
+
+class AverageValueMeter(Meter):
+    """Mean and standard deviation of all values since the last reset.
+
+        >>> meter = AverageValueMeter()
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     meter.add(value)
+        >>> meter.value()
+        (3.0, 2.6457513110645907)
+
+    Takes a number, or an array: arrays of one shape are averaged element by element. `add(s, n)`
+    stands for n values whose sum is s, each taken to be s / n.
+    Gives (mean, std); std is that of a sample (divided by n − 1). One value has an infinite std,
+    none has (nan, nan), as in TNT. With infinities the mean is theirs and the std is nan.
+
+    Formula: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
+    sample variances", eq. 2.1, on values from which the first one is subtracted: however large
+    the offset, the std is then accurate. O(1) memory.
+
+    Raises:
+        MeterError: no number; n is not a whole number above 0; the array's shape changes.
+    """
+
+    fields = ("mean", "std")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._n = 0.0
+        self._first: Any = 0.0
+        self._mean: Any = 0.0  # of the values less the first
+        self._squares: Any = 0.0  # sum of squared deviations from the mean
+
+    def add(self, value: Any, n: float = 1) -> None:
+        """Take in a value, or n of them by their sum."""
+        if type(value) is float and n == 1 and type(self._mean) is float:
+            self._merge(1.0, value, 0.0)  # what the next line does, ten times as fast
+        else:
+            self.merge(*self.state_of(value, n))
+
+    def value(self) -> tuple[Any, Any]:
+        """(mean, std)."""
+        if self._n == 0:
+            return math.nan, math.nan
+        mean = self._first + self._mean
+        if isinstance(mean, np.ndarray):
+            with np.errstate(divide="ignore", invalid="ignore"):
+                std = np.full_like(mean, np.inf)
+                return mean, std if self._n == 1 else np.sqrt(self._squares / (self._n - 1))
+        return mean, math.inf if self._n == 1 else math.sqrt(self._squares / (self._n - 1))
+
+    def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float]:
+        """(how many, their mean, sum of squared deviations): here n, value / n, 0."""
+        many = number("n", n)
+        if not (many >= 1 and many % 1 == 0):
+            raise MeterError(f"n must be a whole number of at least 1, got {n}")
+        values = array("value", value)
+        if values.size == 1:
+            return many, float(values.reshape(())) / many, 0.0
+        return many, values.astype(np.float64) / many, 0.0
+
+    def state(self) -> tuple[Part, ...]:
+        """(how many, mean, sum of squared deviations)."""
+        return self._n, self._first + self._mean, self._squares
+
+    def merge(self, n: float, mean: Any, squares: Any) -> None:
+        """Take in the values that another meter's state stands for."""
+        if n == 0:
+            return
+        if self._n and np.shape(mean) != np.shape(self._mean):
+            raise MeterError(
+                f"value must have shape {np.shape(self._mean)} as before, got {np.shape(mean)}"
+            )
+        if isinstance(mean, np.ndarray):
+            with np.errstate(invalid="ignore", over="ignore"):
+                self._merge_arrays(n, mean, squares)
+        else:
+            self._merge(float(n), float(mean), float(squares))
+
+    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+        """Mean and std of every slice."""
+        begins, goes_on = own_parts(starts, stops)
+        if overlap(begins, stops):
+            return None
+        lengths = stops - begins
+        filled = lengths > 0
+        mean, squares = np.zeros(len(starts)), np.zeros(len(starts))
+        mean[filled], squares[filled] = moments(values, begins[filled], stops[filled])
+        if not goes_on.any():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                return mean, np.where(lengths > 1, np.sqrt(squares / (lengths - 1)), np.inf)
+        meter, results = AverageValueMeter(), np.empty((2, len(starts)))
+        columns = (goes_on, lengths.astype(np.float64), mean, squares)
+        for i, (more, *part) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+            if not more:
+                meter.reset()
+            meter.merge(*part)
+            results[:, i] = meter.value()
+        return results[0], results[1]
+
+    def _merge(self, n: float, mean: Any, squares: Any) -> None:
+        if self._n == 0:
+            self._first = mean if math.isfinite(mean) else 0.0
+            self._n, self._mean, self._squares = n, mean - self._first, squares
+            return
+        before = self._n
+        self._n += n
+        delta = mean - self._first - self._mean
+        if math.isfinite(delta):
+            self._mean += delta / (self._n / n)
+            self._squares += squares + delta * delta * (before * n / self._n)
+        else:  # the weighted mean keeps an infinity that the difference makes nan
+            self._mean = self._mean * (before / self._n) + (mean - self._first) * (n / self._n)
+            self._squares = math.nan
+
+    def _merge_arrays(self, n: float, mean: Array, squares: Any) -> None:
+        """`_merge`, element by element."""
+        if self._n == 0:
+            self._first = np.where(np.isfinite(mean), mean, 0.0)
+            self._n, self._mean, self._squares = n, mean - self._first, squares + 0.0 * self._first
+            return
+        before = self._n
+        self._n += n
+        shifted = mean - self._first
+        delta = shifted - self._mean
+        known = np.isfinite(delta)
+        weighted = self._mean * (before / self._n) + shifted * (n / self._n)
+        grown = self._squares + squares + delta * delta * (before * n / self._n)
+        self._mean = np.where(known, self._mean + delta / (self._n / n), weighted)
+        self._squares = np.where(known, grown, np.nan)
+
+
+class MovingAverageValueMeter(Meter):
+    """Mean and standard deviation of the last `windowsize` numbers since the last reset.
+
+        >>> meter = MovingAverageValueMeter(windowsize=2)
+        >>> for value in (1.0, 2.0, 6.0):
+        ...     meter.add(value)
+        >>> meter.value()
+        (4.0, 2.8284271247461903)
+
+    Takes a number. Gives (mean, std); std is that of a sample (divided by n − 1), 0 for one
+    value. None gives (0, 0), as in TNT. Computed anew from the window whenever it is read, so
+    that a NaN is gone when it has left the window. O(windowsize) memory.
+
+    Raises:
+        MeterError: no number.
+    """
+
+    fields = ("mean", "std")
+
+    def __init__(self, windowsize: int) -> None:
+        self.windowsize = count("windowsize", windowsize)
+        self._window = np.zeros(min(self.windowsize, 16))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._n = 0
+
+    def add(self, value: Any) -> None:
+        """Take in a number."""
+        if type(value) is not float:
+            value = number("value", value)
+        at = self._n % self.windowsize
+        if at == len(self._window):  # a large window is not paid for before it is filled
+            self._window = np.resize(self._window, min(2 * at, self.windowsize))
+        self._window[at] = value
+        self._n += 1
+
+    def value(self) -> tuple[float, float]:
+        """(mean, std) of the window."""
+        n = min(self._n, self.windowsize)
+        if n == 0:
+            return 0.0, 0.0
+        mean, squares = moments(self._window[:n], np.array([0]), np.array([n]))
+        return float(mean[0]), math.sqrt(squares[0] / max(1, n - 1))
+
+    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+        """Mean and std of the last `windowsize` values of every slice."""
+        starts = np.maximum(starts, stops - self.windowsize)
+        mean, squares = moments(values, starts, stops)
+        return mean, np.sqrt(squares / np.maximum(1, stops - starts - 1))

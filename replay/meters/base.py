@@ -1,0 +1,78 @@
+"""The contract of a meter. Meters touch no file, clock, socket or random number."""
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.events import Part
+
+__all__ = ["Meter"]
+
+
+class Meter(ABC):
+    """Takes in values, and gives what is to be plotted.
+
+    A meter is built once per key and plot, fed with `add` (the recorded value; a recorded tuple
+    is spread over the arguments), read with `value` at every mark, and emptied with `reset`.
+    What `add` is given are floats, strings and numpy arrays, never tensors, when flexrec calls;
+    called by hand it takes tensors too. Arrays belong to the meter: nobody changes them later.
+
+    `add` raises ValueError or TypeError for what it cannot take, leaving the meter as it was.
+    """
+
+    fields: tuple[str, ...] = ("value",)
+    """The names of what `value` returns, in order; the first is drawn by default.
+
+    Set on the class, or in the constructor where its arguments decide.
+    """
+
+    uses_time: ClassVar[bool] = False
+    """Whether the meter wants `tick(time)` before every add, value and reset."""
+
+    @abstractmethod
+    def add(self, *args: Any) -> None:
+        """Take in one recorded value."""
+
+    @abstractmethod
+    def value(self) -> Any:
+        """One result where `fields` has one name, else a tuple in the order of `fields`."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget everything that was added."""
+
+    def tick(self, time: float) -> None:  # noqa: B027 - most meters have no use for it
+        """The time in seconds of the event that follows; called only if `uses_time`."""
+
+    def reduce(
+        self,
+        values: NDArray[np.float64],  # noqa: ARG002 - for meters that can
+        starts: NDArray[np.int64],  # noqa: ARG002
+        stops: NDArray[np.int64],  # noqa: ARG002
+    ) -> tuple[NDArray[np.float64], ...] | None:
+        """The same meter over whole columns: one float64 array per field, or None: cannot.
+
+        Entry k is what `value()` gives after a reset and an `add` of each of
+        `values[starts[k]:stops[k]]`, within 1e-12 relative. Slices are never empty; starts and
+        stops never decrease; slices may overlap. The meter's own state is neither used nor
+        changed, only its constructor's arguments.
+        """
+        return None
+
+    def state_of(self, *args: Any) -> tuple[Part, ...] | None:  # noqa: ARG002 - as above
+        """What `add(*args)` would have the meter remember, or None: it must see the values.
+
+        The meter stays as it was. `merge(*state_of(*args))` leaves it exactly as `add(*args)`
+        does, so that the small state can be recorded in place of large arrays.
+        """
+        return None
+
+    def state(self) -> tuple[Part, ...] | None:
+        """All that the meter remembers, for another one's `merge`, or None: see `state_of`."""
+        return None
+
+    def merge(self, *state: Any) -> None:  # noqa: ARG002 - as above
+        """Take in what a meter with the same constructor's arguments gave as state."""
+        raise TypeError(f"{type(self).__name__} has no state that could be merged")

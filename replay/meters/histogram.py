@@ -1,0 +1,149 @@
+"""How often values fall into each of a row of bins."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import MeterError
+from flexrec.recorder.events import Part
+from flexrec.replay.meters.arguments import array, count
+from flexrec.replay.meters.base import Meter
+
+__all__ = ["HistogramMeter"]
+
+Ints = NDArray[np.int64]
+
+_FINEST = -1074
+"""The exponent of the smallest float64."""
+
+
+class HistogramMeter(Meter):
+    """How many values fall into each bin, over all elements since the last reset.
+
+        >>> meter = HistogramMeter(bins=4, range=(0, 1))
+        >>> meter.add([0.1, 0.2, 0.9])
+        >>> counts, edges = meter.value()
+        >>> counts.tolist(), edges.tolist()
+        ([2, 0, 0, 1], [0.0, 0.25, 0.5, 0.75, 1.0])
+
+    Takes a number or an array of any shape. NaN and infinities are left out.
+    Gives (counts, edges): (bins,) int64 and (bins + 1,) float64. None gives zeros. O(bins) memory.
+
+    With a range, bins are numpy.histogram's: of equal width, the last one closed, and values
+    outside are left out. Without, the bins follow the values: their width is the smallest power
+    of two with which `bins` of them, at whole multiples of the width, hold all values. Then the
+    result depends on the values alone, not on their order, and nothing but counts is kept.
+
+    Args:
+        bins: how many bins, at least 2 without a range.
+        range: (lowest, highest) value.
+
+    Raises:
+        MeterError: no numbers.
+    """
+
+    fields = ("counts", "edges")
+
+    def __init__(self, bins: int = 64, range: tuple[float, float] | None = None) -> None:  # noqa: A002
+        self.bins = count("bins", bins, least=2 if range is None else 1)
+        self.range = None if range is None else _checked(range)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._counts = np.zeros(0 if self.range is None else self.bins, np.int64)
+        self._first, self._exponent = 0, 0  # bin i begins at (first + i) * 2 ** exponent
+
+    def add(self, values: Any) -> None:
+        """Take in a number or an array."""
+        self.merge(*self.state_of(values))  # type: ignore[arg-type]  # tuples of two lengths
+
+    def value(self) -> tuple[Ints, NDArray[np.float64]]:
+        """(counts, edges)."""
+        if self.range is not None:
+            return self._counts.copy(), np.linspace(*self.range, self.bins + 1)
+        if not self._counts.size:
+            return np.zeros(self.bins, np.int64), np.linspace(0.0, 1.0, self.bins + 1)
+        before = (self.bins - len(self._counts)) // 2
+        counts = np.zeros(self.bins, np.int64)
+        counts[before : before + len(self._counts)] = self._counts
+        edges = (self._first - before) + np.arange(self.bins + 1.0)
+        with np.errstate(over="ignore"):
+            return counts, np.ldexp(edges, self._exponent)
+
+    def state_of(self, values: Any) -> tuple[Part, ...]:
+        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
+        found = array("values", values).ravel()
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            found = found[np.isfinite(found)]
+        found = found.astype(np.float64, copy=False)
+        if self.range is not None:
+            return (np.histogram(found, self.bins, self.range)[0],)
+        if not found.size:
+            return np.zeros(0, np.int64), 0.0, 0.0
+        least, most = float(found.min()), float(found.max())
+        exponent = _exponent(least, most, self.bins)
+        first = math.floor(math.ldexp(least, -exponent))
+        places = np.floor(np.ldexp(found, -exponent)).astype(np.int64) - first
+        return np.bincount(places).astype(np.int64), float(first), float(exponent)
+
+    def state(self) -> tuple[Part, ...]:
+        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
+        if self.range is not None:
+            return (self._counts.copy(),)
+        return self._counts.copy(), float(self._first), float(self._exponent)
+
+    def merge(self, counts: Ints, first: float = 0.0, exponent: float = 0.0) -> None:
+        """Take in another meter's counts."""
+        if self.range is not None:
+            if len(counts) != self.bins:
+                raise MeterError(f"state must be of {self.bins} bins, got {len(counts)}")
+            self._counts += counts
+            return
+        if not len(counts):
+            return
+        rows = [(counts, int(first), int(exponent))]
+        if self._counts.size:
+            rows.append((self._counts, self._first, self._exponent))
+        self._counts, self._first, self._exponent = _joined(rows, self.bins)
+
+
+def _joined(rows: list[tuple[Ints, int, int]], bins: int) -> tuple[Ints, int, int]:
+    """Rows of bins as one row of at most `bins`, as narrow as can be."""
+    exponent = max(exponent for _, _, exponent in rows)
+    while True:
+        ends = [
+            (first >> (exponent - own), (first + len(counts) - 1) >> (exponent - own))
+            for counts, first, own in rows
+        ]
+        least, most = min(a for a, _ in ends), max(b for _, b in ends)
+        if most - least < bins:
+            break
+        exponent += 1
+    joined = np.zeros(most - least + 1, np.int64)
+    for counts, first, own in rows:
+        places = np.array([((first + i) >> (exponent - own)) - least for i in range(len(counts))])
+        np.add.at(joined, places, counts)
+    return joined, least, exponent
+
+
+def _exponent(least: float, most: float, bins: int) -> int:
+    """The least exponent of two with which `bins` bins hold both, but no finer than float64."""
+    largest = max(abs(least), abs(most))
+    exponent = max(math.frexp(largest)[1] - 53, _FINEST) if largest else _FINEST
+    if least < most:
+        exponent = max(exponent, math.frexp(most / bins - least / bins)[1] - 1)
+    while (
+        math.floor(math.ldexp(most, -exponent)) - math.floor(math.ldexp(least, -exponent)) >= bins
+    ):
+        exponent += 1
+    return exponent
+
+
+def _checked(given: Any) -> tuple[float, float]:
+    low, high = given
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError(f"range must be (lowest, highest), both finite, got {given!r}")
+    return float(low), float(high)

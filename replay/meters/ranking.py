@@ -1,0 +1,210 @@
+"""Meters of rankings: do the scores put what is positive first? They keep every score."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import MeterError
+from flexrec.recorder.events import Array
+from flexrec.replay.meters.arguments import array, binary, shapes_differ
+from flexrec.replay.meters.base import Meter
+
+__all__ = ["APMeter", "AUCMeter", "mAPMeter"]
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+
+
+class AUCMeter(Meter):
+    """Area under the ROC curve, and the curve.
+
+        >>> meter = AUCMeter()
+        >>> meter.add([0.1, 0.4, 0.35, 0.8], [0, 0, 1, 1])
+        >>> auc, tpr, fpr = meter.value()
+        >>> auc
+        0.75
+
+    Takes (output, target): scores and 0 or 1, both (N,) or (N, 1), or numbers.
+    Gives (auc, tpr, fpr): the true and false positive rates (M + 1,) float64 when the threshold
+    falls through the M distinct scores. Equal scores are one step of the curve, so that the area
+    is the probability that a positive scores above a negative, an equal score counting half
+    (Fawcett 2006, "An introduction to ROC analysis", §5). Without positives tpr is nan, without
+    negatives fpr, and then auc. A NaN among the scores makes all nan. None gives
+    (0.5, [0], [0]), as in TNT. O(N) memory, O(N log N) time when read.
+
+    Raises:
+        MeterError: shapes do not fit; a target is neither 0 nor 1.
+    """
+
+    fields = ("auc", "tpr", "fpr")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._scores: list[Array] = []
+        self._hits: list[Bools] = []
+
+    def add(self, output: Any, target: Any) -> None:
+        """Take in scores and targets."""
+        scores, hits = array("output", output, keep=True), binary("target", target)
+        if not (_is_column(scores) and _is_column(hits) and scores.size == hits.size):
+            raise shapes_differ(("output", "target"), (scores, hits))
+        self._scores.append(scores.ravel())
+        self._hits.append(hits.ravel())
+
+    def value(self) -> tuple[float, Floats, Floats]:
+        """(area, true positive rates, false positive rates)."""
+        scores, hits = _whole(self._scores), _whole(self._hits)
+        if not scores.size:
+            return 0.5, np.zeros(1), np.zeros(1)
+        if np.isnan(scores).any():
+            return math.nan, np.full(1, np.nan), np.full(1, np.nan)
+        order, last = _ranking(scores)
+        tp = np.cumsum(hits[order], dtype=np.int64)[last]
+        fp = last + 1 - tp
+        tp, fp = np.append(0, tp), np.append(0, fp)
+        with np.errstate(invalid="ignore"):
+            tpr, fpr = tp / tp[-1], fp / fp[-1]
+        pairs = 2.0 * float(tp[-1]) * float(fp[-1])
+        area = float((np.diff(fp) * (tp[1:] + tp[:-1])).sum())
+        return area / pairs if pairs else math.nan, tpr, fpr
+
+
+class APMeter(Meter):
+    """Average precision of each class.
+
+        >>> meter = APMeter()
+        >>> meter.add([[0.9, 0.2], [0.4, 0.8], [0.6, 0.3]], [[1, 0], [1, 0], [0, 1]])
+        >>> meter.value().round(3).tolist()
+        [0.833, 0.5]
+
+    Takes (output, target) or (output, target, weight): scores and 0 or 1, both (N, K) or (N,)
+    for one class, and weights of at least 0 (N,) or (N, 1), 1 where left out.
+    Gives (K,) float64: for each class the mean, over its positives, of the (weighted) precision
+    of all that score as high or higher; 0 without positives. Weights count in the precision, not
+    in the mean: as in TNT. A NaN among a class's scores makes it nan. None gives an empty array.
+    Formula, without weights: Manning, Raghavan, Schütze 2008, "Introduction to Information
+    Retrieval", eq. 8.8. O(N·K) memory, O(K·N log N) time when read.
+
+    Raises:
+        MeterError: shapes do not fit each other or what came before; a target is neither 0 nor
+            1; a weight is below 0.
+    """
+
+    fields = ("ap",)
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._scores: list[Array] = []
+        self._hits: list[Bools] = []
+        self._weights: list[Floats] = []  # empty as long as no weight was given
+
+    def add(self, output: Any, target: Any, weight: Any = None) -> None:
+        """Take in scores, targets and weights."""
+        scores, hits = array("output", output, keep=True), binary("target", target)
+        if scores.shape != hits.shape or scores.ndim not in (1, 2):
+            raise shapes_differ(("output", "target"), (scores, hits))
+        scores, hits = scores.reshape(len(scores), -1), hits.reshape(len(hits), -1)
+        if self._scores and self._scores[0].shape[1] != scores.shape[1]:
+            raise MeterError(
+                f"output must have {self._scores[0].shape[1]} classes as before, "
+                f"got {scores.shape[1]}"
+            )
+        weights = np.ones(len(scores)) if weight is None else _weights(weight, scores)
+        if weight is not None and not self._weights:
+            self._weights = [np.ones(len(before)) for before in self._scores]
+        if weight is not None or self._weights:
+            self._weights.append(weights)
+        self._scores.append(scores)
+        self._hits.append(hits)
+
+    def value(self) -> Floats:
+        """The average precision of each class."""
+        if not self._scores:
+            return np.zeros(0)
+        scores, hits = _whole(self._scores), _whole(self._hits)
+        weights = _whole(self._weights) if self._weights else None
+        each = zip(scores.T, hits.T, strict=True)
+        return np.array([_average_precision(s, h, weights) for s, h in each])
+
+
+class mAPMeter(Meter):  # noqa: N801 - TNT's name
+    """Mean average precision: the mean over the classes of what APMeter gives.
+
+        >>> meter = mAPMeter()
+        >>> meter.add([[0.9, 0.2], [0.4, 0.8], [0.6, 0.3]], [[1, 0], [1, 0], [0, 1]])
+        >>> round(meter.value(), 3)
+        0.667
+
+    Takes what APMeter takes, and raises what it raises. None gives nan. O(N·K) memory.
+    """
+
+    fields = ("map",)
+
+    def __init__(self) -> None:
+        self._classes = APMeter()
+
+    def reset(self) -> None:
+        """Forget all samples."""
+        self._classes.reset()
+
+    def add(self, output: Any, target: Any, weight: Any = None) -> None:
+        """Take in scores, targets and weights."""
+        self._classes.add(output, target, weight)
+
+    def value(self) -> float:
+        """The mean over the classes."""
+        each = self._classes.value()
+        return float(each.mean()) if each.size else math.nan
+
+
+def _whole(parts: list[Array]) -> Array:
+    """All parts as one array, which takes their place."""
+    if len(parts) != 1:
+        parts[:] = [np.concatenate(parts) if parts else np.zeros(0)]
+    return parts[0]
+
+
+def _is_column(array: Array) -> bool:
+    """Whether no more than one axis is longer than 1."""
+    return array.size == max(array.shape, default=1)
+
+
+def _ranking(scores: Array) -> tuple[Array, Array]:
+    """The order from the highest score down, and where in it each run of equal scores ends."""
+    order = np.argsort(scores)[::-1]
+    ranked = scores[order]
+    return order, np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
+
+
+def _average_precision(scores: Array, hits: Bools, weights: Floats | None) -> float:
+    if np.isnan(scores).any():
+        return math.nan
+    if not hits.any():
+        return 0.0
+    order, last = _ranking(np.ascontiguousarray(scores))
+    hits = hits[order]
+    found = np.cumsum(hits, dtype=np.int64)[last]
+    if weights is None:
+        precision = found / (last + 1)
+    else:
+        weights = weights[order]
+        seen = np.cumsum(weights)[last]
+        precision = np.cumsum(weights * hits)[last] / np.where(seen > 0, seen, 1.0)
+    return float((np.diff(found, prepend=0) * precision).sum() / found[-1])
+
+
+def _weights(weight: Any, scores: Array) -> Floats:
+    weights = array("weight", weight).astype(np.float64)
+    if weights.size != len(scores):
+        raise shapes_differ(("weight", "output"), (weights, scores))
+    if not (weights >= 0).all():
+        raise MeterError(f"weight must be at least 0, got {weights.min()}")
+    return weights.ravel()

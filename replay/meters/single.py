@@ -1,0 +1,170 @@
+"""Meters that keep one number: the best, the last, and the time."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.events import Part
+from flexrec.replay.meters.arguments import array, number
+from flexrec.replay.meters.base import Meter
+from flexrec.replay.meters.columns import Floats, Ints, overlap, own_parts, reduced
+
+__all__ = ["BestValueMeter", "LastValueMeter", "TimeMeter"]
+
+
+class BestValueMeter(Meter):
+    """The smallest, or largest, number since the last reset.
+
+        >>> meter = BestValueMeter(mode="max")
+        >>> meter.add(0.5)
+        >>> meter.add(0.25)
+        >>> meter.value()
+        0.5
+
+    Takes a number; NaN is never the best, unless nothing else was added. None gives nan. For the
+    best of a whole run, `log(reset=False)`. O(1) memory.
+
+    Raises:
+        MeterError: no number.
+    """
+
+    fields = ("best",)
+
+    def __init__(self, mode: str = "min") -> None:
+        if mode not in ("min", "max"):
+            raise ValueError(f"mode must be 'min' or 'max', got {mode!r}")
+        self.mode = mode
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all values."""
+        self._best = math.nan
+
+    def add(self, value: Any) -> None:
+        """Take in a number."""
+        came = number("value", value)
+        better = came < self._best if self.mode == "min" else came > self._best
+        if better or math.isnan(self._best):
+            self._best = came
+
+    def value(self) -> float:
+        """The best so far."""
+        return self._best
+
+    def state_of(self, value: Any) -> tuple[Part, ...]:
+        """(the value,)."""
+        return (number("value", value),)
+
+    def state(self) -> tuple[Part, ...]:
+        """(the best so far,)."""
+        return (self._best,)
+
+    def merge(self, best: float) -> None:
+        """Take in another meter's best."""
+        self.add(best)
+
+    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+        """The best of every slice."""
+        best = np.fmin if self.mode == "min" else np.fmax
+        begins, goes_on = own_parts(starts, stops)
+        if overlap(begins, stops):
+            return None
+        found, filled = np.full(len(starts), np.nan), stops > begins
+        found[filled] = reduced(best, values, begins[filled], stops[filled])
+        groups = np.flatnonzero(~goes_on)
+        for a, b in zip(groups, np.append(groups[1:], len(starts)), strict=True):
+            if b - a > 1:
+                best.accumulate(found[a:b], out=found[a:b])
+        return (found,)
+
+
+class LastValueMeter(Meter):
+    """What was added last.
+
+        >>> meter = LastValueMeter()
+        >>> meter.add(0.1)
+        >>> meter.add(0.01)
+        >>> meter.value()
+        0.01
+
+    Takes a number, or an array of any shape, which it gives as it came: the samples of a
+    histogram, say. None gives nan. O(1) memory.
+
+    Raises:
+        MeterError: neither a number nor an array of numbers.
+    """
+
+    fields = ("last",)
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the value."""
+        self._last: Part = math.nan
+
+    def add(self, value: Any) -> None:
+        """Take in a number or an array."""
+        found = array("value", value, keep=True)
+        self._last = float(found) if found.ndim == 0 else found
+
+    def value(self) -> Part:
+        """The number or array that was added last."""
+        return self._last
+
+    def reduce(
+        self,
+        values: Floats,
+        starts: Ints,  # noqa: ARG002 - the contract's
+        stops: Ints,
+    ) -> tuple[Floats, ...] | None:
+        """The last of every slice."""
+        return (values[stops - 1],)
+
+
+class TimeMeter(Meter):
+    """Seconds since the last reset, on recorded time; with `unit`, seconds for each add.
+
+        >>> meter = TimeMeter(unit=True)
+        >>> for time in (10.0, 11.0, 14.0, 16.0):
+        ...     meter.tick(time)
+        ...     meter.add("anything")
+        >>> meter.value()
+        1.5
+
+    Takes anything: what counts is when. The clock starts at the first add, as a key is not known
+    before, and anew at every reset after it. None gives 0, or nan with `unit`. O(1) memory.
+    """
+
+    fields = ("seconds",)
+    uses_time = True
+
+    def __init__(self, unit: bool = False) -> None:
+        self.unit = unit
+        self._now = 0.0
+        self._start: float | None = None
+        self._n = 0
+
+    def tick(self, time: float) -> None:
+        """What time it is, in seconds."""
+        self._now = time
+
+    def add(self, *_: Any) -> None:
+        """Count one."""
+        if self._start is None:
+            self._start = self._now
+        self._n += 1
+
+    def value(self) -> float:
+        """Seconds since the reset, or for each add."""
+        seconds = 0.0 if self._start is None else self._now - self._start
+        if not self.unit:
+            return seconds
+        return seconds / self._n if self._n else math.nan
+
+    def reset(self) -> None:
+        """Start the clock anew, once it runs."""
+        if self._start is not None:
+            self._start = self._now
+        self._n = 0

@@ -1,0 +1,72 @@
+"""What a plot looks like at one moment, as plain data: no visdom, no files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["Trace", "Window", "equal"]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One named line, bar series, matrix, image or text of a window.
+
+    Attributes:
+        name: the legend's name.
+        y: a line's values (n,); a bar's heights (n,); a matrix (rows, columns); an image
+            (3, height, width) or (1, height, width); images (batch, channels, height, width);
+            a text as str.
+        x: a line's positions (n,), or None where the plot type has none.
+    """
+
+    name: str
+    y: Any
+    x: Any = None
+
+
+@dataclass(frozen=True)
+class Window:
+    """One visdom window.
+
+    Attributes:
+        win: visdom's window id, made from the plot's name: the same on every run.
+        env: visdom's environment, or None for the sink's own.
+        type: the plot type's name, a key of `plot_types()`.
+        traces: in the order of the legend.
+        opts: visdom's `opts` (title, xlabel, width, …), plain JSON values only.
+    """
+
+    win: str
+    env: str | None
+    type: str
+    traces: tuple[Trace, ...]
+    opts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def title(self) -> str:
+        """What the window's bar says."""
+        return str(self.opts.get("title", self.win))
+
+
+def equal(a: Window, b: Window) -> bool:
+    """Whether two windows are the same, exactly; NaN equals NaN."""
+    return (
+        (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
+        and len(a.traces) == len(b.traces)
+        and all(
+            s.name == t.name and _same(s.x, t.x) and _same(s.y, t.y)
+            for s, t in zip(a.traces, b.traces, strict=True)
+        )
+    )
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is None or b is None or isinstance(a, str) or isinstance(b, str):
+        return type(a) is type(b) and bool(a == b)
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))

@@ -1,0 +1,288 @@
+"""The command line, run as a user runs it: output, errors, exit codes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from flexrec.recorder import Recorder
+from flexrec.replay.server import Server
+from flexrec.replay.visdom_sink import VisdomSink
+
+FLEXREC = Path(sys.executable).with_name("flexrec")
+
+
+def flexrec(*arguments: object, code: int = 0, cwd: Path | None = None) -> tuple[str, str]:
+    """Run the command; return what it printed, and what it complained of."""
+    done = subprocess.run(
+        [FLEXREC, *map(str, arguments)], capture_output=True, text=True, cwd=cwd, check=False
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def fails(*arguments: object) -> str:
+    """Run the command, which must fail with exit code 2; return its one line."""
+    out, error = flexrec(*arguments, code=2)
+    assert out == ""
+    lines = error.strip().splitlines()
+    assert len(lines) == 1, error
+    assert lines[0].startswith("flexrec: ")
+    return lines[0].removeprefix("flexrec: ")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of three epochs with ten steps each."""
+    path = tmp_path_factory.mktemp("cli") / "run.h5"
+    rng = np.random.default_rng(0)
+    with Recorder(path, config={"lr": 0.1}) as rec:
+        for epoch in range(3):
+            for step in range(10):
+                output, target = rng.normal(size=(4, 3)), rng.integers(0, 3, 4)
+                rec.add(train_loss=1.0 / (10 * epoch + step + 1), train_acc=(output, target))
+                rec.add({"0/weights/mean": float(step), "0/weights/std": 1.0})
+                rec.step()
+            rec.add(test_loss=float(epoch))
+            rec.log(epoch)
+    return path
+
+
+def test_replay_into_a_server(run: Path, visdom_server: Server) -> None:
+    out, error = flexrec(
+        *("replay", run, "--preset", "loss+acc", "--port", visdom_server.port, "--env", "cli")
+    )
+    assert "Loss: train_loss, test_loss (6 points)" in out
+    assert f"2 windows in http://localhost:{visdom_server.port}/env/cli" in out
+    assert error == f"flexrec: not in {run}: test_acc\n"
+    windows = VisdomSink(port=visdom_server.port).windows("cli")
+    assert windows["loss"]["content"]["data"][1]["y"] == [0.0, 1.0, 2.0]
+
+
+def test_replay_into_a_file(run: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "env.json"
+    out, _ = flexrec("replay", run, "--preset", "loss", "--save", saved)
+    assert f"1 windows in {saved}" in out
+    window = json.loads(saved.read_text())["jsons"]["loss"]
+    assert [trace["name"] for trace in window["content"]["data"]] == ["train_loss", "test_loss"]
+    assert window["content"]["data"][0]["x"] == [0, 1, 2]
+
+
+def test_every_phases_and_config(run: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "env.json"
+    _, error = flexrec(
+        *("replay", run, "-p", "loss", "--phases", "train", "--every", 5, "--save", saved)
+    )
+    assert error == ""
+    (trace,) = json.loads(saved.read_text())["jsons"]["loss"]["content"]["data"]
+    assert trace["x"] == [0, 5, 10, 15, 20, 25]
+    assert trace["y"][1] == pytest.approx(np.mean([1 / n for n in range(6, 11)]), rel=1e-12)
+    config = tmp_path / "plots.toml"
+    config.write_text(
+        'preset = "loss"\nphases = ["test"]\n[plots.w]\ntype = "line"\n'
+        '[meters."*/weights/mean"]\ntype = "LastValueMeter"\ntarget = "w"\nlabel = "{layer}"\n'
+    )
+    flexrec("replay", run, "--config", config, "--save", saved)
+    windows = json.loads(saved.read_text())["jsons"]
+    assert sorted(windows) == ["loss", "w"]
+    assert [t["name"] for t in windows["w"]["content"]["data"]] == ["0"]
+
+
+def test_a_killed_run_is_replayed_and_said(tmp_path: Path) -> None:
+    path = tmp_path / "killed.h5"
+    code = (
+        "import os, signal, sys; from flexrec.recorder import Recorder\n"
+        "rec = Recorder(sys.argv[1])\n"
+        "for i in range(3): rec.add(train_loss=i); rec.step(); rec.log(i)\n"
+        "rec.flush(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    out, error = flexrec("replay", path, "-p", "loss", "--save", tmp_path / "e.json")
+    assert "train_loss" in out
+    assert "the run has not ended, or was killed; it is whole up to step 3" in error
+    out, _ = flexrec("show", path)
+    assert "the run has not ended" in out
+
+
+def test_show(run: Path) -> None:
+    out, _ = flexrec("show", run)
+    assert "config: {'lr': 0.1}" in out
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert rows["train_loss"][1:4] == ["number", "30", "0–29"]
+    assert float(rows["train_loss"][5]) == pytest.approx(1 / 30, rel=1e-5)
+    assert float(rows["train_loss"][6]) == 1.0
+    assert "(float64:2, int64:1)" in out
+    table, _ = flexrec("show", run, "--model")
+    assert "| 0        |  9.0000   1.0000 |" in table
+
+
+def test_lists_and_docs() -> None:
+    assert "loss" in flexrec("presets")[0].split()
+    assert "MSE: mean squared error" in flexrec("presets", "Loss+mse")[0]
+    assert "AverageValueMeter" in flexrec("meters")[0].split()
+    assert "mean" in flexrec("meters", "averagevaluemeter")[0]
+    assert "heatmap" in flexrec("plots")[0].split()
+    assert "opts" in flexrec("plots", "LINE")[0]
+    assert flexrec("--version")[0].startswith("flexrec 0.")
+
+
+def test_wrong_names_are_told_with_the_nearest(run: Path, tmp_path: Path) -> None:
+    assert fails("replay", run, "--preset", "los+MSE") == (
+        "no preset 'los+MSE'; did you mean 'loss+MSE'? (flexrec presets lists them)"
+    )
+    assert "did you mean 'ConfusionMeter'?" in fails("meters", "Confusionmetr")
+    assert "did you mean 'line'?" in fails("plots", "lin")
+    assert "nothing to plot: give --preset NAME" in fails("replay", run)
+    config = tmp_path / "plots.toml"
+    assert f"cannot read {config}" in fails("replay", run, "-c", config)
+    for text, message in (
+        ("[plots", "is not TOML"),
+        ("plots = 3", "plots must be a table, got int"),
+        ("[plot.a]", "unknown key 'plot'; did you mean 'plots'?"),
+        ("[plots.a]\ntype = 3", "plots.a.type must be a name, got int 3"),
+        ("[plots.a]\ntype = 'lin'", "plots.a.type: no plot type 'lin'; did you mean 'line'?"),
+        ("[plots.a]\ntype='line'\nopts={titel=1}", "did you mean 'title'?"),
+        ("[meters.m]\ntype='MSEMeter'", "meters.m needs a target"),
+        ("[meters.m]\ntype='MSEMeter'\ntarget='a'", "meters.m.target: there is no plot 'a'"),
+        (
+            "[plots.a]\ntype='line'\n[meters.m]\ntype='MSEMetre'\ntarget='a'",
+            "did you mean 'MSEMeter'?",
+        ),
+        (
+            "[plots.a]\ntype='line'\n[meters.m]\ntype='MSEMeter'\ntarget='a'\nargs={rot=true}",
+            "rot",
+        ),
+        (
+            "[plots.a]\ntype='line'\n[meters.m]\ntype='AverageValueMeter'\ntarget='a'\nfield='var'",
+            "meters.m.field: the meter has no 'var', it has mean, std",
+        ),
+    ):
+        config.write_text(text)
+        line = fails("replay", run, "-c", config)
+        assert line.startswith(str(config)), line
+        assert message in line
+
+
+def test_bad_recordings(run: Path, tmp_path: Path) -> None:
+    for command in (("show",), ("replay", "-p", "loss")):
+        assert "does not exist" in fails(*command, tmp_path / "none.h5")
+        (tmp_path / "text.h5").write_text("text")
+        assert "is not an HDF5 file" in fails(*command, tmp_path / "text.h5")
+        with h5py.File(tmp_path / "other.h5", "w") as file:
+            file["a"] = 1
+        assert "not a recording of flexrec's" in fails(*command, tmp_path / "other.h5")
+    line = fails("replay", run, "-p", "MSE", "--save", tmp_path / "e.json")
+    assert "wanted are train_mse, test_mse; there are train_loss, train_acc" in line
+    assert not (tmp_path / "e.json").exists()
+
+
+def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "shapes.h5"
+    with Recorder(path) as rec:
+        rec.step(7)
+        rec.add(train_mse=(np.ones((4, 20)), np.ones((4, 3))))
+        rec.log(0)
+    line = fails("replay", path, "-p", "MSE", "--save", tmp_path / "e.json")
+    for part in ("'train_mse' at step 7", "MSEMeter", "float64[4, 20]", "float64[4, 3]"):
+        assert part in line
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.fixture
+def other_port() -> Iterator[int]:
+    """A web server that is not visdom."""
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>hello</html>")
+
+        def log_message(self, *args: object) -> None:
+            """Print nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def test_servers_are_told_apart(run: Path, silent_port: int, other_port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        free = listener.getsockname()[1]
+    lines = {
+        port: fails("replay", run, "-p", "loss", "--phases", "train", "--port", port)
+        for port in (free, silent_port, other_port)
+    }
+    assert len({line.replace(str(port), "") for port, line in lines.items()}) == 3, lines
+    assert "not visdom" in lines[other_port]
+
+
+def test_help_needs_nothing_heavy() -> None:
+    code = (
+        "import sys, contextlib, io\n"
+        "from flexrec.cli.main import app\n"
+        "sys.argv = ['flexrec', '--help']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): app()\n"
+        "heavy = {'torch', 'visdom', 'scipy', 'matplotlib', 'h5py', 'numpy', 'sklearn'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_show_needs_neither_torch_nor_visdom(run: Path) -> None:
+    code = (
+        "import sys\nfrom flexrec.cli.showing import recording_text, model_text\n"
+        "from pathlib import Path\n"
+        "recording_text(Path(sys.argv[1])), model_text(Path(sys.argv[1]))\n"
+        "print(sorted({'torch', 'visdom', 'scipy', 'matplotlib'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_every_command_and_option_has_help() -> None:
+    import typer.main
+
+    from flexrec.cli.main import app
+
+    group = typer.main.get_command(app)
+    commands = getattr(group, "commands")  # noqa: B009 - click's, whatever typer bundles
+    assert {"replay", "show", "presets", "meters", "plots"} <= set(commands)
+    for name, command in commands.items():
+        assert command.help, name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), f"{name} {parameter.name}"
+
+
+def test_debug_shows_a_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [FLEXREC, "--debug", "show", str(tmp_path / "none.h5")],
+        capture_output=True,
+        text=True,
+        env={**os.environ},
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
