@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Old pips read the first variable, new ones the second, for the packages that they build.
 PIP_ENV := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt
 VENV3 := .venv-visdom3
+# What runs against visdom 0.3 too: the viewing side, which needs no torch.
+VIEWING := assets browser check check_command cli flexlogger goldens html information law meter_columns meter_registry meters pictures plots pytest_plugin serve server sinks thinning visdom_http visdom_sink
+VIEWING_TESTS = $(wildcard $(VIEWING:%=tests/test_%.py))
 
 .PHONY: venv test check demo bench clean
 
@@ -17,7 +20,7 @@ $(VENV)/.done: pyproject.toml constraints.txt
 	@touch $@
 
 test: venv
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 	@$(MAKE) --no-print-directory test-visdom3
 
 # The viewing side against visdom 0.3, which needs Python 3.12, and without torch.
@@ -25,12 +28,27 @@ test: venv
 test-visdom3:
 	@new=$$($(PYTHON) tools/find_python.py 3.12) || { echo "no Python 3.12 or newer found: visdom 0.3 was not tested"; exit 0; }; \
 	$(MAKE) --no-print-directory $(VENV3)/.done PYTHON3="$$new" && \
-	$(VENV3)/bin/python -m pytest $(VIEWING_TESTS)
+	$(VENV3)/bin/python -m pytest -n 2 $(VIEWING_TESTS)
 
 $(VENV3)/.done: pyproject.toml constraints.txt
 	$(PYTHON3) -m venv $(VENV3)
-	$(PIP_ENV) $(VENV3)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[visdom,test]"
+	$(PIP_ENV) $(VENV3)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[html,browser,test]"
 	@touch $@
+
+# The pages in a real browser. As root on Debian it is installed; screenshots go to build/.
+.PHONY: browser browser-test screenshots
+browser:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	else echo "no Chromium found, and only root can install it: apt-get install chromium"; fi
+
+browser-test: venv browser
+	$(BIN)/python -m pytest tests/test_browser.py
+
+# The pictures that README shows, of the demo's recording.
+screenshots: demo browser
+	$(BIN)/python tools/screenshots.py
 
 check: venv
 	$(BIN)/ruff check .
@@ -41,7 +59,7 @@ demo: venv
 	$(BIN)/python examples/demo.py
 
 bench: venv
-	$(BIN)/python benchmarks/quick.py
+	$(BIN)/python benchmarks/suite.py
 
 clean:
 	rm -rf .venv .venv-visdom3 demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -18,7 +18,7 @@ class Task(NamedTuple):
 
 
 def mlp() -> Task:
-    """784-512-512-10, batch 64."""
+    """784-512-512-10, batch 128."""
     model = nn.Sequential(
         nn.Linear(784, 512),
         nn.ReLU(),
@@ -26,11 +26,11 @@ def mlp() -> Task:
         nn.ReLU(),
         nn.Linear(512, 10),
     )
-    return Task(model, torch.randn(64, 784), _classes(64, 10))
+    return Task(model, torch.randn(128, 784), _classes(128, 10))
 
 
 def lenet() -> Task:
-    """LeNet-5 for 28 by 28 digits, batch 64."""
+    """LeNet-5 for 28 by 28 digits, batch 128."""
     model = nn.Sequential(
         nn.Conv2d(1, 6, 5, padding=2),
         nn.ReLU(),
@@ -45,7 +45,7 @@ def lenet() -> Task:
         nn.ReLU(),
         nn.Linear(84, 10),
     )
-    return Task(model, torch.randn(64, 1, 28, 28), _classes(64, 10))
+    return Task(model, torch.randn(128, 1, 28, 28), _classes(128, 10))
 
 
 class _Residual(nn.Module):

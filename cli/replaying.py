@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
+from flexrec.cli.output import echo
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.reader import Recording
 from flexrec.replay.definitions import Definitions, load_toml
@@ -13,7 +13,16 @@ from flexrec.replay.player import missing_keys, play, run_names
 from flexrec.replay.presets import PHASES, preset
 from flexrec.replay.sinks import EnvFileSink, Sink
 
-__all__ = ["definitions_of", "replay_recordings"]
+if TYPE_CHECKING:
+    from flexrec.replay.visdom_sink import VisdomSink
+
+__all__ = [
+    "definitions_of",
+    "environment_of",
+    "replay_recordings",
+    "tell_missing",
+    "tell_state",
+]
 
 
 def replay_recordings(
@@ -29,35 +38,59 @@ def replay_recordings(
     env: str | None,
     max_points: int,
     save: Path | None,
+    html: Path | None = None,
+    follow: bool = False,
 ) -> None:
     """Play the recordings into visdom, or into a file, and say what went where."""
     definitions = definitions_of(preset, config, phases)
+    env = environment_of(paths, env)
+    sink: Sink
+    live: VisdomSink | None = None
+    if save is not None:
+        sink, place = EnvFileSink(save, env=env, max_points=max_points), str(save)
+    elif html is not None:
+        from flexrec.replay.html_sink import HtmlSink  # imports plotly
+
+        sink, place = HtmlSink(html, title=env, max_points=max_points), str(html)
+    else:
+        from flexrec.replay import visdom_sink  # imports visdom
+
+        sink = live = visdom_sink.VisdomSink(
+            server=server, port=port, env=env, base_url=base_url, max_points=max_points
+        )
+        place = f"{live.url}/env/{env.replace('/', '_')}"
+    if follow:
+        from flexrec.replay.following import follow_recordings
+
+        for path in paths:  # a path that is none of ours is told at once
+            Recording(path).close()
+        windows = follow_recordings(paths, definitions, live, every=every, tell=_tell)
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
-            _tell_state(run)
-        env = env or "+".join(name.replace("/", "_") for name in run_names(list(paths)))
-        sink: Sink
-        if save is not None:
-            sink = EnvFileSink(save, env=env, max_points=max_points)
-        else:
-            from flexrec.replay.visdom_sink import VisdomSink  # imports visdom
-
-            sink = VisdomSink(
-                server=server, port=port, env=env, base_url=base_url, max_points=max_points
-            )
-        windows = play(runs, definitions, every=every)
+            tell_state(run)
+        if not follow:
+            windows = play(runs, definitions, every=every)
         for run in runs:
-            _tell_missing(run, definitions)
+            tell_missing(run, definitions)
+    if not follow or live is None:
         sink.show(windows)
-        sink.close()
+    sink.close()
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
         traces = ", ".join(t.name for t in window.traces[:8])
         more = f" and {len(window.traces) - 8} more" if len(window.traces) > 8 else ""
-        typer.echo(f"{window.title}: {traces}{more}" + (f" ({points} points)" if points else ""))
-    place = str(save) if save is not None else f"{server}:{port}{base_url}/env/{env}"
-    typer.echo(f"{len(windows)} windows in {place}")
+        echo(f"{window.title}: {traces}{more}" + (f" ({points} points)" if points else ""))
+    echo(f"{len(windows)} windows in {place}")
+
+
+def _tell(message: str) -> None:
+    echo(f"flexrec: {message}", err=True)
+
+
+def environment_of(paths: Sequence[Path], env: str | None) -> str:
+    """The environment that is asked for, or one named after the recordings."""
+    return env or "+".join(name.replace("/", "_") for name in run_names(list(paths)))
 
 
 def definitions_of(name: str | None, config: Path | None, phases: str | None) -> Definitions:
@@ -75,16 +108,16 @@ def definitions_of(name: str | None, config: Path | None, phases: str | None) ->
     return definitions
 
 
-def _tell_state(run: Recording) -> None:
+def tell_state(run: Recording) -> None:
     """Say on stderr where a recording ends early or has holes."""
     if not run.closed:
-        typer.echo(f"flexrec: {run.path}: {run.state}", err=True)
+        echo(f"flexrec: {run.path}: {run.state}", err=True)
     if run.dropped:
-        typer.echo(f"flexrec: {run.path}: {run.dropped} events could not be recorded", err=True)
+        echo(f"flexrec: {run.path}: {run.dropped} events could not be recorded", err=True)
 
 
-def _tell_missing(run: Recording, definitions: Definitions) -> None:
+def tell_missing(run: Recording, definitions: Definitions) -> None:
     """Say on stderr what was to be plotted and is not there."""
     missing = missing_keys(run, definitions)
     if missing:
-        typer.echo(f"flexrec: not in {run.path}: {', '.join(missing)}", err=True)
+        echo(f"flexrec: not in {run.path}: {', '.join(missing)}", err=True)

@@ -25,11 +25,13 @@ def recording_text(path: Path) -> str:
         logs = int(run.marks.is_log.sum())
         lines.append(f"{len(run)} keys, {run.event_count} events, {logs} logs")
         numbers = run.series([key for key in run if run.is_number(key)])
-        rows = [
-            _number_row(numbers[key]) if key in numbers else _other_row(run, key) for key in run
-        ]
-    headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean")
+        rows = [[*_row(run, key, numbers.get(key)), f"{run.stored_bytes(key):,}"] for key in run]
+    headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")
     return "\n".join(lines) + "\n" + tabulate(rows, headers, floatfmt=".6g", disable_numparse=True)
+
+
+def _row(run: Recording, key: str, numbers: Series | None) -> list[str]:
+    return _other_row(run, key) if numbers is None else _number_row(numbers)
 
 
 def _number_row(series: Series) -> list[str]:

@@ -1,20 +1,27 @@
 """The main job, end to end: record a training run, replay it into visdom, read it back.
 
-`make demo` runs this. It leaves demo/run.h5 and visdom's environment file to look at.
+`make demo` runs this. It leaves demo/run.h5, visdom's environment file and an HTML file to look
+at. Everything is served from this machine; where the files of visdom's page cannot be had, the
+plots are in visdom and in the HTML file all the same.
 """
 
 import math
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import requests
 from tabulate import tabulate
 
+from flexrec.recorder.errors import ServerError
+from flexrec.replay.assets import provide
 from flexrec.replay.server import start_server
 from flexrec.replay.visdom_sink import VisdomSink
 
 FOLDER = Path("demo")
+PRESET = "loss+MSE+acc+confusion"
 FLEXREC = Path(sys.executable).with_name("flexrec")
 
 
@@ -23,9 +30,10 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     recording = FOLDER / "run.h5"
     run(sys.executable, "examples/digits.py", "--out", str(recording), "--overwrite")
-    with start_server(env_path=FOLDER / "visdom") as server:
+    files, lacking = page_files()
+    with start_server(env_path=FOLDER / "visdom", files=files) as server:
         run(
-            *(str(FLEXREC), "replay", str(recording), "--preset", "loss+MSE+acc+confusion"),
+            *(str(FLEXREC), "replay", str(recording), "--preset", PRESET),
             *("--port", str(server.port), "--env", "demo"),
         )
         sink = VisdomSink(port=server.port, env="demo")
@@ -33,9 +41,31 @@ def main() -> None:
         sink.save("demo")
         print(tabulate([row(window) for window in windows.values()], HEADERS, floatfmt=".4g"))
         print(f"\nvisdom showed this at {server.url}/env/demo")
+        print(lacking or f"its page is whole, without internet: {count_served(server.url)} files")
+    html = FOLDER / "run.html"
+    run(str(FLEXREC), "replay", str(recording), "--preset", PRESET, "--html", str(html))
     print(f"the recording: {recording}; the environment file: {FOLDER / 'visdom' / 'demo.json'}")
+    print(f"to look: open {html} in a browser, or: flexrec serve --env-path {FOLDER / 'visdom'}")
     if not windows:
         sys.exit("the server shows no windows")
+
+
+def page_files() -> tuple[dict[str, str], str]:
+    """What visdom's page needs, and what to say where it cannot be had."""
+    try:
+        return provide().files, ""
+    except ServerError as error:
+        return {}, f"its page is not whole: {error}"
+
+
+def count_served(url: str) -> int:
+    """How many files the page names; each must come from this machine."""
+    page = requests.get(f"{url}/env/demo", timeout=30)
+    page.raise_for_status()
+    named = re.findall(r"(?:src|href)=[\"']?(/static/[^\s\"'>]+)", page.text)
+    for name in named:
+        requests.get(url + name, timeout=30).raise_for_status()
+    return len(named)
 
 
 HEADERS = ("window", "traces", "points", "last value")

@@ -9,7 +9,6 @@ import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -20,7 +19,15 @@ from torch.utils.hooks import RemovableHandle, unserializable_hook
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.measures import Measure, Partial, prepare
 
-__all__ = ["ArmedStep", "Hook", "Partials", "Scaler", "compiled_afterwards", "in_backward"]
+__all__ = [
+    "ArmedStep",
+    "Hook",
+    "Partials",
+    "Scaler",
+    "compiled_afterwards",
+    "in_backward",
+    "in_transform",
+]
 
 Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source
@@ -68,6 +75,11 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
+def in_transform() -> bool:
+    """Whether torch.jit.trace or a torch.func transform is at work: tensors have no values."""
+    return torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+
+
 def compiled_afterwards() -> DefinitionError:
     """What to say where the hook sits inside the compiled model."""
     return DefinitionError(
@@ -100,54 +112,51 @@ class ArmedStep:
         self._seen: dict[int, _Seen] = {}
         self._inside = False  # in a training pass of the whole model
         self._closed = False
-        self._stance: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         self._before: dict[str, dict[str, Tensor]] = {}
         if "updates" in measures:
             self._before = {
                 name: {key: p.detach().clone() for key, p in _weights(module).items()}
                 for name, module in layers.items()
             }
-        self._handles = self._register()
+        self._handles: list[RemovableHandle] = []
+        weakref.finalize(self, _take_off, self._handles)  # dropped without a `close`
+        self._register()
 
-    def _register(self) -> list[RemovableHandle]:
-        handles: list[RemovableHandle] = []
+    def _register(self) -> None:
         if not self._measures.keys().isdisjoint(("inputs", "grad_in")):
             before = Hook(self._before_layer)
-            handles += [
+            self._handles += [
                 module.register_forward_pre_hook(before, with_kwargs=True)
                 for module in self._names
                 if module is not self._model  # a hook that is made by a hook misses this pass
             ]
         if not self._measures.keys().isdisjoint(("outputs", "grad_out")):
             after = Hook(self._after_layer)
-            handles += [module.register_forward_hook(after) for module in self._names]
+            self._handles += [module.register_forward_hook(after) for module in self._names]
         leave = Hook(self._leave)
-        handles.append(self._model.register_forward_hook(leave, always_call=True))
-        return handles
+        self._handles.append(self._model.register_forward_hook(leave, always_call=True))
 
     # ------------------------------------------------------------------ the passes
 
     def enter(self, args: Any, kwargs: Any) -> None:
         """A training pass begins, in the model's own pre-hook."""
-        self._stance = _eager()
-        self._inside = True
-        self._seen = {key: seen for key, seen in self._seen.items() if seen.tensor() is not None}
+        if not self._inside:
+            _EAGER.hold()
+            self._inside = True
         if self._model in self._names:
             self._before_layer(self._model, args, kwargs)
 
     def _leave(self, *_: Any) -> None:
         """The pass is over, by its end or by an exception."""
-        self._inside = False
-        self._stance.__exit__(None, None, None)
-        self._stance = contextlib.nullcontext()
+        if self._inside:
+            self._inside = False
+            _EAGER.release()
 
     def close(self) -> None:
         """Take all hooks off; a graph that is kept fires into nothing from now on."""
         self._leave()
         self._closed = True
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        _take_off(self._handles)
         self._seen.clear()
 
     # ------------------------------------------------------------------ the hooks
@@ -198,7 +207,7 @@ class ArmedStep:
                 for key in wanted:
                     self._add(self._collected, key, gradient, partials, self._scale)
 
-        handle = tensor.register_hook(take)  # type: ignore[no-untyped-call]
+        handle = tensor.register_hook(take)
         if tensor.is_leaf:  # outlives the step
             self._handles.append(handle)
 
@@ -263,6 +272,12 @@ class ArmedStep:
         return dict(weights)
 
 
+def _take_off(handles: list[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()
+    handles.clear()
+
+
 class _Seen:
     """One tensor with one content: what was measured of it, and who wants its gradient."""
 
@@ -325,12 +340,31 @@ def _gather(values: Any, found: dict[int, Tensor]) -> None:
             _gather(getattr(values, field.name), found)
 
 
-def _eager() -> contextlib.AbstractContextManager[Any]:
-    """Compiled code ignores new hooks: until this exits it runs as written, nothing recompiled."""
-    if "torch._dynamo" not in sys.modules or not hasattr(torch.compiler, "set_stance"):
-        return contextlib.nullcontext()
-    try:
-        stance: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    except RuntimeError:  # refused inside compiled code
-        raise compiled_afterwards() from None
-    return stance
+class _Eager:
+    """Keeps compiled code running as written, which is how hooks that are new to it fire.
+
+    Nothing is recompiled. The stance is the whole process's, so the first holder sets it and
+    the last one restores it, in whatever order passes of several tooled models end.
+    """
+
+    def __init__(self) -> None:
+        self._holders = 0
+        self._stance: Any = None
+
+    def hold(self) -> None:
+        set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
+        if not self._holders and set_stance and "torch._dynamo" in sys.modules:
+            try:
+                self._stance = set_stance("force_eager")
+            except RuntimeError:  # refused inside compiled code
+                raise compiled_afterwards() from None
+        self._holders += 1
+
+    def release(self) -> None:
+        self._holders -= 1
+        if not self._holders and self._stance is not None:
+            self._stance.__exit__(None, None, None)
+            self._stance = None
+
+
+_EAGER = _Eager()

@@ -1,44 +1,86 @@
 """Events on their way from `add` to the file, and tensors that are still on an accelerator."""
 
+import math
 import sys
 from array import array
-from collections.abc import Collection
-from operator import attrgetter
+from collections.abc import Collection, Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.events import Array, Part, Value, array_of, is_tensor, normalise
-from flexrec.recorder.writer import Block
+from flexrec.recorder.events import Array, Part, State, Value, array_of, is_tensor, normalise
+from flexrec.recorder.writer import SMALL, Block
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Buffer", "OnDevice", "column_of_taken", "plain_numbers", "take"]
+__all__ = [
+    "Buffer",
+    "OnDevice",
+    "Slabs",
+    "column_of_taken",
+    "plain_arrays",
+    "plain_numbers",
+    "take",
+]
 
 
+_SLAB = 8 << 20  # bytes of memory that large arrays are copied to
+_SPARE = 4  # slabs that are kept for later
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
-_on_cpu = attrgetter("is_cpu")
 
 
 def plain_numbers(values: Collection[Any]) -> Collection[Any] | None:
     """The values as what `array("d").extend` takes, or None where they are not all numbers.
 
-    This is the hot path: 0-d CPU tensors are read here, all in a few calls.
+    This is the hot path; 0-d CPU tensors are read here.
     """
-    other = set(map(type, values)) - _PLAIN
-    if not other:
+    if _PLAIN.issuperset(map(type, values)):
         return values
     torch = sys.modules.get("torch")
-    if torch is None or other != {torch.Tensor}:
+    if torch is None:
         return None
-    tensors = [value for value in values if type(value) is torch.Tensor]
-    if not all(map(_on_cpu, tensors)) or any(map(torch.Tensor.dim, tensors)):
-        return None
-    if len(tensors) == len(values):
-        return list(map(torch.Tensor.item, tensors))
-    return [value.item() if type(value) is torch.Tensor else value for value in values]
+    tensor, numbers = torch.Tensor, []
+    for value in values:
+        kind = type(value)
+        if kind is tensor:
+            if value.dim() or not value.is_cpu:
+                return None
+            value = value.item()
+        elif kind not in _PLAIN:
+            return None
+        numbers.append(value)
+    return numbers
+
+
+def plain_arrays(values: Collection[Any]) -> tuple[list[Any], tuple[Any, ...]] | None:
+    """The parts of values that are arrays, CPU tensors and floats, and what tells their forms.
+
+    None where there is anything else. The arrays are not copied, and tensors share their memory.
+    """
+    parts: list[Any] = []
+    kinds: list[Any] = []
+    for value in values:
+        several = type(value) is tuple or type(value) is list
+        kinds.append(len(value) if several else None)
+        for part in value if several else (value,):
+            if type(part) is float:
+                kinds.append(float)
+            else:
+                if type(part) is not np.ndarray:
+                    if not (is_tensor(part) and part.is_cpu):
+                        return None
+                    try:
+                        part = part.detach().numpy()
+                    except (TypeError, RuntimeError):  # not strided, or numpy has no such type
+                        return None
+                if not part.ndim:
+                    return None
+                kinds += (part.dtype, part.ndim)
+            parts.append(part)
+    return parts, tuple(kinds)
 
 
 class OnDevice:
@@ -55,14 +97,31 @@ class OnDevice:
         self.form = fmt.Form(name, tensor.ndim) if tensor.ndim else fmt.Form(fmt.NUMBER)
 
 
+class Slabs:
+    """Memory for large arrays, used again once they are written: fresh memory costs more than
+    the copy into it."""
+
+    def __init__(self) -> None:
+        self._free: list[Array] = []
+
+    def take(self) -> Array:
+        """A slab: bytes, with anything in them."""
+        return self._free.pop() if self._free else np.empty(_SLAB, "u1")
+
+    def give(self, slabs: list[Array]) -> None:
+        """Slabs that nobody looks at any more."""
+        self._free += slabs[: _SPARE - len(self._free)]
+
+
 class Buffer:
     """Events on their way to the file. Offsets are absolute: they start at the bases."""
 
-    def __init__(self, value_base: int, blob_base: int) -> None:
+    def __init__(self, value_base: int, blob_base: int, slabs: Slabs) -> None:
         self.value_base, self.blob_base = value_base, blob_base
+        self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
         self.codes, self.starts, self.steps = array("q"), array("q"), array("q")
         self.times, self.values = array("d"), array("d")
-        self.blobs: list[Array | OnDevice] = []
+        self.blobs: list[bytes | Array | OnDevice] = []
         self.blob_bytes = 0
         self.deferred: list[tuple[int, OnDevice]] = []
         self.schema = b""
@@ -87,11 +146,38 @@ class Buffer:
             return
         if isinstance(part, str):
             part = np.frombuffer(part.encode("utf-8", "surrogatepass"), "u1")
-        self.values.append(float(self.blob_base + self.blob_bytes))
-        self.values.extend(part.shape)
-        self.blobs.append(part)
-        itemsize = part.form.dtype.itemsize if isinstance(part, OnDevice) else part.itemsize
-        self.blob_bytes += itemsize * int(np.prod(part.shape, dtype=np.int64))
+        if isinstance(part, OnDevice):
+            self.values.append(float(self.blob_base + self.blob_bytes))
+            self.values.extend(part.shape)
+            self.blobs.append(part)
+            self.blob_bytes += part.form.dtype.itemsize * math.prod(part.shape)
+        else:
+            self.put_array(part)
+
+    def put_array(self, array: Array) -> int:
+        """Take a copy of an array in; return its bytes."""
+        self.values.append(self.blob_base + self.blob_bytes)
+        self.values.extend(array.shape)
+        size = array.nbytes
+        self.blobs.append(array.tobytes() if size < SMALL or size > _SLAB else self._copied(array))
+        self.blob_bytes += size
+        return size
+
+    def release(self) -> None:
+        """The block was written: its memory may be used again."""
+        self._slabs.give(self._taken)
+        self._taken = []
+
+    def _copied(self, array: Array) -> Array:
+        """A copy's bytes, in C order."""
+        size = array.nbytes
+        if self._used + size > _SLAB:
+            self._taken.append(self._slabs.take())
+            self._used = 0
+        room = self._taken[-1][self._used : self._used + size]
+        room.view(array.dtype).reshape(array.shape)[...] = array
+        self._used += -(-size // 64) * 64  # what follows is aligned
+        return room
 
     def block(self) -> Block:
         """What to append; what is still on an accelerator is fetched here, numbers in one copy."""
@@ -101,10 +187,24 @@ class Buffer:
         events = np.empty(len(self.codes), fmt.EVENT)
         events["code"], events["start"] = self.codes, self.starts
         events["step"], events["time"] = self.steps, self.times
-        blobs = [
-            array_of("", blob.tensor) if isinstance(blob, OnDevice) else blob for blob in self.blobs
-        ]
-        return Block(self.schema, [np.ascontiguousarray(blob) for blob in blobs], values, events)
+        blobs: list[Array] = []
+        for is_small, some in groupby(self.blobs, _is_small):
+            if is_small:
+                blobs.append(np.frombuffer(b"".join(cast("Iterator[bytes]", some)), "u1"))
+            else:
+                blobs += map(_fetched, some)
+        return Block(self.schema, blobs, values, events)
+
+
+def _is_small(blob: bytes | Array | OnDevice) -> bool:
+    """Whether it is worth joining with its neighbours before it is written."""
+    return isinstance(blob, bytes) and len(blob) < SMALL
+
+
+def _fetched(blob: bytes | Array | OnDevice) -> Array:
+    if isinstance(blob, OnDevice):
+        return np.ascontiguousarray(array_of("", blob.tensor))
+    return np.frombuffer(blob, "u1") if isinstance(blob, bytes) else blob
 
 
 def _fetch_numbers(deferred: "list[tuple[int, OnDevice]]") -> Array:
@@ -151,4 +251,5 @@ def _is_deferrable(tensor: Any) -> bool:
 def column_of_taken(key: str, value: Any) -> fmt.Column:
     parts = value if isinstance(value, tuple) else (value,)
     forms = (part.form if isinstance(part, OnDevice) else fmt.form_of(part) for part in parts)
-    return fmt.Column(key, tuple(forms), not isinstance(value, tuple))
+    reduction = value.reduction if isinstance(value, State) else None
+    return fmt.Column(key, tuple(forms), not isinstance(value, tuple), reduction)

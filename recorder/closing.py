@@ -1,4 +1,7 @@
-"""From the live layout to the closed one: the same events, compressed, a dataset for every part."""
+"""From the live layout to the closed one: the same events, compressed, a dataset for every part.
+
+It reads through a store, so it rewrites a killed recorder's file as well as a running one's.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,66 +13,89 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.resuming import put_in_place
 from flexrec.recorder.store import Chunk, Ragged, Store, open_store
 
-__all__ = ["close_in_place", "write_closed"]
+__all__ = ["close_recording", "write_closed"]
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
 _COLUMNS = 256  # columns written in one pass over the events: bounds the memory
-_JOIN = 8 << 20  # bytes of array data that are written at once
+_JOIN = 8 << 20  # bytes that are written at once, about
 
 
-def close_in_place(path: Path) -> None:
-    """Rewrite a live file in the closed layout: beside it, synced, then renamed over it."""
+def close_recording(source: Path, path: Path) -> None:
+    """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed."""
     closing = path.with_name(f".{path.name}.closing")
-    store, _ = open_store(path)
+    store, _ = open_store(source)
     try:
         write_closed(store, closing)
-        os.replace(closing, path)
+        put_in_place(closing, path)
     finally:
         store.close()
         closing.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def write_closed(store: Store, path: Path) -> None:
     """Write a store's events to a new file in the closed layout, and fsync it."""
-    with h5py.File(path, "w", libver=fmt.LIBVER, locking=False) as file:
-        file.attrs.update(store.file.attrs)
-        file.attrs[fmt.ATTR_STATE] = fmt.CLOSED
+    # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
+    # then an error, where HDF5 would crash.
+    with h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file:
+        file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
         for name in (fmt.CONFIG, fmt.FACTS):
-            store.file.copy(name, file)
-        file[fmt.SCHEMA] = np.frombuffer(store.schema.encode(), "u1")
-        codes = store.codes.astype(np.min_scalar_type(-max(4, len(store.schema.signatures))))
+            _write_bytes(file, name, np.frombuffer(store.text(name), "u1"))
+        _write_bytes(file, fmt.SCHEMA, np.frombuffer(store.schema.encode(), "u1"))
+        codes = store.recorded.astype(np.min_scalar_type(-max(4, len(store.schema.signatures))))
         _dataset(file, fmt.EVENTS, codes.dtype, len(codes))[:] = codes
         _dataset(file, fmt.MARKS, fmt.MARK, len(store.marks))[:] = store.marks
         file.create_group(fmt.SERIES)
-        columns = range(len(store.schema.columns))
-        shared: dict[frozenset[int], h5py.Group] = {}
-        for first in range(0, len(columns), _COLUMNS):
-            _write_columns(store, file, columns[first : first + _COLUMNS], shared)
+        _write_series(store, file, fmt.SERIES)
+        if (store.codes == fmt.SUPERSEDED).any():
+            _write_series(store.superseded(), file, fmt.SUPERSEDED_SERIES)
         file.flush()
         os.fsync(file.id.get_vfd_handle())
 
 
+def _write_series(store: Store, file: h5py.File, root: str) -> None:
+    everything = list(range(len(store.schema.columns)))
+    columns = everything if root == fmt.SERIES else store.columns_held()
+    shared: dict[frozenset[int], h5py.Group] = {}
+    paths = _paths(store, root)
+    for first in range(0, len(columns), _COLUMNS):
+        _write_columns(store, file, paths, columns[first : first + _COLUMNS], shared)
+
+
+def _paths(store: Store, root: str) -> list[str]:
+    """The group of each column."""
+    columns = store.schema.columns
+    forms_before = fmt.first_forms(columns)
+    return [
+        fmt.series_path(c, before, root) for c, before in zip(columns, forms_before, strict=True)
+    ]
+
+
 def _write_columns(
-    store: Store, file: h5py.File, columns: Sequence[int], shared: dict[frozenset[int], h5py.Group]
+    store: Store,
+    file: h5py.File,
+    paths: Sequence[str],
+    columns: Sequence[int],
+    shared: dict[frozenset[int], h5py.Group],
 ) -> None:
     """Two passes over the events: measure the columns, then lay them out and fill them."""
     plans = {column: _Plan(len(store.schema.columns[column].forms)) for column in columns}
     for chunks in store.scan(columns):
         for chunk in chunks:
             plans[chunk.column].measure(chunk)
-    writers = {column: _Writer(store, file, column, plans[column], shared) for column in columns}
+    writers = {
+        column: _Writer(store, file.require_group(paths[column]), column, plans[column], shared)
+        for column in columns
+    }
     for chunks in store.scan(columns):
         for chunk in chunks:
             if len(chunk):
                 writers[chunk.column].append(chunk)
+    for writer in writers.values():
+        writer.finish()
 
 
 class _Plan:
@@ -91,72 +117,89 @@ class _Plan:
                 self.single[i] = np.array_equal(single, part, equal_nan=True)
 
 
+class _Rows:
+    """Fills a dataset from its start, whole chunks at a time: each is compressed once."""
+
+    def __init__(self, dataset: h5py.Dataset) -> None:
+        self._dataset, self._end = dataset, 0
+        self._waiting: list[Array] = []
+        self._count = 0
+        self._chunk = dataset.chunks[0] if dataset.chunks else 1
+        ragged = dataset.name.endswith(f"/{fmt.DATA}")  # comes in pieces of any size
+        least = _JOIN // dataset.dtype.itemsize if ragged else 1
+        self._least = max(self._chunk, least)
+
+    def append(self, rows: Array) -> None:
+        self._waiting.append(rows.astype(self._dataset.dtype, copy=False))
+        self._count += len(rows)
+        if self._count >= self._least:
+            self._write(self._count - self._count % self._chunk)
+
+    def finish(self) -> None:
+        self._write(self._count)
+
+    def _write(self, count: int) -> None:
+        if not count:
+            return
+        rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        self._dataset[self._end : self._end + count] = rows[:count]
+        self._end += count
+        self._waiting, self._count = [rows[count:].copy()], self._count - count
+
+
 class _Writer:
     """Fills one column's group."""
 
     def __init__(
         self,
         store: Store,
-        file: h5py.File,
+        group: h5py.Group,
         column: int,
         plan: _Plan,
         shared: dict[frozenset[int], h5py.Group],
     ) -> None:
         definition = store.schema.columns[column]
-        forms_before = fmt.first_forms(store.schema.columns)[column]
-        self.group = file.require_group(fmt.series_path(definition, forms_before))
-        self.row = 0
-        self.ends = [0] * len(definition.forms)
-        self.parts: list[h5py.Dataset | h5py.Group] = []
+        self.parts: list[_Rows] = []
+        self.shapes: dict[int, _Rows] = {}
         for i, form in enumerate(definition.forms):
             name = fmt.part_name(definition, i)
             if form.kind == fmt.NUMBER:
                 dtype = np.dtype("<f4" if plan.single[i] else "<f8")
-                self.parts.append(_dataset(self.group, name, dtype, plan.rows))
+                self.parts.append(_Rows(_dataset(group, name, dtype, plan.rows)))
             else:
-                part = self.group.create_group(name)
-                _dataset(part, fmt.SHAPE, np.dtype("<i8"), plan.rows, form.ndim)
-                _dataset(part, fmt.DATA, form.dtype, plan.elements[i])
-                self.parts.append(part)
+                part = group.create_group(name)
+                shape = _dataset(part, fmt.SHAPE, np.dtype("<i8"), plan.rows, form.ndim)
+                self.shapes[i] = _Rows(shape)
+                self.parts.append(_Rows(_dataset(part, fmt.DATA, form.dtype, plan.elements[i])))
         # Keys that were only ever added together share step and time.
-        within = frozenset(s for s, c in enumerate(store.schema.signatures) if column in c)
-        self.owns_time = within not in shared
-        if self.owns_time:
-            shared[within] = self.group
-            _dataset(self.group, fmt.STEP, np.dtype("<i8"), plan.rows)
-            _dataset(self.group, fmt.TIME, np.dtype("<f8"), plan.rows)
+        within = store.within(column)
+        self.times: list[_Rows] = []
+        if within not in shared:
+            shared[within] = group
+            for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
+                self.times.append(_Rows(_dataset(group, name, np.dtype(kind), plan.rows)))
         else:
             for name in (fmt.STEP, fmt.TIME):
-                self.group[name] = shared[within][name]
+                group[name] = shared[within][name]
 
     def append(self, chunk: Chunk) -> None:
-        rows = slice(self.row, self.row + len(chunk))
-        self.row = rows.stop
-        if self.owns_time:
-            self.group[fmt.STEP][rows] = chunk.step
-            self.group[fmt.TIME][rows] = chunk.time
+        for rows, values in zip(self.times, (chunk.step, chunk.time), strict=False):
+            rows.append(values)
         for i, part in enumerate(chunk.parts):
             if isinstance(part, Ragged):
-                self.parts[i][fmt.SHAPE][rows] = part.shapes
-                self._append_data(i, part)
+                self.shapes[i].append(part.shapes)
+                for array in part.flat():
+                    self.parts[i].append(array)
             else:
-                self.parts[i][rows] = part
+                self.parts[i].append(part)
 
-    def _append_data(self, i: int, part: Ragged) -> None:
-        data, waiting, size = self.parts[i][fmt.DATA], [], 0
-        for array in part.flat():
-            waiting.append(array)
-            size += array.nbytes
-            if size >= _JOIN:
-                self._put(i, data, waiting)
-                waiting, size = [], 0
-        if waiting:
-            self._put(i, data, waiting)
+    def finish(self) -> None:
+        for rows in (*self.times, *self.shapes.values(), *self.parts):
+            rows.finish()
 
-    def _put(self, i: int, data: h5py.Dataset, arrays: list[Array]) -> None:
-        joined = np.concatenate(arrays)
-        data[self.ends[i] : self.ends[i] + len(joined)] = joined
-        self.ends[i] += len(joined)
+
+def _write_bytes(file: h5py.File, name: str, data: Array) -> None:
+    _dataset(file, name, np.dtype("u1"), len(data))[:] = data
 
 
 def _dataset(

@@ -7,12 +7,15 @@ why replaying a recording gives the windows that live plotting gave.
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import InputError
+
+if TYPE_CHECKING:
+    from flexrec.recorder.states import Reduction
 
 __all__ = [
     "Add",
@@ -21,6 +24,7 @@ __all__ = [
     "Log",
     "Part",
     "Reset",
+    "State",
     "Value",
     "gather",
     "normalise",
@@ -32,6 +36,18 @@ Part: TypeAlias = float | str | Array
 """One argument of a meter: a number, a text, or an array."""
 Value: TypeAlias = Part | tuple[Part, ...]
 """What is recorded under a key: one argument, or a tuple of them."""
+
+
+class State(tuple[Part, ...]):
+    """A value of which only what a meter remembers was recorded; `reduction` says which meter."""
+
+    reduction: "Reduction"
+
+    def __new__(cls, parts: Iterable[Part], reduction: "Reduction") -> "State":
+        state = super().__new__(cls, parts)
+        state.reduction = reduction
+        return state
+
 
 _ACCEPTED = (
     "a number, a 0-d tensor, an array or tensor, a string, or a tuple or list of those "
@@ -84,8 +100,8 @@ def normalise(key: str, value: object) -> Value | None:
     Raises:
         InputError: the value is none of these; the message names the key and the type.
     """
-    if value is None:
-        return None
+    if value is None or isinstance(value, State):
+        return value
     if isinstance(value, (tuple, list)):
         if not value:
             raise InputError(f"{key!r}: an empty {type(value).__name__} has nothing to record")
@@ -95,6 +111,8 @@ def normalise(key: str, value: object) -> Value | None:
 
 def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
     """The arguments of `add`, a mapping (or None) and keywords, as one mapping."""
+    if type(values) is dict and not named:
+        return values
     if values is None:
         return named
     if not isinstance(values, Mapping):

@@ -13,7 +13,8 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.events import Part, Value
+from flexrec.recorder.events import Part, State, Value
+from flexrec.recorder.states import REDUCTIONS, Reduction
 
 __all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "column_of", "form_of"]
 
@@ -40,6 +41,17 @@ MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
     "data",
     "shape",
 )
+
+
+def root_attributes(state: str, created: float) -> dict[str, Any]:
+    """The attributes of the root, by name: texts of fixed length, which HDF5 has checksums for."""
+    return {
+        ATTR_FORMAT: np.bytes_(MAGIC),
+        ATTR_VERSION: VERSION,
+        ATTR_STATE: np.bytes_(state),
+        ATTR_CREATED: created,
+    }
+
 
 # An event's code: the signature of an add (0, 1, …), or one of these marks.
 LOG, RESET, RESUME, DROPPED = -1, -2, -3, -4
@@ -106,16 +118,25 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A key together with the form of its values; a key whose form changes has several."""
+    """A key together with the form of its values; a key whose form changes has several.
+
+    With a reduction, the parts are what a meter remembers of a value.
+    """
 
     key: str
     forms: tuple[Form, ...]
     bare: bool
+    reduction: Reduction | None = None
 
     @property
     def slots(self) -> int:
         """How many float64 of the value stream one value takes."""
         return sum(form.slots for form in self.forms)
+
+    @property
+    def has_arrays(self) -> bool:
+        """Whether a part of its values lies in the blobs: an array or a text."""
+        return any(form.kind != NUMBER for form in self.forms)
 
     @property
     def is_number(self) -> bool:
@@ -135,7 +156,9 @@ def form_of(part: Part) -> Form:
 def column_of(key: str, value: Value) -> Column:
     """The column that a normalised value belongs to."""
     parts = value if isinstance(value, tuple) else (value,)
-    return Column(key, tuple(form_of(part) for part in parts), not isinstance(value, tuple))
+    reduction = value.reduction if isinstance(value, State) else None
+    forms = tuple(form_of(part) for part in parts)
+    return Column(key, forms, not isinstance(value, tuple), reduction)
 
 
 @dataclass
@@ -149,9 +172,22 @@ class Schema:
     signatures: list[tuple[int, ...]] = field(default_factory=list)
     keysets: list[tuple[str, ...]] = field(default_factory=list)
 
-    def slots(self, signature: int) -> int:
-        """How many float64 of the value stream one add of this signature takes."""
-        return sum(self.columns[c].slots for c in self.signatures[signature])
+    def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
+        """Where the columns lie in the value stream.
+
+        Returns:
+            For each column its signatures, each with the slot where the column begins; and for
+            each signature how many slots an add takes.
+        """
+        places: list[list[tuple[int, int]]] = [[] for _ in self.columns]
+        sizes = []
+        for s, signature in enumerate(self.signatures):
+            size = 0
+            for c in signature:
+                places[c].append((s, size))
+                size += self.columns[c].slots
+            sizes.append(size)
+        return places, sizes
 
     def keys(self) -> list[str]:
         """Every key once, in the order of its first appearance."""
@@ -161,7 +197,10 @@ class Schema:
     def column_line(column: Column) -> bytes:
         """The JSON line of a column."""
         forms = [str(form) for form in column.forms]
-        return _line({"key": column.key, "forms": forms, "bare": column.bare})
+        line = {"key": column.key, "forms": forms, "bare": column.bare}
+        if column.reduction is not None:
+            line["reduced"] = [column.reduction.meter, column.reduction.args()]
+        return _line(line)
 
     @staticmethod
     def signature_line(columns: Sequence[int]) -> bytes:
@@ -183,21 +222,25 @@ class Schema:
     @classmethod
     def decode(cls, data: bytes) -> "Schema":
         """Read the lines, checking each; an unfinished last line is left out."""
-        schema = cls()
+        schema, known = cls(), set[Column]()
         for line in data[: data.rfind(b"\n") + 1].splitlines():
             try:
-                schema._read(json.loads(line))
+                schema._read(json.loads(line), known)
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
                 raise RecordingError(f"the schema is damaged: {error!s:.80}") from None
         return schema
 
-    def _read(self, entry: dict[str, Any]) -> None:
+    def _read(self, entry: dict[str, Any], known: set[Column]) -> None:
         if "key" in entry:
             key, forms, bare = entry["key"], entry["forms"], entry["bare"]
             check_key(key)
             if not forms or (bare and len(forms) != 1):
                 raise ValueError(f"column {key!r:.40} has {len(forms)} forms")
-            self.columns.append(Column(key, tuple(map(Form.parse, forms)), bool(bare)))
+            column = Column(key, tuple(map(Form.parse, forms)), bool(bare), _reduction(entry))
+            if column in known:
+                raise ValueError(f"column {key!r:.40} is there twice")
+            known.add(column)
+            self.columns.append(column)
         elif "columns" in entry:
             columns = tuple(entry["columns"])
             if not columns or len(set(columns)) != len(columns):
@@ -210,6 +253,16 @@ class Schema:
             for key in keys:
                 check_key(key)
             self.keysets.append(keys)
+
+
+def _reduction(entry: dict[str, Any]) -> Reduction | None:
+    """What a column's line says that its values were reduced by."""
+    if "reduced" not in entry:
+        return None
+    meter, args = entry["reduced"]
+    if entry["bare"]:
+        raise ValueError(f"a state of {meter!r:.40} is a bare value")
+    return REDUCTIONS[meter].of(dict(args))
 
 
 def check_key(key: object) -> None:

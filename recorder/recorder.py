@@ -1,13 +1,13 @@
-"""Recorder: what training code calls. It buffers events and hands them to a thread that writes.
+"""Recorder: what training code calls. How events reach the file is in outbox.py.
 
 It knows nothing of datasets (writer.py, format.py) and nothing of meters and plots.
 """
 
 import atexit
+import operator
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,19 +15,21 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import Buffer, column_of_taken, plain_numbers, take
-from flexrec.recorder.closing import close_in_place
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import (
     Add,
     Event,
     Log,
+    Reset,
     gather,
     normalise,
     normalise_keys,
 )
 from flexrec.recorder.facts import gather_facts, rank
-from flexrec.recorder.writer import LiveFile
+from flexrec.recorder.locking import PathLock
+from flexrec.recorder.outbox import Outbox, briefly
+from flexrec.recorder.reducing import Reducer, Rule
+from flexrec.recorder.resuming import Opened, clear_litter, open_new, open_resumed
 
 if TYPE_CHECKING:
     import torch
@@ -36,10 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
-_SEAL_BYTES = 8 << 20  # a buffer this large is handed to the writer before its second is over
 
-
-class Recorder:
+class Recorder(Outbox):
     """Append metrics, marks and layer statistics to an HDF5 file while training goes on.
 
     >>> with Recorder("run.h5", config={"lr": 1e-3}) as rec:  # doctest: +SKIP
@@ -55,7 +55,10 @@ class Recorder:
 
     Args:
         path: the file to make; `{rank}` in it becomes the process's rank (torchrun, SLURM, MPI).
-        mode: "x" refuses an existing file, "w" overwrites it.
+        mode: "x" refuses an existing file, "w" overwrites it, "resume" goes on with it after a
+            kill or a close, or makes it where there is none.
+        at_step: where to resume, the last step that holds: what was recorded after it stays in
+            the file and is not replayed. None goes on after all that was recorded.
         config: plain JSON data to keep with the recording.
         facts: keep host, versions, argv, job, rank and git commit too.
         flush_seconds: how long an added value may stay in memory.
@@ -64,9 +67,17 @@ class Recorder:
             `buffer_bytes` and retries; "raise" raises from the next call.
         buffer_bytes: what is buffered at most; beyond it events are dropped, and counted, while
             the file cannot be written, and `add` waits while it can.
+        reduce: keys, or patterns of keys, whose tensors are not to be kept, and the meter that
+            they are for: a name, or a name and the constructor's arguments, such as
+            `{"train_mse": "MSEMeter", "*_confusion": ("ConfusionMeter", {"k": 10})}`, or what
+            `Definitions.reductions()` gives. What the meter remembers of each add is recorded in
+            place of the tensors: replaying through that meter gives the same, to the bit, and no
+            other meter can be asked. A tensor on an accelerator is waited for.
 
     Raises:
-        RecordingError: the file exists (mode "x") or cannot be made.
+        DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
+        RecordingError: the file exists (mode "x"), cannot be made or resumed, or another
+            recorder is writing it.
         InputError: a value cannot be recorded; nothing of that call is.
     """
 
@@ -74,47 +85,49 @@ class Recorder:
         self,
         path: str | os.PathLike[str],
         *,
-        mode: Literal["x", "w"] = "x",
+        mode: Literal["x", "w", "resume"] = "x",
+        at_step: int | None = None,
         config: Any = None,
         facts: bool = True,
         flush_seconds: float = 1.0,
         fsync_seconds: float = 30.0,
         on_error: Literal["warn", "raise"] = "warn",
         buffer_bytes: int = 256 << 20,
+        reduce: Mapping[str, Rule] | None = None,
     ) -> None:
-        if mode not in ("x", "w"):
-            raise ValueError(f"mode must be 'x' or 'w', got {mode!r}")
+        if mode not in ("x", "w", "resume"):
+            raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
+        if at_step is not None and mode != "resume":
+            raise ValueError(f"at_step={at_step} needs mode='resume', got mode={mode!r}")
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
+        reducer = Reducer(reduce or {})
         self.path = Path(os.fspath(path).replace("{rank}", str(rank())))
-        self._file = _create(self.path, mode, config, gather_facts() if facts else None)
-        self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
-        self._on_error, self._buffer_bytes = on_error, buffer_bytes
-
-        self._step = 0
-        self._schema = fmt.Schema()
-        self._columns: dict[fmt.Column, int] = {}
-        self._signatures: dict[tuple[int, ...], int] = {}
-        self._number_signatures: dict[tuple[str, ...], int] = {}
-        self._keysets: dict[tuple[str, ...], int] = {}
+        # Where it is does not change when the program changes its folder.
+        target = Path(os.path.realpath(self.path))
+        lock = _locked(self.path, target)
+        try:
+            gathered = gather_facts() if facts else None
+            opened = _opened(self.path, target, mode, config, gathered, at_step)
+        except BaseException:
+            lock.release()
+            raise
+        super().__init__(
+            self.path,
+            target,
+            lock,
+            opened,
+            reducer=reducer,
+            flush_seconds=flush_seconds,
+            fsync_seconds=fsync_seconds,
+            on_error=on_error,
+            buffer_bytes=buffer_bytes,
+        )
         self._watched: list[TooledModel] = []
-
-        self._lock = threading.RLock()  # guards the buffer, the schema and the step
-        self._writing = threading.RLock()  # guards the file; never taken while holding _lock
-        self._buffer = Buffer(0, 0)
-        self._sealed: list[Buffer] = []
-        self._refusal: str | None = None  # why calls are refused: closed, or a write error
-        self._inert = False  # the copy in a forked child
-        self._failing = False
-        self._warned = False
-        self._dropped = 0  # events, ever
-        self._unmarked = 0  # of those, the ones that the recording does not speak of yet
-        self._synced = time.monotonic()
-        self._wake = threading.Event()
-        self._stopping = False
+        if opened.resumption is not None:
+            self._resume(opened.resumption.first, opened.resumption.step)
         _recorders.add(self)
         atexit.register(self.close)
-        self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
         self._thread.start()
 
     # ------------------------------------------------------------------ recording
@@ -145,20 +158,24 @@ class Recorder:
             reset: whether the meters start anew after it.
         """
         position = float(self._step) if x is None else _number("x", x)
-        self._mark(fmt.LOG, position, bool(reset), normalise_keys(keys), self._step, time.time())
+        self.record(Log(position, normalise_keys(keys), bool(reset), self._step, time.time()))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
-        self._mark(fmt.RESET, 0.0, True, normalise_keys(keys), self._step, time.time())
+        self.record(Reset(normalise_keys(keys), self._step, time.time()))
 
     def record(self, event: Event) -> None:
         """Record an event as it is, with its own step and time."""
         if isinstance(event, Add):
             self._add(event.values, event.step, event.time)
-        elif isinstance(event, Log):
+            return
+        if isinstance(event, Log):
             self._mark(fmt.LOG, event.x, event.reset, event.keys, event.step, event.time)
         else:
             self._mark(fmt.RESET, 0.0, True, event.keys, event.step, event.time)
+        if event.keys is None and (isinstance(event, Reset) or event.reset):
+            for tooled in self._watched:
+                tooled.reset()  # the window over which gradients' signal and noise are taken
 
     def step(self, n: int | None = None) -> None:
         """End the current step: record the watched models' statistics, go on to step `n`.
@@ -168,6 +185,7 @@ class Recorder:
         """
         if n is not None and (isinstance(n, bool) or not hasattr(n, "__index__")):
             raise InputError(f"a step is a whole number, got {n!r:.40}")
+        self._refused()
         following = self._step + 1 if n is None else n.__index__()
         for tooled in self._watched:
             statistics = tooled.step()
@@ -180,6 +198,43 @@ class Recorder:
         """The step that what is added now belongs to."""
         return self._step
 
+    def state_dict(self) -> dict[str, Any]:
+        """Where the recording is, as plain data for a checkpoint; flushed and synced first.
+
+        >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
+        ... # doctest: +SKIP
+        """
+        self.flush(fsync=True)
+        with self._writing, self._lock:
+            waiting = sum(len(buffer.codes) for buffer in (*self._sealed, self._buffer))
+            events = self._file.event_count + waiting
+            return {"step": self._step, "events": events, "created": self._file.created}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go back to where a checkpoint was made: what was recorded since is superseded.
+
+        >>> rec = Recorder("run.h5", mode="resume")  # doctest: +SKIP
+        >>> rec.load_state_dict(torch.load(path)["rec"])  # doctest: +SKIP
+
+        The state of another recording sets the step alone.
+
+        Raises:
+            InputError: it is not what `state_dict` gives.
+        """
+        try:
+            step, events = operator.index(state["step"]), operator.index(state["events"])
+            created = float(state["created"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"not the state of a recorder: {error!r}") from None
+        if self._refused():
+            return
+        with self._writing, self._lock:
+            here = self._file.event_count
+            here += sum(len(buffer.codes) for buffer in (*self._sealed, self._buffer))
+            known = created == self._file.created and 0 <= events <= here
+            self._resume(events if known else here, step)
+        self.flush()
+
     def watch(
         self,
         model: "torch.nn.Module",
@@ -188,13 +243,35 @@ class Recorder:
         stats: Sequence[str | Callable[..., Any]] = ("mean", "std"),
         layers: Any = None,
         every: int = 1,
+        scaler: Any = None,
     ) -> "TooledModel":
         """Record statistics of a model's layers at every `step`; arguments as for TooledModel."""
         from flexrec.recorder.tooled_model import TooledModel
 
-        tooled = TooledModel(model, sources, stats, layers=layers, every=every)
+        tooled = TooledModel(model, sources, stats, layers=layers, every=every, scaler=scaler)
         self._watched.append(tooled)
         return tooled
+
+    def activations(
+        self, model: "torch.nn.Module", inputs: Any, classes: Any, *, layers: Any = None
+    ) -> None:
+        """Record what each layer gives for a probe batch, for the preset `infoplane`.
+
+        >>> rec.activations(model, images, labels)  # doctest: +SKIP
+
+        The key is `layer/activations`, the value the pair (activations (samples, units), classes
+        (samples,)). One pass in evaluation mode, without gradients; the model stays as it was.
+
+        Args:
+            model: the model; it need not be watched.
+            inputs: what it is called with: a tensor, a tuple of arguments, or a dict of keywords.
+            classes: the samples' classes (samples,).
+            layers: which layers, as in TooledModel.
+        """
+        from flexrec.recorder.activations import activations
+
+        found = activations(model, inputs, layers)
+        self.add({f"{layer}/activations": (rows, classes) for layer, rows in found.items()})
 
     # ------------------------------------------------------------------ to the file
 
@@ -207,6 +284,7 @@ class Recorder:
         if self._refused():
             return
         self._write(fsync=fsync)
+        self._speak()
         self._refused()
 
     def close(self) -> None:
@@ -222,21 +300,7 @@ class Recorder:
             for tooled in self._watched:
                 tooled.remove()
         atexit.unregister(self.close)
-        self._wake.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        with self._writing:
-            self._write(fsync=True)
-            self._refusal = self._refusal or f"{self.path} is closed"
-            lost = self._dropped + sum(len(buffer.codes) for buffer in self._sealed)
-            try:
-                self._file.close()
-                if not self._sealed:
-                    close_in_place(self.path)
-            except (OSError, RuntimeError, RecordingError) as error:
-                self._warn(f"{self.path} was not compressed, it is kept as it was: {error}")
-        if lost:
-            self._warn(f"{self.path}: {lost} events could not be written and are lost")
+        self._finish()
 
     def __enter__(self) -> Self:
         return self
@@ -249,169 +313,6 @@ class Recorder:
     ) -> None:
         self.close()
 
-    # ------------------------------------------------------------------ inside
-
-    def _refused(self) -> bool:
-        """Whether a call does nothing: in a forked child. Raises after a close or a failure."""
-        if self._refusal is not None and not self._inert:
-            raise RecordingError(self._refusal)
-        return self._inert
-
-    def _add(self, values: Mapping[str, object], step: int | None, now: float) -> None:
-        with self._lock:
-            if self._refused():
-                return
-            step = self._step if step is None else step
-            buffer = self._buffer
-            signature = self._number_signatures.get(tuple(values))
-            start = len(buffer.values)
-            numbers = None if signature is None else plain_numbers(values.values())
-            if numbers is None:
-                signature = self._put_slowly(values)
-            else:
-                try:
-                    buffer.values.extend(numbers)
-                except (OverflowError, TypeError):  # the slow way names the key
-                    del buffer.values[start:]
-                    signature = self._put_slowly(values)
-            if signature is None:
-                return
-            buffer.event(signature, start, step, now)
-            full = buffer.nbytes >= _SEAL_BYTES
-        if full:
-            self._full()
-
-    def _put_slowly(self, values: Mapping[str, object]) -> int | None:
-        """Buffer values of any kind, or a new set of keys; None where there is nothing to add."""
-        taken: list[tuple[str, Any]] = []
-        for key, value in values.items():
-            try:
-                fmt.check_key(key)
-            except (TypeError, ValueError) as error:
-                raise InputError(str(error)) from None
-            normal = take(key, value)
-            if normal is not None:
-                taken.append((key, normal))
-        if not taken:
-            return None
-        columns = tuple(self._column(column_of_taken(key, value)) for key, value in taken)
-        for _, value in taken:
-            for part in value if isinstance(value, tuple) else (value,):
-                self._buffer.put(part)
-        return self._signature(columns, tuple(values))
-
-    def _mark(
-        self,
-        code: int,
-        x: float,
-        reset: bool,
-        keys: tuple[str, ...] | None,
-        step: int,
-        now: float,
-    ) -> None:
-        with self._lock:
-            if self._refused():
-                return
-            keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
-            start = len(self._buffer.values)
-            self._buffer.values.extend((x, float(reset), float(keyset)))
-            self._buffer.event(code, start, step, now)
-
-    def _column(self, column: fmt.Column) -> int:
-        found = self._columns.get(column)
-        if found is None:
-            found = self._columns[column] = len(self._columns)
-            self._schema.columns.append(column)
-            self._buffer.schema += fmt.Schema.column_line(column)
-        return found
-
-    def _signature(self, columns: tuple[int, ...], keys: tuple[str, ...]) -> int:
-        found = self._signatures.get(columns)
-        if found is None:
-            found = self._signatures[columns] = len(self._signatures)
-            self._buffer.schema += fmt.Schema.signature_line(columns)
-            if len(keys) == len(columns) and all(
-                self._schema.columns[c].is_number for c in columns
-            ):
-                self._number_signatures[keys] = found
-        return found
-
-    def _keyset(self, keys: tuple[str, ...]) -> int:
-        for key in keys:
-            fmt.check_key(key)
-        found = self._keysets.get(keys)
-        if found is None:
-            found = self._keysets[keys] = len(self._keysets)
-            self._buffer.schema += fmt.Schema.keyset_line(keys)
-        return found
-
-    def _seal(self) -> None:
-        """Hand the buffer to the writer, or, where nothing can be written and memory is short,
-        drop what it holds but for the schema, which later events refer to."""
-        with self._lock:
-            buffer = self._buffer
-            if not buffer.codes and not buffer.schema:
-                return
-            waiting = sum(sealed.nbytes for sealed in self._sealed)
-            if self._failing and waiting + buffer.nbytes > self._buffer_bytes:
-                self._dropped += len(buffer.codes)
-                self._unmarked += len(buffer.codes)
-                self._buffer = Buffer(buffer.value_base, buffer.blob_base)
-                self._buffer.schema = buffer.schema
-                return
-            self._sealed.append(buffer)
-            self._buffer = Buffer(
-                buffer.value_base + len(buffer.values), buffer.blob_base + buffer.blob_bytes
-            )
-
-    def _full(self) -> None:
-        """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
-        self._seal()
-        self._wake.set()
-        if not self._failing and sum(b.nbytes for b in self._sealed) > self._buffer_bytes:
-            self._write(fsync=False)
-
-    def _write(self, *, fsync: bool) -> None:
-        """Write every sealed buffer and the current one; never raises for a failing file."""
-        with self._writing:
-            try:
-                self._append_sealed()
-                if self._unmarked:
-                    self._mark(fmt.DROPPED, self._unmarked, False, None, self._step, time.time())
-                    self._unmarked = 0
-                    self._append_sealed()
-                if fsync or time.monotonic() - self._synced > self._fsync_seconds:
-                    self._file.fsync()
-                    self._synced = time.monotonic()
-                self._failing = False
-            except (OSError, RuntimeError) as error:
-                self._failed(error)
-
-    def _append_sealed(self) -> None:
-        self._seal()
-        while self._sealed:
-            self._file.append(self._sealed[0].block())
-            self._sealed.pop(0)
-
-    def _write_loop(self) -> None:
-        while not self._stopping:
-            self._wake.wait(self._flush_seconds)
-            self._wake.clear()
-            if not self._stopping:
-                self._write(fsync=False)
-
-    def _failed(self, error: Exception) -> None:
-        self._failing = True
-        message = f"cannot write {self.path}: {error}"
-        if self._on_error == "raise":
-            self._refusal = message
-        elif not self._warned:
-            self._warned = True
-            self._warn(f"{message}; recording goes on in memory, and writing is tried again")
-
-    def _warn(self, message: str) -> None:
-        warnings.warn(message, RuntimeWarning, stacklevel=3)
-
 
 def _number(name: str, value: object) -> float:
     number = normalise(name, value)
@@ -420,14 +321,28 @@ def _number(name: str, value: object) -> float:
     return number
 
 
-def _create(path: Path, mode: str, config: Any, facts: Any) -> LiveFile:
+def _locked(path: Path, target: Path) -> PathLock:
     try:
-        return LiveFile(path, overwrite=mode == "w", config=config, facts=facts)
-    except FileExistsError:
-        hint = 'pass mode="w" to overwrite it, or choose another path'
-        raise RecordingError(f"{path} exists already; {hint}") from None
+        return PathLock(target)
     except OSError as error:
         raise RecordingError(f"cannot make {path}: {error}") from None
+
+
+def _opened(
+    path: Path, target: Path, mode: str, config: Any, facts: Any, at_step: int | None
+) -> Opened:
+    try:
+        clear_litter(target)
+        if mode == "resume" and target.exists():
+            return open_resumed(target, config=config, facts=facts, at_step=at_step)
+        if mode == "x" and target.exists():
+            hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
+            raise RecordingError(f"{path} exists already; {hint}")
+        opened = open_new(target, config=config, facts=facts)
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        doing = "resume" if mode == "resume" else "make"
+        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None
+    return opened
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
@@ -440,6 +355,7 @@ def _silence_in_child() -> None:
         recorder._lock = threading.RLock()
         recorder._writing = threading.RLock()
         recorder._file.detach()
+        recorder._path_lock.forget()
 
 
 os.register_at_fork(after_in_child=_silence_in_child)

@@ -13,14 +13,21 @@ from typing import Any, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder.armed_step import ArmedStep, Hook, Scaler, compiled_afterwards, in_backward
+from flexrec.recorder.armed_step import (
+    ArmedStep,
+    Hook,
+    Scaler,
+    compiled_afterwards,
+    in_backward,
+    in_transform,
+)
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.events import Array
 from flexrec.recorder.layer_table import Table, layer_table
 from flexrec.recorder.measures import MOMENTS, GradientStream, Number, norm, ratio
 from flexrec.recorder.statistics import Stat, measures_of, plan
 
-__all__ = ["Layers", "TooledModel"]
+__all__ = ["Layers", "TooledModel", "choose_layers", "unwrapped"]
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """Which layers: names and patterns, a predicate of name and module, or None for all."""
@@ -67,10 +74,9 @@ class TooledModel:
             raise DefinitionError(
                 f"every must be a whole number of steps, 1 or more, got {every!r}"
             )
-        if any(isinstance(module, nn.DataParallel) for module in model.modules()):
-            raise _in_data_parallel()
-        self._model, self._core = model, _unwrapped(model)
-        self._layers = _choose(self._core, layers)
+        self._model, self._core = model, unwrapped(model)
+        self._layers = choose_layers(self._core, layers)
+        _check_hookable(model, self._layers)
         self._plan = plan(sources, stats)
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
@@ -91,14 +97,15 @@ class TooledModel:
         """End the step: take the hooks off, and give its statistics by key.
 
         Call it after the optimizer's step and before gradients are set to zero. Empty where the
-        step was not armed or no training pass ran. On the CPU values are floats, and (2, 64)
+        step was not armed or no training pass ran. On the CPU values are floats, and (64,)
         arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
         single tensor, and nothing waits for it.
         """
         due, armed, self._armed = self._due(), self._armed, None
+        traced, self._hook.traced = self._hook.traced, False
         self._steps += 1
         if armed is None:
-            if due and self._hook.traced:
+            if due and traced:
                 raise compiled_afterwards()
             return {}
         armed.close()
@@ -155,7 +162,7 @@ class TooledModel:
             return
         if getattr(module, "_is_replica", False):
             raise _in_data_parallel()
-        if in_backward() or torch._C._are_functorch_transforms_active():
+        if in_backward() or in_transform():
             return
         if self._armed is None:
             self._armed = ArmedStep(self._model, self._layers, self._measures, self._scaler)
@@ -192,19 +199,19 @@ class TooledModel:
 def _settled(values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
     """CPU tensors as floats and arrays; a device's 0-d tensors copied into one, as views of it."""
     settled: dict[str, float | Array | Tensor] = {}
-    groups: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+    devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
     for key, value in values.items():
         settled[key] = value
         if isinstance(value, Tensor):
             if value.is_cpu:
                 settled[key] = value.item() if value.dim() == 0 else value.numpy()
             elif value.dim() == 0:
-                groups.setdefault((value.device, value.dtype), {})[key] = value
-    for (device, _), tensors in groups.items():
-        together = torch.stack(list(tensors.values()))
-        if device.type != "mps":  # which has no float64
-            together = together.double()
-        settled.update(zip(tensors, together.unbind(), strict=True))
+                devices.setdefault(value.device, {}).setdefault(value.dtype, {})[key] = value
+    for device, kinds in devices.items():
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        together = torch.cat([torch.stack(list(kind.values())).to(wide) for kind in kinds.values()])
+        keys = (key for kind in kinds.values() for key in kind)
+        settled.update(zip(keys, together.unbind(), strict=True))
     return settled
 
 
@@ -228,12 +235,12 @@ def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | 
 # ---------------------------------------------------------------- layers by name
 
 
-def _unwrapped(model: nn.Module) -> nn.Module:
+def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside the wrappers of torch.compile, DistributedDataParallel and their like."""
     children = dict(model.named_children())
     if children.keys() not in ({"_orig_mod"}, {"module"}) or any(model.parameters(recurse=False)):
         return model
-    return _unwrapped(children.popitem()[1])
+    return unwrapped(children.popitem()[1])
 
 
 def _named(model: nn.Module) -> dict[str, nn.Module]:
@@ -248,7 +255,7 @@ def _named(model: nn.Module) -> dict[str, nn.Module]:
     return {path or name: module for path, module in modules.items()}
 
 
-def _choose(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
+def choose_layers(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
     """The layers that are wanted, in the model's order."""
     modules = _named(model)
     layers = [
@@ -261,21 +268,32 @@ def _choose(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
         chosen = set(layers)
     elif callable(wanted):
         chosen = {name for name in layers if wanted(name, modules[name])}
-        if not chosen:
-            raise DefinitionError("layers: the predicate holds for none of them")
     else:
         chosen = set()
         for pattern in [wanted] if isinstance(wanted, str) else wanted:
-            found = {name for name in layers if fnmatchcase(name, pattern)}
+            found = {name for name in layers if fnmatchcase(name, str(pattern))}
             if pattern in modules:
                 found.add(pattern)
             if not found:
                 raise DefinitionError(
-                    f"no layer {pattern!r}{nearest(pattern, modules)} "
+                    f"no layer {pattern!r}{nearest(str(pattern), modules)} "
                     "(TooledModel(model).layers lists them)"
                 )
             chosen |= found
+    if not chosen:
+        raise DefinitionError("layers chooses none of the model's layers")
     return {name: module for name, module in modules.items() if name in chosen}
+
+
+def _check_hookable(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        raise _in_data_parallel()
+    for name, module in {"the model": model, **layers}.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise DefinitionError(
+                f"{name} is a ScriptModule, which takes no hooks; tool the model before it is "
+                "scripted, or leave it out with layers="
+            )
 
 
 def _in_data_parallel() -> DefinitionError:

@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 
-__all__ = ["Block", "LiveFile"]
+__all__ = ["SMALL", "Block", "LiveFile"]
 
 _CHUNKS = {  # elements; a chunk takes its whole space in the file from its first element on
     fmt.SCHEMA: ("u1", 1 << 14),
@@ -27,7 +28,7 @@ _CHUNKS = {  # elements; a chunk takes its whole space in the file from its firs
     fmt.VALUES: ("<f8", 1 << 14),
     fmt.EVENTS: (fmt.EVENT, 1 << 12),
 }
-_JOIN = 1 << 20  # arrays smaller than this are joined before they are written
+SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
 
 
 @dataclass
@@ -47,17 +48,15 @@ class LiveFile:
     only when the whole block is in the file.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool, config: Any, facts: Any) -> None:
+    def __init__(
+        self, path: Path, *, config: Any, facts: Any, created: float | None = None
+    ) -> None:
+        self.created = time.time() if created is None else created
         self._lengths = dict.fromkeys(_CHUNKS, 0)
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
         texts = {name: _json_bytes(name, value) for name, value in pairs}  # before a file is made
-        self._file = h5py.File(
-            path, "w" if overwrite else "x", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False
-        )
-        self._file.attrs[fmt.ATTR_FORMAT] = fmt.MAGIC
-        self._file.attrs[fmt.ATTR_VERSION] = fmt.VERSION
-        self._file.attrs[fmt.ATTR_STATE] = fmt.LIVE
-        self._file.attrs[fmt.ATTR_CREATED] = time.time()
+        self._file = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
+        self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         for name, data in texts.items():
             self._file[name] = data
         self._datasets = {
@@ -69,6 +68,21 @@ class LiveFile:
         self._file.swmr_mode = True
         self._descriptor: int = self._file.id.get_vfd_handle()
 
+    @property
+    def event_count(self) -> int:
+        """How many events it holds."""
+        return self._lengths[fmt.EVENTS]
+
+    @property
+    def value_count(self) -> int:
+        """How many values it holds."""
+        return self._lengths[fmt.VALUES]
+
+    @property
+    def blob_bytes(self) -> int:
+        """How many bytes of arrays and texts it holds."""
+        return self._lengths[fmt.BLOBS]
+
     def append(self, block: Block) -> None:
         """Write a block: first what its events point at, flushed, then the events."""
         ends = {
@@ -77,7 +91,13 @@ class LiveFile:
             fmt.VALUES: self._put(fmt.VALUES, [block.values]),
         }
         self._file.flush()
-        ends[fmt.EVENTS] = self._put(fmt.EVENTS, [block.events])
+        try:
+            ends[fmt.EVENTS] = self._put(fmt.EVENTS, [block.events])
+        except (OSError, RuntimeError):
+            # Rows that were made room for and not written must not come to count.
+            with suppress(OSError, RuntimeError):
+                self._datasets[fmt.EVENTS].resize((self.event_count,))
+            raise
         self._file.flush()
         self._lengths = ends
 
@@ -87,12 +107,26 @@ class LiveFile:
 
     def detach(self) -> None:
         """In a forked child: from now on nothing that HDF5 does here reaches the file."""
+        if self._descriptor < 0:
+            return  # closed: the number may be another file's by now
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, self._descriptor)
         os.close(null)
 
+    def is_at(self, path: Path) -> bool:
+        """Whether it is still the file at this path: nobody deleted, moved or replaced it."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except OSError:
+            return False
+
+    def duplicate(self) -> int:
+        """A descriptor by which it can be read after `close`, even where it was deleted."""
+        return os.dup(self._descriptor)
+
     def close(self) -> None:
         """Close the file, leaving it in the live layout."""
+        self._descriptor = -1
         self._file.close()
 
     def _put(self, name: str, pieces: Sequence[Array]) -> int:
@@ -121,7 +155,7 @@ def _joined(arrays: Sequence[Array]) -> list[Array]:
     small: list[bytes] = []
     size = 0
     for array in arrays:
-        if array.nbytes >= _JOIN:
+        if array.nbytes >= SMALL:
             if small:
                 pieces.append(np.frombuffer(b"".join(small), "u1"))
                 small, size = [], 0
@@ -129,7 +163,7 @@ def _joined(arrays: Sequence[Array]) -> list[Array]:
         else:
             small.append(array.tobytes())
             size += array.nbytes
-            if size >= _JOIN:
+            if size >= SMALL:
                 pieces.append(np.frombuffer(b"".join(small), "u1"))
                 small, size = [], 0
     if small:

@@ -7,8 +7,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flexrec.replay.comparing import compare
     from flexrec.replay.definitions import Definitions, define, load_toml
     from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger, get_preset_logger
+    from flexrec.replay.golden import snapshot
     from flexrec.replay.meters import meter_info, meter_types
     from flexrec.replay.player import play
     from flexrec.replay.plots import plot_info, plot_types
@@ -21,6 +23,7 @@ __all__ = [
     "TooledModelLogger",
     "Trace",
     "Window",
+    "compare",
     "define",
     "get_preset_logger",
     "load_toml",
@@ -32,6 +35,7 @@ __all__ = [
     "preset",
     "preset_info",
     "preset_names",
+    "snapshot",
 ]
 
 _HOMES = {
@@ -40,6 +44,7 @@ _HOMES = {
     "TooledModelLogger": "flexlogger",
     "Trace": "window",
     "Window": "window",
+    "compare": "comparing",
     "define": "definitions",
     "get_preset_logger": "flexlogger",
     "load_toml": "definitions",
@@ -51,6 +56,7 @@ _HOMES = {
     "preset": "presets",
     "preset_info": "presets",
     "preset_names": "presets",
+    "snapshot": "golden",
 }
 
 

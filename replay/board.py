@@ -61,7 +61,7 @@ class Board:
                 line = plot.lines[place] = _Line(meter.label_for(key))
             line.x.extend(xs)
             line.values.extend(values)
-            if not plot.kind.accumulates and not _stacks(plot.kind, line.values[-1]):
+            if not _keeps_all(plot.kind, line.values[-1]):
                 del line.x[:-1], line.values[:-1]
 
     def windows(self) -> list[Window]:
@@ -145,6 +145,11 @@ def _title(definition: PlotDefinition, name: str, key: str) -> str:
     return expand(str(definition.opts.get("title", name[:1].upper() + name[1:])), key)
 
 
+def _keeps_all(kind: PlotType, value: Any) -> bool:
+    """Whether the values of all marks are drawn, not the latest alone."""
+    return kind.accumulates or kind.history is not None or _stacks(kind, value)
+
+
 def _stacks(kind: PlotType, value: Any) -> bool:
     """Whether vectors are laid side by side, one column for each mark: a heatmap of histograms."""
     return "matrix" in kind.ranks and "vector" not in kind.ranks and rank(value) == "vector"
@@ -154,6 +159,8 @@ def _traces(plot: _Plot, line: _Line) -> list[Trace]:
     last = line.values[-1]
     if plot.kind.accumulates:
         return _lines(plot, line)
+    if plot.kind.history:
+        return [_HISTORIES[plot.kind.name](plot, line)]
     if _stacks(plot.kind, last):
         if len({np.shape(value) for value in line.values}) > 1:
             raise _misfit(plot, line, "vectors whose length changes")
@@ -175,6 +182,32 @@ def _lines(plot: _Plot, line: _Line) -> list[Trace]:
     if y.ndim == 2:
         return [Trace(f"{line.label} {i}", y[:, i], x) for i in range(y.shape[1])]
     raise _misfit(plot, line, f"arrays of shape {y.shape[1:]}")
+
+
+def _plane(plot: _Plot, line: _Line) -> Trace:
+    """The places of all marks, and the marks for the colour."""
+    if any(np.shape(value) != (2,) for value in line.values):
+        raise _misfit(plot, line, f"values of shape {np.shape(line.values[-1])}")
+    places = np.array(line.values, np.float64)
+    return Trace(line.label, places[:, 1], places[:, 0], marks=np.array(line.x))
+
+
+def _histograms(plot: _Plot, line: _Line) -> Trace:
+    """A column of frequencies for each mark, all over the same bins."""
+    if any(rank(value) != "vector" for value in line.values):
+        raise _misfit(plot, line, f"a {rank(line.values[-1])}")
+    columns = [np.asarray(value, np.float64) for value in line.values]
+    columns = [column[np.isfinite(column)] for column in columns]
+    every = np.concatenate(columns)
+    bins = int(plot.definition.opts.get("numbins", _BINS))
+    edges = np.histogram_bin_edges(every, bins) if len(every) else np.linspace(0, 1, bins + 1)
+    counts = [np.histogram(column, edges)[0] / max(1, len(column)) for column in columns]
+    middles = (edges[:-1] + edges[1:]) / 2
+    return Trace(line.label, np.stack(counts, axis=1), np.array(line.x), rows=middles)
+
+
+_HISTORIES = {"plane": _plane, "histograms": _histograms}
+_BINS = 50
 
 
 def _misfit(plot: _Plot, line: _Line, came: str) -> DefinitionError:

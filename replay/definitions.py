@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.recorder.states import Reduction
 from flexrec.replay.meters import Meter, build, resolve
 from flexrec.replay.plots import plot_type
 
@@ -49,6 +50,7 @@ class MeterDefinition:
         targets: the plots that it is drawn in.
         field: which of the meter's results is drawn; the first by default.
         label: the legend's name; the meter's name by default, the key for a pattern.
+        exclude: a pattern of keys that do not feed it, though `key` matches them.
     """
 
     name: str
@@ -58,6 +60,7 @@ class MeterDefinition:
     targets: tuple[str, ...]
     field: str | None = None
     label: str | None = None
+    exclude: str | None = None
 
     @property
     def is_pattern(self) -> bool:
@@ -66,6 +69,8 @@ class MeterDefinition:
 
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
+        if self.exclude is not None and fnmatchcase(key, self.exclude):
+            return False
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
     def build(self) -> Meter:
@@ -105,6 +110,29 @@ class Definitions:
         """The keys and patterns that feed the meters."""
         return list(dict.fromkeys(meter.key for meter in self.meters.values()))
 
+    def reductions(self) -> dict[str, Reduction]:
+        """For `Recorder(reduce=…)`: what is enough of each key to play these definitions.
+
+            >>> from flexrec.replay import preset
+            >>> [f"{key}: {kept}" for key, kept in preset("MSE").reductions().items()]
+            ['train_mse: MSEMeter()', 'test_mse: MSEMeter()']
+
+        Keys whose meters need the values themselves are left out.
+
+        Raises:
+            DefinitionError: two meters of one key remember different things.
+        """
+        needed: dict[str, set[Reduction | None]] = {}
+        for meter in self.meters.values():
+            built = meter.build()
+            if not built.counts_only:
+                needed.setdefault(meter.key, set()).add(built.reduction)
+        for key, kinds in needed.items():
+            if len(kinds) > 1 and None not in kinds:
+                names = " and ".join(sorted(map(str, kinds)))
+                raise DefinitionError(f"{key!r} feeds {names}: it cannot be reduced for both")
+        return {key: kind for key, (kind, *more) in needed.items() if kind is not None and not more}
+
     def tables(self) -> dict[str, dict[str, Any]]:
         """The same as plain dicts, as `define` takes them."""
         return {
@@ -126,9 +154,9 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
     Args:
         plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
         meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
-            "args": {…}, "label": …}; only type and target are needed. `{key}`, `{layer}`,
-            `{source}` and `{stat}` in targets, plots' names, titles and labels stand for
-            parts of a matched key `layer/source/stat`.
+            "args": {…}, "label": …, "exclude": …}; only type and target are needed. `{key}`,
+            `{layer}`, `{source}` and `{stat}` in targets, plots' names, titles and labels stand
+            for parts of a matched key `layer/source/stat`.
         where: put before every message: the file, say.
 
     Raises:
@@ -184,10 +212,11 @@ def expand(template: str, key: str) -> str:
     >>> expand("{source} of {layer}", "conv1/grad_in/std")
     'grad_in of conv1'
     """
-    layer, _, rest = (
-        key.rpartition("/")[0].rpartition("/") if key.count("/") >= 2 else (key, "", "")
-    )
-    values = {"key": key, "layer": layer, "source": rest, "stat": key.rpartition("/")[2]}
+    parts = key.rsplit("/", 2)
+    if len(parts) == 2:  # `layer/activations`
+        parts = [*parts, ""]
+    layer, source, stat = parts if len(parts) == 3 else (key, "", "")
+    values = {"key": key, "layer": layer, "source": source, "stat": stat}
     return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
 
 
@@ -226,7 +255,7 @@ def _plot(name: str, table: Table) -> PlotDefinition:
 
 def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> MeterDefinition:
     where = f"meters.{name}"
-    _check_names(where, table, ("type", "target", "key", "field", "args", "label"))
+    _check_names(where, table, ("type", "target", "key", "field", "args", "label", "exclude"))
     if "type" not in table:
         raise DefinitionError(f"{where} needs a type: a meter's name (flexrec meters lists them)")
     args = table.get("args", {})
@@ -245,6 +274,7 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
     _check_placeholders(f"{where}.label", label or "")
     key = _text(where, table, "key") if "key" in table else name
     chosen = _text(where, table, "field") if "field" in table else None
+    exclude = _text(where, table, "exclude") if "exclude" in table else None
     try:
         fields = build(resolve(table["type"]), dict(args)).fields
     except DefinitionError as error:
@@ -253,7 +283,7 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
         raise DefinitionError(
             f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
         )
-    return MeterDefinition(name, key, table["type"], dict(args), targets, chosen, label)
+    return MeterDefinition(name, key, table["type"], dict(args), targets, chosen, label, exclude)
 
 
 def _text(where: str, table: Table, key: str) -> str:
@@ -293,7 +323,7 @@ def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
     table: dict[str, Any] = {"type": meter.type, "target": target}
     if meter.key != meter.name:
         table["key"] = meter.key
-    for name in ("field", "label", "args"):
+    for name in ("field", "label", "args", "exclude"):
         if getattr(meter, name):
             table[name] = getattr(meter, name)
     return table

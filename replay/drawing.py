@@ -16,6 +16,11 @@ from flexrec.replay.window import Trace
 
 __all__ = ["DRAW"]
 
+MAX_TICKS = 20
+PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
+PANE_WIDTH = 120  # pixels that a window's bar needs for a title
+PANE_BAR, CAPTION = 10, 12  # pixels that visdom cuts off a picture's height, and does not add
+
 Message = dict[str, Any]
 Traces = Sequence[Trace]
 
@@ -62,6 +67,33 @@ def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
     return _scattered(client, [_curve(trace) for trace in traces], _names(traces, opts), opts)
 
 
+def _plane(client: Any, traces: Traces, opts: Message) -> Message:
+    colours = opts.pop("colormap", "Viridis")
+    curves = [_curve(trace) for trace in traces]
+    message = _scattered(client, curves, _names(traces, opts), {**opts, "mode": "markers"})
+    marks = [_marks(trace) for trace in traces]
+    every = np.concatenate(marks)
+    limits = {"cmin": float(every.min()), "cmax": float(every.max())} if len(every) else {}
+    for k, (drawn, found) in enumerate(zip(message["data"], marks, strict=True)):
+        drawn["marker"] |= {
+            **limits,
+            "color": found.tolist(),
+            "colorscale": colours,
+            "symbol": _SYMBOLS[k % len(_SYMBOLS)],
+            "showscale": k == 0,
+            "colorbar": {"x": -0.25, "thickness": 12},  # the legend is on the right
+        }
+    return message
+
+
+def _marks(trace: Trace) -> NDArray[np.float64]:
+    marks = np.arange(len(trace.y)) if trace.marks is None else np.asarray(trace.marks)
+    return marks.astype(np.float64)
+
+
+_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
+
+
 def _stem(client: Any, traces: Traces, opts: Message) -> Message:
     # As visdom's own `stem` does: up from zero, then a gap.
     curves = []
@@ -80,6 +112,7 @@ def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
     message: Message
     message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
     del message["data"][len(traces) :]  # the second meter may have said nothing yet
+    message["layout"]["legend"] = {"orientation": "h", "x": 0, "y": 1.15}  # off the right axis
     for drawn, trace in zip(message["data"], traces, strict=True):
         drawn["x"], drawn["y"] = (values.tolist() for values in _curve(trace))
     return message
@@ -164,7 +197,23 @@ def _heatmap(client: Any, traces: Traces, opts: Message) -> Message:
     matrix = np.asarray(traces[0].y)
     message: Message
     message, _ = client.heatmap(X=matrix + 0 if matrix.dtype == bool else matrix, opts=opts)
+    if traces[0].x is None and traces[0].rows is None:
+        _read_as_matrix(message["layout"], matrix.shape, opts)
     return message if "columnnames" in opts else _placed(message, traces[0])
+
+
+def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> None:
+    """Row 0 at the top, as a matrix is written, and a tick for each class of a few."""
+    if "ytickmin" not in opts:
+        layout.setdefault("yaxis", {}).setdefault("autorange", "reversed")
+    for axis, length in (("y", shape[0]), ("x", shape[1])):
+        if length <= MAX_TICKS and not {f"{axis}tickvals", f"{axis}tickstep"} & set(opts):
+            layout.setdefault(f"{axis}axis", {}).setdefault("dtick", 1)
+
+
+def _histograms(client: Any, traces: Traces, opts: Message) -> Message:
+    opts.pop("numbins", None)  # the bins were chosen with the marks at hand
+    return _heatmap(client, traces, {"colormap": "Viridis", **opts})
 
 
 def _surface(name: str) -> Callable[[Any, Traces, Message], Message]:
@@ -189,6 +238,11 @@ def _placed(message: Message, trace: Trace) -> Message:
             raise ValueError(f"{np.shape(trace.x)} positions for columns of {np.shape(trace.y)}")
         for drawn in message["data"]:
             drawn["x"] = np.asarray(trace.x).tolist()
+    if trace.rows is not None:
+        if np.shape(trace.rows) != np.shape(trace.y)[:1]:
+            raise ValueError(f"{np.shape(trace.rows)} positions for rows of {np.shape(trace.y)}")
+        for drawn in message["data"]:
+            drawn["y"] = np.asarray(trace.rows).tolist()
     return message
 
 
@@ -204,9 +258,25 @@ def _images(client: Any, traces: Traces, opts: Message) -> Message:
 def _picture(client: Any, picture: NDArray[np.uint8], opts: Message) -> Message:
     if len(picture) == 4:
         opts.pop("jpgquality", None)  # JPEG has no alpha
+    opts = {**_pane(picture.shape[1], picture.shape[2], opts), **opts}
     message: Message
     message, _ = client.image(img=picture, opts=opts)
     return message
+
+
+def _pane(height: int, width: int, opts: Message) -> dict[str, int]:
+    """The size of a window that shows the whole picture in its proportions."""
+    beside = PANE_BAR + (CAPTION if opts.get("caption") else 0)
+    if "width" in opts:
+        scale = float(opts["width"]) / width
+    elif "height" in opts:
+        scale = max(1.0, float(opts["height"]) - beside) / height
+    else:
+        scale = max(1, PICTURE_SIDE // max(height, width))
+    return {
+        "width": max(PANE_WIDTH, round(width * scale)),
+        "height": round(height * scale) + beside,
+    }
 
 
 def _text(client: Any, traces: Traces, opts: Message) -> Message:
@@ -223,10 +293,12 @@ DRAW: dict[str, Callable[[Any, Traces, Message], Message]] = {
     "dual_axis_lines": _dual_axis_lines,
     "heatmap": _heatmap,
     "histogram": _histogram,
+    "histograms": _histograms,
     "image": _image,
     "images": _images,
     "line": _line,
     "pie": _pie,
+    "plane": _plane,
     "scatter": _scatter,
     "stem": _stem,
     "surf": _surface("surf"),

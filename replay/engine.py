@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import MeterError
-from flexrec.recorder.events import Add, Event, Log, Value
+from flexrec.recorder.events import Add, Event, Log, State, Value
 from flexrec.replay.board import Board, Place
 from flexrec.replay.definitions import Definitions, MeterDefinition
 from flexrec.replay.window import Window
@@ -30,6 +30,9 @@ class Binding:
         """Feed the meter; MeterError names the key, the step and what came."""
         args = value if isinstance(value, tuple) else (value,)
         self._tick(time)
+        if isinstance(value, State) and not self.meter.counts_only:
+            self._merge(value, step)
+            return
         try:
             self.meter.add(*args)
         except (TypeError, ValueError) as error:
@@ -38,6 +41,21 @@ class Binding:
             raise MeterError(
                 f"{self.key!r} at step {step}: {name} was given {came}: {error}"
             ) from None
+        self._has_data = True
+
+    def _merge(self, state: State, step: int) -> None:
+        """Take in what a meter remembered; MeterError where it was another kind of meter."""
+        own = self.meter.reduction
+        if own is None or not state.reduction.serves(own):
+            asked = own or type(self.meter).__name__
+            raise MeterError(
+                f"{self.key!r} was recorded with reduce=: the values were not kept, but what "
+                f"{state.reduction} remembers of them; {asked} cannot be computed from that"
+            )
+        try:
+            self.meter.merge(*state)
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise MeterError(f"{self.key!r} at step {step}: a damaged state: {error}") from None
         self._has_data = True
 
     def read(self, time: float) -> Any:

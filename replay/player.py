@@ -20,9 +20,12 @@ from flexrec.replay.definitions import Definitions
 from flexrec.replay.engine import Binding, Engine, bind
 from flexrec.replay.window import Window
 
-__all__ = ["missing_keys", "play", "run_names"]
+__all__ = ["EverySteps", "missing_keys", "play", "run_names"]
 
 Ints = NDArray[np.int64]
+
+_HELD = 1 << 22
+"""How many values are read from a recording at a time, at most, but for those of one key."""
 
 
 @dataclass(frozen=True)
@@ -131,24 +134,40 @@ def _play(
         every = 1
     if plain:
         engine = Engine(definitions, env=env, uid=uid)
-        for event in _with_marks(run.events(), engine, every) if every else run.events():
-            engine.feed(event)
+        steps = EverySteps(engine, every) if every else None
+        for event in run.events():
+            (steps or engine).feed(event)
+        if steps:
+            steps.end()
         return engine.windows()
     board = Board(definitions, env=env, uid=uid)
     bindings = {key: bind(definitions, key, i) for i, key in enumerate(run.keys())}
     bound = [key for key, found in bindings.items() if found]
     schedule = _every(run, bound, every) if every else _recorded(run.marks)
     reducible = [key for key in bound if run.is_number(key)]
-    for key, series in run.series(reducible).items():
-        for binding in bindings[key]:
-            points = _reduce(binding, series.position, series.value, schedule.of(binding))
-            xs, values = points if points else _feed(binding, run, schedule.of(binding))
-            _draw(board, binding, xs, values)
+    for keys in _groups(run, reducible):
+        for key, series in run.series(keys).items():
+            for binding in bindings[key]:
+                points = _reduce(binding, series.position, series.value, schedule.of(binding))
+                xs, values = points if points else _feed(binding, run, schedule.of(binding))
+                _draw(board, binding, xs, values)
     for key in bound:
         if key not in reducible:
             for binding in bindings[key]:
                 _draw(board, binding, *_feed(binding, run, schedule.of(binding)))
     return board.windows()
+
+
+def _groups(run: Recording, keys: Sequence[str]) -> Iterator[list[str]]:
+    """The keys, as many at a time as have few enough values to hold in memory at once."""
+    counts, group, size = run.counts(), list[str](), 0
+    for key in keys:
+        if group and size + counts[key] > _HELD:
+            yield group
+            group, size = [], 0
+        group.append(key)
+        size += counts[key]
+    yield group
 
 
 def _draw(board: Board, binding: Binding, xs: Sequence[float], values: Any) -> None:
@@ -168,41 +187,53 @@ def _every(run: Recording, keys: Sequence[str], every: int) -> _Schedule:
     step = np.concatenate([column.step for column in columns])[first]
     time = np.concatenate([column.time for column in columns])[first]
     group = step // every
-    last = np.flatnonzero(np.append(group[1:] != group[:-1], True))
+    last = np.flatnonzero(np.append(group[1:] != group[:-1], len(group) > 0)[: len(group)])
     n, marks = len(last), run.marks
     resets = np.flatnonzero(~marks.is_log)
     where = np.concatenate([order[last] + 1, marks.position[resets]])
     sort = np.argsort(where, kind="stable")
+    named = [*[None] * n, *(marks.keys[i] for i in resets)]
     return _Schedule(
         where[sort],
         np.concatenate([np.ones(n, bool), np.zeros(len(resets), bool)])[sort],
         np.concatenate([group[last] * float(every), np.zeros(len(resets))])[sort],
         np.ones(n + len(resets), bool),
         np.concatenate([time[last], marks.time[resets]])[sort],
-        [([None] * n + [marks.keys[i] for i in resets])[i] for i in sort],
+        [named[i] for i in sort],
     )
 
 
-def _with_marks(events: Iterator[Event], engine: Engine, every: int) -> Iterator[Event]:
-    """The events that matter, without their logs, and with one after every N steps."""
-    last: Add | None = None
-    resets: list[Event] = []  # since the last add: the mark, if there is to be one, comes before
-    for event in events:
+class EverySteps:
+    """Puts a mark after every N steps, in place of the recorded logs.
+
+    Args:
+        engine: what the events are for: adds that it does not want count for nothing.
+        every: N.
+    """
+
+    def __init__(self, engine: Engine, every: int) -> None:
+        self._engine, self._every = engine, every
+        self._last: Add | None = None
+        self._resets: list[Event] = []  # since the last add: the mark, if any, comes before
+
+    def feed(self, event: Event) -> None:
+        """Feed the engine what matters of an event, and before it the mark that is due."""
         if isinstance(event, Reset):
-            resets.append(event)
-        if not isinstance(event, Add) or not any(map(engine.wants, event.values)):
-            continue
-        if last is not None and event.step // every != last.step // every:
-            yield _mark_after(last, every)
-        yield from resets
-        yield event
-        last, resets = event, []
-    if last is not None:
-        yield _mark_after(last, every)
+            self._resets.append(event)
+        if not isinstance(event, Add) or not any(map(self._engine.wants, event.values)):
+            return
+        if self._last is not None and event.step // self._every != self._last.step // self._every:
+            self.end()
+        for reset in self._resets:
+            self._engine.feed(reset)
+        self._engine.feed(event)
+        self._last, self._resets = event, []
 
-
-def _mark_after(last: Add, every: int) -> Log:
-    return Log(float(last.step // every * every), None, True, last.step, last.time)
+    def end(self) -> None:
+        """Feed the engine the mark that ends the steps so far."""
+        if self._last is not None:
+            x = float(self._last.step // self._every * self._every)
+            self._engine.feed(Log(x, None, True, self._last.step, self._last.time))
 
 
 def _reduce(

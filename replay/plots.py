@@ -32,6 +32,8 @@ class PlotType:
         ranks: the kinds of value that it takes, of `RANKS`.
         accumulates: True where every mark adds a point (x, value) to the meter's trace; False
             where the window shows the latest value only.
+        history: the rank of what is drawn, where that is made of the values of all marks in
+            another way; None otherwise.
         max_traces: how many meters share one window; None: any number.
         opts: the names of visdom's opts that it knows.
     """
@@ -42,6 +44,7 @@ class PlotType:
     ranks: tuple[str, ...]
     opts: frozenset[str]
     accumulates: bool = False
+    history: str | None = None
     max_traces: int | None = None
 
     def check_opts(self, opts: Mapping[str, Any]) -> None:
@@ -94,7 +97,8 @@ def plot_info(name: str) -> str:
         DefinitionError: no such type.
     """
     kind = plot_type(name)
-    shown = "every mark adds a point" if kind.accumulates else "shows the latest value"
+    shown = "every mark adds to it" if kind.history else "shows the latest value"
+    shown = "every mark adds a point" if kind.accumulates else shown
     traces = {None: "any number of meters", 1: "one meter a window", 2: "two meters"}
     lines = (
         f"{kind.name}: {kind.doc}",
@@ -190,6 +194,23 @@ _TYPES = {
             opts=_XY | {"legend", "numbins", "stacked"},
         ),
         PlotType(
+            name="histograms",
+            doc="histograms over time: a column for each mark, the colour for how often",
+            takes="samples (n,) at every mark; all marks share the bins",
+            ranks=("vector",),
+            opts=_XY | _COLOURS | {"numbins"},
+            history="matrix",
+            max_traces=1,
+        ),
+        PlotType(
+            name="plane",
+            doc="a dot for each mark at a place of its own, coloured by the mark's x",
+            takes="a pair (x, y) at every mark",
+            ranks=("vector",),
+            opts=_LAYOUT | _axes("xy") | {"legend", "markersize", "colormap"},
+            history="vector",
+        ),
+        PlotType(
             name="boxplot",
             doc="median, quartiles, whiskers and outliers, a box for each meter",
             takes="samples of any shape",
@@ -205,7 +226,7 @@ _TYPES = {
         ),
         PlotType(
             name="heatmap",
-            doc="a colour for each cell; row 0 is at the bottom; NaN is left out",
+            doc="a colour for each cell; row 0 at the top (at the bottom where columns have an x)",
             takes="a matrix (rows, columns), its columns at the trace's x where it has one",
             ranks=("matrix",),
             opts=_XY | _COLOURS | {"columnnames", "rownames", "nancolor"},

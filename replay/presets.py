@@ -17,20 +17,14 @@ def _metric(name: str, meter: str, doc: str, *, args: dict[str, Any] | None = No
     return {"doc": doc, "plots": {name: {"type": "line"}}, "meters": {f"{{phase}}_{name}": table}}
 
 
-def _layers(name: str, doc: str, *patterns: str) -> Any:
-    """One line plot per pattern `source/stat`, one trace per layer."""
-    plots = {f"{name}_{p.replace('/', '_')}": p for p in patterns}
-    return {
-        "doc": doc,
-        "plots": {
-            plot: {"type": "line", "opts": {"title": p.replace("/", " ")}}
-            for plot, p in plots.items()
-        },
-        "meters": {
-            plot: {"key": f"*/{p}", "type": "AverageValueMeter", "target": plot, "label": "{layer}"}
-            for plot, p in plots.items()
-        },
-    }
+def _lines(pattern: str, **opts: str) -> Any:
+    """A line plot for `source/statistic`: a trace for each layer."""
+    return {pattern: {"type": "line", "opts": {"title": pattern.replace("/", " "), **opts}}}
+
+
+def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
+    """For each `source/statistic` a meter of every layer, drawn in the plot of that name."""
+    return {f"*/{p}": {"type": meter, "target": p, "label": "{layer}"} for p in patterns}
 
 
 _PRESETS: dict[str, Any] = {
@@ -48,7 +42,7 @@ _PRESETS: dict[str, Any] = {
     "AUC": _metric("auc", "AUCMeter", "area under the ROC curve, from (score, target) pairs"),
     "mAP": _metric("map", "mAPMeter", "mean average precision, from (score, target) pairs"),
     "confusion": {
-        "doc": "confusion matrix of each phase, in percent of each true class, "
+        "doc": "confusion matrix of each phase, as fractions of each true class, "
         "from (output, target) pairs",
         "plots": {
             "{phase}_confusion": {
@@ -85,25 +79,118 @@ _PRESETS: dict[str, Any] = {
         "plots": {"lr": {"type": "line", "opts": {"title": "Learning rate"}}},
         "meters": {"lr": {"type": "LastValueMeter", "target": "lr"}},
     },
-    "grads": _layers(
-        "grads",
-        "mean and std of the gradients of each layer's outputs and inputs",
-        "grad_out/mean",
-        "grad_out/std",
-        "grad_in/mean",
-        "grad_in/std",
-    ),
-    "weights": _layers(
-        "weights", "mean and std of each layer's weights", "weights/mean", "weights/std"
-    ),
-    "activations": _layers(
-        "activations", "mean and std of each layer's inputs", "inputs/mean", "inputs/std"
-    ),
+    "grads": {
+        "doc": "mean and std of the gradients of each layer's outputs and inputs",
+        "record": "rec.watch(model)",
+        "plots": {
+            **_lines("grad_out/mean"),
+            **_lines("grad_out/std", ytype="log"),
+            **_lines("grad_in/mean"),
+            **_lines("grad_in/std", ytype="log"),
+        },
+        "meters": _per_layer("grad_out/mean", "grad_out/std", "grad_in/mean", "grad_in/std"),
+    },
+    "weights": {
+        "doc": "mean and std of each layer's weights, and histograms over time where recorded",
+        "record": 'rec.watch(model, stats=("mean", "std", "histogram"))',
+        "plots": {
+            **_lines("weights/mean"),
+            **_lines("weights/std"),
+            "weights of {layer}": {"type": "histograms", "opts": {"title": "weights of {layer}"}},
+        },
+        "meters": {
+            **_per_layer("weights/mean", "weights/std"),
+            "*/weights/histogram": {"type": "LastValueMeter", "target": "weights of {layer}"},
+        },
+    },
+    "activations": {
+        "doc": "mean and std of each layer's inputs",
+        "record": "rec.watch(model)",
+        "plots": {**_lines("inputs/mean"), **_lines("inputs/std")},
+        "meters": _per_layer("inputs/mean", "inputs/std"),
+    },
+    "updates": {
+        "doc": "norm of each layer's update over that of its weights; about 1e-3 is usual",
+        "record": 'rec.watch(model, stats=("update_ratio",))',
+        "plots": _lines("updates/update_ratio", title="Update to weight", ytype="log"),
+        "meters": _per_layer("updates/update_ratio"),
+    },
+    "dead": {
+        "doc": "fraction of each layer's units that were zero over a whole batch",
+        "record": 'rec.watch(model, stats=("dead",))',
+        "plots": _lines("outputs/dead", title="Dead units"),
+        "meters": _per_layer("outputs/dead"),
+    },
+    "snr": {
+        "doc": "signal, noise and their ratio, of each layer's weight gradients across minibatches",
+        "record": 'rec.watch(model, stats=("snr", "signal", "noise")) and a log for each epoch',
+        "plots": {
+            **_lines("grad_weights/snr", title="Gradient SNR", ytype="log"),
+            **_lines("grad_weights/signal", title="Gradient mean, normalised", ytype="log"),
+            **_lines("grad_weights/noise", title="Gradient std, normalised", ytype="log"),
+        },
+        "meters": _per_layer(
+            "grad_weights/snr",
+            "grad_weights/signal",
+            "grad_weights/noise",
+            meter="LastValueMeter",
+        ),
+    },
+    "health": {
+        "doc": "what to look at first: loss, gradients, updates, activations, dead units, NaN",
+        "record": 'rec.watch(model, sources=("outputs", "grad_weights"), '
+        'stats=("std", "norm", "nan_count", "dead", "update_ratio"))',
+        "plots": {
+            "loss": {"type": "line"},
+            **_lines("grad_weights/norm", title="Gradient norm", ytype="log"),
+            **_lines("updates/update_ratio", title="Update to weight", ytype="log"),
+            **_lines("outputs/std", title="Activations, std"),
+            **_lines("outputs/dead", title="Dead units"),
+            **_lines("grad_weights/nan_count", title="NaN in gradients"),
+        },
+        "meters": {
+            "{phase}_loss": {"type": "AverageValueMeter", "target": "loss"},
+            **_per_layer(
+                "grad_weights/norm",
+                "updates/update_ratio",
+                "outputs/std",
+                "outputs/dead",
+                "grad_weights/nan_count",
+            ),
+        },
+    },
+    "infoplane": {
+        "doc": "what each layer tells of inputs and classes, from Recorder.activations; "
+        "epochs as colour",
+        "record": "rec.activations(model, inputs, classes) on the same batch at each epoch",
+        "plots": {
+            "infoplane": {
+                "type": "plane",
+                "opts": {
+                    "title": "Information plane",
+                    "xlabel": "I(X;T) in bits",
+                    "ylabel": "I(T;Y) in bits",
+                },
+            }
+        },
+        "meters": {
+            "*/activations": {
+                "type": "InformationMeter",
+                "target": "infoplane",
+                "label": "{layer}",
+            }
+        },
+    },
     "layers": {
-        "doc": "a chart a layer: every statistic that TooledModel recorded of it",
+        "doc": "a chart a layer: every number that TooledModel recorded of it",
         "plots": {"{layer}": {"type": "line", "opts": {"title": "{layer}"}}},
         "meters": {
-            "*/*/*": {"type": "AverageValueMeter", "target": "{layer}", "label": "{source} {stat}"}
+            "*/*/*": {
+                "type": "AverageValueMeter",
+                "target": "{layer}",
+                "label": "{source} {stat}",
+                "exclude": "*/histogram",
+            }
         },
     },
     "sources": {
@@ -114,6 +201,7 @@ _PRESETS: dict[str, Any] = {
                 "type": "AverageValueMeter",
                 "target": "{source} {stat}",
                 "label": "{layer}",
+                "exclude": "*/histogram",
             }
         },
     },
@@ -168,6 +256,8 @@ def preset_info(name: str) -> str:
     lines = []
     for part, entry in zip(_split(name), _entries(name), strict=True):
         lines.append(f"{part}: {entry['doc']}")
+        if "record" in entry:
+            lines.append(f"  record it with {entry['record']}")
         for plot, table in entry["plots"].items():
             lines.append(f"  plot {plot} ({table['type']})")
             for meter, made in entry["meters"].items():

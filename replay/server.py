@@ -1,40 +1,37 @@
-"""A visdom server of our own: a subprocess on the loopback, which downloads nothing.
+"""A visdom server of our own: a subprocess, on the loopback unless asked otherwise.
 
 Started by `visdom.server` itself, visdom first downloads its page's scripts, and crashes where
-there is no internet. The HTTP API works without them; the page in the browser needs them.
+there is no internet. This one downloads nothing: it is handed the page's files, which `assets`
+gathers. What runs inside is in `visdom_process`.
 """
 
 import importlib.util
+import ipaddress
+import json
 import os
 import re
 import secrets
-import site
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from flexrec.recorder.errors import ServerError
 from flexrec.replay.visdom_http import Connection
 
-__all__ = ["Server", "start_server"]
+__all__ = ["LOOPBACK", "Server", "start_server"]
 
+LOOPBACK = "127.0.0.1"
+CLOSE_SECONDS = 30.0  # a large environment takes a while to save
 # The server looks for torch and openTSNE, which take seconds to import, and has no use for them.
-# It goes when whoever started it goes, however that ends: the pipe to its stdin closes then.
 LAUNCH = """
-import os, sys, threading
-def end_with_parent():
-    sys.stdin.buffer.read()
-    os._exit(0)
-threading.Thread(target=end_with_parent, daemon=True).start()
+import runpy, sys
 sys.modules["torch"] = sys.modules["openTSNE"] = None
-from visdom.server.run_server import main
-main(print_func=lambda port: print("flexrec: visdom listens on", port, flush=True))
+runpy.run_path(sys.argv[1], run_name="__main__")
 """
-TRIES = 5
 
 
 class Server:
@@ -44,15 +41,22 @@ class Server:
             sink = VisdomSink(server="http://127.0.0.1", port=server.port)
 
     Attributes:
-        port: where it listens, on 127.0.0.1.
+        port: where it listens.
+        host: the address that it listens on.
         url: the address for a browser, and for a sink's `server`.
         env_path: the folder of its environment files.
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], log: IO[bytes], env_path: Path, base_url: str
+        self,
+        process: subprocess.Popen[bytes],
+        log: IO[bytes],
+        env_path: Path,
+        host: str,
+        base_url: str,
     ) -> None:
         self.port = 0
+        self.host = host
         self.env_path = env_path
         self._base_url = base_url
         self._process = process
@@ -60,8 +64,8 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address for a browser, and for a sink's `server`."""
-        return f"http://127.0.0.1:{self.port}{self._base_url}"
+        """The address for a browser on this machine, and for a sink's `server`."""
+        return f"http://{_reached_by(self.host)}:{self.port}{self._base_url}"
 
     @property
     def log(self) -> str:
@@ -70,47 +74,48 @@ class Server:
         return os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
 
     def wait(self) -> int:
-        """Wait until the server ends, and give its exit status."""
+        """Wait until the server ends, and give its exit status: 0 where it was told to."""
         return self._process.wait()
 
-    def close(self) -> None:
-        """End the server's process; a second call does nothing. Nothing is saved by this."""
+    def close(self) -> list[str]:
+        """End the server; it saves the environments that have changed, and these are returned.
+
+        A second call does nothing.
+        """
         if self._log.closed:
-            return
+            return []
         self._process.terminate()
         try:
-            self._process.wait(5)
+            self._process.wait(CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
+        saved = re.findall(r"^flexrec: saved (.*)$", self.log, re.MULTILINE)
         self._log.close()
+        return saved
 
-    def _await(self, wanted: int, timeout: float, username: str, password: str) -> bool:
-        """Wait until it answers as visdom; False where any port would do and this was snatched."""
+    def _await(self, wanted: int, timeout: float, username: str, password: str) -> None:
+        """Wait until it answers as visdom."""
         deadline = time.monotonic() + timeout
-        taken = f"port {wanted} is taken: choose another, or 0 for any free one"
         while True:
             ended = self._process.poll() is not None
             said = re.search(r"^flexrec: visdom listens on (\d+)$", self.log, re.MULTILINE)
             if said and not ended:
                 break
             if ended and "Address already in use" in self.log:
-                if not wanted:
-                    return False
-                raise ServerError(taken)
+                raise ServerError(f"port {wanted} is taken: choose another, or 0 for any free one")
+            if ended and re.search("Cannot assign|not known|gaierror", self.log):
+                raise ServerError(f"this machine has no address {self.host!r} to listen on")
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"did not start within {timeout:g} s"
                 raise ServerError(f"visdom's server {what}; it said:\n{self.log[-2000:].strip()}")
             time.sleep(0.02)
         self.port = int(said[1])
-        if wanted not in (0, self.port):  # 0.3.0 takes another without a word
-            raise ServerError(taken)
         connection = Connection(self.url, username=username, password=password)
         connection.probe()
         connection.close()
-        return True
 
     def __enter__(self) -> Self:
         return self
@@ -123,25 +128,30 @@ def start_server(
     *,
     env_path: str | os.PathLike[str],
     port: int = 0,
+    host: str = LOOPBACK,
     base_url: str = "",
     username: str = "",
     password: str = "",
+    files: Mapping[str, str] | None = None,
     timeout: float = 60.0,
 ) -> Server:
-    """A visdom server on 127.0.0.1 that answers already.
+    """A visdom server that answers already.
 
-        with start_server(env_path="envs") as server:
+        with start_server(env_path="envs", files=provide().files) as server:
             print(server.url)
 
-    It shows the environment files in `env_path`, and saves there when asked to. It ends when it
-    is closed, or when this process ends. visdom 0.2.4 may overwrite files in that folder: give it
-    copies of what is precious.
+    It shows the environment files in `env_path`. When it is closed, or this process ends, however
+    that be, it saves the environments that have changed and ends. visdom 0.2.4 may overwrite
+    files in that folder: give it copies of what is precious.
 
     Args:
         env_path: the folder of environment files; made where missing.
         port: 0 takes any free one.
+        host: the address to listen on; "0.0.0.0" for every one of IPv4.
         base_url: serve below this path, as "/visdom".
         username, password: ask for a login; both or none.
+        files: of the page, those that visdom's own folder lacks: {name below static/: path}.
+            Without them the HTTP API works, and the page in the browser does not.
         timeout: seconds that starting may take.
 
     Raises:
@@ -152,60 +162,46 @@ def start_server(
         raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'")
     if bool(username) != bool(password):
         raise ServerError("a login needs both a user name and a password")
-    command = ["-env_path", str(env_path), "-bind_local", "-logging_level", "WARNING"]
-    if base_url:
-        command += ["-base_url", base_url]
-    with tempfile.TemporaryDirectory() as home:
-        environment = dict(os.environ)
-        if username:
-            command.append("-enable_login")
-            environment |= _login(username, password, Path(home))
-        for _ in range(TRIES):
-            wanted = port or _free_port()
-            server = _launch([*command, "-port", str(wanted)], environment, env_path, base_url)
-            try:
-                if server._await(port, timeout, username, password):
-                    return server
-            except BaseException:
-                server.close()
-                raise
-            server.close()
-    raise ServerError(f"no free port on 127.0.0.1 in {TRIES} tries")
-
-
-def _login(username: str, password: str, home: Path) -> dict[str, str]:
-    """What makes visdom ask for this login; it keeps its cookie's secret in a private home."""
-    (home / ".visdom").mkdir()
-    return {
-        "HOME": str(home),
-        "PYTHONUSERBASE": site.getuserbase(),
-        "VISDOM_USE_ENV_CREDENTIALS": "1",
-        "VISDOM_USERNAME": username,
-        "VISDOM_PASSWORD": password,
-        "VISDOM_COOKIE": secrets.token_hex(32),
+    settings = {
+        "base_url": base_url,
+        "env_path": str(env_path),
+        "files": dict(files or {}),
+        "host": host,
+        "password": password,
+        "port": port,
+        "secret": secrets.token_hex(32),
+        "username": username,
     }
+    server = _launch(settings)
+    try:
+        server._await(port, timeout, username, password)
+    except BaseException:
+        server.close()
+        raise
+    return server
 
 
-def _launch(
-    arguments: list[str],
-    environment: dict[str, str],
-    env_path: str | os.PathLike[str],
-    base_url: str,
-) -> Server:
+def _launch(settings: Mapping[str, Any]) -> Server:
     log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server is
     process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-        [sys.executable, "-c", LAUNCH, *arguments],
+        [sys.executable, "-c", LAUNCH, str(Path(__file__).with_name("visdom_process.py"))],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
-        env=environment,
         start_new_session=True,  # Ctrl-C is for whoever started it
     )
-    return Server(process, log, Path(env_path), base_url)
+    assert process.stdin is not None  # noqa: S101 - it was asked for
+    process.stdin.write(json.dumps(settings).encode() + b"\n")
+    process.stdin.flush()
+    return Server(process, log, Path(settings["env_path"]), settings["host"], settings["base_url"])
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def _reached_by(host: str) -> str:
+    """The host's name in an address: where it listens everywhere, the loopback's."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host or LOOPBACK
+    if address.is_unspecified:
+        return LOOPBACK if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flexrec.recorder.errors import DefinitionError
+from flexrec.replay.looks import Palette
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Window
 
@@ -133,13 +134,13 @@ def env_document(windows: Iterable[Window], *, max_points: int = 0) -> dict[str,
         ServerError: visdom is not installed.
     """
     # visdom takes its time to import, and only what writes has need of it.
-    from flexrec.replay.visdom_sink import payload
+    from flexrec.replay.visdom_sink import literal, payload
 
     kept: dict[str, Any] = {}
-    for window in windows:
+    for window in Palette().paint(list(windows)):
         if window.win in kept:
             raise DefinitionError(f"two windows {window.win!r}: an environment holds one of an id")
-        kept[window.win] = _kept(payload(thin_window(window, max_points)), len(kept))
+        kept[window.win] = _kept(literal(payload(thin_window(window, max_points))), len(kept))
     return {"jsons": kept, "reload": {}}
 
 

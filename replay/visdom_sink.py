@@ -16,12 +16,13 @@ import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.replay.drawing import DRAW
+from flexrec.replay.looks import Palette
 from flexrec.replay.plots import PlotType, plot_type, rank
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.visdom_http import Connection, TransientError
 from flexrec.replay.window import Window
 
-__all__ = ["VisdomSink", "payload"]
+__all__ = ["VisdomSink", "literal", "payload"]
 
 BACK_OFF_SECONDS = 0.25
 
@@ -72,6 +73,7 @@ class VisdomSink:
             password=password,
             timeout=timeout,
         )
+        self._palette = Palette()
         self._probed = False
 
     @property
@@ -97,9 +99,12 @@ class VisdomSink:
         """
         if not self._probed:
             self.probe()
-        for k, window in enumerate(windows):
-            message = payload(thin_window(window, self.max_points))
+        for k, window in enumerate(self._palette.paint(windows)):
+            message = literal(payload(thin_window(window, self.max_points)))
             message["eid"] = window.env or self.env
+            # The page of 0.3.0 draws a window anew only where its version has changed, and a page
+            # may be open from an earlier replay: the clock gives a version that none has had.
+            message["version"] = time.time_ns() // 1_000_000
             try:
                 answer = self._post("events", message)
                 if answer != window.win:
@@ -112,6 +117,23 @@ class VisdomSink:
                     f"{error}; window {window.win!r} was not drawn "
                     f"(sent before it, {k} of {len(windows)}: {sent})"
                 ) from error
+
+    def holds(self, window: Window) -> bool:
+        """Whether the server has a window of this id; one that was restarted has forgotten it.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        message = {"win": window.win, "eid": window.env or self.env}
+        return self._post("win_exists", message) == "true"
+
+    def remove(self, window: Window) -> None:
+        """Take a window off the server, if it is there.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        self._post("close", {"win": window.win, "eid": window.env or self.env})
 
     def windows(self, env: str | None = None) -> dict[str, dict[str, Any]]:
         """What the server holds in an environment: {window id: visdom's window}.
@@ -194,6 +216,35 @@ def payload(window: Window, *, client: Any = None) -> dict[str, Any]:
     return {**message, "win": window.win, "eid": window.env or message["eid"]}
 
 
+def literal(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A payload whose names and title plotly shows as they are.
+
+        >>> literal({"data": [{"name": "a<b"}], "layout": {"title": "t"}})
+        {'data': [{'name': 'a&lt;b'}], 'layout': {'title': 't'}}
+
+    plotly obeys some markup, links among it, and a key may come from anyone's recording.
+    """
+    data = [
+        {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
+        for trace in message["data"]
+    ]
+    if "layout" not in message:
+        return {**message, "data": data}
+    layout = {
+        key: _unmarked(item) if key == "title" else item for key, item in message["layout"].items()
+    }
+    return {**message, "data": data, "layout": layout}
+
+
+_SHOWN = ("name", "labels", "title")  # what of a trace plotly writes, and a key may be in
+
+
+def _unmarked(item: Any) -> Any:
+    if isinstance(item, str):
+        return item.replace("&", "&amp;").replace("<", "&lt;")
+    return [_unmarked(each) for each in item] if isinstance(item, list) else item
+
+
 def _check(window: Window, kind: PlotType) -> None:
     kind.check_opts(window.opts)
     count, most = len(window.traces), kind.max_traces
@@ -205,7 +256,8 @@ def _check(window: Window, kind: PlotType) -> None:
     for trace in window.traces:
         given = rank(trace.y)
         # A plot that accumulates holds the numbers of all marks in a row.
-        if given not in (("vector",) if kind.accumulates else kind.ranks):
+        history = "vector" if kind.accumulates else kind.history
+        if given not in ((history,) if history else kind.ranks):
             raise DefinitionError(
                 f"window {window.win!r}, trace {trace.name!r}: a {given} cannot be drawn; "
                 f"a {kind.name} plot takes {kind.takes}"

@@ -20,11 +20,15 @@ class Trace:
             (3, height, width) or (1, height, width); images (batch, channels, height, width);
             a text as str.
         x: a line's positions (n,), or None where the plot type has none.
+        marks: of a `plane`, the marks' positions (n,), which are drawn as colour.
+        rows: of a matrix, the positions of its rows.
     """
 
     name: str
     y: Any
     x: Any = None
+    marks: Any = None
+    rows: Any = None
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,10 @@ def equal(a: Window, b: Window) -> bool:
         (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
         and len(a.traces) == len(b.traces)
         and all(
-            s.name == t.name and _same(s.x, t.x) and _same(s.y, t.y)
+            s.name == t.name
+            and all(
+                _same(getattr(s, part), getattr(t, part)) for part in ("x", "y", "marks", "rows")
+            )
             for s, t in zip(a.traces, b.traces, strict=True)
         )
     )

@@ -125,6 +125,18 @@ def test_show(run: Path) -> None:
     assert "| 0        |  9.0000   1.0000 |" in table
 
 
+def test_names_from_a_recording_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "escapes.h5"
+    with Recorder(path) as rec:
+        for value in (1.0, 2.0, 3.0):
+            rec.add({"loss\x1b[2J\x07": value})
+            rec.step()
+    for command in (("show",), ("show", "--plot", "loss*")):
+        out, _ = flexrec(*command, path)
+        assert "loss\\x1b[2J\\x07" in out
+        assert "\x1b[2J" not in out
+
+
 def test_lists_and_docs() -> None:
     assert "loss" in flexrec("presets")[0].split()
     assert "MSE: mean squared error" in flexrec("presets", "Loss+mse")[0]

@@ -22,7 +22,8 @@ from flexrec.replay.server import Server
 from flexrec.replay.sinks import ListSink
 from flexrec.replay.visdom_sink import VisdomSink
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
 
 
 @pytest.fixture
@@ -129,7 +130,7 @@ def test_a_tooled_model_logger_charts_each_layer_or_source(
 ) -> None:
     sink = ListSink()
     model = net()
-    logger = TooledModelLogger(model, mode=mode, sink=sink)  # type: ignore[arg-type]
+    logger = TooledModelLogger(model, mode=mode, sink=sink)
     for _ in range(3):
         model.zero_grad()
         model(torch.randn(5, 4)).sum().backward()
@@ -206,3 +207,21 @@ def test_a_watched_model_is_recorded_at_every_step(tmp_path: Path) -> None:
     with Recording(tmp_path / "run.h5") as run:
         assert {"0/grad_out/mean", "0/weights/max", "2/grad_out/max"} <= set(run.keys())
         assert run["0/weights/max"].step.tolist() == [0, 1, 2, 3]
+
+
+def test_a_log_begins_the_window_of_the_gradients_signal_anew(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 1, bias=False))
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.watch(model, stats=("noise",), layers="0")
+        for _ in range(2):
+            for _ in range(3):
+                model.zero_grad()
+                model(torch.randn(5, 4)).sum().backward()
+                rec.step()
+            rec.log()
+    with Recording(tmp_path / "run.h5") as run:
+        noise = run["0/grad_weights/noise"].value
+    assert noise[0] == 0, "one minibatch has no spread"
+    assert noise[3] == 0, "nor has the first after the log"
+    assert (noise[[1, 2, 4, 5]] > 0).all()

@@ -9,12 +9,12 @@ from pathlib import Path
 def main() -> int:
     """Print the first interpreter that works; return 1 where there is none."""
     wanted = tuple(map(int, sys.argv[1].split(".")))
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    pyenv = Path(os.environ.get("PYENV_ROOT", str(Path.home() / ".pyenv")), "versions")
     names = [f"python{wanted[0]}.{minor}" for minor in range(wanted[1], wanted[1] + 8)]
-    on_path = [folder / name for name in names for folder in map(Path, os.get_exec_path())]
-    found = [sys.executable, *on_path, *sorted(pyenv.glob("*/bin/python3"))]
+    on_path = [Path(folder, name) for name in names for folder in os.get_exec_path()]
+    found = [Path(sys.executable), *on_path, *sorted(pyenv.glob("*/bin/python3"))]
     for candidate in found:
-        if Path(candidate).is_file() and _works(str(candidate), wanted):
+        if candidate.is_file() and _works(str(candidate), wanted):
             print(candidate)
             return 0
     return 1

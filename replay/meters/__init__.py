@@ -5,6 +5,7 @@ from flexrec.replay.meters.averages import AverageValueMeter, MovingAverageValue
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.classes import ClassErrorMeter, ConfusionMeter
 from flexrec.replay.meters.histogram import HistogramMeter
+from flexrec.replay.meters.information import InformationMeter
 from flexrec.replay.meters.media import ImageMeter, TextMeter
 from flexrec.replay.meters.ranking import APMeter, AUCMeter, mAPMeter
 from flexrec.replay.meters.registry import build, meter_info, meter_types, resolve
@@ -20,6 +21,7 @@ __all__ = [
     "ConfusionMeter",
     "HistogramMeter",
     "ImageMeter",
+    "InformationMeter",
     "LastValueMeter",
     "MSEMeter",
     "Meter",

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from flexrec.recorder.arguments import count, number
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array, Part
-from flexrec.replay.meters.arguments import array, count, number
+from flexrec.recorder.states import Averages
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.columns import Floats, Ints, moments, overlap, own_parts
 
@@ -25,8 +26,8 @@ class AverageValueMeter(Meter):
 
     Takes a number, or an array: arrays of one shape are averaged element by element. `add(s, n)`
     stands for n values whose sum is s, each taken to be s / n.
-    Gives (mean, std); std is that of a sample (divided by n − 1). One value has an infinite std,
-    none has (nan, nan), as in TNT. With infinities the mean is theirs and the std is nan.
+    Gives (mean, std); std is that of a sample (divided by n − 1). One value has an infinite std;
+    None gives (nan, nan): both as in TNT. With infinities the mean is theirs and the std is nan.
 
     Formula: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
     sample variances", eq. 2.1, on values from which the first one is subtracted: however large
@@ -37,6 +38,7 @@ class AverageValueMeter(Meter):
     """
 
     fields = ("mean", "std")
+    reduction = Averages()
 
     def __init__(self) -> None:
         self.reset()
@@ -51,7 +53,7 @@ class AverageValueMeter(Meter):
     def add(self, value: Any, n: float = 1) -> None:
         """Take in a value, or n of them by their sum."""
         if type(value) is float and n == 1 and type(self._mean) is float:
-            self._merge(1.0, value, 0.0)  # what the next line does, ten times as fast
+            self._merge(1.0, value, 0.0, 0.0)  # what the next line does, ten times as fast
         else:
             self.merge(*self.state_of(value, n))
 
@@ -66,33 +68,27 @@ class AverageValueMeter(Meter):
                 return mean, std if self._n == 1 else np.sqrt(self._squares / (self._n - 1))
         return mean, math.inf if self._n == 1 else math.sqrt(self._squares / (self._n - 1))
 
-    def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float]:
-        """(how many, their mean, sum of squared deviations): here n, value / n, 0."""
-        many = number("n", n)
-        if not (many >= 1 and many % 1 == 0):
-            raise MeterError(f"n must be a whole number of at least 1, got {n}")
-        values = array("value", value)
-        if values.size == 1:
-            return many, float(values.reshape(())) / many, 0.0
-        return many, values.astype(np.float64) / many, 0.0
+    def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
+        """(how many, the first, their mean less the first, squared deviations from the mean)."""
+        return self.reduction.state_of(value, n)
 
     def state(self) -> tuple[Part, ...]:
-        """(how many, mean, sum of squared deviations)."""
-        return self._n, self._first + self._mean, self._squares
+        """(how many, the first, their mean less the first, squared deviations from the mean)."""
+        return self._n, self._first, self._mean, self._squares
 
-    def merge(self, n: float, mean: Any, squares: Any) -> None:
+    def merge(self, n: float, first: Any, mean: Any, squares: Any) -> None:
         """Take in the values that another meter's state stands for."""
         if n == 0:
             return
-        if self._n and np.shape(mean) != np.shape(self._mean):
+        if self._n and np.shape(first) != np.shape(self._first):
             raise MeterError(
-                f"value must have shape {np.shape(self._mean)} as before, got {np.shape(mean)}"
+                f"value must have shape {np.shape(self._first)} as before, got {np.shape(first)}"
             )
-        if isinstance(mean, np.ndarray):
+        if isinstance(first, np.ndarray):
             with np.errstate(invalid="ignore", over="ignore"):
-                self._merge_arrays(n, mean, squares)
+                self._merge_arrays(n, first, mean, squares)
         else:
-            self._merge(float(n), float(mean), float(squares))
+            self._merge(float(n), float(first), float(mean), float(squares))
 
     def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """Mean and std of every slice."""
@@ -101,44 +97,49 @@ class AverageValueMeter(Meter):
             return None
         lengths = stops - begins
         filled = lengths > 0
-        mean, squares = np.zeros(len(starts)), np.zeros(len(starts))
-        mean[filled], squares[filled] = moments(values, begins[filled], stops[filled])
+        first, mean, squares = np.zeros((3, len(starts)))
+        found = moments(values, begins[filled], stops[filled])
+        first[filled], mean[filled], squares[filled] = found
         if not goes_on.any():
             with np.errstate(divide="ignore", invalid="ignore"):
-                return mean, np.where(lengths > 1, np.sqrt(squares / (lengths - 1)), np.inf)
-        meter, results = AverageValueMeter(), np.empty((2, len(starts)))
-        columns = (goes_on, lengths.astype(np.float64), mean, squares)
-        for i, (more, *part) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+                return first + mean, np.where(lengths > 1, np.sqrt(squares / (lengths - 1)), np.inf)
+        meter, results = AverageValueMeter(), []
+        columns = (goes_on, lengths.astype(np.float64), first, mean, squares)
+        for more, n, *part in zip(*(column.tolist() for column in columns), strict=True):
             if not more:
                 meter.reset()
-            meter.merge(*part)
-            results[:, i] = meter.value()
-        return results[0], results[1]
+            if n:  # two logs may follow each other
+                meter._merge(n, *part)
+            results.append(meter.value())
+        means, stds = np.array(results).T
+        return means, stds
 
-    def _merge(self, n: float, mean: Any, squares: Any) -> None:
+    def _merge(self, n: float, first: float, mean: float, squares: float) -> None:
         if self._n == 0:
-            self._first = mean if math.isfinite(mean) else 0.0
-            self._n, self._mean, self._squares = n, mean - self._first, squares
+            self._first = first if math.isfinite(first) else 0.0
+            self._n, self._mean, self._squares = n, first - self._first + mean, squares
             return
         before = self._n
         self._n += n
-        delta = mean - self._first - self._mean
+        shifted = first - self._first + mean
+        delta = shifted - self._mean
         if math.isfinite(delta):
             self._mean += delta / (self._n / n)
             self._squares += squares + delta * delta * (before * n / self._n)
         else:  # the weighted mean keeps an infinity that the difference makes nan
-            self._mean = self._mean * (before / self._n) + (mean - self._first) * (n / self._n)
+            self._mean = self._mean * (before / self._n) + shifted * (n / self._n)
             self._squares = math.nan
 
-    def _merge_arrays(self, n: float, mean: Array, squares: Any) -> None:
+    def _merge_arrays(self, n: float, first: Array, mean: Any, squares: Any) -> None:
         """`_merge`, element by element."""
         if self._n == 0:
-            self._first = np.where(np.isfinite(mean), mean, 0.0)
-            self._n, self._mean, self._squares = n, mean - self._first, squares + 0.0 * self._first
+            self._first = np.where(np.isfinite(first), first, 0.0)
+            self._mean = first - self._first + mean
+            self._n, self._squares = n, squares + np.zeros_like(first)
             return
         before = self._n
         self._n += n
-        shifted = mean - self._first
+        shifted = first - self._first + mean
         delta = shifted - self._mean
         known = np.isfinite(delta)
         weighted = self._mean * (before / self._n) + shifted * (n / self._n)
@@ -190,11 +191,11 @@ class MovingAverageValueMeter(Meter):
         n = min(self._n, self.windowsize)
         if n == 0:
             return 0.0, 0.0
-        mean, squares = moments(self._window[:n], np.array([0]), np.array([n]))
-        return float(mean[0]), math.sqrt(squares[0] / max(1, n - 1))
+        first, mean, squares = moments(self._window[:n], np.array([0]), np.array([n]))
+        return float(first[0] + mean[0]), math.sqrt(squares[0] / max(1, n - 1))
 
     def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """Mean and std of the last `windowsize` values of every slice."""
         starts = np.maximum(starts, stops - self.windowsize)
-        mean, squares = moments(values, starts, stops)
-        return mean, np.sqrt(squares / np.maximum(1, stops - starts - 1))
+        first, mean, squares = moments(values, starts, stops)
+        return first + mean, np.sqrt(squares / np.maximum(1, stops - starts - 1))

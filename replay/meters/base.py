@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Part
+from flexrec.recorder.states import Reduction
 
 __all__ = ["Meter"]
 
@@ -30,6 +31,15 @@ class Meter(ABC):
 
     uses_time: ClassVar[bool] = False
     """Whether the meter wants `tick(time)` before every add, value and reset."""
+
+    counts_only: ClassVar[bool] = False
+    """Whether it is all the same to the meter what `add` is given."""
+
+    reduction: Reduction | None = None
+    """What it remembers of a value, so that this can be recorded in the value's place.
+
+    Set on the class, or in the constructor where its arguments decide.
+    """
 
     @abstractmethod
     def add(self, *args: Any) -> None:

@@ -9,17 +9,12 @@ from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
-from flexrec.replay.meters.arguments import array, count, labels, shapes_differ
+from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors, counted, sparse
 from flexrec.replay.meters.base import Meter
 
 __all__ = ["ClassErrorMeter", "ConfusionMeter"]
 
 Ints = NDArray[np.int64]
-
-_BLOCK = 1 << 16
-"""How many values are compared at a time: they stay in the processor's cache."""
-_MOST_CLASSES = 1 << 12
-"""A matrix whose size is not given grows no larger than this, whatever comes."""
 
 
 class ClassErrorMeter(Meter):
@@ -44,12 +39,11 @@ class ClassErrorMeter(Meter):
     """
 
     fields: tuple[str, ...] = ("top1",)
+    reduction: ClassErrors
 
     def __init__(self, topk: int | Iterable[int] = (1,), accuracy: bool = False) -> None:
-        ks = topk if isinstance(topk, Iterable) else (topk,)
-        self.topk = tuple(sorted({count("topk", k) for k in ks}))
-        if not self.topk:
-            raise ValueError("topk must name at least one k")
+        self.reduction = ClassErrors(topk)
+        self.topk: tuple[int, ...] = self.reduction.topk
         self.accuracy = accuracy
         self.fields = tuple(f"top{k}" for k in self.topk)
         self.reset()
@@ -77,21 +71,7 @@ class ClassErrorMeter(Meter):
 
     def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
         """(how many, then for every k how many are wrong)."""
-        scores, classes = np.atleast_2d(array("output", output)), array("target", target)
-        if scores.ndim != 2 or classes.size != len(scores) or classes.ndim > 2:
-            raise shapes_differ(("output", "target"), (scores, classes))
-        if scores.shape[1] < self.topk[-1]:
-            raise MeterError(
-                f"topk must be at most the number of classes, got {self.topk[-1]} "
-                f"for output {scores.shape}"
-            )
-        classes = classes.ravel()
-        block = max(1, _BLOCK // scores.shape[1])
-        wrong = np.zeros(len(self.topk))
-        for i in range(0, len(scores), block):
-            ranks = _ranks(scores[i : i + block], classes[i : i + block])
-            wrong += [np.count_nonzero(ranks >= k) for k in self.topk]
-        return float(len(scores)), *wrong.tolist()
+        return self.reduction.state_of(output, target)
 
     def state(self) -> tuple[float, ...]:
         """(how many, then for every k how many are wrong)."""
@@ -104,33 +84,6 @@ class ClassErrorMeter(Meter):
         self._n += n
         for k, more in zip(self.topk, wrong, strict=True):
             self._wrong[k] += more
-
-
-def _ranks(scores: Array, classes: Array) -> Array:
-    """How many classes (of C, at most) come before each sample's own."""
-    C, N = scores.shape[1], len(scores)
-    known = (classes >= 0) & (classes < C)
-    if classes.dtype.kind == "f":
-        known &= classes == np.floor(classes)
-    own = np.where(known, classes, 0).astype(np.intp)
-    columns = np.ascontiguousarray(scores.T)
-    at_own = columns[own, np.arange(N)]
-    ranks: Array = C - _many(columns <= at_own)  # so NaN comes before
-    ties = np.flatnonzero((_many(columns == at_own) > 1) | np.isnan(at_own))
-    if ties.size:
-        columns, at_own, own = columns[:, ties], at_own[ties], own[ties]
-        nan = np.isnan(at_own)
-        equal = np.where(nan, np.isnan(columns), columns == at_own)
-        above = ~((columns <= at_own) | nan)
-        ranks[ties] = _many(above | (equal & (np.arange(C)[:, np.newaxis] < own)))
-    ranks[~known] = C
-    return ranks
-
-
-def _many(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """How many of each column are marked."""
-    many: NDArray[np.int32] = marked.view(np.uint8).sum(axis=0, dtype=np.int32)
-    return many
 
 
 class ConfusionMeter(Meter):
@@ -157,9 +110,10 @@ class ConfusionMeter(Meter):
     """
 
     fields = ("confusion",)
+    reduction: Cells
 
     def __init__(self, k: int | None = None, normalized: bool = False) -> None:
-        self.k = None if k is None else count("k", k)
+        self.reduction, self.k = Cells(k), k
         self.normalized = normalized
         self.reset()
 
@@ -169,7 +123,12 @@ class ConfusionMeter(Meter):
 
     def add(self, predicted: Any, target: Any) -> None:
         """Take in predictions and targets."""
-        self.merge(*self.state_of(predicted, target))
+        k, cells = self.reduction.cells(predicted, target, len(self._counts))
+        self._grow(k)
+        if cells.size * 64 < k * k:
+            np.add.at(self._counts.reshape(-1), cells, 1)
+        else:
+            self._counts[:k, :k] += counted(cells, k).reshape(k, k)
 
     def value(self) -> Array:
         """The matrix, as an array of its own."""
@@ -180,53 +139,23 @@ class ConfusionMeter(Meter):
 
     def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
         """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        columns, wide = self._classes("predicted", predicted)
-        rows, high = self._classes("target", target)
-        if columns.shape != rows.shape:
-            raise shapes_differ(("predicted", "target"), (columns, rows))
-        k = self.k or max(wide, high)
-        if rows.size < k * k:
-            return float(k), *np.unique(rows * k + columns, return_counts=True)
-        counts = np.zeros(k * k, np.int64)
-        for i in range(0, rows.size, _BLOCK):
-            block = slice(i, i + _BLOCK)
-            counts += np.bincount(rows[block] * k + columns[block], minlength=k * k)
-        return _sparse(counts, k)
+        return self.reduction.state_of(predicted, target)
 
     def state(self) -> tuple[float, Ints, Ints]:
         """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        return _sparse(self._counts.ravel(), len(self._counts))
+        return sparse(self._counts.ravel(), len(self._counts))
 
     def merge(self, k: float, cells: Ints, counts: Ints) -> None:
         """Take in another meter's counts."""
         size = int(k)
-        fits = size == self.k if self.k else size <= _MOST_CLASSES
+        fits = size == self.k if self.k else size <= MOST_CLASSES
         if not fits or (cells.size and not 0 <= cells.min() <= cells.max() < size * size):
             raise MeterError(f"state must be of {self.k or 'few'} classes, got {k:g}")
-        more = size - len(self._counts)
-        if more > 0:
-            self._counts = np.pad(self._counts, (0, more))
+        self._grow(size)
         rows, columns = np.divmod(cells, max(1, size))
         self._counts[rows, columns] += counts
 
-    def _classes(self, what: str, value: Any) -> tuple[Ints, int]:
-        """The classes (N,), and how many there are at least."""
-        found = array(what, value)
-        if found.ndim < 2 or (found.ndim == 2 and found.shape[1] == 1):
-            numbers = labels(what, found.ravel(), self.k or _MOST_CLASSES)
-            return numbers, int(numbers.max(initial=-1)) + 1
-        wide = found.shape[1]
-        if found.ndim != 2 or not 0 < wide <= (self.k or _MOST_CLASSES) or wide < (self.k or 1):
-            k = self.k or "k"
-            raise MeterError(f"{what} must be classes (N,) or (N, {k}), got shape {found.shape}")
-        highest: Ints = found.argmax(axis=1)
-        if what == "target" and not (
-            (np.count_nonzero(found, axis=1) == 1).all() and (found.max(axis=1) == 1).all()
-        ):
-            raise MeterError(f"{what} must be one-hot rows, each with a single 1 among zeros")
-        return highest, wide
-
-
-def _sparse(counts: Ints, k: int) -> tuple[float, Ints, Ints]:
-    cells = np.flatnonzero(counts)
-    return float(k), cells, counts[cells]
+    def _grow(self, k: int) -> None:
+        more = k - len(self._counts)
+        if more > 0:
+            self._counts = np.pad(self._counts, (0, more))

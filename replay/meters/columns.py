@@ -56,14 +56,15 @@ def reduced(ufunc: np.ufunc, values: Floats, starts: Ints, stops: Ints) -> Float
     return slices
 
 
-def moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats]:
-    """Mean, and sum of squared deviations from it, of every slice; none may be empty.
+def moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats, Floats]:
+    """First value, mean less it, and sum of squared deviations from the mean, of every slice.
 
-        >>> mean, squares = moments(np.array([1.0, 3.0]), np.array([0]), np.array([2]))
-        >>> mean.tolist(), squares.tolist()
-        ([2.0], [2.0])
+        >>> first, mean, squares = moments(np.array([1.0, 3.0]), np.array([0]), np.array([2]))
+        >>> first.tolist(), mean.tolist(), squares.tolist()
+        ([1.0], [1.0], [2.0])
 
-    In two passes, with the slice's first value subtracted before: accurate for any offset.
+    No slice may be empty. In two passes over the values less the first of the slice: accurate
+    for any offset. Where the first is not finite, 0 stands for it.
     """
     if not overlap(starts, stops):
         return _moments(values, starts, stops)
@@ -71,19 +72,20 @@ def moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats]:
     block = np.cumsum(lengths) // _GATHERED
     edges = np.flatnonzero(np.diff(block)) + 1
     parts = [
-        _moments_overlapping(values, some, long)
+        _gathered_moments(values, some, long)
         for some, long in zip(np.split(starts, edges), np.split(lengths, edges), strict=True)
     ]
-    return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
+    first, mean, squares = map(np.concatenate, zip(*parts, strict=True))
+    return first, mean, squares
 
 
-def _moments_overlapping(values: Floats, starts: Ints, lengths: Ints) -> tuple[Floats, Floats]:
+def _gathered_moments(values: Floats, starts: Ints, lengths: Ints) -> tuple[Floats, Floats, Floats]:
     ends = np.cumsum(lengths)
     begins = ends - lengths
     return _moments(values[np.repeat(starts - begins, lengths) + np.arange(ends[-1])], begins, ends)
 
 
-def _moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats]:
+def _moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats, Floats]:
     lengths = stops - starts
     values, starts, stops = values[starts[0] : stops[-1]], starts - starts[0], stops - starts[0]
     first = np.where(np.isfinite(values[starts]), values[starts], 0.0)
@@ -92,7 +94,7 @@ def _moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats]
         mean = reduced(np.add, deviations, starts, stops) / lengths
         deviations -= _spread(mean, starts, stops)
         np.square(deviations, out=deviations)
-        return first + mean, reduced(np.add, deviations, starts, stops)
+        return first, mean, reduced(np.add, deviations, starts, stops)
 
 
 def _spread(each: Floats, starts: Ints, stops: Ints) -> Floats:

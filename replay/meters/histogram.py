@@ -1,6 +1,5 @@
 """How often values fall into each of a row of bins."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -8,15 +7,15 @@ from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Part
-from flexrec.replay.meters.arguments import array, count
+from flexrec.recorder.states import Bins
 from flexrec.replay.meters.base import Meter
 
 __all__ = ["HistogramMeter"]
 
 Ints = NDArray[np.int64]
 
-_FINEST = -1074
-"""The exponent of the smallest float64."""
+_MOST = 1100
+"""Bins are never as wide, nor as narrow, as two to this power."""
 
 
 class HistogramMeter(Meter):
@@ -45,10 +44,12 @@ class HistogramMeter(Meter):
     """
 
     fields = ("counts", "edges")
+    reduction: Bins
 
     def __init__(self, bins: int = 64, range: tuple[float, float] | None = None) -> None:  # noqa: A002
-        self.bins = count("bins", bins, least=2 if range is None else 1)
-        self.range = None if range is None else _checked(range)
+        self.reduction = Bins(bins, range)
+        self.bins = bins
+        self.range: tuple[float, float] | None = self.reduction.range
         self.reset()
 
     def reset(self) -> None:
@@ -75,19 +76,7 @@ class HistogramMeter(Meter):
 
     def state_of(self, values: Any) -> tuple[Part, ...]:
         """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
-        found = array("values", values).ravel()
-        if found.dtype.kind == "f" and not np.isfinite(found).all():
-            found = found[np.isfinite(found)]
-        found = found.astype(np.float64, copy=False)
-        if self.range is not None:
-            return (np.histogram(found, self.bins, self.range)[0],)
-        if not found.size:
-            return np.zeros(0, np.int64), 0.0, 0.0
-        least, most = float(found.min()), float(found.max())
-        exponent = _exponent(least, most, self.bins)
-        first = math.floor(math.ldexp(least, -exponent))
-        places = np.floor(np.ldexp(found, -exponent)).astype(np.int64) - first
-        return np.bincount(places).astype(np.int64), float(first), float(exponent)
+        return self.reduction.state_of(values)
 
     def state(self) -> tuple[Part, ...]:
         """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
@@ -104,6 +93,8 @@ class HistogramMeter(Meter):
             return
         if not len(counts):
             return
+        if counts.ndim != 1 or not (abs(first) < 2.0**63 and abs(exponent) < _MOST):
+            raise MeterError("state must be of bins that float64 has")
         rows = [(counts, int(first), int(exponent))]
         if self._counts.size:
             rows.append((self._counts, self._first, self._exponent))
@@ -127,23 +118,3 @@ def _joined(rows: list[tuple[Ints, int, int]], bins: int) -> tuple[Ints, int, in
         places = np.array([((first + i) >> (exponent - own)) - least for i in range(len(counts))])
         np.add.at(joined, places, counts)
     return joined, least, exponent
-
-
-def _exponent(least: float, most: float, bins: int) -> int:
-    """The least exponent of two with which `bins` bins hold both, but no finer than float64."""
-    largest = max(abs(least), abs(most))
-    exponent = max(math.frexp(largest)[1] - 53, _FINEST) if largest else _FINEST
-    if least < most:
-        exponent = max(exponent, math.frexp(most / bins - least / bins)[1] - 1)
-    while (
-        math.floor(math.ldexp(most, -exponent)) - math.floor(math.ldexp(least, -exponent)) >= bins
-    ):
-        exponent += 1
-    return exponent
-
-
-def _checked(given: Any) -> tuple[float, float]:
-    low, high = given
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(f"range must be (lowest, highest), both finite, got {given!r}")
-    return float(low), float(high)

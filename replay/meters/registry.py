@@ -13,6 +13,7 @@ from flexrec.replay.meters.averages import AverageValueMeter, MovingAverageValue
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.classes import ClassErrorMeter, ConfusionMeter
 from flexrec.replay.meters.histogram import HistogramMeter
+from flexrec.replay.meters.information import InformationMeter
 from flexrec.replay.meters.media import ImageMeter, TextMeter
 from flexrec.replay.meters.ranking import APMeter, AUCMeter, mAPMeter
 from flexrec.replay.meters.single import BestValueMeter, LastValueMeter, TimeMeter
@@ -33,6 +34,7 @@ _METERS: dict[str, type[Meter]] = {
         ConfusionMeter,
         HistogramMeter,
         ImageMeter,
+        InformationMeter,
         LastValueMeter,
         MSEMeter,
         MovingAverageValueMeter,
@@ -57,7 +59,7 @@ def meter_info(name: str) -> str:
     """A meter's constructor, fields and documentation, by name in any letter case.
 
         >>> print(meter_info("confusionmeter").splitlines()[0])
-        ConfusionMeter(k: int, normalized: bool = False)
+        ConfusionMeter(k: int | None = None, normalized: bool = False)
 
     Raises:
         DefinitionError: there is no such meter; the message has the nearest name.
@@ -115,7 +117,8 @@ def build(type: Any, args: Mapping[str, Any]) -> Meter:  # noqa: A002 - as in de
     try:
         return factory(**args)
     except (TypeError, ValueError) as error:
-        raise DefinitionError(f"{name}: {error}; it is {name}{accepted}") from None
+        told = str(error).rstrip(".")
+        raise DefinitionError(f"{name}: {told}; it is {name}{accepted}") from None
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from flexrec.recorder.arguments import array, number
 from flexrec.recorder.events import Part
-from flexrec.replay.meters.arguments import array, number
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.columns import Floats, Ints, overlap, own_parts, reduced
 
@@ -139,6 +139,7 @@ class TimeMeter(Meter):
 
     fields = ("seconds",)
     uses_time = True
+    counts_only = True
 
     def __init__(self, unit: bool = False) -> None:
         self.unit = unit

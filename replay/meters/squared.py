@@ -3,15 +3,10 @@
 import math
 from typing import Any
 
-import numpy as np
-
-from flexrec.replay.meters.arguments import array, shapes_differ
+from flexrec.recorder.states import SquaredErrors
 from flexrec.replay.meters.base import Meter
 
 __all__ = ["MSEMeter"]
-
-_BLOCK = 1 << 16
-"""How many values are widened to float64 at a time: they stay in the processor's cache."""
 
 
 class MSEMeter(Meter):
@@ -33,6 +28,7 @@ class MSEMeter(Meter):
     """
 
     fields = ("mse",)
+    reduction = SquaredErrors()
 
     def __init__(self, root: bool = False) -> None:
         self.root = root
@@ -53,17 +49,7 @@ class MSEMeter(Meter):
 
     def state_of(self, output: Any, target: Any) -> tuple[float, float]:
         """(sum of squared errors, how many)."""
-        output, target = array("output", output), array("target", target)
-        if output.shape != target.shape and not output.size == target.size == 1:
-            raise shapes_differ(("output", "target"), (output, target))
-        output, target = output.ravel(), target.ravel()
-        total = 0.0
-        with np.errstate(invalid="ignore", over="ignore"):
-            for i in range(0, output.size, _BLOCK):
-                block = slice(i, i + _BLOCK)
-                errors = np.subtract(output[block], target[block], dtype=np.float64)
-                total += float(np.square(errors, out=errors).sum())
-        return total, float(output.size)
+        return self.reduction.state_of(output, target)
 
     def state(self) -> tuple[float, float]:
         """(sum of squared errors, how many)."""

@@ -77,17 +77,16 @@ def labels(what: str, value: object, k: int) -> NDArray[np.int64]:
     >>> labels("target", [0.0, 2.0], 3).tolist()
     [0, 2]
     """
-    found = np.atleast_1d(array(what, value))
+    found = array(what, value)
+    found = found.reshape(1) if found.ndim == 0 else found
     if found.ndim != 1:
         raise MeterError(f"{what} must be class numbers (N,), got shape {found.shape}")
-    if found.size == 0:
-        return np.empty(0, np.int64)
-    least, most = found.min(), found.max()
-    if not (least >= 0 and most < k):  # NaN too
-        raise MeterError(f"{what} must be classes 0 to {k - 1}, got {least} to {most}")
+    if found.dtype.kind == "f" and not ((found == np.floor(found)) & (abs(found) < 2.0**63)).all():
+        raise MeterError(f"{what} must be class numbers, got fractions or NaN")
     whole = found.astype(np.int64, copy=False)
-    if found.dtype.kind == "f" and (whole != found).any():
-        raise MeterError(f"{what} must be class numbers, got fractions")
+    if whole.size and np.maximum.reduce(whole.view(np.uint64)) >= k:  # below 0 it wraps around
+        least, most = found.min(), found.max()
+        raise MeterError(f"{what} must be classes 0 to {k - 1}, got {least} to {most}")
     return whole
 
 

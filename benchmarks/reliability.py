@@ -1,0 +1,224 @@
+"""Trials of what must never be lost: kills, full disks, followers, and the same kill for others.
+
+    python benchmarks/reliability.py kills [--quick]      SIGKILL anywhere, thousands of times
+    python benchmarks/reliability.py disk [--quick]       a full disk that is freed again, or not
+    python benchmarks/reliability.py follow [--quick]     a reader while the writer is killed
+    python benchmarks/reliability.py peers [--quick]      SIGKILL one second after the last add
+
+Results are in docs/reliability.md. The exit code is 1 where a trial failed.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import peers_killed
+
+TESTS = Path(__file__).resolve().parent.parent / "tests"
+sys.path.insert(0, str(TESTS))
+
+from crashing import HERE, build_shim, check_prefix, event_at, killed, record  # noqa: E402
+from event_cases import same_event  # noqa: E402
+
+from flexrec.recorder import Recorder, Recording  # noqa: E402
+from flexrec.recorder.events import Event  # noqa: E402
+from flexrec.recorder.following import Follower, Superseded  # noqa: E402
+
+KILLS = {
+    "kill-time": ("at random times", 1000),
+    "kill-write": ("just before a random write, or within it where a page ends", 1000),
+    "kill-close": ("within close", 300),
+    "kill-repair": ("within repair", 300),
+    "kill-resume": ("within resume", 300),
+}
+
+
+def kills(quick: bool) -> bool:
+    """Every kill of tests/crash_trials.py."""
+    fine = True
+    with tempfile.TemporaryDirectory() as folder:
+        library = build_shim(Path(folder))
+        environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(HERE)}
+        for name, (what, count) in KILLS.items():
+            count = 20 if quick else count
+            command = [sys.executable, "-W", "ignore", str(HERE / "crash_trials.py")]
+            started = time.monotonic()
+            done = subprocess.run(
+                [*command, name, "0", str(count)],
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            said = done.stdout.strip() or done.stderr[-500:]
+            print(f"SIGKILL {what}: {said} ({time.monotonic() - started:.0f} s)", flush=True)
+            fine = fine and said.startswith(f"{count} of {count} ")
+    return fine
+
+
+# ---------------------------------------------------------------------- a full disk
+
+FILLING = """
+import random, sys
+from pathlib import Path
+from crashing import event_at
+from flexrec.recorder import Recorder
+path, ballast, end, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+chance, count = random.Random(seed), 0
+rec = Recorder(path, facts=False, flush_seconds=60)
+while not rec._failing:
+    for _ in range(chance.randint(1, 300)):
+        rec.record(event_at(count)); count += 1
+    rec.flush()
+print(rec._file.event_count, flush=True)
+for _ in range(100):
+    rec.record(event_at(count)); count += 1
+rec.flush()
+if end == "freed":
+    ballast.unlink()
+    for _ in range(100):
+        rec.record(event_at(count)); count += 1
+    rec.flush()
+if end != "exit":
+    rec.close()
+print(count, flush=True)
+"""
+
+
+def disk(quick: bool) -> bool:
+    """A disk of 4 MiB that fills up; then it is freed, or the recorder closes, or just ends."""
+    fine, count = 0, 6 if quick else 50
+    with tempfile.TemporaryDirectory() as mounted:
+        small = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted]
+        if subprocess.run(small, capture_output=True, check=False).returncode:
+            print("full disk: needs root, to mount a small tmpfs")
+            return False
+        try:
+            for seed in range(count):
+                fine += _fill(Path(mounted), ("freed", "close", "exit")[seed % 3], seed)
+        finally:
+            subprocess.run(["umount", mounted], check=True)
+    print(f"full disk: {fine} of {count} as they must be")
+    return fine == count
+
+
+def _fill(folder: Path, end: str, seed: int) -> bool:
+    path, ballast = folder / "run.h5", folder / "ballast"
+    ballast.write_bytes(bytes(2 << 20))
+    command = [sys.executable, "-W", "ignore", "-c", FILLING, str(path), str(ballast)]
+    done = subprocess.run(
+        [*command, end, str(seed)],
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}"
+        flushed, added = map(int, done.stdout.split())
+        there = check_prefix(path, added if end == "freed" else flushed)
+        assert end != "freed" or there == added
+        with Recording(path) as run:
+            assert run.closed == (end == "freed"), run.state
+    except AssertionError as error:
+        print(f"seed {seed}, {end}: {error}")
+        return False
+    finally:
+        for file in folder.iterdir():
+            file.unlink()
+    return True
+
+
+# ---------------------------------------------------------------------- a follower
+
+
+def follow(quick: bool) -> bool:
+    """A reader follows while the writer is killed and resumes; every row comes once, in order."""
+    kills, seconds = (4, 12) if quick else (20, 600)
+    chance = random.Random(1)  # noqa: S311 - no secret
+    seen: list[Event] = []
+    polls, given = 0, 0
+
+    def poll(follower: Follower) -> None:
+        nonlocal polls, given
+        polls += 1
+        for event in follower.poll():
+            if isinstance(event, Superseded):
+                del seen[-event.count :]
+            else:
+                given += 1
+                # Out of order, twice, or not at all: then it is another event than this one.
+                assert same_event(event, event_at(len(seen))), f"{event} came at {len(seen)}"
+                seen.append(event)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "run.h5"
+        killed(lambda _: Recorder(path, facts=False).flush())
+        # The follower lives in a process of its own; this one makes the writers.
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                with Follower(path) as follower:
+                    while not follower.ended:
+                        poll(follower)
+                        time.sleep(0.02)
+                with Recording(path) as run:
+                    count = run.event_count
+                    assert all(map(same_event, run.events(), map(event_at, range(count))))
+                assert len(seen) == count
+                os.write(writing, f"{count} rows, {polls} polls, {given} rows given".encode())
+                status = 0
+            finally:
+                os._exit(status)
+        for i in range(kills + 1):
+            last = i == kills
+            share = seconds / (kills + 1)
+
+            def work(_: object, share: float = share if last else 3600) -> None:
+                _write_on(path, share)
+
+            killed(work, after=None if last else share * chance.uniform(0.5, 1.5))
+        os.close(writing)
+        _, status = os.waitpid(child, 0)
+        told = os.read(reading, 4096).decode()
+    print(f"follower, {seconds} s, {kills} kills and resumes: {told or 'failed'}")
+    return status == 0
+
+
+def _write_on(path: Path, seconds: float) -> None:
+    """Resume, and record for so long; then close."""
+    with Recording(path) as run:
+        count = run.event_count
+    rec = Recorder(path, mode="resume", facts=False, flush_seconds=0.05)
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        record(rec, count, count + 10)
+        count += 10
+        time.sleep(0.005)
+    rec.close()
+
+
+def peers(quick: bool) -> bool:
+    """The same kill, one second after the last add, for other recorders."""
+    return peers_killed.main(2 if quick else 10)
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("trial", choices=["kills", "disk", "follow", "peers"])
+    parser.add_argument("--quick", action="store_true", help="a few of each, in a minute or so")
+    arguments = parser.parse_args()
+    trials = {"kills": kills, "disk": disk, "follow": follow, "peers": peers}
+    sys.exit(0 if trials[arguments.trial](arguments.quick) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""The tools that record scalars, one function each: give it a folder and dicts, get the seconds.
+
+Every function records all dicts, one step each, and returns the seconds that the calling thread
+spent on it; what is written afterwards (close) is not in it, and the files stay in the folder.
+"""
+
+import contextlib
+import csv
+import io
+import os
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from flexrec.recorder import Recorder
+
+__all__ = ["FAST", "SLOW", "Dicts", "Tool"]
+
+Dicts: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+def flexrec(folder: Path, dicts: Dicts) -> float:
+    """Ours."""
+    with Recorder(folder / "run.h5", facts=False) as rec:
+        start = time.perf_counter()
+        for values in dicts:
+            rec.add(values)
+            rec.step()
+        return time.perf_counter() - start
+
+
+def struct_floor(folder: Path, dicts: Dicts) -> float:
+    """What no recorder is likely to beat: step and value by struct.pack into a buffer of 1 MB."""
+    pack = struct.Struct("<qd").pack
+    buffer = bytearray()
+    with (folder / "floor").open("wb", buffering=0) as file:
+        start = time.perf_counter()
+        for step, values in enumerate(dicts):
+            for value in values.values():
+                buffer += pack(step, value)
+            if len(buffer) > 1 << 20:
+                file.write(buffer)
+                buffer.clear()
+        taken = time.perf_counter() - start
+        file.write(buffer)
+    return taken
+
+
+def csv_rows(folder: Path, dicts: Dicts) -> float:
+    """A row a step."""
+    with (folder / "run.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *dicts[0]])
+        start = time.perf_counter()
+        for step, values in enumerate(dicts):
+            writer.writerow([step, *map(float, values.values())])
+        return time.perf_counter() - start
+
+
+def tensorboard(folder: Path, dicts: Dicts) -> float:
+    """torch's SummaryWriter."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    return _scalars(SummaryWriter(str(folder)), dicts)
+
+
+def tensorboardx(folder: Path, dicts: Dicts) -> float:
+    """tensorboardX."""
+    from tensorboardX import SummaryWriter
+
+    return _scalars(SummaryWriter(str(folder)), dicts)
+
+
+def wandb_offline(folder: Path, dicts: Dicts) -> float:
+    """wandb with mode="offline"."""
+    os.environ["WANDB_SILENT"] = "true"
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
+    run = wandb.init(mode="offline", dir=str(folder), project="bench", settings=settings)
+    start = time.perf_counter()
+    for step, values in enumerate(dicts):
+        run.log(dict(values), step=step)
+    taken = time.perf_counter() - start
+    run.finish()
+    return taken
+
+
+def trackio_local(folder: Path, dicts: Dicts) -> float:
+    """trackio, on this machine alone."""
+    os.environ["TRACKIO_DIR"] = str(folder)
+    with contextlib.redirect_stdout(io.StringIO()):
+        import trackio
+
+        trackio.init(project="bench")
+        start = time.perf_counter()
+        for values in dicts:
+            trackio.log({key: float(value) for key, value in values.items()})
+        taken = time.perf_counter() - start
+        trackio.finish()
+    return taken
+
+
+def aim_local(folder: Path, dicts: Dicts) -> float:
+    """aim, into a repository of its own."""
+    import aim
+
+    run = aim.Run(repo=str(folder), system_tracking_interval=None, capture_terminal_logs=False)
+    start = time.perf_counter()
+    for step, values in enumerate(dicts):
+        for key, value in values.items():
+            run.track(float(value), name=key, step=step)
+    taken = time.perf_counter() - start
+    run.close()
+    return taken
+
+
+def _scalars(writer: Any, dicts: Dicts) -> float:
+    start = time.perf_counter()
+    for step, values in enumerate(dicts):
+        for key, value in values.items():
+            writer.add_scalar(key, value, step)
+    taken = time.perf_counter() - start
+    writer.close()
+    return taken
+
+
+Tool: TypeAlias = Callable[[Path, Dicts], float]
+FAST: dict[str, Tool] = {"flexrec": flexrec, "struct floor": struct_floor, "csv": csv_rows}
+SLOW: dict[str, Tool] = {
+    "TensorBoard": tensorboard,
+    "tensorboardX": tensorboardx,
+    "wandb offline": wandb_offline,
+    "trackio": trackio_local,
+    "aim": aim_local,
+}
+"""Given fewer dicts: they take long enough."""

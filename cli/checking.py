@@ -1,0 +1,119 @@
+"""`flexrec check`: recordings against a golden file; exit codes as in diff(1)."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from flexrec.cli.output import echo
+from flexrec.cli.replaying import definitions_of, tell_missing, tell_state
+from flexrec.recorder.errors import ServerError
+from flexrec.recorder.reader import Recording
+from flexrec.replay.check import Outcome, check, windows_of
+from flexrec.replay.compare_traces import aligned_lines
+from flexrec.replay.report import report_json, report_text
+from flexrec.replay.side_by_side import messages, show_in_visdom
+from flexrec.replay.text_plot import text_plot
+
+__all__ = ["check_recordings"]
+
+_PLOTS = 3  # text plots, unless all are asked for
+
+
+def check_recordings(
+    paths: Sequence[Path],
+    *,
+    golden: Path,
+    preset: str | None,
+    config: Path | None,
+    phases: str | None,
+    every: int | None,
+    rtol: float,
+    atol: float,
+    update: bool,
+    max_points: int | None,
+    digits: int | None,
+    full: bool,
+    as_json: bool,
+    show: bool,
+    server: str,
+    port: int,
+    base_url: str,
+    env: str,
+) -> bool:
+    """Compare, tell, show; return whether the golden holds now."""
+    definitions = definitions_of(preset, config, phases)
+    with ExitStack() as stack:
+        runs = [stack.enter_context(Recording(path)) for path in paths]
+        for run in runs:
+            tell_state(run)
+            tell_missing(run, definitions)
+        windows = windows_of(runs, definitions, every=every)
+    outcome = check(
+        windows,
+        golden,
+        rtol=rtol,
+        atol=atol,
+        update=update,
+        max_points=max_points,
+        digits=digits,
+    )
+    _tell(outcome, full=full, as_json=as_json)
+    if show and outcome.comparison is not None and not outcome.comparison:
+        # With --json, stdout is for machines alone.
+        echo(_shown(outcome, server, port, base_url, env, full), err=as_json)
+    return outcome.written or bool(outcome.comparison)
+
+
+def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:
+    found, kept = outcome.comparison, outcome.kept
+    if as_json:
+        report = {} if found is None else report_json(found, full=full)
+        files = {
+            "golden": str(outcome.path),
+            "obtained": None if kept is None else str(kept),
+            "written": outcome.written,
+        }
+        echo(json.dumps({**files, **report}, indent=1, allow_nan=False))
+        return
+    if found is not None:
+        echo(f"{outcome.path}: {report_text(found, full=full)}")
+    if kept is not None:
+        echo(f"obtained: {kept} (--update accepts it)")
+    if outcome.written:
+        echo(f"{outcome.path}: written, {len(outcome.obtained['jsons'])} windows")
+
+
+def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, full: bool) -> str:
+    """Show the difference in visdom, or as text where none answers; say where."""
+    golden, comparison = outcome.golden, outcome.comparison
+    if golden is None or comparison is None:
+        return ""
+    try:
+        drawn = messages(golden, outcome.obtained, comparison)
+        url = show_in_visdom(drawn, server=server, port=port, base_url=base_url, env=env)
+    except ServerError as error:
+        echo(f"flexrec: {error}; drawn as text instead", err=True)
+        return _as_text(outcome, full)
+    return f"{len(drawn)} windows in {url}"
+
+
+def _as_text(outcome: Outcome, full: bool) -> str:
+    if outcome.golden is None or outcome.comparison is None:
+        return ""
+    width = min(shutil.get_terminal_size().columns, 100)
+    parts = []
+    places = dict.fromkeys((d.window, d.trace) for d in outcome.comparison.differences if d.trace)
+    for window, trace in places:
+        sides = [
+            document["jsons"].get(window, {}).get("content", {})
+            for document in (outcome.golden, outcome.obtained)
+        ]
+        lines = aligned_lines(*(side.get("data", []) for side in sides))
+        if trace in lines:
+            parts.append(f"\n{window}, {trace}\n{text_plot(*lines[trace], width=width)}")
+    more = len(parts) - _PLOTS
+    if more > 0 and not full:
+        parts = [*parts[:_PLOTS], f"\nand {more} more plots (--full draws all)"]
+    return "\n".join(parts) or "nothing of what differs can be drawn as text"

@@ -1,0 +1,183 @@
+"""`flexrec serve`, `flexrec replay --serve` and `flexrec assets`: a viewer without internet."""
+
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from urllib.parse import quote
+
+import typer
+
+from flexrec.recorder.errors import ServerError
+from flexrec.replay.assets import Page, cache_folder, provide, survey, write_bundle
+from flexrec.replay.server import Server, start_server
+
+__all__ = ["Viewer", "assets_text", "bundle_assets", "viewer"]
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+LOCAL = ("127.0.0.1", "localhost", "::1")
+
+
+class Viewer:
+    """A server whose page is whole, and what its user is told and shown.
+
+    Attributes:
+        server: the server.
+        may_raise: whether being told to stop interrupts what goes on.
+
+    Args:
+        server: the server.
+        env: the environment that the address leads to; None: the one that visdom opens.
+        browser: whether to open one, where there is a screen.
+    """
+
+    def __init__(self, server: Server, *, env: str | None, browser: bool) -> None:
+        self.server = server
+        self.may_raise = False
+        self._stopping = False
+        # Slashes become underscores in visdom's names of environments.
+        self._address = f"{server.url}/env/{quote(env.replace('/', '_'))}" if env else server.url
+        self._browser = browser and _has_screen()
+
+    def announce(self) -> None:
+        """Say where the page is, at once, even into a pipe."""
+        typer.echo(f"visdom is at {self._address} (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    def open(self) -> None:
+        """Open the page in a browser, once, where there is one."""
+        if self._browser:
+            self._browser = False
+            webbrowser.open(self._address)
+
+    def stay(self) -> None:
+        """Serve until told to stop."""
+        self.open()
+        sys.stdout.flush()
+        if self._stopping:
+            return
+        status = self.server.wait()
+        raise ServerError(
+            f"visdom's server ended with status {status}; it said:\n{self.server.log[-2000:]}"
+        )
+
+    def stop(self, _number: int, _frame: FrameType | None) -> None:
+        """What Ctrl-C and SIGTERM do; a replay that follows a run swallows the interrupt."""
+        self._stopping = True
+        if self.may_raise:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def viewer(
+    *,
+    port: int,
+    host: str,
+    env_path: Path | None,
+    assets: Path | None,
+    login: bool,
+    env: str | None,
+    browser: bool,
+) -> Iterator[Viewer]:
+    """A viewer for as long as the block runs; then its server saves and ends."""
+    username, password = _credentials() if login else ("", "")
+    if host not in LOCAL and not login:
+        typer.echo(
+            f"flexrec: warning: whoever reaches this machine as {host} can see and change what is "
+            "shown: --login asks for a password",
+            err=True,
+        )
+    page = _page(assets)
+    folder = env_path or Path.home() / ".visdom"
+    with start_server(
+        env_path=folder,
+        port=port,
+        host=host,
+        username=username,
+        password=password,
+        files=page.files,
+    ) as server:
+        made = Viewer(server, env=env, browser=browser)
+        before = {number: signal.signal(number, made.stop) for number in STOPPING}
+        try:
+            made.announce()
+            made.may_raise = True
+            yield made
+        except KeyboardInterrupt:  # to be told to stop is how this ends
+            typer.echo()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            for name in server.close():
+                typer.echo(f"saved {folder / name}.json")
+
+
+def bundle_assets(out: Path) -> str:
+    """Write the bundle, and say what it is for."""
+    path, count = write_bundle(out, progress=_progress)
+    _end_of_progress()
+    size = path.stat().st_size / 1e6
+    return f"{path}: {count} files, {size:.1f} MB; over there: flexrec serve --assets {path.name}"
+
+
+def assets_text() -> str:
+    """What of visdom's page is there, and where."""
+    page = survey()
+    lines = [
+        f"visdom {page.version} needs {len(page.cached) + len(page.installed) + len(page.missing)} "
+        "files for its page",
+        f"{len(page.cached):4} in {cache_folder()}",
+        f"{len(page.installed):4} in visdom's own folder",
+        f"{len(page.missing):4} missing",
+    ]
+    lines += [f"     {asset.file} ({asset.package})" for asset in page.missing]
+    if page.missing:
+        lines.append(
+            "flexrec serve fetches them from npm's registry; where none is reached: "
+            "flexrec assets bundle page.zip on a connected machine, flexrec serve --assets page.zip"
+        )
+    return "\n".join(lines)
+
+
+def _page(bundle: Path | None) -> Page:
+    page = provide(bundle=bundle, progress=_progress)
+    _end_of_progress()
+    return page
+
+
+_shown = ""
+
+
+def _progress(package: str, done: int, total: int) -> None:
+    """Show on a terminal what is being fetched, and nothing in a pipe."""
+    global _shown
+    if not sys.stderr.isatty():
+        return
+    size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+    line = f"fetching {package}: {size}"
+    typer.echo("\r" + line.ljust(len(_shown)), err=True, nl=False)
+    _shown = line
+
+
+def _end_of_progress() -> None:
+    global _shown
+    if _shown:
+        typer.echo("\r" + " " * len(_shown) + "\r", err=True, nl=False)
+    _shown = ""
+
+
+def _credentials() -> tuple[str, str]:
+    given = os.environ.get("VISDOM_USERNAME", ""), os.environ.get("VISDOM_PASSWORD", "")
+    if not all(given):
+        raise ServerError("--login needs VISDOM_USERNAME and VISDOM_PASSWORD in the environment")
+    return given
+
+
+def _has_screen() -> bool:
+    """Whether a browser would open a window, and not take over the terminal."""
+    names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform == "darwin" or any(os.environ.get(name) for name in names)

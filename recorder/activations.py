@@ -1,0 +1,61 @@
+"""A model's activations on a probe batch: what each layer gives for the same inputs.
+
+One pass in evaluation mode, without gradients; the model is left as it was.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flexrec.recorder.errors import InputError
+from flexrec.recorder.tooled_model import Layers, choose_layers, unwrapped
+
+__all__ = ["activations"]
+
+
+def activations(model: nn.Module, inputs: Any, layers: Layers = None) -> dict[str, Tensor]:
+    """What each layer gives for `inputs`: a tensor (samples, units) a layer.
+
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.Tanh())
+    >>> {name: tuple(out.shape) for name, out in activations(model, torch.zeros(4, 3)).items()}
+    {'0': (4, 5), '1': (4, 5)}
+
+    Args:
+        model: any module; its modes and random state are as before afterwards.
+        inputs: what the model is called with: one tensor, a tuple of arguments, or a dict of
+            keyword arguments.
+        layers: which layers, as in TooledModel. One that is called several times in the pass
+            gives what it gave last; one whose output is no floating tensor, nothing.
+
+    Raises:
+        DefinitionError: there is no such layer.
+        InputError: no layer gave anything.
+    """
+    chosen = choose_layers(unwrapped(model), layers)
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
+                found[name] = output.detach().flatten(1) if output.ndim > 1 else output[:, None]
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(name)) for name, module in chosen.items()]
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            if isinstance(inputs, dict):
+                model(**inputs)
+            else:
+                model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():
+            module.training = training
+    if not found:
+        raise InputError("no layer gave a floating tensor for these inputs")
+    return {name: found[name] for name in chosen if name in found}

@@ -1,0 +1,307 @@
+"""What the meters remember of one value, so that it can be recorded in the value's place.
+
+The meters (flexrec.replay.meters) use these very functions: replaying a recorded state gives what
+the raw value would have given, to the bit. No meters, files or torch import here.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.arguments import array, count, labels, number, shapes_differ
+from flexrec.recorder.errors import MeterError
+from flexrec.recorder.events import Array, Part
+
+__all__ = [
+    "MOST_CLASSES",
+    "REDUCTIONS",
+    "Averages",
+    "Bins",
+    "Cells",
+    "ClassErrors",
+    "Reduction",
+    "SquaredErrors",
+    "counted",
+    "sparse",
+]
+
+Ints = NDArray[np.int64]
+
+MOST_CLASSES = 1 << 12
+"""A matrix whose size is not given grows no larger than this, whatever comes."""
+_BLOCK = 1 << 16
+"""How many values are compared at a time: they stay in the processor's cache."""
+_FINEST = -1074
+"""The exponent of the smallest float64."""
+
+
+@dataclass(frozen=True)
+class Reduction(ABC):
+    """What a meter remembers of a value, and of a meter's arguments those that it depends on."""
+
+    meter: ClassVar[str]
+    """The meter's name."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The meter's other arguments: they change what it shows, not what it remembers."""
+
+    @abstractmethod
+    def state_of(self, *args: Any) -> tuple[Part, ...]:
+        """What `add(*args)` would have the meter remember; MeterError as `add` raises it."""
+
+    def serves(self, asked: "Reduction") -> bool:
+        """Whether a meter that remembers what `asked` says can take in these states."""
+        return self == asked
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> "Reduction":
+        """From the arguments of the meter's constructor.
+
+        Raises:
+            TypeError, ValueError: it has no such argument, or not of such a value.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in args:
+            if name not in known and name not in cls.shown:
+                there = ", ".join((*known, *cls.shown)) or "none"
+                raise TypeError(f"it has no argument {name!r}; there are {there}")
+        return cls(**{name: value for name, value in args.items() if name in known})
+
+    def args(self) -> dict[str, Any]:
+        """The arguments that the states depend on, as plain data."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __str__(self) -> str:
+        args = ", ".join(f"{name}={value!r}" for name, value in self.args().items())
+        return f"{self.meter}({args})"
+
+
+@dataclass(frozen=True)
+class Averages(Reduction):
+    """Of an AverageValueMeter."""
+
+    meter = "AverageValueMeter"
+
+    def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
+        """(how many, the first, their mean less the first, squared deviations from the mean)."""
+        many = number("n", n)
+        if not (many >= 1 and many % 1 == 0):
+            raise MeterError(f"n must be a whole number of at least 1, got {n}")
+        values = array("value", value)
+        if values.size == 1:
+            return many, float(values.reshape(())) / many, 0.0, 0.0
+        return many, values.astype(np.float64) / many, 0.0, 0.0
+
+
+@dataclass(frozen=True)
+class SquaredErrors(Reduction):
+    """Of an MSEMeter."""
+
+    meter = "MSEMeter"
+    shown = ("root",)
+
+    def state_of(self, output: Any, target: Any) -> tuple[float, float]:
+        """(sum of squared errors, how many)."""
+        output, target = array("output", output), array("target", target)
+        if output.shape != target.shape and not output.size == target.size == 1:
+            raise shapes_differ(("output", "target"), (output, target))
+        output, target = output.ravel(), target.ravel()
+        total = 0.0
+        with np.errstate(invalid="ignore", over="ignore"):
+            for i in range(0, output.size, _BLOCK):
+                block = slice(i, i + _BLOCK)
+                errors = np.subtract(output[block], target[block], dtype=np.float64)
+                total += float(np.square(errors, out=errors).sum())
+        return total, float(output.size)
+
+
+@dataclass(frozen=True)
+class ClassErrors(Reduction):
+    """Of a ClassErrorMeter. `topk` may be given as one k or several; it is kept sorted."""
+
+    topk: Any = (1,)
+
+    meter = "ClassErrorMeter"
+    shown = ("accuracy",)
+
+    def __post_init__(self) -> None:
+        ks = self.topk if isinstance(self.topk, Iterable) else (self.topk,)
+        object.__setattr__(self, "topk", tuple(sorted({count("topk", k) for k in ks})))
+        if not self.topk:
+            raise ValueError("topk must name at least one k")
+
+    def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
+        """(how many, then for every k how many are wrong)."""
+        scores, classes = np.atleast_2d(array("output", output)), array("target", target)
+        if scores.ndim != 2 or classes.size != len(scores) or classes.ndim > 2:
+            raise shapes_differ(("output", "target"), (scores, classes))
+        if scores.shape[1] < self.topk[-1]:
+            raise MeterError(
+                f"topk must be at most the number of classes, got {self.topk[-1]} "
+                f"for output {scores.shape}"
+            )
+        classes = classes.ravel()
+        if self.topk == (1,):
+            return float(len(scores)), float(np.count_nonzero(scores.argmax(axis=1) != classes))
+        block = max(1, _BLOCK // scores.shape[1])
+        wrong = dict.fromkeys(self.topk, 0)
+        for i in range(0, len(scores), block):
+            ranks = _ranks(scores[i : i + block], classes[i : i + block], self.topk[-1])
+            for k in self.topk:
+                wrong[k] += int(np.count_nonzero(ranks >= k))
+        return float(len(scores)), *map(float, wrong.values())
+
+
+def _ranks(scores: Array, classes: Array, most: int) -> Array:
+    """How many classes come before each sample's own: exact below `most`."""
+    C = scores.shape[1]
+    own = np.fmin(np.fmax(classes, 0), np.int64(C - 1)).astype(np.int32)
+    at_own = scores[np.arange(len(own)), own][:, np.newaxis]
+    ranks: Array = C - _many(scores <= at_own)  # NaN comes before
+    nan = np.isnan(at_own[:, 0])
+    ranks[nan] = 0
+    rows = np.flatnonzero(ranks < most)  # of these, those whose equals come before are found
+    scores, nan = scores[rows], nan[rows, np.newaxis]
+    equal = scores == at_own[rows]
+    if nan.any():
+        equal |= nan & np.isnan(scores)
+    ties = np.flatnonzero(_many(equal) > 1)
+    if ties.size:
+        before = np.arange(C, dtype=np.int32) < own[rows[ties], np.newaxis]
+        ranks[rows[ties]] += _many(equal[ties] & before)
+    ranks[own != classes] = C
+    return ranks
+
+
+def _many(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """How many of each row are marked: `sum(axis=1)`, several times as fast."""
+    many: NDArray[np.int32] = np.einsum("ij->i", marked.view(np.uint8), dtype=np.int32)
+    return many
+
+
+@dataclass(frozen=True)
+class Cells(Reduction):
+    """Of a ConfusionMeter."""
+
+    k: int | None = None
+
+    meter = "ConfusionMeter"
+    shown = ("normalized",)
+
+    def __post_init__(self) -> None:
+        if self.k is not None:
+            count("k", self.k)
+
+    def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
+        """(k, cells of the matrix that are not 0, row by row; their counts)."""
+        k, cells = self.cells(predicted, target)
+        if cells.size * 64 < k * k:
+            return float(k), *np.unique(cells, return_counts=True)
+        return sparse(counted(cells, k), k)
+
+    def serves(self, asked: Reduction) -> bool:
+        """A meter that is not told its size takes any."""
+        return isinstance(asked, Cells) and asked.k in (None, self.k)
+
+    def cells(self, predicted: Any, target: Any, least: int = 0) -> tuple[int, Ints]:
+        """k, where it is not given at least `least`; each sample's cell of (k, k), row by row."""
+        columns, wide = self._classes("predicted", predicted)
+        rows, high = self._classes("target", target)
+        if columns.shape != rows.shape:
+            raise shapes_differ(("predicted", "target"), (columns, rows))
+        k = self.k or max(wide, high, least)
+        return k, rows * k + columns
+
+    def _classes(self, what: str, value: Any) -> tuple[Ints, int]:
+        """The classes (N,), and how many there are at least."""
+        found = array(what, value)
+        if found.ndim < 2 or (found.ndim == 2 and found.shape[1] == 1):
+            numbers = labels(what, found.ravel(), self.k or MOST_CLASSES)
+            return numbers, int(numbers.max(initial=-1)) + 1
+        wide = found.shape[1]
+        if found.ndim != 2 or not 0 < wide <= (self.k or MOST_CLASSES) or wide < (self.k or 1):
+            k = self.k or "k"
+            raise MeterError(f"{what} must be classes (N,) or (N, {k}), got shape {found.shape}")
+        highest: Ints = found.argmax(axis=1)
+        if what == "target" and not (
+            (np.count_nonzero(found, axis=1) == 1).all() and (found.max(axis=1) == 1).all()
+        ):
+            raise MeterError(f"{what} must be one-hot rows, each with a single 1 among zeros")
+        return highest, wide
+
+
+def counted(cells: Ints, k: int) -> Ints:
+    """How often each of the k² cells comes."""
+    block = max(_BLOCK, 8 * k * k)
+    counts = np.bincount(cells[:block], minlength=k * k)
+    for i in range(block, cells.size, block):
+        counts += np.bincount(cells[i : i + block], minlength=k * k)
+    return counts
+
+
+def sparse(counts: Ints, k: int) -> tuple[float, Ints, Ints]:
+    """(k, the cells that are not 0, their counts)."""
+    cells = np.flatnonzero(counts)
+    return float(k), cells, counts[cells]
+
+
+@dataclass(frozen=True)
+class Bins(Reduction):
+    """Of a HistogramMeter."""
+
+    bins: int = 64
+    range: Any = None  # (lowest, highest)
+
+    meter = "HistogramMeter"
+
+    def __post_init__(self) -> None:
+        count("bins", self.bins, least=2 if self.range is None else 1)
+        if self.range is not None:
+            low, high = self.range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError(f"range must be (lowest, highest), both finite, got {self.range}")
+            object.__setattr__(self, "range", (float(low), float(high)))
+
+    def state_of(self, values: Any) -> tuple[Part, ...]:
+        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
+        found = array("values", values).ravel()
+        if found.dtype.kind == "f" and not np.isfinite(found).all():
+            found = found[np.isfinite(found)]
+        found = found.astype(np.float64, copy=False)
+        if self.range is not None:
+            return (np.histogram(found, self.bins, self.range)[0],)
+        if not found.size:
+            return np.zeros(0, np.int64), 0.0, 0.0
+        least, most = float(found.min()), float(found.max())
+        exponent = _exponent(least, most, self.bins)
+        places = _places(found, exponent)
+        first = places.min()
+        return np.bincount(places - first).astype(np.int64), float(first), float(exponent)
+
+
+def _exponent(least: float, most: float, bins: int) -> int:
+    """The least exponent of two with which `bins` bins hold both, but no finer than float64."""
+    largest = max(abs(least), abs(most))
+    exponent = max(math.frexp(largest)[1] - 53, _FINEST) if largest else _FINEST
+    if least < most:
+        exponent = max(exponent, math.frexp(most / bins - least / bins)[1] - 1)
+    while np.ptp(_places(np.array([least, most]), exponent)) >= bins:
+        exponent += 1
+    return exponent
+
+
+def _places(values: NDArray[np.float64], exponent: int) -> Ints:
+    """Which multiple of 2 ** exponent each value is at or above."""
+    places: Ints = np.floor(np.ldexp(values, -exponent)).astype(np.int64)
+    np.minimum(places, -1, out=places, where=values < 0)  # also what underflowed to zero
+    return places
+
+
+REDUCTIONS: dict[str, type[Reduction]] = {
+    kind.meter: kind for kind in (Averages, Bins, Cells, ClassErrors, SquaredErrors)
+}
+"""What there is, by the meters' names."""

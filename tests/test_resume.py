@@ -1,0 +1,346 @@
+"""Resuming: what holds, what is superseded, and that readers, replay and followers agree."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from event_cases import same_event
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+from flexrec.recorder.events import Add, Event, Log, Reset
+from flexrec.recorder.following import Follower, Superseded
+from flexrec.replay.definitions import define
+from flexrec.replay.player import play
+from flexrec.replay.window import equal
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "run.h5"
+
+
+def recorder(path: Path, **options: Any) -> Recorder:
+    """A recorder that writes only when told to."""
+    return Recorder(path, facts=False, flush_seconds=60, **options)
+
+
+def crash(rec: Recorder) -> None:
+    """Leave the file as a kill would, after a flush."""
+    rec.flush()
+    copy = rec.path.with_suffix(".crashed")
+    shutil.copyfile(rec.path, copy)
+    rec.close()
+    os.replace(copy, rec.path)
+
+
+def read(path: Path) -> list[Event]:
+    with Recording(path) as run:
+        return list(run.events())
+
+
+def steps(path: Path, key: str = "a") -> list[int]:
+    with Recording(path) as run:
+        found: list[int] = run[key].step.tolist()
+        return found
+
+
+def record_steps(rec: Recorder, n: int) -> None:
+    for _ in range(n):
+        rec.add(a=rec.current_step)
+        rec.step()
+
+
+@pytest.mark.parametrize("end", [crash, Recorder.close], ids=["kill", "close"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_what_came_after_the_step_is_superseded(path: Path, end: Any, twice: bool) -> None:
+    rec = recorder(path, config={"lr": 1})
+    record_steps(rec, 10)
+    rec.add(late=1.0, name="é", pair=(np.ones((2, 3), "f4"), 1))
+    end(rec)
+    for again in range(2 if twice else 1):
+        rec = recorder(path, mode="resume", at_step=5)
+        assert rec.current_step == 6
+        record_steps(rec, 3)
+        rec.flush()
+        assert steps(path) == [0, 1, 2, 3, 4, 5, 6, 7, 8], "live"
+        end(rec)
+        with Recording(path) as run:
+            assert run["a"].value.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+            assert run["a"].step.tolist() == run.index("a").step.tolist()
+            assert [row.step for row in run.rows("a")] == run["a"].step.tolist()
+            assert (np.diff(run["a"].position) > 0).all()
+            assert run.superseded == 5 + 3 * again
+            assert run.event_count == 9
+            assert run.resumes == again + 1
+            assert run.config == {"lr": 1}
+            assert "superseded" in run.state
+            assert run.keys()[0] == "a"
+            assert len(run["late"]) == 0, "superseded, but known"
+
+
+def test_at_no_step_everything_holds(path: Path) -> None:
+    for i in range(3):
+        with recorder(path, mode="resume") as rec:
+            assert rec.current_step == 4 * i
+            record_steps(rec, 4)
+    assert steps(path) == list(range(12))
+    with Recording(path) as run:
+        assert (run.superseded, run.resumes) == (0, 2)
+
+
+def test_superseded_values_stay_in_the_file(path: Path) -> None:
+    rec = recorder(path)
+    record_steps(rec, 3)
+    rec.add(text="kept", array=np.arange(6).reshape(2, 3))
+    rec.close()
+    for at_step in (0, 0):
+        with recorder(path, mode="resume", at_step=at_step):
+            pass
+    with h5py.File(path) as file:
+        assert file["series/a/value"][:].tolist() == [0]
+        assert file["superseded/a/value"][:].tolist() == [1, 2]
+        assert bytes(file["superseded/text/value/data"][:]) == b"kept"
+        assert file["superseded/array/value/shape"][:].tolist() == [[2, 3]]
+        assert file["superseded/a/step"][:].tolist() == [1, 2]
+
+
+def test_a_log_after_the_last_step_belongs_to_it(path: Path) -> None:
+    with recorder(path) as rec:
+        for epoch in range(3):
+            record_steps(rec, 4)
+            rec.log(epoch)
+    with recorder(path, mode="resume", at_step=7) as rec:
+        record_steps(rec, 4)
+        rec.log(2)
+    with Recording(path) as run:
+        assert run.marks.x.tolist() == [0, 1, 2]
+        assert run["a"].step.tolist() == list(range(12))
+
+
+def test_a_checkpoint_carries_the_place(path: Path) -> None:
+    rec = recorder(path)
+    record_steps(rec, 4)
+    rec.add(a=-1, b=-1)
+    state = rec.state_dict()
+    assert steps(path) == [0, 1, 2, 3, 4], "flushed"
+    rec.add(a=-2)
+    record_steps(rec, 2)
+    crash(rec)
+    rec = recorder(path, mode="resume")
+    rec.load_state_dict(state)
+    assert rec.current_step == 4
+    rec.add(a=-3)
+    rec.load_state_dict(state)  # in the same run: back again
+    rec.add(a=-4)
+    rec.close()
+    with Recording(path) as run:
+        assert run["a"].value.tolist() == [0, 1, 2, 3, -1, -4]
+        assert run["a"].step.tolist() == [0, 1, 2, 3, 4, 4]
+
+
+def test_an_older_checkpoint_brings_back_what_was_superseded_since(path: Path) -> None:
+    rec = recorder(path)
+    record_steps(rec, 8)
+    state = rec.state_dict()
+    record_steps(rec, 2)
+    rec.close()
+    with recorder(path, mode="resume", at_step=4) as rec:
+        record_steps(rec, 1)
+    assert steps(path) == [0, 1, 2, 3, 4, 5]
+    with Follower(path) as follower, recorder(path, mode="resume") as rec:
+        seen = applied([], follower)
+        rec.load_state_dict(state)
+        record_steps(rec, 1)
+    assert steps(path) == list(range(9))
+    with Follower(path) as follower:
+        seen = applied([], follower)
+    assert [event.step for event in seen] == list(range(9))
+
+
+def test_the_state_of_another_recording_sets_the_step_alone(path: Path, tmp_path: Path) -> None:
+    with recorder(tmp_path / "other.h5") as other:
+        record_steps(other, 1)
+        state = other.state_dict()
+    with recorder(path) as rec:
+        record_steps(rec, 3)
+        rec.load_state_dict(state)
+        assert rec.current_step == 1
+        for bad in ({}, {**state, "step": 0.5}, {**state, "created": "x"}):
+            with pytest.raises(InputError, match="not the state of a recorder"):
+                rec.load_state_dict(bad)
+    assert steps(path) == [0, 1, 2]
+
+
+def test_the_facts_of_each_run_are_kept(path: Path) -> None:
+    Recorder(path).close()
+    Recorder(path, mode="resume", config=[1]).close()
+    Recorder(path, mode="resume").close()
+    with Recording(path) as run:
+        assert run.facts is not None
+        assert [fact["pid"] for fact in run.facts["resumed"]] == [os.getpid()] * 2
+        assert run.config == [1]
+
+
+def test_what_cannot_be_resumed_is_told_and_left_alone(path: Path) -> None:
+    path.write_bytes(b"not a recording")
+    with pytest.raises(RecordingError, match="not an HDF5 file"):
+        recorder(path, mode="resume")
+    assert path.read_bytes() == b"not a recording"
+    assert os.listdir(path.parent) == [path.name], "no litter, no lock"
+    with pytest.raises(ValueError, match="at_step=3 needs mode='resume'"):
+        recorder(path, at_step=3)
+
+
+def test_resume_after_a_real_kill_while_a_reader_follows(path: Path) -> None:
+    code = (
+        "import os, signal, sys\n"
+        "from flexrec.recorder import Recorder\n"
+        "rec = Recorder(sys.argv[1], mode='resume', facts=False, flush_seconds=60)\n"
+        "for i in range(50):\n"
+        "    rec.add(a=rec.current_step, text=str(i)); rec.step()\n"
+        "rec.flush()\n"
+        "rec.add(a=-1)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    seen: list[Event] = []
+    follower = None
+    for run in range(3):
+        done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+        assert done.returncode == -9
+        follower = follower or Follower(path)
+        seen = applied(seen, follower)
+        assert [event.step for event in seen] == list(range(50 * (run + 1)))
+    recorder(path, mode="resume").close()
+    assert follower is not None
+    assert all(map(same_event, applied(seen, follower), read(path)))
+    assert follower.ended
+    follower.close()
+    assert os.listdir(path.parent) == [path.name], "no litter, no lock"
+
+
+def applied(seen: list[Event], follower: Follower) -> list[Event]:
+    """What was seen, with what a poll gives."""
+    for event in follower.poll():
+        if isinstance(event, Superseded):
+            assert 0 < event.count <= len(seen)
+            del seen[-event.count :]
+        else:
+            seen.append(event)
+    return seen
+
+
+value = st.floats(-9, 9) | st.text(max_size=3) | st.tuples(st.floats(-9, 9), st.just("x"))
+added = st.dictionaries(st.sampled_from("abc"), value, min_size=1, max_size=3)
+call = st.one_of(added, st.sampled_from(["step", "log", "reset", "flush", "look", "save", "load"]))
+session = st.tuples(
+    st.none() | st.integers(-1, 12), st.lists(call, max_size=12), st.sampled_from(["kill", "close"])
+)
+LINES = define(
+    {"p": {"type": "line"}}, {k: {"type": "LastValueMeter", "target": "p"} for k in "abc"}
+)
+
+
+class Model:
+    """What must be read: every event with the step it has, cut back at each resume."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.step = 0
+
+    def resume(self, at_step: int | None) -> None:
+        adds = [e.step for e in self.events if isinstance(e, Add)]
+        if at_step is None:
+            marks = self.events[-1].step if self.events else 0
+            self.step = max(adds[-1] + 1 if adds else 0, marks)
+            return
+        kept = [i for i, e in enumerate(self.events) if e.step <= at_step]
+        last = kept[-1] if kept else -1
+        late = [i for i, e in enumerate(self.events) if i > last and isinstance(e, Add)]
+        if late:
+            del self.events[late[0] :]
+        self.step = at_step + 1
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(sessions=st.lists(session, min_size=1, max_size=4), number=st.booleans())
+def test_any_history_reads_as_if_nothing_had_been_superseded(
+    sessions: list[Any], number: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("run") / "run.h5"
+    model, follower, saved = Model(), None, None
+    seen: list[Event] = []
+    for at_step, calls, end in sessions:
+        existed = path.exists()
+        if not existed:
+            at_step = None  # nothing to go back to
+        rec = recorder(path, mode="resume", at_step=at_step)
+        if existed:
+            model.resume(at_step)
+        assert rec.current_step == model.step
+        follower = follower or Follower(path)
+        for action in calls:
+            if isinstance(action, dict):
+                if number:
+                    action = dict.fromkeys(action, 1.5)
+                event: Event = Add(action, model.step, 1.0)
+                rec.record(event)
+                model.events.append(event)
+            elif action in ("log", "reset"):
+                log = Log(float(len(model.events)), None, True, model.step, 1.0)
+                event = log if action == "log" else Reset(("a",), model.step, 1.0)
+                rec.record(event)
+                model.events.append(event)
+            elif action == "step":
+                rec.step()
+                model.step += 1
+            elif action == "flush":
+                rec.flush()
+            elif action == "look":
+                seen = applied(seen, follower)
+            elif action == "save":
+                saved = rec.state_dict(), list(model.events), model.step
+            elif saved:
+                rec.load_state_dict(saved[0])
+                model.events, model.step = list(saved[1]), saved[2]
+        rec.flush()
+        assert_reads_as(path, model.events)
+        crash(rec) if end == "kill" else rec.close()
+        assert_reads_as(path, model.events)
+        with Follower(path) as fresh:
+            assert_same(applied([], fresh), model.events)
+    if follower and not follower.ended:
+        assert_same(applied(seen, follower), model.events)
+
+
+def assert_same(found: list[Event], expected: list[Event]) -> None:
+    assert len(found) == len(expected)
+    assert all(map(same_event, found, expected))
+
+
+def assert_reads_as(path: Path, expected: list[Event]) -> None:
+    with Recording(path) as run:
+        assert_same(list(run.events()), expected)
+        assert run.event_count == len(expected)
+        adds = [event for event in expected if isinstance(event, Add)]
+        for key in run:
+            values = [event.values[key] for event in adds if key in event.values]
+            assert list(run[key].value) == values
+            assert [row.value for row in run.rows(key)] == values
+            assert len(run.index(key).step) == len(values)
+        there = list(dict.fromkeys(key for event in adds for key in event.values))
+        assert run.keys()[: len(there)] == there
+        assert run.marks.is_log.tolist() == [
+            isinstance(event, Log) for event in expected if not isinstance(event, Add)
+        ]
+        if run.keys() and all(map(run.is_number, run.keys())):
+            quick, plain = play(run, LINES), play(run, LINES, plain=True)
+            assert len(quick) == len(plain)
+            assert all(map(equal, quick, plain))

@@ -1,0 +1,403 @@
+"""Statistics and measures against first principles, on plain tensors. No hooks here."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.measures import MOMENTS, GradientStream, norm, prepare, ratio
+from flexrec.recorder.statistics import STATISTICS, Statistic, measures_of, plan
+
+
+def read(name: str, *tensors: Tensor) -> Any:
+    """A named statistic of one tensor, or of several pooled."""
+    return take(STATISTICS[name], *tensors)
+
+
+def take(statistic: Statistic, *tensors: Tensor) -> Any:
+    measure = statistic.measure
+    assert measure is not None
+    partials = [measure.of(ready) for t in tensors if (ready := prepare(t)) is not None]
+    pooled = partials[0]
+    for partial in partials[1:]:
+        pooled = measure.merge(pooled, partial)
+    value = statistic.read(pooled)
+    return value.numpy() if isinstance(value, Tensor) else value
+
+
+REFERENCES = {
+    "mean": np.mean,
+    "std": lambda x: np.std(x, ddof=1),
+    "min": np.min,
+    "max": np.max,
+    "norm": lambda x: np.sqrt(np.sum(x * x)),
+    "rms": lambda x: np.sqrt(np.mean(x * x)),
+    "abs_mean": lambda x: np.mean(np.abs(x)),
+    "zero_fraction": lambda x: np.mean(x == 0),
+    "nan_count": lambda x: np.sum(np.isnan(x)),
+    "inf_count": lambda x: np.sum(np.isinf(x)),
+    "median": np.median,
+    **{f"q{p:02}": lambda x, p=p: np.quantile(x, p / 100) for p in (5, 25, 50, 75, 95)},
+}
+
+TENSORS = {
+    "one row": torch.linspace(-1, 2, 7),
+    "two elements": torch.tensor([1.0, 3.0]),
+    "a matrix": torch.arange(12.0).view(3, 4) - 5,
+    "transposed": (torch.arange(12.0).view(3, 4) - 5).t(),
+    "channels last": torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).to(
+        memory_format=torch.channels_last
+    ),
+    "expanded": torch.tensor([[1.0], [2.0]]).expand(2, 5),
+    "strided": torch.arange(20.0)[::3],
+    "double": torch.linspace(-1, 2, 50, dtype=torch.float64),
+    "constant": torch.full((100,), 0.3),
+    "zeros": torch.zeros(10),
+    "far from zero": 1e4 + torch.linspace(0, 1, 1000),
+    "tiny": 1e-25 * torch.linspace(-1, 2, 50),
+    "with squares of a few bits": 1e-22 * torch.linspace(-1, 2, 50),
+    "huge": 1e25 * torch.linspace(-1, 2, 50),
+    "half zeros": torch.linspace(-1, 1, 40).relu(),
+}
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("kind", TENSORS)
+def test_a_statistic_is_what_numpy_says(name: str, kind: str) -> None:
+    tensor = TENSORS[kind]
+    exact = tensor.double().numpy().ravel()
+    expected = REFERENCES[name](exact)
+    # Near a mean of zero it is the terms that set the precision, and never the sum.
+    scale = np.sqrt(np.mean(exact * exact))
+    assert read(name, tensor) == pytest.approx(expected, rel=1e-5, abs=1e-6 * scale)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_pooled_tensors_count_as_one(name: str) -> None:
+    parts = [torch.linspace(-1, 2, 7), torch.zeros(3), torch.linspace(5, 6, 12).view(3, 4)]
+    expected = REFERENCES[name](np.concatenate([p.double().numpy().ravel() for p in parts]))
+    assert read(name, *parts) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in REFERENCES if n not in ("std", "nan_count")])
+def test_one_element(name: str) -> None:
+    assert read(name, torch.tensor(-2.5)) == pytest.approx(REFERENCES[name](np.array([-2.5])))
+
+
+def test_the_deviation_of_one_element_is_zero() -> None:
+    assert read("std", torch.tensor([7.0])) == 0.0
+    assert read("std", torch.tensor([1.0]), torch.tensor([3.0])) == pytest.approx(math.sqrt(2))
+
+
+@pytest.mark.parametrize("n", [1 << 20, (1 << 20) + 1, 3_000_001])
+def test_long_float32_tensors_keep_four_digits(n: int) -> None:
+    tensor = torch.rand(n, generator=torch.Generator().manual_seed(0)) * 3 + 1
+    exact = tensor.double()
+    assert read("mean", tensor) == pytest.approx(exact.mean().item(), rel=1e-6)
+    assert read("std", tensor) == pytest.approx(exact.std().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("bad", "nans", "infs"), [(math.nan, 1, 0), (math.inf, 0, 1), (-math.inf, 0, 1)]
+)
+def test_what_is_not_finite_is_seen_and_not_hidden(bad: float, nans: int, infs: int) -> None:
+    tensor = torch.tensor([1.0, bad, 2.0, 3.0])
+    assert read("nan_count", tensor) == nans
+    assert read("inf_count", tensor) == infs
+    assert not math.isfinite(read("mean", tensor))
+    assert math.isnan(read("std", tensor))
+    low, high = read("min", tensor), read("max", tensor)
+    assert math.isnan(low) == math.isnan(high) == bool(nans)
+    assert bad in (low, high) or nans
+    assert math.isnan(read("median", tensor)) == bool(nans)
+    assert set(read("histogram", tensor)) == {1.0, 2.0, 3.0}
+
+
+def test_nan_survives_pooling() -> None:
+    parts = torch.tensor([1.0, 2.0]), torch.tensor([math.nan, 0.0])
+    for order in (parts, parts[::-1]):
+        assert all(math.isnan(read(name, *order)) for name in ("min", "max", "mean", "median"))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(dtype: torch.dtype) -> None:
+    tensor = torch.full((4096,), 300.0, dtype=dtype)
+    tensor[::2] = 100.0
+    assert read("mean", tensor) == pytest.approx(200.0)
+    assert read("norm", tensor) == pytest.approx(math.sqrt(2048 * (300**2 + 100**2)), rel=1e-5)
+
+
+def test_complex_numbers_count_as_pairs_of_reals() -> None:
+    tensor = torch.tensor([1 + 3j, 5 + 7j])
+    assert read("mean", tensor) == 4.0
+    assert read("max", tensor.conj()) == 5.0
+    assert read("norm", tensor) == pytest.approx(math.sqrt(84))
+
+
+def test_of_sparse_tensors_the_stored_values_count() -> None:
+    twice = torch.sparse_coo_tensor([[0, 2, 0]], [1.0, 5.0, 2.0], (9,), check_invariants=True)
+    assert read("mean", twice) == 4.0
+    assert read("max", twice) == 5.0
+    assert read("mean", torch.tensor([[0.0, 4.0], [2.0, 0.0]]).to_sparse()) == 3.0
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.tensor([1, 2]),
+        torch.tensor([True]),
+        torch.empty(0),
+        torch.empty(3, 0, 2),
+        torch.sparse_coo_tensor(torch.empty(1, 0), torch.empty(0), (4,), check_invariants=True),
+    ],
+    ids=["int", "bool", "empty", "empty matrix", "empty sparse"],
+)
+def test_nothing_to_measure(tensor: Tensor) -> None:
+    assert prepare(tensor) is None
+
+
+def test_measuring_leaves_no_graph_and_no_change() -> None:
+    tensor = torch.linspace(-1, 1, 6, requires_grad=True) * 2
+    before = tensor.detach().clone()
+    for statistic in STATISTICS.values():
+        if statistic.measure is not None:
+            take(statistic, tensor)
+    assert torch.equal(tensor.detach(), before)
+    assert tensor._version == 0
+
+
+# ---------------------------------------------------------------- samples
+
+
+def test_a_large_tensor_is_sampled_over_all_its_columns() -> None:
+    """A stride of 32 would meet only 16 of the 512 columns."""
+    tensor = torch.arange(512.0).repeat(512, 1)
+    assert read("median", tensor) == pytest.approx(255.5, abs=2)
+    assert read("q05", tensor) == pytest.approx(25.55, abs=2)
+    assert read("q95", tensor) == pytest.approx(485.45, abs=2)
+    assert read("histogram", tensor) == pytest.approx(np.arange(64) * 8 + 4, abs=2)
+
+
+def test_sampled_tensors_weigh_as_much_as_they_have_elements() -> None:
+    many, few = torch.zeros(90_000), torch.ones(10_000)
+    assert read("q75", many, few) == 0.0
+    assert read("q95", many, few) == 1.0
+    assert read("histogram", many, few).sum() == 6
+
+
+def test_samples_of_many_calls_stay_bounded() -> None:
+    measure = STATISTICS["median"].measure
+    assert measure is not None
+    pooled = measure.of(torch.randn(8192))
+    for _ in range(20):
+        pooled = measure.merge(pooled, measure.of(torch.randn(8192)))
+        assert pooled.values.numel() <= 4 * 8192
+    assert pooled.weights.sum() == pytest.approx(21 * 8192, rel=1e-3)
+
+
+def test_every_value_of_a_histogram_stands_for_as_many_elements() -> None:
+    tensor = torch.arange(6400.0).flip(0)
+    assert read("histogram", tensor).tolist() == [100.0 * part + 49 for part in range(64)]
+    pooled = read("histogram", torch.zeros(9000), torch.ones(3000))
+    assert pooled.tolist() == [0.0] * 48 + [1.0] * 16
+
+
+def test_the_histogram_of_few_elements_repeats_them_alike() -> None:
+    values, counts = np.unique(read("histogram", torch.tensor([2.0, -1.0])), return_counts=True)
+    assert values.tolist() == [-1.0, 2.0]
+    assert counts.tolist() == [32, 32]
+
+
+def test_a_histogram_leaves_out_what_is_not_finite() -> None:
+    tensor = torch.tensor([math.nan, 1.0, math.inf, -math.inf])
+    assert read("histogram", tensor).tolist() == [1.0] * 64
+    assert np.isnan(read("histogram", tensor[:1])).all()
+
+
+# ---------------------------------------------------------------- dead units
+
+
+def test_dead_units_of_rows() -> None:
+    rows = torch.tensor([[0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 2.0, 0.0]])
+    assert read("dead", rows) == 0.5
+    assert read("dead", rows, torch.tensor([[0.0, 0.0, 0.0, 3.0]])) == 0.25
+
+
+def test_a_unit_of_an_image_is_a_channel_and_of_a_sequence_a_feature() -> None:
+    images = torch.zeros(2, 4, 3, 3)
+    images[1, 2, 0, 1] = -1.0
+    assert read("dead", images) == 0.75
+    assert read("dead", images.unsqueeze(-1)) == 0.75
+    assert read("dead", images.flatten(2).transpose(1, 2)) == 0.75
+    assert read("dead", torch.tensor([0.0, 1.0])) == 0.5
+
+
+def test_calls_with_other_units_are_other_units() -> None:
+    assert read("dead", torch.zeros(2, 4), torch.ones(2, 4), torch.zeros(2, 6)) == 0.6
+
+
+# ---------------------------------------------------------------- across minibatches
+
+
+def test_a_constant_gradient_has_no_noise() -> None:
+    stream = GradientStream()
+    for _ in range(5):
+        stream.add({"weight": torch.tensor([3.0, 4.0])})
+    assert float(stream.signal()) == pytest.approx(5.0)
+    assert float(stream.noise()) == 0.0
+
+
+def test_an_alternating_gradient_has_no_signal() -> None:
+    stream = GradientStream()
+    for sign in (1, -1, 1, -1):
+        stream.add({"a": sign * torch.tensor([2.0, 3.0]), "b": sign * torch.tensor([[6.0]])})
+    assert float(stream.signal()) == 0.0
+    assert float(stream.noise()) == pytest.approx(7.0)
+
+
+def test_signal_and_noise_are_the_formulas() -> None:
+    batches = 8
+    gradients = 0.1 + torch.randn(batches, 3, 4, generator=torch.Generator().manual_seed(1))
+    stream = GradientStream()
+    for gradient in gradients:
+        stream.add({"weight": gradient})
+    exact = gradients.double().reshape(batches, -1)
+    assert float(stream.signal()) == pytest.approx(exact.mean(0).norm().item(), rel=1e-12)
+    noise = exact.var(0, correction=0).sum().sqrt().item()
+    assert float(stream.noise()) == pytest.approx(noise, rel=1e-12)
+
+
+def test_the_noise_of_random_gradients_is_sigma_root_d() -> None:
+    d, batches, sigma = 10_000, 20, 0.5
+    stream, generator = GradientStream(), torch.Generator().manual_seed(2)
+    for _ in range(batches):
+        stream.add({"weight": 1 + sigma * torch.randn(d, generator=generator)})
+    expected = sigma * math.sqrt(d * (batches - 1) / batches)
+    assert float(stream.noise()) == pytest.approx(expected, rel=0.01)
+
+
+def test_gradients_are_not_kept_and_may_be_sparse_or_complex_or_missing() -> None:
+    stream, dense = GradientStream(), torch.tensor([3.0, 0.0], dtype=torch.float64)
+    stream.add({"a": dense, "b": torch.tensor([4.0 + 12.0j])})
+    dense.zero_()
+    stream.add({"a": torch.tensor([3.0, 0.0]).to_sparse()})
+    assert float(stream.signal()) == pytest.approx(math.sqrt(9 + 4 + 36))
+
+
+# ---------------------------------------------------------------- by name
+
+
+def test_every_name_reads_on_every_tensor_it_may_meet() -> None:
+    for tensor in TENSORS.values():
+        for statistic in STATISTICS.values():
+            if statistic.measure is not None:
+                assert np.shape(take(statistic, tensor)) in ((), (64,))
+
+
+def test_a_function_is_a_statistic_called_by_its_name() -> None:
+    def spread(tensor: Tensor) -> Tensor:
+        return tensor.max() - tensor.min()
+
+    planned = plan(["weights"], [spread, torch.var])
+    assert [s.name for s in planned["weights"]] == ["spread", "var"]
+    assert take(planned["weights"][0], torch.tensor([[1.0, 5.0]])) == 4.0
+    assert take(planned["weights"][0], torch.tensor([1.0, 5.0]), torch.zeros(6)) == 1.0
+    assert take(planned["weights"][1], torch.tensor([1.0, 5.0])) == 8.0
+
+
+def test_a_function_sees_the_tensor_in_its_shape_and_in_float32() -> None:
+    seen = []
+
+    def look(tensor: Tensor) -> float:
+        seen.append((tensor.shape, tensor.dtype, tensor.requires_grad))
+        return 1.0
+
+    (statistic,) = plan(["inputs"], [look])["inputs"]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        take(statistic, torch.ones(2, 3, dtype=torch.bfloat16, requires_grad=True))
+
+        def product(tensor: Tensor) -> Tensor:
+            seen.append((tensor @ tensor).dtype)
+            return tensor.sum()
+
+        take(plan(["inputs"], [product])["inputs"][0], torch.ones(2, 2))
+    assert seen == [((2, 3), torch.float32, False), torch.float32]
+
+
+@pytest.mark.parametrize("name", ["mean", "std", "min", "max", "norm"])
+def test_functions_of_torch_are_the_named_statistics(name: str) -> None:
+    assert plan(["weights"], [getattr(torch, name), name])["weights"] == (STATISTICS[name],)
+
+
+def test_what_a_function_may_not_return() -> None:
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.sum(1)
+
+    with pytest.raises(DefinitionError, match=r"'rows' must return one real number.*\(2,\)"):
+        take(plan(["weights"], [rows])["weights"][0], torch.ones(2, 3))
+
+    def nothing(tensor: Tensor) -> None:
+        return None
+
+    with pytest.raises(DefinitionError, match=r"'nothing' must return one real number.*NoneType"):
+        take(plan(["weights"], [nothing])["weights"][0], torch.ones(2, 3))
+
+
+def test_a_plan_puts_a_statistic_of_one_source_there() -> None:
+    planned = plan(("weights", "inputs"), ("mean", "dead", "grad_ratio", "snr"))
+    names = {source: [s.name for s in statistics] for source, statistics in planned.items()}
+    assert names == {
+        "weights": ["mean"],
+        "inputs": ["mean"],
+        "outputs": ["dead"],
+        "grad_weights": ["grad_ratio", "snr"],
+    }
+
+
+def test_a_plan_of_one_name_needs_no_list() -> None:
+    assert [s.name for s in plan("weights", "mean")["weights"]] == ["mean"]
+    assert [s.name for s in plan("weights", torch.var)["weights"]] == ["var"]
+
+
+def test_each_measure_is_taken_once() -> None:
+    measures = measures_of(plan(["inputs"], ["mean", "std", "rms", "norm", "min", "max"]))
+    assert [len(of) for of in measures.values()] == [2]
+    assert MOMENTS in measures_of(plan([], ["update_ratio"]))["weights"]
+
+
+@pytest.mark.parametrize(
+    ("sources", "stats", "message"),
+    [
+        (["grads_in"], ["mean"], "no source 'grads_in'; did you mean 'grad_in'"),
+        ([3], ["mean"], "no source 3"),
+        (["weights"], ["meen"], "no statistic 'meen'; did you mean 'mean'"),
+        (["weights"], [3], "a statistic is a name or a function with a __name__, got 3"),
+        (["weights"], [torch.nn.ReLU()], "a name or a function with a __name__"),
+        (["weights"], [lambda _: 1, lambda _: 2], "two different statistics are called '<lambda>'"),
+        ([], ["mean"], "nothing to take"),
+        (["weights"], [], "nothing to take"),
+    ],
+)
+def test_what_a_plan_refuses(sources: Any, stats: Any, message: str) -> None:
+    with pytest.raises(DefinitionError) as refused:
+        plan(sources, stats)
+    assert message in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "expected"),
+    [(1.0, 2.0, 0.5), (1.0, 0.0, math.inf), (-1.0, 0.0, -math.inf), (0.0, 0.0, math.nan)],
+)
+def test_a_ratio_follows_ieee_754(above: float, below: float, expected: float) -> None:
+    assert ratio(above, below) == pytest.approx(expected, nan_ok=True)
+    assert ratio(math.nan, below) != ratio(math.nan, below)
+    on_device = ratio(torch.tensor(above), torch.tensor(below))
+    assert float(on_device) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_norm_of_moments() -> None:
+    assert norm(MOMENTS.of(torch.tensor([3.0, 4.0]))) == pytest.approx(5.0)
