@@ -81,7 +81,7 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
             "colorscale": colours,
             "symbol": _SYMBOLS[k % len(_SYMBOLS)],
             "showscale": k == 0,
-            "colorbar": {"x": -0.25, "thickness": 12},  # the legend is on the right
+            "colorbar": {"thickness": 12, "x": -0.2, "xanchor": "right"},  # the legend is right
         }
     return message
 

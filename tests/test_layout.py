@@ -156,7 +156,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/test_serve.py runs them
-        needs_none = command.startswith(("show", "check"))
+        needs_none = command.startswith(("check", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json"]
         words = [Path(sys.executable).with_name("flexrec"), *command.split(), *save]
