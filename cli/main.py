@@ -133,6 +133,7 @@ def replay(
             )
             if follow:
                 running.open()
+                running.may_raise = True
         replay_recordings(
             recordings,
             preset=preset,

@@ -58,6 +58,7 @@ class Viewer:
         """Serve until told to stop."""
         self.open()
         sys.stdout.flush()
+        self.may_raise = True
         if self._stopping:
             return
         status = self.server.wait()
@@ -66,9 +67,12 @@ class Viewer:
         )
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
-        """What Ctrl-C and SIGTERM do; a replay that follows a run swallows the interrupt."""
-        self._stopping = True
-        if self.may_raise:
+        """What Ctrl-C and SIGTERM do: a replay ends first, unless it follows or is told again.
+
+        An interrupt in the midst of other code could come up where nobody catches it.
+        """
+        again, self._stopping = self._stopping, True
+        if self.may_raise or again:
             raise KeyboardInterrupt
 
 
@@ -105,7 +109,6 @@ def viewer(
         before = {number: signal.signal(number, made.stop) for number in STOPPING}
         try:
             made.announce()
-            made.may_raise = True
             yield made
         except KeyboardInterrupt:  # to be told to stop is how this ends
             typer.echo()
