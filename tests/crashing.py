@@ -7,6 +7,7 @@ position is known from the position alone: nothing has to be remembered to know 
 import ctypes
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ __all__ = [
     "build_shim",
     "check_prefix",
     "check_resumes",
+    "crash",
     "event_at",
     "kill_at",
     "killed",
@@ -34,6 +36,15 @@ __all__ = [
 
 HERE = Path(__file__).parent
 deaths = 0  # kills that came before the work was done
+
+
+def crash(rec: Recorder) -> None:
+    """Leave the file as a kill would, after a flush."""
+    rec.flush()
+    copy = rec.path.with_suffix(".crashed")
+    shutil.copyfile(rec.path, copy)
+    rec.close()
+    os.replace(copy, rec.path)
 
 
 def event_at(position: int) -> Event:

@@ -1,7 +1,6 @@
 """Following a recording while it is written: every event once, and windows that end up right."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crashing import event_at, record
+from crashing import crash, event_at, record
 from event_cases import same_event
 
 from flexrec.recorder import Recorder, Recording, RecordingError, ServerError
@@ -42,15 +41,6 @@ def path(tmp_path: Path) -> Path:
 def recorder(path: Path, **options: Any) -> Recorder:
     """A recorder that writes only when told to."""
     return Recorder(path, facts=False, flush_seconds=60, **options)
-
-
-def crash(rec: Recorder) -> None:
-    """Leave the file as a kill would, after a flush."""
-    rec.flush()
-    copy = rec.path.with_suffix(".crashed")
-    shutil.copyfile(rec.path, copy)
-    rec.close()
-    os.replace(copy, rec.path)
 
 
 def assert_equal(found: Sequence[Window], expected: Sequence[Window]) -> None:

@@ -1,7 +1,6 @@
 """Resuming: what holds, what is superseded, and that readers, replay and followers agree."""
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from crashing import crash
 from event_cases import same_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -30,15 +30,6 @@ def path(tmp_path: Path) -> Path:
 def recorder(path: Path, **options: Any) -> Recorder:
     """A recorder that writes only when told to."""
     return Recorder(path, facts=False, flush_seconds=60, **options)
-
-
-def crash(rec: Recorder) -> None:
-    """Leave the file as a kill would, after a flush."""
-    rec.flush()
-    copy = rec.path.with_suffix(".crashed")
-    shutil.copyfile(rec.path, copy)
-    rec.close()
-    os.replace(copy, rec.path)
 
 
 def read(path: Path) -> list[Event]:
