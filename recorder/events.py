@@ -7,6 +7,7 @@ why replaying a recording gives the windows that live plotting gave.
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -132,7 +133,7 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def _part(key: str, value: object) -> Part:
-    if isinstance(value, (bool, int, float, np.number, np.bool_)):
+    if isinstance(value, (Real, np.number, np.bool_)):
         return _number(key, value)
     if isinstance(value, str):
         return value

@@ -6,31 +6,28 @@ What training code calls is in recorder.py, how a file is written in writer.py.
 import os
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic, time
 from typing import Any
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import (
-    Buffer,
-    Slabs,
-    column_of_taken,
-    plain_arrays,
-    plain_numbers,
-    take,
-)
+from flexrec.recorder.buffer import Buffer, Draft, Slabs, code_word, record_of
 from flexrec.recorder.closing import close_recording
 from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.events import State, gather
+from flexrec.recorder.layouts import ArrayLayout, NumberLayout
 from flexrec.recorder.locking import PathLock
+from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
 
 __all__ = ["Outbox", "briefly"]
 
-_SEAL_BYTES = 8 << 20  # a buffer this large is handed to the writer before its second is over
-_SEAL_SLOTS = 1 << 18  # so is one with so many values, which is cheaper to see
+_SEAL_BLOBS = 8 << 20  # a buffer with so many bytes of arrays is handed to the writer before its
+_SEAL_RECORDS = 2 << 20  # second is over, and so is one with so many of numbers
+_MARK = record_of(fmt.MARK_SLOTS)
 _MANY_BYTES = 1 << 30  # tensors of one key that are worth a word
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, MemoryError, RecordingError)
 """What a file that cannot be written or read raises, out of HDF5 and of our own."""
@@ -70,29 +67,25 @@ class Outbox:
         self._schema = schema = opened.schema
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
-        self._number_signatures = {
-            tuple(schema.columns[c].key for c in columns): i
-            for i, columns in enumerate(schema.signatures)
-            if all(schema.columns[c].is_number for c in columns)
-        }
         self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
-        self._array_signatures: dict[Any, tuple[int, list[str]]] = {}  # by keys and kinds
+        self._slots = schema.places()[1]  # by signature, how many an event has
+        self._numbers: dict[tuple[str, ...], NumberLayout] = {}  # of adds that came before, by
+        self._arrays: dict[tuple[str, ...], ArrayLayout] = {}  # their keys
         self._weights: dict[str, int] = {}  # bytes of tensors, by key
         self._heavy: set[str] = set()  # keys that were said to have many
 
         self._lock = threading.RLock()  # guards the buffer, the schema and the step
         self._writing = threading.RLock()  # guards the file; never taken while holding _lock
-        self._slabs = Slabs()
-        self._buffer = Buffer(self._file.value_count, self._file.blob_bytes, self._slabs)
+        self._buffer = Buffer(self._file.value_count, self._file.blob_bytes, self._slots, Slabs())
         self._sealed: list[Buffer] = []
-        self._refusal: str | None = None  # why calls are refused: closed, or a write error
+        self._refusal: str | None = None  # why calls do nothing: closed, a write error, forked
         self._inert = False  # the copy in a forked child
         self._failing = False
         self._warned = self._missed = False
         self._warnings: list[str] = []  # said by the next call that may speak
         self._dropped = 0  # events, ever
         self._unmarked = 0  # of those, the ones that the recording does not speak of yet
-        self._synced = time.monotonic()
+        self._synced = monotonic()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
@@ -123,74 +116,67 @@ class Outbox:
 
     def _resume(self, first: int, step: int) -> None:
         """Record that events from position `first` on are superseded; go on at `step`."""
-        self._mark(fmt.RESUME, float(first), False, None, step, time.time())
+        self._mark(fmt.RESUME, float(first), False, None, step, time())
         self._step = step
 
-    def _add(self, values: Mapping[str, object], step: int | None, now: float) -> None:
+    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Record values under their keys, at the current step and time.
+
+        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
+
+        A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
+        string, or a tuple or list of those. None means "nothing to add". A tensor's value is
+        taken now; on an accelerator it is copied there, without waiting, and fetched at the
+        next flush.
+        """
+        now = time()
+        if named or type(values) is not dict:
+            values = gather(values, named)
+        keys = tuple(values)
+        # The hot path: Python's own numbers, under keys that came together before.
         with self._lock:
-            if (self._inert or self._refusal is not None) and self._refused():
-                return
-            step = self._step if step is None else step
-            buffer = self._buffer
-            keys = tuple(values)
-            signature = self._number_signatures.get(keys)
-            start = len(buffer.values)
-            numbers = None if signature is None else plain_numbers(values.values())
-            if numbers is None:
-                signature = self._put_arrays(keys, values)
-            else:
+            known, record = self._numbers.get(keys), None
+            if known is not None and known.is_plain and self._refusal is None:
+                numbers: Any = values.values()
                 try:
-                    buffer.values.extend(numbers)
-                except (OverflowError, TypeError):  # the slow way names the key
-                    del buffer.values[start:]
-                    signature = self._put_slowly(values)
-            if signature is None:
-                return
-            buffer.event(signature, start, step, now)
-            full = start >= _SEAL_SLOTS or (numbers is None and buffer.nbytes >= _SEAL_BYTES)
-        if full:
-            self._full()
-
-    def _put_arrays(self, keys: tuple[str, ...], values: Mapping[str, object]) -> int | None:
-        """Buffer arrays and numbers as they came before: a fraction of the slow way's work."""
-        plain = plain_arrays(values.values())
-        if plain is None:
-            return self._put_slowly(values)
-        parts, kinds = plain
-        known = self._array_signatures.get((keys, kinds))
-        if known is None:
-            signature = self._put_slowly(values)
-            self._learn(keys, kinds, parts, signature)
-            return signature
-        signature, owners = known
-        for key, part in zip(owners, parts, strict=True):
-            if type(part) is float:
-                self._buffer.values.append(part)
+                    # A sum is the quickest way to see the types of all: that of Python's own
+                    # numbers is one of them, and that of arrays, tensors or numpy's is not.
+                    if type(sum(numbers)) is float:
+                        record = known.pack(self._step, now, *numbers)
+                except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
+                    known.is_plain = False
+            buffer = self._buffer
+            if known is not None and record is not None:
+                buffer.records += record
+                buffer.codes += known.word
             else:
-                self._weights[key] += self._buffer.put_array(part)
-        return signature
+                self._add(keys, values, self._step, now)
+            if len(buffer.records) < _SEAL_RECORDS and buffer.blob_bytes < _SEAL_BLOBS:
+                return
+        self._full()
 
-    def _learn(
-        self,
-        keys: tuple[str, ...],
-        kinds: tuple[Any, ...],
-        parts: list[Any],
-        signature: int | None,
+    def _add(
+        self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
     ) -> None:
-        """Remember the signature of arrays that are recorded as they are."""
-        if signature is None or any(self._reducer.of(key) for key in keys):
+        """Buffer values of any kind; the lock is held."""
+        if self._refusal is not None and self._refused():
             return
-        columns = [self._schema.columns[c] for c in self._schema.signatures[signature]]
-        owners = [(column.key, form) for column in columns for form in column.forms]
-        if [form for _, form in owners] == [fmt.form_of(part) for part in parts] and all(
-            type(part) is float or part.dtype.isnative for part in parts
-        ):
-            for key in keys:
-                self._weights.setdefault(key, 0)
-            self._array_signatures[keys, kinds] = signature, [key for key, _ in owners]
+        buffer = self._buffer
+        arrays = self._arrays.get(keys)
+        if arrays is not None and arrays.put(buffer, step, now, values.values(), self._weights):
+            return
+        numbers = self._numbers.get(keys)
+        if numbers is not None:
+            record, waiting = numbers.record(step, now, values.values())
+            if record is not None:
+                buffer.append(numbers.word, record, waiting=waiting)
+                return
+        self._add_slowly(keys, values, step, now)
 
-    def _put_slowly(self, values: Mapping[str, object]) -> int | None:
-        """Buffer values of any kind, or a new set of keys; None where there is nothing to add."""
+    def _add_slowly(
+        self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
+    ) -> None:
+        """Buffer values of any kind, or raise, saying what is wrong; nothing is added then."""
         taken: list[tuple[str, Any]] = []
         for key, value in values.items():
             try:
@@ -201,16 +187,37 @@ class Outbox:
             if normal is not None:
                 taken.append((key, normal))
         if not taken:
-            return None
-        columns = tuple(self._column(column_of_taken(key, value)) for key, value in taken)
+            return
+        draft = Draft(self._buffer)
+        weights: dict[str, int] = {}
         for key, value in taken:
-            before = self._buffer.blob_bytes
+            before = draft.nbytes
             for part in value if isinstance(value, tuple) else (value,):
-                self._buffer.put(part)
-            if self._buffer.blob_bytes > before:
-                more = self._buffer.blob_bytes - before
-                self._weights[key] = self._weights.get(key, 0) + more
-        return self._signature(columns, tuple(values))
+                draft.put(part)
+            weights[key] = draft.nbytes - before
+        columns = [_column_of(key, value) for key, value in taken]
+        code = self._signature(tuple(map(self._column, columns)))
+        self._buffer.append(
+            code_word(code),
+            draft.record(step, now),
+            draft.blobs,
+            draft.nbytes,
+            waiting=draft.waiting,
+        )
+        for key, size in weights.items():
+            self._weights[key] = self._weights.get(key, 0) + size
+        if len(taken) == len(keys):
+            self._learn(keys, code, columns)
+
+    def _learn(self, keys: tuple[str, ...], code: int, columns: list[fmt.Column]) -> None:
+        """Remember what an add looks like whose values are recorded as they are."""
+        if all(column.is_number for column in columns):
+            self._numbers[keys] = NumberLayout(code, len(columns))
+        elif not any(
+            self._reducer.of(column.key) or any(form.kind == fmt.TEXT for form in column.forms)
+            for column in columns
+        ):
+            self._arrays[keys] = ArrayLayout(code, columns)
 
     def _weigh(self) -> None:
         """Say once of a key that its tensors have become many."""
@@ -236,9 +243,9 @@ class Outbox:
             if self._refused():
                 return
             keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
-            start = len(self._buffer.values)
-            self._buffer.values.extend((x, float(reset), float(keyset)))
-            self._buffer.event(code, start, step, now)
+            self._buffer.append(
+                code_word(code), _MARK.pack(step, now, x, float(reset), float(keyset))
+            )
 
     def _column(self, column: fmt.Column) -> int:
         found = self._columns.get(column)
@@ -248,16 +255,13 @@ class Outbox:
             self._buffer.schema += fmt.Schema.column_line(column)
         return found
 
-    def _signature(self, columns: tuple[int, ...], keys: tuple[str, ...]) -> int:
+    def _signature(self, columns: tuple[int, ...]) -> int:
         found = self._signatures.get(columns)
         if found is None:
             found = self._signatures[columns] = len(self._signatures)
             self._schema.signatures.append(columns)
+            self._slots.append(sum(self._schema.columns[c].slots for c in columns))
             self._buffer.schema += fmt.Schema.signature_line(columns)
-            if len(keys) == len(columns) and all(
-                self._schema.columns[c].is_number for c in columns
-            ):
-                self._number_signatures[keys] = found
         return found
 
     def _keyset(self, keys: tuple[str, ...]) -> int:
@@ -275,21 +279,16 @@ class Outbox:
         with self._lock:
             buffer = self._buffer
             self._weigh()
-            if not buffer.codes and not buffer.schema:
+            if not buffer and not buffer.schema:
                 return
             waiting = sum(sealed.nbytes for sealed in self._sealed)
             if self._failing and waiting + buffer.nbytes > self._buffer_bytes:
-                self._dropped += len(buffer.codes)
-                self._unmarked += len(buffer.codes)
-                self._buffer = Buffer(buffer.value_base, buffer.blob_base, self._slabs)
-                self._buffer.schema = buffer.schema
+                self._dropped += len(buffer)
+                self._unmarked += len(buffer)
+                self._buffer = buffer.emptied()
                 return
             self._sealed.append(buffer)
-            self._buffer = Buffer(
-                buffer.value_base + len(buffer.values),
-                buffer.blob_base + buffer.blob_bytes,
-                self._slabs,
-            )
+            self._buffer = buffer.following()
 
     def _full(self) -> None:
         """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
@@ -304,13 +303,13 @@ class Outbox:
             try:
                 self._append_sealed()
                 if self._unmarked:
-                    self._mark(fmt.DROPPED, self._unmarked, False, None, self._step, time.time())
+                    self._mark(fmt.DROPPED, self._unmarked, False, None, self._step, time())
                     self._unmarked = 0
                     self._append_sealed()
                 self._notice_deletion()
-                if fsync or time.monotonic() - self._synced > self._fsync_seconds:
+                if fsync or monotonic() - self._synced > self._fsync_seconds:
                     self._file.fsync()
-                    self._synced = time.monotonic()
+                    self._synced = monotonic()
                 self._failing = False
             except _FAILURES as error:
                 self._failed(error)
@@ -368,7 +367,7 @@ class Outbox:
         with self._writing:
             self._write(fsync=True)
             self._refusal = self._refusal or f"{self.path} is closed"
-            lost = self._dropped + sum(len(buffer.codes) for buffer in self._sealed)
+            lost = self._dropped + sum(len(buffer) for buffer in self._sealed)
             try:
                 self._rewrite()
             except _FAILURES as error:
@@ -384,3 +383,11 @@ def briefly(error: Exception) -> str:
     """HDF5's messages go on about addresses; the system's own say it in a few words."""
     number = getattr(error, "errno", None)
     return os.strerror(number) if number else str(error)
+
+
+def _column_of(key: str, value: Any) -> fmt.Column:
+    """The column of a value as `take` or a reduction gives it."""
+    parts = value if isinstance(value, tuple) else (value,)
+    forms = (part.form if isinstance(part, OnDevice) else fmt.form_of(part) for part in parts)
+    reduction = value.reduction if isinstance(value, State) else None
+    return fmt.Column(key, tuple(forms), not isinstance(value, tuple), reduction)

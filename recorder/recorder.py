@@ -7,12 +7,12 @@ import atexit
 import operator
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import InputError, RecordingError
@@ -21,7 +21,6 @@ from flexrec.recorder.events import (
     Event,
     Log,
     Reset,
-    gather,
     normalise,
     normalise_keys,
 )
@@ -132,18 +131,6 @@ class Recorder(Outbox):
 
     # ------------------------------------------------------------------ recording
 
-    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
-        """Record values under their keys, at the current step and time.
-
-        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
-
-        A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
-        string, or a tuple or list of those. None means "nothing to add". A tensor's value is
-        taken now; on an accelerator it is copied there, without waiting, and fetched at the
-        next flush.
-        """
-        self._add(gather(values, named), None, time.time())
-
     def log(
         self,
         x: float | None = None,
@@ -158,21 +145,23 @@ class Recorder(Outbox):
             reset: whether the meters start anew after it.
         """
         position = float(self._step) if x is None else _number("x", x)
-        self.record(Log(position, normalise_keys(keys), bool(reset), self._step, time.time()))
+        self.record(Log(position, normalise_keys(keys), bool(reset), self._step, time()))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
-        self.record(Reset(normalise_keys(keys), self._step, time.time()))
+        self.record(Reset(normalise_keys(keys), self._step, time()))
 
     def record(self, event: Event) -> None:
         """Record an event as it is, with its own step and time."""
+        step = _whole(event.step)
         if isinstance(event, Add):
-            self._add(event.values, event.step, event.time)
+            with self._lock:
+                self._add(tuple(event.values), event.values, step, event.time)
             return
         if isinstance(event, Log):
-            self._mark(fmt.LOG, event.x, event.reset, event.keys, event.step, event.time)
+            self._mark(fmt.LOG, event.x, event.reset, event.keys, step, event.time)
         else:
-            self._mark(fmt.RESET, 0.0, True, event.keys, event.step, event.time)
+            self._mark(fmt.RESET, 0.0, True, event.keys, step, event.time)
         if event.keys is None and (isinstance(event, Reset) or event.reset):
             for tooled in self._watched:
                 tooled.reset()  # the window over which gradients' signal and noise are taken
@@ -183,10 +172,9 @@ class Recorder(Outbox):
         Args:
             n: the number of the next step; one more than the current by default.
         """
-        if n is not None and (isinstance(n, bool) or not hasattr(n, "__index__")):
-            raise InputError(f"a step is a whole number, got {n!r:.40}")
-        self._refused()
-        following = self._step + 1 if n is None else n.__index__()
+        if self._refusal is not None:
+            self._refused()
+        following = self._step + 1 if n is None else _whole(n)
         for tooled in self._watched:
             statistics = tooled.step()
             if statistics:
@@ -206,7 +194,7 @@ class Recorder(Outbox):
         """
         self.flush(fsync=True)
         with self._writing, self._lock:
-            waiting = sum(len(buffer.codes) for buffer in (*self._sealed, self._buffer))
+            waiting = sum(len(buffer) for buffer in (*self._sealed, self._buffer))
             events = self._file.event_count + waiting
             return {"step": self._step, "events": events, "created": self._file.created}
 
@@ -230,7 +218,7 @@ class Recorder(Outbox):
             return
         with self._writing, self._lock:
             here = self._file.event_count
-            here += sum(len(buffer.codes) for buffer in (*self._sealed, self._buffer))
+            here += sum(len(buffer) for buffer in (*self._sealed, self._buffer))
             known = created == self._file.created and 0 <= events <= here
             self._resume(events if known else here, step)
         self.flush()
@@ -314,6 +302,14 @@ class Recorder(Outbox):
         self.close()
 
 
+def _whole(step: object) -> int:
+    if isinstance(step, SupportsIndex) and not isinstance(step, bool):
+        whole = operator.index(step)
+        if -(1 << 63) <= whole < 1 << 63:
+            return whole
+    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
+
+
 def _number(name: str, value: object) -> float:
     number = normalise(name, value)
     if not isinstance(number, float):
@@ -351,7 +347,7 @@ _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 def _silence_in_child() -> None:
     """In a forked child: record nothing, and let nothing of HDF5 reach the parent's file."""
     for recorder in list(_recorders):
-        recorder._inert = True
+        recorder._inert, recorder._refusal = True, "this is the copy in a forked child"
         recorder._lock = threading.RLock()
         recorder._writing = threading.RLock()
         recorder._file.detach()

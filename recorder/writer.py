@@ -15,6 +15,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5p
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
@@ -59,9 +60,11 @@ class LiveFile:
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         for name, data in texts.items():
             self._file[name] = data
+        early = h5p.create(h5p.DATASET_CREATE)
+        early.set_alloc_time(h5d.ALLOC_TIME_EARLY)  # resizing makes the chunks
         self._datasets = {
             name: self._file.create_dataset(
-                name, (0,), dtype, chunks=(chunk,), maxshape=(None,), fill_time="never"
+                name, (0,), dtype, chunks=(chunk,), maxshape=(None,), fill_time="never", dcpl=early
             )
             for name, (dtype, chunk) in _CHUNKS.items()
         }
@@ -130,15 +133,34 @@ class LiveFile:
         self._file.close()
 
     def _put(self, name: str, pieces: Sequence[Array]) -> int:
+        """Write pieces behind what a dataset holds; return how long it is then.
+
+        HDF5 only makes room. It would hold Python's lock while the disk is slow, and training
+        would wait; there is no cache of chunks that it could write over these bytes.
+        """
         dataset, end = self._datasets[name], self._lengths[name]
-        total = end + sum(len(piece) for piece in pieces)
+        total = end + sum(map(len, pieces))
         if total > end:
             dataset.resize((total,))
+        chunk = dataset.chunks[0]
         for piece in pieces:
-            if len(piece):
-                dataset[end : end + len(piece)] = piece
-            end += len(piece)
+            first = 0
+            while first < len(piece):
+                base = end - end % chunk
+                last = min(first + base + chunk - end, len(piece))
+                start = dataset.id.get_chunk_info_by_coord((base,)).byte_offset
+                data = piece[first:last].view("u1")
+                _write(self._descriptor, data, start + (end - base) * piece.itemsize)
+                end, first = end + last - first, last
         return end
+
+
+def _write(descriptor: int, data: Array, offset: int) -> None:
+    """Write all of the bytes at a place of the file."""
+    rest = data.data
+    while rest:
+        written = os.pwrite(descriptor, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _json_bytes(name: str, value: Any) -> Array:

@@ -1,0 +1,96 @@
+"""Tensors on an accelerator, on their way to the file: fetched when it is written, not before."""
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from flexrec.recorder import format as fmt
+from flexrec.recorder.events import Array, Value, array_of, is_tensor, normalise
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Numbers", "OnDevice", "fetched_numbers", "gathered", "is_elsewhere", "take"]
+
+
+class OnDevice:
+    """A copy of a tensor on its accelerator; nothing waits for it now."""
+
+    __slots__ = ("form", "shape", "tensor")
+
+    def __init__(self, tensor: "torch.Tensor") -> None:
+        self.tensor = tensor.detach().clone()
+        self.shape = tuple(tensor.shape)
+        name = str(tensor.dtype).removeprefix("torch.")
+        if tensor.is_floating_point() and name not in ("float16", "float32", "float64"):
+            name = "float32"  # as normalise does with bfloat16 and float8
+        self.form = fmt.Form(name, tensor.ndim) if tensor.ndim else fmt.Form(fmt.NUMBER)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in the file."""
+        return self.form.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+
+    def fetched(self) -> Array:
+        """Its values; waits for the accelerator."""
+        return np.ascontiguousarray(array_of("", self.tensor))
+
+
+Numbers = tuple[list[int], "torch.Tensor"]
+"""Slots, and the numbers that belong there, in one tensor (slots,) of an accelerator's."""
+
+
+def gathered(waiting: "Sequence[tuple[int, torch.Tensor]]") -> list[Numbers]:
+    """Copies of 0-d tensors with the slots that they are for: one kernel for each kind of them."""
+    import torch
+
+    kinds: dict[Any, list[tuple[int, torch.Tensor]]] = {}
+    for slot, tensor in waiting:
+        kinds.setdefault((tensor.device, tensor.dtype), []).append((slot, tensor))
+    with torch.no_grad():
+        return [
+            ([slot for slot, _ in kind], torch.stack([tensor for _, tensor in kind]))
+            for kind in kinds.values()
+        ]
+
+
+def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
+    """All slots and their numbers in float64, one copy for each accelerator; waits for it."""
+    import torch
+
+    slots: list[int] = []
+    numbers: list[Array] = []
+    for device in {tensor.device for _, tensor in waiting}:
+        here = [(some, tensor) for some, tensor in waiting if tensor.device == device]
+        slots += [slot for some, _ in here for slot in some]
+        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no other
+        together = torch.cat([tensor.to(wide) for _, tensor in here])
+        numbers.append(together.cpu().numpy().astype(np.float64, copy=False))
+    return slots, np.concatenate(numbers)
+
+
+def take(key: str, value: object) -> "Value | OnDevice | tuple[Any, ...] | None":
+    """`normalise`, but a tensor on an accelerator stays there until it is written."""
+    if is_elsewhere(value):
+        return OnDevice(cast("torch.Tensor", value))
+    if not isinstance(value, (tuple, list)) or not any(map(is_elsewhere, value)):
+        return normalise(key, value)
+    parts: list[Any] = []
+    for part in value:
+        taken = take(key, part)
+        if taken is None or isinstance(taken, tuple):
+            normalise(key, value)  # raises, naming what it is
+        parts.append(taken)
+    return tuple(parts)
+
+
+def is_elsewhere(value: Any) -> bool:
+    """Whether it is a tensor on an accelerator that can be copied there, and fetched later."""
+    if not is_tensor(value) or value.is_cpu:
+        return False
+    torch = sys.modules["torch"]
+    is_lasting = value.layout is torch.strided and not (value.is_meta or value.is_quantized)
+    is_complex = value.is_complex() and (not value.ndim or value.dtype is torch.complex32)
+    return is_lasting and not is_complex

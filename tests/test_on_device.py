@@ -1,0 +1,110 @@
+"""What waits on an accelerator until it is written. CPU tensors stand in for those there, but in
+the last test, which needs a GPU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from flexrec.recorder import Recorder, Recording, layouts, on_device
+from flexrec.recorder.buffer import Buffer, Slabs, code_word, record_of
+from flexrec.recorder.layouts import NumberLayout
+
+
+def recorder(path: Path) -> Recorder:
+    """A recorder that writes only when told to."""
+    return Recorder(path, facts=False, flush_seconds=60)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tensor is taken for one on an accelerator, by the slow way."""
+    monkeypatch.setattr(on_device, "is_elsewhere", on_device.is_tensor)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_tensor_is_recorded_as_it_was_at_add(tmp_path: Path) -> None:
+    loss, output = torch.tensor(1.5), torch.arange(6.0).reshape(2, 3)
+    half = torch.ones(2, 3, dtype=torch.bfloat16)
+    with recorder(tmp_path / "run.h5") as rec:
+        rec.add({"n": 0.5, "loss": loss, "pair": (output, half), "count": torch.tensor(3)})
+        for tensor in (loss, output, half):
+            tensor.zero_()
+    with Recording(tmp_path / "run.h5") as run:
+        assert run["n"].value.tolist() == [0.5]
+        assert run["loss"].value.tolist() == [1.5]
+        assert run["count"].value.tolist() == [3.0]
+        ((first, second),) = run["pair"].value
+    assert np.array_equal(first, np.arange(6.0, dtype="f4").reshape(2, 3))
+    assert second.dtype == np.float32
+    assert np.array_equal(second, np.ones((2, 3)))
+
+
+def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
+    buffer = Buffer(100, 0, [3], Slabs())
+    pack = record_of(3).pack
+    loss, count = torch.tensor(1.5), torch.tensor(7)
+    for i in range(2):
+        buffer.append(code_word(0), pack(i, 0.5, 0.25, 0.0, 0.0), waiting=[(1, loss), (2, count)])
+        loss.add_(1.0)
+    assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting] == [
+        ([1], torch.float32),
+        ([2], torch.int64),
+        ([4], torch.float32),
+        ([5], torch.int64),
+    ]
+    block = buffer.block()
+    assert block.values.tolist() == [0.25, 1.5, 7.0, 0.25, 2.5, 7.0]
+    assert block.events["start"].tolist() == [100, 103]
+    assert block.events["step"].tolist() == [0, 1]
+
+
+def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the meta device reading a value raises: nothing does."""
+    monkeypatch.setattr(layouts, "is_elsewhere", lambda value: value.is_meta)
+    with torch.device("meta"):
+        values = {"a": torch.empty(()), "b": 0.5, "c": torch.empty((), dtype=torch.int64)}
+    record, waiting = NumberLayout(0, 3).record(4, 1.5, values.values())
+    assert record == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
+    assert [slot for slot, _ in waiting] == [0, 2]
+    assert waiting[0][1] is values["a"]
+    assert waiting[1][1] is values["c"]
+    values["a"] = torch.empty(1, device="meta")
+    assert NumberLayout(0, 3).record(4, 1.5, values.values())[0] is None
+
+
+@pytest.mark.parametrize("tensor", [torch.tensor(0.5), torch.empty((), device="meta"), 0.5])
+def test_what_is_not_on_an_accelerator_is_taken_at_once(tensor: Any) -> None:
+    assert not on_device.is_elsewhere(tensor)
+
+
+@pytest.mark.gpu
+def test_a_training_loop_on_a_gpu_is_recorded_without_waiting_for_it(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).cuda()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(32, 8).cuda(), torch.randint(4, (32,)).cuda()
+    losses = []
+    with recorder(tmp_path / "run.h5") as rec:
+        rec.watch(model)
+        for step in range(5):
+            optimizer.zero_grad()
+            torch.cuda.set_sync_debug_mode("error" if step else "default")
+            try:
+                output = model(x)
+                loss = nn.functional.cross_entropy(output, y)
+                loss.backward()
+                optimizer.step()
+                rec.add({"loss": loss, "count": 3})
+                rec.add(pair=(output, y))
+                rec.step()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            losses.append(loss.item())
+            output.detach().zero_()  # what was added stays as it was
+    with Recording(tmp_path / "run.h5") as run:
+        assert run["loss"].value.tolist() == losses
+        assert all(np.abs(pair[0]).max() > 0 for pair in run["pair"].value)
+        assert len(run["0/weights/mean"]) == 5
