@@ -15,6 +15,14 @@ from flexrec.recorder import Recorder
 FLEXREC = Path(sys.executable).with_name("flexrec")
 HEAVY = ("torch", "visdom", "scipy", "matplotlib", "sklearn", "pandas")
 BARE = "import typer; app = typer.Typer(); app.command()(lambda: None); app(['--help'])"
+TAKING = """
+import pathlib, sys, typer
+app = typer.Typer()
+@app.command()
+def show(path: pathlib.Path) -> None:
+    print(path.stat().st_size)
+app()
+"""
 
 
 def main() -> None:
@@ -29,6 +37,7 @@ def main() -> None:
         commands: dict[str, Sequence[str]] = {
             "a bare typer app's --help": [sys.executable, "-c", BARE],
             "flexrec --help": [str(FLEXREC), "--help"],
+            "a bare typer app that takes a path": [sys.executable, "-c", TAKING, str(path)],
             "flexrec show small.h5": [str(FLEXREC), "show", str(path)],
             "python -c 'import h5py'": [sys.executable, "-c", "import h5py"],
             "python -c pass": [sys.executable, "-c", "pass"],
@@ -37,14 +46,22 @@ def main() -> None:
             {name: run(command) for name, command in commands.items()}, 3 if quick else 11
         )
         bare = taken["a bare typer app's --help"]
+        taking = taken["a bare typer app that takes a path"]
         show(
             [
-                [name, f"{taken[name]:.3f}", ratio(taken[name], bare), imported(command)]
+                [
+                    name,
+                    f"{taken[name]:.3f}",
+                    ratio(taken[name], bare),
+                    ratio(taken[name], taking),
+                    imported(command),
+                ]
                 for name, command in commands.items()
             ],
             "command",
             "s",
-            "of a bare typer app",
+            "of a bare typer app's --help",
+            "of one that takes a path",
             "heavy imports",
         )
 

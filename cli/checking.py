@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import counted, echo
 from flexrec.cli.replaying import definitions_of, tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.reader import Recording
@@ -82,7 +82,7 @@ def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:
     if kept is not None:
         echo(f"obtained: {kept} (--update accepts it)")
     if outcome.written:
-        echo(f"{outcome.path}: written, {len(outcome.obtained['jsons'])} windows")
+        echo(f"{outcome.path}: written, {counted(len(outcome.obtained['jsons']), 'window')}")
 
 
 def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, full: bool) -> str:
@@ -96,7 +96,7 @@ def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, fu
     except ServerError as error:
         echo(f"flexrec: {error}; drawn as text instead", err=True)
         return _as_text(outcome, full)
-    return f"{len(drawn)} windows in {url}"
+    return f"{counted(len(drawn), 'window')} in {url}"
 
 
 def _as_text(outcome: Outcome, full: bool) -> str:

@@ -2,7 +2,7 @@
 
 import typer
 
-__all__ = ["echo", "printable"]
+__all__ = ["counted", "echo", "printable"]
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 
@@ -19,3 +19,12 @@ def printable(text: str) -> str:
     'loss\\\\x1b[2J'
     """
     return text.translate(_CONTROLS).encode("utf-8", "replace").decode("utf-8")
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something.
+
+    >>> counted(1, "window"), counted(1200, "event")
+    ('1 window', '1,200 events')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

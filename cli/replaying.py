@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import counted, echo
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.reader import Recording
 from flexrec.replay.definitions import Definitions, load_toml
@@ -80,8 +80,10 @@ def replay_recordings(
         points = sum(len(t.x) for t in window.traces if t.x is not None)
         traces = ", ".join(t.name for t in window.traces[:8])
         more = f" and {len(window.traces) - 8} more" if len(window.traces) > 8 else ""
-        echo(f"{window.title}: {traces}{more}" + (f" ({points} points)" if points else ""))
-    echo(f"{len(windows)} windows in {place}")
+        echo(
+            f"{window.title}: {traces}{more}" + (f" ({counted(points, 'point')})" if points else "")
+        )
+    echo(f"{counted(len(windows), 'window')} in {place}")
 
 
 def _tell(message: str) -> None:

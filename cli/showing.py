@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
+from flexrec.cli.output import counted
 from flexrec.recorder.reader import Recording, Series
 
 __all__ = ["model_text", "recording_text"]
@@ -23,7 +24,8 @@ def recording_text(path: Path) -> str:
         if run.config is not None:
             lines.append(f"config: {run.config}")
         logs = int(run.marks.is_log.sum())
-        lines.append(f"{len(run)} keys, {run.event_count} events, {logs} logs")
+        keys, events = counted(len(run), "key"), counted(run.event_count, "event")
+        lines.append(f"{keys}, {events}, {counted(logs, 'log')}")
         numbers = run.series([key for key in run if run.is_number(key)])
         rows = [[*_row(run, key, numbers.get(key)), f"{run.stored_bytes(key):,}"] for key in run]
     headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")

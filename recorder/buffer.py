@@ -9,7 +9,7 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array, Part
-from flexrec.recorder.on_device import Numbers, OnDevice, fetched_numbers, gathered
+from flexrec.recorder.on_device import Numbers, OnDevice, fetched_arrays, fetched_numbers, gathered
 from flexrec.recorder.writer import SMALL, Block
 
 if TYPE_CHECKING:
@@ -158,13 +158,23 @@ class Buffer:
         if self.waiting:
             slots, numbers = fetched_numbers(self.waiting)
             values[slots] = numbers
-        blobs: list[Array] = []
+        return Block(self.schema, self._joined(), values, events)
+
+    def _joined(self) -> list[Array]:
+        """The bytes of all arrays: those from an accelerator fetched, small neighbours together."""
+        there = [blob for blob in self.blobs if isinstance(blob, OnDevice)]
+        fetched = iter(fetched_arrays(there) if there else ())
+        joined: list[Array] = []
         for is_small, some in groupby(self.blobs, _is_small):
             if is_small:
-                blobs.append(np.frombuffer(b"".join(cast("Iterator[bytes]", some)), "u1"))
-            else:
-                blobs += map(_fetched, some)
-        return Block(self.schema, blobs, values, events)
+                joined.append(np.frombuffer(b"".join(cast("Iterator[bytes]", some)), "u1"))
+                continue
+            for blob in some:
+                if isinstance(blob, bytes):
+                    joined.append(np.frombuffer(blob, "u1"))
+                else:
+                    joined.append(next(fetched) if isinstance(blob, OnDevice) else blob)
+        return joined
 
     def _laid_out(self) -> tuple[Array, Array]:
         """The events and their slots apart, as the file has them."""
@@ -221,9 +231,3 @@ class Draft:
 def _is_small(blob: Blob) -> bool:
     """Whether it is worth joining with its neighbours before it is written."""
     return isinstance(blob, bytes) and len(blob) < SMALL
-
-
-def _fetched(blob: Blob) -> Array:
-    if isinstance(blob, OnDevice):
-        return blob.fetched()
-    return np.frombuffer(blob, "u1") if isinstance(blob, bytes) else blob

@@ -12,7 +12,18 @@ from flexrec.recorder.events import Array, Value, array_of, is_tensor, normalise
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Numbers", "OnDevice", "fetched_numbers", "gathered", "is_elsewhere", "take"]
+__all__ = [
+    "Numbers",
+    "OnDevice",
+    "fetched_arrays",
+    "fetched_numbers",
+    "gathered",
+    "is_elsewhere",
+    "take",
+]
+
+
+_LARGE = 1 << 20  # bytes: a tensor this large is fetched by itself
 
 
 class OnDevice:
@@ -33,9 +44,24 @@ class OnDevice:
         """What it takes in the file."""
         return self.form.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
-    def fetched(self) -> Array:
-        """Its values; waits for the accelerator."""
-        return np.ascontiguousarray(array_of("", self.tensor))
+
+def fetched_arrays(waiting: Sequence[OnDevice]) -> list[Array]:
+    """The arrays' values, in C order; waits for the accelerator.
+
+    Small ones of a kind come in one copy together.
+    """
+    import torch
+
+    kinds: dict[Any, list[int]] = {}
+    for i, one in enumerate(waiting):
+        alone = i if one.nbytes >= _LARGE else None
+        kinds.setdefault((one.tensor.device, one.tensor.dtype, alone), []).append(i)
+    arrays: dict[int, Array] = {}
+    for kind in kinds.values():
+        flat = array_of("", torch.cat([waiting[i].tensor.reshape(-1) for i in kind]))
+        ends = np.cumsum([waiting[i].tensor.numel() for i in kind])
+        arrays.update(zip(kind, np.split(flat, ends[:-1]), strict=True))
+    return [arrays[i] for i in range(len(waiting))]
 
 
 Numbers = tuple[list[int], "torch.Tensor"]

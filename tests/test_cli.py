@@ -71,7 +71,7 @@ def test_replay_into_a_server(run: Path, visdom_server: Server) -> None:
 def test_replay_into_a_file(run: Path, tmp_path: Path) -> None:
     saved = tmp_path / "env.json"
     out, _ = flexrec("replay", run, "--preset", "loss", "--save", saved)
-    assert f"1 windows in {saved}" in out
+    assert f"1 window in {saved}" in out
     window = json.loads(saved.read_text())["jsons"]["loss"]
     assert [trace["name"] for trace in window["content"]["data"]] == ["train_loss", "test_loss"]
     assert window["content"]["data"][0]["x"] == [0, 1, 2]

@@ -341,7 +341,7 @@ def test_the_command_ends_with_the_recording_or_on_ctrl_c(
             follower.send_signal(signal.SIGINT)
         out, error = follower.communicate(timeout=60)
         assert follower.returncode == 0, error
-        assert "1 windows in" in out
+        assert "1 window in" in out
         assert points(sink, "loss") == 3
         sink.close()
     writer.kill()

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from event_cases import same
 from torch import nn
 
 from flexrec.recorder import Recorder, Recording, layouts, on_device
 from flexrec.recorder.buffer import Buffer, Slabs, code_word, record_of
+from flexrec.recorder.events import normalise
 from flexrec.recorder.layouts import NumberLayout
+
+KINDS = (torch.float32, torch.int64, torch.bfloat16)
 
 
 def recorder(path: Path) -> Recorder:
@@ -41,6 +45,24 @@ def test_a_tensor_is_recorded_as_it_was_at_add(tmp_path: Path) -> None:
     assert np.array_equal(first, np.arange(6.0, dtype="f4").reshape(2, 3))
     assert second.dtype == np.float32
     assert np.array_equal(second, np.ones((2, 3)))
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_arrays_are_fetched_together_and_find_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_device, "_LARGE", 200)
+    given = [torch.arange(float(n)).to(dtype) for n in (3, 0, 64, 7) for dtype in KINDS]
+    with recorder(tmp_path / "run.h5") as rec:
+        for i, tensor in enumerate(given):
+            rec.add({"x": tensor, "here": np.full(2, i), "both": (tensor.reshape(-1, 1), "text")})
+    with Recording(tmp_path / "run.h5") as run:
+        x, both, here = run["x"].value, run["both"].value, run["here"].value
+    for i, tensor in enumerate(given):
+        wanted = normalise("x", tensor)
+        assert same(x[i], wanted)
+        assert same(both[i], (np.reshape(wanted, (-1, 1)), "text"))
+        assert here[i].tolist() == [i, i]
 
 
 def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
