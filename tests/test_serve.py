@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,15 +70,18 @@ def ended(process: subprocess.Popen[str], number: signal.Signals) -> tuple[str, 
     return out, error
 
 
-def until_drawn(url: str, env: str) -> dict[str, Any]:
-    """The windows of an environment, once they are there."""
+def until_drawn(url: str, env: str, points: int = 1) -> dict[str, Any]:
+    """The windows of an environment, once they are there and their traces have so many points."""
     sink = VisdomSink(server=url)
-    for _ in range(300):
+    until = time.monotonic() + 60
+    while True:
         windows = sink.windows(env)
-        if windows:
-            break
-    sink.close()
-    return windows
+        drawn = [t for window in windows.values() for t in window["content"]["data"]]
+        if drawn and all(len(trace["x"]) >= points for trace in drawn):
+            sink.close()
+            return windows
+        assert time.monotonic() < until, windows
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -96,6 +100,31 @@ def test_it_shows_saves_and_ends(
     assert f"saved {envs / 'run.json'}" in out
     assert error == ""
     assert list(json.loads((envs / "run.json").read_text())["jsons"]) == ["loss"]
+
+
+def test_a_followed_recording_grows_in_the_server_that_shows_it(tmp_path: Path) -> None:
+    path, envs = tmp_path / "run.h5", tmp_path / "envs"
+    options = ["--preset", "loss", "--phases", "train", "--serve", "--follow"]
+    options += ["--port", "0", "--env-path", str(envs), "--no-browser"]
+    with Recorder(path, flush_seconds=0.02) as rec:
+        rec.add(train_loss=1.0)
+        rec.log(0)
+        rec.flush()
+        with started("replay", path, *options, "--port", 0, "--env-path", envs, "--no-browser") as (
+            process,
+            address,
+        ):
+            url, _, env = address.partition("/env/")
+            assert list(until_drawn(url, env, points=1)) == ["loss"]
+            for epoch in range(1, 4):
+                rec.add(train_loss=1.0 / (epoch + 1))
+                rec.log(epoch)
+            (loss,) = until_drawn(url, env, points=4).values()
+            assert loss["content"]["data"][0]["y"] == [1.0, 1 / 2, 1 / 3, 1 / 4]
+            out, error = ended(process, signal.SIGINT)
+    assert "1 window in" in out
+    assert f"saved {envs / 'run.json'}" in out
+    assert "the run has not ended" in error
 
 
 def test_without_recordings_it_serves_what_was_saved(tmp_path: Path) -> None:
@@ -160,7 +189,7 @@ def test_a_browser_is_opened_where_there_is_one(run: Path, tmp_path: Path) -> No
     with started("replay", run, *options, BROWSER=f"{browser} %s") as (process, address):
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        assert any("windows in" in line for line in lines)
+        assert any("1 window in" in line for line in lines)
         while not seen.exists() or not seen.read_text():
             assert process.poll() is None
         ended(process, signal.SIGINT)
