@@ -247,21 +247,26 @@ class Outbox:
                 code_word(code), _MARK.pack(step, now, x, float(reset), float(keyset))
             )
 
+    # What is new is remembered and written with no call in between: Ctrl-C finds both or neither.
+
     def _column(self, column: fmt.Column) -> int:
         found = self._columns.get(column)
         if found is None:
-            found = self._columns[column] = len(self._columns)
-            self._schema.columns.append(column)
-            self._buffer.schema += fmt.Schema.column_line(column)
+            found, line = len(self._columns), fmt.Schema.column_line(column)
+            self._columns[column] = found
+            self._schema.columns += [column]
+            self._buffer.schema += line
         return found
 
     def _signature(self, columns: tuple[int, ...]) -> int:
         found = self._signatures.get(columns)
         if found is None:
-            found = self._signatures[columns] = len(self._signatures)
-            self._schema.signatures.append(columns)
-            self._slots.append(sum(self._schema.columns[c].slots for c in columns))
-            self._buffer.schema += fmt.Schema.signature_line(columns)
+            found, line = len(self._signatures), fmt.Schema.signature_line(columns)
+            slots = sum(self._schema.columns[c].slots for c in columns)
+            self._signatures[columns] = found
+            self._schema.signatures += [columns]
+            self._slots += [slots]
+            self._buffer.schema += line
         return found
 
     def _keyset(self, keys: tuple[str, ...]) -> int:
@@ -269,8 +274,9 @@ class Outbox:
             fmt.check_key(key)
         found = self._keysets.get(keys)
         if found is None:
-            found = self._keysets[keys] = len(self._keysets)
-            self._buffer.schema += fmt.Schema.keyset_line(keys)
+            found, line = len(self._keysets), fmt.Schema.keyset_line(keys)
+            self._keysets[keys] = found
+            self._buffer.schema += line
         return found
 
     def _seal(self) -> None:
@@ -283,12 +289,13 @@ class Outbox:
                 return
             waiting = sum(sealed.nbytes for sealed in self._sealed)
             if self._failing and waiting + buffer.nbytes > self._buffer_bytes:
-                self._dropped += len(buffer)
-                self._unmarked += len(buffer)
-                self._buffer = buffer.emptied()
-                return
-            self._sealed.append(buffer)
-            self._buffer = buffer.following()
+                count, following = len(buffer), buffer.emptied()
+                self._dropped += count
+                self._unmarked += count
+            else:
+                following = buffer.following()
+                self._sealed += [buffer]
+            self._buffer = following
 
     def _full(self) -> None:
         """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
@@ -317,8 +324,11 @@ class Outbox:
     def _append_sealed(self) -> None:
         self._seal()
         while self._sealed:
-            self._file.append(self._sealed[0].block())
-            self._sealed.pop(0).release()
+            buffer = self._sealed[0]
+            ends = self._file.write(buffer.block())
+            self._file.lengths = ends
+            del self._sealed[0]
+            buffer.release()
 
     def _write_loop(self) -> None:
         while not self._stopping:

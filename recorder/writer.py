@@ -47,13 +47,16 @@ class LiveFile:
 
     A block that could not be written (a full disk, say) can be given again: positions advance
     only when the whole block is in the file.
+
+    Attributes:
+        lengths: of each dataset, how much of it counts.
     """
 
     def __init__(
         self, path: Path, *, config: Any, facts: Any, created: float | None = None
     ) -> None:
         self.created = time.time() if created is None else created
-        self._lengths = dict.fromkeys(_CHUNKS, 0)
+        self.lengths = dict.fromkeys(_CHUNKS, 0)
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
         texts = {name: _json_bytes(name, value) for name, value in pairs}  # before a file is made
         self._file = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
@@ -74,20 +77,28 @@ class LiveFile:
     @property
     def event_count(self) -> int:
         """How many events it holds."""
-        return self._lengths[fmt.EVENTS]
+        return self.lengths[fmt.EVENTS]
 
     @property
     def value_count(self) -> int:
         """How many values it holds."""
-        return self._lengths[fmt.VALUES]
+        return self.lengths[fmt.VALUES]
 
     @property
     def blob_bytes(self) -> int:
         """How many bytes of arrays and texts it holds."""
-        return self._lengths[fmt.BLOBS]
+        return self.lengths[fmt.BLOBS]
 
     def append(self, block: Block) -> None:
-        """Write a block: first what its events point at, flushed, then the events."""
+        """Write a block, and let it count."""
+        self.lengths = self.write(block)
+
+    def write(self, block: Block) -> dict[str, int]:
+        """Write a block: first what its events point at, flushed, then the events.
+
+        Returns:
+            What is to become of `lengths`; until then the next block takes the same place.
+        """
         ends = {
             fmt.SCHEMA: self._put(fmt.SCHEMA, [np.frombuffer(block.schema, "u1")]),
             fmt.BLOBS: self._put(fmt.BLOBS, _joined(block.blobs)),
@@ -102,7 +113,7 @@ class LiveFile:
                 self._datasets[fmt.EVENTS].resize((self.event_count,))
             raise
         self._file.flush()
-        self._lengths = ends
+        return ends
 
     def fsync(self) -> None:
         """Make what was appended survive a loss of power too."""
@@ -138,7 +149,7 @@ class LiveFile:
         HDF5 only makes room. It would hold Python's lock while the disk is slow, and training
         would wait; there is no cache of chunks that it could write over these bytes.
         """
-        dataset, end = self._datasets[name], self._lengths[name]
+        dataset, end = self._datasets[name], self.lengths[name]
         total = end + sum(map(len, pieces))
         if total > end:
             dataset.resize((total,))

@@ -19,6 +19,8 @@ ONLY = {  # module → the files that may import it at all
         "recorder/tooled_model.py",
         "recorder/statistics.py",
         "recorder/buffer.py",
+        "recorder/layouts.py",
+        "recorder/on_device.py",
         "recorder/recorder.py",
         "replay/flexlogger.py",
     },

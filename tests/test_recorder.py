@@ -393,12 +393,12 @@ def test_a_failing_file_is_warned_of_once_and_written_later(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rec = recorder(path, buffer_bytes=1 << 20)
-    append = rec._file.append
+    write = rec._file.write
 
     def fail(block: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(rec._file, "append", fail)
+    monkeypatch.setattr(rec._file, "write", fail)
     rec.add(a=1)
     with pytest.warns(RuntimeWarning, match="cannot write .*No space left"):
         rec.flush()
@@ -407,7 +407,7 @@ def test_a_failing_file_is_warned_of_once_and_written_later(
     for i in range(5):
         rec.add(blob=np.zeros(1 << 20), i=i)
         rec.flush()
-    monkeypatch.setattr(rec._file, "append", append)
+    monkeypatch.setattr(rec._file, "write", write)
     rec.add(a=3)
     with pytest.warns(RuntimeWarning, match="5 events could not be written"):
         rec.close()
@@ -424,7 +424,7 @@ def test_on_error_raise(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(rec._file, "append", fail)
+        patch.setattr(rec._file, "write", fail)
         rec.add(a=1)
         with pytest.raises(RecordingError, match="No space left"):
             rec.flush()
