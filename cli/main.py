@@ -349,6 +349,26 @@ def repair(
 
 
 @app.command()
+def export(
+    recording: Annotated[Path, typer.Argument(help="A recording, made by flexrec's Recorder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file to write; default: stdout.")
+    ] = None,
+    keys: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--key", "-k", help="A key or a pattern, such as */mean; several may be given."
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
+) -> None:
+    """Write a recording's numbers and texts as CSV: key, step, time, value."""
+    from flexrec.cli.exporting import export_recording
+
+    export_recording(recording, out, keys=keys or (), overwrite=force)
+
+
+@app.command()
 def presets(name: Name = None) -> None:
     """List the presets, or tell what one plots; + puts several together."""
     from flexrec.replay.presets import preset_info, preset_names
