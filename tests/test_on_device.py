@@ -12,7 +12,7 @@ from torch import nn
 
 from flexrec.recorder import Recorder, Recording, layouts, on_device
 from flexrec.recorder.buffer import Buffer, Slabs, code_word, record_of
-from flexrec.recorder.events import normalise
+from flexrec.recorder.events import is_tensor, normalise
 from flexrec.recorder.layouts import NumberLayout
 
 KINDS = (torch.float32, torch.int64, torch.bfloat16)
@@ -26,7 +26,7 @@ def recorder(path: Path) -> Recorder:
 @pytest.fixture
 def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every tensor is taken for one on an accelerator, by the slow way."""
-    monkeypatch.setattr(on_device, "is_elsewhere", on_device.is_tensor)
+    monkeypatch.setattr(on_device, "is_elsewhere", is_tensor)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -61,7 +61,7 @@ def test_arrays_are_fetched_together_and_find_their_places(
     for i, tensor in enumerate(given):
         wanted = normalise("x", tensor)
         assert same(x[i], wanted)
-        assert same(both[i], (np.reshape(wanted, (-1, 1)), "text"))
+        assert same(both[i], (np.asarray(wanted).reshape(-1, 1), "text"))
         assert here[i].tolist() == [i, i]
 
 
