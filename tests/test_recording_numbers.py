@@ -84,7 +84,13 @@ def test_what_is_no_number_among_numbers_is_refused_and_leaves_no_trace(
 
 
 def test_the_sum_of_the_values_does_not_matter(tmp_path: Path) -> None:
-    rows = [[1e308, 1e308], [math.inf, -math.inf], [2**70, -(2**70)], [0.0, -0.0], [1, 2]]
+    rows: list[list[float]] = [
+        [1e308, 1e308],
+        [math.inf, -math.inf],
+        [2**70, -(2**70)],
+        [0.0, -0.0],
+        [1, 2],
+    ]
     with recorder(tmp_path / "run.h5") as rec:
         for row in rows:
             rec.add(dict(zip("ab", row, strict=True)))
