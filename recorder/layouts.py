@@ -35,7 +35,7 @@ class NumberLayout:
     Attributes:
         word: the signature, as a buffer takes it.
         pack: of step, time and the values, makes a record.
-        is_plain: until something else than Python's own numbers came.
+        is_plain: whether nothing but Python's own numbers came, as far as is known.
     """
 
     __slots__ = ("is_plain", "pack", "word")
@@ -52,7 +52,6 @@ class NumberLayout:
 
         And which of its slots are for numbers that are on an accelerator.
         """
-        self.is_plain = False
         waiting: list[tuple[int, torch.Tensor]] = []
         if not _PLAIN.issuperset(map(type, values)):
             numbers = _numbers(values, waiting)

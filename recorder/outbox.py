@@ -144,7 +144,8 @@ class Outbox:
                     if type(sum(numbers)) is float:
                         record = known.pack(self._step, now, *numbers)
                 except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
-                    known.is_plain = False
+                    record = None
+                known.is_plain = record is not None
             buffer = self._buffer
             if known is not None and record is not None:
                 buffer.records += record
