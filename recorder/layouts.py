@@ -1,7 +1,7 @@
 """Adds that look as an earlier one did: the quick way from values to the slots of an event.
 
-A layout gives None for what it cannot take, or is not sure of; then the slow way, which is the
-one that raises, is outbox.py's.
+A layout declines what it cannot take, or is not sure of; then the slow way, which is the one that
+raises, is outbox.py's.
 """
 
 import struct
@@ -48,9 +48,9 @@ class NumberLayout:
     def record(
         self, step: int, time: float, values: Collection[Any]
     ) -> "tuple[bytes | None, list[tuple[int, torch.Tensor]]]":
-        """The record of numbers of any kind; 0-d CPU tensors are read here.
+        """The record, None where not all are numbers, and the numbers that are on an accelerator.
 
-        And which of its slots are for numbers that are on an accelerator.
+        These come with their slots, which are 0 for now. 0-d CPU tensors are read here.
         """
         waiting: list[tuple[int, torch.Tensor]] = []
         if not _PLAIN.issuperset(map(type, values)):
@@ -89,7 +89,7 @@ class ArrayLayout:
         values: Collection[Any],
         weights: dict[str, int],
     ) -> bool:
-        """Append an event, and what its arrays weigh to their keys' weights; or say that not."""
+        """Append an event, and add what its arrays weigh to their keys; false: it is declined."""
         parts = self._parts(values)
         if parts is None:
             return False
