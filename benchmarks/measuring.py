@@ -15,9 +15,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from tabulate import tabulate
 
-__all__ = ["begin", "bytes_in", "folder", "in_child", "interleaved", "ratio", "seconds", "show"]
+__all__ = [
+    "begin",
+    "bytes_in",
+    "compute",
+    "folder",
+    "in_child",
+    "interleaved",
+    "ratio",
+    "seconds",
+    "show",
+]
 
 
 def begin(question: str) -> bool:
@@ -68,6 +79,16 @@ def seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def compute(budget: float) -> None:
+    """Work of a training step: so much processor time, whatever else the machine does."""
+    end = time.thread_time() + budget
+    while time.thread_time() < end:
+        _ = _MATRIX @ _MATRIX
+
+
+_MATRIX = np.random.default_rng(0).normal(size=(64, 64))
 
 
 def ratio(theirs: float | None, ours: float) -> str:

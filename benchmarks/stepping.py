@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measuring import begin, folder, interleaved, ratio, show
+from measuring import begin, compute, folder, interleaved, ratio, show
 
 from flexrec.recorder import Recorder
 from tools import FAST, SLOW, Tool
@@ -69,16 +69,6 @@ def ratios(steps: int, rounds: int) -> None:
         "ms",
         "of bare",
     )
-
-
-def compute(budget: float) -> None:
-    """Work of a training step: so much processor time, whatever else the machine does."""
-    end = time.thread_time() + budget
-    while time.thread_time() < end:
-        _ = _MATRIX @ _MATRIX
-
-
-_MATRIX = np.random.default_rng(0).normal(size=(64, 64))
 
 
 def pauses(steps: int) -> None:
