@@ -2,28 +2,45 @@
 
     python benchmarks/tooled_model.py [--quick] [--wall] [--threads N] [MODEL ...]
 
-Every way of training is run in turn, ten steps at a time, on its own copy of the model, so that
-a machine that slows down slows them all. The table shows medians over the rounds of each way's
-time over the bare time of the same round. It is CPU time, which other processes disturb least;
---wall gives what a user waits for.
+All ways train the same model in turn, some steps at a time, so that neither a machine that slows
+down nor where a model lies in memory favours any. The table shows medians over the rounds of each
+way's time over the bare time of the same round, the ways in a random order. It is CPU time of the
+training thread, which other work disturbs least: what the peers do in threads and processes of
+their own is left out. --wall gives what a user waits for.
+wandb.watch and TensorBoard take part where they are installed: `suite.py tooled_model`.
+
+glibc's malloc is told to keep freed memory. By default it gives large blocks back to the system
+and takes them again, or does not, depending on where a few small objects happen to lie: that
+alone makes a LeNet's step between 10 % quicker and 20 % slower, from one process to the next.
 """
 
 import argparse
-import copy
+import os
+import random
 import statistics
+import sys
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
+from measuring import folder, machine, show
 from models import TASKS, Task
-from tabulate import tabulate
 from torch import Tensor, nn
 
 from flexrec.recorder import TooledModel
 
-_STEPS = 10
+Step: TypeAlias = Callable[[], object]
+"""What to call at the end of a training step."""
+Way: TypeAlias = Callable[[nn.Module], AbstractContextManager[Step]]
+"""Attaches to a model for a while."""
+
+_KEEP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 33), "MALLOC_MMAP_MAX_": "0"}
+_PEERS = {"wandb.watch": "wandb", "TensorBoard histograms": "tensorboard"}
 
 
 class _NaiveHooks:
@@ -32,10 +49,15 @@ class _NaiveHooks:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.values: dict[str, float] = {}
-        for name, module in model.named_modules():
-            if not list(module.children()):
-                module.register_forward_hook(self._forward(name))
-                module.register_full_backward_hook(self._backward(name))
+        self.handles = [
+            handle
+            for name, module in model.named_modules()
+            if not list(module.children())
+            for handle in (
+                module.register_forward_hook(self._forward(name)),
+                module.register_full_backward_hook(self._backward(name)),
+            )
+        ]
 
     def _forward(self, name: str) -> Callable[..., None]:
         return lambda _module, inputs, _output: self._take(f"{name}/inputs", inputs)
@@ -53,60 +75,120 @@ class _NaiveHooks:
                 self.values[f"{key}/mean"] = tensor.mean().item()
                 self.values[f"{key}/std"] = tensor.std().item()
 
-    def step(self) -> dict[str, float]:
+    def step(self) -> None:
         for name, parameter in self.model.named_parameters():
             self._take(f"{name}/weights", [parameter.detach()])
-        return self.values
 
 
-def _training(task: Task, tool: Callable[[nn.Module], Any] | None) -> Callable[[], None]:
-    """A function that trains a copy of the model for one step."""
-    model = copy.deepcopy(task.model)
-    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    tooled = tool(model) if tool else None
-
-    def step() -> None:
-        optimizer.zero_grad()
-        task.loss(model(task.batch)).backward()
-        optimizer.step()
-        if tooled is not None:
-            tooled.step()
-
-    return step
+@contextmanager
+def _bare(_: nn.Module) -> Iterator[Step]:
+    yield lambda: None
 
 
-WAYS: dict[str, Callable[[nn.Module], Any] | None] = {
-    "bare": None,
-    "naive hooks": _NaiveHooks,
-    "every=1": TooledModel,
-    "every=10": lambda model: TooledModel(model, every=10),
-    "unarmed": lambda model: TooledModel(model, every=1 << 60),
-}
+@contextmanager
+def _naive(model: nn.Module) -> Iterator[Step]:
+    hooks = _NaiveHooks(model)
+    yield hooks.step
+    for handle in hooks.handles:
+        handle.remove()
 
 
-def _seconds(step: Callable[[], None], clock: Callable[[], float]) -> float:
-    begun = clock()
-    for _ in range(_STEPS):
-        step()
-    return (clock() - begun) / _STEPS
+def _ours(every: int, before: int = 0) -> Way:
+    """TooledModel, after so many steps."""
+
+    @contextmanager
+    def way(model: nn.Module) -> Iterator[Step]:
+        with TooledModel(model, every=every) as tooled:
+            for _ in range(before):
+                tooled.step()
+            yield tooled.step
+
+    return way
 
 
-def measure(task: Task, rounds: int, clock: Callable[[], float]) -> tuple[float, dict[str, float]]:
-    """The bare step's median seconds, and each way's median time over it."""
-    trainings = {name: _training(task, tool) for name, tool in WAYS.items()}
-    times: dict[str, list[float]] = {name: [] for name in trainings}
-    for number in range(rounds + 1):
-        shift = number % len(trainings)
-        names = list(trainings)
-        for name in names[shift:] + names[:shift]:
-            seconds = _seconds(trainings[name], clock)
-            if number:  # the first round warms up, and holds the unarmed way's armed step
-                times[name].append(seconds)
-    ratios = {
-        name: statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
-        for name in trainings
+def _wandb(place: Path, stack: ExitStack) -> Way:
+    """Parameters and gradients, at every step, offline."""
+    os.environ["WANDB_SILENT"] = "true"
+    import wandb
+
+    settings = wandb.Settings(silent=True, console="off", x_disable_stats=True)
+    run = wandb.init(mode="offline", dir=str(place), project="bench", settings=settings)
+    stack.callback(run.finish)
+
+    @contextmanager
+    def way(model: nn.Module) -> Iterator[Step]:
+        run.watch(model, log="all", log_freq=1)
+        yield lambda: run.log({"step": 0.0})
+        run.unwatch(model)
+
+    return way
+
+
+def _tensorboard(place: Path, stack: ExitStack) -> Way:
+    """Parameters and gradients, at every step."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(place))
+    stack.callback(writer.close)
+
+    def step(model: nn.Module) -> None:
+        for name, parameter in model.named_parameters():
+            writer.add_histogram(f"{name}/weights", parameter)
+            writer.add_histogram(f"{name}/gradients", parameter.grad)
+
+    @contextmanager
+    def way(model: nn.Module) -> Iterator[Step]:
+        yield lambda: step(model)
+        writer.flush()  # its thread would take the next way's time
+
+    return way
+
+
+def _ways(place: Path, stack: ExitStack) -> dict[str, tuple[Way, int]]:
+    """Every way that is installed, and for how many steps a round."""
+    ways: dict[str, tuple[Way, int]] = {
+        "bare": (_bare, 5),
+        "every=1": (_ours(1), 5),
+        "every=10": (_ours(10), 10),
+        "unarmed": (_ours(1 << 60, before=1), 5),
+        "naive hooks": (_naive, 3),
     }
-    return statistics.median(times["bare"]), ratios
+    makers = {"wandb.watch": _wandb, "TensorBoard histograms": _tensorboard}
+    for name, package in _PEERS.items():
+        if find_spec(package):
+            ways[name] = makers[name](place, stack), 2
+    return ways
+
+
+def measure(
+    task: Task, ways: dict[str, tuple[Way, int]], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
+    """Each way's median time over the bare one's, and that in milliseconds as "bare"."""
+    model = task.model
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def seconds(way: Way, steps: int) -> float:
+        with way(model) as end:
+            begun = clock()
+            for _ in range(steps):
+                optimizer.zero_grad()
+                task.loss(model(task.batch)).backward()
+                optimizer.step()
+                end()
+            return (clock() - begun) / steps
+
+    order = random.Random(0)  # noqa: S311 - no secret
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name in order.sample(list(ways), len(ways)):
+            taken = seconds(*ways[name])
+            if number:  # the first round warms up
+                times[name].append(taken)
+    found = {
+        name: statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
+        for name in ways
+    }
+    return found | {"bare": 1e3 * statistics.median(times["bare"])}
 
 
 def main() -> None:
@@ -120,18 +202,31 @@ def main() -> None:
     unknown = set(options.models) - set(TASKS)
     if unknown:
         parser.error(f"no model {', '.join(unknown)}; there are {', '.join(TASKS)}")
+    if not os.environ.keys() >= _KEEP.keys():
+        os.execve(sys.executable, sys.orig_argv, os.environ | _KEEP)  # noqa: S606 - ourselves
     warnings.filterwarnings("ignore", "Full backward hook is firing")  # the naive way's first layer
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    clock = time.perf_counter if options.wall else time.process_time
-    rows = []
-    for name in options.models or TASKS:
-        slow = name in ("ResNet-18", "GPT")
-        rounds = 2 if options.quick else 9 if slow else 60
-        bare, ratios = measure(TASKS[name](), rounds, clock)
-        rows.append([name, 1e3 * bare, *(ratios[way] for way in WAYS if way != "bare")])
-    headers = ["model", "bare step, ms", *(way for way in WAYS if way != "bare")]
-    print(tabulate(rows, headers, floatfmt=".2f"))
+    of_thread = time.thread_time if options.threads == 1 else time.process_time
+    clock = time.perf_counter if options.wall else of_thread
+    print(f"## {str(__doc__).splitlines()[0]}")
+    print(f"{machine()}; {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}\n", flush=True)
+    found: dict[str, dict[str, float]] = {}
+    with folder() as place, ExitStack() as stack:
+        ways = _ways(Path(place), stack)
+        for name in options.models or TASKS:
+            slow = name in ("ResNet-18", "GPT")
+            rounds = 1 if options.quick else 9 if slow else 60
+            found[name] = measure(TASKS[name](), ways, rounds, clock)
+    rows = [
+        [
+            "bare step, ms" if way == "bare" else way,
+            *(f"{each[way]:.2f}" for each in found.values()),
+        ]
+        for way in ways
+    ]
+    rows += [[name, *["not installed"] * len(found)] for name in _PEERS if name not in ways]
+    show(rows, "", *found)
 
 
 if __name__ == "__main__":

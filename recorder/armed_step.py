@@ -7,12 +7,13 @@ they are; what it needs it holds weakly, so copies and pickles of the model drag
 import contextlib
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Protocol, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
@@ -31,6 +32,7 @@ __all__ = [
 
 Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source
+_Entry: TypeAlias = tuple[dict[int, Any], int]  # a module's table of hooks, and a key in it
 _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
 
 
@@ -57,7 +59,7 @@ class Hook:
         self.traced = False
 
     def __call__(self, *args: Any) -> None:
-        if torch.compiler.is_compiling():
+        if is_compiling():
             self.traced = True
             return
         owner = self._owner()
@@ -119,22 +121,28 @@ class ArmedStep:
                 for name, module in layers.items()
             }
         self._handles: list[RemovableHandle] = []
-        weakref.finalize(self, _take_off, self._handles)  # dropped without a `close`
+        self._entries: list[_Entry] = []
+        weakref.finalize(self, _take_off, self._handles, self._entries)  # no `close` came
         self._register()
 
     def _register(self) -> None:
         if not self._measures.keys().isdisjoint(("inputs", "grad_in")):
             before = Hook(self._before_layer)
-            self._handles += [
-                module.register_forward_pre_hook(before, with_kwargs=True)
-                for module in self._names
-                if module is not self._model  # a hook that is made by a hook misses this pass
-            ]
+            for module in self._names:
+                if module is not self._model:  # a hook that is made by a hook misses this pass
+                    self._enter(module._forward_pre_hooks, before)
+                    self._enter(module._forward_pre_hooks_with_kwargs, before, True)
         if not self._measures.keys().isdisjoint(("outputs", "grad_out")):
             after = Hook(self._after_layer)
-            self._handles += [module.register_forward_hook(after) for module in self._names]
+            for module in self._names:
+                self._enter(module._forward_hooks, after)
         leave = Hook(self._leave)
         self._handles.append(self._model.register_forward_hook(leave, always_call=True))
+
+    def _enter(self, table: dict[int, Any], hook: Hook, entry: Any = None) -> None:
+        """What `register_forward_hook` does, without its handle, which takes longer than a hook."""
+        table[id(hook)] = entry or hook
+        self._entries.append((table, id(hook)))
 
     # ------------------------------------------------------------------ the passes
 
@@ -156,13 +164,14 @@ class ArmedStep:
         """Take all hooks off; a graph that is kept fires into nothing from now on."""
         self._leave()
         self._closed = True
-        _take_off(self._handles)
+        _take_off(self._handles, self._entries)
         self._seen.clear()
 
     # ------------------------------------------------------------------ the hooks
 
     def _before_layer(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        self._take(self._names[module], (args, kwargs), "inputs", "grad_in")
+        values = args[0] if len(args) == 1 and not kwargs else (args, kwargs)
+        self._take(self._names[module], values, "inputs", "grad_in")
 
     def _after_layer(self, module: nn.Module, _: Any, output: Any) -> None:
         self._take(self._names[module], output, "outputs", "grad_out")
@@ -175,14 +184,12 @@ class ArmedStep:
             return
         measuring = source in self._measures and not again
         hooking = gradient in self._measures and torch.is_grad_enabled()
-        found: dict[int, Tensor] = {}
-        _gather(values, found)
-        for tensor in found.values():
+        for tensor in _tensors(values):
             seen = self._see(tensor)
             if measuring:
                 self._add(self._collected, (layer, source), tensor, seen.partials)
             if hooking and tensor.requires_grad:
-                self._watch_gradient(tensor, seen, (layer, gradient))
+                self._watch_gradient(tensor, seen.wanted, (layer, gradient))
 
     def _see(self, tensor: Tensor) -> "_Seen":
         """What is known of this tensor and content: one layer's output is another's input."""
@@ -192,20 +199,19 @@ class ArmedStep:
             seen = self._seen[id(tensor)] = _Seen(tensor, version)
         return seen
 
-    def _watch_gradient(self, tensor: Tensor, seen: "_Seen", key: _Key) -> None:
-        if key in seen.wanted:
+    def _watch_gradient(self, tensor: Tensor, wanted: list[_Key], key: _Key) -> None:
+        if key in wanted:
             return
-        seen.wanted.append(key)
-        if len(seen.wanted) > 1:
+        wanted.append(key)
+        if len(wanted) > 1:
             return
-        wanted = seen.wanted
 
         @unserializable_hook  # type: ignore[untyped-decorator]
         def take(gradient: Tensor | None) -> None:
             if gradient is not None and not self._closed:
-                partials: Partials = {}
+                known: Partials = {}
                 for key in wanted:
-                    self._add(self._collected, key, gradient, partials, self._scale)
+                    self._add(self._collected, key, gradient, known, self._scale)
 
         handle = tensor.register_hook(take)
         if tensor.is_leaf:  # outlives the step
@@ -219,32 +225,36 @@ class ArmedStep:
         known: Partials,
         scale: "_Scale | None" = None,
     ) -> None:
-        """Pool a tensor's measures into a key's; `known` holds what was measured of it before."""
-        pooled = collected.get(key)
-        prepared: Tensor | None = None
-        for measure in self._measures[key[1]]:
-            if measure not in known:
-                if prepared is None:
-                    prepared = prepare(tensor)
-                    if prepared is None:
-                        return
-                    if scale is not None:
-                        prepared = scale.undo(prepared)
+        """Pool a tensor's measures into a key's; `known` holds what was measured of it before.
+
+        What is in `collected` is never changed, but replaced: it may be `known` of many keys.
+        """
+        measures = self._measures[key[1]]
+        missing = [measure for measure in measures if measure not in known]
+        if missing:
+            prepared = prepare(tensor)
+            if prepared is None:
+                return
+            if scale is not None:
+                prepared = scale.undo(prepared)
+            for measure in missing:
                 known[measure] = measure.of(prepared)
-            if pooled is None:
-                pooled = collected[key] = {}
-            found = known[measure]
-            pooled[measure] = measure.merge(pooled[measure], found) if measure in pooled else found
+        pooled = collected.get(key)
+        if pooled is None:
+            collected[key] = known
+        else:
+            collected[key] = {m: m.merge(pooled[m], known[m]) for m in measures}
 
     # ------------------------------------------------------------------ what was collected
 
     def partials(self) -> dict[_Key, Partials]:
         """All that was collected so far; parameters are measured now."""
-        collected = {key: dict(partials) for key, partials in self._collected.items()}
+        collected = dict(self._collected)
         shared: dict[tuple[str, int], Partials] = {}  # tied parameters are measured once
-        for source in _OF_PARAMETERS & self._measures.keys():
-            for layer, module in self._layers.items():
-                weights = _weights(module)
+        sources = _OF_PARAMETERS & self._measures.keys()
+        for layer, module in self._layers.items():
+            weights = _weights(module)
+            for source in sources if weights else ():
                 for name, tensor in self._parameters(layer, weights, source).items():
                     known = shared.setdefault((source, id(weights[name])), {})
                     self._add(collected, (layer, source), tensor, known)
@@ -272,10 +282,13 @@ class ArmedStep:
         return dict(weights)
 
 
-def _take_off(handles: list[RemovableHandle]) -> None:
+def _take_off(handles: list[RemovableHandle], entries: list[_Entry]) -> None:
     for handle in handles:
         handle.remove()
+    for table, key in entries:
+        table.pop(key, None)
     handles.clear()
+    entries.clear()
 
 
 class _Seen:
@@ -324,8 +337,17 @@ def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def _tensors(values: Any) -> Iterable[Tensor]:
+    """The floating and complex tensors that a module takes or returns, each once."""
+    if isinstance(values, Tensor) and values.is_floating_point():
+        return (values,)
+    found: dict[int, Tensor] = {}
+    _gather(values, found)
+    return found.values()
+
+
 def _gather(values: Any, found: dict[int, Tensor]) -> None:
-    """Find the floating and complex tensors that a module takes or returns, however nested."""
+    """Find them, however nested."""
     if isinstance(values, Tensor):
         if values.is_floating_point() or values.is_complex():
             found[id(values)] = values

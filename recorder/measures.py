@@ -63,7 +63,8 @@ def prepare(tensor: Tensor) -> Tensor | None:
     float16, bfloat16 and float8 become float32; complex numbers become pairs of real ones; of
     a sparse tensor the stored values count, duplicates summed. float32 and float64 stay.
     """
-    tensor = tensor.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     if tensor.is_nested:
         return None
     if tensor.layout is not torch.strided:
@@ -92,6 +93,12 @@ def _flat(tensor: Tensor) -> Tensor:
     if not tensor.is_contiguous():
         tensor = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
     return tensor.reshape(-1)
+
+
+def _squared(tensor: Tensor) -> Tensor:
+    """The sum of the squares."""
+    flat = _flat(tensor)
+    return torch.dot(flat, flat)
 
 
 # ---------------------------------------------------------------- count, mean and deviation
@@ -290,13 +297,17 @@ class GradientStream:
             dense = gradient.detach().to_dense()
             if dense.is_complex():
                 dense = torch.view_as_real(dense.resolve_conj())
-            exact = dense.to(torch.float32 if dense.device.type == "mps" else torch.float64)
-            self._sums[name] = self._sums[name] + exact if name in self._sums else exact.clone()
-            self._squares = self._squares + exact.square().sum()
+            wide = torch.float32 if dense.device.type == "mps" else torch.float64
+            exact = dense.to(wide, copy=name not in self._sums)
+            if name in self._sums:
+                self._sums[name].add_(exact)
+            else:
+                self._sums[name] = exact
+            self._squares = self._squares + _squared(exact)
 
     def signal(self) -> Tensor:
         """The norm of the mean gradient."""
-        squares = [total.square().sum() for total in self._sums.values()]
+        squares = [_squared(total) for total in self._sums.values()]
         return torch.stack(squares).sum().sqrt() / self.batches
 
     def noise(self) -> Tensor:

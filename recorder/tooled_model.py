@@ -79,6 +79,11 @@ class TooledModel:
         _check_hookable(model, self._layers)
         self._plan = plan(sources, stats)
         self._measures = measures_of(self._plan)
+        self._keys = {
+            (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
+            for layer in self._layers
+            for source, statistics in self._plan.items()
+        }
         self._every, self._scaler = every, scaler
         self._steps = 0
         self._armed: ArmedStep | None = None
@@ -160,7 +165,7 @@ class TooledModel:
         """The one permanent hook: arm the step where it is due and a training pass begins."""
         if not self._due() or not self._core.training or not torch.is_grad_enabled():
             return
-        if getattr(module, "_is_replica", False):
+        if "_is_replica" in vars(module):
             raise _in_data_parallel()
         if in_backward() or in_transform():
             return
@@ -180,28 +185,25 @@ class TooledModel:
     def _collect(self, armed: ArmedStep) -> dict[str, Number]:
         partials = armed.partials()
         values: dict[str, Number] = {}
-        for layer in self._layers:
-            weights = partials.get((layer, "weights"), {})
-            for source, statistics in self._plan.items():
-                measured = partials.get((layer, source), {})
-                for statistic in statistics:
-                    measure = statistic.measure
-                    found = measured.get(measure) if measure else self._streams.get(layer)
-                    if found is None:
-                        continue
-                    value = statistic.read(found)
-                    if statistic.per_weight:
-                        value = ratio(value, norm(weights[MOMENTS]))
-                    values[f"{layer}/{source}/{statistic.name}"] = value
+        for (layer, source), statistics in self._keys.items():
+            measured = partials.get((layer, source), {})
+            for key, statistic in statistics:
+                measure = statistic.measure
+                found = measured.get(measure) if measure else self._streams.get(layer)
+                if found is None:
+                    continue
+                value = statistic.read(found)
+                if statistic.per_weight:
+                    value = ratio(value, norm(partials[layer, "weights"][MOMENTS]))
+                values[key] = value
         return values
 
 
 def _settled(values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
     """CPU tensors as floats and arrays; a device's 0-d tensors copied into one, as views of it."""
-    settled: dict[str, float | Array | Tensor] = {}
+    settled: dict[str, float | Array | Tensor] = dict(values)
     devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
     for key, value in values.items():
-        settled[key] = value
         if isinstance(value, Tensor):
             if value.is_cpu:
                 settled[key] = value.item() if value.dim() == 0 else value.numpy()

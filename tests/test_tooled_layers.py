@@ -123,7 +123,11 @@ def test_a_module_under_two_names_is_one_layer() -> None:
     x = torch.randn(4, 3)
     values = step_of(model, x)
     assert {key.split("/")[0] for key in values} == {"0", "1"}
-    assert of(values, "0/inputs") == near(x, inner(x).relu())
+    first = inner(x)
+    assert of(values, "0/inputs") == near(x, first.relu())
+    assert of(values, "0/outputs") == near(first, inner(first.relu()))
+    assert of(values, "1/inputs") == near(first)  # what was measured once is pooled for one alone
+    assert of(values, "1/outputs") == near(first.relu())
     assert of(values, "0/weights") == near(inner.weight)
 
 

@@ -320,9 +320,7 @@ def test_ratios_to_weights_of_zero_are_infinite_or_nan() -> None:
     assert math.isnan(values["Linear/updates/update_ratio"])
 
 
-# ---------------------------------------------------------------- accelerators
-
-_SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "item")
+# ---------------------------------------------------------------- work, counted
 
 
 class _Operations(TorchDispatchMode):
@@ -338,6 +336,45 @@ class _Operations(TorchDispatchMode):
         if isinstance(result, Tensor) and result.is_cpu:
             self.counts["made on the CPU"] += 1
         return result
+
+
+def operations(model: nn.Module, tooled: TooledModel | None = None) -> Counter[str]:
+    """What one training step makes torch do, views aside."""
+    with _Operations() as seen:
+        train(model, tooled)
+    return Counter({name: n for name, n in seen.counts.items() if name not in ("view", "detach")})
+
+
+def test_an_armed_step_reads_every_tensor_once() -> None:
+    """Three activations, their three gradients, and two weights: a sum and a dot product each."""
+    model = perceptron()
+    bare = operations(model)
+    with TooledModel(model) as tooled:
+        more = operations(model, tooled) - bare
+    del more["made on the CPU"]
+    assert more == {"sum": 8, "dot": 8, "_local_scalar_dense": 16}
+
+
+def test_an_armed_step_has_two_hooks_a_layer_and_one_a_gradient() -> None:
+    model = perceptron()
+    tooled = TooledModel(model)
+    output = model(torch.randn(6, 5))
+    assert [len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules()] == [2] * 4
+    assert len(output._backward_hooks) == 1
+    tooled.remove()
+
+
+def test_an_unarmed_step_costs_torch_nothing() -> None:
+    model = perceptron()
+    bare = operations(model)
+    tooled = TooledModel(model, every=2)
+    tooled.step()
+    assert operations(model, tooled) == bare
+
+
+# ---------------------------------------------------------------- accelerators
+
+_SYNCHRONISING = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "equal", "item")
 
 
 def test_nothing_synchronises_on_a_device() -> None:

@@ -97,6 +97,7 @@ def test_after_a_step_only_the_hook_on_the_root_is_left() -> None:
     model(torch.randn(4, 3))
     tooled.remove()
     assert hooks() == 0
+    assert not any(module._forward_pre_hooks_with_kwargs for module in model.modules())
 
 
 def test_weights_that_were_replaced_are_read_afresh() -> None:
