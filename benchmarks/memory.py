@@ -1,4 +1,4 @@
-"""How much memory do recording and replaying a day take?
+"""How much memory do recording, closing and replaying a day take?
 
     python benchmarks/memory.py [--quick | --full]
 
@@ -31,46 +31,54 @@ REPLAY = """
 import resource, sys, time
 from flexrec.recorder import Recording
 from flexrec.replay import define, play
-path, plain = sys.argv[1], sys.argv[2] == "plain"
+path, every = sys.argv[1], int(sys.argv[2]) or None
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 definitions = define(
     {"all": {"type": "line"}}, {"k*": {"type": "AverageValueMeter", "target": "all"}}
 )
 before, start = peak(), time.perf_counter()
 with Recording(path) as run:
-    windows = play(run, definitions, plain=plain)
+    windows = play(run, definitions, every=every)
 print(before, peak(), time.perf_counter() - start)
 """
+HEADERS = (
+    "scalars",
+    "keys",
+    "recording, MiB",
+    "and closing",
+    "replaying, MiB",
+    "in one piece",
+    "record, s",
+    "close, s",
+    "replay, s",
+)
 
 
 def main() -> None:
-    """10M scalars, and with --full 100M; with 10 and 800 keys."""
+    """1M and 10M scalars, and with --full 100M, in dicts of 1, 2, 10 and 800 keys."""
     full = "--full" in sys.argv
     if full:
         sys.argv.remove("--full")
     quick = begin(__doc__ or "")
     counts = [200_000, 2_000_000] if quick else [1_000_000, 10_000_000]
-    rows = []
     with folder() as place:
-        for keys in (10, 800):
-            for count in counts + ([100_000_000] if full and keys == 800 else []):
-                path = Path(place) / f"{keys}-{count}.h5"
-                before, recording, closing, took, close_took = map(
-                    float, in_child(RECORD, path, count, keys)
-                )
-                idle, replaying, replay_took = map(float, in_child(REPLAY, path, "quick"))
-                rows.append(
-                    [
-                        f"{count:,}",
-                        keys,
-                        *(f"{peak:.0f}" for peak in (recording - before, closing - before)),
-                        f"{replaying - idle:.0f}",
-                        *(f"{took:.1f}" for took in (took, close_took, replay_took)),
-                    ]
-                )
-                path.unlink()
-    headers = ("recording, MiB", "and closing", "replaying, MiB", "record, s", "close, s")
-    show(rows, "scalars", "keys", *headers, "replay, s")
+        rows = [
+            measured(Path(place) / "run.h5", count, keys)
+            for keys in (1, 2, 10, 800)
+            for count in counts + [100_000_000] * full
+        ]
+    show(rows, *HEADERS)
+
+
+def measured(path: Path, count: int, keys: int) -> list[str]:
+    """One row; "in one piece" is a replay whose one mark comes after all values."""
+    before, recording, closing, took, close_took = map(float, in_child(RECORD, path, count, keys))
+    idle, replaying, replay_took = map(float, in_child(REPLAY, path, 0))
+    also_idle, at_once, _ = map(float, in_child(REPLAY, path, count))
+    path.unlink()
+    peaks = (recording - before, closing - before, replaying - idle, at_once - also_idle)
+    times = (took, close_took, replay_took)
+    return [f"{count:,}", str(keys), *(f"{p:.0f}" for p in peaks), *(f"{t:.1f}" for t in times)]
 
 
 if __name__ == "__main__":

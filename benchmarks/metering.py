@@ -13,67 +13,94 @@ from measuring import begin, interleaved, ratio, seconds, show
 
 from flexrec.replay.meters import APMeter, AUCMeter, ClassErrorMeter, ConfusionMeter, MSEMeter
 
-BATCH = 1000
 CLASSES = 10
+TOPK = (1, 5)
+SMALL = 32
+"""What a small batch holds."""
+PART = 10
+"""torchnet's AUC goes through the samples one by one: one in so many is enough."""
+LOOPING = f"torchnet, {PART} times a share of 1 in {PART}"
+AT_ONCE = "scikit-learn, all at once"
 
 
 def main() -> None:
-    """10M numbers, or 1M samples, in batches of a thousand, against what there is elsewhere."""
+    """10M samples in batches of a thousand, and 100k in small ones, against what there is."""
     quick = begin(__doc__ or "")
-    samples = 200_000 if quick else 10_000_000
+    samples, small = (200_000, 10_000) if quick else (10_000_000, 100_000)
     rng = np.random.default_rng(0)
-    many = samples // CLASSES  # samples of ten scores each
-    scores = rng.normal(size=(many, CLASSES)).astype("f4")
-    target = rng.integers(0, CLASSES, many)
-    predicted = scores.argmax(1)
-    one, hits = rng.random(samples).astype("f4"), rng.integers(0, 2, samples)
-    other = rng.random(samples).astype("f4")
-    rounds = 2 if quick else 3
-    for title, ours, rivals, data in (
-        ("MSE", MSEMeter(), mse(), (one, other)),
-        ("ClassError, scores of ten classes", ClassErrorMeter(), error(), (scores, target)),
-        ("Confusion", ConfusionMeter(CLASSES), confusion(), (predicted, target)),
-        # torchnet's goes through the samples one by one: a tenth of them is enough.
-        ("AUC", AUCMeter(), auc(), (one[:many], hits[:many])),
-        ("AP", APMeter(), ap(), (one[:many], hits[:many])),
+
+    def numbers(n: int) -> tuple[Any, Any]:
+        return rng.random(n).astype("f4"), rng.random(n).astype("f4")
+
+    def scores(n: int) -> tuple[Any, Any]:
+        return rng.random((n, CLASSES), dtype="f4"), rng.integers(0, CLASSES, n)
+
+    def classes(n: int) -> tuple[Any, Any]:
+        return rng.integers(0, CLASSES, n), rng.integers(0, CLASSES, n)
+
+    def ranked(n: int) -> tuple[Any, Any]:
+        return rng.random(n).astype("f4"), rng.integers(0, 2, n)
+
+    for title, ours, rivals, drawn in (
+        ("MSE", MSEMeter(), mse(), numbers),
+        ("ClassError of ten classes", ClassErrorMeter(), error((1,)), scores),
+        ("Confusion of ten classes", ConfusionMeter(CLASSES), confusion(), classes),
+        ("AUC", AUCMeter(), auc(), ranked),
+        ("AP", APMeter(), ap(), ranked),
     ):
-        compare(title, ours, rivals, data, rounds)
+        compare(title, ours, rivals, drawn(samples), 1000, 2 if quick else 3)
+    for title, ours, rivals, drawn in (
+        ("MSE", MSEMeter(), mse(), numbers),
+        ("ClassError, top 1", ClassErrorMeter(), error((1,)), scores),
+        ("ClassError, top 1 and 5", ClassErrorMeter(TOPK), error(TOPK), scores),
+        ("Confusion", ConfusionMeter(CLASSES), confusion(), classes),
+        ("Confusion by scores", ConfusionMeter(CLASSES), confusion(read=highest), scores),
+    ):
+        compare(title, ours, rivals, drawn(small), SMALL, 2 if quick else 5)
 
 
 Rival = Callable[[list[Any], list[Any]], Any]
 
 
 def compare(
-    title: str, meter: Any, rivals: dict[str, Rival], data: tuple[Any, Any], rounds: int
+    title: str, meter: Any, rivals: dict[str, Rival], data: tuple[Any, Any], batch: int, rounds: int
 ) -> None:
-    """One meter against its rivals: the same batches, as arrays to us and sklearn, else tensors."""
-    batches = [np.array_split(each, max(1, len(each) // BATCH)) for each in data]
+    """One meter against its rivals: the same batches, as arrays to us and sklearn, else tensors.
+
+    scikit-learn has nothing to add to: it is given all batches put together.
+    """
+    batches = [np.array_split(each, len(each) // batch) for each in data]
     tensors = [list(map(torch.from_numpy, each)) for each in batches]
     values: dict[str, Any] = {}
 
-    def own() -> None:
+    def own(part: int) -> Any:
         meter.reset()
-        for args in zip(*batches, strict=True):
+        for args in zip(*(each[: len(each) // part] for each in batches), strict=True):
             meter.add(*args)
-        values["flexrec"] = meter.value()
+        value = meter.value()
+        return value[0] if isinstance(meter, AUCMeter) else value
 
-    def other(name: str, rival: Rival) -> Callable[[], float]:
+    def tool(name: str, rival: Rival | None) -> Callable[[], float]:
+        given = batches if name == AT_ONCE else tensors
+
         def run() -> None:
-            values[name] = rival(*(batches if name == "scikit-learn" else tensors))
+            part = parts[name]
+            cut = [each[: len(each) // part] for each in given]
+            values[name] = own(part) if rival is None else rival(*cut)
 
-        return lambda: seconds(run)
+        return lambda: parts[name] * seconds(run)
 
-    tools = {"flexrec": lambda: seconds(own)}
-    tools |= {name: other(name, rival) for name, rival in rivals.items()}
-    taken, failed = interleaved(tools, rounds)
+    parts = {name: PART if name == LOOPING else 1 for name in ("flexrec", *rivals)}
+    taken, failed = interleaved({n: tool(n, rivals.get(n)) for n in parts}, rounds)
+    wanted = {part: own(part) for part in set(parts.values())}
     ours = taken["flexrec"]
     show(
         [
-            [name, f"{each:.3f}", ratio(each, ours), shown(values[name], values["flexrec"])]
+            [name, f"{each:.3f}", ratio(each, ours), shown(values[name], wanted[parts[name]])]
             for name, each in taken.items()
         ]
         + [[name, "failed", why, ""] for name, why in failed.items()],
-        f"{title}, {len(data[0]):,} samples",
+        f"{title}, {len(data[0]):,} samples in batches of {batch}",
         "s",
         "times ours",
         "largest difference of values, relative",
@@ -82,8 +109,7 @@ def compare(
 
 def shown(theirs: Any, ours: Any) -> str:
     """How far a value is from ours."""
-    first, second = (value[0] if isinstance(value, tuple) else value for value in (theirs, ours))
-    a, b = np.asarray(first, float).ravel(), np.asarray(second, float).ravel()
+    a, b = (np.asarray(value, float).ravel() for value in (theirs, ours))
     if a.shape != b.shape:
         return f"shapes {a.shape}, {b.shape}"
     return f"{np.max(np.abs(a - b) / np.maximum(np.abs(b), 1e-300)):.1e}"
@@ -127,31 +153,42 @@ def mse() -> dict[str, Rival]:
     return {
         "torchnet": tnt(Original),
         "torchmetrics": metric(MeanSquaredError),
-        "scikit-learn": whole(mean_squared_error),
+        AT_ONCE: whole(mean_squared_error),
     }
 
 
-def error() -> dict[str, Rival]:
+def error(topk: tuple[int, ...]) -> dict[str, Rival]:
     """Class errors, in percent."""
     from sklearn.metrics import top_k_accuracy_score
+    from torchmetrics import MetricCollection
     from torchmetrics.classification import MulticlassAccuracy
     from torchnet.meter import ClassErrorMeter as Original
 
     def make() -> Any:
-        return MulticlassAccuracy(CLASSES, average="micro")
+        each = {str(k): MulticlassAccuracy(CLASSES, average="micro", top_k=k) for k in topk}
+        return MetricCollection(each) if len(each) > 1 else each.popitem()[1]
 
-    def top1(target: Any, output: Any) -> float:
-        return 100 - 100 * float(top_k_accuracy_score(target, output, k=1))
+    def read(value: Any) -> list[float]:
+        values = value.values() if isinstance(value, dict) else [value]
+        return [100 - 100 * float(each) for each in values]
+
+    def errors(target: Any, output: Any) -> list[float]:
+        return [100 - 100 * float(top_k_accuracy_score(target, output, k=k)) for k in topk]
 
     return {
-        "torchnet": tnt(Original, lambda value: value[0]),
-        "torchmetrics": metric(make, lambda value: 100 - 100 * float(value)),
-        "scikit-learn": whole(top1),
+        "torchnet": tnt(lambda: Original(list(topk))),
+        "torchmetrics": metric(make, read),
+        AT_ONCE: whole(errors),
     }
 
 
-def confusion() -> dict[str, Rival]:
-    """Confusion matrices."""
+def highest(scores: Any) -> Any:
+    """The classes with the highest scores."""
+    return scores.argmax(1)
+
+
+def confusion(read: Callable[[Any], Any] = lambda predicted: predicted) -> dict[str, Rival]:
+    """Confusion matrices; `read` makes classes of what is predicted, where a peer wants that."""
     from sklearn.metrics import confusion_matrix
     from torchmetrics.classification import MulticlassConfusionMatrix
     from torchnet.meter import ConfusionMeter as Original
@@ -159,7 +196,7 @@ def confusion() -> dict[str, Rival]:
     return {
         "torchnet": tnt(lambda: Original(CLASSES)),
         "torchmetrics": metric(lambda: MulticlassConfusionMatrix(CLASSES)),
-        "scikit-learn": whole(confusion_matrix),
+        AT_ONCE: whole(lambda target, output: confusion_matrix(target, read(output))),
     }
 
 
@@ -170,9 +207,9 @@ def auc() -> dict[str, Rival]:
     from torchnet.meter import AUCMeter as Original
 
     return {
-        "torchnet": tnt(Original, lambda value: value[0]),
+        LOOPING: tnt(Original, lambda value: value[0]),
         "torchmetrics": metric(BinaryAUROC),
-        "scikit-learn": whole(roc_auc_score),
+        AT_ONCE: whole(roc_auc_score),
     }
 
 
@@ -185,7 +222,7 @@ def ap() -> dict[str, Rival]:
     return {
         "torchnet": tnt(Original, lambda value: math.nan if value is None else value),
         "torchmetrics": metric(BinaryAveragePrecision),
-        "scikit-learn": whole(average_precision_score),
+        AT_ONCE: whole(average_precision_score),
     }
 
 

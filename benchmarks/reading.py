@@ -13,6 +13,7 @@ from measuring import begin, folder, interleaved, ratio, seconds, show
 from flexrec.recorder import Recorder, Recording
 
 KEYS = 10
+MANY = 800
 
 
 def main() -> None:
@@ -27,6 +28,10 @@ def main() -> None:
                 path = recorded(base / f"{scalars}-{state}.h5", scalars // KEYS, state)
                 for what in ("one key", "all keys"):
                     ways[f"flexrec, {state}, {scalars:,}: {what}"] = reader(path, what)
+        path = recorded(base / "many.h5", million // 1000, "closed", MANY)
+        ways[f"flexrec, closed, {million // 1000 * MANY:,} of {MANY} keys: all keys"] = reader(
+            path, "all keys"
+        )
         events = tensorboard(base / "events", million // 10 // KEYS)
         rows = csv_file(base / "run.csv", million // KEYS)
         ways["TensorBoard's EventAccumulator, all keys ×10"] = lambda: 10 * seconds(events)
@@ -42,13 +47,13 @@ def main() -> None:
     )
 
 
-def recorded(path: Path, rows: int, state: str) -> Path:
-    """A recording of so many rows of ten keys; a live one is a copy of what was not closed."""
-    names = [f"key{i}" for i in range(KEYS)]
+def recorded(path: Path, rows: int, state: str, keys: int = KEYS) -> Path:
+    """A recording of so many rows of some keys; a live one is a copy of what was not closed."""
+    names = [f"key{i}" for i in range(keys)]
     rng = np.random.default_rng(0)
     rec = Recorder(path, facts=False)
-    for _ in range(0, rows, 1000):
-        for row in rng.normal(size=(1000, KEYS)).astype("f4").astype(float).tolist():
+    for _ in range(0, rows, min(rows, 1000)):
+        for row in rng.normal(size=(min(rows, 1000), keys)).astype("f4").astype(float).tolist():
             rec.add(dict(zip(names, row, strict=True)))
             rec.step()
     if state == "live":

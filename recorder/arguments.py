@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array, array_of, is_tensor
 
-__all__ = ["array", "binary", "count", "labels", "number", "shapes_differ"]
+__all__ = ["NUMBERS", "array", "binary", "count", "labels", "number", "shapes_differ", "span"]
+
+Ints = NDArray[np.signedinteger[Any]]
+
+NUMBERS = (float, int, np.floating, np.integer)
+"""The types of plain numbers."""
 
 
 def array(what: str, value: object, *, keep: bool = False) -> Array:
@@ -28,7 +33,9 @@ def array(what: str, value: object, *, keep: bool = False) -> Array:
     Raises:
         MeterError: it is nothing of the kind.
     """
-    if is_tensor(value):
+    if type(value) is np.ndarray:  # what flexrec gives: nothing more to ask
+        found = value
+    elif is_tensor(value):
         found = array_of(what, value)
         found = found.copy() if keep else found
     else:
@@ -39,7 +46,7 @@ def array(what: str, value: object, *, keep: bool = False) -> Array:
     if found.dtype.kind not in "biuf":
         came = type(value).__name__ if found.ndim == 0 else f"an array of {found.dtype}"
         raise MeterError(f"{what} must be real numbers, got {came}")
-    return found.astype(np.float32) if found.dtype == np.float16 else found
+    return found.astype(np.float32) if found.dtype.char == "e" else found
 
 
 def number(what: str, value: object) -> float:
@@ -48,8 +55,11 @@ def number(what: str, value: object) -> float:
     >>> number("value", np.array([0.5]))
     0.5
     """
-    if type(value) is float:
-        return value
+    if isinstance(value, NUMBERS):
+        try:
+            return float(value)
+        except OverflowError:
+            raise MeterError(f"{what} must fit a float64, got {value!r:.40}") from None
     found = array(what, value)
     if found.size != 1:
         raise MeterError(f"{what} must be one number, got an array of shape {found.shape}")
@@ -71,23 +81,30 @@ def count(what: str, value: Any, *, least: int = 1) -> int:
     return whole
 
 
-def labels(what: str, value: object, k: int) -> NDArray[np.int64]:
-    """Class numbers 0 to k − 1 as (N,) int64; one number is N = 1.
+def labels(what: str, value: object, k: int) -> tuple[Ints, int]:
+    """Class numbers 0 to k − 1 as (N,) integers, and one more than the largest (0 if N is 0).
 
-    >>> labels("target", [0.0, 2.0], 3).tolist()
-    [0, 2]
+    >>> labels("target", np.array([0.0, 2.0]), 3)
+    (array([0, 2]), 3)
     """
-    found = array(what, value)
-    found = found.reshape(1) if found.ndim == 0 else found
-    if found.ndim != 1:
-        raise MeterError(f"{what} must be class numbers (N,), got shape {found.shape}")
+    found = array(what, value).reshape(-1)
     if found.dtype.kind == "f" and not ((found == np.floor(found)) & (abs(found) < 2.0**63)).all():
         raise MeterError(f"{what} must be class numbers, got fractions or NaN")
-    whole = found.astype(np.int64, copy=False)
-    if whole.size and np.maximum.reduce(whole.view(np.uint64)) >= k:  # below 0 it wraps around
-        least, most = found.min(), found.max()
-        raise MeterError(f"{what} must be classes 0 to {k - 1}, got {least} to {most}")
-    return whole
+    whole = found if found.dtype == np.int32 else found.astype(np.int64, copy=False)
+    many = span(whole)
+    if many > k:
+        raise MeterError(f"{what} must be classes 0 to {k - 1}, got {found.min()} to {found.max()}")
+    return whole, many
+
+
+def span(whole: Ints) -> int:
+    """One more than the largest, where one below 0 counts as larger than any; 0 for none.
+
+    >>> span(np.array([2, 0])), span(np.array([2, -1])) > 2**63
+    (3, True)
+    """
+    unsigned = whole.view(np.uint32 if whole.itemsize == 4 else np.uint64)  # it wraps around
+    return int(np.maximum.reduce(unsigned)) + 1 if whole.size else 0
 
 
 def binary(what: str, value: object) -> NDArray[np.bool_]:
@@ -100,7 +117,7 @@ def binary(what: str, value: object) -> NDArray[np.bool_]:
     if found.dtype == bool:
         return found.copy()
     hits: NDArray[np.bool_] = found == 1
-    if not (hits | (found == 0)).all():
+    if np.count_nonzero(hits) + np.count_nonzero(found == 0) < found.size:
         raise MeterError(f"{what} must be 0 or 1, got {found.min()} to {found.max()}")
     return hits
 

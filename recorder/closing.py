@@ -4,7 +4,7 @@ It reads through a store, so it rewrites a killed recorder's file as well as a r
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +13,16 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.opening import open_store
+from flexrec.recorder.ragged import Ragged
 from flexrec.recorder.resuming import put_in_place
-from flexrec.recorder.store import Chunk, Ragged, Store, open_store
+from flexrec.recorder.store import Chunk, Store
 
 __all__ = ["close_recording", "write_closed"]
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
-_COLUMNS = 256  # columns written in one pass over the events: bounds the memory
-_JOIN = 8 << 20  # bytes that are written at once, about
+_HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
 
 
 def close_recording(source: Path, path: Path) -> None:
@@ -45,24 +46,60 @@ def write_closed(store: Store, path: Path) -> None:
         for name in (fmt.CONFIG, fmt.FACTS):
             _write_bytes(file, name, np.frombuffer(store.text(name), "u1"))
         _write_bytes(file, fmt.SCHEMA, np.frombuffer(store.schema.encode(), "u1"))
-        codes = store.recorded.astype(np.min_scalar_type(-max(4, len(store.schema.signatures))))
-        _dataset(file, fmt.EVENTS, codes.dtype, len(codes))[:] = codes
-        _dataset(file, fmt.MARKS, fmt.MARK, len(store.marks))[:] = store.marks
+        _write_events(store.recorded(), file)
         file.create_group(fmt.SERIES)
         _write_series(store, file, fmt.SERIES)
-        if (store.codes == fmt.SUPERSEDED).any():
+        if store.has_superseded():
             _write_series(store.superseded(), file, fmt.SUPERSEDED_SERIES)
         file.flush()
         os.fsync(file.id.get_vfd_handle())
 
 
+def _write_events(store: Store, file: h5py.File) -> None:
+    """The codes of all events, and the marks."""
+    code = np.min_scalar_type(-max(4, len(store.schema.signatures)))
+    codes = _Rows(_dataset(file, fmt.EVENTS, code, store.count))
+    marks = _Rows(_dataset(file, fmt.MARKS, fmt.MARK, store.mark_count))
+    for block in store.blocks():
+        codes.append(store.codes(*block))
+        marks.append(store.marks(*block)[1])
+    codes.finish()
+    marks.finish()
+
+
 def _write_series(store: Store, file: h5py.File, root: str) -> None:
+    """One pass over the events to measure the columns, and more to lay them out and fill them."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
+    plans = {column: _Plan(store.schema.columns[column]) for column in columns}
+    for chunks in store.scan(columns):
+        for chunk in chunks:
+            plans[chunk.column].measure(chunk)
     shared: dict[frozenset[int], h5py.Group] = {}
     paths = _paths(store, root)
-    for first in range(0, len(columns), _COLUMNS):
-        _write_columns(store, file, paths, columns[first : first + _COLUMNS], shared)
+    for some in _few_at_a_time(plans):
+        writers = {
+            column: _Writer(store, file.require_group(paths[column]), column, plan, shared)
+            for column, plan in some.items()
+        }
+        for chunks in store.scan(list(writers)):
+            for chunk in chunks:
+                if len(chunk):
+                    writers[chunk.column].append(chunk)
+        for writer in writers.values():
+            writer.finish()
+
+
+def _few_at_a_time(plans: "dict[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
+    """The columns, as many at a time as take little memory while their chunks fill."""
+    some, held = dict[int, _Plan](), 0
+    for column, plan in plans.items():
+        if some and held + plan.held > _HELD:
+            yield some
+            some, held = {}, 0
+        some[column] = plan
+        held += plan.held
+    yield some
 
 
 def _paths(store: Store, root: str) -> list[str]:
@@ -74,47 +111,42 @@ def _paths(store: Store, root: str) -> list[str]:
     ]
 
 
-def _write_columns(
-    store: Store,
-    file: h5py.File,
-    paths: Sequence[str],
-    columns: Sequence[int],
-    shared: dict[frozenset[int], h5py.Group],
-) -> None:
-    """Two passes over the events: measure the columns, then lay them out and fill them."""
-    plans = {column: _Plan(len(store.schema.columns[column].forms)) for column in columns}
-    for chunks in store.scan(columns):
-        for chunk in chunks:
-            plans[chunk.column].measure(chunk)
-    writers = {
-        column: _Writer(store, file.require_group(paths[column]), column, plans[column], shared)
-        for column in columns
-    }
-    for chunks in store.scan(columns):
-        for chunk in chunks:
-            if len(chunk):
-                writers[chunk.column].append(chunk)
-    for writer in writers.values():
-        writer.finish()
-
-
 class _Plan:
     """What has to be known of a column before it is laid out."""
 
-    def __init__(self, parts: int) -> None:
+    def __init__(self, definition: fmt.Column) -> None:
+        self._forms = definition.forms
         self.rows = 0
-        self.single = [True] * parts  # whether every number is exactly a float32
-        self.elements = [0] * parts  # of the array data
+        self.single = [True] * len(self._forms)  # whether every number is exactly a float32
+        self.elements = [0] * len(self._forms)  # of the array data
 
     def measure(self, chunk: Chunk) -> None:
         self.rows += len(chunk)
         for i, part in enumerate(chunk.parts):
             if isinstance(part, Ragged):
-                self.elements[i] += int(part.shapes.prod(axis=1).sum())
+                self.elements[i] += part.size
             elif self.single[i]:
-                with np.errstate(over="ignore"):
-                    single = part.astype(np.float32)
-                self.single[i] = np.array_equal(single, part, equal_nan=True)
+                self.single[i] = _is_single(part)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait at most for a chunk to fill, steps and times included."""
+        rows, total = min(self.rows, _ROWS), 16
+        data = 0
+        for form, elements, single in zip(self._forms, self.elements, self.single, strict=True):
+            if form.kind == fmt.NUMBER:
+                total += 4 if single else 8
+            else:
+                total += 8 * form.ndim
+                data += min(elements * form.dtype.itemsize, _DATA_BYTES)
+        return rows * total + data
+
+
+def _is_single(numbers: Array) -> bool:
+    """Whether every number is exactly a float32."""
+    with np.errstate(over="ignore"):
+        same = numbers.astype(np.float32) == numbers
+    return bool(same.all() or (same | np.isnan(numbers)).all())
 
 
 class _Rows:
@@ -122,17 +154,15 @@ class _Rows:
 
     def __init__(self, dataset: h5py.Dataset) -> None:
         self._dataset, self._end = dataset, 0
+        self._dtype = dataset.dtype
         self._waiting: list[Array] = []
         self._count = 0
         self._chunk = dataset.chunks[0] if dataset.chunks else 1
-        ragged = dataset.name.endswith(f"/{fmt.DATA}")  # comes in pieces of any size
-        least = _JOIN // dataset.dtype.itemsize if ragged else 1
-        self._least = max(self._chunk, least)
 
     def append(self, rows: Array) -> None:
-        self._waiting.append(rows.astype(self._dataset.dtype, copy=False))
+        self._waiting.append(rows.astype(self._dtype))  # a copy: nothing larger is held on to
         self._count += len(rows)
-        if self._count >= self._least:
+        if self._count >= self._chunk:
             self._write(self._count - self._count % self._chunk)
 
     def finish(self) -> None:

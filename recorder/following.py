@@ -16,8 +16,11 @@ import numpy as np
 
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Event
-from flexrec.recorder.reader import events_of
-from flexrec.recorder.store import Ints, LiveStore, Store, open_store
+from flexrec.recorder.live_store import LiveStore
+from flexrec.recorder.opening import open_store
+from flexrec.recorder.ragged import Ints
+from flexrec.recorder.series import events_of
+from flexrec.recorder.store import Store
 
 __all__ = ["Follower", "Superseded", "follow"]
 
@@ -97,11 +100,11 @@ class Follower:
         tail = None
         if read is not None and self._identity == _identity(self.path):
             tail = read.tail()
-        if tail is None or tail.has_resumes():
+        if tail is None or tail.resumes:
             yield from self._reopen()
             return
         yield from self._give(tail, 0, self._next + tail.effective())
-        self._read, self._next = tail, self._next + len(tail.codes)
+        self._read, self._next = tail, self._next + tail.count
 
     def _reopen(self) -> Iterator[Event | Superseded]:
         """Read the file anew, take back what was superseded, and give what was not given."""
@@ -124,7 +127,7 @@ class Follower:
         if same < len(left):
             yield from self._give(self._store, int(left[same]), left[same:])
         if isinstance(self._store, LiveStore):
-            self._read, self._next = self._store, len(self._store.codes)
+            self._read, self._next = self._store, self._store.count
         else:
             self.ended = closed
             self._forget()

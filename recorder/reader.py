@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -12,103 +12,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder import format as fmt
+from flexrec.recorder.containing import contained
 from flexrec.recorder.errors import RecordingError, nearest
-from flexrec.recorder.events import Add, Event, Log, Reset, State, Value
-from flexrec.recorder.guard import contained
-from flexrec.recorder.store import Chunk, Ints, Store, open_store
+from flexrec.recorder.events import Event, Value
+from flexrec.recorder.opening import open_store
+from flexrec.recorder.ragged import Ints
+from flexrec.recorder.series import Index, Marks, Row, Series, events_of, joined, marks_of, rows_of
+from flexrec.recorder.store import Chunk, Store, What
 
 if TYPE_CHECKING:
     from flexrec.recorder.following import Superseded
 
-__all__ = ["Index", "Marks", "Recording", "Row", "Series", "UnknownKeyError", "events_of"]
+__all__ = ["Index", "Marks", "Recording", "Row", "Series", "UnknownKeyError"]
+
+
+Column = tuple[Ints, NDArray[np.float64]]
+"""Of a key whose values are all numbers: where they stand among the events, and what they are."""
 
 
 class UnknownKeyError(RecordingError, KeyError):
     """The recording has no such key."""
 
     __str__ = Exception.__str__  # KeyError would show the message in quotes
-
-
-@dataclass(frozen=True)
-class Series:
-    """Everything that was added under one key, in order.
-
-    Attributes:
-        key: the key.
-        step: (n,) int64, the step of each add.
-        time: (n,) float64, its time, in seconds since 1970.
-        value: (n,) float64 where every value is a number; else a list of the values: numbers,
-            texts, arrays, and tuples of those.
-        position: (n,) int64, where each add stands among the events.
-    """
-
-    key: str
-    step: Ints
-    time: NDArray[np.float64]
-    value: Any  # either of two: a union would have every caller ask which
-    position: Ints
-
-    def __len__(self) -> int:
-        return len(self.step)
-
-
-@dataclass(frozen=True)
-class Index:
-    """Where and when values were added: (n,) arrays, in order."""
-
-    position: Ints
-    step: Ints
-    time: NDArray[np.float64]
-    order: Ints  # of the chunks' rows laid end to end
-
-    @classmethod
-    def of(cls, chunks: list[Chunk]) -> "Index":
-        """The rows of chunks, put in the recorded order."""
-        if not chunks:
-            none = np.empty(0, np.int64)
-            return cls(none, none, np.empty(0), none)
-        position = np.concatenate([chunk.positions for chunk in chunks])
-        step = np.concatenate([chunk.step for chunk in chunks])
-        time = np.concatenate([chunk.time for chunk in chunks])
-        if (position[1:] > position[:-1]).all():  # of one column they are, and sorting is slow
-            return cls(position, step, time, np.arange(len(position)))
-        order = np.argsort(position, kind="stable")
-        return cls(position[order], step[order], time[order], order)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One value of a key."""
-
-    position: int
-    step: int
-    time: float
-    value: Value
-
-
-@dataclass(frozen=True)
-class Marks:
-    """The `log` and `reset` calls, in order: one array element each.
-
-    Attributes:
-        position: where each stands among the events.
-        is_log: whether it plots (else it only resets).
-        x: the position on the plots' x axis.
-        reset: whether the meters start anew.
-        keys: the meters' names, or None for all.
-        step, time: when.
-    """
-
-    position: Ints
-    is_log: NDArray[np.bool_]
-    x: NDArray[np.float64]
-    reset: NDArray[np.bool_]
-    keys: list[tuple[str, ...] | None]
-    step: Ints
-    time: NDArray[np.float64]
-
-    def __len__(self) -> int:
-        return len(self.position)
 
 
 class Recording:
@@ -139,7 +64,13 @@ class Recording:
         with contained(self.path):
             for i in _by_appearance(self._store):
                 self._columns.setdefault(self._store.schema.columns[i].key, []).append(i)
-            self.marks = _marks_of(self._store, self.path)
+
+    @cached_property
+    def marks(self) -> Marks:
+        """The `log` and `reset` calls, in order."""
+        with contained(self.path):
+            found = [self._store.marks(*block) for block in self._store.blocks()]
+            return marks_of(self._store, found)
 
     def keys(self) -> list[str]:
         """Every key, in the order of its first appearance."""
@@ -160,24 +91,24 @@ class Recording:
     @property
     def event_count(self) -> int:
         """How many events there are: adds, logs and resets that were not superseded."""
-        return len(self._store.effective())
+        return self._store.effective_count()
 
     @property
     def superseded(self) -> int:
         """How many events were taken back when the run was resumed at an earlier step."""
-        return int((self._store.superseded().codes >= fmt.RESET).sum())
+        return self._store.superseded().effective_count() if self._store.has_superseded() else 0
 
     @property
     def resumes(self) -> int:
         """How often the run was resumed."""
-        return int((self._store.recorded == fmt.RESUME).sum())
+        return self._store.resumes
 
     @property
     def dropped(self) -> int:
         """How many events the recorder says that it could not write."""
-        codes = self._store.codes[self._store.mark_positions]
         with contained(self.path):
-            return int(self._store.marks["x"][codes == fmt.DROPPED].sum())
+            found = [self._store.marks(*block)[1] for block in self._store.blocks()]
+            return sum(int(marks["x"][marks["code"] == fmt.DROPPED].sum()) for marks in found)
 
     def counts(self) -> dict[str, int]:
         """How many values each key has."""
@@ -221,27 +152,48 @@ class Recording:
 
     def series(self, keys: Iterable[str]) -> dict[str, Series]:
         """Several keys in one pass over the file: quicker than one by one."""
-        wanted = {key: self._of(key) for key in keys}
-        columns = [column for found in wanted.values() for column in found]
-        chunks: dict[int, list[Chunk]] = {column: [] for column in columns}
-        with contained(self.path):
-            nbytes = 0
-            for block in self._store.scan(columns) if columns else ():
-                for chunk in block:
-                    if len(chunk):
-                        chunks[chunk.column].append(chunk)
-                        nbytes += chunk.nbytes
-                self._store.file.allow(nbytes, f"all of {len(wanted)} keys at once")
-            return {
-                key: self._series(key, [chunk for column in found for chunk in chunks[column]])
-                for key, found in wanted.items()
-            }
+        return self._read(keys, "all")
+
+    def columns(self, keys: Iterable[str]) -> dict[str, Column]:
+        """Where several keys' numbers stand among the events, and what they are, in one pass.
+
+        Raises:
+            RecordingError: not every value of a key is a number.
+        """
+        found = self._read(map(self._number, keys), "values")
+        return {key: (series.position, series.value) for key, series in found.items()}
 
     def index(self, key: str) -> "Index":
         """When a key's values were added, without reading the values."""
         columns = self._of(key)
         with contained(self.path):
-            return Index.of([c for block in self._store.scan(columns) for c in block if len(c)])
+            blocks = self._store.scan(columns, "times")
+            return Index.of([chunk for chunks in blocks for chunk in chunks if len(chunk)])
+
+    def numbers(self, key: str) -> Iterator[tuple[int, Column]]:
+        """A key's column in parts, a bounded number of values in memory at a time.
+
+        Yields:
+            The position up to which these are all, and a part of the column.
+
+        Raises:
+            RecordingError: not every value of the key is a number.
+        """
+        column = self._of(self._number(key))
+        with contained(self.path):
+            for first, last in self._store.blocks():
+                (chunk,) = self._store.chunks(column, first, last, "values")
+                yield last, (chunk.positions, np.asarray(chunk.parts[0]))
+
+    def when(self, keys: Iterable[str]) -> Iterator["Index"]:
+        """When any of the keys was added, a bounded number of adds in memory at a time."""
+        columns = [column for key in keys for column in self._of(key)]
+        alone = list({self._store.within(column): column for column in columns}.values())
+        with contained(self.path):
+            for chunks in self._store.scan(alone, "times"):
+                found = Index.of([chunk for chunk in chunks if len(chunk)])
+                position, first = np.unique(found.position, return_index=True)
+                yield Index(position, found.step[first], found.time[first])
 
     def rows(self, key: str) -> Iterator[Row]:
         """One key's values in order, a bounded number of them in memory at a time."""
@@ -259,7 +211,7 @@ class Recording:
 
     def events(self) -> Iterator[Event]:
         """Every event in the recorded order."""
-        return events_of(self._store, marks=self.marks)
+        return events_of(self._store)
 
     def follow(
         self, *, poll_seconds: float = 0.5, timeout: float | None = None
@@ -308,19 +260,47 @@ class Recording:
                 f"{self.path} has no key {key!r}{nearest(key, self._columns)}"
             ) from None
 
-    def _rows(self, chunk: Chunk) -> Iterator[Row]:
-        return _rows_of(self._store, chunk)
-
-    def _series(self, key: str, chunks: list[Chunk]) -> Series:
-        index = Index.of(chunks)
-        value: NDArray[np.float64] | list[Value]
+    def _number(self, key: str) -> str:
         if not self.is_number(key):
-            values = [row.value for chunk in chunks for row in self._rows(chunk)]
-            value = [values[i] for i in index.order.tolist()]
-        elif chunks:
-            value = np.concatenate([np.asarray(chunk.parts[0]) for chunk in chunks])[index.order]
+            raise RecordingError(f"{self.path}: not every value of {key!r} is a number")
+        return key
+
+    def _read(self, keys: Iterable[str], what: What) -> dict[str, Series]:
+        wanted = {key: self._of(key) for key in keys}
+        columns = [column for found in wanted.values() for column in found]
+        chunks: dict[int, list[Chunk]] = {column: [] for column in columns}
+        with contained(self.path):
+            nbytes = 0
+            for chunk in self._store.everything(columns, what):
+                if len(chunk):
+                    chunks[chunk.column].append(chunk)
+                    nbytes += chunk.nbytes
+                    self._store.file.allow(nbytes, f"all of {len(wanted)} keys at once")
+            indices: dict[frozenset[int], Index] = {}
+            return {
+                key: self._series(key, [chunks[column] for column in found], indices)
+                for key, found in wanted.items()
+            }
+
+    def _rows(self, chunk: Chunk) -> Iterator[Row]:
+        return rows_of(self._store, chunk)
+
+    def _series(
+        self, key: str, found: list[list[Chunk]], indices: dict[frozenset[int], Index]
+    ) -> Series:
+        """The chunks of a key's columns as one; columns added together are indexed once."""
+        chunks = [chunk for column in found for chunk in column]
+        within = self._store.within(chunks[0].column) if len(found) == 1 and chunks else frozenset()
+        index = indices.get(within) or Index.of(chunks)
+        if within:
+            indices[within] = index
+        value: NDArray[np.float64] | list[Value]
+        if self.is_number(key):
+            value = joined([np.empty(0), *(np.asarray(chunk.parts[0]) for chunk in chunks)])
+            value = value if index.order is None else value[index.order]
         else:
-            value = np.empty(0)
+            value = [row.value for chunk in chunks for row in self._rows(chunk)]
+            value = value if index.order is None else [value[i] for i in index.order.tolist()]
         return Series(key, index.step, index.time, value, index.position)
 
     def _json(self, name: str) -> Any:
@@ -330,68 +310,14 @@ class Recording:
             raise RecordingError(f"{self.path} is damaged: {name}: {error!s:.80}") from None
 
 
-def events_of(store: Store, first: int = 0, *, marks: Marks | None = None) -> Iterator[Event]:
-    """A store's events from position `first` on, in order, but for those superseded."""
-    with contained(store.file.path):
-        schema = store.schema
-        marks = _marks_of(store, store.file.path) if marks is None else marks
-        mark = int(np.searchsorted(marks.position, first))
-        for block in store.scan(range(len(schema.columns)), first):
-            rows = {chunk.column: _rows_of(store, chunk) for chunk in block}
-            last = store.block_end(first)
-            for code in store.codes[first:last].tolist():
-                if code >= 0:
-                    found = schema.signatures[code]
-                    added = [(schema.columns[c].key, next(rows[c])) for c in found]
-                    values = {key: row.value for key, row in added}
-                    yield Add(values, added[0][1].step, added[0][1].time)
-                elif code >= fmt.RESET:
-                    yield _mark_event(marks, mark)
-                    mark += 1
-            first = last
-
-
-def _mark_event(marks: Marks, i: int) -> Event:
-    step, time, keys = int(marks.step[i]), float(marks.time[i]), marks.keys[i]
-    if marks.is_log[i]:
-        return Log(float(marks.x[i]), keys, bool(marks.reset[i]), step, time)
-    return Reset(keys, step, time)
-
-
-def _marks_of(store: Store, path: Path) -> Marks:
-    """The logs and resets, but for those superseded."""
-    which = np.isin(store.codes[store.mark_positions], (fmt.LOG, fmt.RESET))
-    marks, keysets = store.marks[which], store.schema.keysets
-    if len(marks) and not fmt.ALL_KEYS <= marks["keys"].min() <= marks["keys"].max() < max(
-        1, len(keysets)
-    ):
-        raise RecordingError(f"{path} is damaged: a mark names unknown keys")
-    return Marks(
-        store.mark_positions[which],
-        marks["code"] == fmt.LOG,
-        marks["x"],
-        marks["reset"] != 0,
-        [None if k == fmt.ALL_KEYS else keysets[k] for k in marks["keys"].tolist()],
-        marks["step"],
-        marks["time"],
-    )
-
-
 def _by_appearance(store: Store) -> Sequence[int]:
     """The columns in the order in which their keys first appear, those not superseded first."""
     columns = range(len(store.schema.columns))
-    if (store.recorded >= fmt.RESET).all():
+    if store.orderly:
         return columns  # as the schema has them: neither superseded nor dropped
-    codes, first = np.unique(store.codes, return_index=True)
-    seen = [int(code) for code in codes[np.argsort(first)] if code >= 0]
-    order = dict.fromkeys(c for code in seen for c in store.schema.signatures[code])
+    seen = dict[int, None]()
+    for block in store.blocks():
+        codes, first = np.unique(store.codes(*block), return_index=True)
+        seen |= dict.fromkeys(codes[np.argsort(first)].tolist())
+    order = dict.fromkeys(c for code in seen if code >= 0 for c in store.schema.signatures[code])
     return [*order, *(c for c in columns if c not in order)]
-
-
-def _rows_of(store: Store, chunk: Chunk) -> Iterator[Row]:
-    column = store.schema.columns[chunk.column]
-    where, step, time = chunk.positions.tolist(), chunk.step.tolist(), chunk.time.tolist()
-    values = chunk.values(column.bare)
-    if column.reduction is not None:
-        values = (State(parts, column.reduction) for parts in values)  # type: ignore[arg-type]
-    return map(Row, where, step, time, values)

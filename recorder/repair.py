@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from flexrec.recorder import format as fmt
 from flexrec.recorder.closing import write_closed
 from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
 from flexrec.recorder.locking import PathLock
+from flexrec.recorder.opening import open_store
+from flexrec.recorder.ragged import Ragged
 from flexrec.recorder.resuming import clear_litter, keep, put_in_place
-from flexrec.recorder.store import Ragged, Store, open_store
+from flexrec.recorder.store import Store
 
 __all__ = ["Verdict", "repair", "verify"]
 
@@ -149,12 +150,12 @@ def _main(task: str, *paths: str) -> None:
 def _examine(path: Path) -> dict[str, str]:
     store, closed = open_store(path)
     try:
-        views = [store] if (store.codes == store.recorded).all() else [store, store.superseded()]
+        views = [store, store.superseded()] if store.has_superseded() else [store]
         for view in views:
             fault = _fault(view, view.columns_held())
             if fault:
                 return {"state": "damaged", "detail": fault}
-        events = f"{len(store.recorded)} events"
+        events = f"{store.count} events"
         if closed:
             return {"state": "whole", "detail": events}
         last = "" if store.last_step is None else f", up to step {store.last_step}"
@@ -197,18 +198,24 @@ def _close(path: Path, closing: Path) -> dict[str, Any]:
         try:
             columns = copy.columns_held()
             fault = _fault(copy, columns)
-            if not np.array_equal(copy.recorded, store.recorded):
+            if not _same_events(copy.recorded(), store.recorded()):
                 fault = "the copy does not hold the same events"
             if columns != store.columns_held() or copy.schema != store.schema:
                 fault = "the copy does not hold the same keys"
         finally:
             copy.close()
         left_out = f"; {store.cut} that were not whole are left out" if store.cut else ""
-        count = int((store.recorded >= fmt.RESET).sum())
+        count = store.recorded().effective_count()
         done, cut = f"{count} events{left_out}", store.cut
     finally:
         store.close()
     return {"state": "damaged" if fault else "whole", "detail": fault or done, "cut": cut}
+
+
+def _same_events(a: Store, b: Store) -> bool:
+    """Whether two stores have the same codes in the same order."""
+    blocks = a.blocks()
+    return a.count == b.count and all(np.array_equal(a.codes(*at), b.codes(*at)) for at in blocks)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
-from flexrec.recorder.store import Chunk, Ints, Ragged, Store
+from flexrec.recorder.store import Chunk, Codes, Store
 from flexrec.recorder.writer import Block, LiveFile
 
 __all__ = [
@@ -78,8 +79,7 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
 
         def make(making: Path) -> Opened:
             file = LiveFile(making, config=config, facts=facts, created=created)
-            steps = _copy_events(store, file)
-            return Opened(file, store.schema, _resumption(store, steps, at_step))
+            return Opened(file, store.schema, _copy_events(store, file, at_step))
 
         if store.cut:
             warnings.warn(
@@ -133,54 +133,71 @@ def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
     return opened
 
 
-def _resumption(store: Store, steps: Ints, at_step: int | None) -> Resumption:
-    count, left = len(store.recorded), store.effective()
-    adds = left[store.codes[left] >= 0]
-    if at_step is not None:
-        # What follows the last event up to the step is superseded from the first add on: a log
-        # after the last step belongs to it.
-        kept = left[steps[left] <= at_step]
-        last = int(kept[-1]) if len(kept) else -1
-        late = adds[np.searchsorted(adds, last, "right") :]
-        return Resumption(int(late[0]) if len(late) else count, at_step + 1)
-    step = int(steps[adds[-1]]) + 1 if len(adds) else 0
-    return Resumption(count, max(step, int(steps[left[-1]])) if len(left) else 0)
+@dataclass
+class _Search:
+    """Where the run goes on, found while its events go by."""
+
+    at_step: int | None
+    after_add: int = 0  # the step after that of the last add
+    last: int = 0  # the step of the last event
+    late: int | None = None  # the first add after the last event up to `at_step`
+
+    def see(self, codes: Codes, steps: Ints, first: int) -> None:
+        """Take in the events from `first` on; those with a code of SUPERSEDED do not count."""
+        left = np.flatnonzero(codes >= fmt.RESET)
+        adds = left[codes[left] >= 0]
+        self.last = int(steps[left[-1]]) if len(left) else self.last
+        self.after_add = int(steps[adds[-1]]) + 1 if len(adds) else self.after_add
+        if self.at_step is None:
+            return
+        kept = left[steps[left] <= self.at_step]
+        if len(kept):
+            self.late, adds = None, adds[adds > kept[-1]]
+        if self.late is None and len(adds):
+            self.late = first + int(adds[0])
+
+    def found(self, count: int) -> Resumption:
+        """What follows the last event up to the step is superseded from the first add on.
+
+        For a log after the last step belongs to it.
+        """
+        if self.at_step is None:
+            return Resumption(count, max(self.after_add, self.last))
+        return Resumption(count if self.late is None else self.late, self.at_step + 1)
 
 
-def _copy_events(store: Store, file: LiveFile) -> Ints:
-    """Append all of a store's events, superseded ones too; return their steps."""
+def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumption:
+    """Append all of a store's events, superseded ones too; find where the run goes on."""
     file.append(Block(store.schema.encode()))
-    count = len(store.recorded)
     offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
-    views = [store] if (store.codes == store.recorded).all() else [store, store.superseded()]
-    scans = [view.scan(view.columns_held()) for view in views]
-    steps, first = np.empty(count, np.int64), 0
-    while first < count:
-        last = store.block_end(first)
-        slots = store.slots_before(first, last)
+    views = [store, store.superseded()] if store.has_superseded() else [store]
+    columns = [view.columns_held() for view in views]
+    recorded, search, slot = store.recorded(), _Search(at_step), 0
+    for first, last in store.blocks():
+        codes = recorded.codes(first, last)
+        ends = np.cumsum(store.sizes(codes))
         events = np.zeros(last - first, fmt.EVENT)
-        events["code"], events["start"] = store.recorded[first:last], slots[:-1]
-        values = np.zeros(int(slots[-1] - slots[0]))
-        _copy_marks(store, first, last, events, values)
-        for scan in scans:
-            for chunk in next(scan):
+        events["code"], events["start"][1:] = codes, ends[:-1]
+        values = np.zeros(int(ends[-1]))
+        _copy_marks(recorded, first, last, events, values)
+        for view, held in zip(views, columns, strict=True):
+            for chunk in view.chunks(held, first, last):
                 rows = chunk.positions - first
                 events["step"][rows], events["time"][rows] = chunk.step, chunk.time
-                at = offsets[chunk.column][events["code"][rows]]
-                at += events["start"][rows] - slots[0]
+                at = offsets[chunk.column][events["code"][rows]] + events["start"][rows]
                 _copy_parts(store.schema.columns[chunk.column], chunk, at, values, file)
+        search.see(store.codes(first, last), events["step"], first)
+        events["start"] += slot
+        slot += len(values)
         file.append(Block(values=values, events=events))
-        steps[first:last] = events["step"]
-        first = last
-    return steps
+    return search.found(store.count)
 
 
 def _copy_marks(store: Store, first: int, last: int, events: Array, values: Array) -> None:
-    within = slice(*np.searchsorted(store.mark_positions, (first, last)))
-    marks, rows = store.marks[within], store.mark_positions[within] - first
-    at = events["start"][rows] - (events["start"][0] if len(events) else 0)
+    where, marks = store.marks(first, last)
+    rows = where - first
     for i, name in enumerate(("x", "reset", "keys")):
-        values[at + i] = marks[name]
+        values[events["start"][rows] + i] = marks[name]
     events["step"][rows], events["time"][rows] = marks["step"], marks["time"]
 
 

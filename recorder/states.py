@@ -8,12 +8,21 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.arguments import array, count, labels, number, shapes_differ
+from flexrec.recorder.arguments import (
+    NUMBERS,
+    array,
+    count,
+    labels,
+    number,
+    shapes_differ,
+    span,
+)
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array, Part
 
@@ -26,16 +35,19 @@ __all__ = [
     "ClassErrors",
     "Reduction",
     "SquaredErrors",
+    "cells",
     "counted",
     "sparse",
 ]
 
-Ints = NDArray[np.int64]
+Ints = NDArray[np.signedinteger[Any]]
 
 MOST_CLASSES = 1 << 12
 """A matrix whose size is not given grows no larger than this, whatever comes."""
 _BLOCK = 1 << 16
 """How many values are compared at a time: they stay in the processor's cache."""
+_FEW = 32
+"""Rows of no more classes are worked on class by class: numpy is slow where an axis is short."""
 _FINEST = -1074
 """The exponent of the smallest float64."""
 
@@ -91,10 +103,12 @@ class Averages(Reduction):
         many = number("n", n)
         if not (many >= 1 and many % 1 == 0):
             raise MeterError(f"n must be a whole number of at least 1, got {n}")
+        if isinstance(value, NUMBERS):
+            return many, number("value", value) / many, 0.0, 0.0
         values = array("value", value)
         if values.size == 1:
             return many, float(values.reshape(())) / many, 0.0, 0.0
-        return many, values.astype(np.float64) / many, 0.0, 0.0
+        return many, np.divide(values, many, dtype=np.float64), 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -114,9 +128,14 @@ class SquaredErrors(Reduction):
         with np.errstate(invalid="ignore", over="ignore"):
             for i in range(0, output.size, _BLOCK):
                 block = slice(i, i + _BLOCK)
-                errors = np.subtract(output[block], target[block], dtype=np.float64)
-                total += float(np.square(errors, out=errors).sum())
+                # casting first, then subtracting: faster than letting numpy do both at once
+                errors = _float64(output[block]) - _float64(target[block])
+                total += float(np.add.reduce(np.multiply(errors, errors, out=errors)))
         return total, float(output.size)
+
+
+def _float64(values: Array) -> NDArray[np.float64]:
+    return values.astype(np.float64, copy=False)
 
 
 @dataclass(frozen=True)
@@ -136,51 +155,69 @@ class ClassErrors(Reduction):
 
     def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
         """(how many, then for every k how many are wrong)."""
-        scores, classes = np.atleast_2d(array("output", output)), array("target", target)
+        scores, classes = array("output", output), array("target", target)
+        scores = scores if scores.ndim == 2 else np.atleast_2d(scores)
         if scores.ndim != 2 or classes.size != len(scores) or classes.ndim > 2:
             raise shapes_differ(("output", "target"), (scores, classes))
-        if scores.shape[1] < self.topk[-1]:
+        n, C = scores.shape
+        if self.topk[-1] > C:
             raise MeterError(
                 f"topk must be at most the number of classes, got {self.topk[-1]} "
                 f"for output {scores.shape}"
             )
-        classes = classes.ravel()
+        classes = classes.reshape(-1)
         if self.topk == (1,):
-            return float(len(scores)), float(np.count_nonzero(scores.argmax(axis=1) != classes))
-        block = max(1, _BLOCK // scores.shape[1])
-        wrong = dict.fromkeys(self.topk, 0)
+            return float(n), float(np.count_nonzero(highest(scores) != classes))
+        if classes.dtype != np.int64 or span(classes) > C:
+            known = (classes >= 0) & (classes < C) & (classes == np.floor(classes))
+            scores, classes = scores[known], classes[known].astype(np.int64)
+        right = dict.fromkeys(self.topk, 0)
+        block = max(1, _BLOCK // C)
         for i in range(0, len(scores), block):
-            ranks = _ranks(scores[i : i + block], classes[i : i + block], self.topk[-1])
+            behind = _behind(scores[i : i + block], classes[i : i + block])
             for k in self.topk:
-                wrong[k] += int(np.count_nonzero(ranks >= k))
-        return float(len(scores)), *map(float, wrong.values())
+                right[k] += int(np.count_nonzero(behind > C - k))
+        return float(n), *(float(n - many) for many in right.values())
 
 
-def _ranks(scores: Array, classes: Array, most: int) -> Array:
-    """How many classes come before each sample's own: exact below `most`."""
-    C = scores.shape[1]
-    own = np.fmin(np.fmax(classes, 0), np.int64(C - 1)).astype(np.int32)
-    at_own = scores[np.arange(len(own)), own][:, np.newaxis]
-    ranks: Array = C - _many(scores <= at_own)  # NaN comes before
-    nan = np.isnan(at_own[:, 0])
-    ranks[nan] = 0
-    rows = np.flatnonzero(ranks < most)  # of these, those whose equals come before are found
-    scores, nan = scores[rows], nan[rows, np.newaxis]
-    equal = scores == at_own[rows]
-    if nan.any():
-        equal |= nan & np.isnan(scores)
-    ties = np.flatnonzero(_many(equal) > 1)
-    if ties.size:
-        before = np.arange(C, dtype=np.int32) < own[rows[ties], np.newaxis]
-        ranks[rows[ties]] += _many(equal[ties] & before)
-    ranks[own != classes] = C
-    return ranks
+def highest(scores: Array) -> Ints:
+    """The class of the highest score of each row, NaN the highest, the lower class of equals."""
+    if scores.shape[1] == 2 and len(scores) > 512:  # argmax takes three times as long
+        first, second = scores.T
+        is_second: NDArray[np.bool_] = ~(second <= first) & (first == first)  # NaN is not itself
+        return is_second.view(np.int8)
+    found: Ints = scores.argmax(axis=1)
+    return found
 
 
-def _many(marked: NDArray[np.bool_]) -> NDArray[np.int32]:
-    """How many of each row are marked: `sum(axis=1)`, several times as fast."""
-    many: NDArray[np.int32] = np.einsum("ij->i", marked.view(np.uint8), dtype=np.int32)
+def _behind(scores: Array, classes: Ints) -> NDArray[np.unsignedinteger[Any]]:
+    """How many classes, its own with them, come no earlier than each sample's own."""
+    n, C = scores.shape
+    columns = _columns(C)
+    kind = columns.dtype
+    own = scores.take(np.arange(0, n * C, C) + classes)[:, np.newaxis]
+    if C <= _FEW:
+        scores = np.asfortranarray(scores)
+    behind = scores <= own  # false for NaN, which comes earlier
+    at = classes.astype(kind)[:, np.newaxis]
+    later = np.greater_equal(columns, at, out=np.empty_like(behind))
+    behind &= later
+    behind |= scores < own
+    many: NDArray[np.unsignedinteger[Any]] = np.add.reduce(
+        behind.view(np.uint8), axis=1, dtype=kind
+    )
+    if np.count_nonzero(many) < n:  # of these the own score is NaN
+        rows = np.flatnonzero(many == 0)
+        earlier = np.isnan(scores[rows]) & ~later[rows]
+        many[rows] = C - np.count_nonzero(earlier, axis=1)
     return many
+
+
+@lru_cache(maxsize=16)
+def _columns(C: int) -> NDArray[np.unsignedinteger[Any]]:
+    """0 to C − 1, of the narrowest type that counts to C."""
+    columns: NDArray[np.unsignedinteger[Any]] = np.arange(C, dtype=np.min_scalar_type(C))
+    return columns
 
 
 @dataclass(frozen=True)
@@ -198,48 +235,52 @@ class Cells(Reduction):
 
     def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
         """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        k, cells = self.cells(predicted, target)
-        if cells.size * 64 < k * k:
-            return float(k), *np.unique(cells, return_counts=True)
-        return sparse(counted(cells, k), k)
+        k, rows, columns = self.samples(predicted, target)
+        if rows.size * 64 < k * k:
+            return float(k), *np.unique(cells(rows, columns, k), return_counts=True)
+        return sparse(counted(rows, columns, k), k)
 
     def serves(self, asked: Reduction) -> bool:
         """A meter that is not told its size takes any."""
         return isinstance(asked, Cells) and asked.k in (None, self.k)
 
-    def cells(self, predicted: Any, target: Any, least: int = 0) -> tuple[int, Ints]:
-        """k, where it is not given at least `least`; each sample's cell of (k, k), row by row."""
+    def samples(self, predicted: Any, target: Any, least: int = 0) -> tuple[int, Ints, Ints]:
+        """k, where it is not given at least `least`; each sample's row and column of (k, k)."""
         columns, wide = self._classes("predicted", predicted)
         rows, high = self._classes("target", target)
         if columns.shape != rows.shape:
             raise shapes_differ(("predicted", "target"), (columns, rows))
-        k = self.k or max(wide, high, least)
-        return k, rows * k + columns
+        return self.k or max(wide, high, least), rows, columns
 
     def _classes(self, what: str, value: Any) -> tuple[Ints, int]:
         """The classes (N,), and how many there are at least."""
         found = array(what, value)
         if found.ndim < 2 or (found.ndim == 2 and found.shape[1] == 1):
-            numbers = labels(what, found.ravel(), self.k or MOST_CLASSES)
-            return numbers, int(numbers.max(initial=-1)) + 1
+            return labels(what, found, self.k or MOST_CLASSES)
         wide = found.shape[1]
         if found.ndim != 2 or not 0 < wide <= (self.k or MOST_CLASSES) or wide < (self.k or 1):
             k = self.k or "k"
             raise MeterError(f"{what} must be classes (N,) or (N, {k}), got shape {found.shape}")
-        highest: Ints = found.argmax(axis=1)
-        if what == "target" and not (
-            (np.count_nonzero(found, axis=1) == 1).all() and (found.max(axis=1) == 1).all()
-        ):
-            raise MeterError(f"{what} must be one-hot rows, each with a single 1 among zeros")
-        return highest, wide
+        classes = highest(found)
+        if what == "target":
+            at = found.take(np.arange(0, found.size, wide) + classes)
+            if not np.count_nonzero(found) == np.count_nonzero(at == 1) == len(found):
+                raise MeterError(f"{what} must be one-hot rows, each with a single 1 among zeros")
+        return classes, wide
 
 
-def counted(cells: Ints, k: int) -> Ints:
+def cells(rows: Ints, columns: Ints, k: int) -> NDArray[np.int64]:
+    """Each sample's cell of (k, k), row by row."""
+    return np.multiply(rows, k, dtype=np.int64) + columns
+
+
+def counted(rows: Ints, columns: Ints, k: int) -> NDArray[np.int64]:
     """How often each of the k² cells comes."""
+    counts = np.zeros(k * k, np.int64)
     block = max(_BLOCK, 8 * k * k)
-    counts = np.bincount(cells[:block], minlength=k * k)
-    for i in range(block, cells.size, block):
-        counts += np.bincount(cells[i : i + block], minlength=k * k)
+    for i in range(0, rows.size, block):
+        part = slice(i, i + block)
+        counts += np.bincount(cells(rows[part], columns[part], k), minlength=k * k)
     return counts
 
 

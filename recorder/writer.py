@@ -23,11 +23,13 @@ from flexrec.recorder.events import Array
 
 __all__ = ["SMALL", "Block", "LiveFile"]
 
-_CHUNKS = {  # elements; a chunk takes its whole space in the file from its first element on
+# Elements. HDF5 takes longer to say where a chunk lies the more there are (0.2 µs for each), so
+# they are large; what is not yet written of one is a hole, and takes no space on most disks.
+_CHUNKS = {
     fmt.SCHEMA: ("u1", 1 << 14),
-    fmt.BLOBS: ("u1", 1 << 20),
-    fmt.VALUES: ("<f8", 1 << 14),
-    fmt.EVENTS: (fmt.EVENT, 1 << 12),
+    fmt.BLOBS: ("u1", 1 << 23),
+    fmt.VALUES: ("<f8", 1 << 17),
+    fmt.EVENTS: (fmt.EVENT, 1 << 15),
 }
 SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
 
@@ -71,6 +73,7 @@ class LiveFile:
             )
             for name, (dtype, chunk) in _CHUNKS.items()
         }
+        self._places = dict.fromkeys(_CHUNKS, (-1, 0))  # of the chunk that is being filled
         self._file.swmr_mode = True
         self._descriptor: int = self._file.id.get_vfd_handle()
 
@@ -157,13 +160,21 @@ class LiveFile:
         for piece in pieces:
             first = 0
             while first < len(piece):
-                base = end - end % chunk
-                last = min(first + base + chunk - end, len(piece))
-                start = dataset.id.get_chunk_info_by_coord((base,)).byte_offset
+                start, within = self._place(name, end // chunk), end % chunk
+                last = min(first + chunk - within, len(piece))
                 data = piece[first:last].view("u1")
-                _write(self._descriptor, data, start + (end - base) * piece.itemsize)
+                _write(self._descriptor, data, start + within * piece.itemsize)
                 end, first = end + last - first, last
         return end
+
+    def _place(self, name: str, number: int) -> int:
+        """Where a chunk lies in the file."""
+        known, start = self._places[name]
+        if known != number:
+            dataset = self._datasets[name]
+            start = dataset.id.get_chunk_info_by_coord((number * dataset.chunks[0],)).byte_offset
+            self._places[name] = number, start
+        return start
 
 
 def _write(descriptor: int, data: Array, offset: int) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Add, Event, Log, State, Value
@@ -42,6 +43,12 @@ class Binding:
                 f"{self.key!r} at step {step}: {name} was given {came}: {error}"
             ) from None
         self._has_data = True
+
+    def add_numbers(self, values: NDArray[np.float64]) -> None:
+        """Feed the meter many numbers; for one that reduces columns and has no use for time."""
+        if len(values):
+            self.meter.add_all(values)
+            self._has_data = True
 
     def _merge(self, state: State, step: int) -> None:
         """Take in what a meter remembered; MeterError where it was another kind of meter."""

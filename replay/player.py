@@ -1,58 +1,27 @@
 """Recordings → windows. The quick way over whole columns; `plain=True` is the engine itself.
 
 Both give the same windows: exactly where the meters are fed one by one, within 1e-12 relative
-where a meter reduces a whole column at once.
+where a meter reduces columns (reducing.py).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.events import Add, Event, Log, Reset
-from flexrec.recorder.reader import Marks, Recording
+from flexrec.recorder.reader import Recording
 from flexrec.replay.board import Board, overlay
 from flexrec.replay.definitions import Definitions
 from flexrec.replay.engine import Binding, Engine, bind
+from flexrec.replay.reducing import Block, Points, fed, reduced
+from flexrec.replay.schedule import Schedule
 from flexrec.replay.window import Window
 
 __all__ = ["EverySteps", "missing_keys", "play", "run_names"]
 
-Ints = NDArray[np.int64]
-
 _HELD = 1 << 22
-"""How many values are read from a recording at a time, at most, but for those of one key."""
-
-
-@dataclass(frozen=True)
-class _Schedule:
-    """When the meters are read and reset: positions in the recorded order, the rows below it
-    belonging before."""
-
-    position: Ints
-    is_log: NDArray[np.bool_]
-    x: NDArray[np.float64]
-    reset: NDArray[np.bool_]
-    time: NDArray[np.float64]
-    keys: Sequence[tuple[str, ...] | None]
-
-    def of(self, binding: Binding) -> "_Schedule":
-        """The part that means this meter."""
-        if all(keys is None for keys in self.keys):
-            return self
-        meant = np.array([binding.selected(keys) for keys in self.keys], bool)
-        return _Schedule(
-            self.position[meant],
-            self.is_log[meant],
-            self.x[meant],
-            self.reset[meant],
-            self.time[meant],
-            [keys for keys, is_meant in zip(self.keys, meant, strict=True) if is_meant],
-        )
+"""How many values are read from a recording at a time, at most."""
 
 
 def play(
@@ -142,20 +111,30 @@ def _play(
         return engine.windows()
     board = Board(definitions, env=env, uid=uid)
     bindings = {key: bind(definitions, key, i) for i, key in enumerate(run.keys())}
-    bound = [key for key, found in bindings.items() if found]
-    schedule = _every(run, bound, every) if every else _recorded(run.marks)
-    reducible = [key for key in bound if run.is_number(key)]
-    for keys in _groups(run, reducible):
-        for key, series in run.series(keys).items():
-            for binding in bindings[key]:
-                points = _reduce(binding, series.position, series.value, schedule.of(binding))
-                xs, values = points if points else _feed(binding, run, schedule.of(binding))
-                _draw(board, binding, xs, values)
+    bound = {key: found for key, found in bindings.items() if found}
+    schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
+    numbers = [key for key in bound if run.is_number(key)]
+    for keys in _groups(run, numbers):
+        for key, blocks, at_once in _columns(run, keys):
+            plans = [(binding, schedule.of(binding)) for binding in bound[key]]
+            found = reduced(plans, blocks, at_once=at_once)
+            for (binding, meant), points in zip(plans, found, strict=True):
+                points = fed(binding, run, meant) if points is None else points
+                _draw(board, binding, points)
     for key in bound:
-        if key not in reducible:
-            for binding in bindings[key]:
-                _draw(board, binding, *_feed(binding, run, schedule.of(binding)))
+        if not run.is_number(key):
+            for binding in bound[key]:
+                _draw(board, binding, fed(binding, run, schedule.of(binding)))
     return board.windows()
+
+
+def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:
+    """The blocks of each key's numbers, and whether all are one: but for a key that is too long."""
+    if len(keys) == 1 and run.counts()[keys[0]] > _HELD:
+        yield keys[0], run.numbers(keys[0]), False
+        return
+    for key, column in run.columns(keys).items():
+        yield key, [(sys.maxsize, column)], True
 
 
 def _groups(run: Recording, keys: Sequence[str]) -> Iterator[list[str]]:
@@ -170,37 +149,9 @@ def _groups(run: Recording, keys: Sequence[str]) -> Iterator[list[str]]:
     yield group
 
 
-def _draw(board: Board, binding: Binding, xs: Sequence[float], values: Any) -> None:
-    if len(xs):
-        board.point(binding.definition, binding.key, binding.place, xs, values)
-
-
-def _recorded(marks: Marks) -> _Schedule:
-    return _Schedule(marks.position, marks.is_log, marks.x, marks.reset, marks.time, marks.keys)
-
-
-def _every(run: Recording, keys: Sequence[str], every: int) -> _Schedule:
-    """A mark after the last event of every N steps, among the recorded resets."""
-    columns = [run.index(key) for key in keys]
-    position = np.concatenate([column.position for column in columns])
-    order, first = np.unique(position, return_index=True)
-    step = np.concatenate([column.step for column in columns])[first]
-    time = np.concatenate([column.time for column in columns])[first]
-    group = step // every
-    last = np.flatnonzero(np.append(group[1:] != group[:-1], len(group) > 0)[: len(group)])
-    n, marks = len(last), run.marks
-    resets = np.flatnonzero(~marks.is_log)
-    where = np.concatenate([order[last] + 1, marks.position[resets]])
-    sort = np.argsort(where, kind="stable")
-    named = [*[None] * n, *(marks.keys[i] for i in resets)]
-    return _Schedule(
-        where[sort],
-        np.concatenate([np.ones(n, bool), np.zeros(len(resets), bool)])[sort],
-        np.concatenate([group[last] * float(every), np.zeros(len(resets))])[sort],
-        np.ones(n + len(resets), bool),
-        np.concatenate([time[last], marks.time[resets]])[sort],
-        [named[i] for i in sort],
-    )
+def _draw(board: Board, binding: Binding, points: Points) -> None:
+    if len(points.x):
+        board.point(binding.definition, binding.key, binding.place, points.x, points.values)
 
 
 class EverySteps:
@@ -234,49 +185,3 @@ class EverySteps:
         if self._last is not None:
             x = float(self._last.step // self._every * self._every)
             self._engine.feed(Log(x, None, True, self._last.step, self._last.time))
-
-
-def _reduce(
-    binding: Binding, position: Ints, values: Any, schedule: _Schedule
-) -> tuple[list[float], list[Any]] | None:
-    """All points of a meter that reduces columns, or None."""
-    reads = np.flatnonzero(schedule.is_log)
-    before = np.searchsorted(position, schedule.position)  # rows before each mark
-    resets = np.flatnonzero(schedule.reset)
-    latest = np.searchsorted(resets, reads)  # how many resets come before each read
-    starts = np.concatenate([[0], before[resets]])[latest]
-    stops = before[reads]
-    filled = stops > starts
-    if not filled.any():
-        return [], []
-    columns = binding.meter.reduce(values, starts[filled], stops[filled])
-    if columns is None:
-        return None
-    chosen = columns[0] if len(columns) == 1 else binding.chosen(columns)
-    return schedule.x[reads][filled].tolist(), chosen.tolist()
-
-
-def _feed(binding: Binding, run: Recording, schedule: _Schedule) -> tuple[list[float], list[Any]]:
-    """All points of a meter that is fed one by one, as the engine would."""
-    xs: list[float] = []
-    values: list[Any] = []
-    binding.reset(0.0)
-
-    def mark(i: int) -> None:
-        if schedule.is_log[i]:
-            value = binding.read(float(schedule.time[i]))
-            if value is not None:
-                xs.append(float(schedule.x[i]))
-                values.append(value)
-        if schedule.reset[i]:
-            binding.reset(float(schedule.time[i]))
-
-    at, marks = 0, schedule.position.tolist()
-    for row in run.rows(binding.key):
-        while at < len(marks) and marks[at] <= row.position:
-            mark(at)
-            at += 1
-        binding.add(row.value, row.step, row.time)
-    for i in range(at, len(marks)):
-        mark(i)
-    return xs, values

@@ -57,7 +57,7 @@ def golden(runs: tuple[Path, Path], tmp_path: Path) -> Path:
     """A golden of the first."""
     path = tmp_path / "g.json"
     out, error = flexrec_check(runs[0], "-p", "loss", "--golden", path, "--update", code=0)
-    assert (out, error) == (f"{path}: written, 1 windows\n", "")
+    assert (out, error) == (f"{path}: written, 1 window\n", "")
     return path
 
 

@@ -224,14 +224,14 @@ def test_replaying_holds_few_columns_at_a_time(
 ) -> None:
     path = made(tmp_path / "a.h5", 500, 40)
     asked: list[int] = []
-    series = Recording.series
+    columns = Recording.columns
 
     def counted(self: Recording, keys: Any) -> Any:
         keys = list(keys)
         asked.append(len(keys))
-        return series(self, keys)
+        return columns(self, keys)
 
-    monkeypatch.setattr(Recording, "series", counted)
+    monkeypatch.setattr(Recording, "columns", counted)
     monkeypatch.setattr(sys.modules["flexrec.replay.player"], "_HELD", 5000)
     with Recording(path) as run:
         (window,) = play(run, MEAN)

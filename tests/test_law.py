@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from block_cases import blocks_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,6 +110,7 @@ names = st.sampled_from(
     ["loss", "loss+MSE", "acc+confusion+time", "layers", "sources", "grads+weights", "simple+lr"]
 )
 definitions: st.SearchStrategy[Definitions] = names.map(preset) | st.just(CUSTOM)
+blocks = st.none() | st.integers(1, 5)
 
 
 def live(events: Sequence[Event], defs: Definitions) -> list[Window]:
@@ -151,14 +153,19 @@ def differ(a: Sequence[Window], b: Sequence[Window]) -> str:
 
 
 @settings(max_examples=150, deadline=None)
-@given(events=runs(), defs=definitions, close=st.booleans())
+@given(events=runs(), defs=definitions, close=st.booleans(), block=blocks)
 def test_replay_of_a_recording_is_what_was_live(
-    events: list[Event], defs: Definitions, close: bool, tmp_path_factory: pytest.TempPathFactory
+    events: list[Event],
+    defs: Definitions,
+    close: bool,
+    block: int | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("law") / "run.h5"
     shown = live(events, defs)
-    rec = record(events, path, close=close)
-    with Recording(path) as run:
+    with blocks_of(block):
+        rec = record(events, path, close=close)
+    with blocks_of(block), Recording(path) as run:
         engine = Engine(defs)
         for event in run.events():
             engine.feed(event)
@@ -173,13 +180,17 @@ def test_replay_of_a_recording_is_what_was_live(
 
 
 @settings(max_examples=100, deadline=None)
-@given(events=runs(), defs=definitions, every=st.integers(1, 4))
+@given(events=runs(), defs=definitions, every=st.integers(1, 4), block=blocks)
 def test_every_n_steps_is_the_same_quickly_and_plainly(
-    events: list[Event], defs: Definitions, every: int, tmp_path_factory: pytest.TempPathFactory
+    events: list[Event],
+    defs: Definitions,
+    every: int,
+    block: int | None,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     path = tmp_path_factory.mktemp("law") / "run.h5"
     record(events, path, close=True)
-    with Recording(path) as run:
+    with blocks_of(block), Recording(path) as run:
         if any(any(m.matches(key) for m in defs.meters.values()) for key in run):
             plain = play(run, defs, every=every, plain=True)
             quick = play(run, defs, every=every)

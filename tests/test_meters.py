@@ -163,6 +163,31 @@ def test_nan_is_never_the_best() -> None:
         assert equal(meter.value(), best)
 
 
+@pytest.mark.parametrize("kind", [int, np.float32, np.float64, np.int8, np.uint64, np.array])
+def test_an_average_of_numbers_of_any_type(kind: Any) -> None:
+    meter, plain = AverageValueMeter(), AverageValueMeter()
+    for value in (3, 5, 100):
+        meter.add(kind(value))
+        plain.add(float(value))
+        meter.add(kind(value), 4)
+        plain.add(float(value), 4)
+    assert equal(meter.value(), plain.value())
+    with pytest.raises(MeterError, match="must fit a float64"):
+        meter.add(10**400)
+    assert equal(meter.value(), plain.value())
+
+
+@pytest.mark.parametrize("ascending", [True, False])
+def test_scores_in_order_rank_as_any_do(ascending: bool) -> None:
+    scores = np.sort(rng.random(50).round(1))[:: 1 if ascending else -1]
+    hits = rng.random(50) < scores
+    auc, ap = AUCMeter(), APMeter()
+    for meter in (auc, ap):
+        meter.add(scores, hits)
+    assert auc.value()[0] == pytest.approx(metrics.roc_auc_score(hits, scores))
+    assert ap.value()[0] == pytest.approx(metrics.average_precision_score(hits, scores))
+
+
 def test_mse_does_not_overflow_or_wrap_around() -> None:
     meter = MSEMeter()
     meter.add(np.array([1e20], "f4"), np.array([0], "f4"))
@@ -172,8 +197,12 @@ def test_mse_does_not_overflow_or_wrap_around() -> None:
     assert meter.value() == 4.0
 
 
-@given(st.integers(0, 10**6), st.integers(1, 6), st.integers(2, 7))
-def test_class_error_ranks_as_a_sort_does(seed: int, n: int, classes: int) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from([(1, 2), (5, 3), (6, 7), (4, 40), (3, 300), (600, 2)]),
+)
+def test_class_error_ranks_as_a_sort_does(seed: int, shape: tuple[int, int]) -> None:
+    n, classes = shape
     drawn = np.random.default_rng(seed)
     scores = drawn.choice([-INF, -1.0, 0.0, 1.0, INF, NAN], size=(n, classes))
     target = drawn.integers(0, classes, n)

@@ -56,6 +56,14 @@ class Meter(ABC):
     def tick(self, time: float) -> None:  # noqa: B027 - most meters have no use for it
         """The time in seconds of the event that follows; called only if `uses_time`."""
 
+    def add_all(self, values: NDArray[np.float64]) -> None:
+        """`add` of each of these numbers, of which there are some, in order.
+
+        A meter that takes them at once is then within 1e-12 relative of what `add` gives.
+        """
+        for value in values.tolist():
+            self.add(value)
+
     def reduce(
         self,
         values: NDArray[np.float64],  # noqa: ARG002 - for meters that can

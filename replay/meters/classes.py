@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
-from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors, counted, sparse
+from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors, cells, counted, sparse
 from flexrec.replay.meters.base import Meter
 
 __all__ = ["ClassErrorMeter", "ConfusionMeter"]
@@ -123,12 +123,12 @@ class ConfusionMeter(Meter):
 
     def add(self, predicted: Any, target: Any) -> None:
         """Take in predictions and targets."""
-        k, cells = self.reduction.cells(predicted, target, len(self._counts))
+        k, rows, columns = self.reduction.samples(predicted, target, len(self._counts))
         self._grow(k)
-        if cells.size * 64 < k * k:
-            np.add.at(self._counts.reshape(-1), cells, 1)
+        if rows.size * 64 < k * k:
+            np.add.at(self._counts.reshape(-1), cells(rows, columns, k), 1)
         else:
-            self._counts[:k, :k] += counted(cells, k).reshape(k, k)
+            self._counts += counted(rows, columns, k).reshape(k, k)
 
     def value(self) -> Array:
         """The matrix, as an array of its own."""

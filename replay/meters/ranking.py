@@ -173,16 +173,21 @@ def _whole(parts: list[Array]) -> Array:
 
 def _is_column(array: Array) -> bool:
     """Whether no more than one axis is longer than 1."""
-    return array.size == max(array.shape, default=1)
+    return array.ndim < 2 or array.size == max(array.shape)
 
 
 def _found(scores: Array, hits: Bools) -> tuple[Ints, Ints]:
     """How many positives, and how many samples, are at each distinct score or above, downwards."""
-    ranked, positives = np.sort(scores), np.sort(scores[hits])  # faster than one argsort
+    ranked, positives = _ascending(scores), _ascending(scores[hits])  # faster than argsort
     first = _first_of_equals(ranked)
     distinct = ranked[first] if len(first) < len(ranked) else ranked
     found = len(positives) - np.searchsorted(positives, distinct)
     return found[::-1], len(ranked) - first[::-1]
+
+
+def _ascending(scores: Array) -> Array:
+    """Sorted, unless they are: seeing that takes a hundredth of the time."""
+    return scores if (scores[1:] >= scores[:-1]).all() else np.sort(scores)
 
 
 def _first_of_equals(ranked: Array) -> Ints:
@@ -198,7 +203,7 @@ def _average_precision(scores: Array, hits: Bools, weights: Floats | None) -> fl
         return 0.0
     if weights is not None:
         return _weighted_precision(scores, hits, weights)
-    positives, negatives = np.sort(scores[hits]), np.sort(scores[~hits])
+    positives, negatives = _ascending(scores[hits]), _ascending(scores[~hits])
     first = _first_of_equals(positives)
     found = len(positives) - first
     false = len(negatives) - np.searchsorted(negatives, positives[first])

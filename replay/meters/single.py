@@ -64,6 +64,11 @@ class BestValueMeter(Meter):
         """Take in another meter's best."""
         self.add(best)
 
+    def add_all(self, values: Floats) -> None:
+        """Take in the best of many numbers."""
+        best = np.fmin if self.mode == "min" else np.fmax
+        self.add(float(best.reduce(values)))
+
     def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """The best of every slice."""
         best = np.fmin if self.mode == "min" else np.fmax
@@ -112,6 +117,10 @@ class LastValueMeter(Meter):
     def value(self) -> Part:
         """The number or array that was added last."""
         return self._last
+
+    def add_all(self, values: Floats) -> None:
+        """Take in the last of many numbers."""
+        self.add(values[-1])
 
     def reduce(
         self,

@@ -1,0 +1,59 @@
+"""Opening a recording to read it, in whichever layout it is: `open_store`."""
+
+import time
+from pathlib import Path
+
+from flexrec.recorder import format as fmt
+from flexrec.recorder.closed_store import ClosedStore
+from flexrec.recorder.containing import contained
+from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
+from flexrec.recorder.guard import GuardedFile
+from flexrec.recorder.live_store import LiveStore
+from flexrec.recorder.store import Store
+
+__all__ = ["open_store"]
+
+_PAUSES, _FRESH = (0.005, 0.02, 0.05), 5.0  # seconds: of patience, and what may be being written
+
+
+def open_store(path: Path) -> tuple[Store, bool]:
+    """Open a recording; the flag says whether it was closed.
+
+    Raises:
+        NotARecordingError, VersionError, RecordingError: see their names.
+    """
+    for pause in _PAUSES:
+        try:
+            return _open(path)
+        except (NotARecordingError, VersionError):
+            raise
+        except RecordingError:  # torn by a writer at this very moment, perhaps
+            if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH:
+                raise
+            time.sleep(pause)
+    return _open(path)
+
+
+def _open(path: Path) -> tuple[Store, bool]:
+    file = GuardedFile(path)
+    try:
+        with contained(path):
+            if file.attribute(fmt.ATTR_FORMAT) != fmt.MAGIC.encode():
+                raise NotARecordingError(
+                    f"{path} is an HDF5 file, but not a recording of flexrec's"
+                )
+            version = file.attribute(fmt.ATTR_VERSION)
+            if not isinstance(version, int):
+                raise RecordingError(f"its version is {version!r:.40}")
+            if version > fmt.VERSION:
+                raise VersionError(
+                    f"{path} has format version {version}, this flexrec reads up to "
+                    f"{fmt.VERSION}; install a newer flexrec"
+                )
+            closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
+            if closed and (file.unclosed or file.cut_short):
+                raise RecordingError("it was closed, and its end is missing since")
+            return (ClosedStore(file) if closed else LiveStore(file)), closed
+    except BaseException:
+        file.close()
+        raise

@@ -1,0 +1,238 @@
+"""Going through a recording block by block: the same in blocks of any size, and little memory."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from block_cases import blocks_of
+from event_cases import events, same, same_event
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder.events import Add, Event
+from flexrec.recorder.repair import repair, verify
+from flexrec.replay import define, play
+from flexrec.replay.meters import (
+    AverageValueMeter,
+    BestValueMeter,
+    LastValueMeter,
+    Meter,
+    MovingAverageValueMeter,
+)
+
+histories = st.lists(
+    st.tuples(st.lists(events(), min_size=1, max_size=12), st.none() | st.integers(0, 40)),
+    min_size=1,
+    max_size=3,
+)
+
+
+def recorder(path: Path, **options: Any) -> Recorder:
+    """A recorder that writes only when told to."""
+    return Recorder(path, facts=False, flush_seconds=60, **options)
+
+
+def record(path: Path, history: list[tuple[list[Event], int | None]], *, close: bool) -> None:
+    """Runs, the later ones resumed at a step; the last is closed, or left as a kill leaves it."""
+    for i, (some, at_step) in enumerate(history):
+        rec = recorder(path, mode="resume", **({"at_step": at_step} if i else {}))
+        for event in some:
+            rec.record(event)
+        rec.flush()
+        live = path.read_bytes()
+        rec.close()
+        if not close:
+            path.write_bytes(live)
+
+
+def contents(path: Path) -> tuple[list[Event], list[Any]]:
+    """The events, and all else that can be asked."""
+    with Recording(path) as run:
+        found: list[Any] = [
+            (run.keys(), run.counts(), run.event_count, run.superseded, run.resumes, run.dropped),
+            (run.state, [(key, run.kind(key), run.stored_bytes(key)) for key in run]),
+            tuple(run.marks.keys),
+            *(run.marks.position, run.marks.x, run.marks.step, run.marks.time),
+        ]
+        for key, series in run.series(run.keys()).items():
+            index, rows = run.index(key), list(run.rows(key))
+            assert [row.position for row in rows] == series.position.tolist()
+            values = series.value.tolist() if run.is_number(key) else series.value
+            assert all(same(row.value, value) for row, value in zip(rows, values, strict=True))
+            for name in ("position", "step", "time"):
+                assert np.array_equal(getattr(index, name), getattr(series, name))
+            found += [series.position, series.step, series.time, tuple(values)]
+            if run.is_number(key):
+                ends, parts = zip(*run.numbers(key), strict=True)
+                for column in (
+                    run.columns([key])[key],
+                    map(np.concatenate, zip(*parts, strict=True)),
+                ):
+                    position, value = column
+                    assert np.array_equal(position, series.position)
+                    assert np.array_equal(value, series.value, equal_nan=True)
+                assert all((at < last).all() for last, (at, _) in zip(ends, parts, strict=True))
+        return list(run.events()), found
+
+
+def assert_same(a: tuple[list[Event], list[Any]], b: tuple[list[Event], list[Any]]) -> None:
+    """Whether the contents of two recordings are equal."""
+    assert len(a[0]) == len(b[0])
+    assert all(map(same_event, a[0], b[0]))
+    assert len(a[1]) == len(b[1])
+    for v, w in zip(a[1], b[1], strict=True):
+        if isinstance(v, np.ndarray):
+            assert same(v, w)
+        else:
+            assert len(v) == len(w)
+            assert all(same(x, y) or x == y for x, y in zip(v, w, strict=True))
+
+
+@settings(max_examples=30, deadline=None)
+@given(history=histories, block=st.integers(1, 7), close=st.booleans())
+def test_all_is_the_same_in_blocks_of_any_size(
+    history: list[tuple[list[Event], int | None]],
+    block: int,
+    close: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("blocks")
+    record(folder / "a.h5", history, close=close)
+    whole = contents(folder / "a.h5")
+    with blocks_of(block):
+        assert_same(contents(folder / "a.h5"), whole)
+        record(folder / "b.h5", history, close=close)
+        assert verify(folder / "a.h5").state == ("whole" if close else "unfinished")
+    assert_same(contents(folder / "b.h5"), whole)
+
+
+def test_a_copy_closed_in_small_blocks_is_the_same_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    some: list[Event] = [
+        Add({"a": float(v), "b": rng.normal(size=(2, i % 3)), "c": f"{i}"}, i, 1e9 + i)
+        for i, v in enumerate(rng.normal(size=50))
+    ]
+    for name, block in (("a", None), ("b", 3)):
+        with blocks_of(block):
+            record(tmp_path / f"{name}.h5", [(some, None), (some[20:], 30)], close=False)
+            repair(tmp_path / f"{name}.h5")
+    found: list[dict[str, Any]] = []
+    for name in "ab":
+        with h5py.File(tmp_path / f"{name}.h5") as file:
+            kept: dict[str, Any] = {}
+            file.visititems(
+                lambda path, item, kept=kept: kept.update(
+                    {path: item[:].tobytes() if isinstance(item, h5py.Dataset) else None}
+                )
+            )
+            found.append(kept)
+    assert found[0].keys() == found[1].keys()
+    differing = {path for path in found[0] if found[0][path] != found[1][path]}
+    assert differing <= {"marks"}, "the times at which the runs were resumed"
+
+
+def test_several_threads_read_what_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.h5"
+    rows = 5 * (1 << 14) + 7  # of six chunks
+    values = np.random.default_rng(0).normal(size=rows)
+    with recorder(path) as rec:
+        for value in values.tolist():
+            rec.add(a=value, b=0.5)
+            rec.step()
+    monkeypatch.setattr("flexrec.recorder.chunks._WORKERS", 3)
+    monkeypatch.setattr("flexrec.recorder.chunks._WORTH_SHARING", 1)
+    with Recording(path) as run:
+        found = run.series(run.keys())
+        assert np.array_equal(found["a"].value, values)
+        assert np.array_equal(found["a"].step, np.arange(rows))
+    with h5py.File(path) as file:
+        places = [file["series/a/value"].id.get_chunk_info(i).byte_offset for i in (2, 4)]
+    data = bytearray(path.read_bytes())
+    for place in places:
+        data[place + 100] ^= 255
+    path.write_bytes(data)
+    with Recording(path) as run:
+        assert np.array_equal(run["b"].value, np.full(rows, 0.5))
+        with pytest.raises(RecordingError, match=str(path)):
+            run["a"]
+
+
+def peak(work: Callable[[], object]) -> int:
+    """The most bytes that Python and numpy hold at a time meanwhile."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def fill(rec: Recorder, count: int, keys: int) -> None:
+    """So many dicts, a log without reset after each tenth of them."""
+    names = [f"k{i}" for i in range(keys)]
+    for i in range(count):
+        rec.add(dict.fromkeys(names, i / 7))
+        rec.step()
+        if i % (count // 10) == count // 10 - 1:
+            rec.log(reset=False)
+
+
+@pytest.mark.parametrize("keys", [1, 10])
+def test_closing_more_events_takes_no_more_memory(tmp_path: Path, keys: int) -> None:
+    found = []
+    for count in (20_000, 60_000):  # chunks of 16 Ki rows are filled by both
+        rec = recorder(tmp_path / f"{count}.h5")
+        fill(rec, count, keys)
+        rec.flush()
+        with blocks_of(500):
+            found.append(peak(rec.close))
+    assert found[1] < 1.1 * found[0] + 20_000
+
+
+MEAN = define({"all": {"type": "line"}}, {"k*": {"type": "AverageValueMeter", "target": "all"}})
+
+
+@pytest.mark.parametrize("close", [True, False])
+@pytest.mark.parametrize("every", [None, 2000])
+def test_replaying_more_values_takes_little_more_memory(
+    tmp_path: Path, close: bool, every: int | None
+) -> None:
+    found = []
+    for count in (20_000, 60_000):
+        path = tmp_path / f"{count}.h5"
+        rec = recorder(path)
+        fill(rec, count, 1)
+        rec.flush()
+        if close:
+            rec.close()
+        with blocks_of(500), Recording(path) as run:
+            play(run, MEAN, every=every)
+            found.append(peak(lambda run=run: play(run, MEAN, every=every)))  # type: ignore[misc]
+        rec.close()
+    assert found[1] - found[0] < 3 * 40_000, "an event takes a byte or two, and a value nothing"
+
+
+@pytest.mark.parametrize(
+    "meter",
+    [AverageValueMeter(), MovingAverageValueMeter(3), BestValueMeter("max"), LastValueMeter()],
+    ids=lambda meter: type(meter).__name__,
+)
+@pytest.mark.parametrize("extra", [[], [np.nan], [np.inf, 2.0]])
+def test_adding_all_is_adding_each(meter: Meter, extra: list[float]) -> None:
+    rng = np.random.default_rng(0)
+    pieces = [np.array([*rng.normal(5, 2, n), *extra]) for n in (1, 4, 2, 7)]
+    meter.reset()
+    for value in np.concatenate(pieces).tolist():
+        meter.add(value)
+    wanted = meter.value()
+    meter.reset()
+    for piece in pieces:
+        meter.add_all(piece)
+    np.testing.assert_allclose(meter.value(), wanted, rtol=1e-12)
