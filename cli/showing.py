@@ -1,7 +1,9 @@
 """`flexrec show`: what is in a recording, as tables."""
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -26,31 +28,73 @@ def recording_text(path: Path) -> str:
         logs = int(run.marks.is_log.sum())
         keys, events = counted(len(run), "key"), counted(run.event_count, "event")
         lines.append(f"{keys}, {events}, {counted(logs, 'log')}")
-        numbers = run.series([key for key in run if run.is_number(key)])
-        rows = [[*_row(run, key, numbers.get(key)), f"{run.stored_bytes(key):,}"] for key in run]
+        numbers = _summaries(run, [key for key in run if run.is_number(key)])
+        rows = [
+            [
+                key,
+                *(numbers[key].row() if key in numbers else _other_row(run, key)),
+                f"{run.stored_bytes(key):,}",
+            ]
+            for key in run
+        ]
     headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")
     return "\n".join(lines) + "\n" + tabulate(rows, headers, floatfmt=".6g", disable_numparse=True)
 
 
-def _row(run: Recording, key: str, numbers: Series | None) -> list[str]:
-    return _other_row(run, key) if numbers is None else _number_row(numbers)
+@dataclass
+class _Summary:
+    """What a row shows of a key's numbers."""
+
+    count: int = 0
+    steps: tuple[int, int] | None = None
+    last: float = math.nan
+    least: float = math.inf
+    greatest: float = -math.inf
+    total: float = 0.0
+    finite: int = 0
+
+    def take(self, series: Series) -> None:
+        """Take in the next values."""
+        values = np.asarray(series.value)
+        if not len(values):
+            return
+        first, last = int(series.step.min()), int(series.step.max())
+        low, high = self.steps or (first, last)
+        self.steps = min(low, first), max(high, last)
+        self.count += len(values)
+        self.last = float(values[-1])
+        values = values[np.isfinite(values)]
+        if len(values):
+            self.least = min(self.least, float(values.min()))
+            self.greatest = max(self.greatest, float(values.max()))
+            with np.errstate(over="ignore"):
+                self.total += float(values.sum())
+            self.finite += len(values)
+
+    def row(self) -> list[str]:
+        """Kind, values, steps, last, min, max, mean."""
+        found = (math.nan,) * 3
+        if self.finite:
+            found = self.least, self.greatest, self.total / self.finite
+        shown = [f"{value:.6g}" for value in (self.last, *found)] if self.count else [""] * 4
+        return ["number", str(self.count), _span(self.steps), *shown]
 
 
-def _number_row(series: Series) -> list[str]:
-    values = np.asarray(series.value)
-    finite = values[np.isfinite(values)]
-    found = (finite.min(), finite.max(), finite.mean()) if len(finite) else (np.nan,) * 3
-    shown = [f"{value:.6g}" for value in (values[-1], *found)] if len(values) else [""] * 4
-    return [series.key, "number", str(len(values)), _span(series.step), *shown]
+def _summaries(run: Recording, keys: Sequence[str]) -> dict[str, _Summary]:
+    found = {key: _Summary() for key in keys}
+    for series in run.parts(keys):
+        found[series.key].take(series)
+    return found
 
 
 def _other_row(run: Recording, key: str) -> list[str]:
-    index = run.index(key)
-    return [key, run.kind(key), str(len(index.step)), _span(index.step), "", "", "", ""]
+    step = run.index(key).step
+    steps = (int(step.min()), int(step.max())) if len(step) else None
+    return [run.kind(key), str(len(step)), _span(steps), "", "", "", ""]
 
 
-def _span(steps: Any) -> str:
-    return f"{steps.min()}–{steps.max()}" if len(steps) else ""
+def _span(steps: tuple[int, int] | None) -> str:
+    return f"{steps[0]}–{steps[1]}" if steps else ""
 
 
 def model_text(path: Path) -> str:
@@ -59,14 +103,12 @@ def model_text(path: Path) -> str:
 
     with Recording(path) as run:
         keys = [key for key in run if key.count("/") >= 2 and run.is_number(key)]
-        series = run.series(keys)
+        latest = {key: found.last for key, found in _summaries(run, keys).items() if found.count}
     statistics: dict[str, dict[str, dict[str, float]]] = {}
-    for key in keys:
+    for key, last in latest.items():
         rest, _, stat = key.rpartition("/")
         layer, _, source = rest.rpartition("/")
-        if len(series[key]):
-            last = float(np.asarray(series[key].value)[-1])
-            statistics.setdefault(layer, {}).setdefault(source, {})[stat] = last
+        statistics.setdefault(layer, {}).setdefault(source, {})[stat] = last
     if not statistics:
         return f"{path} has no layer statistics: record them with Recorder.watch(model)"
     return str(layer_table(statistics))

@@ -154,6 +154,29 @@ class Recording:
         """Several keys in one pass over the file: quicker than one by one."""
         return self._read(keys, "all")
 
+    def groups(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[list[str]]:
+        """The keys, as many at a time as have at most so many values together, or one."""
+        counts, group, size = self.counts(), list[str](), 0
+        for key in keys:
+            if group and size + counts[key] > most:
+                yield group
+                group, size = [], 0
+            group.append(key)
+            size += counts[key]
+        if group:
+            yield group
+
+    def parts(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[Series]:
+        """One key after the other; one with more than `most` values in several parts."""
+        counts = self.counts()
+        for group in self.groups(keys, most):
+            if counts[group[0]] <= most:
+                yield from self.series(group).values()
+                continue
+            with contained(self.path):
+                for chunks in self._store.scan(self._of(group[0])):
+                    yield self._series(group[0], [[chunk] for chunk in chunks if len(chunk)], {})
+
     def columns(self, keys: Iterable[str]) -> dict[str, Column]:
         """Where several keys' numbers stand among the events, and what they are, in one pass.
 

@@ -114,7 +114,7 @@ def _play(
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
     numbers = [key for key in bound if run.is_number(key)]
-    for keys in _groups(run, numbers):
+    for keys in run.groups(numbers, _HELD):
         for key, blocks, at_once in _columns(run, keys):
             plans = [(binding, schedule.of(binding)) for binding in bound[key]]
             found = reduced(plans, blocks, at_once=at_once)
@@ -135,18 +135,6 @@ def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterabl
         return
     for key, column in run.columns(keys).items():
         yield key, [(sys.maxsize, column)], True
-
-
-def _groups(run: Recording, keys: Sequence[str]) -> Iterator[list[str]]:
-    """The keys, as many at a time as have few enough values to hold in memory at once."""
-    counts, group, size = run.counts(), list[str](), 0
-    for key in keys:
-        if group and size + counts[key] > _HELD:
-            yield group
-            group, size = [], 0
-        group.append(key)
-        size += counts[key]
-    yield group
 
 
 def _draw(board: Board, binding: Binding, points: Points) -> None:

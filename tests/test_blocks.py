@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from event_cases import events, same, same_event
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder import Recorder, Recording, RecordingError, Series
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.repair import repair, verify
 from flexrec.replay import define, play
@@ -59,7 +60,15 @@ def contents(path: Path) -> tuple[list[Event], list[Any]]:
             tuple(run.marks.keys),
             *(run.marks.position, run.marks.x, run.marks.step, run.marks.time),
         ]
+        assert [key for group in run.groups(run, 5) for key in group] == run.keys()
+        parts_of: dict[str, list[Series]] = {key: [] for key in run}
+        for part in run.parts(run, 5):
+            parts_of[part.key].append(part)
         for key, series in run.series(run.keys()).items():
+            for name in ("position", "step", "time"):
+                joined = [getattr(part, name) for part in parts_of[key]]
+                assert np.array_equal(np.concatenate(joined), getattr(series, name))
+            assert all(map(same, chain(*(p.value for p in parts_of[key])), series.value))
             index, rows = run.index(key), list(run.rows(key))
             assert [row.position for row in rows] == series.position.tolist()
             values = series.value.tolist() if run.is_number(key) else series.value
