@@ -3,9 +3,13 @@
 Once the recordings are closed, or on Ctrl-C, the windows are those of a plain replay: the law.
 """
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
+from typing import Self
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.events import Log
@@ -174,34 +178,65 @@ def follow_recordings(
     screen = Screen(sink, tell)
     names = run_names(list(paths))
     runs = {n: FollowedRun(p, definitions, every=every) for n, p in zip(names, paths, strict=True)}
-    interrupted = False
     try:
-        while not all(run.ended for run in runs.values()):
-            news = [run.poll() for run in runs.values()]
-            if any(news):
-                screen.show(overlay({name: run.windows() for name, run in runs.items()}))
-            else:
-                screen.look()
-            if not all(run.ended for run in runs.values()):
-                time.sleep(poll_seconds)
-    except KeyboardInterrupt:
-        interrupted = True
+        with _Interrupts() as interrupts:
+            while not interrupts.came and not all(run.ended for run in runs.values()):
+                news = [run.poll() for run in runs.values()]
+                if any(news):
+                    screen.show(overlay({name: run.windows() for name, run in runs.items()}))
+                else:
+                    screen.look()
+                if not all(run.ended for run in runs.values()):
+                    time.sleep(poll_seconds)
     finally:
         for run in runs.values():
             run.close()
     try:
         windows = _replayed(paths, definitions, every)
     except DefinitionError:
-        if not interrupted:
+        if not interrupts.came:
             raise
         windows = []  # stopped before there was anything to show
     try:
         screen.show(windows, last=True)
     except ServerError as error:
-        if not interrupted:
+        if not interrupts.came:
             raise
         tell(str(error))  # a server of ours may have had the Ctrl-C too
     return windows
+
+
+class _Interrupts:
+    """Notes that Ctrl-C came, in place of raising it, while the block runs; the second is raised.
+
+    Raised anywhere, it might come up where HDF5 calls back, and be lost. A handler of the
+    caller's, such as that of `flexrec serve`, is called as ever.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other can set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    self._before[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again, self.came = self.came, True
+        try:
+            self._before[number](number, frame)
+        except KeyboardInterrupt:
+            if again:
+                raise
 
 
 def _replayed(paths: Sequence[Path], definitions: Definitions, every: int | None) -> list[Window]:
