@@ -53,13 +53,16 @@ class NumberLayout:
         These come with their slots, which are 0 for now. 0-d CPU tensors are read here.
         """
         waiting: list[tuple[int, torch.Tensor]] = []
-        if not _PLAIN.issuperset(map(type, values)):
-            numbers = _numbers(values, waiting)
-            if numbers is None:
-                return None, waiting
-            values = numbers
+        numbers = _read(values)
+        if not _PLAIN.issuperset(map(type, numbers)):
+            for slot, value in enumerate(numbers):
+                if is_elsewhere(value) and not value.ndim:
+                    waiting.append((slot, value))
+                    numbers[slot] = 0.0
+                elif type(value) not in _PLAIN:
+                    return None, waiting
         try:
-            return self.pack(step, time, *values), waiting
+            return self.pack(step, time, *numbers), waiting
         except _UNPACKABLE:  # the slow way names the key
             return None, waiting
 
@@ -180,39 +183,17 @@ class _Last:
 
 def _number(value: Any) -> Any:
     """A number, or that of a 0-d CPU tensor; None for anything else."""
-    if type(value) in _PLAIN:
-        return value
-    numbers = _numbers((value,), None)
-    return numbers and numbers[0]
+    (number,) = _read((value,))
+    return number if type(number) in _PLAIN else None
 
 
-def _numbers(
-    values: Iterable[Any], waiting: "list[tuple[int, torch.Tensor]] | None"
-) -> list[Any] | None:
-    """The values, those of 0-d CPU tensors read; None where there is anything else.
-
-    Those that are on an accelerator are 0 meanwhile, and put into `waiting`, if it is given.
-    """
+def _read(values: Iterable[Any]) -> list[Any]:
+    """The values, those of CPU tensors in Python's own types; 0-d ones are numbers then."""
     torch = sys.modules.get("torch")
     if torch is None:
-        return None
-    tensor, numbers = torch.Tensor, list[Any]()
-    for value in values:
-        kind = type(value)
-        if kind is tensor:
-            if value.ndim:
-                return None
-            if value.is_cpu:
-                value = value.item()
-            elif waiting is not None and is_elsewhere(value):
-                waiting.append((len(numbers), value))
-                value = 0.0
-            else:
-                return None
-        elif kind not in _PLAIN:
-            return None
-        numbers.append(value)
-    return numbers
+        return list(values)
+    tensor = torch.Tensor
+    return [value.tolist() if type(value) is tensor and value.is_cpu else value for value in values]
 
 
 def _shared(part: Any) -> Any:

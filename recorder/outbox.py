@@ -169,8 +169,12 @@ class Outbox:
         numbers = self._numbers.get(keys)
         if numbers is not None:
             record, waiting = numbers.record(step, now, values.values())
-            if record is not None:
+            if record is not None and waiting:
                 buffer.append(numbers.word, record, waiting=waiting)
+                return
+            if record is not None:
+                buffer.records += record
+                buffer.codes += numbers.word
                 return
         self._add_slowly(keys, values, step, now)
 
