@@ -318,7 +318,11 @@ def start(*command: object) -> "subprocess.Popen[str]":
     )
 
 
-FLEXREC = ("-c", "from flexrec.cli import main; main()")
+FLEXREC = (  # a shell that started the tests in the background had them ignore Ctrl-C
+    "-c",
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "from flexrec.cli import main; main()",
+)
 
 
 @pytest.mark.parametrize("end", ["close", "stay"])
