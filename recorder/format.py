@@ -13,10 +13,10 @@ from urllib.parse import quote, unquote
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.events import Part, State, Value
+from flexrec.recorder.events import Part
 from flexrec.recorder.states import REDUCTIONS, Reduction
 
-__all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "column_of", "form_of"]
+__all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "form_of"]
 
 MAGIC = "flexrec"
 VERSION = 1
@@ -151,14 +151,6 @@ def form_of(part: Part) -> Form:
     if isinstance(part, str):
         return Form(TEXT, 1)
     return Form(part.dtype.name, part.ndim)
-
-
-def column_of(key: str, value: Value) -> Column:
-    """The column that a normalised value belongs to."""
-    parts = value if isinstance(value, tuple) else (value,)
-    reduction = value.reduction if isinstance(value, State) else None
-    forms = tuple(form_of(part) for part in parts)
-    return Column(key, forms, not isinstance(value, tuple), reduction)
 
 
 @dataclass
