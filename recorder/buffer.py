@@ -1,8 +1,7 @@
 """Events on their way from `add` to the file, in the bytes that they will have there."""
 
 import struct
-from collections.abc import Iterator, Sequence
-from itertools import groupby
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -19,7 +18,8 @@ __all__ = ["Buffer", "Draft", "Slabs", "code_word", "record_of"]
 
 _SLAB = 8 << 20  # bytes of memory that large arrays are copied to
 _SPARE = 4  # slabs that are kept for later
-_WORD = 8  # bytes of a slot, a step, a time and a code
+_WORD = 8  # bytes of a slot, a step and a time, and of a code with what waits for its event
+_CODE = struct.Struct("<ii")
 _TOP = 2  # words of a record that come before its slots
 
 
@@ -28,9 +28,9 @@ def record_of(slots: int) -> struct.Struct:
     return struct.Struct(f"<qd{slots}d")
 
 
-def code_word(code: int) -> bytes:
-    """An event's code as it waits here."""
-    return code.to_bytes(_WORD, "little", signed=True)
+def code_word(code: int, waiting: int = 0) -> bytes:
+    """An event's code as it waits here, and which of `Buffer.waiting` is for it, from 1."""
+    return _CODE.pack(code, waiting)
 
 
 class Slabs:
@@ -49,37 +49,37 @@ class Slabs:
         self._free += slabs[: _SPARE - len(self._free)]
 
 
-Blob = bytes | Array | OnDevice
+Blob = bytes | bytearray | Array | OnDevice
 
 
 class Buffer:
     """Events, their values and the arrays that these point at.
 
     Whoever adds an event makes its parts first, and then appends record and code with no call in
-    between, so that not even Ctrl-C comes between them.
+    between, so that neither another thread nor Ctrl-C comes between them.
 
     Attributes:
         codes: of each event, its `code_word`.
         records: of each event, what `record_of` packs.
         slots: how many slots an event has, by its code; it may grow.
+        blobs: the events' arrays, in order; those that are small are joined in bytearrays.
+        tail: the last of `blobs`, which small arrays are appended to.
+        blob_bytes: of all of them.
+        waiting: of events with numbers that are on an accelerator, these; slots count from the
+            event's first.
     """
 
-    def __init__(self, value_base: int, blob_base: int, slots: list[int], slabs: Slabs) -> None:
-        self.value_base, self.blob_base, self.slots = value_base, blob_base, slots
+    def __init__(self, blob_base: int, slots: list[int], slabs: Slabs) -> None:
+        self.blob_base, self.slots = blob_base, slots
         self.codes, self.records = bytearray(), bytearray()
-        self.blobs: list[Blob] = []
-        self.blob_bytes = 0
-        self.waiting: list[Numbers] = []  # their slots count from this buffer's first
+        self.tail, self.blob_bytes = bytearray(), 0
+        self.blobs: list[Blob] = [self.tail]
+        self.waiting: list[list[Numbers]] = []
         self.schema = b""
         self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
 
     def __len__(self) -> int:
         return len(self.codes) // _WORD
-
-    @property
-    def value_count(self) -> int:
-        """How many slots its events have."""
-        return len(self.records) // _WORD - _TOP * len(self)
 
     @property
     def nbytes(self) -> int:
@@ -92,17 +92,17 @@ class Buffer:
 
     def following(self) -> "Buffer":
         """An empty one for what comes after."""
-        return Buffer(self.value_base + self.value_count, self.blob_end, self.slots, self._slabs)
+        return Buffer(self.blob_end, self.slots, self._slabs)
 
     def emptied(self) -> "Buffer":
         """An empty one in its place, with the schema, which later events refer to."""
-        empty = Buffer(self.value_base, self.blob_base, self.slots, self._slabs)
+        empty = Buffer(self.blob_base, self.slots, self._slabs)
         empty.schema = self.schema
         return empty
 
     def append(
         self,
-        word: bytes,
+        code: int,
         record: bytes,
         blobs: Sequence[Blob] = (),
         nbytes: int = 0,
@@ -112,33 +112,31 @@ class Buffer:
         """Add an event.
 
         Args:
-            word: its code: its signature, or what kind of mark it is.
+            code: its signature, or what kind of mark it is.
             record: its step, time and slots, as `record_of` packs them.
             blobs: its arrays, which are `nbytes` together.
             waiting: which of its slots are for numbers that are on an accelerator.
         """
         if waiting:
-            base = self.value_count
-            self.waiting += gathered([(base + slot, tensor) for slot, tensor in waiting])
-        self.blobs += blobs
+            self.waiting.append(gathered(waiting))
+        word = code_word(code, len(self.waiting) if waiting else 0)
+        small, large, tail = b"", list(blobs), self.tail
+        if all(isinstance(blob, bytes) for blob in blobs):
+            small, large = b"".join(cast("Sequence[bytes]", blobs)), []
+        else:
+            large.append(tail := bytearray())
+        self.tail += small
+        self.blobs += large
+        self.tail = tail
         self.blob_bytes += nbytes
         self.records += record
         self.codes += word
 
-    def copies(self, arrays: Sequence[Array], nbytes: int) -> list[Blob]:
-        """Copies of arrays, in C order: `nbytes` in all."""
-        if nbytes < SMALL:
-            try:
-                return [b"".join(cast("Sequence[bytes]", arrays))]  # one copy for all
-            except (TypeError, BufferError):  # not contiguous
-                return [array.tobytes() for array in arrays]
-        return [
-            array.tobytes() if array.nbytes < SMALL or array.nbytes > _SLAB else self._copied(array)
-            for array in arrays
-        ]
-
-    def _copied(self, array: Array) -> Array:
+    def copied(self, array: Array) -> bytes | Array:
+        """A copy of an array, in C order."""
         size = array.nbytes
+        if size < SMALL or size > _SLAB:
+            return array.tobytes()
         if self._used + size > _SLAB:
             self._taken.append(self._slabs.take())
             self._used = 0
@@ -152,43 +150,48 @@ class Buffer:
         self._slabs.give(self._taken)
         self._taken = []
 
-    def block(self) -> Block:
-        """What to append to the file; what is still on an accelerator is fetched here."""
-        events, values = self._laid_out()
+    def block(self, value_base: int) -> Block:
+        """What to append to a file of so many values; what is on an accelerator is fetched."""
+        events, values, waiting = self._laid_out()
         if self.waiting:
-            slots, numbers = fetched_numbers(self.waiting)
+            starts, groups = events["start"][waiting > 0], waiting[waiting > 0] - 1
+            slots, numbers = fetched_numbers(
+                [
+                    ([int(start) + slot for slot in slots], tensor)
+                    for start, group in zip(starts, groups, strict=True)
+                    for slots, tensor in self.waiting[group]
+                ]
+            )
             values[slots] = numbers
-        return Block(self.schema, self._joined(), values, events)
+        events["start"] += value_base
+        return Block(self.schema, self._fetched(), values, events)
 
-    def _joined(self) -> list[Array]:
-        """The bytes of all arrays: those from an accelerator fetched, small neighbours together."""
+    def _fetched(self) -> list[Array]:
+        """All arrays, those from an accelerator too."""
         there = [blob for blob in self.blobs if isinstance(blob, OnDevice)]
         fetched = iter(fetched_arrays(there) if there else ())
-        joined: list[Array] = []
-        for is_small, some in groupby(self.blobs, _is_small):
-            if is_small:
-                joined.append(np.frombuffer(b"".join(cast("Iterator[bytes]", some)), "u1"))
-                continue
-            for blob in some:
-                if isinstance(blob, bytes):
-                    joined.append(np.frombuffer(blob, "u1"))
-                else:
-                    joined.append(next(fetched) if isinstance(blob, OnDevice) else blob)
-        return joined
+        return [
+            next(fetched)
+            if isinstance(blob, OnDevice)
+            else np.frombuffer(blob, "u1")
+            if isinstance(blob, bytes | bytearray)
+            else blob
+            for blob in self.blobs
+        ]
 
-    def _laid_out(self) -> tuple[Array, Array]:
-        """The events and their slots apart, as the file has them."""
-        codes = np.frombuffer(self.codes, "<i8")
+    def _laid_out(self) -> tuple[Array, Array, Array]:
+        """The events and their slots apart, as the file has them, and what waits for each."""
+        codes, waiting = np.frombuffer(self.codes, "<i4").reshape(-1, 2).T
         words = np.frombuffer(self.records, "<f8")
         events = np.empty(len(codes), fmt.EVENT)
         sizes = np.array([*self.slots, fmt.MARK_SLOTS])[np.maximum(codes, -1)]  # of marks, the last
         ends = np.cumsum(sizes + _TOP)
         at = ends - sizes - _TOP
         events["code"], events["step"], events["time"] = codes, words.view("<i8")[at], words[at + 1]
-        events["start"] = self.value_base + at - _TOP * np.arange(len(codes))
+        events["start"] = at - _TOP * np.arange(len(codes))
         are_slots = np.ones(len(words), bool)
         are_slots[at] = are_slots[at + 1] = False
-        return events, words[are_slots]
+        return events, words[are_slots], waiting
 
 
 class Draft:
@@ -221,13 +224,8 @@ class Draft:
             if isinstance(part, OnDevice):
                 self.blobs.append(part)
             else:
-                self.blobs += self._buffer.copies([part], part.nbytes)
+                self.blobs.append(self._buffer.copied(part))
 
     def record(self, step: int, time: float) -> bytes:
         """The event as it waits in a buffer."""
         return record_of(len(self.slots)).pack(step, time, *self.slots)
-
-
-def _is_small(blob: Blob) -> bool:
-    """Whether it is worth joining with its neighbours before it is written."""
-    return isinstance(blob, bytes) and len(blob) < SMALL

@@ -7,8 +7,7 @@ raises, is outbox.py's.
 import struct
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
-from operator import attrgetter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, code_word, record_of
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.on_device import is_elsewhere
+from flexrec.recorder.writer import SMALL
 
 if TYPE_CHECKING:
     import torch
@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["ArrayLayout", "NumberLayout"]
 
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
-_ARRAYS = frozenset({np.ndarray})
-_form = attrgetter("dtype", "shape")
+_Array = np.ndarray
+_ONE_THREAD_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
+_Form = tuple[tuple[int, ...], Any]
+_NO_FORMS: list[_Form] = [((), None)]
 _UNPACKABLE = (struct.error, OverflowError, TypeError)
 
 
@@ -34,23 +36,22 @@ class NumberLayout:
 
     Attributes:
         word: the signature, as a buffer takes it.
-        pack: of step, time and the values, makes a record.
-        is_plain: whether nothing but Python's own numbers came, as far as is known.
+        pack: of step, time and the slots, makes a record.
+        is_plain: whether nothing but Python's own numbers came, as far as is known, and may be
+            taken without a lock.
     """
 
-    __slots__ = ("is_plain", "pack", "word")
+    __slots__ = ("_code", "is_plain", "pack", "word")
 
     def __init__(self, code: int, count: int) -> None:
-        self.word = code_word(code)
+        self._code, self.word = code, code_word(code)
         self.pack = record_of(count).pack
-        self.is_plain = True
+        self.is_plain = _ONE_THREAD_AT_A_TIME
 
-    def record(
-        self, step: int, time: float, values: Collection[Any]
-    ) -> "tuple[bytes | None, list[tuple[int, torch.Tensor]]]":
-        """The record, None where not all are numbers, and the numbers that are on an accelerator.
+    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
+        """Append an event; false: it is declined, not all are numbers.
 
-        These come with their slots, which are 0 for now. 0-d CPU tensors are read here.
+        0-d CPU tensors are read here; slots of those on an accelerator are 0 for now.
         """
         waiting: list[tuple[int, torch.Tensor]] = []
         numbers = _read(values)
@@ -60,20 +61,35 @@ class NumberLayout:
                     waiting.append((slot, value))
                     numbers[slot] = 0.0
                 elif type(value) not in _PLAIN:
-                    return None, waiting
+                    return False
         try:
-            return self.pack(step, time, *numbers), waiting
+            record = self.pack(step, time, *numbers)
         except _UNPACKABLE:  # the slow way names the key
-            return None, waiting
+            return False
+        if waiting:
+            buffer.append(self._code, record, waiting=waiting)
+        else:
+            buffer.records += record
+            buffer.codes += self.word
+        return True
+
+    def weigh(self) -> None:
+        """Numbers weigh nothing."""
 
 
 class ArrayLayout:
-    """Adds of keys some of whose values are arrays, or tuples with arrays in them."""
+    """Adds of keys some of whose values are arrays, or tuples with arrays in them.
 
-    __slots__ = ("_counts", "_keys", "_kinds", "_last", "_pack", "_word")
+    Attributes:
+        word, pack: as of a NumberLayout.
+    """
 
-    def __init__(self, code: int, columns: Sequence[fmt.Column]) -> None:
-        self._word = code_word(code)
+    is_plain = False
+
+    __slots__ = ("_code", "_counts", "_keys", "_kinds", "_last", "_weights", "pack", "word")
+
+    def __init__(self, code: int, columns: Sequence[fmt.Column], weights: dict[str, int]) -> None:
+        self._code, self.word, self._weights = code, code_word(code), weights
         self._keys = [column.key for column in columns for _ in column.forms]
         self._counts = [None if column.bare else len(column.forms) for column in columns]
         self._kinds = [
@@ -81,53 +97,52 @@ class ArrayLayout:
             for column in columns
             for form in column.forms
         ]
-        self._pack = record_of(sum(column.slots for column in columns)).pack
-        self._last = _Last([], [], [], 0, {})
+        self.pack = record_of(sum(column.slots for column in columns)).pack
+        self._last = _Last()
 
-    def put(
-        self,
-        buffer: Buffer,
-        step: int,
-        time: float,
-        values: Collection[Any],
-        weights: dict[str, int],
-    ) -> bool:
-        """Append an event, and add what its arrays weigh to their keys; false: it is declined."""
+    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
+        """Append an event; false: it is declined."""
         parts = self._parts(values)
         if parts is None:
             return False
-        are_arrays = _ARRAYS.issuperset(map(type, parts))
-        if not are_arrays:
+        last = self._last
+        if not _are(parts, last.forms):
             parts = [_shared(part) for part in parts]
-            are_arrays = _ARRAYS.issuperset(map(type, parts))
-        last, offset = self._last, buffer.blob_base + buffer.blob_bytes
-        if are_arrays and list(map(_form, parts)) == last.forms:
-            slots = last.slots.copy()
-            for slot, distance in last.offsets:
-                slots[slot] = offset + distance
-        else:
-            found = self._measured(parts, offset)
-            if found is None:
-                return False
-            self._last = last = found
-            slots = last.slots
-            parts = [part for part in parts if type(part) is np.ndarray]
+            if not _are(parts, last.forms):
+                measured = self._measured(parts)
+                if measured is None:
+                    return False
+                self.weigh()
+                self._last = last = measured
+                parts = [part for part in parts if type(part) is _Array]
+        slots, offset = last.slots, buffer.blob_base + buffer.blob_bytes
+        for slot, distance in last.offsets:
+            slots[slot] = offset + distance
         try:
-            record = self._pack(step, time, *slots)
+            record = self.pack(step, time, *slots)
         except _UNPACKABLE:
             return False
-        blobs = buffer.copies(parts, last.nbytes)
-        for key, size in last.weights.items():
-            weights[key] += size
-        buffer.blobs += blobs
-        buffer.blob_bytes += last.nbytes
-        buffer.records += record
-        buffer.codes += self._word
+        if last.nbytes < SMALL:
+            small = _joined(parts)
+            buffer.tail += small
+            buffer.blob_bytes += last.nbytes
+            buffer.records += record
+            buffer.codes += self.word
+        else:
+            buffer.append(self._code, record, list(map(buffer.copied, parts)), last.nbytes)
+        last.count += 1
         return True
 
-    def _measured(self, parts: Sequence[Any], offset: int) -> "_Last | None":
+    def weigh(self) -> None:
+        """Add to each key what its arrays weighed since this was asked last."""
+        last = self._last
+        for key, size in last.weights.items():
+            self._weights[key] += size * last.count
+        last.count = 0
+
+    def _measured(self, parts: Sequence[Any]) -> "_Last | None":
         """The slots and sizes of parts, where they are of the kinds that they should be of."""
-        last = _Last([], [], [], 0, {})
+        last, forms = _Last(), list[_Form]()
         for part, key, (dtype, ndim) in zip(parts, self._keys, self._kinds, strict=True):
             if dtype is None:
                 number = _number(part)
@@ -135,14 +150,15 @@ class ArrayLayout:
                     return None
                 last.slots.append(number)
                 continue
-            if type(part) is not np.ndarray or part.dtype != dtype or part.ndim != ndim:
+            if type(part) is not _Array or part.dtype != dtype or part.ndim != ndim:
                 return None
-            last.forms.append(_form(part))
+            forms.append((part.shape, part.dtype))
             last.offsets.append((len(last.slots), last.nbytes))
-            last.slots.append(offset + last.nbytes)
-            last.slots += part.shape
+            last.slots += [0.0, *part.shape]
             last.nbytes += part.nbytes
             last.weights[key] = last.weights.get(key, 0) + part.nbytes
+        if len(forms) == len(parts):
+            last.forms = forms
         return last
 
     def _parts(self, values: Collection[Any]) -> Sequence[Any] | None:
@@ -168,17 +184,35 @@ class _Last:
     """What the parts of an add were, for the next one that is all arrays and the same.
 
     Attributes:
-        forms: of each array, its dtype and shape.
+        forms: of each array, its shape and dtype; what nothing has where not all were arrays.
         slots: what they take in the record.
         offsets: of each array, the slot that says where it lies, and how far from the first.
         nbytes: of all arrays; `weights` is by key.
+        count: adds that were like this and were not weighed yet.
     """
 
-    forms: list[tuple[Any, ...]]
-    slots: list[float]
-    offsets: list[tuple[int, int]]
-    nbytes: int
-    weights: dict[str, int]
+    forms: list[_Form] = field(default_factory=_NO_FORMS.copy)
+    slots: list[float] = field(default_factory=list)
+    offsets: list[tuple[int, int]] = field(default_factory=list)
+    nbytes: int = 0
+    weights: dict[str, int] = field(default_factory=dict)
+    count: int = 0
+
+
+def _are(parts: Sequence[Any], forms: list[_Form]) -> bool:
+    """Whether the parts are all arrays, of these shapes and types."""
+    for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - there are as many, or _NO_FORMS
+        if type(part) is not _Array or part.dtype is not dtype or part.shape != shape:
+            return False
+    return True
+
+
+def _joined(arrays: Sequence[Any]) -> bytes:
+    """The arrays' bytes, in C order."""
+    try:
+        return b"".join(arrays)  # one copy for all
+    except (TypeError, BufferError):  # not contiguous
+        return b"".join([array.tobytes() for array in arrays])
 
 
 def _number(value: Any) -> Any:

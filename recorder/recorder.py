@@ -155,8 +155,7 @@ class Recorder(Outbox):
         """Record an event as it is, with its own step and time."""
         step = _whole(event.step)
         if isinstance(event, Add):
-            with self._lock:
-                self._add(tuple(event.values), event.values, step, event.time)
+            self._add(tuple(event.values), event.values, step, event.time)
             return
         if isinstance(event, Log):
             self._mark(fmt.LOG, event.x, event.reset, event.keys, step, event.time)

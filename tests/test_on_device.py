@@ -66,19 +66,17 @@ def test_arrays_are_fetched_together_and_find_their_places(
 
 
 def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
-    buffer = Buffer(100, 0, [3], Slabs())
+    buffer = Buffer(0, [3], Slabs())
     pack = record_of(3).pack
     loss, count = torch.tensor(1.5), torch.tensor(7)
     for i in range(2):
-        buffer.append(code_word(0), pack(i, 0.5, 0.25, 0.0, 0.0), waiting=[(1, loss), (2, count)])
+        buffer.append(0, pack(i, 0.5, 0.25, 0.0, 0.0), waiting=[(1, loss), (2, count)])
         loss.add_(1.0)
-    assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting] == [
+    assert [(slots, tensor.dtype) for numbers in buffer.waiting for slots, tensor in numbers] == [
         ([1], torch.float32),
         ([2], torch.int64),
-        ([4], torch.float32),
-        ([5], torch.int64),
-    ]
-    block = buffer.block()
+    ] * 2
+    block = buffer.block(100)
     assert block.values.tolist() == [0.25, 1.5, 7.0, 0.25, 2.5, 7.0]
     assert block.events["start"].tolist() == [100, 103]
     assert block.events["step"].tolist() == [0, 1]
@@ -89,13 +87,17 @@ def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(layouts, "is_elsewhere", lambda value: getattr(value, "is_meta", False))
     with torch.device("meta"):
         values = {"a": torch.empty(()), "b": 0.5, "c": torch.empty((), dtype=torch.int64)}
-    record, waiting = NumberLayout(0, 3).record(4, 1.5, values.values())
-    assert record == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
-    assert [slot for slot, _ in waiting] == [0, 2]
-    assert waiting[0][1] is values["a"]
-    assert waiting[1][1] is values["c"]
+    buffer, layout = Buffer(0, [3], Slabs()), NumberLayout(0, 3)
+    assert layout.put(buffer, 4, 1.5, values.values())
+    assert buffer.records == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
+    assert buffer.codes == code_word(0, 1)
+    assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting[0]] == [
+        ([0], torch.float32),
+        ([2], torch.int64),
+    ]
     values["a"] = torch.empty(1, device="meta")
-    assert NumberLayout(0, 3).record(4, 1.5, values.values())[0] is None
+    assert not layout.put(buffer, 4, 1.5, values.values())
+    assert len(buffer) == 1
 
 
 @pytest.mark.parametrize("tensor", [torch.tensor(0.5), torch.empty((), device="meta"), 0.5])

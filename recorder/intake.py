@@ -1,0 +1,214 @@
+"""Intake: what training code adds, from any thread, becomes events in a buffer.
+
+How a buffer reaches the file is in outbox.py; what adds of one kind look like in layouts.py.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from time import time
+from typing import Any
+
+from flexrec.recorder import format as fmt
+from flexrec.recorder.buffer import Buffer, Draft, Slabs, record_of
+from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.events import State, gather
+from flexrec.recorder.layouts import ArrayLayout, NumberLayout
+from flexrec.recorder.on_device import OnDevice, take
+from flexrec.recorder.reducing import Reducer
+from flexrec.recorder.resuming import Opened
+
+__all__ = ["Intake"]
+
+_FULL_BLOBS = 8 << 20  # a buffer with so many bytes of arrays is handed on before its second is
+_FULL_RECORDS = 2 << 20  # over, and so is one with so many of numbers
+_MARK = record_of(fmt.MARK_SLOTS)
+
+
+class Intake(ABC):
+    """Takes events in, and knows the keys that came so far.
+
+    Args:
+        opened: the file, and what it knows.
+        reducer: keeps meters' states in place of some values.
+    """
+
+    def __init__(self, opened: Opened, reducer: Reducer) -> None:
+        self._reducer = reducer
+        self._step = 0
+        self._schema = schema = opened.schema
+        self._columns = {column: i for i, column in enumerate(schema.columns)}
+        self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
+        self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
+        self._slots = schema.places()[1]  # by signature, how many an event has
+        # Adds that came before, by their keys.
+        self._layouts: dict[tuple[str, ...], NumberLayout | ArrayLayout] = {}
+        self._weights: dict[str, int] = {}  # bytes of tensors, by key
+        self._lock = threading.RLock()  # guards the buffer, the schema and the step
+        self._buffer = Buffer(opened.file.blob_bytes, self._slots, Slabs())
+        self._refusal: str | None = None  # why calls do nothing: closed, a write error, forked
+        self._inert = False  # the copy in a forked child
+
+    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Record values under their keys, at the current step and time.
+
+        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
+
+        A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
+        string, or a tuple or list of those. None means "nothing to add". A tensor's value is
+        taken now; on an accelerator it is copied there, without waiting, and fetched at the
+        next flush.
+        """
+        now = time()
+        if named or type(values) is not dict:
+            values = named if values is None else gather(values, named)
+        keys = tuple(values)
+        known = self._layouts.get(keys)
+        # The hot path: Python's own numbers, under keys that came together before.
+        if known is not None and known.is_plain:
+            numbers: Any = values.values()
+            try:
+                # A sum is the quickest way to see the types of all: that of Python's own numbers
+                # is one of them, and that of arrays, tensors or numpy's is not.
+                is_plain = type(sum(numbers)) is float
+                record = known.pack(self._step, now, *numbers) if is_plain else b""
+            except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
+                record = b""
+            # A lock would take as long as all of this. None is needed: the interpreter lets
+            # another thread go on, or Ctrl-C in, at a call or a jump back, and there is none from
+            # looking up the buffer to the last append.
+            if record and self._refusal is None:
+                buffer = self._buffer
+                buffer.records += record
+                buffer.codes += known.word
+                if len(buffer.records) >= _FULL_RECORDS:
+                    self._full()
+                return
+            known.is_plain = bool(record)
+        self._add(keys, values, self._step, now)
+
+    def _add(
+        self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
+    ) -> None:
+        """Buffer values of any kind."""
+        with self._lock:
+            if self._refusal is not None and self._refused():
+                return
+            known, buffer = self._layouts.get(keys), self._buffer
+            if known is None or not known.put(buffer, step, now, values.values()):
+                self._add_slowly(keys, values, step, now)
+            is_full = buffer.blob_bytes >= _FULL_BLOBS or len(buffer.records) >= _FULL_RECORDS
+        if is_full:
+            self._full()
+
+    def _add_slowly(
+        self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
+    ) -> None:
+        """Buffer values of any kind, or raise, saying what is wrong; nothing is added then."""
+        taken: list[tuple[str, Any]] = []
+        for key, value in values.items():
+            try:
+                fmt.check_key(key)
+            except (TypeError, ValueError) as error:
+                raise InputError(str(error)) from None
+            normal = self._reducer.reduced(key, value) or take(key, value)
+            if normal is not None:
+                taken.append((key, normal))
+        if not taken:
+            return
+        draft = Draft(self._buffer)
+        weights: dict[str, int] = {}
+        for key, value in taken:
+            before = draft.nbytes
+            for part in value if isinstance(value, tuple) else (value,):
+                draft.put(part)
+            weights[key] = draft.nbytes - before
+        columns = [_column_of(key, value) for key, value in taken]
+        code = self._signature(tuple(map(self._column, columns)))
+        self._buffer.append(
+            code, draft.record(step, now), draft.blobs, draft.nbytes, waiting=draft.waiting
+        )
+        for key, size in weights.items():
+            self._weights[key] = self._weights.get(key, 0) + size
+        if len(taken) == len(keys):
+            self._learn(keys, code, columns)
+
+    def _learn(self, keys: tuple[str, ...], code: int, columns: list[fmt.Column]) -> None:
+        """Remember what an add looks like whose values are recorded as they are."""
+        if all(column.is_number for column in columns):
+            self._layouts[keys] = NumberLayout(code, len(columns))
+        elif not any(
+            self._reducer.of(column.key) or any(form.kind == fmt.TEXT for form in column.forms)
+            for column in columns
+        ):
+            self._layouts[keys] = ArrayLayout(code, columns, self._weights)
+
+    def _mark(
+        self,
+        code: int,
+        x: float,
+        reset: bool,
+        keys: tuple[str, ...] | None,
+        step: int,
+        now: float,
+    ) -> None:
+        with self._lock:
+            if self._refused():
+                return
+            keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
+            self._buffer.append(code, _MARK.pack(step, now, x, float(reset), float(keyset)))
+
+    def _resume(self, first: int, step: int) -> None:
+        """Record that events from position `first` on are superseded; go on at `step`."""
+        self._mark(fmt.RESUME, float(first), False, None, step, time())
+        self._step = step
+
+    # What is new is remembered and written with no call in between: Ctrl-C finds both or neither.
+
+    def _column(self, column: fmt.Column) -> int:
+        found = self._columns.get(column)
+        if found is None:
+            found, line = len(self._columns), fmt.Schema.column_line(column)
+            self._columns[column] = found
+            self._schema.columns += [column]
+            self._buffer.schema += line
+        return found
+
+    def _signature(self, columns: tuple[int, ...]) -> int:
+        found = self._signatures.get(columns)
+        if found is None:
+            found, line = len(self._signatures), fmt.Schema.signature_line(columns)
+            slots = sum(self._schema.columns[c].slots for c in columns)
+            self._signatures[columns] = found
+            self._schema.signatures += [columns]
+            self._slots += [slots]
+            self._buffer.schema += line
+        return found
+
+    def _keyset(self, keys: tuple[str, ...]) -> int:
+        for key in keys:
+            fmt.check_key(key)
+        found = self._keysets.get(keys)
+        if found is None:
+            found, line = len(self._keysets), fmt.Schema.keyset_line(keys)
+            self._keysets[keys] = found
+            self._buffer.schema += line
+        return found
+
+    def _refused(self) -> bool:
+        """Whether a call does nothing: in a forked child. Raises after a close or a failure."""
+        if self._refusal is not None and not self._inert:
+            raise RecordingError(self._refusal)
+        return self._inert
+
+    @abstractmethod
+    def _full(self) -> None:
+        """The buffer is large enough to be handed on."""
+
+
+def _column_of(key: str, value: Any) -> fmt.Column:
+    """The column of a value as `take` or a reduction gives it."""
+    parts = value if isinstance(value, tuple) else (value,)
+    forms = (part.form if isinstance(part, OnDevice) else fmt.form_of(part) for part in parts)
+    reduction = value.reduction if isinstance(value, State) else None
+    return fmt.Column(key, tuple(forms), not isinstance(value, tuple), reduction)

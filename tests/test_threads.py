@@ -1,0 +1,176 @@
+"""Threads that add, mark and close at the same time: what was taken in is there, in order."""
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import Recorder, Recording, RecordingError, intake
+
+COUNT = 3000
+
+
+@pytest.fixture(autouse=True)
+def _switching() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-7)
+    yield
+    sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def small_buffers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A buffer is handed on after a few dozen events."""
+    monkeypatch.setattr(intake, "_FULL_RECORDS", 2000)
+
+
+def together(*works: Callable[[], None]) -> None:
+    """Run them, a thread each."""
+    threads = [threading.Thread(target=work) for work in works]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_numbers_of_many_threads_are_whole_and_in_order(tmp_path: Path) -> None:
+    """They are added without a lock; key sets of every size, so that a slip would show."""
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False, flush_seconds=0.001) as rec:
+
+        def numbers(keys: int) -> Callable[[], None]:
+            names = [f"{keys}/{i}" for i in range(keys)]
+
+            def work() -> None:
+                for i in range(COUNT):
+                    rec.add(dict.fromkeys(names, i + keys / 16))
+
+            return work
+
+        def arrays() -> None:
+            for i in range(COUNT // 10):
+                rec.add(array=np.full(i % 7, i), text=str(i))
+                rec.log(i)
+
+        together(*(numbers(keys) for keys in (1, 2, 3, 5, 8)), arrays)
+    with Recording(path) as run:
+        for keys, place in itertools.chain.from_iterable(
+            ((keys, place) for place in range(keys)) for keys in (1, 2, 3, 5, 8)
+        ):
+            found = run[f"{keys}/{place}"].value
+            assert found.tolist() == [i + keys / 16 for i in range(COUNT)]
+        assert [a.tolist() for a in run["array"].value] == [[i] * (i % 7) for i in range(300)]
+        assert list(run["text"].value) == [str(i) for i in range(300)]
+
+
+@pytest.mark.parametrize("is_failing", [False, True])
+@pytest.mark.filterwarnings("ignore:.* could not be written:RuntimeWarning")
+def test_an_add_may_come_at_any_call_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_failing: bool
+) -> None:
+    """Of numbers: whatever the other is doing, while it adds, flushes, or drops what it cannot."""
+    moment, is_done = 0, False
+    while not is_done:
+        path = tmp_path / f"{moment}.h5"
+        rec = Recorder(path, facts=False, flush_seconds=60, buffer_bytes=0)
+        for i in range(2):
+            rec.add(a=i / 2)
+            rec.add(b=i / 2, c=i / 4)
+        rec.flush()
+        if is_failing:
+            monkeypatch.setattr(rec, "_failing", True)
+        is_done = at_call(moment, rec, lambda: rec.add(b=1.0, c=0.5))  # noqa: B023
+        rec.add(b=1.5, c=0.75)
+        rec._failing = False
+        rec.close()
+        with Recording(path) as run:
+            if is_failing:
+                assert len(run["a"]) + len(run["b"]) + run.dropped == (6 if is_done else 7)
+            else:
+                assert run["a"].value.tolist() == [0.0, 0.5] + ([] if is_done else [5.0])
+                assert run["b"].value.tolist() == [0.0, 0.5, 1.0, 1.5]
+                assert run["c"].value.tolist() == [0.0, 0.25, 0.5, 0.75]
+        moment += 3  # there are many
+    assert moment > 20
+
+
+def at_call(moment: int, rec: Recorder, add: Callable[[], None]) -> bool:
+    """Add and flush; at the n-th moment when threads may take turns, another adds; true: none."""
+    left, me = moment, threading.get_ident()
+
+    def profile(*_: object) -> None:
+        nonlocal left
+        if threading.get_ident() == me:
+            left -= 1
+            if left == -1:
+                together(lambda: rec.add(a=5.0))
+
+    sys.setprofile(profile)
+    try:
+        add()
+        rec.flush()
+    finally:
+        sys.setprofile(None)
+    return left >= 0
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_what_is_dropped_while_threads_add_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.h5"
+    rec = Recorder(path, facts=False, flush_seconds=0.001, buffer_bytes=20_000)
+    write, calls = rec._file.write, itertools.count()
+
+    def fails(block: object) -> dict[str, int]:
+        if next(calls) % 50:
+            raise OSError(28, "No space left on device")
+        return write(block)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rec._file, "write", fails)
+
+    def work() -> None:
+        for i in range(COUNT):
+            rec.add(a=float(i))
+
+    rec.add(a=-1.0)
+    together(work, work, work)
+    monkeypatch.setattr(rec._file, "write", write)
+    with pytest.warns(RuntimeWarning, match="events could not be written"):
+        rec.close()
+    with Recording(path) as run:
+        assert run.dropped > 0
+        assert len(run["a"]) + run.dropped == 3 * COUNT + 1
+
+
+def test_what_another_thread_adds_while_closing_is_recorded_or_refused(tmp_path: Path) -> None:
+    for i in range(20):
+        path, taken = tmp_path / f"{i}.h5", 0
+        rec = Recorder(path, facts=False, flush_seconds=60)
+        rec.add(a=0.5)
+        is_adding = threading.Event()
+
+        def add_on() -> None:
+            nonlocal taken
+            for value in itertools.count(1):
+                rec.add(a=float(value))  # noqa: B023 - joined before the next
+                taken = value
+                is_adding.set()  # noqa: B023
+
+        def work() -> None:
+            with pytest.raises(RecordingError, match="is closed"):
+                add_on()
+
+        def close() -> None:
+            is_adding.wait()  # noqa: B023
+            rec.close()  # noqa: B023
+
+        together(work, close)
+        with Recording(path) as run:
+            assert run["a"].value.tolist() == [0.5, *map(float, range(1, taken + 1))]
