@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Buffer", "Draft", "Slabs", "code_word", "record_of"]
 
-_SLAB = 8 << 20  # bytes of memory that large arrays are copied to
-_SPARE = 4  # slabs that are kept for later
+_SLAB = 12 << 20  # bytes of memory that large arrays are copied to: those of a full buffer
+_PAGE = 2 << 20  # bytes of a huge page: new memory comes at twice the pace in whole ones
+_SPARE = 8  # slabs that are kept for later
 _WORD = 8  # bytes of a slot, a step and a time, and of a code with what waits for its event
 _CODE = struct.Struct("<ii")
 _TOP = 2  # words of a record that come before its slots
@@ -42,7 +43,11 @@ class Slabs:
 
     def take(self) -> Array:
         """A slab: bytes, with anything in them."""
-        return self._free.pop() if self._free else np.empty(_SLAB, "u1")
+        if self._free:
+            return self._free.pop()
+        room = np.empty(_SLAB + _PAGE, "u1")
+        begin = -room.ctypes.data % _PAGE
+        return room[begin : begin + _SLAB]
 
     def give(self, slabs: list[Array]) -> None:
         """Slabs that nobody looks at any more."""

@@ -13,7 +13,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Draft, Slabs, record_of
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import State, gather
-from flexrec.recorder.layouts import ArrayLayout, NumberLayout
+from flexrec.recorder.layouts import ArrayLayout, NumberLayout, read
 from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
@@ -64,14 +64,14 @@ class Intake(ABC):
             values = named if values is None else gather(values, named)
         keys = tuple(values)
         known = self._layouts.get(keys)
-        # The hot path: Python's own numbers, under keys that came together before.
-        if known is not None and known.is_plain:
-            numbers: Any = values.values()
+        # The hot path: Python's own numbers, or 0-d tensors, under keys that came together before.
+        if known is not None and known.is_quick:
             try:
+                numbers: Any = values.values() if known.is_plain else read(values.values())
                 # A sum is the quickest way to see the types of all: that of Python's own numbers
                 # is one of them, and that of arrays, tensors or numpy's is not.
-                is_plain = type(sum(numbers)) is float
-                record = known.pack(self._step, now, *numbers) if is_plain else b""
+                are_numbers = type(sum(numbers)) is float
+                record = known.pack(self._step, now, *numbers) if are_numbers else b""
             except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
                 record = b""
             # A lock would take as long as all of this. None is needed: the interpreter lets
@@ -84,7 +84,8 @@ class Intake(ABC):
                 if len(buffer.records) >= _FULL_RECORDS:
                     self._full()
                 return
-            known.is_plain = bool(record)
+            if not record:
+                known.is_plain, known.is_quick = False, known.is_plain
         self._add(keys, values, self._step, now)
 
     def _add(

@@ -21,13 +21,14 @@ from flexrec.recorder.writer import SMALL
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ArrayLayout", "NumberLayout"]
+__all__ = ["ArrayLayout", "NumberLayout", "read"]
 
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
 _Array = np.ndarray
 _ONE_THREAD_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 _Form = tuple[tuple[int, ...], Any]
-_NO_FORMS: list[_Form] = [((), None)]
+_NUMBER: _Form = ((), None)
+_NOTHING: _Form = ((), "what no part has")
 _UNPACKABLE = (struct.error, OverflowError, TypeError)
 
 
@@ -37,16 +38,16 @@ class NumberLayout:
     Attributes:
         word: the signature, as a buffer takes it.
         pack: of step, time and the slots, makes a record.
-        is_plain: whether nothing but Python's own numbers came, as far as is known, and may be
-            taken without a lock.
+        is_plain: whether nothing but Python's own numbers came, as far as is known.
+        is_quick: whether nothing but these and 0-d CPU tensors did, and no lock is needed.
     """
 
-    __slots__ = ("_code", "is_plain", "pack", "word")
+    __slots__ = ("_code", "is_plain", "is_quick", "pack", "word")
 
     def __init__(self, code: int, count: int) -> None:
         self._code, self.word = code, code_word(code)
         self.pack = record_of(count).pack
-        self.is_plain = _ONE_THREAD_AT_A_TIME
+        self.is_plain, self.is_quick = True, _ONE_THREAD_AT_A_TIME
 
     def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
         """Append an event; false: it is declined, not all are numbers.
@@ -54,7 +55,7 @@ class NumberLayout:
         0-d CPU tensors are read here; slots of those on an accelerator are 0 for now.
         """
         waiting: list[tuple[int, torch.Tensor]] = []
-        numbers = _read(values)
+        numbers = read(values)
         if not _PLAIN.issuperset(map(type, numbers)):
             for slot, value in enumerate(numbers):
                 if is_elsewhere(value) and not value.ndim:
@@ -81,10 +82,10 @@ class ArrayLayout:
     """Adds of keys some of whose values are arrays, or tuples with arrays in them.
 
     Attributes:
-        word, pack: as of a NumberLayout.
+        word, pack, is_plain, is_quick: as of a NumberLayout.
     """
 
-    is_plain = False
+    is_plain = is_quick = False
 
     __slots__ = ("_code", "_counts", "_keys", "_kinds", "_last", "_weights", "pack", "word")
 
@@ -98,7 +99,7 @@ class ArrayLayout:
             for form in column.forms
         ]
         self.pack = record_of(sum(column.slots for column in columns)).pack
-        self._last = _Last()
+        self._last = _Last([_NOTHING], [], [], [])
 
     def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
         """Append an event; false: it is declined."""
@@ -107,17 +108,20 @@ class ArrayLayout:
             return False
         last = self._last
         if not _are(parts, last.forms):
-            parts = [_shared(part) for part in parts]
+            parts = [_taken(part) for part in parts]
             if not _are(parts, last.forms):
                 measured = self._measured(parts)
                 if measured is None:
                     return False
                 self.weigh()
                 self._last = last = measured
-                parts = [part for part in parts if type(part) is _Array]
         slots, offset = last.slots, buffer.blob_base + buffer.blob_bytes
         for slot, distance in last.offsets:
             slots[slot] = offset + distance
+        if last.numbers:
+            for slot, place in last.numbers:
+                slots[slot] = parts[place]
+            parts = [part for part in parts if type(part) is _Array]
         try:
             record = self.pack(step, time, *slots)
         except _UNPACKABLE:
@@ -142,23 +146,24 @@ class ArrayLayout:
 
     def _measured(self, parts: Sequence[Any]) -> "_Last | None":
         """The slots and sizes of parts, where they are of the kinds that they should be of."""
-        last, forms = _Last(), list[_Form]()
-        for part, key, (dtype, ndim) in zip(parts, self._keys, self._kinds, strict=True):
+        last = _Last([], [], [], [])
+        for place, (part, key, (dtype, ndim)) in enumerate(
+            zip(parts, self._keys, self._kinds, strict=True)
+        ):
             if dtype is None:
-                number = _number(part)
-                if number is None:
+                if type(part) not in _PLAIN:
                     return None
-                last.slots.append(number)
+                last.forms.append(_NUMBER)
+                last.numbers.append((len(last.slots), place))
+                last.slots.append(0.0)
                 continue
             if type(part) is not _Array or part.dtype != dtype or part.ndim != ndim:
                 return None
-            forms.append((part.shape, part.dtype))
+            last.forms.append((part.shape, part.dtype))
             last.offsets.append((len(last.slots), last.nbytes))
             last.slots += [0.0, *part.shape]
             last.nbytes += part.nbytes
             last.weights[key] = last.weights.get(key, 0) + part.nbytes
-        if len(forms) == len(parts):
-            last.forms = forms
         return last
 
     def _parts(self, values: Collection[Any]) -> Sequence[Any] | None:
@@ -181,28 +186,33 @@ class ArrayLayout:
 
 @dataclass(slots=True)
 class _Last:
-    """What the parts of an add were, for the next one that is all arrays and the same.
+    """What the parts of an add were, for the next one that has the same.
 
     Attributes:
-        forms: of each array, its shape and dtype; what nothing has where not all were arrays.
+        forms: of each part, the array's shape and dtype, or `_NUMBER`.
         slots: what they take in the record.
+        numbers: of each number, its slot, and which part it is.
         offsets: of each array, the slot that says where it lies, and how far from the first.
         nbytes: of all arrays; `weights` is by key.
         count: adds that were like this and were not weighed yet.
     """
 
-    forms: list[_Form] = field(default_factory=_NO_FORMS.copy)
-    slots: list[float] = field(default_factory=list)
-    offsets: list[tuple[int, int]] = field(default_factory=list)
+    forms: list[_Form]
+    slots: list[float]
+    numbers: list[tuple[int, int]]
+    offsets: list[tuple[int, int]]
     nbytes: int = 0
     weights: dict[str, int] = field(default_factory=dict)
     count: int = 0
 
 
 def _are(parts: Sequence[Any], forms: list[_Form]) -> bool:
-    """Whether the parts are all arrays, of these shapes and types."""
-    for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - there are as many, or _NO_FORMS
-        if type(part) is not _Array or part.dtype is not dtype or part.shape != shape:
+    """Whether the parts are arrays of these shapes and types, and numbers where they should be."""
+    for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - there are as many, or _NOTHING
+        if type(part) is _Array:
+            if part.dtype is not dtype or part.shape != shape:
+                return False
+        elif dtype is not None or type(part) not in _PLAIN:
             return False
     return True
 
@@ -215,13 +225,7 @@ def _joined(arrays: Sequence[Any]) -> bytes:
         return b"".join([array.tobytes() for array in arrays])
 
 
-def _number(value: Any) -> Any:
-    """A number, or that of a 0-d CPU tensor; None for anything else."""
-    (number,) = _read((value,))
-    return number if type(number) in _PLAIN else None
-
-
-def _read(values: Iterable[Any]) -> list[Any]:
+def read(values: Iterable[Any]) -> list[Any]:
     """The values, those of CPU tensors in Python's own types; 0-d ones are numbers then."""
     torch = sys.modules.get("torch")
     if torch is None:
@@ -230,11 +234,13 @@ def _read(values: Iterable[Any]) -> list[Any]:
     return [value.tolist() if type(value) is tensor and value.is_cpu else value for value in values]
 
 
-def _shared(part: Any) -> Any:
-    """A CPU tensor with axes as an array on the same memory; what cannot be one, as it is."""
-    if not is_tensor(part) or not part.ndim or not part.is_cpu:
+def _taken(part: Any) -> Any:
+    """A CPU tensor's number, or an array on the same memory; what can be neither, as it is."""
+    if not is_tensor(part) or not part.is_cpu:
         return part
     try:
+        if not part.ndim:
+            return part.tolist()
         return (part.detach() if part.requires_grad else part).numpy()
     except (TypeError, RuntimeError):  # not strided, or numpy has no such type
         return part
