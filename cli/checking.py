@@ -7,11 +7,12 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from flexrec.cli.output import counted, echo
-from flexrec.cli.replaying import definitions_of, tell_missing, tell_state
+from flexrec.cli.replaying import tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.reader import Recording
 from flexrec.replay.check import Outcome, check, windows_of
 from flexrec.replay.compare_traces import aligned_lines
+from flexrec.replay.definitions import Definitions
 from flexrec.replay.report import report_json, report_text
 from flexrec.replay.side_by_side import messages, show_in_visdom
 from flexrec.replay.text_plot import text_plot
@@ -23,11 +24,9 @@ _PLOTS = 3  # text plots, unless all are asked for
 
 def check_recordings(
     paths: Sequence[Path],
+    definitions: Definitions,
     *,
     golden: Path,
-    preset: str | None,
-    config: Path | None,
-    phases: str | None,
     every: int | None,
     rtol: float,
     atol: float,
@@ -43,7 +42,6 @@ def check_recordings(
     env: str,
 ) -> bool:
     """Compare, tell, show; return whether the golden holds now."""
-    definitions = definitions_of(preset, config, phases)
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:

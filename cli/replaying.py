@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from flexrec.cli.output import counted, echo
 from flexrec.recorder.errors import DefinitionError
@@ -17,54 +17,61 @@ if TYPE_CHECKING:
     from flexrec.replay.visdom_sink import VisdomSink
 
 __all__ = [
+    "Outlet",
     "definitions_of",
     "environment_of",
+    "into_file",
+    "into_page",
+    "into_server",
     "replay_recordings",
     "tell_missing",
     "tell_state",
 ]
 
 
+class Outlet(NamedTuple):
+    """Where windows go: the sink, what it is called, and the sink again where it is a server."""
+
+    sink: Sink
+    place: str
+    server: "VisdomSink | None" = None
+
+
+def into_file(path: Path, *, env: str, max_points: int) -> Outlet:
+    """Into a visdom environment file."""
+    return Outlet(EnvFileSink(path, env=env, max_points=max_points), str(path))
+
+
+def into_page(path: Path, *, env: str, max_points: int) -> Outlet:
+    """Into one HTML file."""
+    from flexrec.replay.html_sink import HtmlSink  # imports plotly
+
+    return Outlet(HtmlSink(path, title=env, max_points=max_points), str(path))
+
+
+def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
+    """Into an environment of a visdom server."""
+    from flexrec.replay.visdom_sink import VisdomSink  # imports visdom
+
+    sink = VisdomSink(server=server, port=port, env=env, base_url=base_url, max_points=max_points)
+    return Outlet(sink, f"{sink.url}/env/{env.replace('/', '_')}", sink)
+
+
 def replay_recordings(
     paths: Sequence[Path],
+    definitions: Definitions,
+    outlet: Outlet,
     *,
-    preset: str | None,
-    config: Path | None,
-    phases: str | None,
     every: int | None,
-    server: str,
-    port: int,
-    base_url: str,
-    env: str | None,
-    max_points: int,
-    save: Path | None,
-    html: Path | None = None,
     follow: bool = False,
 ) -> None:
-    """Play the recordings into visdom, or into a file, and say what went where."""
-    definitions = definitions_of(preset, config, phases)
-    env = environment_of(paths, env)
-    sink: Sink
-    live: VisdomSink | None = None
-    if save is not None:
-        sink, place = EnvFileSink(save, env=env, max_points=max_points), str(save)
-    elif html is not None:
-        from flexrec.replay.html_sink import HtmlSink  # imports plotly
-
-        sink, place = HtmlSink(html, title=env, max_points=max_points), str(html)
-    else:
-        from flexrec.replay import visdom_sink  # imports visdom
-
-        sink = live = visdom_sink.VisdomSink(
-            server=server, port=port, env=env, base_url=base_url, max_points=max_points
-        )
-        place = f"{live.url}/env/{env.replace('/', '_')}"
+    """Play the recordings, and say what went where."""
     if follow:
         from flexrec.replay.following import follow_recordings
 
         for path in paths:  # a path that is none of ours is told at once
             Recording(path).close()
-        windows = follow_recordings(paths, definitions, live, every=every, tell=_tell)
+        windows = follow_recordings(paths, definitions, outlet.server, every=every, tell=_tell)
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
@@ -73,9 +80,9 @@ def replay_recordings(
             windows = play(runs, definitions, every=every)
         for run in runs:
             tell_missing(run, definitions)
-    if not follow or live is None:
-        sink.show(windows)
-    sink.close()
+    if not follow or outlet.server is None:
+        outlet.sink.show(windows)
+    outlet.sink.close()
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
         traces = ", ".join(t.name for t in window.traces[:8])
@@ -83,7 +90,7 @@ def replay_recordings(
         echo(
             f"{window.title}: {traces}{more}" + (f" ({counted(points, 'point')})" if points else "")
         )
-    echo(f"{counted(len(windows), 'window')} in {place}")
+    echo(f"{counted(len(windows), 'window')} in {outlet.place}")
 
 
 def _tell(message: str) -> None:
@@ -91,8 +98,9 @@ def _tell(message: str) -> None:
 
 
 def environment_of(paths: Sequence[Path], env: str | None) -> str:
-    """The environment that is asked for, or one named after the recordings."""
-    return env or "+".join(name.replace("/", "_") for name in run_names(list(paths)))
+    """The environment that is asked for, or one named after the recordings; empty without any."""
+    names = run_names(list(paths)) if paths else []
+    return env or "+".join(name.replace("/", "_") for name in names)
 
 
 def definitions_of(name: str | None, config: Path | None, phases: str | None) -> Definitions:

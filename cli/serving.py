@@ -31,11 +31,11 @@ class Viewer:
 
     Args:
         server: the server.
-        env: the environment that the address leads to; None: the one that visdom opens.
+        env: the environment that the address leads to; empty: the one that visdom opens.
         browser: whether to open one, where there is a screen.
     """
 
-    def __init__(self, server: Server, *, env: str | None, browser: bool) -> None:
+    def __init__(self, server: Server, *, env: str, browser: bool) -> None:
         self.server = server
         self.may_raise = False
         self._stopping = False
@@ -84,7 +84,7 @@ def viewer(
     env_path: Path | None,
     assets: Path | None,
     login: bool,
-    env: str | None,
+    env: str,
     browser: bool,
 ) -> Iterator[Viewer]:
     """A viewer for as long as the block runs; then its server saves and ends."""

@@ -13,6 +13,8 @@ from flexrec.recorder.reader import Recording, Series
 
 __all__ = ["model_text", "recording_text"]
 
+_BREAKS = {ord("\n"): "\\n", ord("\t"): "\\t"}  # in a key; they would break a line of the table
+
 
 def recording_text(path: Path) -> str:
     """The facts of the run, and a row for each key."""
@@ -38,7 +40,8 @@ def recording_text(path: Path) -> str:
             for key in run
         ]
     headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")
-    return "\n".join(lines) + "\n" + tabulate(rows, headers, floatfmt=".6g", disable_numparse=True)
+    rows = [[cell.translate(_BREAKS) for cell in row] for row in rows]
+    return "\n".join([*lines, tabulate(rows, headers, disable_numparse=True)])
 
 
 @dataclass

@@ -7,14 +7,16 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote, unquote
 
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Part
-from flexrec.recorder.states import REDUCTIONS, Reduction
+
+if TYPE_CHECKING:
+    from flexrec.recorder.states import Reduction
 
 __all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "form_of"]
 
@@ -79,8 +81,7 @@ _DTYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
+class Form(NamedTuple):
     """What one part of a value is: a number, a text, or an array of a dtype and a rank.
 
     In the live value stream a number takes one slot, a text two (offset and length in the
@@ -116,8 +117,7 @@ class Form:
         return cls(kind, int(ndim))
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A key together with the form of its values; a key whose form changes has several.
 
     With a reduction, the parts are what a meter remembers of a value.
@@ -126,7 +126,7 @@ class Column:
     key: str
     forms: tuple[Form, ...]
     bare: bool
-    reduction: Reduction | None = None
+    reduction: "Reduction | None" = None
 
     @property
     def slots(self) -> int:
@@ -247,10 +247,12 @@ class Schema:
             self.keysets.append(keys)
 
 
-def _reduction(entry: dict[str, Any]) -> Reduction | None:
+def _reduction(entry: dict[str, Any]) -> "Reduction | None":
     """What a column's line says that its values were reduced by."""
     if "reduced" not in entry:
         return None
+    from flexrec.recorder.states import REDUCTIONS  # which few recordings need
+
     meter, args = entry["reduced"]
     if entry["bare"]:
         raise ValueError(f"a state of {meter!r:.40} is a bare value")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,7 @@ class Series:
         return len(self.step)
 
 
-@dataclass(frozen=True)
-class Index:
+class Index(NamedTuple):
     """Where and when values were added: (n,) arrays, in order."""
 
     position: Ints
@@ -66,8 +65,7 @@ class Index:
         return cls(position, step, time, order)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One value of a key."""
 
     position: int

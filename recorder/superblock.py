@@ -8,7 +8,7 @@ HDF5 opens such a file in its SWMR mode alone, where a torn structure makes it r
 import io
 import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 __all__ = ["SIGNATURE", "SIZE", "Superblock", "UnclosedFile", "lookup3"]
 
@@ -21,8 +21,7 @@ _BEYOND = 1 << 20  # HDF5 reads ahead so far at most
 _WORD = 0xFFFFFFFF
 
 
-@dataclass(frozen=True)
-class Superblock:
+class Superblock(NamedTuple):
     """A superblock of version 3, with 8-byte addresses and lengths, as `libver="v110"` writes it.
 
     Attributes:

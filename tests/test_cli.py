@@ -137,6 +137,15 @@ def test_names_from_a_recording_cannot_steer_the_terminal(tmp_path: Path) -> Non
         assert "\x1b[2J" not in out
 
 
+def test_show_has_a_line_for_a_key_whatever_is_in_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "breaks.h5"
+    with Recorder(path) as rec:
+        rec.add({"a\nb": 1.0, "c\td": 2.0, "größe": (1.0, "x")})
+    head, rule, *rows = flexrec("show", path)[0].splitlines()[-5:]
+    assert [row.split()[0] for row in rows] == ["a\\nb", "c\\td", "größe"]
+    assert len({row.index(row.split()[1]) for row in (head, rule, *rows)}) == 1
+
+
 def test_lists_and_docs() -> None:
     assert "loss" in flexrec("presets")[0].split()
     assert "MSE: mean squared error" in flexrec("presets", "Loss+mse")[0]
@@ -251,7 +260,7 @@ def test_servers_are_told_apart(run: Path, silent_port: int, other_port: int) ->
 def test_help_needs_nothing_heavy() -> None:
     code = (
         "import sys, contextlib, io\n"
-        "from flexrec.cli.main import app\n"
+        "from flexrec.cli.commands import app\n"
         "sys.argv = ['flexrec', '--help']\n"
         "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): app()\n"
         "heavy = {'torch', 'visdom', 'scipy', 'matplotlib', 'h5py', 'numpy', 'sklearn'}\n"
@@ -277,7 +286,7 @@ def test_show_needs_neither_torch_nor_visdom(run: Path) -> None:
 def test_every_command_and_option_has_help() -> None:
     import typer.main
 
-    from flexrec.cli.main import app
+    from flexrec.cli.commands import app
 
     group = typer.main.get_command(app)
     commands = getattr(group, "commands")  # noqa: B009 - click's, whatever typer bundles

@@ -239,25 +239,49 @@ def test_replaying_holds_few_columns_at_a_time(
     assert len(window.traces) == 40
 
 
+def imported(words: list[str], folder: Path) -> set[str]:
+    """What a command imports that is run in a folder with a small recording."""
+    made(folder / "small.h5", 10, 2)
+    flexrec = Path(sys.executable).with_name("flexrec")
+    command = [sys.executable, "-X", "importtime", str(flexrec), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder)
+    return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+
 @pytest.mark.parametrize("words", [["--help"], ["show", "small.h5"], ["presets"]])
 def test_commands_that_need_nothing_heavy_import_nothing_heavy(
     words: list[str], tmp_path: Path
 ) -> None:
-    made(tmp_path / "small.h5", 10, 2)
-    command = [
-        sys.executable,
-        "-X",
-        "importtime",
-        str(Path(sys.executable).with_name("flexrec")),
-        *words,
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
-    names = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "flexrec.cli.main" in names
+    names = imported(words, tmp_path)
+    assert "flexrec.cli.commands" in names
     heavy = {"torch", "visdom", "scipy", "matplotlib", "sklearn", "pandas", "requests", "tornado"}
     assert not names & heavy
     if words == ["--help"]:
         assert not names & {"numpy", "h5py"}
+
+
+def test_showing_imports_what_reads_and_nothing_else(tmp_path: Path) -> None:
+    names = imported(["show", "small.h5"], tmp_path)
+    writing = {"closing", "facts", "locking", "outbox", "recorder", "states", "writer"}
+    assert not names & {f"flexrec.recorder.{name}" for name in writing}
+    assert not names & {"flexrec.replay", "numpy.ma", "numpy.testing", "uniplot"}
+
+
+def test_showing_waits_for_no_threads_and_searches_for_no_garbage(tmp_path: Path) -> None:
+    if not Path("/proc/self/task").is_dir():
+        pytest.skip("this system does not count threads")
+    made(tmp_path / "small.h5", 10, 2)
+    code = (
+        "import contextlib, gc, os, sys\n"
+        "from flexrec.cli import main\n"
+        "before = gc.get_stats()\n"
+        "with contextlib.suppress(SystemExit): main()\n"
+        "print(gc.get_stats() == before, len(os.listdir('/proc/self/task')), file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", code, "show", str(tmp_path / "small.h5")]
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr.split() == ["True", "1"], "neither collections nor OpenBLAS's threads"
 
 
 def test_recording_does_not_import_the_viewing_side() -> None:

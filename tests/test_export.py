@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flexrec.cli.main import app
+from flexrec.cli.commands import app
 from flexrec.recorder import Recorder, Recording, RecordingError
 
 FLEXREC = Path(sys.executable).with_name("flexrec")

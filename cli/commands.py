@@ -1,0 +1,325 @@
+"""The commands: parse, call, print. Nothing heavy is imported before a command needs it."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from flexrec.cli import options
+from flexrec.cli.output import echo
+from flexrec.recorder.errors import FlexrecError
+
+__all__ = ["app", "run"]
+
+LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
+PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
+app = typer.Typer(
+    help="Record experiments offline, decide afterwards how to average and plot them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        typer.echo(f"flexrec {metadata.version('flexrec')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _begin(
+    context: typer.Context,
+    debug: options.Debug = False,
+    _: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    context.obj = debug
+    if context.invoked_subcommand not in PLAYING:
+        # numpy's OpenBLAS starts a thread for each core as it is imported, which takes longer
+        # than reading most recordings.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@app.command()
+def replay(
+    recordings: options.Recordings,
+    preset: options.Preset = None,
+    config: options.Config = None,
+    phases: options.Phases = None,
+    every: options.Every = None,
+    server: options.Server = SERVER,
+    port: options.Port = PORT,
+    base_url: options.BaseUrl = "",
+    env: options.Env = None,
+    max_points: options.MaxPoints = POINTS,
+    save: options.Save = None,
+    html: options.Html = None,
+    serve: options.Serve = False,
+    env_path: options.EnvPath = None,
+    assets: options.Bundle = None,
+    no_browser: options.NoBrowser = False,
+    follow: options.Follow = False,
+) -> None:
+    """Run recordings through meters and plots, into visdom.
+
+    A server's credentials come from VISDOM_USERNAME and VISDOM_PASSWORD.
+    """
+    from flexrec.cli import replaying
+
+    if sum([save is not None, html is not None, serve]) > 1:
+        raise typer.BadParameter("choose one of --save, --html and --serve")
+    definitions = replaying.definitions_of(preset, config, phases)
+    env = replaying.environment_of(recordings, env)
+    with ExitStack() as stack:
+        running = None
+        if serve:
+            from flexrec.cli.serving import viewer
+
+            running = stack.enter_context(
+                viewer(
+                    port=port,
+                    host=LOOPBACK,
+                    env_path=env_path,
+                    assets=assets,
+                    login=False,
+                    env=env,
+                    browser=not no_browser,
+                )
+            )
+            server, port, base_url = running.server.url, running.server.port, ""
+            if follow:
+                running.open()
+                running.may_raise = True
+        if save is not None:
+            outlet = replaying.into_file(save, env=env, max_points=max_points)
+        elif html is not None:
+            outlet = replaying.into_page(html, env=env, max_points=max_points)
+        else:
+            outlet = replaying.into_server(
+                server, port, base_url=base_url, env=env, max_points=max_points
+            )
+        replaying.replay_recordings(recordings, definitions, outlet, every=every, follow=follow)
+        if running:
+            running.stay()
+
+
+@app.command()
+def serve(
+    recordings: options.RecordingsFirst = None,
+    preset: options.Preset = None,
+    config: options.Config = None,
+    phases: options.Phases = None,
+    every: options.Every = None,
+    env: options.Env = None,
+    port: options.ListenPort = PORT,
+    host: options.Host = LOOPBACK,
+    env_path: options.EnvPath = None,
+    assets: options.Bundle = None,
+    login: options.Login = False,
+    no_browser: options.NoBrowser = False,
+) -> None:
+    """Start a visdom server whose page needs no internet, until Ctrl-C; then save and end.
+
+    The page's files come from visdom's own folder, the cache, a bundle, or npm's registry.
+    """
+    from flexrec.cli import replaying
+    from flexrec.cli.serving import viewer
+
+    env = replaying.environment_of(recordings or (), env)
+    if recordings:
+        definitions = replaying.definitions_of(preset, config, phases)
+    with viewer(
+        port=port,
+        host=host,
+        env_path=env_path,
+        assets=assets,
+        login=login,
+        env=env,
+        browser=not no_browser,
+    ) as running:
+        if recordings:
+            outlet = replaying.into_server(
+                running.server.url, running.server.port, base_url="", env=env, max_points=POINTS
+            )
+            replaying.replay_recordings(recordings, definitions, outlet, every=every)
+        running.stay()
+
+
+assets_app = typer.Typer(help="The files of visdom's page: what is there, and how to bring them.")
+app.add_typer(assets_app, name="assets", no_args_is_help=True)
+
+
+@assets_app.command("status")
+def assets_status() -> None:
+    """Say what of visdom's page is there, and what is missing."""
+    from flexrec.cli.serving import assets_text
+
+    typer.echo(assets_text())
+
+
+@assets_app.command("bundle")
+def assets_bundle(out: options.Zip) -> None:
+    """Gather the page's files on a connected machine, for one that is not.
+
+    They come from npm's registry, as npm is configured here, or from visdom's own download.
+    """
+    from flexrec.cli.serving import bundle_assets
+
+    typer.echo(bundle_assets(out))
+
+
+@app.command()
+def check(
+    recordings: options.Recordings,
+    golden: options.Golden,
+    preset: options.Preset = None,
+    config: options.Config = None,
+    phases: options.Phases = None,
+    every: options.Every = None,
+    update: options.Update = False,
+    rtol: options.Rtol = 1e-9,
+    atol: options.Atol = 0.0,
+    max_points: options.ThinnedTo = None,
+    digits: options.Digits = None,
+    full: options.Full = False,
+    as_json: options.AsJson = False,
+    show: options.Show = False,
+    server: options.ShowServer = SERVER,
+    port: options.ShowPort = PORT,
+    base_url: options.BaseUrl = "",
+    env: options.ShowEnv = "check",
+) -> None:
+    """Compare what recordings would show with a golden file.
+
+    Exits with 0 where they are equal, 1 where they differ, 2 where they cannot be compared.
+    """
+    from flexrec.cli.checking import check_recordings
+    from flexrec.cli.replaying import definitions_of
+
+    holds = check_recordings(
+        recordings,
+        definitions_of(preset, config, phases),
+        golden=golden,
+        every=every,
+        rtol=rtol,
+        atol=atol,
+        update=update,
+        max_points=max_points,
+        digits=digits,
+        full=full,
+        as_json=as_json,
+        show=show,
+        server=server,
+        port=port,
+        base_url=base_url,
+        env=env,
+    )
+    raise typer.Exit(0 if holds else 1)
+
+
+@app.command()
+def show(
+    recording: options.Recording, model: options.Model = False, plot: options.Plot = None
+) -> None:
+    """Show what is in a recording: keys, steps, last, least, greatest and mean values."""
+    if plot is not None:
+        from flexrec.cli.drawing import plot_text
+
+        typer.echo(plot_text(recording, plot))
+        return
+    from flexrec.cli.showing import model_text, recording_text
+
+    echo(model_text(recording) if model else recording_text(recording))
+
+
+@app.command()
+def verify(recording: options.Recording, seconds: options.Seconds = None) -> None:
+    """Tell whether a recording is whole (exit 0), or unfinished or damaged, and where (1)."""
+    from flexrec.cli.mending import verify_recording
+
+    verify_recording(recording, seconds)
+
+
+@app.command()
+def repair(
+    recording: options.Killed,
+    keep_original: options.KeepOriginal = False,
+    seconds: options.Seconds = None,
+) -> None:
+    """Put a closed copy of a killed run's recording in its place."""
+    from flexrec.cli.mending import repair_recording
+
+    repair_recording(recording, keep_original, seconds)
+
+
+@app.command()
+def export(
+    recording: options.Recording,
+    out: options.Out = None,
+    keys: options.Keys = None,
+    force: options.Force = False,
+) -> None:
+    """Write a recording's numbers and texts as CSV: key, step, time, value."""
+    from flexrec.cli.exporting import export_recording
+
+    export_recording(recording, out, keys=keys or (), overwrite=force)
+
+
+@app.command()
+def presets(name: options.Name = None) -> None:
+    """List the presets, or tell what one plots; + puts several together."""
+    from flexrec.replay.presets import preset_info, preset_names
+
+    _tell(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
+
+
+@app.command()
+def meters(name: options.Name = None) -> None:
+    """List the meters, or tell what one takes and gives."""
+    from flexrec.replay.meters import meter_info, meter_types
+
+    _tell(name, meter_types(), meter_info, lambda text: text.split("\n\n")[1])
+
+
+@app.command()
+def plots(name: options.Name = None) -> None:
+    """List the plot types, or tell what one draws and its opts."""
+    from flexrec.replay.plots import plot_info, plot_types
+
+    _tell(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
+
+
+def _tell(
+    name: str | None,
+    names: Sequence[str],
+    info: Callable[[str], str],
+    summary: Callable[[str], str],
+) -> None:
+    """Print what there is to know of one name, or all names with a line for each."""
+    if name is not None:
+        typer.echo(info(name))
+        return
+    width = max(map(len, names))
+    for each in names:
+        typer.echo(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
+
+
+def run() -> None:
+    """Do what the command line says; an error is one line on stderr, and the exit code 2."""
+    try:
+        app()
+    except FlexrecError as error:
+        if "--debug" in sys.argv:
+            raise
+        echo(f"flexrec: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)

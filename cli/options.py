@@ -1,0 +1,155 @@
+"""What can be said on the command line: every argument and option, once.
+
+One that means something else to another command is another one. Nothing is done with them here.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Argument, Option
+
+__all__ = [
+    "AsJson",
+    "Atol",
+    "BaseUrl",
+    "Bundle",
+    "Config",
+    "Debug",
+    "Digits",
+    "Env",
+    "EnvPath",
+    "Every",
+    "Follow",
+    "Force",
+    "Full",
+    "Golden",
+    "Host",
+    "Html",
+    "KeepOriginal",
+    "Keys",
+    "Killed",
+    "ListenPort",
+    "Login",
+    "MaxPoints",
+    "Model",
+    "Name",
+    "NoBrowser",
+    "Out",
+    "Phases",
+    "Plot",
+    "Port",
+    "Preset",
+    "Recording",
+    "Recordings",
+    "RecordingsFirst",
+    "Rtol",
+    "Save",
+    "Seconds",
+    "Serve",
+    "Server",
+    "Show",
+    "ShowEnv",
+    "ShowPort",
+    "ShowServer",
+    "ThinnedTo",
+    "Update",
+    "Zip",
+]
+
+Debug = Annotated[bool, Option("--debug", help="Show a traceback where there is an error.")]
+
+# What a command works on.
+Recording = Annotated[Path, Argument(help="A recording, made by flexrec's Recorder.")]
+Recordings = Annotated[list[Path], Argument(help="Recordings, made by flexrec's Recorder.")]
+RecordingsFirst = Annotated[
+    list[Path] | None, Argument(help="Recordings to replay first; may be left out.")
+]
+Killed = Annotated[Path, Argument(help="A recording that a killed run left.")]
+Name = Annotated[str | None, Argument(help="One of them, in any case; all if left out.")]
+Zip = Annotated[Path, Argument(help="The zip file to write.")]
+
+# What is drawn of recordings.
+Preset = Annotated[
+    str | None,
+    Option("--preset", "-p", help="Named plots, such as loss+MSE (see: flexrec presets)."),
+]
+Config = Annotated[
+    Path | None, Option("--config", "-c", help="A TOML file that defines plots and meters.")
+]
+Phases = Annotated[
+    str | None, Option(help="The preset's phases, with commas between; default train,test.")
+]
+Every = Annotated[
+    int | None,
+    Option(min=1, help="A point for every N steps, instead of one for each recorded log."),
+]
+MaxPoints = Annotated[
+    int, Option(min=0, help="Points that a trace is thinned to, peaks kept; 0: all.")
+]
+Follow = Annotated[
+    bool, Option("--follow", help="Go on while training writes, until it ends or Ctrl-C.")
+]
+
+# Where it is drawn: in a server that is there, in a file, or in a server of one's own.
+Server = Annotated[str, Option(help="visdom's address.")]
+Port = Annotated[int, Option(help="visdom's port.", min=0, max=65535)]
+BaseUrl = Annotated[str, Option(help="The path that visdom is served under.")]
+Env = Annotated[str | None, Option(help="visdom's environment; default: the recording's name.")]
+Save = Annotated[
+    Path | None, Option(help="Write a visdom environment file instead of calling a server.")
+]
+Html = Annotated[Path | None, Option(help="Write one HTML file that shows the plots by itself.")]
+Serve = Annotated[bool, Option("--serve", help="Start a server, as flexrec serve does, and stay.")]
+ListenPort = Annotated[
+    int, Option(help="The port to listen on; 0: any free one.", min=0, max=65535)
+]
+Host = Annotated[str, Option(help="The address to listen on; 0.0.0.0: from everywhere.")]
+Login = Annotated[bool, Option("--login", help="Ask for VISDOM_USERNAME and VISDOM_PASSWORD.")]
+EnvPath = Annotated[
+    Path | None, Option(help="The folder of visdom's environment files; default: ~/.visdom.")
+]
+Bundle = Annotated[
+    Path | None, Option(help="The page's files, made elsewhere by: flexrec assets bundle.")
+]
+NoBrowser = Annotated[bool, Option("--no-browser", help="Open no browser.")]
+
+# What is compared with a golden file, and how it is told.
+Golden = Annotated[Path, Option("--golden", "-g", help="The golden: a visdom environment file.")]
+Update = Annotated[
+    bool, Option("--update", help="Write the golden where it is missing or differs.")
+]
+Rtol = Annotated[float, Option(min=0, help="Tolerance relative to the golden.")]
+Atol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
+ThinnedTo = Annotated[
+    int | None,
+    Option(min=0, help="Thin what is kept; default: as the golden states."),
+]
+Digits = Annotated[
+    int | None, Option(min=1, max=17, help="Round what is kept; default: as the golden states.")
+]
+Full = Annotated[bool, Option("--full", help="Tell every difference and point.")]
+AsJson = Annotated[bool, Option("--json", help="Tell it as JSON, for machines.")]
+Show = Annotated[
+    bool, Option("--show", help="Draw the difference: in visdom, or as text without one.")
+]
+ShowServer = Annotated[str, Option(help="visdom's address, for --show.")]
+ShowPort = Annotated[int, Option(help="visdom's port.", min=1, max=65535)]
+ShowEnv = Annotated[str, Option(help="visdom's environment, for --show.")]
+
+# What is told of one recording, and made of it.
+Model = Annotated[bool, Option("--model", help="The watched model's statistics, as a table.")]
+Plot = Annotated[
+    str | None,
+    Option(help="Draw lines as text: of a preset, as loss+acc, or of a key or pattern."),
+]
+Seconds = Annotated[
+    float | None,
+    Option(min=1, help="Give up reading after so long; default: a minute and by size."),
+]
+KeepOriginal = Annotated[bool, Option("--keep-original", help="Keep the file as it was beside it.")]
+Out = Annotated[Path | None, Option("--out", "-o", help="The file to write; default: stdout.")]
+Keys = Annotated[
+    list[str] | None,
+    Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),
+]
+Force = Annotated[bool, Option("--force", help="Overwrite the file.")]
