@@ -61,7 +61,8 @@ class Buffer:
     """Events, their values and the arrays that these point at.
 
     Whoever adds an event makes its parts first, and then appends record and code with no call in
-    between, so that neither another thread nor Ctrl-C comes between them.
+    between, so that neither another thread nor Ctrl-C comes between them; on one line, so that no
+    debugger does.
 
     Attributes:
         codes: of each event, its `code_word`.
@@ -134,8 +135,11 @@ class Buffer:
         self.blobs += large
         self.tail = tail
         self.blob_bytes += nbytes
-        self.records += record
-        self.codes += word
+        self.commit(record, word)
+
+    def commit(self, record: bytes, word: bytes) -> None:
+        """Make an event count whose arrays are here already."""
+        self.records += record; self.codes += word  # noqa: E702  # fmt: skip
 
     def copied(self, array: Array) -> bytes | Array:
         """A copy of an array, in C order."""

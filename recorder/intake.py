@@ -76,12 +76,10 @@ class Intake(ABC):
                 record = b""
             # A lock would take as long as all of this. None is needed: the interpreter lets
             # another thread go on, or Ctrl-C in, at a call or a jump back, and there is none from
-            # looking up the buffer to the last append.
+            # the last check to the last append; see Buffer.
             if record and self._refusal is None:
-                buffer = self._buffer
-                buffer.records += record
-                buffer.codes += known.word
-                if len(buffer.records) >= _FULL_RECORDS:
+                self._buffer.records += record; self._buffer.codes += known.word  # noqa: E702  # fmt: skip
+                if len(self._buffer.records) >= _FULL_RECORDS:
                     self._full()
                 return
             if not record:

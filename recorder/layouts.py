@@ -70,8 +70,7 @@ class NumberLayout:
         if waiting:
             buffer.append(self._code, record, waiting=waiting)
         else:
-            buffer.records += record
-            buffer.codes += self.word
+            buffer.commit(record, self.word)
         return True
 
     def weigh(self) -> None:
@@ -130,8 +129,7 @@ class ArrayLayout:
             small = _joined(parts)
             buffer.tail += small
             buffer.blob_bytes += last.nbytes
-            buffer.records += record
-            buffer.codes += self.word
+            buffer.commit(record, self.word)
         else:
             buffer.append(self._code, record, list(map(buffer.copied, parts)), last.nbytes)
         last.count += 1

@@ -5,6 +5,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,53 +71,64 @@ def test_numbers_of_many_threads_are_whole_and_in_order(tmp_path: Path) -> None:
         assert list(run["text"].value) == [str(i) for i in range(300)]
 
 
-@pytest.mark.parametrize("is_failing", [False, True])
+@pytest.mark.parametrize(
+    ("work", "stride"), [("add", 1), ("add arrays", 1), ("flush", 5), ("drop", 5)]
+)
 @pytest.mark.filterwarnings("ignore:.* could not be written:RuntimeWarning")
-def test_an_add_may_come_at_any_call_of_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_failing: bool
+def test_numbers_may_be_added_at_any_moment_of_another_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, stride: int
 ) -> None:
-    """Of numbers: whatever the other is doing, while it adds, flushes, or drops what it cannot."""
-    moment, is_done = 0, False
+    pair, moment, is_done = {"b": 1.0, "d": np.arange(3.0)}, 0, False
     while not is_done:
         path = tmp_path / f"{moment}.h5"
         rec = Recorder(path, facts=False, flush_seconds=60, buffer_bytes=0)
-        for i in range(2):
+        for i in range(3):
             rec.add(a=i / 2)
-            rec.add(b=i / 2, c=i / 4)
+            rec.add(b=1.0, c=0.5)
+            rec.add(pair)
         rec.flush()
-        if is_failing:
-            monkeypatch.setattr(rec, "_failing", True)
-        is_done = at_call(moment, rec, lambda: rec.add(b=1.0, c=0.5))  # noqa: B023
-        rec.add(b=1.5, c=0.75)
+        monkeypatch.setattr(rec, "_failing", work == "drop")
+        values = pair if work == "add arrays" else {"b": 1.0, "c": 0.5}
+        is_done = at_moment(moment, rec, values, flushes=work in ("flush", "drop"))
+        rec.add(b=1.0, c=0.75)
         rec._failing = False
         rec.close()
         with Recording(path) as run:
-            if is_failing:
-                assert len(run["a"]) + len(run["b"]) + run.dropped == (6 if is_done else 7)
+            if work == "drop":
+                assert len(run["a"]) + len(run["b"]) + run.dropped == (11 if is_done else 12)
             else:
-                assert run["a"].value.tolist() == [0.0, 0.5] + ([] if is_done else [5.0])
-                assert run["b"].value.tolist() == [0.0, 0.5, 1.0, 1.5]
-                assert run["c"].value.tolist() == [0.0, 0.25, 0.5, 0.75]
-        moment += 3  # there are many
-    assert moment > 20
+                assert run["a"].value.tolist() == [0.0, 0.5, 1.0] + ([] if is_done else [5.0])
+                assert run["b"].value.tolist() == [1.0] * 8
+                assert run["c"].value.tolist()[-1] == 0.75
+                assert len(run["c"]) + len(run["d"]) == 8
+                assert all(d.tolist() == [0.0, 1.0, 2.0] for d in run["d"].value)
+        moment += stride
+    assert moment > 10
 
 
-def at_call(moment: int, rec: Recorder, add: Callable[[], None]) -> bool:
-    """Add and flush; at the n-th moment when threads may take turns, another adds; true: none."""
+def at_moment(moment: int, rec: Recorder, values: dict[str, Any], *, flushes: bool) -> bool:
+    """Add; at the n-th call, return or line of that another thread adds too; true: none did."""
     left, me = moment, threading.get_ident()
 
-    def profile(*_: object) -> None:
+    def notice(*_: object) -> object:
         nonlocal left
         if threading.get_ident() == me:
             left -= 1
             if left == -1:
                 together(lambda: rec.add(a=5.0))
+        return notice
 
-    sys.setprofile(profile)
+    def trace(frame: FrameType, *_: object) -> object:
+        return notice if "flexrec" in frame.f_globals["__name__"] else None
+
+    sys.setprofile(notice)
+    sys.settrace(trace)  # type: ignore[arg-type]
     try:
-        add()
-        rec.flush()
+        rec.add(values)
+        if flushes:
+            rec.flush()
     finally:
+        sys.settrace(None)
         sys.setprofile(None)
     return left >= 0
 
