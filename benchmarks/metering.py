@@ -15,22 +15,29 @@ from flexrec.replay.meters import APMeter, AUCMeter, ClassErrorMeter, ConfusionM
 
 CLASSES = 10
 TOPK = (1, 5)
-SMALL = 32
-"""What a small batch holds."""
+MARK = 1.2
+"""How many times the quickest's time a meter may take."""
 PART = 10
-"""torchnet's AUC goes through the samples one by one: one in so many is enough."""
-LOOPING = f"torchnet, {PART} times a share of 1 in {PART}"
-AT_ONCE = "scikit-learn, all at once"
+"""Of what takes many times as long as the others, one sample in so many is enough."""
+SHARE = f", {PART} times a share of 1 in {PART}"
+
+Rival = Callable[[list[Any], list[Any]], Any]
+"""Given batches of outputs and batches of targets, what it makes of all."""
 
 
 def main() -> None:
-    """10M samples in batches of a thousand, and 100k in small ones, against what there is."""
+    """Every meter, fed in three ways, and all tools alike: at once, in batches, in small ones."""
     quick = begin(__doc__ or "")
     samples, small = (200_000, 10_000) if quick else (10_000_000, 100_000)
+    feedings = {
+        f"{samples:,} samples at once": (samples, samples, 3),
+        f"{samples:,} samples in batches of 1000": (samples, 1000, 3),
+        f"{small:,} samples in batches of 32": (small, 32, 5),
+    }
     rng = np.random.default_rng(0)
 
     def numbers(n: int) -> tuple[Any, Any]:
-        return rng.random(n).astype("f4"), rng.random(n).astype("f4")
+        return rng.random(n, dtype="f4"), rng.random(n, dtype="f4")
 
     def scores(n: int) -> tuple[Any, Any]:
         return rng.random((n, CLASSES), dtype="f4"), rng.integers(0, CLASSES, n)
@@ -39,35 +46,33 @@ def main() -> None:
         return rng.integers(0, CLASSES, n), rng.integers(0, CLASSES, n)
 
     def ranked(n: int) -> tuple[Any, Any]:
-        return rng.random(n).astype("f4"), rng.integers(0, 2, n)
+        return rng.random(n, dtype="f4"), rng.integers(0, 2, n)
 
-    for title, ours, rivals, drawn in (
-        ("MSE", MSEMeter(), mse(), numbers),
-        ("ClassError of ten classes", ClassErrorMeter(), error((1,)), scores),
-        ("Confusion of ten classes", ConfusionMeter(CLASSES), confusion(), classes),
-        ("AUC", AUCMeter(), auc(), ranked),
-        ("AP", APMeter(), ap(), ranked),
-    ):
-        compare(title, ours, rivals, drawn(samples), 1000, 2 if quick else 3)
-    for title, ours, rivals, drawn in (
-        ("MSE", MSEMeter(), mse(), numbers),
-        ("ClassError, top 1", ClassErrorMeter(), error((1,)), scores),
-        ("ClassError, top 1 and 5", ClassErrorMeter(TOPK), error(TOPK), scores),
-        ("Confusion", ConfusionMeter(CLASSES), confusion(), classes),
-        ("Confusion by scores", ConfusionMeter(CLASSES), confusion(read=highest), scores),
-    ):
-        compare(title, ours, rivals, drawn(small), SMALL, 2 if quick else 5)
-
-
-Rival = Callable[[list[Any], list[Any]], Any]
+    shares = {
+        title: [
+            compare(f"{title}, {how}", meter, rivals, drawn(n), batch, rounds)
+            for how, (n, batch, rounds) in feedings.items()
+        ]
+        for title, meter, rivals, drawn in (
+            ("MSE", MSEMeter(), mse(), numbers),
+            ("ClassError, top 1", ClassErrorMeter(), error((1,)), scores),
+            ("ClassError, top 1 and 5", ClassErrorMeter(TOPK), error(TOPK), scores),
+            ("Confusion of classes", ConfusionMeter(CLASSES), confusion(), classes),
+            ("Confusion of scores", ConfusionMeter(CLASSES), confusion(highest), scores),
+            ("AUC", AUCMeter(), auc(), ranked),
+            ("AP", APMeter(), ap(), ranked),
+        )
+    }
+    rows = [[title, *map("{:.2f}".format, each)] for title, each in shares.items()]
+    show(rows, f"our time in that of the quickest other (mark: at most {MARK})", *feedings)
 
 
 def compare(
     title: str, meter: Any, rivals: dict[str, Rival], data: tuple[Any, Any], batch: int, rounds: int
-) -> None:
-    """One meter against its rivals: the same batches, as arrays to us and sklearn, else tensors.
+) -> float:
+    """One meter against its rivals, given the same batches: tensors, but arrays to us and sklearn.
 
-    scikit-learn has nothing to add to: it is given all batches put together.
+    Returns our time in that of the quickest rival.
     """
     batches = [np.array_split(each, len(each) // batch) for each in data]
     tensors = [list(map(torch.from_numpy, each)) for each in batches]
@@ -75,36 +80,43 @@ def compare(
 
     def own(part: int) -> Any:
         meter.reset()
-        for args in zip(*(each[: len(each) // part] for each in batches), strict=True):
+        for args in zip(*(shared(each, part) for each in batches), strict=True):
             meter.add(*args)
         value = meter.value()
         return value[0] if isinstance(meter, AUCMeter) else value
 
     def tool(name: str, rival: Rival | None) -> Callable[[], float]:
-        given = batches if name == AT_ONCE else tensors
+        part = parts[name]
+        cut = [shared(each, part) for each in (batches if "scikit" in name else tensors)]
 
         def run() -> None:
-            part = parts[name]
-            cut = [each[: len(each) // part] for each in given]
-            values[name] = own(part) if rival is None else rival(*cut)
+            values[name] = own(1) if rival is None else rival(*cut)
 
-        return lambda: parts[name] * seconds(run)
+        return lambda: part * seconds(run)
 
-    parts = {name: PART if name == LOOPING else 1 for name in ("flexrec", *rivals)}
+    parts = {name: PART if name.endswith(SHARE) else 1 for name in ("flexrec", *rivals)}
     taken, failed = interleaved({n: tool(n, rivals.get(n)) for n in parts}, rounds)
     wanted = {part: own(part) for part in set(parts.values())}
     ours = taken["flexrec"]
     show(
         [
-            [name, f"{each:.3f}", ratio(each, ours), shown(values[name], wanted[parts[name]])]
+            [name, f"{each:.4f}", ratio(each, ours), shown(values[name], wanted[parts[name]])]
             for name, each in taken.items()
         ]
         + [[name, "failed", why, ""] for name, why in failed.items()],
-        f"{title}, {len(data[0]):,} samples in batches of {batch}",
+        title,
         "s",
         "times ours",
         "largest difference of values, relative",
     )
+    return ours / min((taken[name] for name in rivals if name in taken), default=math.nan)
+
+
+def shared(batches: list[Any], part: int) -> list[Any]:
+    """One in `part` of the samples: the first batches, or the first of the only one."""
+    if len(batches) == 1:
+        return [batches[0][: len(batches[0]) // part]]
+    return batches[: len(batches) // part]
 
 
 def shown(theirs: Any, ours: Any) -> str:
@@ -139,8 +151,13 @@ def metric(make: Callable[[], Any], read: Callable[[Any], Any] = lambda value: v
     return run
 
 
+def added(function: Callable[[Any, Any], Any]) -> Rival:
+    """One of scikit-learn's functions, whose values for each batch are added up."""
+    return lambda output, target: sum(map(function, target, output))
+
+
 def whole(function: Callable[[Any, Any], Any]) -> Rival:
-    """One of scikit-learn's functions, over everything at once."""
+    """One of scikit-learn's functions whose values cannot be: over all batches put together."""
     return lambda output, target: function(np.concatenate(target), np.concatenate(output))
 
 
@@ -150,16 +167,17 @@ def mse() -> dict[str, Rival]:
     from torchmetrics import MeanSquaredError
     from torchnet.meter import MSEMeter as Original
 
+    total = added(lambda target, output: len(target) * mean_squared_error(target, output))
     return {
         "torchnet": tnt(Original),
         "torchmetrics": metric(MeanSquaredError),
-        AT_ONCE: whole(mean_squared_error),
+        "scikit-learn": lambda output, target: total(output, target) / sum(map(len, target)),
     }
 
 
 def error(topk: tuple[int, ...]) -> dict[str, Rival]:
     """Class errors, in percent."""
-    from sklearn.metrics import top_k_accuracy_score
+    from sklearn.metrics import top_k_accuracy_score, zero_one_loss
     from torchmetrics import MetricCollection
     from torchmetrics.classification import MulticlassAccuracy
     from torchnet.meter import ClassErrorMeter as Original
@@ -172,13 +190,22 @@ def error(topk: tuple[int, ...]) -> dict[str, Rival]:
         values = value.values() if isinstance(value, dict) else [value]
         return [100 - 100 * float(each) for each in values]
 
-    def errors(target: Any, output: Any) -> list[float]:
-        return [100 - 100 * float(top_k_accuracy_score(target, output, k=k)) for k in topk]
+    def wrong(target: Any, output: Any) -> Any:
+        options = {"normalize": False, "labels": range(CLASSES)}
+        return np.array(
+            [
+                zero_one_loss(target, highest(output), normalize=False)
+                if k == 1
+                else len(target) - top_k_accuracy_score(target, output, k=k, **options)
+                for k in topk
+            ]
+        )
 
+    total = added(wrong)
     return {
         "torchnet": tnt(lambda: Original(list(topk))),
         "torchmetrics": metric(make, read),
-        AT_ONCE: whole(errors),
+        f"scikit-learn{SHARE}": lambda o, t: 100 * total(o, t) / sum(map(len, t)),
     }
 
 
@@ -193,10 +220,13 @@ def confusion(read: Callable[[Any], Any] = lambda predicted: predicted) -> dict[
     from torchmetrics.classification import MulticlassConfusionMatrix
     from torchnet.meter import ConfusionMeter as Original
 
+    def matrix(target: Any, output: Any) -> Any:
+        return confusion_matrix(target, read(output), labels=range(CLASSES))
+
     return {
         "torchnet": tnt(lambda: Original(CLASSES)),
         "torchmetrics": metric(lambda: MulticlassConfusionMatrix(CLASSES)),
-        AT_ONCE: whole(lambda target, output: confusion_matrix(target, read(output))),
+        f"scikit-learn{SHARE}": added(matrix),
     }
 
 
@@ -207,9 +237,9 @@ def auc() -> dict[str, Rival]:
     from torchnet.meter import AUCMeter as Original
 
     return {
-        LOOPING: tnt(Original, lambda value: value[0]),
+        f"torchnet{SHARE}": tnt(Original, lambda value: value[0]),  # goes from sample to sample
         "torchmetrics": metric(BinaryAUROC),
-        AT_ONCE: whole(roc_auc_score),
+        "scikit-learn": whole(roc_auc_score),
     }
 
 
@@ -222,7 +252,7 @@ def ap() -> dict[str, Rival]:
     return {
         "torchnet": tnt(Original, lambda value: math.nan if value is None else value),
         "torchmetrics": metric(BinaryAveragePrecision),
-        AT_ONCE: whole(average_precision_score),
+        "scikit-learn": whole(average_precision_score),
     }
 
 

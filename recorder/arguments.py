@@ -16,6 +16,8 @@ Ints = NDArray[np.signedinteger[Any]]
 
 NUMBERS = (float, int, np.floating, np.integer)
 """The types of plain numbers."""
+_READY = "?bhilqBHILQfdg"
+"""The types of arrays that meters work on, as characters."""
 
 
 def array(what: str, value: object, *, keep: bool = False) -> Array:
@@ -33,9 +35,9 @@ def array(what: str, value: object, *, keep: bool = False) -> Array:
     Raises:
         MeterError: it is nothing of the kind.
     """
-    if type(value) is np.ndarray:  # what flexrec gives: nothing more to ask
-        found = value
-    elif is_tensor(value):
+    if type(value) is np.ndarray and value.dtype.char in _READY:
+        return value  # what flexrec gives: nothing more to ask
+    if is_tensor(value):
         found = array_of(what, value)
         found = found.copy() if keep else found
     else:
@@ -81,13 +83,13 @@ def count(what: str, value: Any, *, least: int = 1) -> int:
     return whole
 
 
-def labels(what: str, value: object, k: int) -> tuple[Ints, int]:
+def labels(what: str, found: Array, k: int) -> tuple[Ints, int]:
     """Class numbers 0 to k − 1 as (N,) integers, and one more than the largest (0 if N is 0).
 
     >>> labels("target", np.array([0.0, 2.0]), 3)
     (array([0, 2]), 3)
     """
-    found = array(what, value).reshape(-1)
+    found = found.reshape(-1)
     if found.dtype.kind == "f" and not ((found == np.floor(found)) & (abs(found) < 2.0**63)).all():
         raise MeterError(f"{what} must be class numbers, got fractions or NaN")
     whole = found if found.dtype == np.int32 else found.astype(np.int64, copy=False)
@@ -117,7 +119,7 @@ def binary(what: str, value: object) -> NDArray[np.bool_]:
     if found.dtype == bool:
         return found.copy()
     hits: NDArray[np.bool_] = found == 1
-    if np.count_nonzero(hits) + np.count_nonzero(found == 0) < found.size:
+    if np.count_nonzero(hits) < np.count_nonzero(found):
         raise MeterError(f"{what} must be 0 or 1, got {found.min()} to {found.max()}")
     return hits
 

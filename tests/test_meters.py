@@ -197,9 +197,21 @@ def test_mse_does_not_overflow_or_wrap_around() -> None:
     assert meter.value() == 4.0
 
 
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8"])
+def test_mse_of_many_is_as_accurate_as_float64(dtype: str) -> None:
+    output, target = (1000 * rng.normal(size=(2, 100, 300))).astype(dtype)
+    meter = MSEMeter()
+    meter.add(output, target.copy("F"))
+    exact = math.fsum((output.astype("f8") - target).ravel() ** 2) / output.size
+    assert meter.value() == pytest.approx(exact, rel=1e-13)
+    for first, second, value in ((1e300, -1e300, INF), (INF, 0.0, INF), (INF, INF, NAN)):
+        meter.add(first, second)
+        assert equal(meter.value(), value)
+
+
 @given(
     st.integers(0, 10**6),
-    st.sampled_from([(1, 2), (5, 3), (6, 7), (4, 40), (3, 300), (600, 2)]),
+    st.sampled_from([(1, 2), (5, 3), (6, 7), (4, 40), (3, 300), (600, 2), (600, 3)]),
 )
 def test_class_error_ranks_as_a_sort_does(seed: int, shape: tuple[int, int]) -> None:
     n, classes = shape
@@ -218,6 +230,19 @@ def test_class_error_ranks_as_a_sort_does(seed: int, shape: tuple[int, int]) -> 
     alone.add(scores, target)
     assert close(alone.value(), wrong[0])
     assert (meter.value(1), meter.value(2)) == meter.value()
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "i8", "?"])
+@pytest.mark.parametrize("shape", [(511, 3), (512, 2), (512, 3), (9000, 16), (9000, 17), (800, 99)])
+def test_the_highest_of_many_scores_is_that_of_argmax(shape: tuple[int, int], dtype: str) -> None:
+    drawn = rng.choice([0, 1, 2] if dtype in "i8?" else [-INF, 0, 1, INF, NAN], shape).astype(dtype)
+    for scores in (drawn, drawn[::-1, ::-1], np.asfortranarray(drawn)):
+        target = scores.argmax(axis=1)
+        error, matrix = ClassErrorMeter((1, 2)), ConfusionMeter(shape[1])
+        error.add(scores, target)
+        matrix.add(scores, target)
+        assert error.value() == (0.0, 0.0)
+        assert matrix.value().trace() == len(scores)
 
 
 def test_class_error_counts_a_target_that_is_no_class_as_wrong() -> None:
@@ -366,7 +391,8 @@ def test_constructors_refuse_and_name_the_argument(kind: Any, args: dict[str, An
         kind(**args)
 
 
-MODULES = [name for _, name, _ in pkgutil.iter_modules(meters.__path__, "flexrec.replay.meters.")]
+MODULES = ["flexrec.recorder.arguments", "flexrec.recorder.classes"]
+MODULES += [name for _, name, _ in pkgutil.iter_modules(meters.__path__, "flexrec.replay.meters.")]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexrec.recorder.classes import sparse, tally
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
-from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors, cells, counted, sparse
+from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors
 from flexrec.replay.meters.base import Meter
 
 __all__ = ["ClassErrorMeter", "ConfusionMeter"]
@@ -125,10 +126,7 @@ class ConfusionMeter(Meter):
         """Take in predictions and targets."""
         k, rows, columns = self.reduction.samples(predicted, target, len(self._counts))
         self._grow(k)
-        if rows.size * 64 < k * k:
-            np.add.at(self._counts.reshape(-1), cells(rows, columns, k), 1)
-        else:
-            self._counts += counted(rows, columns, k).reshape(k, k)
+        tally(rows, columns, self._counts)
 
     def value(self) -> Array:
         """The matrix, as an array of its own."""
@@ -143,7 +141,7 @@ class ConfusionMeter(Meter):
 
     def state(self) -> tuple[float, Ints, Ints]:
         """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        return sparse(self._counts.ravel(), len(self._counts))
+        return sparse(self._counts)
 
     def merge(self, k: float, cells: Ints, counts: Ints) -> None:
         """Take in another meter's counts."""

@@ -116,10 +116,9 @@ class APMeter(Meter):
                 f"output must have {self._scores[0].shape[1]} classes as before, "
                 f"got {scores.shape[1]}"
             )
-        weights = np.ones(len(scores)) if weight is None else _weights(weight, scores)
-        if weight is not None and not self._weights:
-            self._weights = [np.ones(len(before)) for before in self._scores]
         if weight is not None or self._weights:
+            weights = np.ones(len(scores)) if weight is None else _weights(weight, scores)
+            self._weights = self._weights or [np.ones(len(before)) for before in self._scores]
             self._weights.append(weights)
         self._scores.append(scores)
         self._hits.append(hits)
