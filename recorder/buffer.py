@@ -126,14 +126,13 @@ class Buffer:
         if waiting:
             self.waiting.append(gathered(waiting))
         word = code_word(code, len(self.waiting) if waiting else 0)
-        small, large, tail = b"", list(blobs), self.tail
-        if all(isinstance(blob, bytes) for blob in blobs):
-            small, large = b"".join(cast("Sequence[bytes]", blobs)), []
+        if nbytes < SMALL and all(isinstance(blob, bytes) for blob in blobs):
+            small = b"".join(cast("Sequence[bytes]", blobs))
+            self.tail += small
         else:
-            large.append(tail := bytearray())
-        self.tail += small
-        self.blobs += large
-        self.tail = tail
+            tail = bytearray()
+            self.blobs += [*blobs, tail]
+            self.tail = tail
         self.blob_bytes += nbytes
         self.commit(record, word)
 
@@ -179,14 +178,13 @@ class Buffer:
         """All arrays, those from an accelerator too."""
         there = [blob for blob in self.blobs if isinstance(blob, OnDevice)]
         fetched = iter(fetched_arrays(there) if there else ())
-        return [
-            next(fetched)
-            if isinstance(blob, OnDevice)
-            else np.frombuffer(blob, "u1")
-            if isinstance(blob, bytes | bytearray)
-            else blob
-            for blob in self.blobs
-        ]
+        arrays: list[Array] = []
+        for blob in self.blobs:
+            if isinstance(blob, bytes | bytearray):
+                arrays.append(np.frombuffer(blob, "u1"))
+            else:
+                arrays.append(next(fetched) if isinstance(blob, OnDevice) else blob)
+        return arrays
 
     def _laid_out(self) -> tuple[Array, Array, Array]:
         """The events and their slots apart, as the file has them, and what waits for each."""
