@@ -1,6 +1,6 @@
 """What TooledModel costs: the time of a training step with it over the time without.
 
-    python benchmarks/tooled_model.py [--quick] [--wall] [--threads N] [MODEL ...]
+    python benchmarks/tooled_model.py [--quick] [--wall] [--threads N] [--rounds N] [MODEL ...]
 
 All ways train the same model in turn, some steps at a time, so that neither a machine that slows
 down nor where a model lies in memory favours any. The table shows medians over the rounds of each
@@ -198,6 +198,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run at all?")
     parser.add_argument("--wall", action="store_true", help="time by the clock on the wall")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (1)")
+    parser.add_argument("--rounds", type=int, help="default: 60, for ResNet-18 and GPT 15")
     options = parser.parse_args()
     unknown = set(options.models) - set(TASKS)
     if unknown:
@@ -216,7 +217,7 @@ def main() -> None:
         ways = _ways(Path(place), stack)
         for name in options.models or TASKS:
             slow = name in ("ResNet-18", "GPT")
-            rounds = 1 if options.quick else 9 if slow else 60
+            rounds = options.rounds or (1 if options.quick else 15 if slow else 60)
             found[name] = measure(TASKS[name](), ways, rounds, clock)
     rows = [
         [
