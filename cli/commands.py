@@ -274,6 +274,14 @@ def export(
 
 
 @app.command()
+def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
+    """Make one recording of those of a run's ranks, as if one process had recorded it all."""
+    from flexrec.cli.merging import merge_into
+
+    merge_into(recordings, into, overwrite=force)
+
+
+@app.command()
 def presets(name: options.Name = None) -> None:
     """List the presets, or tell what one plots; + puts several together."""
     from flexrec.replay.presets import preset_info, preset_names

@@ -25,6 +25,7 @@ __all__ = [
     "Golden",
     "Host",
     "Html",
+    "Into",
     "KeepOriginal",
     "Keys",
     "Killed",
@@ -153,3 +154,4 @@ Keys = Annotated[
     Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),
 ]
 Force = Annotated[bool, Option("--force", help="Overwrite the file.")]
+Into = Annotated[Path, Option("--into", help="The recording to make; it is none of the others.")]

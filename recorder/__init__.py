@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ServerError,
         VersionError,
     )
+    from flexrec.recorder.merging import merge_recordings
     from flexrec.recorder.reader import Recording, Series
     from flexrec.recorder.recorder import Recorder
     from flexrec.recorder.tooled_model import TooledModel
@@ -35,6 +36,7 @@ __all__ = [
     "ServerError",
     "TooledModel",
     "VersionError",
+    "merge_recordings",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "Recording": "reader",
     "Series": "reader",
     "TooledModel": "tooled_model",
+    "merge_recordings": "merging",
 }
 
 

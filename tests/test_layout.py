@@ -105,7 +105,7 @@ def _natural(name: str) -> tuple[int, str]:
 PUBLIC = {
     "flexrec.recorder": """
         DefinitionError FlexrecError InputError MeterError NotARecordingError Recorder Recording
-        RecordingError Series ServerError TooledModel VersionError
+        RecordingError Series ServerError TooledModel VersionError merge_recordings
     """,
     "flexrec.replay": """
         Definitions FlexLogger TooledModelLogger Trace Window compare define get_preset_logger
@@ -153,12 +153,12 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "plots.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
     commands = re.findall(r"^flexrec (\w+ [^#\n]*?) *(?:#.*)?$", text, re.MULTILINE)
     assert len(commands) >= 5
-    for name in ("a.h5", "b.h5"):
+    for name in ("a.h5", "b.h5", "run-0.h5", "run-1.h5"):
         (tmp_path / name).write_bytes((tmp_path / "run.h5").read_bytes())
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/test_serve.py runs them
-        needs_none = command.startswith(("check", "repair", "show", "verify"))
+        needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json"]
         words = [Path(sys.executable).with_name("flexrec"), *command.split(), *save]
