@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder import format as fmt
+from flexrec.recorder.chunks import Task, share_out
+from flexrec.recorder.containing import contained
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.guard import GuardedFile
 from flexrec.recorder.guarded_dataset import GuardedDataset
@@ -21,6 +23,7 @@ _NUMBERS = tuple(map(np.dtype, ("<f4", "<f8")))
 _PIECE = 1 << 17  # events whose slots are counted at a time
 _OPEN = 1024  # datasets that are left open
 _ROOM = 1 << 20  # numbers
+_AT_ONCE = 32 << 20  # bytes of columns that are read at once, about
 _Rows = tuple[Ints, slice, int]  # which events, which rows these are of the column, and of how many
 
 
@@ -109,8 +112,28 @@ class ClosedStore(Store):
     def _columns(
         self, columns: Sequence[int], first: int, last: int, what: What
     ) -> Iterator[Chunk]:
+        """The columns one by one; several of them are read at once, on several threads."""
+        room, waiting, held = _Room(len(columns)), list[Chunk](), 0
+        for chunk in self._unread(columns, first, last, what, room):
+            waiting.append(chunk)
+            held += chunk.nbytes
+            if held > _AT_ONCE:
+                yield from self._read(waiting, room)
+                waiting, held = [], 0
+        yield from self._read(waiting, room)
+
+    def _read(self, chunks: list[Chunk], room: "_Room") -> list[Chunk]:
+        tasks, room.tasks = room.tasks, []
+        with contained(self.file.path):
+            share_out(tasks)
+        return chunks
+
+    def _unread(
+        self, columns: Sequence[int], first: int, last: int, what: What, room: "_Room"
+    ) -> Iterator[Chunk]:
+        """The columns, which the room's tasks are yet to fill."""
         shared: dict[frozenset[int], tuple[_Rows, Ints, NDArray[np.float64]]] = {}
-        codes, room = self.codes(first, last), _Room(len(columns))
+        codes = self.codes(first, last)
         for column in columns:
             within, path = self.within(column), self._path(column)
             if within not in shared:
@@ -118,8 +141,8 @@ class ClosedStore(Store):
                 if not total and self._root != fmt.SERIES:
                     continue  # it has no group there
                 when = slice(0) if what == "values" else rows
-                step = self._column(f"{path}/{fmt.STEP}", INTS, total)[when]
-                time = self._column(f"{path}/{fmt.TIME}", FLOATS, total)[when]
+                step = self._column(f"{path}/{fmt.STEP}", INTS, total).take(when, room.tasks)
+                time = self._column(f"{path}/{fmt.TIME}", FLOATS, total).take(when, room.tasks)
                 shared[within] = found, step, time
             (where, rows, total), step, time = shared[within]
             parts = self._parts(column, path, rows, total, room) if what != "times" else []
@@ -130,7 +153,8 @@ class ClosedStore(Store):
 
         A scan goes on where it was: it counts each event once.
         """
-        where = self._rows_in(codes, column) + first
+        where = self._rows_in(codes, column)
+        where += first
         if len(codes) == self.count:
             return where, slice(0, len(where)), len(where)
         known = self._root, self.within(column)
@@ -148,7 +172,7 @@ class ClosedStore(Store):
             part = f"{path}/{fmt.part_name(definition, i)}"
             if form.kind == fmt.NUMBER:
                 numbers = room.take(rows.stop - rows.start)
-                self._column(part, _NUMBERS, total).fill(rows.start, numbers)
+                self._column(part, _NUMBERS, total).fill(rows.start, numbers, room.tasks)
                 parts.append(numbers)
                 continue
             shapes = self._column(f"{part}/{fmt.SHAPE}", INTS, total, form.ndim)
@@ -174,9 +198,14 @@ class ClosedStore(Store):
 
 
 class _Room:
-    """Memory for columns that are read together: the system is quicker to give few large pieces."""
+    """Memory for columns that are read together: the system is quicker to give few large pieces.
+
+    Attributes:
+        tasks: what has to be done until it is filled.
+    """
 
     def __init__(self, columns: int) -> None:
+        self.tasks = list[Task]()
         self._columns, self._left = columns, np.empty(0)
 
     def take(self, count: int) -> NDArray[np.float64]:

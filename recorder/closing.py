@@ -5,13 +5,16 @@ It reads through a store, so it rewrites a killed recorder's file as well as a r
 
 import os
 from collections.abc import Iterator
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from h5py import h5d, h5f, h5p, h5s, h5t
 
 from flexrec.recorder import format as fmt
+from flexrec.recorder.chunks import deflated
 from flexrec.recorder.events import Array
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ragged
@@ -22,6 +25,7 @@ __all__ = ["close_recording", "write_closed"]
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
+_OPEN_BYTES = 1 << 13  # that a column takes while it is written, about
 _HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
 
 
@@ -44,22 +48,28 @@ def write_closed(store: Store, path: Path) -> None:
     with h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file:
         file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
         for name in (fmt.CONFIG, fmt.FACTS):
-            _write_bytes(file, name, np.frombuffer(store.text(name), "u1"))
-        _write_bytes(file, fmt.SCHEMA, np.frombuffer(store.schema.encode(), "u1"))
-        _write_events(store.recorded(), file)
+            _write_bytes(file.id, name, store.text(name))
+        _write_bytes(file.id, fmt.SCHEMA, store.schema.encode())
+        _write_events(store.recorded(), file.id)
         file.create_group(fmt.SERIES)
-        _write_series(store, file, fmt.SERIES)
+        _write_series(store, file.id, fmt.SERIES)
         if store.has_superseded():
-            _write_series(store.superseded(), file, fmt.SUPERSEDED_SERIES)
+            _write_series(store.superseded(), file.id, fmt.SUPERSEDED_SERIES)
         file.flush()
         os.fsync(file.id.get_vfd_handle())
 
 
-def _write_events(store: Store, file: h5py.File) -> None:
+def _write_bytes(file: h5f.FileID, name: str, data: bytes) -> None:
+    rows = _Rows(file, name, np.dtype("u1"), len(data))
+    rows.append(np.frombuffer(data, "u1"))
+    rows.finish()
+
+
+def _write_events(store: Store, file: h5f.FileID) -> None:
     """The codes of all events, and the marks."""
     code = np.min_scalar_type(-max(4, len(store.schema.signatures)))
-    codes = _Rows(_dataset(file, fmt.EVENTS, code, store.count))
-    marks = _Rows(_dataset(file, fmt.MARKS, fmt.MARK, store.mark_count))
+    codes = _Rows(file, fmt.EVENTS, code, store.count)
+    marks = _Rows(file, fmt.MARKS, fmt.MARK, store.mark_count)
     for block in store.blocks():
         codes.append(store.codes(*block))
         marks.append(store.marks(*block)[1])
@@ -67,7 +77,7 @@ def _write_events(store: Store, file: h5py.File) -> None:
     marks.finish()
 
 
-def _write_series(store: Store, file: h5py.File, root: str) -> None:
+def _write_series(store: Store, file: h5f.FileID, root: str) -> None:
     """One pass over the events to measure the columns, and more to lay them out and fill them."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
@@ -75,11 +85,11 @@ def _write_series(store: Store, file: h5py.File, root: str) -> None:
     for chunks in store.scan(columns):
         for chunk in chunks:
             plans[chunk.column].measure(chunk)
-    shared: dict[frozenset[int], h5py.Group] = {}
+    shared: dict[frozenset[int], str] = {}
     paths = _paths(store, root)
     for some in _few_at_a_time(plans):
         writers = {
-            column: _Writer(store, file.require_group(paths[column]), column, plan, shared)
+            column: _Writer(store, file, paths[column], column, plan, shared)
             for column, plan in some.items()
         }
         for chunks in store.scan(list(writers)):
@@ -132,7 +142,7 @@ class _Plan:
     def held(self) -> int:
         """How many bytes wait at most for a chunk to fill, steps and times included."""
         rows, total = min(self.rows, _ROWS), 16
-        data = 0
+        data = _OPEN_BYTES
         for form, elements, single in zip(self._forms, self.elements, self.single, strict=True):
             if form.kind == fmt.NUMBER:
                 total += 4 if single else 8
@@ -152,17 +162,22 @@ def _is_single(numbers: Array) -> bool:
 class _Rows:
     """Fills a dataset from its start, whole chunks at a time: each is compressed once."""
 
-    def __init__(self, dataset: h5py.Dataset) -> None:
-        self._dataset, self._end = dataset, 0
-        self._dtype = dataset.dtype
+    def __init__(
+        self, file: h5f.FileID, path: str, dtype: np.dtype[Any], rows: int, *width: int
+    ) -> None:
+        limit = _DATA_BYTES // dtype.itemsize if path.endswith(f"/{fmt.DATA}") else _ROWS
+        self._chunk, self._width, self._dtype = min(rows, limit), width, dtype
+        plan = _layout(self._chunk, *width)
+        kind, space = h5t.py_create(dtype, logical=True), h5s.create_simple((rows, *width))
+        self._dataset = h5d.create(file, path.encode(), kind, space, plan, _links())
+        self._end = 0
         self._waiting: list[Array] = []
         self._count = 0
-        self._chunk = dataset.chunks[0] if dataset.chunks else 1
 
     def append(self, rows: Array) -> None:
-        self._waiting.append(rows.astype(self._dtype))  # a copy: nothing larger is held on to
+        self._waiting.append(rows.astype(self._dtype, "C"))  # a copy: nothing larger is held on to
         self._count += len(rows)
-        if self._count >= self._chunk:
+        if self._count >= self._chunk > 0:
             self._write(self._count - self._count % self._chunk)
 
     def finish(self) -> None:
@@ -172,7 +187,12 @@ class _Rows:
         if not count:
             return
         rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
-        self._dataset[self._end : self._end + count] = rows[:count]
+        for first in range(0, count if rows.size else 0, self._chunk):
+            chunk = np.zeros((self._chunk, *self._width), self._dtype)
+            some = rows[first : min(first + self._chunk, count)]
+            chunk[: len(some)] = some
+            place = (self._end + first, *(0 for _ in self._width))
+            self._dataset.write_direct_chunk(place, deflated(chunk))
         self._end += count
         self._waiting, self._count = [rows[count:].copy()], self._count - count
 
@@ -183,34 +203,35 @@ class _Writer:
     def __init__(
         self,
         store: Store,
-        group: h5py.Group,
+        file: h5f.FileID,
+        path: str,
         column: int,
         plan: _Plan,
-        shared: dict[frozenset[int], h5py.Group],
+        shared: dict[frozenset[int], str],
     ) -> None:
         definition = store.schema.columns[column]
         self.parts: list[_Rows] = []
         self.shapes: dict[int, _Rows] = {}
         for i, form in enumerate(definition.forms):
-            name = fmt.part_name(definition, i)
+            part = f"{path}/{fmt.part_name(definition, i)}"
             if form.kind == fmt.NUMBER:
                 dtype = np.dtype("<f4" if plan.single[i] else "<f8")
-                self.parts.append(_Rows(_dataset(group, name, dtype, plan.rows)))
+                self.parts.append(_Rows(file, part, dtype, plan.rows))
             else:
-                part = group.create_group(name)
-                shape = _dataset(part, fmt.SHAPE, np.dtype("<i8"), plan.rows, form.ndim)
-                self.shapes[i] = _Rows(shape)
-                self.parts.append(_Rows(_dataset(part, fmt.DATA, form.dtype, plan.elements[i])))
+                shape = f"{part}/{fmt.SHAPE}", np.dtype("<i8"), plan.rows, form.ndim
+                self.shapes[i] = _Rows(file, *shape)
+                data = f"{part}/{fmt.DATA}", form.dtype, plan.elements[i]
+                self.parts.append(_Rows(file, *data))
         # Keys that were only ever added together share step and time.
         within = store.within(column)
         self.times: list[_Rows] = []
-        if within not in shared:
-            shared[within] = group
-            for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
-                self.times.append(_Rows(_dataset(group, name, np.dtype(kind), plan.rows)))
-        else:
-            for name in (fmt.STEP, fmt.TIME):
-                group[name] = shared[within][name]
+        for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
+            if within not in shared:
+                self.times.append(_Rows(file, f"{path}/{name}", np.dtype(kind), plan.rows))
+            else:
+                there = f"{shared[within]}/{name}".encode()
+                file.links.create_hard(f"{path}/{name}".encode(), file, there, _links())
+        shared.setdefault(within, path)
 
     def append(self, chunk: Chunk) -> None:
         for rows, values in zip(self.times, (chunk.step, chunk.time), strict=False):
@@ -228,23 +249,23 @@ class _Writer:
             rows.finish()
 
 
-def _write_bytes(file: h5py.File, name: str, data: Array) -> None:
-    _dataset(file, name, np.dtype("u1"), len(data))[:] = data
+@cache
+def _links() -> h5p.PropLCID:
+    """How links are made: the groups on their paths with them."""
+    plan = h5p.create(h5p.LINK_CREATE)
+    plan.set_char_encoding(h5t.CSET_UTF8)
+    plan.set_create_intermediate_group(True)
+    return plan
 
 
-def _dataset(
-    group: h5py.Group, name: str, dtype: np.dtype[Any], rows: int, *width: int
-) -> h5py.Dataset:
-    """A compressed dataset of a known length; a small one is one chunk."""
-    if rows == 0 or 0 in width:
-        return group.create_dataset(name, (rows, *width), dtype)
-    limit = _DATA_BYTES // dtype.itemsize if name == fmt.DATA else _ROWS
-    return group.create_dataset(
-        name,
-        (rows, *width),
-        dtype,
-        chunks=(min(rows, limit), *width),
-        compression="gzip",
-        compression_opts=1,
-        shuffle=True,
-    )
+@lru_cache(64)
+def _layout(*chunk: int) -> h5p.PropDCID:
+    """How datasets are laid out in such chunks, compressed; without any, as they are."""
+    plan = h5p.create(h5p.DATASET_CREATE)
+    plan.set_obj_track_times(False)
+    if 0 in chunk:
+        return plan
+    plan.set_chunk(chunk)
+    plan.set_shuffle()
+    plan.set_deflate(1)
+    return plan

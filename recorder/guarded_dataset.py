@@ -5,12 +5,13 @@ here and in chunks.py, never by HDF5.
 """
 
 from collections.abc import Collection
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from h5py import h5d, h5z
 
-from flexrec.recorder.chunks import FILTERS, Places, inflated, share_out, unshuffle
+from flexrec.recorder.chunks import FILTERS, Places, Task, inflated, share_out, unshuffle
 from flexrec.recorder.containing import contained
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
@@ -22,7 +23,7 @@ __all__ = ["GuardedDataset"]
 
 _MOST_DEFLATED = 1032  # deflate stores no more than so many bytes in one
 _CHUNK_BYTES = 16 << 20  # no recorder makes larger chunks
-_SHARED_BYTES = 1 << 20  # chunks that are larger are inflated one at a time: bounds the memory
+_SHARED_BYTES = 1 << 15, 1 << 20  # of chunks that are worth a thread, and take little memory
 _ENTRY_BYTES = 8  # a chunk takes at least so many bytes of a file, for its place alone
 
 
@@ -72,16 +73,26 @@ class GuardedDataset:
         Raises:
             RecordingError: they are not in the file, or damaged.
         """
+        tasks = list[Task]()
+        found = self.take(rows, tasks)
+        with contained(self._file.path):
+            share_out(tasks)
+        return found
+
+    def take(self, rows: slice, tasks: list[Task]) -> Array:
+        """The same, once the tasks that this adds are done."""
         first, last, _ = rows.indices(self._length)
         count = max(last - first, 0)
         with contained(self._file.path):
             self._allow(count, self.dtype)
             found = np.empty(count if self._width is None else (count, self._width), self.dtype)
-            self._fill(first, found)
+            self._fill(first, found, tasks)
         return found
 
-    def fill(self, first: int, into: Array) -> None:
+    def fill(self, first: int, into: Array, tasks: list[Task]) -> None:
         """Fill an array, of this dtype or another that can hold it, with the rows from one on.
+
+        It is filled once the tasks that this adds are done, which several datasets may share.
 
         Raises:
             RecordingError: as above.
@@ -90,7 +101,7 @@ class GuardedDataset:
             if first + len(into) > self._length:
                 raise RecordingError(f"{self._path} has but {self._length} rows")
             self._allow(len(into), into.dtype)
-            self._fill(first, into)
+            self._fill(first, into, tasks)
 
     @property
     def stored_bytes(self) -> int:
@@ -130,11 +141,11 @@ class GuardedDataset:
         elif count * self._row > self._file.size:
             raise RecordingError(f"{self._path} claims more than the file holds")
 
-    def _fill(self, first: int, rows: Array) -> None:
+    def _fill(self, first: int, rows: Array, tasks: list[Task]) -> None:
         if not rows.nbytes:
             return
         if not self._contiguous:
-            self._read_chunks(first, first + len(rows), rows)
+            self._read_chunks(first, first + len(rows), rows, tasks)
             return
         start = self._id.get_offset()
         if start is None:
@@ -159,22 +170,21 @@ class GuardedDataset:
     def _placed(self, first: int, last: int) -> Array:
         return self._places.of(first, last, self._file.size // _ENTRY_BYTES)
 
-    def _read_chunks(self, first: int, last: int, rows: Array) -> None:
+    def _read_chunks(self, first: int, last: int, rows: Array, tasks: list[Task]) -> None:
         begin, end = first // self._chunk, -(-last // self._chunk)
         places = self._placed(begin, end).tolist()
         if len(places) < end - begin:
             raise RecordingError(f"a part of {self._path} is not in the file")
-
-        def read(which: range) -> None:
-            for i in which:
-                base = (begin + i) * self._chunk
-                low, high = max(first, base), min(last, base + self._chunk)
-                self._read_chunk(places[i], low - base, rows[low - first : high - first])
-
-        if self._filters and self._chunk * self._row <= _SHARED_BYTES:
-            share_out(read, len(places))
-        else:
-            read(range(len(places)))
+        least, most = _SHARED_BYTES
+        later = self._filters and least <= self._chunk * self._row <= most
+        for i, place in enumerate(places, begin):
+            base = i * self._chunk
+            low, high = max(first, base), min(last, base + self._chunk)
+            read = partial(self._read_chunk, place, low - base, rows[low - first : high - first])
+            if later:
+                tasks.append(read)
+            else:
+                read()
 
     def _read_chunk(self, place: list[int], skip: int, into: Array) -> None:
         """Fill `into` with a chunk's rows from the one numbered `skip` on."""

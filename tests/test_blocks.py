@@ -1,7 +1,9 @@
 """Going through a recording block by block: the same in blocks of any size, and little memory."""
 
 import tracemalloc
+import zlib
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flexrec.recorder import Recorder, Recording, RecordingError, Series
+from flexrec.recorder import format as fmt
+from flexrec.recorder.chunks import deflated, share_out
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.repair import repair, verify
 from flexrec.replay import define, play
@@ -171,6 +175,36 @@ def test_several_threads_read_what_one_does(
         assert np.array_equal(run["b"].value, np.full(rows, 0.5))
         with pytest.raises(RecordingError, match=str(path)):
             run["a"]
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<f2", "<f4", "<f8", "<c16", fmt.MARK], ids=str)
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 100, 1000, 20_000])
+def test_noise_takes_little_more_than_itself(dtype: Any, count: int) -> None:
+    noise = np.random.default_rng(0).bytes(count * np.dtype(dtype).itemsize)
+    data = deflated(np.frombuffer(noise, dtype))
+    assert len(data) <= len(noise) + len(noise) // 1000 + 64, "no reader takes more"
+    lanes = np.frombuffer(zlib.decompress(data), "u1").reshape(-1, count)
+    assert lanes.T.tobytes() == noise
+
+
+def test_of_several_errors_on_several_threads_the_first_is_raised(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("flexrec.recorder.chunks._WORKERS", 3)
+    done = list[int]()
+
+    def task(i: int) -> None:
+        if i in (50, 51, 52):
+            raise ValueError(f"{i}")
+        done.append(i)
+
+    for _ in range(20):
+        with pytest.raises(ValueError, match="50"):
+            share_out([partial(task, i) for i in range(1000)])
+    assert max(done) < 50, "no more is begun once one has failed"
+    done.clear()
+    share_out([partial(task, i) for i in range(50)])
+    assert sorted(done) == list(range(50))
 
 
 def peak(work: Callable[[], object]) -> int:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.store import Store
 from flexrec.replay import define, play
 
 LINE = {"all": {"type": "line"}}
@@ -200,6 +201,25 @@ def test_closing_twice_the_keys_is_twice_the_work(tmp_path: Path) -> None:
         found.append(calls(rec.close).total())
     assert found[1] < 2.1 * found[0]
     assert found[2] < 2.1 * found[1]
+
+
+def test_closing_holds_few_keys_open_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    scan = Store.scan
+
+    def counted(self: Store, columns: Any, what: Any = "all") -> Any:
+        asked.append(len(columns))
+        return scan(self, columns, what)
+
+    monkeypatch.setattr(Store, "scan", counted)
+    monkeypatch.setattr("flexrec.recorder.closing._HELD", 100_000)
+    path = made(tmp_path / "a.h5", 20, 40)
+    assert asked[0] == 40, "all are measured"
+    assert max(asked[1:]) < 15
+    with Recording(path) as run:
+        assert len(run.series(run.keys())) == sum(asked[1:]) == 40
 
 
 def test_reading_one_key_of_many_leaves_the_others_alone(tmp_path: Path) -> None:
