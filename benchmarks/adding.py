@@ -19,7 +19,7 @@ SLOW_SCALARS = 8000  # for tools that take tens of microseconds each
 def main() -> None:
     """A table for floats, and one for 0-d tensors."""
     quick = begin(__doc__ or "")
-    rounds, shrink = (2, 10) if quick else (5, 1)
+    rounds, shrink = (2, 10) if quick else (7, 1)
     for kind in ("floats", "0-d tensors"):
         for keys, count in SIZES.items():
             # Tensors take an object each: a third of the dicts are enough.
