@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, intake
+from flexrec.recorder import Recorder, Recording, RecordingError, intake, layouts
 
 COUNT = 3000
 
@@ -41,8 +41,12 @@ def together(*works: Callable[[], None]) -> None:
 
 
 @pytest.mark.usefixtures("small_buffers")
-def test_numbers_of_many_threads_are_whole_and_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_locked", [False, True], ids=["the interpreter's lock", "ours"])
+def test_numbers_of_many_threads_are_whole_and_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_locked: bool
+) -> None:
     """They are added without a lock; key sets of every size, so that a slip would show."""
+    monkeypatch.setattr(layouts, "_ONE_THREAD_AT_A_TIME", not is_locked)
     path = tmp_path / "run.h5"
     with Recorder(path, facts=False, flush_seconds=0.001) as rec:
 
@@ -61,6 +65,8 @@ def test_numbers_of_many_threads_are_whole_and_in_order(tmp_path: Path) -> None:
                 rec.log(i)
 
         together(*(numbers(keys) for keys in (1, 2, 3, 5, 8)), arrays)
+        are_quick = [layout.is_quick for keys, layout in rec._layouts.items() if "/" in keys[0]]
+        assert are_quick == [not is_locked] * 5
     with Recording(path) as run:
         for keys, place in itertools.chain.from_iterable(
             ((keys, place) for place in range(keys)) for keys in (1, 2, 3, 5, 8)
