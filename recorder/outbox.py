@@ -9,7 +9,7 @@ import sys
 import threading
 import warnings
 from pathlib import Path
-from time import monotonic, time
+from time import monotonic, sleep, time
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer
@@ -22,6 +22,8 @@ from flexrec.recorder.resuming import Opened
 
 __all__ = ["Outbox", "briefly"]
 
+_PLENTY = 16 << 20  # bytes of numbers that wait, from which on the writer is given a turn
+_TURN = 0.002  # seconds
 _MANY_BYTES = 1 << 30  # tensors of one key that are worth a word
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, MemoryError, RecordingError)
 """What a file that cannot be written or read raises, out of HDF5 and of our own."""
@@ -107,8 +109,12 @@ class Outbox(Intake):
         """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
         self._seal()
         self._wake.set()
-        if not self._failing and sum(b.nbytes for b in self._sealed) > self._buffer_bytes:
+        if self._failing:
+            return
+        if sum(b.nbytes for b in self._sealed) > self._buffer_bytes:
             self._write(fsync=False)
+        elif sum(len(b.records) for b in self._sealed) > _PLENTY:
+            sleep(_TURN)  # a loop that does nothing but add hardly lets the writer run
 
     def _write(self, *, fsync: bool) -> None:
         """Write every sealed buffer and the current one; never raises for a failing file."""
