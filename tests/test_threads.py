@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, intake, layouts
+from flexrec.recorder import Recorder, Recording, RecordingError, intake, layouts, outbox
 
 COUNT = 3000
 
@@ -193,3 +193,17 @@ def test_what_another_thread_adds_while_closing_is_recorded_or_refused(tmp_path:
         together(work, close)
         with Recording(path) as run:
             assert run["a"].value.tolist() == [0.5, *map(float, range(1, taken + 1))]
+
+
+@pytest.mark.usefixtures("small_buffers")
+def test_a_loop_that_only_adds_gives_the_writer_its_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[float] = []
+    monkeypatch.setattr(outbox, "_PLENTY", 10_000)
+    monkeypatch.setattr(outbox, "sleep", turns.append)
+    with Recorder(tmp_path / "run.h5", facts=False, flush_seconds=60) as rec:
+        with rec._writing:  # the writer is behind
+            for i in range(COUNT):
+                rec.add(a=i / 2)
+        assert len(turns) > 10
