@@ -14,24 +14,27 @@ from flexrec.recorder.writer import SMALL, Block
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Buffer", "Draft", "Slabs", "code_word", "record_of"]
+__all__ = ["Buffer", "Draft", "Slabs", "code_word", "pack_top", "record_of"]
 
 _SLAB = 12 << 20  # bytes of memory that large arrays are copied to: those of a full buffer
 _PAGE = 2 << 20  # bytes of a huge page: new memory comes at twice the pace in whole ones
 _SPARE = 8  # slabs that are kept for later
-_WORD = 8  # bytes of a slot, a step and a time, and of a code with what waits for its event
-_CODE = struct.Struct("<ii")
-_TOP = 2  # words of a record that come before its slots
+_TOP = struct.Struct("<qd")
+pack_top = _TOP.pack  # of step and time: a record's beginning, which its slots follow
+_TOP_WORDS = 2  # words of a record that come before its slots
+_CODE = struct.Struct("<iiq")
+_CODES = np.dtype([("code", "<i4"), ("waiting", "<i4"), ("nbytes", "<i8")])
 
 
 def record_of(slots: int) -> struct.Struct:
     """An event of so many slots, as it waits here: step, time, slots."""
-    return struct.Struct(f"<qd{slots}d")
+    return struct.Struct(f"{_TOP.format}{slots}d")
 
 
-def code_word(code: int, waiting: int = 0) -> bytes:
-    """An event's code as it waits here, and which of `Buffer.waiting` is for it, from 1."""
-    return _CODE.pack(code, waiting)
+def code_word(code: int, nbytes: int = 0, waiting: int = 0) -> bytes:
+    """An event's code as it waits here, how many bytes its arrays have, and which of
+    `Buffer.waiting` is for it, from 1."""
+    return _CODE.pack(code, waiting, nbytes)
 
 
 class Slabs:
@@ -60,14 +63,15 @@ Blob = bytes | bytearray | Array | OnDevice
 class Buffer:
     """Events, their values and the arrays that these point at.
 
-    Whoever adds an event makes its parts first, and then appends record and code with no call in
+    Whoever adds an event makes its parts first, and then appends all of them with no call in
     between, so that neither another thread nor Ctrl-C comes between them; on one line, so that no
-    debugger does.
+    debugger does. Where an array lies is counted from the first of its event: what comes before
+    that one is known when all is written.
 
     Attributes:
         codes: of each event, its `code_word`.
         records: of each event, what `record_of` packs.
-        slots: how many slots an event has, by its code; it may grow.
+        slots: what an event has of them, by its code; it may grow.
         blobs: the events' arrays, in order; those that are small are joined in bytearrays.
         tail: the last of `blobs`, which small arrays are appended to.
         blob_bytes: of all of them.
@@ -75,8 +79,8 @@ class Buffer:
             event's first.
     """
 
-    def __init__(self, blob_base: int, slots: list[int], slabs: Slabs) -> None:
-        self.blob_base, self.slots = blob_base, slots
+    def __init__(self, slots: list[fmt.Slots], slabs: Slabs) -> None:
+        self.slots = slots
         self.codes, self.records = bytearray(), bytearray()
         self.tail, self.blob_bytes = bytearray(), 0
         self.blobs: list[Blob] = [self.tail]
@@ -85,24 +89,26 @@ class Buffer:
         self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
 
     def __len__(self) -> int:
-        return len(self.codes) // _WORD
+        return len(self.codes) // _CODE.size
 
     @property
     def nbytes(self) -> int:
         return len(self.records) + len(self.codes) + self.blob_bytes
 
     @property
-    def blob_end(self) -> int:
-        """Where the next array will lie."""
-        return self.blob_base + self.blob_bytes
+    def is_torn(self) -> bool:
+        """Whether memory ran out amid an event: what comes after it is not where it should be."""
+        heads = np.frombuffer(self.codes, _CODES)
+        words = int(self._lengths(heads["code"]).sum())
+        return words * 8 != len(self.records) or int(heads["nbytes"].sum()) != self.blob_bytes
 
     def following(self) -> "Buffer":
         """An empty one for what comes after."""
-        return Buffer(self.blob_end, self.slots, self._slabs)
+        return Buffer(self.slots, self._slabs)
 
     def emptied(self) -> "Buffer":
         """An empty one in its place, with the schema, which later events refer to."""
-        empty = Buffer(self.blob_base, self.slots, self._slabs)
+        empty = self.following()
         empty.schema = self.schema
         return empty
 
@@ -125,20 +131,17 @@ class Buffer:
         """
         if waiting:
             self.waiting.append(gathered(waiting))
-        word = code_word(code, len(self.waiting) if waiting else 0)
+        word = code_word(code, nbytes, len(self.waiting) if waiting else 0)
         if nbytes < SMALL and all(isinstance(blob, bytes) for blob in blobs):
-            small = b"".join(cast("Sequence[bytes]", blobs))
-            self.tail += small
-        else:
-            tail = bytearray()
-            self.blobs += [*blobs, tail]
-            self.tail = tail
-        self.blob_bytes += nbytes
-        self.commit(record, word)
+            self.commit(record, word, b"".join(cast("Sequence[bytes]", blobs)), nbytes)
+            return
+        tail = bytearray()
+        more = [*blobs, tail]
+        self.blobs += more; self.tail = tail; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E501, E702  # fmt: skip
 
-    def commit(self, record: bytes, word: bytes) -> None:
-        """Make an event count whose arrays are here already."""
-        self.records += record; self.codes += word  # noqa: E702  # fmt: skip
+    def commit(self, record: bytes, word: bytes, small: bytes, nbytes: int) -> None:
+        """Add an event whose arrays, of so many bytes, are small."""
+        self.tail += small; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E702  # fmt: skip
 
     def copied(self, array: Array) -> bytes | Array:
         """A copy of an array, in C order."""
@@ -158,9 +161,10 @@ class Buffer:
         self._slabs.give(self._taken)
         self._taken = []
 
-    def block(self, value_base: int) -> Block:
-        """What to append to a file of so many values; what is on an accelerator is fetched."""
-        events, values, waiting = self._laid_out()
+    def block(self, value_base: int, blob_base: int) -> Block:
+        """What to append to a file of so many values and bytes of arrays; what is on an
+        accelerator is fetched."""
+        events, values, waiting = self._laid_out(blob_base)
         if self.waiting:
             starts, groups = events["start"][waiting > 0], waiting[waiting > 0] - 1
             slots, numbers = fetched_numbers(
@@ -186,19 +190,32 @@ class Buffer:
                 arrays.append(next(fetched) if isinstance(blob, OnDevice) else blob)
         return arrays
 
-    def _laid_out(self) -> tuple[Array, Array, Array]:
+    def _laid_out(self, blob_base: int) -> tuple[Array, Array, Array]:
         """The events and their slots apart, as the file has them, and what waits for each."""
-        codes, waiting = np.frombuffer(self.codes, "<i4").reshape(-1, 2).T
+        heads = np.frombuffer(self.codes, _CODES)
+        codes = heads["code"]
         words = np.frombuffer(self.records, "<f8")
         events = np.empty(len(codes), fmt.EVENT)
-        sizes = np.array([*self.slots, fmt.MARK_SLOTS])[np.maximum(codes, -1)]  # of marks, the last
-        ends = np.cumsum(sizes + _TOP)
-        at = ends - sizes - _TOP
+        lengths = self._lengths(codes)
+        at = np.cumsum(lengths) - lengths
         events["code"], events["step"], events["time"] = codes, words.view("<i8")[at], words[at + 1]
-        events["start"] = at - _TOP * np.arange(len(codes))
+        events["start"] = at - _TOP_WORDS * np.arange(len(codes))
         are_slots = np.ones(len(words), bool)
         are_slots[at] = are_slots[at + 1] = False
-        return events, words[are_slots], waiting
+        values = words[are_slots]
+        if self.blob_bytes:
+            firsts = blob_base + np.cumsum(heads["nbytes"]) - heads["nbytes"]
+            for code in np.unique(codes[heads["nbytes"] > 0]):
+                which = codes == code
+                pointers = events["start"][which, None] + self.slots[code].pointers
+                values[pointers] += firsts[which, None]
+        return events, values, heads["waiting"]
+
+    def _lengths(self, codes: Array) -> Array:
+        """Of the events' records, in words."""
+        totals = np.array([*(slots.total for slots in self.slots), fmt.MARK_SLOTS])
+        lengths: Array = totals[np.maximum(codes, -1)] + _TOP_WORDS  # of marks, the last
+        return lengths
 
 
 class Draft:
@@ -225,7 +242,7 @@ class Draft:
         else:
             if isinstance(part, str):
                 part = np.frombuffer(part.encode("utf-8", "surrogatepass"), "u1")
-            self.slots.append(self._buffer.blob_end + self.nbytes)
+            self.slots.append(self.nbytes)
             self.slots += part.shape
             self.nbytes += part.nbytes
             if isinstance(part, OnDevice):

@@ -144,6 +144,14 @@ class Column(NamedTuple):
         return self.bare and self.forms[0].kind == NUMBER
 
 
+class Slots(NamedTuple):
+    """What an add takes of the value stream: how many slots, and which of them are pointers,
+    that say where in the blobs an array or a text begins."""
+
+    total: int
+    pointers: tuple[int, ...]
+
+
 def form_of(part: Part) -> Form:
     """The form of a normalised part."""
     if isinstance(part, float):
@@ -180,6 +188,15 @@ class Schema:
                 size += self.columns[c].slots
             sizes.append(size)
         return places, sizes
+
+    def slots_of(self, signature: Iterable[int]) -> Slots:
+        """What an add of a signature takes."""
+        total, pointers = 0, list[int]()
+        for form in (form for column in signature for form in self.columns[column].forms):
+            if form.kind != NUMBER:
+                pointers.append(total)
+            total += form.slots
+        return Slots(total, tuple(pointers))
 
     def keys(self) -> list[str]:
         """Every key once, in the order of its first appearance."""

@@ -13,7 +13,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Draft, Slabs, record_of
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import State, gather
-from flexrec.recorder.layouts import ArrayLayout, NumberLayout, read
+from flexrec.recorder.layouts import ArrayLayout, Layout, NumberLayout, read
 from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
@@ -40,12 +40,12 @@ class Intake(ABC):
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
         self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
-        self._slots = schema.places()[1]  # by signature, how many an event has
+        self._slots = [schema.slots_of(columns) for columns in schema.signatures]
         # Adds that came before, by their keys.
-        self._layouts: dict[tuple[str, ...], NumberLayout | ArrayLayout] = {}
+        self._layouts: dict[tuple[str, ...], Layout] = {}
         self._weights: dict[str, int] = {}  # bytes of tensors, by key
         self._lock = threading.RLock()  # guards the buffer, the schema and the step
-        self._buffer = Buffer(opened.file.blob_bytes, self._slots, Slabs())
+        self._buffer = Buffer(self._slots, Slabs())
         self._refusal: str | None = None  # why calls do nothing: closed, a write error, forked
         self._inert = False  # the copy in a forked child
 
@@ -64,8 +64,13 @@ class Intake(ABC):
             values = named if values is None else gather(values, named)
         keys = tuple(values)
         known = self._layouts.get(keys)
-        # The hot path: Python's own numbers, or 0-d tensors, under keys that came together before.
-        if known is not None and known.is_quick:
+        # The hot path: numbers, or small arrays, under keys that came together before. A lock would
+        # take as long as all of this. None is needed: the interpreter lets another thread go on, or
+        # Ctrl-C in, at a call or a jump back, and there is none from the last check to the last
+        # append; see Buffer.
+        if known is None:
+            pass
+        elif known.is_quick:
             try:
                 numbers: Any = values.values() if known.is_plain else read(values.values())
                 # A sum is the quickest way to see the types of all: that of Python's own numbers
@@ -74,9 +79,6 @@ class Intake(ABC):
                 record = known.pack(self._step, now, *numbers) if are_numbers else b""
             except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
                 record = b""
-            # A lock would take as long as all of this. None is needed: the interpreter lets
-            # another thread go on, or Ctrl-C in, at a call or a jump back, and there is none from
-            # the last check to the last append; see Buffer.
             if record and self._refusal is None:
                 self._buffer.records += record; self._buffer.codes += known.word  # noqa: E702  # fmt: skip
                 if len(self._buffer.records) >= _FULL_RECORDS:
@@ -84,6 +86,14 @@ class Intake(ABC):
                 return
             if not record:
                 known.is_plain, known.is_quick = False, known.is_plain
+        elif known.is_light:
+            event = known.light(self._step, now, values.values())
+            if event is not None and self._refusal is None:
+                record, word, small, nbytes = event
+                buffer = self._buffer; buffer.tail += small; buffer.blob_bytes += nbytes; buffer.records += record; buffer.codes += word  # noqa: E501, E702  # fmt: skip
+                if buffer.blob_bytes >= _FULL_BLOBS or len(buffer.records) >= _FULL_RECORDS:
+                    self._full()
+                return
         self._add(keys, values, self._step, now)
 
     def _add(
@@ -177,7 +187,7 @@ class Intake(ABC):
         found = self._signatures.get(columns)
         if found is None:
             found, line = len(self._signatures), fmt.Schema.signature_line(columns)
-            slots = sum(self._schema.columns[c].slots for c in columns)
+            slots = self._schema.slots_of(columns)
             self._signatures[columns] = found
             self._schema.signatures += [columns]
             self._slots += [slots]

@@ -6,14 +6,15 @@ raises, is outbox.py's.
 
 import struct
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import Buffer, code_word, record_of
+from flexrec.recorder.buffer import Buffer, code_word, pack_top, record_of
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.on_device import is_elsewhere
 from flexrec.recorder.writer import SMALL
@@ -21,7 +22,7 @@ from flexrec.recorder.writer import SMALL
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ArrayLayout", "NumberLayout", "read"]
+__all__ = ["ArrayLayout", "Layout", "NumberLayout", "read"]
 
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
 _Array = np.ndarray
@@ -29,122 +30,184 @@ _ONE_THREAD_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 _Form = tuple[tuple[int, ...], Any]
 _NUMBER: _Form = ((), None)
 _NOTHING: _Form = ((), "what no part has")
+Light: TypeAlias = tuple[bytes, bytes, bytes, int]
+"""An event as `Buffer.commit` takes it."""
 _UNPACKABLE = (struct.error, OverflowError, TypeError)
 
 
-class NumberLayout:
-    """Adds of keys whose values are single numbers.
+class Layout(ABC):
+    """What adds of the same keys have in common.
 
     Attributes:
-        word: the signature, as a buffer takes it.
+        code: their signature; `word` is that of an event of numbers, as a buffer takes it.
         pack: of step, time and the slots, makes a record.
         is_plain: whether nothing but Python's own numbers came, as far as is known.
         is_quick: whether nothing but these and 0-d CPU tensors did, and no lock is needed.
+        is_light: whether the last add was one that `light` takes, and no lock is needed.
     """
 
-    __slots__ = ("_code", "is_plain", "is_quick", "pack", "word")
+    __slots__ = ("code", "is_light", "is_plain", "is_quick", "pack", "word")
+
+    def __init__(self, code: int, slots: int) -> None:
+        self.code, self.word = code, code_word(code)
+        self.pack = record_of(slots).pack
+        self.is_plain = self.is_quick = self.is_light = False
+
+    @abstractmethod
+    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+        """An event of numbers, and of small arrays that are as the last one's; None: it is not
+        such a one."""
+
+    @abstractmethod
+    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
+        """Append an event; false: it is declined."""
+
+    def weigh(self) -> None:  # noqa: B027 - numbers weigh nothing
+        """Add to each key what its arrays weighed since this was asked last."""
+
+
+class NumberLayout(Layout):
+    """Adds of keys whose values are single numbers."""
+
+    __slots__ = ()
 
     def __init__(self, code: int, count: int) -> None:
-        self._code, self.word = code, code_word(code)
-        self.pack = record_of(count).pack
+        super().__init__(code, count)
         self.is_plain, self.is_quick = True, _ONE_THREAD_AT_A_TIME
 
-    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
-        """Append an event; false: it is declined, not all are numbers.
-
-        0-d CPU tensors are read here; slots of those on an accelerator are 0 for now.
-        """
-        waiting: list[tuple[int, torch.Tensor]] = []
+    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+        """An event of numbers; 0-d CPU tensors are read."""
         numbers = read(values)
         if not _PLAIN.issuperset(map(type, numbers)):
-            for slot, value in enumerate(numbers):
+            return None
+        try:
+            return self.pack(step, time, *numbers), self.word, b"", 0
+        except _UNPACKABLE:  # the slow way names the key
+            return None
+
+    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
+        """Append an event; slots of tensors on an accelerator are 0 for now."""
+        waiting: list[tuple[int, torch.Tensor]] = []
+        if not self.is_light:
+            for slot, value in enumerate(values):
                 if is_elsewhere(value) and not value.ndim:
                     waiting.append((slot, value))
-                    numbers[slot] = 0.0
-                elif type(value) not in _PLAIN:
-                    return False
-        try:
-            record = self.pack(step, time, *numbers)
-        except _UNPACKABLE:  # the slow way names the key
+        if waiting:
+            values = list(values)
+            for slot, _ in waiting:
+                values[slot] = 0.0
+        light = self.light(step, time, values)
+        self.is_light = light is not None and not waiting and _ONE_THREAD_AT_A_TIME
+        if light is None:
             return False
         if waiting:
-            buffer.append(self._code, record, waiting=waiting)
+            buffer.append(self.code, light[0], waiting=waiting)
         else:
-            buffer.commit(record, self.word)
+            buffer.commit(*light)
         return True
 
-    def weigh(self) -> None:
-        """Numbers weigh nothing."""
 
+class ArrayLayout(Layout):
+    """Adds of keys some of whose values are arrays, or tuples with arrays in them."""
 
-class ArrayLayout:
-    """Adds of keys some of whose values are arrays, or tuples with arrays in them.
-
-    Attributes:
-        word, pack, is_plain, is_quick: as of a NumberLayout.
-    """
-
-    is_plain = is_quick = False
-
-    __slots__ = ("_code", "_counts", "_keys", "_kinds", "_last", "_weights", "pack", "word")
+    __slots__ = ("_counts", "_is_pair", "_keys", "_kinds", "_last", "_weights")
 
     def __init__(self, code: int, columns: Sequence[fmt.Column], weights: dict[str, int]) -> None:
-        self._code, self.word, self._weights = code, code_word(code), weights
+        super().__init__(code, sum(column.slots for column in columns))
+        self._weights = weights
         self._keys = [column.key for column in columns for _ in column.forms]
         self._counts = [None if column.bare else len(column.forms) for column in columns]
+        self._is_pair = self._counts == [2]
         self._kinds = [
             (None if form.kind == fmt.NUMBER else form.dtype, form.ndim)
             for column in columns
             for form in column.forms
         ]
-        self.pack = record_of(sum(column.slots for column in columns)).pack
-        self._last = _Last([_NOTHING], [], [], [])
+        self._last = _Last([_NOTHING, _NOTHING])
 
-    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
-        """Append an event; false: it is declined."""
+    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+        """An event of numbers and small arrays, those of CPU tensors too."""
+        last = self._last
+        if last.nbytes >= SMALL:
+            return None
+        if self._is_pair and not last.numbers:
+            # What most meters take, output and target: a loop takes as long as all of this.
+            (pair,) = values
+            if type(pair) is tuple and len(pair) == 2:
+                a, b = pair
+                (shape, dtype), (shape_b, dtype_b) = last.forms
+                if (
+                    (type(a) is _Array and a.dtype is dtype and a.shape == shape)
+                    and (type(b) is _Array and b.dtype is dtype_b and b.shape == shape_b)
+                ):  # fmt: skip
+                    last.count += 1
+                    return pack_top(step, time) + last.packed, last.word, _joined(pair), last.nbytes
         parts = self._parts(values)
         if parts is None:
-            return False
-        last = self._last
+            return None
         if not _are(parts, last.forms):
-            parts = [_taken(part) for part in parts]
+            parts = list(map(_taken, parts))
+            if not _are(parts, last.forms):
+                return None
+        return self._light(step, time, parts, last)
+
+    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
+        """Append an event, of arrays of any size; their kinds are the same, shapes may change."""
+        parts, last = self._parts(values), self._last
+        if parts is None:
+            return False
+        if not _are(parts, last.forms):
+            parts = list(map(_taken, parts))
             if not _are(parts, last.forms):
                 measured = self._measured(parts)
                 if measured is None:
                     return False
                 self.weigh()
                 self._last = last = measured
-        slots, offset = last.slots, buffer.blob_base + buffer.blob_bytes
-        for slot, distance in last.offsets:
-            slots[slot] = offset + distance
-        if last.numbers:
-            for slot, place in last.numbers:
-                slots[slot] = parts[place]
-            parts = [part for part in parts if type(part) is _Array]
-        try:
-            record = self.pack(step, time, *slots)
-        except _UNPACKABLE:
-            return False
+                self.is_light = last.nbytes < SMALL and _ONE_THREAD_AT_A_TIME
         if last.nbytes < SMALL:
-            small = _joined(parts)
-            buffer.tail += small
-            buffer.blob_bytes += last.nbytes
-            buffer.commit(record, self.word)
-        else:
-            buffer.append(self._code, record, list(map(buffer.copied, parts)), last.nbytes)
+            light = self._light(step, time, parts, last)
+            if light is not None:
+                buffer.commit(*light)
+            return light is not None
+        record = self._record(step, time, parts, last)
+        if record is None:
+            return False
+        arrays = [part for part in parts if type(part) is _Array]
+        buffer.append(self.code, record, list(map(buffer.copied, arrays)), last.nbytes)
         last.count += 1
         return True
+
+    def _light(self, step: int, time: float, parts: Sequence[Any], last: "_Last") -> Light | None:
+        if last.numbers:
+            record = self._record(step, time, parts, last)
+            if record is None:
+                return None
+            parts = [part for part in parts if type(part) is _Array]
+        else:
+            record = pack_top(step, time) + last.packed
+        last.count += 1
+        return record, last.word, _joined(parts), last.nbytes
+
+    def _record(self, step: int, time: float, parts: Sequence[Any], last: "_Last") -> bytes | None:
+        slots = last.slots.copy()
+        for slot, place in last.numbers:
+            slots[slot] = parts[place]
+        try:
+            return self.pack(step, time, *slots)
+        except _UNPACKABLE:  # the slow way names the key
+            return None
 
     def weigh(self) -> None:
         """Add to each key what its arrays weighed since this was asked last."""
         last = self._last
+        count, last.count = last.count, 0
         for key, size in last.weights.items():
-            self._weights[key] += size * last.count
-        last.count = 0
+            self._weights[key] += size * count
 
     def _measured(self, parts: Sequence[Any]) -> "_Last | None":
         """The slots and sizes of parts, where they are of the kinds that they should be of."""
-        last = _Last([], [], [], [])
+        last = _Last()
         for place, (part, key, (dtype, ndim)) in enumerate(
             zip(parts, self._keys, self._kinds, strict=True)
         ):
@@ -158,21 +221,17 @@ class ArrayLayout:
             if type(part) is not _Array or part.dtype != dtype or part.ndim != ndim:
                 return None
             last.forms.append((part.shape, part.dtype))
-            last.offsets.append((len(last.slots), last.nbytes))
-            last.slots += [0.0, *part.shape]
+            last.slots += [last.nbytes, *part.shape]
             last.nbytes += part.nbytes
             last.weights[key] = last.weights.get(key, 0) + part.nbytes
+        last.word = code_word(self.code, last.nbytes)
+        last.packed = struct.pack(f"<{len(last.slots)}d", *last.slots)
         return last
 
     def _parts(self, values: Collection[Any]) -> Sequence[Any] | None:
         """The values and, of tuples, what is in them, where there are as many as before."""
-        counts = self._counts
-        if len(counts) == 1 and counts[0]:
-            (value,) = values
-            is_same = (type(value) is tuple or type(value) is list) and len(value) == counts[0]
-            return value if is_same else None
         parts: list[Any] = []
-        for value, count in zip(values, counts, strict=True):
+        for value, count in zip(values, self._counts, strict=True):
             if count is None:
                 parts.append(value)
             elif (type(value) is tuple or type(value) is list) and len(value) == count:
@@ -188,29 +247,30 @@ class _Last:
 
     Attributes:
         forms: of each part, the array's shape and dtype, or `_NUMBER`.
-        slots: what they take in the record.
+        slots: what they take in the record; `packed` is the same in bytes.
         numbers: of each number, its slot, and which part it is.
-        offsets: of each array, the slot that says where it lies, and how far from the first.
         nbytes: of all arrays; `weights` is by key.
+        word: of such an add, as a buffer takes it.
         count: adds that were like this and were not weighed yet.
     """
 
-    forms: list[_Form]
-    slots: list[float]
-    numbers: list[tuple[int, int]]
-    offsets: list[tuple[int, int]]
+    forms: list[_Form] = field(default_factory=list)
+    slots: list[float] = field(default_factory=list)
+    packed: bytes = b""
+    numbers: list[tuple[int, int]] = field(default_factory=list)
     nbytes: int = 0
     weights: dict[str, int] = field(default_factory=dict)
+    word: bytes = b""
     count: int = 0
 
 
 def _are(parts: Sequence[Any], forms: list[_Form]) -> bool:
     """Whether the parts are arrays of these shapes and types, and numbers where they should be."""
     for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - there are as many, or _NOTHING
-        if type(part) is _Array:
-            if part.dtype is not dtype or part.shape != shape:
+        if dtype is None:
+            if type(part) not in _PLAIN:
                 return False
-        elif dtype is not None or type(part) not in _PLAIN:
+        elif type(part) is not _Array or part.dtype is not dtype or part.shape != shape:
             return False
     return True
 

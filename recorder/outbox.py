@@ -98,8 +98,7 @@ class Outbox(Intake):
             # Numbers are added without the lock: they may come until another buffer is in place.
             if self._failing and waiting + buffer.nbytes > self._buffer_bytes:
                 self._buffer = buffer.emptied()
-                self._dropped += len(buffer)
-                self._unmarked += len(buffer)
+                self._drop(buffer)
             else:
                 following = buffer.following()
                 self._sealed += [buffer]
@@ -137,10 +136,18 @@ class Outbox(Intake):
         self._seal()
         while self._sealed:
             buffer = self._sealed[0]
-            ends = self._file.write(buffer.block(self._file.value_count))
+            if buffer.is_torn:
+                self._drop(buffer)
+                buffer = self._sealed[0] = buffer.emptied()
+            ends = self._file.write(buffer.block(self._file.value_count, self._file.blob_bytes))
             self._file.lengths = ends
             del self._sealed[0]
             buffer.release()
+
+    def _drop(self, buffer: Buffer) -> None:
+        with self._lock:
+            self._dropped += len(buffer)
+            self._unmarked += len(buffer)
 
     def _write_loop(self) -> None:
         while not self._stopping:

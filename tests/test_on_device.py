@@ -11,6 +11,7 @@ from event_cases import same
 from torch import nn
 
 from flexrec.recorder import Recorder, Recording, layouts, on_device
+from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Slabs, code_word, record_of
 from flexrec.recorder.events import is_tensor, normalise
 from flexrec.recorder.layouts import NumberLayout
@@ -66,7 +67,7 @@ def test_arrays_are_fetched_together_and_find_their_places(
 
 
 def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
-    buffer = Buffer(0, [3], Slabs())
+    buffer = Buffer([fmt.Slots(3, ())], Slabs())
     pack = record_of(3).pack
     loss, count = torch.tensor(1.5), torch.tensor(7)
     for i in range(2):
@@ -76,7 +77,7 @@ def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
         ([1], torch.float32),
         ([2], torch.int64),
     ] * 2
-    block = buffer.block(100)
+    block = buffer.block(100, 0)
     assert block.values.tolist() == [0.25, 1.5, 7.0, 0.25, 2.5, 7.0]
     assert block.events["start"].tolist() == [100, 103]
     assert block.events["step"].tolist() == [0, 1]
@@ -87,10 +88,10 @@ def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(layouts, "is_elsewhere", lambda value: getattr(value, "is_meta", False))
     with torch.device("meta"):
         values = {"a": torch.empty(()), "b": 0.5, "c": torch.empty((), dtype=torch.int64)}
-    buffer, layout = Buffer(0, [3], Slabs()), NumberLayout(0, 3)
+    buffer, layout = Buffer([fmt.Slots(3, ())], Slabs()), NumberLayout(0, 3)
     assert layout.put(buffer, 4, 1.5, values.values())
     assert buffer.records == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
-    assert buffer.codes == code_word(0, 1)
+    assert buffer.codes == code_word(0, waiting=1)
     assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting[0]] == [
         ([0], torch.float32),
         ([2], torch.int64),

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -456,6 +456,37 @@ def not_recordings(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     with h5py.File(damaged, "r+") as file:
         del file["schema"]
     yield damaged, "is damaged"
+
+
+@pytest.mark.parametrize(
+    ("grows", "values"),
+    [("codes", {"a": 0.5}), ("records", {"b": np.arange(3.0)}), ("codes", {"b": np.arange(3.0)})],
+)
+def test_memory_that_runs_out_amid_an_event_moves_no_other(
+    path: Path, grows: str, values: dict[str, Any]
+) -> None:
+    class Full(bytearray):
+        def __iadd__(self, other: object) -> Self:
+            raise MemoryError("no room")
+
+    rec = recorder(path)
+    for _ in range(2):
+        rec.add(values)
+    rec.flush()
+    setattr(rec._buffer, grows, Full())
+    with pytest.raises(MemoryError, match="no room"):
+        rec.add(values)
+    setattr(rec._buffer, grows, bytearray())
+    rec.add(b=np.arange(3.0), c="text")
+    rec.flush()  # what that buffer held is lost, and no more
+    rec.add(b=np.arange(3.0), c="text")
+    with pytest.warns(RuntimeWarning, match="1 events could not be written"):
+        rec.close()
+    with Recording(path) as run:
+        assert len(list(run.events())) == 3
+        assert run.dropped == 1
+        assert list(run["c"].value) == ["text"]
+        assert [b.tolist() for b in run["b"].value] == [[0, 1, 2]] * len(run["b"])
 
 
 def test_what_cannot_be_read_is_told_apart(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, intake, layouts, outbox
+from flexrec.recorder import Recorder, Recording, RecordingError, intake, layouts, outbox, writer
 
 COUNT = 3000
 
@@ -77,37 +77,56 @@ def test_numbers_of_many_threads_are_whole_and_in_order(
         assert list(run["text"].value) == [str(i) for i in range(300)]
 
 
-@pytest.mark.parametrize(
-    ("work", "stride"), [("add", 1), ("add arrays", 1), ("flush", 5), ("drop", 5)]
-)
+LARGE = np.arange(writer.SMALL / 8 + 1)
+PAIR = {"b": 1.0, "d": np.arange(3.0)}
+WORKS: dict[str, tuple[dict[str, Any], int]] = {
+    "add": ({"b": 1.0, "c": 0.5}, 1),
+    "add arrays": (PAIR, 1),
+    "add arrays of another shape": ({"b": 1.0, "d": LARGE[:2]}, 1),
+    "add large arrays": ({"b": 1.0, "d": LARGE}, 1),
+    "flush": ({"b": 1.0, "c": 0.5}, 5),
+    "flush arrays": (PAIR, 5),
+    "drop": ({"b": 1.0, "c": 0.5}, 5),
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
 @pytest.mark.filterwarnings("ignore:.* could not be written:RuntimeWarning")
-def test_numbers_may_be_added_at_any_moment_of_another_thread(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str, stride: int
+def test_a_thread_may_add_at_any_moment_of_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    pair, moment, is_done = {"b": 1.0, "d": np.arange(3.0)}, 0, False
+    (values, stride), moment, is_done = WORKS[work], 0, False
+    does, _, _ = work.partition(" ")
     while not is_done:
         path = tmp_path / f"{moment}.h5"
         rec = Recorder(path, facts=False, flush_seconds=60, buffer_bytes=0)
         for i in range(3):
             rec.add(a=i / 2)
             rec.add(b=1.0, c=0.5)
-            rec.add(pair)
+            rec.add(PAIR)
+            rec.add(e=np.full(4, i))
         rec.flush()
-        monkeypatch.setattr(rec, "_failing", work == "drop")
-        values = pair if work == "add arrays" else {"b": 1.0, "c": 0.5}
-        is_done = at_moment(moment, rec, values, flushes=work in ("flush", "drop"))
+        monkeypatch.setattr(rec, "_failing", does == "drop")
+        is_done = at_moment(moment, rec, values, flushes=does in ("flush", "drop"))
         rec.add(b=1.0, c=0.75)
+        rec.add(PAIR)
         rec._failing = False
         rec.close()
         with Recording(path) as run:
-            if work == "drop":
-                assert len(run["a"]) + len(run["b"]) + run.dropped == (11 if is_done else 12)
+            if does == "drop":
+                found = sum(len(run[key]) for key in "abe")
+                assert found + run.dropped == (15 if is_done else 17)
             else:
                 assert run["a"].value.tolist() == [0.0, 0.5, 1.0] + ([] if is_done else [5.0])
-                assert run["b"].value.tolist() == [1.0] * 8
+                assert run["b"].value.tolist() == [1.0] * 9
                 assert run["c"].value.tolist()[-1] == 0.75
-                assert len(run["c"]) + len(run["d"]) == 8
-                assert all(d.tolist() == [0.0, 1.0, 2.0] for d in run["d"].value)
+                assert len(run["c"]) + len(run["d"]) == 9
+            assert [e[0] for e in run["e"].value] == ([0, 1, 2] + [7] * (not is_done))[
+                : len(run["e"])
+            ]
+            assert all(e.tolist() == [e[0]] * 4 for e in run["e"].value)
+            assert all(d.tolist() == LARGE[: len(d)].tolist() for d in run["d"].value)
+            assert {len(d) for d in run["d"].value} <= {2, 3, len(LARGE)}
         moment += stride
     assert moment > 10
 
@@ -116,12 +135,16 @@ def at_moment(moment: int, rec: Recorder, values: dict[str, Any], *, flushes: bo
     """Add; at the n-th call, return or line of that another thread adds too; true: none did."""
     left, me = moment, threading.get_ident()
 
+    def also() -> None:
+        rec.add(a=5.0)
+        rec.add(e=np.full(4, 7))
+
     def notice(*_: object) -> object:
         nonlocal left
         if threading.get_ident() == me:
             left -= 1
             if left == -1:
-                together(lambda: rec.add(a=5.0))
+                together(also)
         return notice
 
     def trace(frame: FrameType, *_: object) -> object:
