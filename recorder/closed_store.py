@@ -22,7 +22,8 @@ _CODES = tuple(map(np.dtype, ("i1", "<i2", "<i4", "<i8")))
 _NUMBERS = tuple(map(np.dtype, ("<f4", "<f8")))
 _PIECE = 1 << 17  # events whose slots are counted at a time
 _OPEN = 1024  # datasets that are left open
-_ROOM = 1 << 20  # numbers
+_TIMES = 2  # columns that most others share: step and time
+_ROOM = 4 << 20  # numbers
 _AT_ONCE = 32 << 20  # bytes of columns that are read at once, about
 _Rows = tuple[Ints, slice, int]  # which events, which rows these are of the column, and of how many
 
@@ -113,7 +114,7 @@ class ClosedStore(Store):
         self, columns: Sequence[int], first: int, last: int, what: What
     ) -> Iterator[Chunk]:
         """The columns one by one; several of them are read at once, on several threads."""
-        room, waiting, held = _Room(len(columns)), list[Chunk](), 0
+        room, waiting, held = _Room(len(columns) + _TIMES), list[Chunk](), 0
         for chunk in self._unread(columns, first, last, what, room):
             waiting.append(chunk)
             held += chunk.nbytes
@@ -140,9 +141,10 @@ class ClosedStore(Store):
                 where, rows, total = found = self._rows(column, codes, first)
                 if not total and self._root != fmt.SERIES:
                     continue  # it has no group there
-                when = slice(0) if what == "values" else rows
-                step = self._column(f"{path}/{fmt.STEP}", INTS, total).take(when, room.tasks)
-                time = self._column(f"{path}/{fmt.TIME}", FLOATS, total).take(when, room.tasks)
+                when = range(0) if what == "values" else range(rows.start, rows.stop)
+                step, time = room.take(len(when)).view(INTS[0]), room.take(len(when))
+                for name, kind, into in ((fmt.STEP, INTS, step), (fmt.TIME, FLOATS, time)):
+                    self._column(f"{path}/{name}", kind, total).fill(when.start, into, room.tasks)
                 shared[within] = found, step, time
             (where, rows, total), step, time = shared[within]
             parts = self._parts(column, path, rows, total, room) if what != "times" else []

@@ -73,20 +73,13 @@ class GuardedDataset:
         Raises:
             RecordingError: they are not in the file, or damaged.
         """
-        tasks = list[Task]()
-        found = self.take(rows, tasks)
-        with contained(self._file.path):
-            share_out(tasks)
-        return found
-
-    def take(self, rows: slice, tasks: list[Task]) -> Array:
-        """The same, once the tasks that this adds are done."""
         first, last, _ = rows.indices(self._length)
-        count = max(last - first, 0)
+        count, tasks = max(last - first, 0), list[Task]()
         with contained(self._file.path):
             self._allow(count, self.dtype)
             found = np.empty(count if self._width is None else (count, self._width), self.dtype)
             self._fill(first, found, tasks)
+            share_out(tasks)
         return found
 
     def fill(self, first: int, into: Array, tasks: list[Task]) -> None:
