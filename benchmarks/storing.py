@@ -2,12 +2,14 @@
 
 python benchmarks/storing.py [--quick]
 
-Beside ours, the values alone by xz -9, their bytes shuffled: slow, but about as small as they get.
+Beside ours, the values alone of the first two keys by xz -9, their bytes shuffled: slow, but about
+as small as they get.
 """
 
 import lzma
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -37,16 +39,41 @@ def accuracy(steps: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[
     return np.clip(np.round(1000 - 900 * falling(steps, noise)), 0, 1000) / 1000
 
 
+def averages(count: int) -> Curves:
+    """Averages of so many losses that are out of float32 arithmetic."""
+
+    def curves(steps: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+        rng = np.random.default_rng(int(steps[0, 0]))
+        losses = (float32(steps, rng.normal(size=noise.shape)) for _ in range(count))
+        return sum(losses, np.zeros(noise.shape)) / count
+
+    return curves
+
+
+def with_rate(steps: NDArray[np.float64], noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A loss out of float32 arithmetic, and a learning rate that falls by a cosine."""
+    values = float32(steps, noise)
+    values[:, 1:] = 5e-4 * (1 + np.cos(np.pi * steps / 1e6))
+    return values
+
+
 def main() -> None:
     """Statistics that were born as float32; curves that are float64."""
     quick = begin(__doc__ or "")
     rows = []
+    long = 10_000 if quick else 500_000
+    pairs = {
+        "accuracies": accuracy,
+        "losses": float32,
+        "a loss and a learning rate": with_rate,
+        "averages of 64 losses": averages(64),
+        "averages of 100 losses": averages(100),
+        "noise in all 52 bits": falling,
+    }
     for title, curves, keys, count, mark in (
         ("800 float32-born statistics", float32, 800, 400 if quick else 5000, 3.3),
         ("10 float32-born statistics", float32, 10, 4000 if quick else 200_000, None),
-        ("two float64 curves, all noise", falling, 2, 10_000 if quick else 500_000, 4.5),
-        ("two float64 curves, accuracies", accuracy, 2, 10_000 if quick else 500_000, 4.5),
-        ("two float32-born curves", float32, 2, 10_000 if quick else 500_000, None),
+        *((f"two float64 curves: {what}", curves, 2, long, 4.5) for what, curves in pairs.items()),
     ):
         size, closing, parts, least = stored(curves, keys, count)
         each = "  ".join(f"{name} {part:.2f}" for name, part in parts.items())
@@ -88,9 +115,14 @@ def stored(curves: Curves, keys: int, count: int) -> tuple[float, float, dict[st
             for key in names:
                 value = file[f"series/{key}/value"]
                 parts["value"] += value.id.get_storage_size() / (keys * count)
-            values = first_key["value"][:_XZ]
+            least = [by_xz(file[f"series/{key}/value"][:_XZ]) for key in names[:2]]
+    return total, closing, parts, sum(least) / len(least)
+
+
+def by_xz(values: NDArray[Any]) -> float:
+    """Bytes of a value."""
     shuffled = values.view("u1").reshape(len(values), -1).T.tobytes()
-    return total, closing, parts, len(lzma.compress(shuffled, preset=9)) / len(values)
+    return len(lzma.compress(shuffled, preset=9)) / len(values)
 
 
 if __name__ == "__main__":

@@ -148,6 +148,7 @@ def _ways(place: Path, stack: ExitStack) -> dict[str, tuple[Way, int]]:
     """Every way that is installed, and for how many steps a round."""
     ways: dict[str, tuple[Way, int]] = {
         "bare": (_bare, 5),
+        "bare, again": (_bare, 5),  # how far from 1 chance alone gets
         "every=1": (_ours(1), 5),
         "every=10": (_ours(10), 10),
         "unarmed": (_ours(1 << 60, before=1), 5),
