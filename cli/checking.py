@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from flexrec.cli.output import counted, echo
+from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.reader import Recording
@@ -47,7 +48,8 @@ def check_recordings(
         for run in runs:
             tell_state(run)
             tell_missing(run, definitions)
-        windows = windows_of(runs, definitions, every=every)
+        with reading(runs):
+            windows = windows_of(runs, definitions, every=every)
     outcome = check(
         windows,
         golden,

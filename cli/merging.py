@@ -1,9 +1,11 @@
 """`flexrec merge`: the recordings of a run's ranks made into one."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from flexrec.cli.output import counted, echo
+from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.merging import merge_recordings
 from flexrec.recorder.reader import Recording
@@ -13,8 +15,10 @@ __all__ = ["merge_into"]
 
 def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
     """Merge, and say of how much; say on stderr which recordings end early or have holes."""
-    for path in paths:
-        with Recording(path) as run:
+    with ExitStack() as stack:
+        runs = [stack.enter_context(Recording(path)) for path in paths]
+        for run in runs:
             tell_state(run)
-    count = merge_recordings(paths, into, overwrite=overwrite)
+        with reading(runs):
+            count = merge_recordings(runs, into, overwrite=overwrite)
     echo(f"{into}: {counted(count, 'event')} of {counted(len(paths), 'recording')}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from flexrec.cli.output import counted, echo
+from flexrec.cli.progress import reading
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.reader import Recording
 from flexrec.replay.definitions import Definitions, load_toml
@@ -77,7 +78,8 @@ def replay_recordings(
         for run in runs:
             tell_state(run)
         if not follow:
-            windows = play(runs, definitions, every=every)
+            with reading(runs):
+                windows = play(runs, definitions, every=every)
         for run in runs:
             tell_missing(run, definitions)
     if not follow or outlet.server is None:

@@ -12,8 +12,9 @@ from urllib.parse import quote
 
 import typer
 
+from flexrec.cli.progress import Line
 from flexrec.recorder.errors import ServerError
-from flexrec.replay.assets import Page, cache_folder, provide, survey, write_bundle
+from flexrec.replay.assets import Page, Progress, cache_folder, provide, survey, write_bundle
 from flexrec.replay.server import Server, start_server
 
 __all__ = ["Viewer", "assets_text", "bundle_assets", "viewer"]
@@ -121,8 +122,9 @@ def viewer(
 
 def bundle_assets(out: Path) -> str:
     """Write the bundle, and say what it is for."""
-    path, count = write_bundle(out, progress=_progress)
-    _end_of_progress()
+    line, show = _fetching()
+    path, count = write_bundle(out, progress=show)
+    line.end()
     size = path.stat().st_size / 1e6
     return f"{path}: {count} files, {size:.1f} MB; over there: flexrec serve --assets {path.name}"
 
@@ -147,30 +149,21 @@ def assets_text() -> str:
 
 
 def _page(bundle: Path | None) -> Page:
-    page = provide(bundle=bundle, progress=_progress)
-    _end_of_progress()
+    line, show = _fetching()
+    page = provide(bundle=bundle, progress=show)
+    line.end()
     return page
 
 
-_shown = ""
+def _fetching() -> tuple[Line, Progress]:
+    """A line, and what shows in it what is being fetched."""
+    line = Line()
 
+    def show(package: str, done: int, total: int) -> None:
+        size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
+        line.show(f"fetching {package}: {size}")
 
-def _progress(package: str, done: int, total: int) -> None:
-    """Show on a terminal what is being fetched, and nothing in a pipe."""
-    global _shown
-    if not sys.stderr.isatty():
-        return
-    size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-    line = f"fetching {package}: {size}"
-    typer.echo("\r" + line.ljust(len(_shown)), err=True, nl=False)
-    _shown = line
-
-
-def _end_of_progress() -> None:
-    global _shown
-    if _shown:
-        typer.echo("\r" + " " * len(_shown) + "\r", err=True, nl=False)
-    _shown = ""
+    return line, show
 
 
 def _credentials() -> tuple[str, str]:

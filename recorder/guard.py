@@ -31,13 +31,17 @@ _NO_CACHE = {"rdcc_nslots": 1, "rdcc_nbytes": 0}  # of chunks: HDF5 reads none
 class GuardedFile:
     """An HDF5 file, read without trusting it.
 
+    Attributes:
+        size: its bytes.
+        read_bytes: how many were read so far; those that were read twice count twice.
+
     Raises:
         NotARecordingError: it is not HDF5, or not of the kind that flexrec writes.
         RecordingError: it is not there, cut short or damaged.
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.read_bytes = path, 0
         if not path.is_file():
             kind = "is a folder" if path.is_dir() else "does not exist"
             kind = "is not a file" if path.exists() and not path.is_dir() else kind
@@ -143,6 +147,7 @@ class GuardedFile:
         if offset < 0 or size < 0 or offset + size > self.size:
             raise RecordingError(f"{size:,} bytes at {offset:,} are outside of the file")
         data = os.pread(self._descriptor, size, offset)
+        self.read_bytes += len(data)
         if len(data) < size:
             raise RecordingError("the file became shorter while it was read")
         return data
@@ -152,6 +157,7 @@ class GuardedFile:
         if offset < 0 or offset + into.nbytes > self.size:
             raise RecordingError(f"{into.nbytes:,} bytes at {offset:,} are outside of the file")
         view = into.reshape(-1).view(np.uint8).data
+        self.read_bytes += into.nbytes
         if os.preadv(self._descriptor, [view], offset) < into.nbytes:
             raise RecordingError("the file became shorter while it was read")
 

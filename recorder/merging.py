@@ -29,7 +29,7 @@ _PIECE = 1 << 17  # events that are looked through at a time
 
 
 def merge_recordings(
-    paths: Iterable[str | os.PathLike[str]],
+    recordings: Iterable[Recording | str | os.PathLike[str]],
     into: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -55,7 +55,7 @@ def merge_recordings(
     may be of runs that go on, or were killed: they are read as far as they are whole.
 
     Args:
-        paths: the recordings.
+        recordings: the recordings, or their paths.
         into: the file to make, closed; it is there whole, or not at all.
         overwrite: whether it may be there already.
 
@@ -66,8 +66,10 @@ def merge_recordings(
         RecordingError: the recordings' marks differ, one is given twice or cannot be read, or the
             file is there already, is one of them or cannot be written.
     """
-    inputs, target = [Path(path) for path in paths], Path(os.path.realpath(into))
-    _check(inputs, target, Path(into))
+    given, target = list(recordings), Path(os.path.realpath(into))
+    _check(
+        [run.path if isinstance(run, Recording) else Path(run) for run in given], target, Path(into)
+    )
     try:
         lock = PathLock(target)
     except OSError as error:
@@ -78,7 +80,10 @@ def merge_recordings(
             raise RecordingError(f"{into} exists already; --force (overwrite=True) overwrites it")
         clear_litter(target)
         with ExitStack() as stack:
-            runs = [stack.enter_context(Recording(path)) for path in inputs]
+            runs = [
+                run if isinstance(run, Recording) else stack.enter_context(Recording(run))
+                for run in given
+            ]
             merged = MergedStore(_sources(runs), _texts(runs))
             write_closed(merged, closing)
             put_in_place(closing, target)

@@ -110,6 +110,16 @@ class Recording:
             found = [self._store.marks(*block)[1] for block in self._store.blocks()]
             return sum(int(marks["x"][marks["code"] == fmt.DROPPED].sum()) for marks in found)
 
+    @property
+    def file_bytes(self) -> int:
+        """How large the file is."""
+        return self._store.file.size
+
+    @property
+    def read_bytes(self) -> int:
+        """How many bytes of it were read so far; those that were read twice count twice."""
+        return self._store.file.read_bytes
+
     def counts(self) -> dict[str, int]:
         """How many values each key has."""
         rows = self._store.row_counts()

@@ -1,0 +1,62 @@
+"""What long work says of itself: on a terminal, and nowhere else."""
+
+import io
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexrec.cli import progress
+from flexrec.recorder import Recorder, Recording
+
+
+class Terminal(io.StringIO):
+    """Somebody watches."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Recording:
+    """A recording of arrays."""
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for i in range(100):
+            rec.add(a=np.random.default_rng(i).normal(size=1000))
+    return Recording(tmp_path / "run.h5")
+
+
+def test_a_terminal_shows_how_much_was_read(
+    run: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.001)
+    with progress.reading([run, run]):
+        assert len(run["a"]) == 100
+        # What is recorded is noise: it takes as many bytes of the file as it has.
+        whole = f"of {2 * run.file_bytes / 1e6:.1f} MB"
+        end = time.monotonic() + 10
+        while f"read 1.5 {whole}" not in terminal.getvalue() and time.monotonic() < end:
+            time.sleep(0.001)
+    *_, shown, blank, last = terminal.getvalue().split("\r")
+    assert shown == f"read {2 * run.read_bytes / 1e6:.1f} {whole}"
+    assert (blank, last) == (" " * len(shown), "")
+
+
+def test_a_pipe_is_told_nothing(run: Recording, capsys: pytest.CaptureFixture[str]) -> None:
+    before = threading.active_count()
+    with progress.reading([run]):
+        assert threading.active_count() == before
+    assert capsys.readouterr() == ("", "")
+
+
+def test_what_takes_no_time_says_nothing(run: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with progress.reading([run]):
+        pass
+    assert terminal.getvalue() == ""
