@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from flexrec.recorder.containing import FAILURES
 from flexrec.recorder.events import Array
 
-__all__ = ["FILTERS", "Places", "Task", "deflated", "inflated", "share_out", "unshuffle"]
+__all__ = ["FILTERS", "Places", "Task", "inflated", "share_out", "unshuffle"]
 
 Task = Callable[[], None]
 
 FILTERS = (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE)  # in this order
 _WORKERS = min(4, os.cpu_count() or 1)
 _WORTH_SHARING = 16  # tasks for each of the threads, at least
-_BLOCK_BYTES, _BLOCKS = 64, 8  # of a block, at least; and of a chunk, at most
 _FEW = 2  # chunks that are looked up one by one
 _FAR = 1 << 62  # no file is as long
 
@@ -84,23 +83,6 @@ class Places:
         self._table = rows[: int(wrong.argmax()) if wrong.any() else len(rows), 1:]
 
 
-def deflated(rows: Array) -> bytes:
-    """A chunk's rows as the filters would have them: shuffled, then gzip 1.
-
-    The first bytes of all elements have blocks of zlib's to themselves, then all second ones, …:
-    in one with the exponents, noise is inflated three times as slowly, and takes 5 % more room.
-    """
-    itemsize = rows.dtype.itemsize
-    elements = rows.reshape(-1).view(np.uint8).reshape(-1, itemsize)
-    # What a block takes by itself is more than it saves where it is small, or one of many.
-    apart = len(elements) >= _BLOCK_BYTES and itemsize <= _BLOCKS
-    stream, found = zlib.compressobj(1), list[bytes]()
-    for i in range(itemsize):
-        found.append(stream.compress(elements[:, i].tobytes()))
-        found.append(stream.flush(zlib.Z_BLOCK if apart else zlib.Z_NO_FLUSH))
-    return b"".join((*found, stream.flush()))
-
-
 def inflated(data: bytes, whole: int) -> bytes | None:
     """A chunk's bytes, or None where there is no end to them within what it should hold.
 
@@ -123,13 +105,14 @@ def unshuffle(data: bytes, first: int, into: Array) -> None:
         elements[:, i] = lanes[i]
 
 
-def share_out(tasks: Sequence[Task]) -> None:
-    """Do them all, on several threads where that is worth it; zlib and numpy let others run.
+def share_out(tasks: Sequence[Task], least: int = 0) -> None:
+    """Do them all, on several threads where each has `least` (0: so many as are short); zlib and
+    numpy let others run.
 
     They are begun in their order, and no more of them once one has failed: so of several errors
     the first in that order is always raised.
     """
-    workers = min(_WORKERS, len(tasks) // _WORTH_SHARING)
+    workers = min(_WORKERS, len(tasks) // (least or _WORTH_SHARING))
     # No thread can be started while the interpreter ends.
     if workers < 2 or not threading.main_thread().is_alive():
         for task in tasks:

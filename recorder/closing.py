@@ -5,7 +5,7 @@ It reads through a store, so it rewrites a killed recorder's file as well as a r
 
 import os
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import numpy as np
 from h5py import h5d, h5f, h5p, h5s, h5t
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.chunks import deflated
+from flexrec.recorder.chunks import share_out
+from flexrec.recorder.deflating import deflated
 from flexrec.recorder.events import Array
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ragged
@@ -26,6 +27,8 @@ __all__ = ["close_recording", "write_closed"]
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
 _OPEN_BYTES = 1 << 13  # that a column takes while it is written, about
+_AT_ONCE = 4 << 20  # bytes of chunks that are compressed at once, on several threads, about
+_LARGE, _CHUNKS = 1 << 15, 2  # bytes of chunks that are worth a thread, and how many of them
 _HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
 
 
@@ -47,29 +50,31 @@ def write_closed(store: Store, path: Path) -> None:
     # then an error, where HDF5 would crash.
     with h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file:
         file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
+        output = _Output(file.id)
         for name in (fmt.CONFIG, fmt.FACTS):
-            _write_bytes(file.id, name, store.text(name))
-        _write_bytes(file.id, fmt.SCHEMA, store.schema.encode())
-        _write_events(store.recorded(), file.id)
+            _write_bytes(output, name, store.text(name))
+        _write_bytes(output, fmt.SCHEMA, store.schema.encode())
+        _write_events(store.recorded(), output)
         file.create_group(fmt.SERIES)
-        _write_series(store, file.id, fmt.SERIES)
+        _write_series(store, output, fmt.SERIES)
         if store.has_superseded():
-            _write_series(store.superseded(), file.id, fmt.SUPERSEDED_SERIES)
+            _write_series(store.superseded(), output, fmt.SUPERSEDED_SERIES)
+        output.flush()
         file.flush()
         os.fsync(file.id.get_vfd_handle())
 
 
-def _write_bytes(file: h5f.FileID, name: str, data: bytes) -> None:
-    rows = _Rows(file, name, np.dtype("u1"), len(data))
+def _write_bytes(output: "_Output", name: str, data: bytes) -> None:
+    rows = _Rows(output, name, np.dtype("u1"), len(data))
     rows.append(np.frombuffer(data, "u1"))
     rows.finish()
 
 
-def _write_events(store: Store, file: h5f.FileID) -> None:
+def _write_events(store: Store, output: "_Output") -> None:
     """The codes of all events, and the marks."""
     code = np.min_scalar_type(-max(4, len(store.schema.signatures)))
-    codes = _Rows(file, fmt.EVENTS, code, store.count)
-    marks = _Rows(file, fmt.MARKS, fmt.MARK, store.mark_count)
+    codes = _Rows(output, fmt.EVENTS, code, store.count)
+    marks = _Rows(output, fmt.MARKS, fmt.MARK, store.mark_count)
     for block in store.blocks():
         codes.append(store.codes(*block))
         marks.append(store.marks(*block)[1])
@@ -77,7 +82,7 @@ def _write_events(store: Store, file: h5f.FileID) -> None:
     marks.finish()
 
 
-def _write_series(store: Store, file: h5f.FileID, root: str) -> None:
+def _write_series(store: Store, output: "_Output", root: str) -> None:
     """One pass over the events to measure the columns, and more to lay them out and fill them."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
@@ -89,7 +94,7 @@ def _write_series(store: Store, file: h5f.FileID, root: str) -> None:
     paths = _paths(store, root)
     for some in _few_at_a_time(plans):
         writers = {
-            column: _Writer(store, file, paths[column], column, plan, shared)
+            column: _Writer(store, output, paths[column], column, plan, shared)
             for column, plan in some.items()
         }
         for chunks in store.scan(list(writers)):
@@ -159,17 +164,49 @@ def _is_single(numbers: Array) -> bool:
     return bool(same.all() or (same | np.isnan(numbers)).all())
 
 
+class _Output:
+    """The file, and chunks on their way to it: several are compressed at once."""
+
+    def __init__(self, file: h5f.FileID) -> None:
+        self.file = file
+        self._waiting: list[tuple[h5d.DatasetID, tuple[int, ...], Array]] = []
+        self._size = 0
+
+    def put(self, dataset: h5d.DatasetID, place: tuple[int, ...], chunk: Array) -> None:
+        """Take a chunk in; a large one is written when there are several, or by `flush`."""
+        if chunk.nbytes < _LARGE:
+            dataset.write_direct_chunk(place, deflated(chunk))
+            return
+        self._waiting.append((dataset, place, chunk))
+        self._size += chunk.nbytes
+        if self._size > _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all chunks that wait."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        found = dict[int, bytes]()
+
+        def deflate(i: int) -> None:
+            found[i] = deflated(waiting[i][2])
+
+        share_out([partial(deflate, i) for i in range(len(waiting))], _CHUNKS)
+        for i, (dataset, place, _) in enumerate(waiting):
+            dataset.write_direct_chunk(place, found.pop(i))
+
+
 class _Rows:
     """Fills a dataset from its start, whole chunks at a time: each is compressed once."""
 
     def __init__(
-        self, file: h5f.FileID, path: str, dtype: np.dtype[Any], rows: int, *width: int
+        self, output: _Output, path: str, dtype: np.dtype[Any], rows: int, *width: int
     ) -> None:
         limit = _DATA_BYTES // dtype.itemsize if path.endswith(f"/{fmt.DATA}") else _ROWS
         self._chunk, self._width, self._dtype = min(rows, limit), width, dtype
         plan = _layout(self._chunk, *width)
         kind, space = h5t.py_create(dtype, logical=True), h5s.create_simple((rows, *width))
-        self._dataset = h5d.create(file, path.encode(), kind, space, plan, _links())
+        self._output = output
+        self._dataset = h5d.create(output.file, path.encode(), kind, space, plan, _links())
         self._end = 0
         self._waiting: list[Array] = []
         self._count = 0
@@ -192,7 +229,7 @@ class _Rows:
             some = rows[first : min(first + self._chunk, count)]
             chunk[: len(some)] = some
             place = (self._end + first, *(0 for _ in self._width))
-            self._dataset.write_direct_chunk(place, deflated(chunk))
+            self._output.put(self._dataset, place, chunk)
         self._end += count
         self._waiting, self._count = [rows[count:].copy()], self._count - count
 
@@ -203,7 +240,7 @@ class _Writer:
     def __init__(
         self,
         store: Store,
-        file: h5f.FileID,
+        output: _Output,
         path: str,
         column: int,
         plan: _Plan,
@@ -216,20 +253,21 @@ class _Writer:
             part = f"{path}/{fmt.part_name(definition, i)}"
             if form.kind == fmt.NUMBER:
                 dtype = np.dtype("<f4" if plan.single[i] else "<f8")
-                self.parts.append(_Rows(file, part, dtype, plan.rows))
+                self.parts.append(_Rows(output, part, dtype, plan.rows))
             else:
                 shape = f"{part}/{fmt.SHAPE}", np.dtype("<i8"), plan.rows, form.ndim
-                self.shapes[i] = _Rows(file, *shape)
+                self.shapes[i] = _Rows(output, *shape)
                 data = f"{part}/{fmt.DATA}", form.dtype, plan.elements[i]
-                self.parts.append(_Rows(file, *data))
+                self.parts.append(_Rows(output, *data))
         # Keys that were only ever added together share step and time.
         within = store.within(column)
         self.times: list[_Rows] = []
         for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
             if within not in shared:
-                self.times.append(_Rows(file, f"{path}/{name}", np.dtype(kind), plan.rows))
+                self.times.append(_Rows(output, f"{path}/{name}", np.dtype(kind), plan.rows))
             else:
                 there = f"{shared[within]}/{name}".encode()
+                file = output.file
                 file.links.create_hard(f"{path}/{name}".encode(), file, there, _links())
         shared.setdefault(within, path)
 

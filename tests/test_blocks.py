@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 
 from flexrec.recorder import Recorder, Recording, RecordingError, Series
 from flexrec.recorder import format as fmt
-from flexrec.recorder.chunks import deflated, share_out
+from flexrec.recorder.chunks import share_out
+from flexrec.recorder.closing import close_recording
+from flexrec.recorder.deflating import deflated
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.repair import repair, verify
 from flexrec.replay import define, play
@@ -177,14 +179,60 @@ def test_several_threads_read_what_one_does(
             run["a"]
 
 
+def test_several_threads_close_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, rng = tmp_path / "live.h5", np.random.default_rng(0)
+    rec, arrays = recorder(tmp_path / "a.h5"), list[Any]()
+    for i in range(40):
+        arrays.append(rng.normal(size=(64, 1000)))
+        rec.add(a=arrays[-1], b=(rng.integers(0, 9, 1 << 15), i))
+    rec.flush()
+    live.write_bytes((tmp_path / "a.h5").read_bytes())
+    rec.close()
+    for workers in (1, 3):
+        monkeypatch.setattr("flexrec.recorder.chunks._WORKERS", workers)
+        close_recording(live, tmp_path / f"{workers}.h5")
+    assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "3.h5").read_bytes()
+    with Recording(tmp_path / "3.h5") as run:
+        assert np.array_equal(list(run["a"].value), arrays)
+
+
+def shuffled(data: bytes, count: int) -> bytes:
+    """Lanes, as elements again."""
+    return np.frombuffer(zlib.decompress(data), "u1").reshape(-1, count).T.tobytes()
+
+
 @pytest.mark.parametrize("dtype", ["u1", "<f2", "<f4", "<f8", "<c16", fmt.MARK], ids=str)
-@pytest.mark.parametrize("count", [1, 2, 63, 64, 100, 1000, 20_000])
+@pytest.mark.parametrize("count", [1, 2, 63, 64, 100, 1000, 20_000, 140_000])
 def test_noise_takes_little_more_than_itself(dtype: Any, count: int) -> None:
     noise = np.random.default_rng(0).bytes(count * np.dtype(dtype).itemsize)
     data = deflated(np.frombuffer(noise, dtype))
     assert len(data) <= len(noise) + len(noise) // 1000 + 64, "no reader takes more"
-    lanes = np.frombuffer(zlib.decompress(data), "u1").reshape(-1, count)
-    assert lanes.T.tobytes() == noise
+    assert shuffled(data, count) == noise
+
+
+@pytest.mark.parametrize("count", [8191, 8192, 16_384, 262_144])
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        pytest.param(lambda _, n: np.zeros(n), 0.02, id="nothing"),
+        pytest.param(lambda _, n: np.arange(n), 0.02, id="steps"),
+        pytest.param(lambda rng, n: rng.normal(size=n).astype("f4"), 0.87, id="exponents"),
+        pytest.param(lambda rng, n: rng.integers(0, 10, n), 0.08, id="classes"),
+        pytest.param(
+            lambda rng, n: np.resize(rng.normal(size=500), n), 0.09, id="what comes again"
+        ),
+        pytest.param(
+            lambda rng, n: np.maximum(rng.normal(size=n).astype("f4"), 0), 0.66, id="many zeros"
+        ),
+    ],
+)
+def test_what_is_not_noise_takes_less(
+    make: Callable[[np.random.Generator, int], Any], most: float, count: int
+) -> None:
+    rows = make(np.random.default_rng(0), count)
+    data = deflated(rows)
+    assert shuffled(data, count) == rows.tobytes()
+    assert len(data) <= most * rows.nbytes
 
 
 def test_of_several_errors_on_several_threads_the_first_is_raised(
@@ -228,7 +276,10 @@ def fill(rec: Recorder, count: int, keys: int) -> None:
 
 
 @pytest.mark.parametrize("keys", [1, 10])
-def test_closing_more_events_takes_no_more_memory(tmp_path: Path, keys: int) -> None:
+def test_closing_more_events_takes_no_more_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: int
+) -> None:
+    monkeypatch.setattr("flexrec.recorder.closing._AT_ONCE", 1 << 18)
     found = []
     for count in (20_000, 60_000):  # chunks of 16 Ki rows are filled by both
         rec = recorder(tmp_path / f"{count}.h5")

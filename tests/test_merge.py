@@ -392,8 +392,11 @@ def test_keys_come_in_the_order_in_which_they_were_first_added(tmp_path: Path) -
         assert run["x"].value.tolist() == [1, 3]
 
 
-def test_merging_holds_few_events_at_a_time(tmp_path: Path) -> None:
+def test_merging_holds_few_events_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A byte for each event, and a bounded number of them."""
+    monkeypatch.setattr("flexrec.recorder.closing._AT_ONCE", 1 << 18)
 
     def peak(count: int) -> int:
         for rank in range(2):
