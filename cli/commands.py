@@ -267,7 +267,10 @@ def export(
     keys: options.Keys = None,
     force: options.Force = False,
 ) -> None:
-    """Write a recording's numbers and texts as CSV: key, step, time, value."""
+    """Write a recording's numbers and texts as CSV or Parquet, a row for each.
+
+    CSV has key, step, time, value; Parquet, for --out NAME.parquet, has texts in a column, text.
+    """
     from flexrec.cli.exporting import export_recording
 
     export_recording(recording, out, keys=keys or (), overwrite=force)

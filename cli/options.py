@@ -148,7 +148,10 @@ Seconds = Annotated[
     Option(min=1, help="Give up reading after so long; default: a minute and by size."),
 ]
 KeepOriginal = Annotated[bool, Option("--keep-original", help="Keep the file as it was beside it.")]
-Out = Annotated[Path | None, Option("--out", "-o", help="The file to write; default: stdout.")]
+Out = Annotated[
+    Path | None,
+    Option("--out", "-o", help="The file to write, CSV or NAME.parquet; default: CSV to stdout."),
+]
 Keys = Annotated[
     list[str] | None,
     Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),

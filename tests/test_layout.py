@@ -26,6 +26,7 @@ ONLY = {  # module → the files that may import it at all
     },
     "visdom": {"replay/visdom_sink.py"},
     "plotly": set(),  # its JavaScript alone is read
+    "pyarrow": {"cli/parquet.py"},
     "tornado": {"replay/visdom_process.py"},
     "uniplot": {"cli/drawing.py"},
 }
