@@ -2,7 +2,7 @@
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from flexrec.recorder.writer import SMALL, Block
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Buffer", "Draft", "Slabs", "code_word", "pack_top", "record_of"]
+__all__ = ["Buffer", "Draft", "Entry", "Slabs", "code_word", "pack_top", "record_of"]
 
 _SLAB = 12 << 20  # bytes of memory that large arrays are copied to: those of a full buffer
 _PAGE = 2 << 20  # bytes of a huge page: new memory comes at twice the pace in whole ones
@@ -58,15 +58,18 @@ class Slabs:
 
 
 Blob = bytes | bytearray | Array | OnDevice
+Entry: TypeAlias = tuple[bytes, bytes, bytes, int, "tuple[list[Blob], bytearray] | None"]
+"""An event as a buffer takes it: its record, its `code_word`, its arrays joined where they are
+small, their bytes, and, where they are large, they themselves with the tail behind them."""
 
 
 class Buffer:
     """Events, their values and the arrays that these point at.
 
     Whoever adds an event makes its parts first, and then appends all of them with no call in
-    between, so that neither another thread nor Ctrl-C comes between them; on one line, so that no
-    debugger does. Where an array lies is counted from the first of its event: what comes before
-    that one is known when all is written.
+    between, so that neither another thread nor a signal's handler comes between them; on one line,
+    so that no debugger does. Where an array lies is counted from the first of its event: what comes
+    before that one is known when all is written.
 
     Attributes:
         codes: of each event, its `code_word`.
@@ -77,6 +80,7 @@ class Buffer:
         blob_bytes: of all of them.
         waiting: of events with numbers that are on an accelerator, these; slots count from the
             event's first.
+        is_sealed: whether it was handed on, and takes no more.
     """
 
     def __init__(self, slots: list[fmt.Slots], slabs: Slabs) -> None:
@@ -86,6 +90,7 @@ class Buffer:
         self.blobs: list[Blob] = [self.tail]
         self.waiting: list[list[Numbers]] = []
         self.schema = b""
+        self.is_sealed = False
         self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
 
     def __len__(self) -> int:
@@ -112,7 +117,7 @@ class Buffer:
         empty.schema = self.schema
         return empty
 
-    def append(
+    def entry(
         self,
         code: int,
         record: bytes,
@@ -120,8 +125,8 @@ class Buffer:
         nbytes: int = 0,
         *,
         waiting: "Sequence[tuple[int, torch.Tensor]]" = (),
-    ) -> None:
-        """Add an event.
+    ) -> Entry:
+        """An event to append.
 
         Args:
             code: its signature, or what kind of mark it is.
@@ -129,37 +134,51 @@ class Buffer:
             blobs: its arrays, which are `nbytes` together.
             waiting: which of its slots are for numbers that are on an accelerator.
         """
+        group = 0
         if waiting:
-            self.waiting.append(gathered(waiting))
-        word = code_word(code, nbytes, len(self.waiting) if waiting else 0)
+            numbers = gathered(waiting)
+            self.waiting.append(numbers)
+            group = len(self.waiting)
+        word = code_word(code, nbytes, group)
         if nbytes < SMALL and all(isinstance(blob, bytes) for blob in blobs):
-            self.commit(record, word, b"".join(cast("Sequence[bytes]", blobs)), nbytes)
-            return
+            return record, word, b"".join(cast("Sequence[bytes]", blobs)), nbytes, None
         tail = bytearray()
-        more = [*blobs, tail]
-        self.blobs += more; self.tail = tail; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E501, E702  # fmt: skip
+        return record, word, b"", nbytes, ([*blobs, tail], tail)
 
-    def commit(self, record: bytes, word: bytes, small: bytes, nbytes: int) -> None:
-        """Add an event whose arrays, of so many bytes, are small."""
-        self.tail += small; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E702  # fmt: skip
+    def append(self, entry: Entry) -> bool:
+        """Add an event; false: the buffer was handed on meanwhile."""
+        record, word, small, nbytes, large = entry
+        if self.is_sealed:
+            return False
+        if large is None:
+            self.tail += small; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E501, E702  # fmt: skip
+        else:
+            blobs, tail = large
+            self.blobs += blobs; self.tail = tail; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E501, E702  # fmt: skip
+        return True
 
     def copied(self, array: Array) -> bytes | Array:
         """A copy of an array, in C order."""
         size = array.nbytes
         if size < SMALL or size > _SLAB:
             return array.tobytes()
-        if self._used + size > _SLAB:
-            self._taken.append(self._slabs.take())
+        aligned = -(-size // 64) * 64
+        if self._used + aligned > _SLAB:
+            fresh = self._slabs.take()
+            self._taken += [fresh]
             self._used = 0
-        room = self._taken[-1][self._used : self._used + size]
+        # A signal's handler may add too: what follows is taken from here on.
+        slab, begin = self._taken[-1], self._used
+        self._used = begin + aligned
+        room = slab[begin : begin + size]
         room.view(array.dtype).reshape(array.shape)[...] = array
-        self._used += -(-size // 64) * 64  # what follows is aligned
         return room
 
     def release(self) -> None:
         """The block was written: its memory may be used again."""
-        self._slabs.give(self._taken)
-        self._taken = []
+        taken = self._taken
+        self._taken, self._used = [], _SLAB
+        self._slabs.give(taken)
 
     def block(self, value_base: int, blob_base: int) -> Block:
         """What to append to a file of so many values and bytes of arrays; what is on an
@@ -250,6 +269,7 @@ class Draft:
             else:
                 self.blobs.append(self._buffer.copied(part))
 
-    def record(self, step: int, time: float) -> bytes:
-        """The event as it waits in a buffer."""
-        return record_of(len(self.slots)).pack(step, time, *self.slots)
+    def entry(self, code: int, step: int, time: float) -> Entry:
+        """The event, for the buffer to append."""
+        record = record_of(len(self.slots)).pack(step, time, *self.slots)
+        return self._buffer.entry(code, record, self.blobs, self.nbytes, waiting=self.waiting)

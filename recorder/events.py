@@ -151,6 +151,10 @@ def _number(key: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise InputError(f"{key!r}: {value!r:.40} is too large for a float64") from None
+    except TypeError:  # numpy's timedelta64 counts as a number, and is none
+        raise InputError(
+            f"{key!r}: cannot record a {_type_name(value)}; accepted are {_ACCEPTED}"
+        ) from None
 
 
 def _array(key: str, array: Array) -> Part:
@@ -179,17 +183,23 @@ def array_of(key: str, tensor: Any) -> Array:
     if tensor.is_quantized or tensor.is_meta:
         kind = "quantized" if tensor.is_quantized else "meta"
         raise InputError(f"{key!r}: cannot record a {kind} tensor; accepted are {_ACCEPTED}")
-    tensor = tensor.detach()
-    if tensor.layout != torch.strided:
-        tensor = tensor.to_dense()
-    tensor = tensor.cpu()
-    if tensor.is_floating_point() and tensor.dtype not in (
-        torch.float16,
-        torch.float32,
-        torch.float64,
-    ):
-        tensor = tensor.float()  # bfloat16 and float8: numpy has neither
-    array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    try:
+        tensor = tensor.detach()
+        if tensor.layout != torch.strided:
+            tensor = tensor.to_dense()
+        tensor = tensor.cpu()
+        if tensor.is_floating_point() and tensor.dtype not in (
+            torch.float16,
+            torch.float32,
+            torch.float64,
+        ):
+            tensor = tensor.float()  # bfloat16 and float8: numpy has neither
+        array: Array = tensor.resolve_conj().resolve_neg().numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:  # nested, complex32, …
+        why = f"{error}".splitlines()[0]
+        raise InputError(
+            f"{key!r}: cannot record a tensor of {tensor.dtype}, {tensor.layout}: {why:.100}"
+        ) from None
     return array
 
 

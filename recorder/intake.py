@@ -6,14 +6,21 @@ How a buffer reaches the file is in outbox.py; what adds of one kind look like i
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import nullcontext
 from time import time
 from typing import Any
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import Buffer, Draft, Slabs, record_of
+from flexrec.recorder.buffer import Buffer, Draft, Entry, Slabs, code_word, record_of
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import State, gather
-from flexrec.recorder.layouts import ArrayLayout, Layout, NumberLayout, read
+from flexrec.recorder.layouts import (
+    ONE_THREAD_AT_A_TIME,
+    ArrayLayout,
+    Layout,
+    NumberLayout,
+    read,
+)
 from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
@@ -37,14 +44,20 @@ class Intake(ABC):
         self._reducer = reducer
         self._step = 0
         self._schema = schema = opened.schema
+        # By number; how many there are is counted, as to ask is a call: see _column.
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
         self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
+        self._column_count = len(schema.columns)
+        self._signature_count = len(schema.signatures)
+        self._keyset_count = len(schema.keysets)
         self._slots = [schema.slots_of(columns) for columns in schema.signatures]
         # Adds that came before, by their keys.
         self._layouts: dict[tuple[str, ...], Layout] = {}
         self._weights: dict[str, int] = {}  # bytes of tensors, by key
-        self._lock = threading.RLock()  # guards the buffer, the schema and the step
+        self._lock = threading.RLock()  # for one thread at a time to make parts of events
+        # Handing on a buffer needs no lock, but where threads really run at once.
+        self._sealing = nullcontext() if ONE_THREAD_AT_A_TIME else self._lock
         self._buffer = Buffer(self._slots, Slabs())
         self._refusal: str | None = None  # why calls do nothing: closed, a write error, forked
         self._inert = False  # the copy in a forked child
@@ -66,8 +79,8 @@ class Intake(ABC):
         known = self._layouts.get(keys)
         # The hot path: numbers, or small arrays, under keys that came together before. A lock would
         # take as long as all of this. None is needed: the interpreter lets another thread go on, or
-        # Ctrl-C in, at a call or a jump back, and there is none from the last check to the last
-        # append; see Buffer.
+        # a signal's handler in, at a call or a jump back, and there is none from the last check to
+        # the last append; see Buffer.
         if known is None:
             pass
         elif known.is_quick:
@@ -75,7 +88,8 @@ class Intake(ABC):
                 numbers: Any = values.values() if known.is_plain else read(values.values())
                 # A sum is the quickest way to see the types of all: that of Python's own numbers
                 # is one of them, and that of arrays, tensors or numpy's is not.
-                are_numbers = type(sum(numbers)) is float
+                kind = type(sum(numbers))
+                are_numbers = kind is float or kind is int
                 record = known.pack(self._step, now, *numbers) if are_numbers else b""
             except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
                 record = b""
@@ -89,7 +103,7 @@ class Intake(ABC):
         elif known.is_light:
             event = known.light(self._step, now, values.values())
             if event is not None and self._refusal is None:
-                record, word, small, nbytes = event
+                record, word, small, nbytes, _ = event
                 buffer = self._buffer; buffer.tail += small; buffer.blob_bytes += nbytes; buffer.records += record; buffer.codes += word  # noqa: E501, E702  # fmt: skip
                 if buffer.blob_bytes >= _FULL_BLOBS or len(buffer.records) >= _FULL_RECORDS:
                     self._full()
@@ -101,19 +115,30 @@ class Intake(ABC):
     ) -> None:
         """Buffer values of any kind."""
         with self._lock:
-            if self._refusal is not None and self._refused():
-                return
-            known, buffer = self._layouts.get(keys), self._buffer
-            if known is None or not known.put(buffer, step, now, values.values()):
-                self._add_slowly(keys, values, step, now)
+            is_in = False
+            while not is_in:  # again where the buffer was handed on meanwhile
+                if self._refusal is not None and self._refused():
+                    return
+                known, buffer = self._layouts.get(keys), self._buffer
+                entry = known.entry(buffer, step, now, values.values()) if known else None
+                if entry is None:
+                    entry = self._slow_entry(buffer, keys, values, step, now)
+                    if entry is None:
+                        return
+                is_in = buffer.append(entry)
             is_full = buffer.blob_bytes >= _FULL_BLOBS or len(buffer.records) >= _FULL_RECORDS
         if is_full:
             self._full()
 
-    def _add_slowly(
-        self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
-    ) -> None:
-        """Buffer values of any kind, or raise, saying what is wrong; nothing is added then."""
+    def _slow_entry(
+        self,
+        buffer: Buffer,
+        keys: tuple[str, ...],
+        values: Mapping[str, object],
+        step: int,
+        now: float,
+    ) -> Entry | None:
+        """An event with values of any kind; None: there are none. Raises, saying what is wrong."""
         taken: list[tuple[str, Any]] = []
         for key, value in values.items():
             try:
@@ -124,8 +149,8 @@ class Intake(ABC):
             if normal is not None:
                 taken.append((key, normal))
         if not taken:
-            return
-        draft = Draft(self._buffer)
+            return None
+        draft = Draft(buffer)
         weights: dict[str, int] = {}
         for key, value in taken:
             before = draft.nbytes
@@ -134,20 +159,29 @@ class Intake(ABC):
             weights[key] = draft.nbytes - before
         columns = [_column_of(key, value) for key, value in taken]
         code = self._signature(tuple(map(self._column, columns)))
-        self._buffer.append(
-            code, draft.record(step, now), draft.blobs, draft.nbytes, waiting=draft.waiting
-        )
         for key, size in weights.items():
             self._weights[key] = self._weights.get(key, 0) + size
         if len(taken) == len(keys):
-            self._learn(keys, code, columns)
+            self._learn(keys, code, columns, values)
+        return draft.entry(code, step, now)
 
-    def _learn(self, keys: tuple[str, ...], code: int, columns: list[fmt.Column]) -> None:
+    def _learn(
+        self,
+        keys: tuple[str, ...],
+        code: int,
+        columns: list[fmt.Column],
+        values: Mapping[str, object],
+    ) -> None:
         """Remember what an add looks like whose values are recorded as they are."""
+        known = self._layouts.get(keys)
+        if known is not None:
+            known.weigh()
         if all(column.is_number for column in columns):
-            self._layouts[keys] = NumberLayout(code, len(columns))
+            self._layouts[keys] = NumberLayout(code, values.values())
         elif not any(
-            self._reducer.of(column.key) or any(form.kind == fmt.TEXT for form in column.forms)
+            column.reduction
+            or self._reducer.of(column.key)
+            or any(form.kind == fmt.TEXT for form in column.forms)
             for column in columns
         ):
             self._layouts[keys] = ArrayLayout(code, columns, self._weights)
@@ -164,45 +198,63 @@ class Intake(ABC):
         with self._lock:
             if self._refused():
                 return
-            keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
-            self._buffer.append(code, _MARK.pack(step, now, x, float(reset), float(keyset)))
+            entry = self._mark_entry(code, x, reset, keys, step, now)
+            while not self._buffer.append(entry):
+                if self._refused():
+                    return
+
+    def _mark_entry(
+        self,
+        code: int,
+        x: float,
+        reset: bool,
+        keys: tuple[str, ...] | None,
+        step: int,
+        now: float,
+    ) -> Entry:
+        keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
+        record = _MARK.pack(step, now, x, float(reset), float(keyset))
+        return record, code_word(code), b"", 0, None
 
     def _resume(self, first: int, step: int) -> None:
         """Record that events from position `first` on are superseded; go on at `step`."""
         self._mark(fmt.RESUME, float(first), False, None, step, time())
         self._step = step
 
-    # What is new is remembered and written with no call in between: Ctrl-C finds both or neither.
+    # What is new is remembered and written with no call in between: Ctrl-C finds both or neither,
+    # and a signal's handler that adds finds it new or known.
 
     def _column(self, column: fmt.Column) -> int:
-        found = self._columns.get(column)
-        if found is None:
-            found, line = len(self._columns), fmt.Schema.column_line(column)
-            self._columns[column] = found
-            self._schema.columns += [column]
-            self._buffer.schema += line
-        return found
+        if column not in self._columns:
+            line = fmt.Schema.column_line(column)
+            if column not in self._columns:
+                self._columns[column] = self._column_count
+                self._column_count += 1
+                self._schema.columns += [column]
+                self._buffer.schema += line
+        return self._columns[column]
 
     def _signature(self, columns: tuple[int, ...]) -> int:
-        found = self._signatures.get(columns)
-        if found is None:
-            found, line = len(self._signatures), fmt.Schema.signature_line(columns)
-            slots = self._schema.slots_of(columns)
-            self._signatures[columns] = found
-            self._schema.signatures += [columns]
-            self._slots += [slots]
-            self._buffer.schema += line
-        return found
+        if columns not in self._signatures:
+            line, slots = fmt.Schema.signature_line(columns), self._schema.slots_of(columns)
+            if columns not in self._signatures:
+                self._signatures[columns] = self._signature_count
+                self._signature_count += 1
+                self._schema.signatures += [columns]
+                self._slots += [slots]
+                self._buffer.schema += line
+        return self._signatures[columns]
 
     def _keyset(self, keys: tuple[str, ...]) -> int:
         for key in keys:
             fmt.check_key(key)
-        found = self._keysets.get(keys)
-        if found is None:
-            found, line = len(self._keysets), fmt.Schema.keyset_line(keys)
-            self._keysets[keys] = found
-            self._buffer.schema += line
-        return found
+        if keys not in self._keysets:
+            line = fmt.Schema.keyset_line(keys)
+            if keys not in self._keysets:
+                self._keysets[keys] = self._keyset_count
+                self._keyset_count += 1
+                self._buffer.schema += line
+        return self._keysets[keys]
 
     def _refused(self) -> bool:
         """Whether a call does nothing: in a forked child. Raises after a close or a failure."""

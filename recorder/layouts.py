@@ -9,12 +9,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import Buffer, code_word, pack_top, record_of
+from flexrec.recorder.buffer import Buffer, Entry, code_word, pack_top, record_of
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.on_device import is_elsewhere
 from flexrec.recorder.writer import SMALL
@@ -22,16 +22,14 @@ from flexrec.recorder.writer import SMALL
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ArrayLayout", "Layout", "NumberLayout", "read"]
+__all__ = ["ONE_THREAD_AT_A_TIME", "ArrayLayout", "Layout", "NumberLayout", "read"]
 
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
 _Array = np.ndarray
-_ONE_THREAD_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
+ONE_THREAD_AT_A_TIME = getattr(sys, "_is_gil_enabled", lambda: True)()
 _Form = tuple[tuple[int, ...], Any]
 _NUMBER: _Form = ((), None)
 _NOTHING: _Form = ((), "what no part has")
-Light: TypeAlias = tuple[bytes, bytes, bytes, int]
-"""An event as `Buffer.commit` takes it."""
 _UNPACKABLE = (struct.error, OverflowError, TypeError)
 
 
@@ -54,13 +52,15 @@ class Layout(ABC):
         self.is_plain = self.is_quick = self.is_light = False
 
     @abstractmethod
-    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+    def light(self, step: int, time: float, values: Collection[Any]) -> Entry | None:
         """An event of numbers, and of small arrays that are as the last one's; None: it is not
         such a one."""
 
     @abstractmethod
-    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
-        """Append an event; false: it is declined."""
+    def entry(
+        self, buffer: Buffer, step: int, time: float, values: Collection[Any]
+    ) -> Entry | None:
+        """An event for a buffer; None: it is declined."""
 
     def weigh(self) -> None:  # noqa: B027 - numbers weigh nothing
         """Add to each key what its arrays weighed since this was asked last."""
@@ -71,22 +71,26 @@ class NumberLayout(Layout):
 
     __slots__ = ()
 
-    def __init__(self, code: int, count: int) -> None:
-        super().__init__(code, count)
-        self.is_plain, self.is_quick = True, _ONE_THREAD_AT_A_TIME
+    def __init__(self, code: int, values: Collection[Any]) -> None:
+        super().__init__(code, len(values))
+        self.is_plain = True
+        # The sum of numpy's own numbers would warn where it overflows.
+        self.is_quick = ONE_THREAD_AT_A_TIME and all(map(_can_be_summed, values))
 
-    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+    def light(self, step: int, time: float, values: Collection[Any]) -> Entry | None:
         """An event of numbers; 0-d CPU tensors are read."""
-        numbers = read(values)
-        if not _PLAIN.issuperset(map(type, numbers)):
-            return None
         try:
-            return self.pack(step, time, *numbers), self.word, b"", 0
+            numbers = [value if type(value) in _PLAIN else _taken(value) for value in values]
+            if not _PLAIN.issuperset(map(type, numbers)):
+                return None
+            return self.pack(step, time, *numbers), self.word, b"", 0, None
         except _UNPACKABLE:  # the slow way names the key
             return None
 
-    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
-        """Append an event; slots of tensors on an accelerator are 0 for now."""
+    def entry(
+        self, buffer: Buffer, step: int, time: float, values: Collection[Any]
+    ) -> Entry | None:
+        """An event; slots of tensors on an accelerator are 0 for now."""
         waiting: list[tuple[int, torch.Tensor]] = []
         if not self.is_light:
             for slot, value in enumerate(values):
@@ -97,14 +101,10 @@ class NumberLayout(Layout):
             for slot, _ in waiting:
                 values[slot] = 0.0
         light = self.light(step, time, values)
-        self.is_light = light is not None and not waiting and _ONE_THREAD_AT_A_TIME
-        if light is None:
-            return False
-        if waiting:
-            buffer.append(self.code, light[0], waiting=waiting)
-        else:
-            buffer.commit(*light)
-        return True
+        self.is_light = light is not None and not waiting and ONE_THREAD_AT_A_TIME
+        if light is None or not waiting:
+            return light
+        return buffer.entry(self.code, light[0], waiting=waiting)
 
 
 class ArrayLayout(Layout):
@@ -125,7 +125,7 @@ class ArrayLayout(Layout):
         ]
         self._last = _Last([_NOTHING, _NOTHING])
 
-    def light(self, step: int, time: float, values: Collection[Any]) -> Light | None:
+    def light(self, step: int, time: float, values: Collection[Any]) -> Entry | None:
         """An event of numbers and small arrays, those of CPU tensors too."""
         last = self._last
         if last.nbytes >= SMALL:
@@ -141,7 +141,8 @@ class ArrayLayout(Layout):
                     and (type(b) is _Array and b.dtype is dtype_b and b.shape == shape_b)
                 ):  # fmt: skip
                     last.count += 1
-                    return pack_top(step, time) + last.packed, last.word, _joined(pair), last.nbytes
+                    record = pack_top(step, time) + last.packed
+                    return record, last.word, _joined(pair), last.nbytes, None
         parts = self._parts(values)
         if parts is None:
             return None
@@ -151,34 +152,32 @@ class ArrayLayout(Layout):
                 return None
         return self._light(step, time, parts, last)
 
-    def put(self, buffer: Buffer, step: int, time: float, values: Collection[Any]) -> bool:
-        """Append an event, of arrays of any size; their kinds are the same, shapes may change."""
+    def entry(
+        self, buffer: Buffer, step: int, time: float, values: Collection[Any]
+    ) -> Entry | None:
+        """An event of arrays of any size; their kinds are the same, shapes may change."""
         parts, last = self._parts(values), self._last
         if parts is None:
-            return False
+            return None
         if not _are(parts, last.forms):
             parts = list(map(_taken, parts))
             if not _are(parts, last.forms):
                 measured = self._measured(parts)
                 if measured is None:
-                    return False
+                    return None
                 self.weigh()
                 self._last = last = measured
-                self.is_light = last.nbytes < SMALL and _ONE_THREAD_AT_A_TIME
+                self.is_light = last.nbytes < SMALL and ONE_THREAD_AT_A_TIME
         if last.nbytes < SMALL:
-            light = self._light(step, time, parts, last)
-            if light is not None:
-                buffer.commit(*light)
-            return light is not None
+            return self._light(step, time, parts, last)
         record = self._record(step, time, parts, last)
         if record is None:
-            return False
+            return None
         arrays = [part for part in parts if type(part) is _Array]
-        buffer.append(self.code, record, list(map(buffer.copied, arrays)), last.nbytes)
         last.count += 1
-        return True
+        return buffer.entry(self.code, record, list(map(buffer.copied, arrays)), last.nbytes)
 
-    def _light(self, step: int, time: float, parts: Sequence[Any], last: "_Last") -> Light | None:
+    def _light(self, step: int, time: float, parts: Sequence[Any], last: "_Last") -> Entry | None:
         if last.numbers:
             record = self._record(step, time, parts, last)
             if record is None:
@@ -187,7 +186,7 @@ class ArrayLayout(Layout):
         else:
             record = pack_top(step, time) + last.packed
         last.count += 1
-        return record, last.word, _joined(parts), last.nbytes
+        return record, last.word, _joined(parts), last.nbytes, None
 
     def _record(self, step: int, time: float, parts: Sequence[Any], last: "_Last") -> bytes | None:
         slots = last.slots.copy()
@@ -262,6 +261,10 @@ class _Last:
     weights: dict[str, int] = field(default_factory=dict)
     word: bytes = b""
     count: int = 0
+
+
+def _can_be_summed(value: object) -> bool:
+    return type(value) in (float, int, bool) or is_tensor(value)
 
 
 def _are(parts: Sequence[Any], forms: list[_Form]) -> bool:

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 import warnings
+from abc import abstractmethod
 from pathlib import Path
 from time import monotonic, sleep, time
 
@@ -60,7 +61,12 @@ class Outbox(Intake):
         self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
         self._on_error, self._buffer_bytes = on_error, buffer_bytes
 
-        self._writing = threading.RLock()  # guards the file; never taken while holding _lock
+        # Guards the file. Who has it waits for no other lock: a signal's handler may want it
+        # amid an add, which has the lock for that.
+        self._writing = threading.RLock()
+        self._writer = 0  # the thread that writes now
+        self._closes_later = False  # a handler that came amid a write said so
+        self._has_ended = False
         self._sealed: list[Buffer] = []
         self._heavy: set[str] = set()  # keys that were said to have many bytes
         self._failing = False
@@ -75,9 +81,9 @@ class Outbox(Intake):
 
     def _weigh(self) -> None:
         """Say once of a key that its tensors have become many."""
-        for layout in self._layouts.values():
+        for layout in list(self._layouts.values()):
             layout.weigh()
-        for key, size in self._weights.items():
+        for key, size in list(self._weights.items()):
             if size > _MANY_BYTES and key not in self._heavy and not self._reducer.of(key):
                 self._heavy.add(key)
                 self._warn(
@@ -89,20 +95,26 @@ class Outbox(Intake):
     def _seal(self) -> None:
         """Hand the buffer to the writer, or, where nothing can be written and memory is short,
         drop what it holds but for the schema, which later events refer to."""
-        with self._lock:
+        self._weigh()
+        with self._sealing:
             buffer = self._buffer
-            self._weigh()
             if not buffer and not buffer.schema:
                 return
+            following, is_dropped = buffer.following(), False
             waiting = sum(sealed.nbytes for sealed in self._sealed)
-            # Numbers are added without the lock: they may come until another buffer is in place.
-            if self._failing and waiting + buffer.nbytes > self._buffer_bytes:
-                self._buffer = buffer.emptied()
-                self._drop(buffer)
-            else:
-                following = buffer.following()
-                self._sealed += [buffer]
+            is_short = self._failing and waiting + buffer.nbytes > self._buffer_bytes
+            # Others may add or seal at any call: from the check on there is none.
+            if self._buffer is buffer:
+                following.is_sealed = buffer.is_sealed  # closed: nothing more comes in
+                buffer.is_sealed = True
+                if is_short:
+                    following.schema = buffer.schema
+                    is_dropped = True
+                else:
+                    self._sealed += [buffer]
                 self._buffer = following
+            if is_dropped:
+                self._drop(buffer)
 
     def _full(self) -> None:
         """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
@@ -117,13 +129,18 @@ class Outbox(Intake):
 
     def _write(self, *, fsync: bool) -> None:
         """Write every sealed buffer and the current one; never raises for a failing file."""
+        if self._writer == threading.get_ident():
+            self._seal()  # in a signal's handler: what was begun goes on when that returns
+            return
         with self._writing:
+            if self._has_ended:
+                return
+            self._writer = threading.get_ident()
             try:
                 self._append_sealed()
                 self._failing = False
-                if count := self._unmarked:
-                    self._mark(fmt.DROPPED, count, False, None, self._step, time())
-                    self._unmarked -= count
+                if self._unmarked:
+                    self._mark_dropped()
                     self._append_sealed()
                 self._notice_deletion()
                 if fsync or monotonic() - self._synced > self._fsync_seconds:
@@ -131,6 +148,10 @@ class Outbox(Intake):
                     self._synced = monotonic()
             except _FAILURES as error:
                 self._failed(error)
+            finally:
+                self._writer = 0
+        if self._closes_later:
+            self.close()
 
     def _append_sealed(self) -> None:
         self._seal()
@@ -145,9 +166,27 @@ class Outbox(Intake):
             buffer.release()
 
     def _drop(self, buffer: Buffer) -> None:
-        with self._lock:
-            self._dropped += len(buffer)
-            self._unmarked += len(buffer)
+        count = len(buffer)
+        self._dropped += count
+        self._unmarked += count
+
+    def _mark_dropped(self) -> None:
+        """Record how many events were dropped, unless the recorder was closed meanwhile."""
+        count = self._unmarked
+        entry = self._mark_entry(fmt.DROPPED, count, False, None, self._step, time())
+        with self._sealing:
+            if self._buffer.append(entry):
+                self._unmarked -= count
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left, and end."""
+
+    def _count(self) -> int:
+        """How many events came so far."""
+        with self._writing:
+            waiting = *self._sealed, self._buffer
+            return self._file.event_count + sum(map(len, waiting))
 
     def _write_loop(self) -> None:
         while not self._stopping:
@@ -190,14 +229,18 @@ class Outbox(Intake):
 
     def _finish(self) -> None:
         """Stop the thread, write what is left, and put the closed file in place."""
+        # First of all, so that no thread goes on adding more than is written meanwhile.
+        self._refusal = self._refusal or f"{self.path} is closed"
         self._wake.set()
         if self._thread is not threading.current_thread():
             self._thread.join()
         with self._writing:
             self._write(fsync=True)
-            self._refusal = self._refusal or f"{self.path} is closed"
-            if self._buffer:  # another thread's, added meanwhile
+            with self._sealing:
+                self._buffer.is_sealed = True  # who is amid an add is refused
+            if self._buffer or self._sealed:  # another thread's, added meanwhile
                 self._write(fsync=True)
+            self._has_ended = True
             lost = self._dropped + sum(len(buffer) for buffer in self._sealed)
             try:
                 self._rewrite()

@@ -194,10 +194,7 @@ class Recorder(Outbox):
         ... # doctest: +SKIP
         """
         self.flush(fsync=True)
-        with self._writing, self._lock:
-            waiting = sum(len(buffer) for buffer in (*self._sealed, self._buffer))
-            events = self._file.event_count + waiting
-            return {"step": self._step, "events": events, "created": self._file.created}
+        return {"step": self._step, "events": self._count(), "created": self._file.created}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
@@ -217,11 +214,9 @@ class Recorder(Outbox):
             raise InputError(f"not the state of a recorder: {error!r}") from None
         if self._refused():
             return
-        with self._writing, self._lock:
-            here = self._file.event_count
-            here += sum(len(buffer) for buffer in (*self._sealed, self._buffer))
-            known = created == self._file.created and 0 <= events <= here
-            self._resume(events if known else here, step)
+        here = self._count()
+        known = created == self._file.created and 0 <= events <= here
+        self._resume(events if known else here, step)
         self.flush()
 
     def watch(
@@ -282,6 +277,9 @@ class Recorder(Outbox):
         A second call does nothing. Watched models lose their hooks. Where the rewriting fails,
         the file stays as it is, whole and readable, and a warning says why.
         """
+        if self._writer == threading.get_ident():
+            self._closes_later = True  # in a signal's handler: when what is being written is
+            return
         with self._lock:
             if self._stopping or self._inert:
                 return

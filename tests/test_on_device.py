@@ -71,7 +71,8 @@ def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
     pack = record_of(3).pack
     loss, count = torch.tensor(1.5), torch.tensor(7)
     for i in range(2):
-        buffer.append(0, pack(i, 0.5, 0.25, 0.0, 0.0), waiting=[(1, loss), (2, count)])
+        record = pack(i, 0.5, 0.25, 0.0, 0.0)
+        buffer.append(buffer.entry(0, record, waiting=[(1, loss), (2, count)]))
         loss.add_(1.0)
     assert [(slots, tensor.dtype) for numbers in buffer.waiting for slots, tensor in numbers] == [
         ([1], torch.float32),
@@ -88,8 +89,10 @@ def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(layouts, "is_elsewhere", lambda value: getattr(value, "is_meta", False))
     with torch.device("meta"):
         values = {"a": torch.empty(()), "b": 0.5, "c": torch.empty((), dtype=torch.int64)}
-    buffer, layout = Buffer([fmt.Slots(3, ())], Slabs()), NumberLayout(0, 3)
-    assert layout.put(buffer, 4, 1.5, values.values())
+    buffer, layout = Buffer([fmt.Slots(3, ())], Slabs()), NumberLayout(0, values.values())
+    entry = layout.entry(buffer, 4, 1.5, values.values())
+    assert entry is not None
+    assert buffer.append(entry)
     assert buffer.records == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
     assert buffer.codes == code_word(0, waiting=1)
     assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting[0]] == [
@@ -97,8 +100,7 @@ def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -
         ([2], torch.int64),
     ]
     values["a"] = torch.empty(1, device="meta")
-    assert not layout.put(buffer, 4, 1.5, values.values())
-    assert len(buffer) == 1
+    assert layout.entry(buffer, 4, 1.5, values.values()) is None
 
 
 @pytest.mark.parametrize("tensor", [torch.tensor(0.5), torch.empty((), device="meta"), 0.5])

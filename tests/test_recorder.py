@@ -161,6 +161,7 @@ BAD = [
     ({"k": np.array(["a"])}, "cannot record an array of dtype <U1"),
     ({"k": 1j}, "cannot record a complex"),
     ({"k": 10**400}, "too large for a float64"),
+    ({"k": np.timedelta64(3, "s")}, "cannot record a numpy.timedelta64"),
     ({"k": (1, None)}, "cannot record a NoneType"),
     ({3: 1.0}, "keys must be strings, got int"),
     ({"\ud800": 1.0}, "not valid Unicode"),

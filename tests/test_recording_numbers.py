@@ -37,6 +37,7 @@ INTERLOPERS: list[Any] = [
     torch.tensor([1.5]),
     torch.arange(6.0),
     torch.tensor(1.5, dtype=torch.bfloat16),
+    torch.tensor(1.5).to_sparse(),
     torch.nn.Parameter(torch.tensor(0.5)),
     "text",
     (1.0, 2.0),

@@ -190,6 +190,17 @@ def test_recording_events_again_keeps_states(tmp_path: Path) -> None:
         assert equal(a, b)
 
 
+def test_a_value_after_a_state_is_no_state(tmp_path: Path) -> None:
+    state = State((4.0, 4.0), reduction("MSEMeter"))
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for _ in range(2):
+            rec.record(Add({"k": state}, 0, 0.0))
+        rec.add(k=(1.0, 2.0))
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.kind("k") == "state of MSEMeter() or (number, number)"
+        assert list(run["k"].value) == [state, state, (1.0, 2.0)]
+
+
 def test_plotting_live_while_recording_states(tmp_path: Path) -> None:
     defs, sink = definitions("ClassErrorMeter", {}), ListSink()
     rng = np.random.default_rng(1)
@@ -325,6 +336,14 @@ def test_large_raw_tensors_are_spoken_of_once(
         recorded(tmp_path / "a.h5", [pair] * 5, None)
     assert len(caught) == 1
     recorded(tmp_path / "b.h5", [pair] * 5, {"key": "MSEMeter"})  # a warning would be an error
+
+
+def test_bytes_are_counted_whatever_the_arrays_turn_into(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for i in range(30):
+            rec.add(k=np.zeros(100, "f8" if i % 10 else "f4"), n=1.0)
+        rec._weigh()
+        assert rec._weights["k"] == 27 * 800 + 3 * 400
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def test_numbers_of_many_threads_are_whole_and_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_locked: bool
 ) -> None:
     """They are added without a lock; key sets of every size, so that a slip would show."""
-    monkeypatch.setattr(layouts, "_ONE_THREAD_AT_A_TIME", not is_locked)
+    for module in (intake, layouts):
+        monkeypatch.setattr(module, "ONE_THREAD_AT_A_TIME", not is_locked)
     path = tmp_path / "run.h5"
     with Recorder(path, facts=False, flush_seconds=0.001) as rec:
 
@@ -191,7 +192,10 @@ def test_what_is_dropped_while_threads_add_is_counted(
         assert len(run["a"]) + run.dropped == 3 * COUNT + 1
 
 
-def test_what_another_thread_adds_while_closing_is_recorded_or_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [0, 1, 40_000], ids=["numbers", "arrays", "large arrays"])
+def test_what_another_thread_adds_while_closing_is_recorded_or_refused(
+    tmp_path: Path, size: int
+) -> None:
     for i in range(20):
         path, taken = tmp_path / f"{i}.h5", 0
         rec = Recorder(path, facts=False, flush_seconds=60)
@@ -201,7 +205,8 @@ def test_what_another_thread_adds_while_closing_is_recorded_or_refused(tmp_path:
         def add_on() -> None:
             nonlocal taken
             for value in itertools.count(1):
-                rec.add(a=float(value))  # noqa: B023 - joined before the next
+                more = {"b": np.full(size, value)} if size else {}
+                rec.add(more, a=float(value))  # noqa: B023 - joined before the next
                 taken = value
                 is_adding.set()  # noqa: B023
 
@@ -216,6 +221,8 @@ def test_what_another_thread_adds_while_closing_is_recorded_or_refused(tmp_path:
         together(work, close)
         with Recording(path) as run:
             assert run["a"].value.tolist() == [0.5, *map(float, range(1, taken + 1))]
+            if size:
+                assert [b[-1] for b in run["b"].value] == list(range(1, taken + 1))
 
 
 @pytest.mark.usefixtures("small_buffers")
