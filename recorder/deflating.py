@@ -16,10 +16,7 @@ from flexrec.recorder.events import Array
 __all__ = ["deflated"]
 
 _MANY = 1 << 13  # elements: lanes of fewer are not worth a look
-_BLOCK, _BLOCKS = (
-    64,
-    8,
-)  # elements, at least, and lanes, at most, that are worth blocks of their own
+_BLOCK, _BLOCKS = 64, 8  # elements, at least, and lanes, at most, where each is worth a block
 _LOOK, _TRY = 1 << 15, 1 << 14  # bytes of a lane that are counted, and that are tried, at most
 _CODE_BYTES = 80  # what a Huffman code takes to be told, about
 _REPEATS = 0.3  # of its size: what Lempel and Ziv make a lane smaller than has little else in it

@@ -25,7 +25,7 @@ from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "mark_entry"]
 
 _FULL_BLOBS = 8 << 20  # a buffer with so many bytes of arrays is handed on before its second is
 _FULL_RECORDS = 2 << 20  # over, and so is one with so many of numbers
@@ -198,23 +198,11 @@ class Intake(ABC):
         with self._lock:
             if self._refused():
                 return
-            entry = self._mark_entry(code, x, reset, keys, step, now)
+            keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
+            entry = mark_entry(code, step, now, x, reset, keyset)
             while not self._buffer.append(entry):
                 if self._refused():
                     return
-
-    def _mark_entry(
-        self,
-        code: int,
-        x: float,
-        reset: bool,
-        keys: tuple[str, ...] | None,
-        step: int,
-        now: float,
-    ) -> Entry:
-        keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
-        record = _MARK.pack(step, now, x, float(reset), float(keyset))
-        return record, code_word(code), b"", 0, None
 
     def _resume(self, first: int, step: int) -> None:
         """Record that events from position `first` on are superseded; go on at `step`."""
@@ -265,6 +253,14 @@ class Intake(ABC):
     @abstractmethod
     def _full(self) -> None:
         """The buffer is large enough to be handed on."""
+
+
+def mark_entry(
+    code: int, step: int, time: float, x: float, reset: bool = False, keyset: int = fmt.ALL_KEYS
+) -> Entry:
+    """A mark, for a buffer to append."""
+    record = _MARK.pack(step, time, x, float(reset), float(keyset))
+    return record, code_word(code), b"", 0, None
 
 
 def _column_of(key: str, value: Any) -> fmt.Column:

@@ -16,7 +16,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer
 from flexrec.recorder.closing import close_recording
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.intake import Intake
+from flexrec.recorder.intake import Intake, mark_entry
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
@@ -173,7 +173,7 @@ class Outbox(Intake):
     def _mark_dropped(self) -> None:
         """Record how many events were dropped, unless the recorder was closed meanwhile."""
         count = self._unmarked
-        entry = self._mark_entry(fmt.DROPPED, count, False, None, self._step, time())
+        entry = mark_entry(fmt.DROPPED, self._step, time(), count)
         with self._sealing:
             if self._buffer.append(entry):
                 self._unmarked -= count

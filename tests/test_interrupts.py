@@ -1,6 +1,5 @@
 """Ctrl-C at any moment of an add or a flush: the event is whole or out, and recording goes on."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from event_cases import same
+from moments import at_moment
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import Add, Log, normalise
@@ -15,25 +15,14 @@ from flexrec.recorder.events import Add, Log, normalise
 
 def interrupted(work: Callable[[], object], moment: int) -> bool:
     """Run it with Ctrl-C at the n-th moment at which Python would notice one; false: it ended."""
-    left, inside = moment, False
 
-    def profile(*_: object) -> None:
-        nonlocal left
-        left -= inside
-        if left < 0:
-            sys.setprofile(None)
-            raise KeyboardInterrupt
+    def interrupt() -> None:
+        raise KeyboardInterrupt
 
-    sys.setprofile(profile)
     try:
-        inside = True
-        work()
-        inside = False
+        return at_moment(moment, work, interrupt)
     except KeyboardInterrupt:
         return True
-    finally:
-        sys.setprofile(None)
-    return False
 
 
 @pytest.mark.parametrize(

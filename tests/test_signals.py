@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from moments import at_moment
 
 from flexrec.recorder import Recorder, Recording, RecordingError, writer
 
@@ -42,27 +43,6 @@ HANDLERS: dict[str, Callable[[Recorder], object]] = {
     "adds and flushes": add_and_flush,
     "closes": lambda rec: rec.close(),
 }
-
-
-def at_moment(moment: int, work: Callable[[], object], handler: Callable[[], object]) -> bool:
-    """Run it, and the handler at the n-th moment at which Python would; false: it ended before."""
-    left, is_inside = moment, False
-
-    def profile(*_: object) -> None:
-        nonlocal left
-        left -= is_inside
-        if left < 0:
-            sys.setprofile(None)
-            handler()
-
-    sys.setprofile(profile)
-    try:
-        is_inside = True
-        work()
-        is_inside = False
-    finally:
-        sys.setprofile(None)
-    return left < 0
 
 
 @pytest.mark.parametrize("handler", HANDLERS)

@@ -1,0 +1,27 @@
+"""The moments at which Python lets a signal's handler in: at a call or a return."""
+
+import sys
+from collections.abc import Callable
+
+__all__ = ["at_moment"]
+
+
+def at_moment(moment: int, work: Callable[[], object], handler: Callable[[], object]) -> bool:
+    """Run it, and the handler at the n-th moment at which Python would; false: it ended before."""
+    left, is_inside = moment, False
+
+    def profile(*_: object) -> None:
+        nonlocal left
+        left -= is_inside
+        if left < 0:
+            sys.setprofile(None)
+            handler()
+
+    sys.setprofile(profile)
+    try:
+        is_inside = True
+        work()
+        is_inside = False
+    finally:
+        sys.setprofile(None)
+    return left < 0
