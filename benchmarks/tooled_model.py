@@ -4,9 +4,10 @@
 
 All ways train the same model in turn, some steps at a time, so that neither a machine that slows
 down nor where a model lies in memory favours any. The table shows medians over the rounds of each
-way's time over the bare time of the same round, the ways in a random order. It is CPU time of the
-training thread, which other work disturbs least: what the peers do in threads and processes of
-their own is left out. --wall gives what a user waits for.
+way's time over the bare time of the same round, the ways in a random order, and where another set
+of rounds would put them (95 %). It is CPU time of the training thread, which other work disturbs
+least: what the peers do in threads and processes of their own is left out. --wall gives what a user
+waits for.
 wandb.watch and TensorBoard take part where they are installed: `suite.py tooled_model`.
 
 glibc's malloc is told to keep freed memory. By default it gives large blocks back to the system
@@ -163,8 +164,8 @@ def _ways(place: Path, stack: ExitStack) -> dict[str, tuple[Way, int]]:
 
 def measure(
     task: Task, ways: dict[str, tuple[Way, int]], rounds: int, clock: Callable[[], float]
-) -> dict[str, float]:
-    """Each way's median time over the bare one's, and that in milliseconds as "bare"."""
+) -> dict[str, str]:
+    """Each way's time over the bare one's, and that in milliseconds as "bare"."""
     model = task.model
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 
@@ -186,10 +187,17 @@ def measure(
             if number:  # the first round warms up
                 times[name].append(taken)
     found = {
-        name: statistics.median(a / b for a, b in zip(times[name], times["bare"], strict=True))
+        name: _median([a / b for a, b in zip(times[name], times["bare"], strict=True)])
         for name in ways
     }
-    return found | {"bare": 1e3 * statistics.median(times["bare"])}
+    return found | {"bare": f"{1e3 * statistics.median(times['bare']):.2f}"}
+
+
+def _median(values: list[float]) -> str:
+    """The median, and between which of the values that of all rounds there could be is (95 %)."""
+    ordered = sorted(values)
+    low = max(0, round(len(ordered) / 2 - 0.98 * len(ordered) ** 0.5) - 1)
+    return f"{statistics.median(ordered):.2f} ({ordered[low]:.2f} to {ordered[-1 - low]:.2f})"
 
 
 def main() -> None:
@@ -199,7 +207,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run at all?")
     parser.add_argument("--wall", action="store_true", help="time by the clock on the wall")
     parser.add_argument("--threads", type=int, default=1, help="torch's threads (1)")
-    parser.add_argument("--rounds", type=int, help="default: 60, for ResNet-18 and GPT 15")
+    parser.add_argument("--rounds", type=int, help="default: 200, for ResNet-18 and GPT 15")
     options = parser.parse_args()
     unknown = set(options.models) - set(TASKS)
     if unknown:
@@ -213,17 +221,17 @@ def main() -> None:
     clock = time.perf_counter if options.wall else of_thread
     print(f"## {str(__doc__).splitlines()[0]}")
     print(f"{machine()}; {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}\n", flush=True)
-    found: dict[str, dict[str, float]] = {}
+    found: dict[str, dict[str, str]] = {}
     with folder() as place, ExitStack() as stack:
         ways = _ways(Path(place), stack)
         for name in options.models or TASKS:
             slow = name in ("ResNet-18", "GPT")
-            rounds = options.rounds or (1 if options.quick else 15 if slow else 60)
+            rounds = options.rounds or (1 if options.quick else 15 if slow else 200)
             found[name] = measure(TASKS[name](), ways, rounds, clock)
     rows = [
         [
             "bare step, ms" if way == "bare" else way,
-            *(f"{each[way]:.2f}" for each in found.values()),
+            *(each[way] for each in found.values()),
         ]
         for way in ways
     ]
