@@ -21,7 +21,7 @@ def main() -> None:
     """Pairs of output and target, small and large: whole, and reduced to what a meter keeps."""
     quick = begin(__doc__ or "")
     for shape, count in SIZES.items():
-        compare(shape, count // (10 if quick else 1), 2 if quick else 5)
+        compare(shape, count // (10 if quick else 1), 2 if quick else 15)
     # Back to back, memory that is new each time is most of the cost; a run uses it again.
     compare((256, 1000), 20 if quick else 200, 2 if quick else 5, pace=PACE)
 
