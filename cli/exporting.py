@@ -6,7 +6,7 @@ Which rows there are, and CSV; how they become Parquet is in parquet.py.
 import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from io import TextIOWrapper
 from itertools import groupby, repeat
@@ -19,6 +19,7 @@ from flexrec.cli.output import counted, echo, printable
 from flexrec.cli.progress import reading
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.reader import Recording, Row, Series, UnknownKeyError
+from flexrec.recorder.replacing import replacing
 
 __all__ = ["export_recording"]
 
@@ -121,19 +122,17 @@ def _write_file(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
 
 @contextmanager
 def _made(out: Path, overwrite: bool) -> Iterator[BinaryIO]:
-    """A file to write; it is removed where that fails, as half a table is worse than none."""
+    """A file to write, which is there when it is whole: half a table is worse than none."""
+    is_there = out.exists()
+    if is_there and not overwrite:
+        raise RecordingError(f"{out} exists already; --force overwrites it")
     try:
-        file = out.open("wb" if overwrite else "xb")
-        try:
-            with file:
+        if is_there and not out.is_file():  # a device, a pipe
+            with out.open("wb") as file:
                 yield file
-        except BaseException:
-            with suppress(OSError):
-                if out.is_file():  # no device, no pipe
-                    out.resolve().unlink()
-            raise
-    except FileExistsError:
-        raise RecordingError(f"{out} exists already; --force overwrites it") from None
+        else:
+            with replacing(out) as partial, partial.open("wb") as file:
+                yield file
     except OSError as error:
         raise RecordingError(f"cannot write {out}: {error.strerror or error}") from None
 

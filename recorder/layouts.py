@@ -302,6 +302,9 @@ def _taken(part: Any) -> Any:
     try:
         if not part.ndim:
             return part.tolist()
-        return (part.detach() if part.requires_grad else part).numpy()
-    except (TypeError, RuntimeError):  # not strided, or numpy has no such type
+        plain = part.detach() if part.requires_grad else part
+        if plain.dtype is sys.modules["torch"].bfloat16:  # which numpy has not
+            plain = plain.float()
+        return plain.numpy()
+    except (TypeError, RuntimeError):  # not strided, or another type that numpy has not
         return part

@@ -18,6 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 from flexrec.recorder.errors import ServerError
+from flexrec.recorder.replacing import replacing
 from flexrec.replay.asset_list import ASSETS, Asset, needed
 from flexrec.replay.npm import MAX_FILE_BYTES, find_registry
 
@@ -157,17 +158,15 @@ def write_bundle(
         except ServerError as error:
             contents |= dict(_from_visdom(missing, error))
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-            for asset, content in sorted(contents.items(), key=lambda item: item[0].name):
-                if content is not None:
-                    # A fixed date: the same files make the same bundle.
-                    entry = zipfile.ZipInfo(asset.name, (1980, 1, 1, 0, 0, 0))
-                    archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with (
+        replacing(path) as partial,
+        zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for asset, content in sorted(contents.items(), key=lambda item: item[0].name):
+            if content is not None:
+                # A fixed date: the same files make the same bundle.
+                entry = zipfile.ZipInfo(asset.name, (1980, 1, 1, 0, 0, 0))
+                archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return path, sum(content is not None for content in contents.values())
 
 
@@ -254,9 +253,8 @@ def _keep(asset: Asset, content: bytes) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            partial.write_bytes(content)
     except OSError as error:
         raise ServerError(
             f"visdom's page cannot be kept in {cache_folder()}: {error}; "

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.replacing import replacing
 from flexrec.replay.sinks import dump, env_document
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Trace, Window
@@ -115,14 +116,10 @@ def write_golden(path: str | os.PathLike[str], document: Mapping[str, Any]) -> N
         DefinitionError: the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        with replacing(path) as partial:
             partial.write_text(dump(document), encoding="ascii", newline="\n")
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
     except OSError as error:
         raise DefinitionError(f"cannot write {path}: {error.strerror}") from None
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from flexrec.recorder.errors import ServerError
+from flexrec.recorder.replacing import replacing
 from flexrec.replay.looks import Palette
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Window
@@ -64,12 +65,8 @@ class HtmlSink:
         painted = Palette().paint(list(self._windows.values()))
         windows = [thin_window(window, self.max_points) for window in painted]
         text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
-        partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        try:
+        with replacing(self.path) as partial:
             partial.write_text(text, encoding="utf-8")
-            os.replace(partial, self.path)
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 def html_page(windows: Sequence[Window], *, title: str, plotly_js: str) -> str:

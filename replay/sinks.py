@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.replacing import replacing
 from flexrec.replay.looks import Palette
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Window
@@ -106,7 +107,8 @@ class EnvFileSink:
             for path, windows in files.items()
         }
         for path, text in texts.items():
-            _replace(path, text)
+            with replacing(path) as partial:
+                partial.write_text(text, encoding="ascii")
         self.paths = list(texts)
 
     def _path(self, env: str) -> Path:
@@ -203,13 +205,3 @@ def _pretty(node: Any, indent: str) -> str:
 
 def _is_deep(item: Any) -> bool:
     return isinstance(item, Mapping | list) and bool(item)
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="ascii")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -91,9 +91,23 @@ def test_no_half_table_is_left(
         raise RecordingError("torn")
 
     monkeypatch.setattr(Recording, "rows", fail)  # which is called when numbers have been written
+    out = tmp_path / name
     with pytest.raises(RecordingError, match="torn"):
-        exported(run, "-o", tmp_path / name)
-    assert not (tmp_path / name).exists()
+        exported(run, "-o", out)
+    assert list(tmp_path.iterdir()) == [run]
+    out.write_text("what was there")
+    with pytest.raises(RecordingError, match="torn"):
+        exported(run, "-o", out, "--force")
+    assert out.read_text() == "what was there"
+
+
+def test_what_a_link_points_to_is_replaced(run: Path, tmp_path: Path) -> None:
+    out, link = tmp_path / "1.csv", tmp_path / "latest.csv"
+    link.symlink_to(out.name)
+    for _ in range(2):
+        exported(run, "-o", link, "--force")
+        assert link.is_symlink()
+        assert out.read_text().startswith("key,step,time,value\nloss,0,")
 
 
 @pytest.mark.parametrize("name", ["run.csv", "run.parquet"])
