@@ -2,14 +2,16 @@
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 import typer
 
 from flexrec.recorder.reader import Recording
 
-__all__ = ["Line", "reading"]
+__all__ = ["Line", "reading", "waiting"]
 
 _PATIENCE = 0.5  # seconds until something is said, and between what is said
 
@@ -33,18 +35,34 @@ class Line:
         self._shown = ""
 
 
-@contextmanager
-def reading(runs: Sequence[Recording]) -> Iterator[None]:
+def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
     """Show how much of the recordings has been read meanwhile."""
+    size = sum(run.file_bytes for run in runs) / 1e6
+
+    def say() -> str:
+        return f"read {sum(run.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
+
+    return _telling(say)
+
+
+def waiting(path: Path) -> AbstractContextManager[None]:
+    """Show how long it has taken meanwhile to read a file in another process."""
+    begin = time.monotonic()
+    size = path.stat().st_size / 1e6 if path.is_file() else 0.0
+    return _telling(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
+
+
+@contextmanager
+def _telling(say: Callable[[], str]) -> Iterator[None]:
+    """Show, now and then, what it says."""
     if not sys.stderr.isatty():
         yield
         return
-    line, ended, size = Line(), threading.Event(), sum(run.file_bytes for run in runs)
+    line, ended = Line(), threading.Event()
 
     def tell() -> None:
         while not ended.wait(_PATIENCE):
-            done = sum(run.read_bytes for run in runs)
-            line.show(f"read {done / 1e6:,.1f} of {size / 1e6:,.1f} MB")
+            line.show(say())
 
     teller = threading.Thread(target=tell, daemon=True)
     teller.start()

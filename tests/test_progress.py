@@ -47,6 +47,20 @@ def test_a_terminal_shows_how_much_was_read(
     assert (blank, last) == (" " * len(shown), "")
 
 
+def test_a_terminal_shows_how_long_another_process_reads(
+    run: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(progress, "_PATIENCE", 0.001)
+    with progress.waiting(run.path):
+        end = time.monotonic() + 10
+        while f"reading {run.file_bytes / 1e6:.1f} MB: 0 s" not in terminal.getvalue():
+            assert time.monotonic() < end
+            time.sleep(0.001)
+    assert terminal.getvalue().endswith(" \r")
+
+
 def test_a_pipe_is_told_nothing(run: Recording, capsys: pytest.CaptureFixture[str]) -> None:
     before = threading.active_count()
     with progress.reading([run]):
