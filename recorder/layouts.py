@@ -135,6 +135,8 @@ class ArrayLayout(Layout):
             (pair,) = values
             if type(pair) is tuple and len(pair) == 2:
                 a, b = pair
+                if type(a) is not _Array or type(b) is not _Array:
+                    a, b = pair = _taken(a), _taken(b)
                 (shape, dtype), (shape_b, dtype_b) = last.forms
                 if (
                     (type(a) is _Array and a.dtype is dtype and a.shape == shape)
@@ -297,13 +299,14 @@ def read(values: Iterable[Any]) -> list[Any]:
 
 def _taken(part: Any) -> Any:
     """A CPU tensor's number, or an array on the same memory; what can be neither, as it is."""
-    if not is_tensor(part) or not part.is_cpu:
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(part, torch.Tensor) or not part.is_cpu:
         return part
     try:
         if not part.ndim:
             return part.tolist()
         plain = part.detach() if part.requires_grad else part
-        if plain.dtype is sys.modules["torch"].bfloat16:  # which numpy has not
+        if plain.dtype is torch.bfloat16:  # which numpy has not
             plain = plain.float()
         return plain.numpy()
     except (TypeError, RuntimeError):  # not strided, or another type that numpy has not
