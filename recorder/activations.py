@@ -14,7 +14,9 @@ from flexrec.recorder.tooled_model import Layers, choose_layers, unwrapped
 __all__ = ["activations"]
 
 
-def activations(model: nn.Module, inputs: Any, layers: Layers = None) -> dict[str, Tensor]:
+def activations(
+    model: nn.Module, inputs: Any, layers: Layers = None, name: str = ""
+) -> dict[str, Tensor]:
     """What each layer gives for `inputs`: a tensor (samples, units) a layer.
 
     >>> model = nn.Sequential(nn.Linear(3, 5), nn.Tanh())
@@ -27,22 +29,23 @@ def activations(model: nn.Module, inputs: Any, layers: Layers = None) -> dict[st
             keyword arguments.
         layers: which layers, as in TooledModel. One that is called several times in the pass
             gives what it gave last; one whose output is no floating tensor, nothing.
+        name: of the model, as in TooledModel.
 
     Raises:
         DefinitionError: there is no such layer.
         InputError: no layer gave anything.
     """
-    chosen = choose_layers(unwrapped(model), layers)
+    chosen = choose_layers(unwrapped(model), layers, name)
     found: dict[str, Tensor] = {}
 
-    def keep(name: str) -> Any:
+    def keep(layer: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
-                found[name] = output.detach().flatten(1) if output.ndim > 1 else output[:, None]
+                found[layer] = output.detach().flatten(1) if output.ndim > 1 else output[:, None]
 
         return hook
 
-    handles = [module.register_forward_hook(keep(name)) for name, module in chosen.items()]
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in chosen.items()]
     modes = {module: module.training for module in model.modules()}
     try:
         model.eval()

@@ -14,7 +14,17 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.guard import GuardedFile
 from flexrec.recorder.guarded_dataset import GuardedDataset
 from flexrec.recorder.ragged import Ints, Ragged, end_to_end
-from flexrec.recorder.store import FLOATS, INTS, Chunk, Codes, Part, Store, What, block_ends
+from flexrec.recorder.store import (
+    FLOATS,
+    INTS,
+    Chunk,
+    Codes,
+    Part,
+    Store,
+    What,
+    block_ends,
+    times_resumed,
+)
 
 __all__ = ["ClosedStore"]
 
@@ -44,8 +54,8 @@ class ClosedStore(Store):
         self.mark_count = len(self._marks)
         self.orderly = bool((self._marks["code"] >= fmt.RESET).all())
         resumes = np.flatnonzero(self._marks["code"] == fmt.RESUME)
-        self.resumes = len(resumes)
         where, firsts = self._mark_positions[resumes], self._marks["x"][resumes]
+        self.resumes = times_resumed(where)
         self._supersede(zip(where.tolist(), firsts.tolist(), strict=True))
         self._ends: array[int] | None = None
         self._datasets: dict[str, GuardedDataset] = {}

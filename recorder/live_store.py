@@ -16,7 +16,17 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.guard import GuardedFile
 from flexrec.recorder.ragged import Ints, Ragged, sizes_fit
-from flexrec.recorder.store import BYTES, FLOATS, Chunk, Codes, Part, Store, What, block_ends
+from flexrec.recorder.store import (
+    BYTES,
+    FLOATS,
+    Chunk,
+    Codes,
+    Part,
+    Store,
+    What,
+    block_ends,
+    times_resumed,
+)
 
 __all__ = ["LiveStore"]
 
@@ -124,7 +134,7 @@ class LiveStore(Store):
             resumes += self._resumes(events[: self.count - begin], begin)
             if self.count < last:
                 break
-        self._end, self.resumes = slot, len(resumes)
+        self._end, self.resumes = slot, times_resumed([position for position, _ in resumes])
         self.cut = max(len(self._events) - first, 0) - self.count
         return resumes
 

@@ -115,6 +115,6 @@ def _started(pid: object) -> str | None:
 def _refusal(path: Path, owner: dict[str, Any]) -> str:
     who = f"process {owner['pid']} on {owner['host']}" if "host" in owner else "another process"
     return (
-        f"{path} is being recorded by {who}; choose another path, or, if that process is gone, "
-        f"remove {lock_file(path)}"
+        f"{path} is being recorded by {who}; wait for its end, or choose another path; if that "
+        f"process is gone, remove {lock_file(path)}"
     )

@@ -100,7 +100,7 @@ class Recording:
 
     @property
     def resumes(self) -> int:
-        """How often the run was resumed."""
+        """How often the run was resumed; twice with nothing recorded in between is once."""
         return self._store.resumes
 
     @property

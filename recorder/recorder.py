@@ -7,6 +7,7 @@ import atexit
 import operator
 import os
 import threading
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.errors import DefinitionError, InputError, RecordingError
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -58,7 +59,8 @@ class Recorder(Outbox):
             kill or a close, or makes it where there is none.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
             the file and is not replayed. None goes on after all that was recorded.
-        config: plain JSON data to keep with the recording.
+        config: plain JSON data to keep with the recording; paths become texts. Where it resumes,
+            it replaces the one that is there.
         facts: keep host, versions, argv, job, rank and git commit too.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is made to survive a loss of power.
@@ -228,16 +230,40 @@ class Recorder(Outbox):
         layers: Any = None,
         every: int = 1,
         scaler: Any = None,
+        name: str = "",
     ) -> "TooledModel":
-        """Record statistics of a model's layers at every `step`; arguments as for TooledModel."""
+        """Record statistics of a model's layers at every `step`; arguments as for TooledModel.
+
+        Where several are watched, each has a `name`, with which its layers' names begin.
+
+        Raises:
+            DefinitionError: as TooledModel, or a layer of that name is watched already.
+        """
         from flexrec.recorder.tooled_model import TooledModel
 
-        tooled = TooledModel(model, sources, stats, layers=layers, every=every, scaler=scaler)
+        tooled = TooledModel(
+            model, sources, stats, layers=layers, every=every, scaler=scaler, name=name
+        )
+        self._watched = [other for other in self._watched if not other.is_removed]
+        taken = {layer for other in self._watched for layer in other.layers}
+        for layer in tooled.layers:
+            if layer in taken:
+                tooled.remove()
+                raise DefinitionError(
+                    f"a layer {layer!r} is watched already; tell the models apart with "
+                    'watch(model, name="…"), or remove() what the first watch gave'
+                )
         self._watched.append(tooled)
         return tooled
 
     def activations(
-        self, model: "torch.nn.Module", inputs: Any, classes: Any, *, layers: Any = None
+        self,
+        model: "torch.nn.Module",
+        inputs: Any,
+        classes: Any,
+        *,
+        layers: Any = None,
+        name: str = "",
     ) -> None:
         """Record what each layer gives for a probe batch, for the preset `infoplane`.
 
@@ -250,11 +276,11 @@ class Recorder(Outbox):
             model: the model; it need not be watched.
             inputs: what it is called with: a tensor, a tuple of arguments, or a dict of keywords.
             classes: the samples' classes (samples,).
-            layers: which layers, as in TooledModel.
+            layers, name: which layers, and of which model, as in TooledModel.
         """
         from flexrec.recorder.activations import activations
 
-        found = activations(model, inputs, layers)
+        found = activations(model, inputs, layers, name)
         self.add({f"{layer}/activations": (rows, classes) for layer, rows in found.items()})
 
     # ------------------------------------------------------------------ to the file
@@ -284,6 +310,13 @@ class Recorder(Outbox):
             if self._stopping or self._inert:
                 return
             self._stopping = True
+            if any(tooled.is_unread for tooled in self._watched):
+                warnings.warn(
+                    f"{self.path}: nothing of a watched model was recorded, as step() was never "
+                    "called",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
             for tooled in self._watched:
                 tooled.remove()
         atexit.unregister(self.close)

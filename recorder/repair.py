@@ -162,7 +162,8 @@ def _examine(path: Path) -> dict[str, str]:
         if store.cut:
             detail = f"{events} are whole{last}; {store.cut} at the end are not"
             return {"state": "damaged", "detail": detail}
-        return {"state": "unfinished", "detail": f"{events}{last}; flexrec repair closes it"}
+        detail = f"{events}{last}; where its run is over, flexrec repair closes it"
+        return {"state": "unfinished", "detail": detail}
     finally:
         store.close()
 

@@ -67,7 +67,7 @@ class Store(ABC):
         cut: how many events at the end of a live file are not whole, and left out.
         last_step: of a live file, the step of the last event; None where there is none.
         mark_count: how many marks there are.
-        resumes: how many of them are resumes.
+        resumes: how often the run was resumed.
         orderly: whether no event was superseded or dropped.
     """
 
@@ -255,6 +255,12 @@ class Store(ABC):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def times_resumed(positions: Sequence[int] | Ints) -> int:
+    """How often a run was resumed whose resumes stand at these positions; those with nothing in
+    between are one, such as that of the mode and that of `load_state_dict`."""
+    return int((np.diff(positions, prepend=-2) != 1).sum())
 
 
 def block_ends(ends: Ints, first: int, slot: int) -> list[int]:

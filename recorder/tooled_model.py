@@ -55,9 +55,11 @@ class TooledModel:
         layers: which layers, by default all; an exact name may also be that of a whole block.
         every: arm the first step, and then one in so many.
         scaler: the GradScaler in use; gradients are divided by its scale.
+        name: of the model, put before its layers' names, as if it were a part of a larger one:
+            `TooledModel(critic, name="critic")` gives `critic.0/weights/std`.
 
     Raises:
-        DefinitionError: no such source, statistic or layer, or a model in DataParallel.
+        DefinitionError: no such source, statistic or layer, no module, or one in DataParallel.
     """
 
     def __init__(
@@ -69,13 +71,14 @@ class TooledModel:
         layers: Layers = None,
         every: int = 1,
         scaler: Scaler | None = None,
+        name: str = "",
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise DefinitionError(
                 f"every must be a whole number of steps, 1 or more, got {every!r}"
             )
         self._model, self._core = model, unwrapped(model)
-        self._layers = choose_layers(self._core, layers)
+        self._layers = choose_layers(self._core, layers, name)
         _check_hookable(model, self._layers)
         self._plan = plan(sources, stats)
         self._measures = measures_of(self._plan)
@@ -86,6 +89,7 @@ class TooledModel:
         }
         self._every, self._scaler = every, scaler
         self._steps = 0
+        self._is_removed = False
         self._armed: ArmedStep | None = None
         self._latest: dict[str, float | Array | Tensor] = {}
         self._streams: dict[str, GradientStream] = {}
@@ -97,6 +101,16 @@ class TooledModel:
     def layers(self) -> tuple[str, ...]:
         """The names of the layers, in the model's order."""
         return tuple(self._layers)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether its hooks were taken off."""
+        return self._is_removed
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether there was a training pass, and never a `step`."""
+        return self._armed is not None and not self._steps
 
     def step(self) -> dict[str, float | Array | Tensor]:
         """End the step: take the hooks off, and give its statistics by key.
@@ -140,6 +154,7 @@ class TooledModel:
 
     def remove(self) -> None:
         """Take all hooks off; what was collected last can still be read."""
+        self._is_removed = True
         self._handle.remove()
         if self._armed is not None:
             self._armed.close()
@@ -239,6 +254,8 @@ def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | 
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """The model inside the wrappers of torch.compile, DistributedDataParallel and their like."""
+    if not isinstance(model, nn.Module):
+        raise DefinitionError(f"a model is a torch.nn.Module, got {type(model).__name__}")
     children = dict(model.named_children())
     if children.keys() not in ({"_orig_mod"}, {"module"}) or any(model.parameters(recurse=False)):
         return model
@@ -257,23 +274,25 @@ def _named(model: nn.Module) -> dict[str, nn.Module]:
     return {path or name: module for path, module in modules.items()}
 
 
-def choose_layers(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
-    """The layers that are wanted, in the model's order."""
+def choose_layers(model: nn.Module, wanted: Layers, name: str = "") -> dict[str, nn.Module]:
+    """The layers that are wanted, in the model's order; their names begin with the model's."""
+    if "/" in name:
+        raise DefinitionError(f"a model's name has no slash, as its keys have; got {name!r}")
     modules = _named(model)
     layers = [
-        name
-        for name, module in modules.items()
+        layer
+        for layer, module in modules.items()
         if not any(True for _ in module.children())
         or any(True for _ in module.parameters(recurse=False))
     ]
     if wanted is None:
         chosen = set(layers)
     elif callable(wanted):
-        chosen = {name for name in layers if wanted(name, modules[name])}
+        chosen = {layer for layer in layers if wanted(layer, modules[layer])}
     else:
         chosen = set()
         for pattern in [wanted] if isinstance(wanted, str) else wanted:
-            found = {name for name in layers if fnmatchcase(name, str(pattern))}
+            found = {layer for layer in layers if fnmatchcase(layer, str(pattern))}
             if pattern in modules:
                 found.add(pattern)
             if not found:
@@ -284,7 +303,8 @@ def choose_layers(model: nn.Module, wanted: Layers) -> dict[str, nn.Module]:
             chosen |= found
     if not chosen:
         raise DefinitionError("layers chooses none of the model's layers")
-    return {name: module for name, module in modules.items() if name in chosen}
+    before = f"{name}." if name else ""
+    return {f"{before}{layer}": modules[layer] for layer in modules if layer in chosen}
 
 
 def _check_hookable(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:

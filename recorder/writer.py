@@ -7,7 +7,7 @@ no compression lost nothing in 700 kills, and exits cleanly on a full disk (docs
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -185,12 +185,24 @@ def _write(descriptor: int, data: Array, offset: int) -> None:
         rest, offset = rest[written:], offset + written
 
 
-def _json_bytes(name: str, value: Any) -> Array:
+def _json_bytes(name: str, value: Any, *, is_part: bool = False) -> Array:
     try:
-        text = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False, default=_plain)
         return np.frombuffer(text.encode(), "u1")
     except (TypeError, ValueError, RecursionError) as error:
+        if isinstance(value, Mapping) and not is_part:
+            for key, part in value.items():  # which of them it is
+                _json_bytes(f"{name}[{key!r:.80}]", part, is_part=True)
         raise RecordingError(f"{name} must be plain JSON data: {error}") from None
+
+
+def _plain(value: object) -> Any:
+    """What JSON has in place of a value that it has not."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 def _joined(arrays: Sequence[Array]) -> list[Array]:

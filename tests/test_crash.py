@@ -210,7 +210,10 @@ def test_the_commands(path: Path) -> None:
     code, said = flexrec("verify", path)
     assert (code, said.splitlines()) == (
         1,
-        [f"{path}: unfinished: 100 events, up to step 33; flexrec repair closes it"],
+        [
+            f"{path}: unfinished: 100 events, up to step 33; "
+            "where its run is over, flexrec repair closes it"
+        ],
     )
     code, said = flexrec("repair", "--keep-original", path)
     assert code == 0

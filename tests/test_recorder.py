@@ -280,9 +280,20 @@ def test_config_and_facts(path: Path) -> None:
         assert (run.config, run.facts) == (None, None)
 
 
+def test_a_config_may_hold_paths_and_numpys_numbers(path: Path) -> None:
+    config = {"data": path, "lr": np.float32(0.5), "sizes": [np.int64(3)], "fast": np.True_}
+    Recorder(path, config=config).close()
+    with Recording(path) as run:
+        assert run.config == {"data": str(path), "lr": 0.5, "sizes": [3], "fast": True}
+
+
 def test_a_config_that_is_not_json_is_refused(path: Path) -> None:
-    with pytest.raises(RecordingError, match=r"config must be plain JSON data: .*object"):
-        Recorder(path, config={"a": object()})
+    with pytest.raises(RecordingError, match="config must be plain JSON data: JSON has no object"):
+        Recorder(path, config=[object()])
+    with pytest.raises(
+        RecordingError, match=r"config\['a'\] must be plain .*: JSON has no set"
+    ):
+        Recorder(path, config={"lr": 0.1, "a": {"deep": set()}})
     Recorder(path).close()
 
 

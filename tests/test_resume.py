@@ -87,6 +87,23 @@ def test_at_no_step_everything_holds(path: Path) -> None:
         assert (run.superseded, run.resumes) == (0, 2)
 
 
+def test_a_mode_and_a_state_resume_once(path: Path) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 4)
+        state = rec.state_dict()
+        record_steps(rec, 2)
+    rec = recorder(path, mode="resume")
+    rec.load_state_dict(state)
+    record_steps(rec, 1)
+    rec.flush()
+    with Recording(path) as run:
+        assert run.resumes == 1, "live"
+    rec.close()
+    with Recording(path) as run:
+        assert run.resumes == 1, "closed"
+    assert steps(path) == [0, 1, 2, 3, 4]
+
+
 def test_superseded_values_stay_in_the_file(path: Path) -> None:
     rec = recorder(path)
     record_steps(rec, 3)

@@ -451,6 +451,56 @@ def test_a_recorder_records_every_step(tmp_path: Path) -> None:
     assert not model._forward_pre_hooks
 
 
+def test_several_models_are_told_apart_by_their_names(tmp_path: Path) -> None:
+    models = {"generator": perceptron(), "critic": perceptron()}
+    batch, classes = torch.randn(6, 5), torch.zeros(6)
+    with Recorder(tmp_path / "run.h5") as rec:
+        for name, model in models.items():
+            tooled = rec.watch(model, layers=["0"], name=name)
+            assert tooled.layers == (f"{name}.0",)
+            rec.activations(model, batch, classes, layers=["0"], name=name)
+        for model in models.values():
+            train(model)
+        rec.step()
+        assert list(tooled.stats()) == ["critic.0"]
+    with Recording(tmp_path / "run.h5") as run:
+        for name, model in models.items():
+            (found,) = run[f"{name}.0/weights/mean"].value
+            assert found == pytest.approx(model[0].weight.mean().item(), abs=1e-6)
+            assert f"{name}.0/activations" in run
+
+
+def test_a_layer_is_watched_once(tmp_path: Path) -> None:
+    model = perceptron()
+    with Recorder(tmp_path / "run.h5") as rec:
+        tooled = rec.watch(model)
+        with pytest.raises(DefinitionError, match=r"layer '0' is watched already; .*name="):
+            rec.watch(perceptron())
+        with pytest.raises(DefinitionError, match=r"name has no slash"):
+            rec.watch(model, name="a/b")
+        tooled.remove()
+        rec.watch(model)
+        train(model)
+        rec.step()
+    with Recording(tmp_path / "run.h5") as run:
+        assert len(run["0/weights/mean"]) == 1
+    assert not model._forward_pre_hooks
+
+
+def test_a_recorder_that_was_never_told_of_a_step_says_so(tmp_path: Path) -> None:
+    model = perceptron()
+    rec = Recorder(tmp_path / "run.h5")
+    rec.watch(model)
+    train(model)
+    with pytest.warns(RuntimeWarning, match=r"run.h5: nothing of a watched model.*step\(\)"):
+        rec.close()
+
+
+def test_what_is_no_module_is_refused() -> None:
+    with pytest.raises(DefinitionError, match=r"a model is a torch.nn.Module, got function"):
+        TooledModel(perceptron)
+
+
 # ---------------------------------------------------------------- the documentation
 
 
