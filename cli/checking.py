@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flexrec.cli.output import counted, echo
+from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.wording import counted
 from flexrec.replay.check import Outcome, check, windows_of
 from flexrec.replay.compare_traces import aligned_lines
 from flexrec.replay.definitions import Definitions
@@ -115,5 +116,5 @@ def _as_text(outcome: Outcome, full: bool) -> str:
             parts.append(f"\n{window}, {trace}\n{text_plot(*lines[trace], width=width)}")
     more = len(parts) - _PLOTS
     if more > 0 and not full:
-        parts = [*parts[:_PLOTS], f"\nand {more} more plots (--full draws all)"]
+        parts = [*parts[:_PLOTS], f"\nand {counted(more, 'more plot')} (--full draws all)"]
     return "\n".join(parts) or "nothing of what differs can be drawn as text"

@@ -227,17 +227,23 @@ def check(
 
 @app.command()
 def show(
-    recording: options.Recording, model: options.Model = False, plot: options.Plot = None
+    recording: options.Recording,
+    keys: options.Keys = None,
+    model: options.Model = False,
+    plot: options.Plot = None,
 ) -> None:
     """Show what is in a recording: keys, steps, last, least, greatest and mean values."""
     if plot is not None:
+        if keys:
+            raise typer.BadParameter("--plot takes a pattern itself: leave --key out")
         from flexrec.cli.drawing import plot_text
 
         typer.echo(plot_text(recording, plot))
         return
     from flexrec.cli.showing import model_text, recording_text
 
-    echo(model_text(recording) if model else recording_text(recording))
+    text = model_text if model else recording_text
+    echo(text(recording, keys or ()))
 
 
 @app.command()

@@ -3,16 +3,17 @@
 import os
 import shutil
 import sys
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from uniplot import plot_to_string
 
+from flexrec.cli.choosing import fitting_keys
 from flexrec.cli.output import printable
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.wording import listed
 from flexrec.replay.player import play
 from flexrec.replay.plots import plot_type
 from flexrec.replay.presets import preset, preset_names
@@ -47,10 +48,14 @@ def _windows(run: Recording, name: str) -> list[Window]:
     known = {preset_name.lower() for preset_name in preset_names()}
     if {part.strip().lower() for part in name.split("+")} <= known:
         return play(run, preset(name))
-    keys = [key for key in run if fnmatchcase(key, name) and run.is_number(key)]
+    fitting = fitting_keys(run, name)
+    keys = [key for key in fitting if run.is_number(key)]
+    if fitting and not keys:
+        kinds = listed(f"{key} is {run.kind(key)}" for key in fitting)
+        raise DefinitionError(f"{run.path}: {kinds}: only numbers can be drawn as text")
     if not keys:
         hint = nearest(name, [*run, *known])
-        raise DefinitionError(f"{run.path} has no number {name!r}, nor is it a preset{hint}")
+        raise DefinitionError(f"{run.path} has no key {name!r}, nor is it a preset{hint}")
     series = run.series(keys)
     traces = [
         Trace(key, np.asarray(series[key].value, np.float64), np.asarray(series[key].step))

@@ -7,7 +7,6 @@ import csv
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from io import TextIOWrapper
 from itertools import groupby, repeat
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import BinaryIO, TextIO
 
 import numpy as np
 
-from flexrec.cli.output import counted, echo, printable
+from flexrec.cli.choosing import chosen_keys
+from flexrec.cli.output import echo, printable, writing
 from flexrec.cli.progress import reading
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.reader import Recording, Row, Series, UnknownKeyError
+from flexrec.recorder.reader import Recording, Row, Series
 from flexrec.recorder.replacing import replacing
+from flexrec.recorder.wording import counted, listed
 
 __all__ = ["export_recording"]
 
@@ -31,14 +32,14 @@ _ROWS, _CHARACTERS = 1 << 16, 1 << 22  # of a piece, about, at most
 def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overwrite: bool) -> None:
     """Write a row for each value, to a file or as CSV to stdout; say what is left out.
 
-    A file whose name ends in .parquet is of that format, any other one CSV.
+    A file whose name ends in .parquet is of that format; .csv, .txt and no ending mean CSV.
 
     Raises:
-        RecordingError: the file is there already, or cannot be written.
+        RecordingError: the file is there already, or cannot be written; its name ends otherwise.
         UnknownKeyError: a name or pattern fits no key.
     """
     with Recording(path) as run:
-        kinds = {key: run.kind(key) for key in _chosen(run, keys)}
+        kinds = {key: run.kind(key) for key in chosen_keys(run, keys)}
         plain = [key for key, kind in kinds.items() if _is_plain(kind)]
         if out is None:
             sys.stdout.reconfigure(errors=_LONE)  # type: ignore[union-attr]
@@ -49,20 +50,7 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
             echo(f"{out}: {counted(rows, 'row')} of {counted(len(plain), 'key')}")
     left = [f"{key} ({kind})" for key, kind in kinds.items() if not _is_plain(kind)]
     if left:
-        echo(f"flexrec: left out, for Python alone: {', '.join(left)}", err=True)
-
-
-def _chosen(run: Recording, patterns: Sequence[str]) -> list[str]:
-    """The keys that the patterns mean, in the recording's order; all where there are none."""
-    chosen: set[str] = set()
-    for pattern in patterns:
-        fitting = {key for key in run if key == pattern or fnmatchcase(key, pattern)}
-        if not fitting:
-            raise UnknownKeyError(
-                f"{run.path} has no key that fits {pattern!r}; there are {', '.join(run):.600}"
-            )
-        chosen |= fitting
-    return [key for key in run if not patterns or key in chosen]
+        echo(f"flexrec: left out, for Python alone: {listed(left)}", err=True)
 
 
 def _is_plain(kind: str) -> bool:
@@ -108,7 +96,12 @@ def _write_file(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
     """Write the format that the file's name says; return how many rows there are."""
     if out.exists() and out.samefile(run.path):
         raise RecordingError(f"{out} is the recording itself; --out takes another file")
-    if out.suffix.lower() != ".parquet":
+    ending = out.suffix.lower()
+    if ending not in ("", ".csv", ".txt", ".parquet"):
+        raise RecordingError(
+            f"{out}: no table is called {ending}; there are .csv and .txt, for CSV, and .parquet"
+        )
+    if ending != ".parquet":
         with (
             _made(out, overwrite) as file,
             TextIOWrapper(file, encoding="utf-8", errors=_LONE, newline="") as text,
@@ -126,19 +119,19 @@ def _made(out: Path, overwrite: bool) -> Iterator[BinaryIO]:
     is_there = out.exists()
     if is_there and not overwrite:
         raise RecordingError(f"{out} exists already; --force overwrites it")
-    try:
+    with writing(out):
         if is_there and not out.is_file():  # a device, a pipe
             with out.open("wb") as file:
                 yield file
         else:
             with replacing(out) as partial, partial.open("wb") as file:
                 yield file
-    except OSError as error:
-        raise RecordingError(f"cannot write {out}: {error.strerror or error}") from None
 
 
 def _write_csv(pieces: Iterable[Series], file: TextIO) -> int:
     writer = csv.writer(file, lineterminator="\n")
+    # Python 3.11 does not quote a lone \r, which readers take for the end of a row.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(("key", "step", "time", "value"))
     count, clean = 0, printable if file.isatty() else str
     for piece in pieces:
@@ -147,6 +140,8 @@ def _write_csv(pieces: Iterable[Series], file: TextIO) -> int:
         else:
             values = piece.value.tolist()
         when = piece.step.tolist(), piece.time.tolist()
-        writer.writerows(zip(repeat(clean(piece.key)), *when, values, strict=False))
+        is_odd = isinstance(piece.value, list) or "\r" in piece.key
+        rows = zip(repeat(clean(piece.key)), *when, values, strict=False)
+        (quoting if is_odd else writer).writerows(rows)
         count += len(piece)
     return count

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flexrec.cli.output import counted, echo
+from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.merging import merge_recordings
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.wording import counted
 
 __all__ = ["merge_into"]
 

@@ -88,7 +88,8 @@ MaxPoints = Annotated[
     int, Option(min=0, help="Points that a trace is thinned to, peaks kept; 0: all.")
 ]
 Follow = Annotated[
-    bool, Option("--follow", help="Go on while training writes, until it ends or Ctrl-C.")
+    bool,
+    Option("--follow", help="Go on while training writes, until it ends, or Ctrl-C or SIGTERM."),
 ]
 
 # Where it is drawn: in a server that is there, in a file, or in a server of one's own.

@@ -1,8 +1,14 @@
-"""Printing: what comes out of a recording cannot command the terminal."""
+"""Printing, where what comes out of a recording cannot command the terminal; and writing files."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 
-__all__ = ["counted", "echo", "printable"]
+from flexrec.recorder.errors import RecordingError
+
+__all__ = ["echo", "printable", "writing"]
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 
@@ -21,10 +27,10 @@ def printable(text: str) -> str:
     return text.translate(_CONTROLS).encode("utf-8", "replace").decode("utf-8")
 
 
-def counted(number: int, noun: str) -> str:
-    """How many of something.
-
-    >>> counted(1, "window"), counted(1200, "event")
-    ('1 window', '1,200 events')
-    """
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """A block that writes a file: where it cannot, RecordingError says why in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RecordingError(f"cannot write {path}: {error.strerror or error}") from None

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexrec.cli.output import counted, echo
+from flexrec.cli.output import echo, writing
 from flexrec.cli.progress import reading
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.wording import counted, listed
 from flexrec.replay.definitions import Definitions, load_toml
 from flexrec.replay.player import missing_keys, play, run_names
 from flexrec.replay.presets import PHASES, preset
@@ -39,12 +41,16 @@ class Outlet(NamedTuple):
 
 
 def into_file(path: Path, *, env: str, max_points: int) -> Outlet:
-    """Into a visdom environment file."""
+    """Into a visdom environment file; RecordingError where none can be made there."""
+    _try_to_write(path)
     return Outlet(EnvFileSink(path, env=env, max_points=max_points), str(path))
 
 
 def into_page(path: Path, *, env: str, max_points: int) -> Outlet:
-    """Into one HTML file."""
+    """Into one HTML file; RecordingError where none can be made there, or its name is another's."""
+    if path.suffix.lower() not in ("", ".html", ".htm"):
+        raise RecordingError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
+    _try_to_write(path)
     from flexrec.replay.html_sink import HtmlSink  # imports plotly
 
     return Outlet(HtmlSink(path, title=env, max_points=max_points), str(path))
@@ -84,15 +90,19 @@ def replay_recordings(
             tell_missing(run, definitions)
     if not follow or outlet.server is None:
         outlet.sink.show(windows)
-    outlet.sink.close()
+    with writing(outlet.place):
+        outlet.sink.close()
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
-        traces = ", ".join(t.name for t in window.traces[:8])
-        more = f" and {len(window.traces) - 8} more" if len(window.traces) > 8 else ""
-        echo(
-            f"{window.title}: {traces}{more}" + (f" ({counted(points, 'point')})" if points else "")
-        )
+        traces = listed((trace.name for trace in window.traces), most=8)
+        echo(f"{window.title}: {traces}" + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise RecordingError before the work where a file cannot be made beside the path."""
+    with writing(path), TemporaryFile(dir=path.resolve().parent):
+        pass
 
 
 def _tell(message: str) -> None:
@@ -125,11 +135,13 @@ def tell_state(run: Recording) -> None:
     if not run.closed:
         echo(f"flexrec: {run.path}: {run.state}", err=True)
     if run.dropped:
-        echo(f"flexrec: {run.path}: {run.dropped} events could not be recorded", err=True)
+        echo(
+            f"flexrec: {run.path}: {counted(run.dropped, 'event')} could not be recorded", err=True
+        )
 
 
 def tell_missing(run: Recording, definitions: Definitions) -> None:
     """Say on stderr what was to be plotted and is not there."""
     missing = missing_keys(run, definitions)
     if missing:
-        echo(f"flexrec: not in {run.path}: {', '.join(missing)}", err=True)
+        echo(f"flexrec: not in {run.path}: {listed(missing)}", err=True)

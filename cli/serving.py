@@ -12,8 +12,10 @@ from urllib.parse import quote
 
 import typer
 
+from flexrec.cli.output import writing
 from flexrec.cli.progress import Line
 from flexrec.recorder.errors import ServerError
+from flexrec.recorder.wording import counted
 from flexrec.replay.assets import Page, Progress, cache_folder, provide, survey, write_bundle
 from flexrec.replay.server import Server, start_server
 
@@ -123,18 +125,19 @@ def viewer(
 def bundle_assets(out: Path) -> str:
     """Write the bundle, and say what it is for."""
     line, show = _fetching()
-    path, count = write_bundle(out, progress=show)
+    with writing(out):
+        path, count = write_bundle(out, progress=show)
     line.end()
-    size = path.stat().st_size / 1e6
-    return f"{path}: {count} files, {size:.1f} MB; over there: flexrec serve --assets {path.name}"
+    size = f"{counted(count, 'file')}, {path.stat().st_size / 1e6:.1f} MB"
+    return f"{path}: {size}; over there: flexrec serve --assets {path.name}"
 
 
 def assets_text() -> str:
     """What of visdom's page is there, and where."""
     page = survey()
+    needed = len(page.cached) + len(page.installed) + len(page.missing)
     lines = [
-        f"visdom {page.version} needs {len(page.cached) + len(page.installed) + len(page.missing)} "
-        "files for its page",
+        f"visdom {page.version} needs {counted(needed, 'file')} for its page",
         f"{len(page.cached):4} in {cache_folder()}",
         f"{len(page.installed):4} in visdom's own folder",
         f"{len(page.missing):4} missing",

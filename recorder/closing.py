@@ -16,6 +16,7 @@ from h5py import h5d, h5f, h5p, h5s, h5t
 from flexrec.recorder import format as fmt
 from flexrec.recorder.chunks import share_out
 from flexrec.recorder.deflating import deflated
+from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ragged
@@ -26,9 +27,11 @@ __all__ = ["close_recording", "write_closed"]
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
-_OPEN_BYTES = 1 << 13  # that a column takes while it is written, about
+_OPEN_BYTES = 1 << 13  # that a part of a column takes while it is written, about
 _AT_ONCE = 4 << 20  # bytes of chunks that are compressed at once, on several threads, about
 _LARGE, _CHUNKS = 1 << 15, 2  # bytes of chunks that are worth a thread, and how many of them
+_PLENTY, _DENSEST = 64 << 20, 32  # bytes of array data that are not compressed to less than so
+# many times: what bounds its memory by the size of the file reads it. See docs/hostile_files.md.
 _HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
 
 
@@ -37,6 +40,8 @@ def close_recording(source: Path, path: Path) -> None:
     closing = path.with_name(f".{path.name}.closing")
     store, _ = open_store(source)
     try:
+        if store.cut:
+            raise RecordingError(f"{store.cut} events at its end cannot be read")
         write_closed(store, closing)
         put_in_place(closing, path)
     finally:
@@ -147,7 +152,7 @@ class _Plan:
     def held(self) -> int:
         """How many bytes wait at most for a chunk to fill, steps and times included."""
         rows, total = min(self.rows, _ROWS), 16
-        data = _OPEN_BYTES
+        data = _OPEN_BYTES * len(self._forms)
         for form, elements, single in zip(self._forms, self.elements, self.single, strict=True):
             if form.kind == fmt.NUMBER:
                 total += 4 if single else 8
@@ -169,15 +174,18 @@ class _Output:
 
     def __init__(self, file: h5f.FileID) -> None:
         self.file = file
-        self._waiting: list[tuple[h5d.DatasetID, tuple[int, ...], Array]] = []
+        self._waiting: list[tuple[h5d.DatasetID, tuple[int, ...], Array, int]] = []
         self._size = 0
 
-    def put(self, dataset: h5d.DatasetID, place: tuple[int, ...], chunk: Array) -> None:
-        """Take a chunk in; a large one is written when there are several, or by `flush`."""
+    def put(
+        self, dataset: h5d.DatasetID, place: tuple[int, ...], chunk: Array, least: int = 0
+    ) -> None:
+        """Take a chunk in, which becomes so many bytes at least; a large one is written when there
+        are several, or by `flush`."""
         if chunk.nbytes < _LARGE:
-            dataset.write_direct_chunk(place, deflated(chunk))
+            dataset.write_direct_chunk(place, deflated(chunk, least))
             return
-        self._waiting.append((dataset, place, chunk))
+        self._waiting.append((dataset, place, chunk, least))
         self._size += chunk.nbytes
         if self._size > _AT_ONCE:
             self.flush()
@@ -188,10 +196,11 @@ class _Output:
         found = dict[int, bytes]()
 
         def deflate(i: int) -> None:
-            found[i] = deflated(waiting[i][2])
+            *_, chunk, least = waiting[i]
+            found[i] = deflated(chunk, least)
 
         share_out([partial(deflate, i) for i in range(len(waiting))], _CHUNKS)
-        for i, (dataset, place, _) in enumerate(waiting):
+        for i, (dataset, place, _, _) in enumerate(waiting):
             dataset.write_direct_chunk(place, found.pop(i))
 
 
@@ -201,8 +210,11 @@ class _Rows:
     def __init__(
         self, output: _Output, path: str, dtype: np.dtype[Any], rows: int, *width: int
     ) -> None:
-        limit = _DATA_BYTES // dtype.itemsize if path.endswith(f"/{fmt.DATA}") else _ROWS
+        is_data = path.endswith(f"/{fmt.DATA}")
+        limit = _DATA_BYTES // dtype.itemsize if is_data else _ROWS
         self._chunk, self._width, self._dtype = min(rows, limit), width, dtype
+        is_plenty = is_data and rows * dtype.itemsize >= _PLENTY
+        self._least = self._chunk * dtype.itemsize // _DENSEST if is_plenty else 0
         plan = _layout(self._chunk, *width)
         kind, space = h5t.py_create(dtype, logical=True), h5s.create_simple((rows, *width))
         self._output = output
@@ -229,7 +241,7 @@ class _Rows:
             some = rows[first : min(first + self._chunk, count)]
             chunk[: len(some)] = some
             place = (self._end + first, *(0 for _ in self._width))
-            self._output.put(self._dataset, place, chunk)
+            self._output.put(self._dataset, place, chunk, self._least)
         self._end += count
         self._waiting, self._count = [rows[count:].copy()], self._count - count
 

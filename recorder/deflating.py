@@ -23,17 +23,25 @@ _REPEATS = 0.3  # of its size: what Lempel and Ziv make a lane smaller than has 
 _WORTH = 0.998  # of its size: what is hardly smaller is quicker left as it is
 _STORED = (1 << 16) - 1  # bytes of a block of deflate's that is left as it is, at most
 _STORED_HEAD = struct.Struct("<BHH")
+_EMPTY = _STORED_HEAD.pack(0, 0, _STORED)  # such a block with nothing in it
 _HEAD, _END = b"\x78\x01", b"\x01\x00\x00\xff\xff"  # zlib's; and a last block, which is empty
 
 
-def deflated(rows: Array) -> bytes:
-    """A chunk's rows, (n, …) of any dtype, as a stream of zlib's."""
+def deflated(rows: Array, least: int = 0) -> bytes:
+    """A chunk's rows, (n, …) of any dtype, as a stream of zlib's of at least so many bytes."""
+    found = _deflated(rows)
+    missing = max(least - len(found), 0)
+    return found[:2] + _EMPTY * -(-missing // len(_EMPTY)) + found[2:] if missing else found
+
+
+def _deflated(rows: Array) -> bytes:
     itemsize = rows.dtype.itemsize
     elements = rows.reshape(-1).view(np.uint8).reshape(-1, itemsize)
     lanes = [elements[:, i].tobytes() for i in range(itemsize)]
     if len(elements) < _MANY:
         is_apart = len(elements) >= _BLOCK and itemsize <= _BLOCKS
-        return _together(lanes, zlib.Z_BLOCK if is_apart else zlib.Z_NO_FLUSH)
+        together = _together(lanes, zlib.Z_BLOCK if is_apart else zlib.Z_NO_FLUSH)
+        return together if len(together) <= rows.nbytes else min(together, _stored(lanes), key=len)
     streams = {how: _stream(how) for how in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)}
     found, checksum = [_HEAD], 1
     for lane in lanes:
@@ -53,6 +61,12 @@ def _together(lanes: list[bytes], flush: int) -> bytes:
     for lane in lanes:
         found += stream.compress(lane), stream.flush(flush)
     return b"".join((*found, stream.flush()))
+
+
+def _stored(lanes: list[bytes]) -> bytes:
+    """As they are: zlib-ng, which some systems have in zlib's place, makes noise larger."""
+    whole = b"".join(lanes)
+    return b"".join((_HEAD, *_as_it_is(whole), _END, zlib.adler32(whole).to_bytes(4, "big")))
 
 
 def _stream(strategy: int) -> "zlib._Compress":
@@ -84,8 +98,5 @@ def _as_it_is(lane: bytes) -> list[bytes]:
     blocks = list[bytes]()
     for first in range(0, len(lane), _STORED):
         block = lane[first : first + _STORED]
-        head = (
-            b"\0" + len(block).to_bytes(2, "little") + (len(block) ^ _STORED).to_bytes(2, "little")
-        )
-        blocks += head, block
+        blocks += _STORED_HEAD.pack(0, len(block), len(block) ^ _STORED), block
     return blocks

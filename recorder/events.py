@@ -4,6 +4,7 @@ Live plotting and recording both pass every value through `normalise` first; tha
 why replaying a recording gives the windows that live plotting gave.
 """
 
+import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from flexrec.recorder.states import Reduction
 
 __all__ = [
+    "LARGEST",
     "Add",
     "Array",
     "Event",
@@ -27,7 +29,9 @@ __all__ = [
     "Reset",
     "State",
     "Value",
+    "check_shape",
     "gather",
+    "is_tensor",
     "normalise",
     "normalise_keys",
 ]
@@ -50,6 +54,10 @@ class State(tuple[Part, ...]):
         return state
 
 
+LARGEST = 2**53
+"""Bytes: no array, nor one with an element on an empty axis, is as large."""
+
+_WIDEST = 16  # bytes of an element, at most
 _ACCEPTED = (
     "a number, a 0-d tensor, an array or tensor, a string, or a tuple or list of those "
     "(the meter's arguments)"
@@ -165,10 +173,17 @@ def _array(key: str, array: Array) -> Part:
         )
     if array.ndim == 0:
         return _number(key, array[()])
+    check_shape(key, array.shape)
     dtype = array.dtype.newbyteorder("=")
     if dtype.itemsize > (16 if dtype.kind == "c" else 8):  # long double is not portable
         dtype = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
     return np.array(array, dtype=dtype, order="C", copy=True, subok=False)
+
+
+def check_shape(key: str, shape: tuple[int, ...]) -> None:
+    """Refuse an empty array with axes that no reader believes."""
+    if 0 in shape and math.prod(max(axis, 1) for axis in shape) * _WIDEST >= LARGEST:
+        raise InputError(f"{key!r}: cannot record an array of shape {shape}")
 
 
 def is_tensor(value: object) -> bool:

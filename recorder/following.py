@@ -63,6 +63,7 @@ class Follower:
         self._store: Store | None = None
         self._read: LiveStore | None = None  # up to where the live file was read
         self._identity: tuple[int, int] | None = None
+        self._created: float | None = None  # when the recording was, of which events were given
         self._given = array("q")  # the positions of the events that were given and hold
         self._next = 0  # the position of the next event
         self._failing_since: float | None = None
@@ -116,7 +117,8 @@ class Follower:
         self._identity = identity
         left = self._store.effective()
         given = np.frombuffer(self._given, np.int64)
-        common = min(len(given), len(left))
+        is_same = self._store.created == self._created  # no other was put in its place
+        common = min(len(given), len(left)) if is_same else 0
         differing = np.flatnonzero(given[:common] != left[:common])
         same = int(differing[0]) if len(differing) else common
         gone = len(given) - same
@@ -124,6 +126,7 @@ class Follower:
         if gone:
             del self._given[same:]
             yield Superseded(gone)
+        self._created = self._store.created
         if same < len(left):
             yield from self._give(self._store, int(left[same]), left[same:])
         if isinstance(self._store, LiveStore):

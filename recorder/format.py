@@ -73,6 +73,7 @@ MARK = np.dtype(
 )
 CODE = np.dtype("<i8")
 ALL_KEYS = -1
+STEPS = range(-(1 << 63), 1 << 63)  # which there are
 
 NUMBER, TEXT = "number", "text"
 _DTYPES = {

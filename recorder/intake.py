@@ -139,12 +139,10 @@ class Intake(ABC):
         now: float,
     ) -> Entry | None:
         """An event with values of any kind; None: there are none. Raises, saying what is wrong."""
+        _check_step(step)
         taken: list[tuple[str, Any]] = []
         for key, value in values.items():
-            try:
-                fmt.check_key(key)
-            except (TypeError, ValueError) as error:
-                raise InputError(str(error)) from None
+            _check_key(key)
             normal = self._reducer.reduced(key, value) or take(key, value)
             if normal is not None:
                 taken.append((key, normal))
@@ -198,6 +196,7 @@ class Intake(ABC):
         with self._lock:
             if self._refused():
                 return
+            _check_step(step)
             keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
             entry = mark_entry(code, step, now, x, reset, keyset)
             while not self._buffer.append(entry):
@@ -235,7 +234,7 @@ class Intake(ABC):
 
     def _keyset(self, keys: tuple[str, ...]) -> int:
         for key in keys:
-            fmt.check_key(key)
+            _check_key(key)
         if keys not in self._keysets:
             line = fmt.Schema.keyset_line(keys)
             if keys not in self._keysets:
@@ -261,6 +260,18 @@ def mark_entry(
     """A mark, for a buffer to append."""
     record = _MARK.pack(step, time, x, float(reset), float(keyset))
     return record, code_word(code), b"", 0, None
+
+
+def _check_key(key: str) -> None:
+    try:
+        fmt.check_key(key)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error)) from None
+
+
+def _check_step(step: int) -> None:
+    if step not in fmt.STEPS:
+        raise InputError(f"step {step} has more than 64 bits")
 
 
 def _column_of(key: str, value: Any) -> fmt.Column:

@@ -221,6 +221,8 @@ class ArrayLayout(Layout):
                 continue
             if type(part) is not _Array or part.dtype != dtype or part.ndim != ndim:
                 return None
+            if 0 in part.shape:  # which may be absurd
+                return None
             last.forms.append((part.shape, part.dtype))
             last.slots += [last.nbytes, *part.shape]
             last.nbytes += part.nbytes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.events import Array, Value, array_of, is_tensor, normalise
+from flexrec.recorder.events import Array, Value, array_of, check_shape, is_tensor, normalise
 
 if TYPE_CHECKING:
     import torch
@@ -100,7 +100,9 @@ def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
 def take(key: str, value: object) -> "Value | OnDevice | tuple[Any, ...] | None":
     """`normalise`, but a tensor on an accelerator stays there until it is written."""
     if is_elsewhere(value):
-        return OnDevice(cast("torch.Tensor", value))
+        tensor = cast("torch.Tensor", value)
+        check_shape(key, tuple(tensor.shape))
+        return OnDevice(tensor)
     if not isinstance(value, (tuple, list)) or not any(map(is_elsewhere, value)):
         return normalise(key, value)
     parts: list[Any] = []

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.events import Array
+from flexrec.recorder.events import LARGEST, Array
 from flexrec.recorder.guarded_dataset import GuardedDataset
 
 __all__ = ["Ints", "Ragged", "end_to_end", "sizes_fit"]
@@ -19,7 +19,6 @@ __all__ = ["Ints", "Ragged", "end_to_end", "sizes_fit"]
 Ints = NDArray[np.int64]
 
 _RUN_BYTES, _GAP_BYTES = 8 << 20, 1 << 16  # arrays are read in runs this long, over gaps this wide
-_MOST = 2.0**53  # no offset, length or size is as large
 
 
 @dataclass
@@ -90,11 +89,11 @@ def sizes_fit(rows: NDArray[np.float64], form: fmt.Form, available: int) -> NDAr
     """
     # In floating point: the product of absurd shapes must not wrap around.
     with np.errstate(invalid="ignore", over="ignore"):
-        whole = ((rows >= 0) & (rows < _MOST) & (rows == np.floor(rows))).all(axis=1)
+        whole = ((rows >= 0) & (rows < LARGEST) & (rows == np.floor(rows))).all(axis=1)
         # numpy bounds the axes of empty arrays too.
         widths = np.maximum(rows[:, 1:], 1).prod(axis=1) * form.dtype.itemsize
         ends = rows[:, 0] + rows[:, 1:].prod(axis=1) * form.dtype.itemsize
-        fit: NDArray[np.bool_] = whole & (widths < _MOST) & (ends <= available)
+        fit: NDArray[np.bool_] = whole & (widths < LARGEST) & (ends <= available)
     return fit
 
 

@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from heapq import merge
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -233,14 +234,7 @@ class Recording:
         columns = self._of(key)
         with contained(self.path):
             for block in self._store.scan(columns):
-                yield from (
-                    sorted(
-                        (row for chunk in block for row in self._rows(chunk)),
-                        key=lambda row: row.position,
-                    )
-                    if len(block) > 1
-                    else self._rows(block[0])
-                )
+                yield from merge(*map(self._rows, block), key=lambda row: row.position)
 
     def events(self) -> Iterator[Event]:
         """Every event in the recorded order."""

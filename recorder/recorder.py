@@ -102,6 +102,7 @@ class Recorder(Outbox):
             raise ValueError(f"at_step={at_step} needs mode='resume', got mode={mode!r}")
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
+        at_step = None if at_step is None else _whole(at_step)
         reducer = Reducer(reduce or {})
         self.path = Path(os.fspath(path).replace("{rank}", str(rank())))
         # Where it is does not change when the program changes its folder.
@@ -210,7 +211,7 @@ class Recorder(Outbox):
             InputError: it is not what `state_dict` gives.
         """
         try:
-            step, events = operator.index(state["step"]), operator.index(state["events"])
+            step, events = _whole(state["step"]), operator.index(state["events"])
             created = float(state["created"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the state of a recorder: {error!r}") from None
@@ -337,7 +338,7 @@ class Recorder(Outbox):
 def _whole(step: object) -> int:
     if isinstance(step, SupportsIndex) and not isinstance(step, bool):
         whole = operator.index(step)
-        if -(1 << 63) <= whole < 1 << 63:
+        if whole in fmt.STEPS:
             return whole
     raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
 

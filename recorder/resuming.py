@@ -162,8 +162,9 @@ class _Search:
         For a log after the last step belongs to it.
         """
         if self.at_step is None:
-            return Resumption(count, max(self.after_add, self.last))
-        return Resumption(count if self.late is None else self.late, self.at_step + 1)
+            return Resumption(count, min(max(self.after_add, self.last), fmt.STEPS[-1]))
+        first = count if self.late is None else self.late
+        return Resumption(first, min(self.at_step + 1, fmt.STEPS[-1]))
 
 
 def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumption:

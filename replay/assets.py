@@ -19,6 +19,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.replacing import replacing
+from flexrec.recorder.wording import counted, listed
 from flexrec.replay.asset_list import ASSETS, Asset, needed
 from flexrec.replay.npm import MAX_FILE_BYTES, find_registry
 
@@ -128,7 +129,7 @@ def provide(
             _keep(asset, content)
     except ServerError as error:
         raise ServerError(
-            f"{len(page.missing)} files of visdom's page are missing and cannot be fetched: "
+            f"{counted(len(page.missing), 'file')} of visdom's page cannot be fetched: "
             f"{error}; set npm_config_registry to a registry that this machine reaches, or make "
             "a bundle on a connected machine (flexrec assets bundle page.zip) and give it here "
             "with --assets page.zip"
@@ -293,6 +294,4 @@ def _matches(content: bytes | None, asset: Asset) -> bool:
 
 
 def _listed(assets: Iterable[Asset]) -> str:
-    names = [asset.file for asset in assets]
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return listed((asset.file for asset in assets), most=3)

@@ -1,7 +1,7 @@
 """What the meters said, gathered into windows. Pure: no events, files, clocks or visdom here."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -134,7 +134,7 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
             win, opts = window.win, dict(window.opts)
             if plot_type(window.type).max_traces == 1:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
-            named = tuple(Trace(f"{run} {t.name}", t.y, t.x) for t in window.traces)
+            named = tuple(replace(t, name=f"{run} {t.name}", run=run) for t in window.traces)
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)

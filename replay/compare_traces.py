@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from flexrec.recorder.wording import counted
 from flexrec.replay.differences import ABSENT, Difference, Point, Points
 from flexrec.replay.tolerance import Numbers, deviation, numbers
 
@@ -82,7 +83,7 @@ def compare_leaves(
     if isinstance(golden, list) and isinstance(obtained, list):
         return _lists(window, trace, field, golden, obtained, tolerance, x)
     a, b = numbers([golden]), numbers([obtained])
-    if a is not None and b is not None and golden is not None and obtained is not None:
+    if golden is not None and obtained is not None and a and b and a.shape == b.shape:
         told = _numbers(window, trace, field, a, b, tolerance, None)
         lone = f"{shown(obtained)}, golden {shown(golden)}"
         return [
@@ -131,7 +132,7 @@ def _lengths(
         window,
         trace,
         field,
-        f"{lengths[1]} values, golden {lengths[0]}; they part at index {at}: "
+        f"{counted(lengths[1], 'value')}, golden {lengths[0]:,}; they part at index {at}: "
         f"{shown(new)}, golden {shown(old)}",
         old,
         new,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.wording import counted, listed
 from flexrec.replay.compare_traces import Tolerance, compare_leaves, compare_trace, named
 from flexrec.replay.differences import ABSENT, RTOL, Comparison, Difference
 from flexrec.replay.golden import SETTINGS, settings
@@ -161,12 +162,8 @@ def _order(
     if list(golden) == list(obtained):
         return []
     what = "traces" if window else "windows"
-    message = f"the {what} are in another order: {_list(obtained)}; golden {_list(golden)}"
+    message = f"the {what} are in another order: {listed(obtained)}; golden {listed(golden)}"
     return [Difference("reordered", window, trace, "order", message, list(golden), list(obtained))]
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def _all_traces(
@@ -263,7 +260,7 @@ def _points(trace: Mapping[str, Any]) -> int:
 
 def _title(window: Mapping[str, Any]) -> str:
     title, traces = window.get("title"), _traces(window)
-    return f" ({title!r}, {len(traces)} traces)" if traces else f" ({title!r})"
+    return f" ({title!r}, {counted(len(traces), 'trace')})" if traces else f" ({title!r})"
 
 
 def _summary(window: Mapping[str, Any]) -> dict[str, Any]:

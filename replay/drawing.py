@@ -17,6 +17,7 @@ from flexrec.replay.window import Trace
 __all__ = ["DRAW"]
 
 MAX_TICKS = 20
+SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
 PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
 PANE_WIDTH = 120  # pixels that a window's bar needs for a title
 PANE_BAR, CAPTION = 10, 12  # pixels that visdom cuts off a picture's height, and does not add
@@ -58,9 +59,21 @@ def _scattered(client: Any, curves: Sequence[Any], names: list[str], opts: Messa
 def _line(client: Any, traces: Traces, opts: Message) -> Message:
     # What visdom's own `line` does before it calls `scatter`, which alone takes curves that
     # differ in length.
-    opts = {"markers": False, "fillarea": False, **opts}
-    opts["mode"] = "lines+markers" if opts["markers"] else "lines"
-    return _scattered(client, [_curve(trace) for trace in traces], _names(traces, opts), opts)
+    asked = {"fillarea": False, "markers": False, **opts}
+    asked["mode"] = "lines+markers" if asked["markers"] else "lines"
+    curves = [_curve(trace) for trace in traces]
+    message = _scattered(client, curves, _names(traces, asked), asked)
+    for drawn, curve in zip(message["data"], curves, strict=True):
+        if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*curve):
+            drawn["mode"] = "lines+markers"
+            drawn["marker"]["size"] = opts.get("markersize", SMALL)
+    return message
+
+
+def _has_lone_point(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
+    """Whether a point has a gap or nothing on both sides: no line shows it."""
+    known = np.pad(np.isfinite(x) & np.isfinite(y), 1)
+    return bool((known[1:-1] & ~known[:-2] & ~known[2:]).any())
 
 
 def _scatter(client: Any, traces: Traces, opts: Message) -> Message:

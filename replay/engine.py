@@ -4,6 +4,7 @@ Pure: steps and times come from the events, order is their order. player.py has 
 over whole columns; a property test holds the two together.
 """
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Add, Event, Log, State, Value
 from flexrec.replay.board import Board, Place
 from flexrec.replay.definitions import Definitions, MeterDefinition
+from flexrec.replay.meters import Meter
 from flexrec.replay.window import Window
 
 __all__ = ["Binding", "Engine", "bind"]
@@ -39,8 +41,9 @@ class Binding:
         except (TypeError, ValueError) as error:
             name = type(self.meter).__name__
             came = ", ".join(map(_describe, args))
+            why = _takes(self.meter, args) or error
             raise MeterError(
-                f"{self.key!r} at step {step}: {name} was given {came}: {error}"
+                f"{self.key!r} at step {step}: {name} was given {came}: {why}"
             ) from None
         self._has_data = True
 
@@ -190,6 +193,19 @@ class Engine:
 
 def _same_meter(a: MeterDefinition, b: MeterDefinition) -> bool:
     return (a.key, a.type, a.args) == (b.key, b.type, b.args)
+
+
+def _takes(meter: Meter, args: tuple[Any, ...]) -> str | None:
+    """What the meter takes, where it is another number of arguments."""
+    try:
+        wanted = inspect.signature(meter.add)
+    except ValueError:  # of one that is not written in Python
+        return None
+    try:
+        wanted.bind(*args)
+    except TypeError:
+        return f"it takes ({', '.join(wanted.parameters)})"
+    return None
 
 
 def _describe(part: Any) -> str:

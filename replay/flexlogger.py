@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flexrec.recorder.errors import DefinitionError, InputError, nearest
 from flexrec.recorder.events import Add, Event, Log, Reset, Value, gather, normalise, normalise_keys
+from flexrec.recorder.wording import listed
 from flexrec.replay.definitions import Definitions, Table, define
 from flexrec.replay.engine import Engine
 from flexrec.replay.live_sink import LiveSink
@@ -82,7 +83,7 @@ class FlexLogger:
             if self._recorder is None and not self._engine.wants(key):
                 known = self._engine.definitions.wanted()
                 raise DefinitionError(
-                    f"no meter takes {key!r}{nearest(key, known)} (there are {', '.join(known)})"
+                    f"no meter takes {key!r}{nearest(key, known)} (there are {listed(known)})"
                 )
             taken = normalise(key, value)
             if taken is not None:

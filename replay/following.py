@@ -1,6 +1,7 @@
 """Recordings → windows while they are written: the engine is fed as events come.
 
-Once the recordings are closed, or on Ctrl-C, the windows are those of a plain replay: the law.
+Once the recordings are closed, or on Ctrl-C or SIGTERM, the windows are those of a plain replay:
+the law.
 """
 
 import signal
@@ -156,7 +157,7 @@ def follow_recordings(
     poll_seconds: float = 1.0,
     tell: Callable[[str], None],
 ) -> list[Window]:
-    """Show the windows of recordings, growing, until all are closed or on Ctrl-C.
+    """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
 
     >>> follow_recordings([Path("run.h5")], preset("loss"), VisdomSink(), tell=print)
     ... # doctest: +SKIP
@@ -207,21 +208,22 @@ def follow_recordings(
 
 
 class _Interrupts:
-    """Notes that Ctrl-C came, in place of raising it, while the block runs; the second is raised.
+    """Notes that Ctrl-C or SIGTERM came, and does not end, while the block runs.
 
-    Raised anywhere, it might come up where HDF5 calls back, and be lost. A handler of the
-    caller's, such as that of `flexrec serve`, is called as ever.
+    Raised anywhere, it might come up where HDF5 calls back, and be lost; a Ctrl-C after either is
+    raised. A handler of the caller's, such as that of `flexrec serve`, is called as ever. SIGTERM
+    without one, which timeout(1) sends twice, is only noted.
     """
 
     def __init__(self) -> None:
         self.came = False
-        self._before: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # no other can set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
-                if callable(handler):
+                if callable(handler) or (number, handler) == (signal.SIGTERM, signal.SIG_DFL):
                     self._before[number] = handler
                     signal.signal(number, self._note)
         return self
@@ -232,8 +234,11 @@ class _Interrupts:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         again, self.came = self.came, True
+        handler = self._before[number]
+        if not callable(handler):
+            return
         try:
-            self._before[number](number, frame)
+            handler(number, frame)
         except KeyboardInterrupt:
             if again:
                 raise

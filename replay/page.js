@@ -59,7 +59,8 @@ function filter(wanted) {
     section.hidden = !section.dataset.title.includes(wanted.toLowerCase());
     left += section.hidden ? 0 : 1;
   }
-  count.textContent = wanted ? `${left} of ${windows.length} windows` : `${left} windows`;
+  const every = `${windows.length} window${windows.length === 1 ? "" : "s"}`;
+  count.textContent = wanted ? `${left} of ${every}` : every;
 }
 
 document.getElementById("filter").addEventListener("input", (event) => filter(event.target.value));

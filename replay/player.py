@@ -11,6 +11,7 @@ from pathlib import Path
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.wording import listed
 from flexrec.replay.board import Board, overlay
 from flexrec.replay.definitions import Definitions
 from flexrec.replay.engine import Binding, Engine, bind
@@ -59,10 +60,10 @@ def play(
     for name, run in zip(names, runs, strict=True):
         wanted = definitions.wanted()
         if len(missing_keys(run, definitions)) == len(wanted):
-            there = ", ".join(run.keys()) or "none at all"
+            there = listed(run) or "none at all"
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; "
-                f"wanted are {', '.join(wanted)}; there are {there:.600}"
+                f"wanted are {listed(wanted)}; there are {there}"
             )
         played[name] = _play(run, definitions, every, env, uid, plain)
     return overlay(played)

@@ -273,26 +273,15 @@ def _split(name: str) -> list[str]:
     for part in name.split("+"):
         known = by_folded.get(part.strip().lower())
         if known is None:
-            raise DefinitionError(
-                f"no preset {name!r}{_nearest_whole(name)} (flexrec presets lists them)"
-            )
+            unknown = part.strip()
+            hint = nearest(unknown, _PRESETS)
+            raise DefinitionError(f"no preset {unknown!r}{hint} (flexrec presets lists them)")
         parts.append(known)
     return list(dict.fromkeys(parts))
 
 
 def _entries(name: str) -> list[Any]:
     return [_PRESETS[part] for part in _split(name)]
-
-
-def _nearest_whole(name: str) -> str:
-    """`; did you mean 'loss+MSE'?`: every part replaced by its nearest, if all have one."""
-    parts = []
-    for part in name.split("+"):
-        hint = nearest(part.strip(), _PRESETS)
-        if not hint:
-            return ""
-        parts.append(hint.split("'")[1])
-    return f"; did you mean {'+'.join(parts)!r}?"
 
 
 def _fill(value: Any, phase: str) -> Any:

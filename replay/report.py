@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from flexrec.recorder.wording import counted
 from flexrec.replay.compare_traces import place, shown
 from flexrec.replay.differences import Comparison, Difference, Point
 
@@ -28,7 +29,7 @@ def report_text(comparison: Comparison, *, full: bool = False) -> str:
     tolerance = f"(rtol {comparison.rtol:g}, atol {comparison.atol:g})"
     if comparison.equal:
         counts = [
-            f"{count} {what}{'' if count == 1 else 's'}"
+            counted(count, what)
             for count, what in (
                 (comparison.windows, "window"),
                 (comparison.traces, "trace"),
@@ -42,15 +43,12 @@ def report_text(comparison: Comparison, *, full: bool = False) -> str:
     ]
     named = sum(1 for window, _ in groups if window)
     count = len(comparison.differences)
-    lines = [
-        f"{count} difference{'' if count == 1 else 's'} in {named} "
-        f"window{'' if named == 1 else 's'} {tolerance}"
-    ]
+    lines = [f"{counted(count, 'difference')} in {counted(named, 'window')} {tolerance}"]
     for window, found in groups if full else groups[:_WINDOWS]:
         lines.append(f"window {window}:" if window else "the file:")
         lines += _window_lines(found, full)
     if not full and len(groups) > _WINDOWS:
-        lines.append(f"and {len(groups) - _WINDOWS} more windows (--full shows all)")
+        lines.append(f"and {counted(len(groups) - _WINDOWS, 'more window')} (--full shows all)")
     return "\n".join(lines)
 
 

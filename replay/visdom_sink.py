@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, ServerError
+from flexrec.recorder.wording import counted, listed
 from flexrec.replay.drawing import DRAW
 from flexrec.replay.looks import Palette
 from flexrec.replay.plots import PlotType, plot_type, rank
@@ -112,7 +113,7 @@ class VisdomSink:
                         f"{self.url} answers {answer[:40]!r} where visdom repeats the window's id"
                     )
             except ServerError as error:
-                sent = ", ".join(repr(done.win) for done in windows[:k]) or "none"
+                sent = listed(repr(done.win) for done in windows[:k]) or "none"
                 raise ServerError(
                     f"{error}; window {window.win!r} was not drawn "
                     f"(sent before it, {k} of {len(windows)}: {sent})"
@@ -250,7 +251,7 @@ def _check(window: Window, kind: PlotType) -> None:
     count, most = len(window.traces), kind.max_traces
     if count == 0 or (most is not None and count > most):
         raise DefinitionError(
-            f"window {window.win!r} holds {count} traces; "
+            f"window {window.win!r} holds {counted(count, 'trace')}; "
             f"a {kind.name} plot draws {'at least 1' if most is None else f'1 to {most}'}"
         )
     for trace in window.traces:

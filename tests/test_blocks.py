@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from itertools import chain
@@ -210,6 +211,25 @@ def test_noise_takes_little_more_than_itself(dtype: Any, count: int) -> None:
     assert shuffled(data, count) == noise
 
 
+@pytest.mark.parametrize("least", [0, 100, 5000, 5003, 100_000])
+def test_a_stream_takes_at_least_so_many_bytes(least: int) -> None:
+    data = deflated(np.arange(2000.0), least)
+    assert max(least, len(deflated(np.arange(2000.0)))) <= len(data) <= max(least + 4, 5000)
+    assert shuffled(data, 2000) == np.arange(2000.0).tobytes()
+
+
+@pytest.mark.parametrize("count", [64, 100, 5000])
+def test_a_zlib_that_makes_noise_larger_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    make = zlib.compressobj
+    monkeypatch.setattr(zlib, "compressobj", lambda *_: make(1, strategy=zlib.Z_FIXED))
+    noise = np.random.default_rng(0).integers(0, 256, count, "u1")
+    data = deflated(noise)
+    assert len(data) <= count + 5 + 11
+    assert shuffled(data, count) == noise.tobytes()
+
+
 @pytest.mark.parametrize("count", [8191, 8192, 16_384, 262_144])
 @pytest.mark.parametrize(
     ("make", "most"),
@@ -273,6 +293,17 @@ def fill(rec: Recorder, count: int, keys: int) -> None:
         rec.step()
         if i % (count // 10) == count // 10 - 1:
             rec.log(reset=False)
+
+
+def test_rows_of_two_forms_are_read_one_by_one_too(tmp_path: Path) -> None:
+    with recorder(tmp_path / "run.h5") as rec:
+        for i in range(400):
+            rec.add(a=np.full(1 << 15, i) if i else np.zeros((2, 2)))
+    with Recording(tmp_path / "run.h5") as run:
+        assert len(run.kind("a").split(" or ")) == 2
+        rows = iter(run.rows("a"))
+        assert same(next(rows).value, np.zeros((2, 2)))
+        assert peak(lambda: deque(rows, 0)) < 400 * (1 << 18) / 2
 
 
 @pytest.mark.parametrize("keys", [1, 10])

@@ -285,6 +285,12 @@ def test_the_file_is_filtered_by_title(browser: "Browser", tmp_path: Path) -> No
     view.page.fill("#filter", "LOS")
     assert view.page.inner_text("#count") == "1 of 2 windows"
     assert view.page.locator("section:visible").count() == 1
+    sink = HtmlSink(tmp_path / "one.html")
+    sink.show([window("line", curve("t", [1]), win="loss")])
+    sink.close()
+    view = viewer.open((tmp_path / "one.html").as_uri())
+    assert view.page.inner_text("#count") == "1 window"
+    assert view.page.locator(".scatterlayer .point").count() == 1
     viewer.close()
 
 

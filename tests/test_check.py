@@ -20,6 +20,7 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay import FlexLogger, compare, define, play, preset, snapshot
 from flexrec.replay.check import check, obtained_path, windows_of
+from flexrec.replay.compare_traces import Tolerance, compare_leaves
 from flexrec.replay.differences import KINDS
 from flexrec.replay.golden import read_golden, write_golden
 from flexrec.replay.report import report_json, report_text
@@ -196,11 +197,11 @@ MUTATIONS: dict[str, tuple[Windows, str, str, str | None, str, str]] = {
     ),
     "a missing window": (
         {name: w for name, w in BASE.items() if name != "bars"},
-        "missing", "bars", None, "", "the window is missing ('Bars', 1 traces)",
+        "missing", "bars", None, "", "the window is missing ('Bars', 1 trace)",
     ),
     "an added window": (
         BASE | {"extra": EXTRA}, "extra", "extra", None, "",
-        "the window is not in the golden ('Extra', 1 traces)",
+        "the window is not in the golden ('Extra', 1 trace)",
     ),
     "a window added in front": (
         {"extra": EXTRA} | BASE, "extra", "extra", None, "", "the window is not in the golden",
@@ -233,11 +234,17 @@ def test_a_mutation_is_caught_and_named(name: str) -> None:
     told = [d for d in found.differences if (d.window, d.trace, d.field) == (window, trace, field)]
     assert [d.kind for d in told] == [kind]
     assert message in told[0].message
-    assert len(found.differences) <= (6 if kind == "type" else 2), found.differences
+    assert len(found.differences) <= (6 if kind == "type" else 3), found.differences
     text = report_text(found)
     for part in (window, trace or "", field, message):
         assert part in text, text
     assert json.loads(json.dumps(report_json(found, full=True)))["equal"] is False
+
+
+@pytest.mark.parametrize(("old", "new"), [(10, [10, 0]), ([10, 0], 10), (10, [])])
+def test_a_list_in_place_of_a_number_is_a_difference(old: Any, new: Any) -> None:
+    (told,) = compare_leaves("w", "t", "marker.size", old, new, Tolerance(0.0, 0.0))
+    assert (told.kind, told.golden, told.obtained) == ("layout", old, new)
 
 
 def test_every_kind_has_a_mutation() -> None:

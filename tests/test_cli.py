@@ -8,12 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder
+from flexrec.recorder import MeterError, Recorder, Recording
+from flexrec.replay import define, play
 from flexrec.replay.server import Server
 from flexrec.replay.visdom_sink import VisdomSink
 
@@ -77,6 +79,46 @@ def test_replay_into_a_file(run: Path, tmp_path: Path) -> None:
     assert window["content"]["data"][0]["x"] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("option", "name"), [("--save", "x.json"), ("--html", "x.html")])
+def test_where_a_file_cannot_be_written_is_told_before_the_work(
+    run: Path, tmp_path: Path, option: str, name: str
+) -> None:
+    command = ("replay", "--preset", "loss", option)
+    for folder, reason in (
+        (tmp_path / "none", "No such file or directory"),
+        (run, "Not a directory"),
+        (Path("/proc"), "No such file or directory"),
+    ):
+        # The recording, which is not there either, was not looked at.
+        line = fails(*command, folder / name, tmp_path / "none.h5")
+        assert line == f"cannot write {folder / name}: {reason}"
+    (tmp_path / name).mkdir()
+    assert (
+        fails(*command, tmp_path / name, run) == f"cannot write {tmp_path / name}: Is a directory"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("option", "name"), [("--save", "x.json"), ("--html", "x.html")])
+def test_a_full_disk_is_told_in_one_line(run: Path, tmp_path: Path, option: str, name: str) -> None:
+    out = tmp_path / name
+    script = f"ulimit -f 1; '{FLEXREC}' replay '{run}' -p layers+loss {option} '{out}'"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1] == f"flexrec: cannot write {out}: File too large"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_is_called_html(run: Path, tmp_path: Path) -> None:
+    assert fails("replay", run, "-p", "loss", "--html", tmp_path / "x.png") == (
+        f"{tmp_path / 'x.png'}: --html writes a page, NAME.html, not .png"
+    )
+    assert list(tmp_path.iterdir()) == []
+    for name in ("x.HTM", "x"):
+        flexrec("replay", run, "-p", "loss", "--html", tmp_path / name)
+        assert (tmp_path / name).read_text().startswith("<!")
+
+
 def test_every_phases_and_config(run: Path, tmp_path: Path) -> None:
     saved = tmp_path / "env.json"
     _, error = flexrec(
@@ -125,6 +167,61 @@ def test_show(run: Path) -> None:
     assert "| 0        |  9.0000   1.0000 |" in table
 
 
+def test_show_counts_what_is_not_finite(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for loss in (1.0, float("nan"), 3.0, float("inf")):
+            rec.add(loss=loss)
+    out, _ = flexrec("show", tmp_path / "run.h5")
+    row = out.splitlines()[-1].split()
+    assert row[:6] == ["loss", "number", "4,", "2", "not", "finite"]
+    assert row[-4:-1] == ["1", "3", "2"]
+
+
+def test_show_of_chosen_keys(run: Path) -> None:
+    out, _ = flexrec("show", run, "-k", "train_*", "-k", "0/weights/std")
+    assert [line.split()[0] for line in out.splitlines()[-3:]] == [
+        "train_loss",
+        "train_acc",
+        "0/weights/std",
+    ]
+    assert "0/weights/mean" not in out
+    assert "Weights" in flexrec("show", run, "--model", "-k", "*/std")[0]
+    assert "has no key that fits 'acc'; there are train_loss, " in fails("show", run, "-k", "acc")
+    assert "leave --key out" in flexrec("show", run, "-k", "a", "--plot", "a", code=2)[1]
+
+
+def test_show_names_a_key_that_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path) as rec:
+        for i in range(1000):
+            rec.add(loss=np.sin(i), other=i)
+    with h5py.File(path) as file:
+        at = file["series/other/value"].id.get_chunk_info(0).byte_offset
+    damaged = bytearray(path.read_bytes())
+    damaged[at + 10 : at + 60] = bytes(50)
+    path.write_bytes(damaged)
+    line = fails("show", path)
+    assert f"{path} is damaged: " in line
+    assert line.endswith(": key 'other' (-k chooses others)")
+    assert "\nloss   number" in flexrec("show", path, "-k", "loss")[0]
+
+
+def test_what_is_there_and_no_number_is_not_drawn_as_text(run: Path) -> None:
+    assert fails("show", run, "--plot", "train_acc") == (
+        f"{run}: train_acc is (float64:2, int64:1): only numbers can be drawn as text"
+    )
+    assert "did you mean 'train_loss'?" in fails("show", run, "--plot", "train_los")
+
+
+def test_many_keys_are_not_all_listed(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path) as rec:
+        rec.add({f"{k}/weights/mean": 1.0 for k in range(30)})
+    there = ", ".join(f"{k}/weights/mean" for k in range(10))
+    for command in (("export", path, "-k", "a"), ("replay", path, "-p", "loss")):
+        assert fails(*command).endswith(f"; there are {there} and 20 more")
+
+
 def test_names_from_a_recording_cannot_steer_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "escapes.h5"
     with Recorder(path) as rec:
@@ -158,7 +255,10 @@ def test_lists_and_docs() -> None:
 
 def test_wrong_names_are_told_with_the_nearest(run: Path, tmp_path: Path) -> None:
     assert fails("replay", run, "--preset", "los+MSE") == (
-        "no preset 'los+MSE'; did you mean 'loss+MSE'? (flexrec presets lists them)"
+        "no preset 'los'; did you mean 'loss'? (flexrec presets lists them)"
+    )
+    assert fails("replay", run, "--preset", "loss+bogus") == (
+        "no preset 'bogus' (flexrec presets lists them)"
     )
     assert "did you mean 'ConfusionMeter'?" in fails("meters", "Confusionmetr")
     assert "did you mean 'line'?" in fails("plots", "lin")
@@ -215,6 +315,34 @@ def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
     line = fails("replay", path, "-p", "MSE", "--save", tmp_path / "e.json")
     for part in ("'train_mse' at step 7", "MSEMeter", "float64[4, 20]", "float64[4, 3]"):
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("meter", "value", "why"),
+    [
+        ("AverageValueMeter", (np.ones(2), np.ones(2)), "it takes a number or an array, or a sum"),
+        ("AverageValueMeter", (1.0, np.ones(2)), "it takes a number or an array, or a sum"),
+        ("BestValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
+        ("LastValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
+        ("MovingAverageValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
+        ("MSEMeter", 1.0, "it takes (output, target)"),
+    ],
+)
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_meter_fed_too_few_or_too_many_values_says_what_it_takes(
+    tmp_path: Path, meter: str, value: Any, why: str, plain: bool
+) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.step(7)
+        rec.add(a=value)
+        rec.log()
+    args = {"windowsize": 2} if meter.startswith("Moving") else {}
+    table = {"type": meter, "target": "p", "args": args}
+    definitions = define({"p": {"type": "line"}}, {"a": table})
+    with Recording(tmp_path / "run.h5") as run, pytest.raises(MeterError) as raised:
+        play(run, definitions, plain=plain)
+    assert str(raised.value).startswith(f"'a' at step 7: {meter} was given ")
+    assert f": {why}" in str(raised.value)
 
 
 @pytest.fixture

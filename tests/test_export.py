@@ -60,6 +60,20 @@ def test_every_value_is_a_row_and_reads_back_exactly(run: Path) -> None:
     assert [row["value"] for row in rows[9:12]] == ["first", "0.5", "0.5"]
 
 
+def test_line_breaks_of_every_kind_stay_in_their_row(tmp_path: Path) -> None:
+    path, out = tmp_path / "run.h5", tmp_path / "run.csv"
+    texts = ["10%\r100%", "a\nb", "a\r\nb", "\r", 'quoted "\r"', "plain"]
+    with Recorder(path, facts=False) as rec:
+        for text in texts:
+            rec.add(note=text)
+        rec.add({"key\rof numbers": 0.5})
+    exported(path, "-o", out)
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["value"] for row in rows] == [*texts, "0.5"]
+    assert rows[-1]["key"] == "key\rof numbers"
+
+
 def test_keys_are_chosen_by_name_and_pattern_in_the_recordings_order(run: Path) -> None:
     rows = exported(run, "-k", "late", "-k", "l*")
     assert list(dict.fromkeys(row["key"] for row in rows)) == ["loss", "layer0/mean", "late"]
@@ -150,6 +164,19 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
     with pytest.raises(RecordingError, match="is the recording itself"):
         exported(run, "-o", out, "--force")
     assert run.read_bytes() == whole
+
+
+@pytest.mark.parametrize("name", ["run.xlsx", "run.tsv", "run.csv.gz", "run.json"])
+def test_a_table_of_another_kind_is_refused(run: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(RecordingError, match=r"there are \.csv and \.txt, for CSV, and \.parquet"):
+        exported(run, "-o", tmp_path / name, "--force")
+    assert list(tmp_path.iterdir()) == [run]
+
+
+@pytest.mark.parametrize("name", ["run.CSV", "run.txt", "run"])
+def test_csv_is_called_csv_txt_or_nothing(run: Path, tmp_path: Path, name: str) -> None:
+    exported(run, "-o", tmp_path / name)
+    assert (tmp_path / name).read_text().startswith("key,step,time,value\n")
 
 
 def test_an_unknown_key_and_a_folder_that_is_not_there_are_told(run: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from event_cases import same_event
 
 from flexrec.recorder import Recorder, Recording, RecordingError, ServerError
 from flexrec.recorder import following as reading
+from flexrec.recorder.events import Add
 from flexrec.recorder.following import Follower, Superseded
 from flexrec.replay.definitions import Definitions, define
 from flexrec.replay.following import FollowedRun, Screen, follow_recordings
@@ -96,6 +97,26 @@ def test_follow_ends_after_a_time_without_news(path: Path) -> None:
         rec.flush()
         with Recording(path) as run:
             assert len(list(run.follow(poll_seconds=0.01, timeout=0.05))) == 3
+
+
+@pytest.mark.parametrize("more", [0, 3])
+def test_another_recording_in_its_place_is_given_from_its_start(path: Path, more: int) -> None:
+    rec = recorder(path)
+    for i in range(5):
+        rec.add(a=i)
+    rec.flush()
+    with Follower(path) as follower:
+        assert len(list(follower.poll())) == 5
+        rec.close()
+        rec = recorder(path, mode="w")
+        for i in range(5 + more):
+            rec.add(a=100 + i)
+        rec.flush()
+        gone, *found = follower.poll()
+        assert gone == Superseded(5)
+        values = [event.values["a"] for event in found if isinstance(event, Add)]
+        assert values == [100.0 + i for i in range(5 + more)]
+    rec.close()
 
 
 def test_what_is_not_taken_is_given_again(path: Path) -> None:
@@ -351,6 +372,43 @@ def test_the_command_ends_with_the_recording_or_on_ctrl_c(
     writer.kill()
     writer.communicate()
     assert "Loss: train_loss (3 points)" in out
+
+
+def test_sigterm_ends_following_as_ctrl_c_does(path: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "followed.json"
+    command = ("replay", "--follow", path, "--preset", "loss", "--save", saved)
+    with recorder(path) as rec:
+        rec.add(train_loss=1.0)
+        rec.log()
+        rec.flush()
+        follower = start(*FLEXREC, *command)
+        wait_until_sigterm_is_caught(follower.pid)
+        for _ in range(2):  # as timeout(1) does: to the process, and to its group
+            follower.send_signal(signal.SIGTERM)
+        out, error = follower.communicate(timeout=60)
+        assert (follower.returncode, "1 window in" in out) == (0, True), error
+    assert '"y": [1.0]' in saved.read_text()
+
+
+def wait_until_sigterm_is_caught(pid: int) -> None:
+    """It is when the process follows."""
+    until = time.monotonic() + 30
+    while True:
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = next(line for line in status.splitlines() if line.startswith("SigCgt"))
+        if int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1:
+            return
+        assert time.monotonic() < until, status
+        time.sleep(0.02)
+
+
+def test_signal_handlers_are_put_back(path: Path) -> None:
+    with recorder(path) as rec:
+        rec.add(a=1.0)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    follow_recordings([path], LOSS, None, tell=print)
+    assert [signal.getsignal(number) for number in numbers] == before
 
 
 def test_following_into_a_file(path: Path, tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def test_loss(plot_check):
 
 def test_a_wrong_preset_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_loss(plot_check): plot_check('run.h5', preset='los+MSE')")
-    assert "did you mean 'loss+MSE'?" in fails(pytester)
+    assert "no preset 'los'; did you mean 'loss'?" in fails(pytester)
     assert goldens(pytester) == []
 
 

@@ -290,9 +290,7 @@ def test_a_config_may_hold_paths_and_numpys_numbers(path: Path) -> None:
 def test_a_config_that_is_not_json_is_refused(path: Path) -> None:
     with pytest.raises(RecordingError, match="config must be plain JSON data: JSON has no object"):
         Recorder(path, config=[object()])
-    with pytest.raises(
-        RecordingError, match=r"config\['a'\] must be plain .*: JSON has no set"
-    ):
+    with pytest.raises(RecordingError, match=r"config\['a'\] must be plain .*: JSON has no set"):
         Recorder(path, config={"lr": 0.1, "a": {"deep": set()}})
     Recorder(path).close()
 

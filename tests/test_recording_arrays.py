@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from event_cases import same
 
-from flexrec.recorder import Recorder, Recording
+from flexrec.recorder import InputError, Recorder, Recording, events
 from flexrec.recorder.events import normalise
 
 
@@ -95,6 +96,50 @@ def test_what_is_changed_after_an_add_was_recorded_as_it_was(tmp_path: Path, siz
             assert whole.shape == (size,)
             assert (whole == i).all()
             assert start.tolist() == [i, i]
+
+
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_empty_array_with_an_absurd_axis_is_refused(tmp_path: Path, before: int) -> None:
+    with recorder(tmp_path / "a.h5") as rec:
+        for _ in range(before):
+            rec.add(key=np.empty((0, 3)))
+        with pytest.raises(InputError, match=r"'key': cannot record an array of shape \(0, 1125"):
+            rec.add(key=np.empty((0, 1 << 50)))
+        rec.add(key=np.empty((0, 1 << 40)))
+        rec.add(after=1.0)
+    with Recording(tmp_path / "a.h5") as run:
+        assert len(run["key"]) == before + 1
+        assert run["key"].value[-1].shape == (0, 1 << 40)
+        assert run["after"].value.tolist() == [1.0]
+
+
+def test_what_closing_cannot_read_stays_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "check_shape", lambda *_: None)
+    rec = recorder(tmp_path / "a.h5")
+    rec.add(first=1.0)
+    rec.add(key=np.empty((0, 1 << 50)))
+    rec.add(last=2.0)
+    with pytest.warns(RuntimeWarning, match=r"a.h5.* 2 events at its end cannot be read"):
+        rec.close()
+    with Recording(tmp_path / "a.h5") as run:
+        assert not run.closed
+        assert list(run) == ["first", "key", "last"]
+
+
+def test_large_arrays_of_zeros_can_be_read_back(tmp_path: Path) -> None:
+    zeros = np.zeros(36 << 20)
+    with recorder(tmp_path / "a.h5") as rec:
+        rec.add(key=zeros)
+    size = (tmp_path / "a.h5").stat().st_size
+    assert zeros.nbytes / 40 < size < zeros.nbytes / 30
+    with Recording(tmp_path / "a.h5") as run:
+        (value,) = run["key"].value
+        assert value.shape == zeros.shape
+        assert not value.any()
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert not file["series/key/value/data"][-1000:].any()
 
 
 def test_a_key_that_is_reduced_stays_so(tmp_path: Path) -> None:

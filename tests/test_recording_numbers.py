@@ -1,6 +1,7 @@
 """Numbers under keys that came together before take the short way: it changes nothing."""
 
 import math
+from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -121,5 +122,22 @@ def test_a_step_that_does_not_fit_is_refused(tmp_path: Path, step: Any) -> None:
             rec.step(step)
         rec.step((1 << 63) - 1)
         rec.add(a=0.5)
+        rec.step()
+        calls: list[Callable[[], object]] = [lambda: rec.add(a=0.5), rec.log, rec.reset]
+        for call in calls:
+            with pytest.raises(InputError, match="64 bits"):
+                call()
+    for at_step in (None, (1 << 63) - 1):
+        with Recorder(tmp_path / "run.h5", mode="resume", at_step=at_step) as rec:
+            assert rec.current_step == (1 << 63) - 1
+            with pytest.raises(InputError, match="64 bits"):
+                rec.load_state_dict({**rec.state_dict(), "step": 1 << 70})
+    with pytest.raises(InputError, match="64 bits"):
+        Recorder(tmp_path / "run.h5", mode="resume", at_step=1 << 63)
     with Recording(tmp_path / "run.h5") as run:
         assert run["a"].step.tolist() == [(1 << 63) - 1]
+
+
+def test_a_mark_of_keys_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with recorder(tmp_path / "run.h5") as rec, pytest.raises(InputError, match="Unicode"):
+        rec.log(1, keys="\ud800")

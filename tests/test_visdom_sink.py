@@ -170,6 +170,32 @@ def test_a_line_without_x_counts() -> None:
     assert payload(window("line", Trace("a", [5.0, 6.0])))["data"][0]["x"] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("y", "marked"),
+    [
+        ([1.0], True),
+        ([1.0, NAN, 2.0, 3.0], True),
+        ([1.0, 2.0, INF, 3.0, NAN, 4.0, 5.0], True),
+        ([1.0, 2.0, NAN, 3.0], True),
+        ([1.0, 2.0, NAN, 3.0, 4.0], False),
+        ([NAN, NAN], False),
+        ([], False),
+    ],
+)
+def test_a_point_that_no_line_reaches_is_marked(y: list[float], marked: bool) -> None:
+    trace, other = Trace("a", y), Trace("b", [1.0, 2.0])
+    drawn, unchanged = payload(window("line", trace, other))["data"]
+    assert drawn["mode"] == ("lines+markers" if marked else "lines")
+    assert drawn["marker"]["size"] == (6 if marked else 10)
+    assert unchanged == payload(window("line", other))["data"][0]
+    assert unchanged["mode"] == "lines"
+    sized = payload(window("line", trace, markersize=3))["data"][0]
+    assert (sized["mode"], sized["marker"]["size"]) == (drawn["mode"], 3)
+    for markers, mode in ((True, "lines+markers"), (False, "lines")):
+        asked = payload(window("line", trace, markers=markers))["data"][0]
+        assert (asked["mode"], asked["marker"]["size"]) == (mode, 10)
+
+
 def test_bars_of_unequal_length_stay_apart() -> None:
     message = payload(window("bar", Trace("a", [1.0, 2.0]), Trace("b", 3.0)))
     assert [(d["name"], d["x"], d["y"]) for d in message["data"]] == [

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.arguments import NUMBERS, count, number
+from flexrec.recorder.arguments import NUMBERS, array, count, number
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array, Part
 from flexrec.recorder.states import Averages
@@ -52,6 +52,8 @@ class AverageValueMeter(Meter):
 
     def add(self, value: Any, n: float = 1) -> None:
         """Take in a value, or n of them by their sum."""
+        if type(n) is not int and array("n", n).size != 1:
+            raise MeterError("it takes a number or an array, or a sum and how many, no pair")
         if n == 1 and isinstance(value, NUMBERS) and type(self._mean) is float:
             # what the next line does, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)

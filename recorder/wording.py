@@ -1,0 +1,25 @@
+"""How messages count things and list names."""
+
+from collections.abc import Iterable
+
+__all__ = ["counted", "listed"]
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something.
+
+    >>> counted(1, "window"), counted(1200, "event")
+    ('1 window', '1,200 events')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """At most so many of the names, whole, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    known = list(names)
+    more = f" and {len(known) - most:,} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
