@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP_ENV := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt
 VENV3 := .venv-visdom3
 # What runs against visdom 0.3 too: the viewing side, which needs no torch.
-VIEWING := assets browser check check_command cli export flexlogger goldens html information law meter_columns meter_registry meters pictures plots pytest_plugin serve server sinks thinning visdom_http visdom_sink
+VIEWING := assets browser check check_command cli export flexlogger goldens html information law looks meter_columns meter_registry meters pictures plots pytest_plugin serve server sinks thinning visdom_http visdom_sink
 VIEWING_TESTS = $(wildcard $(VIEWING:%=tests/test_%.py))
 
 .PHONY: venv test check demo bench clean
