@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
 from flexrec.recorder.interleaving import Source, in_order
-from flexrec.recorder.ragged import Ints, Ragged
+from flexrec.recorder.ragged import RUN_BYTES, Ints, Ragged
 from flexrec.recorder.series import joined
 from flexrec.recorder.store import Chunk, Codes, Part, Store, What, block_ends
 
 __all__ = ["MergedStore"]
 
+_TOGETHER, _LEAST = 64 << 20, 2 << 20  # bytes read of all recordings at once, and of one at least
 _GAP = 1 << 12  # events that are read and not taken, rather than gone to by themselves
 
 
@@ -103,9 +104,10 @@ class _Mixed(Ragged):
         ends = np.cumsum([len(part) for part in parts])
         self._parts, self._of = parts, np.searchsorted(ends, order, "right")
 
-    def flat(self) -> Iterator[Array]:
-        """The arrays flattened."""
-        pieces = [part.flat() for part in self._parts]
+    def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
+        """The arrays flattened; of many recordings less is read at once of each."""
+        each = min(run_bytes, max(_TOGETHER // len(self._parts), _LEAST))
+        pieces = [part.flat(each) for part in self._parts]
         return (next(pieces[i]) for i in self._of.tolist())
 
 

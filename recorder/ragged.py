@@ -14,11 +14,14 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import LARGEST, Array
 from flexrec.recorder.guarded_dataset import GuardedDataset
 
-__all__ = ["Ints", "Ragged", "end_to_end", "sizes_fit"]
+__all__ = ["RUN_BYTES", "Ints", "Ragged", "end_to_end", "sizes_fit"]
 
 Ints = NDArray[np.int64]
 
-_RUN_BYTES, _GAP_BYTES = 8 << 20, 1 << 16  # arrays are read in runs this long, over gaps this wide
+RUN_BYTES = 8 << 20
+"""How much of an array's neighbours is read at once, about."""
+
+_GAP_BYTES = 1 << 16  # which are so far apart at most
 
 
 @dataclass
@@ -50,10 +53,10 @@ class Ragged:
         """How many bytes the arrays take together."""
         return self.size * self.form.dtype.itemsize
 
-    def flat(self) -> Iterator[Array]:
+    def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
         """The arrays flattened, as views of what was read at once."""
         counts = self.shapes.prod(axis=1) * (self.form.dtype.itemsize // self._unit)
-        for first, last in self._runs(counts):
+        for first, last in self._runs(counts, run_bytes):
             low = int(self.offsets[first])
             data = self.source[low : int(self.offsets[last - 1] + counts[last - 1])]
             for i in range(first, last):
@@ -64,7 +67,7 @@ class Ragged:
     def _unit(self) -> int:
         return int(self.source.dtype.itemsize)
 
-    def _runs(self, counts: Ints) -> Iterator[tuple[int, int]]:
+    def _runs(self, counts: Ints, run_bytes: int) -> Iterator[tuple[int, int]]:
         """Split into runs of neighbours that are worth reading at once."""
         ends = self.offsets + counts
         gaps = (self.offsets[1:] - ends[:-1]) * self._unit
@@ -73,7 +76,7 @@ class Ragged:
             if (
                 i == n
                 or not 0 <= gaps[i - 1] <= _GAP_BYTES
-                or (ends[i] - self.offsets[first]) * self._unit > _RUN_BYTES
+                or (ends[i] - self.offsets[first]) * self._unit > run_bytes
             ):
                 yield first, i
                 first = i
