@@ -30,9 +30,10 @@ _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
 _OPEN_BYTES = 1 << 13  # that a part of a column takes while it is written, about
 _AT_ONCE = 4 << 20  # bytes of chunks that are compressed at once, on several threads, about
 _LARGE, _CHUNKS = 1 << 15, 2  # bytes of chunks that are worth a thread, and how many of them
-_PLENTY, _DENSEST = 64 << 20, 32  # bytes of array data that are not compressed to less than so
-# many times: what bounds its memory by the size of the file reads it. See docs/hostile_files.md.
 _HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
+# Array data of so many bytes is compressed no more than so many times: readers that bound their
+# memory by the size of the file, as ours do, can read it.
+_PLENTY, _DENSEST = 64 << 20, 32
 
 
 def close_recording(source: Path, path: Path) -> None:
