@@ -4,7 +4,7 @@ python benchmarks/stepping.py [--quick]
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ def main() -> None:
     quick = begin(__doc__ or "")
     ratios(50 if quick else 500, 2 if quick else 5)
     pauses(20_000 if quick else 900_000)
+    peers_pauses(500 if quick else 20_000, 50 if quick else 1_000)
 
 
 def ratios(steps: int, rounds: int) -> None:
@@ -107,6 +108,39 @@ def pauses(steps: int) -> None:
         "99.99 %",
         "longest",
     )
+
+
+class Timed:
+    """The same dict again and again; how long each was worked on, in seconds."""
+
+    def __init__(self, values: dict[str, float], steps: int) -> None:
+        self._values, self.taken = values, np.empty(steps)
+
+    def __getitem__(self, _: int) -> dict[str, float]:
+        return self._values
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        for i in range(len(self.taken)):
+            start = time.perf_counter()
+            yield self._values
+            self.taken[i] = time.perf_counter() - start
+
+
+def peers_pauses(steps: int, few: int) -> None:
+    """The longest that each tool takes for a step; the slow ones are given fewer of them."""
+    values = dict.fromkeys(NAMES[:100], 0.5)
+    rows = []
+    for name, tool in (FAST | SLOW).items():
+        timed = Timed(values, few if name in SLOW else steps)
+        try:
+            with folder() as place:
+                tool(Path(place), timed)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - a peer that fails is reported as such
+            rows.append([name, "", "failed", f"{error}"[:60], ""])
+            continue
+        found = np.quantile(timed.taken, (0.5, 0.99, 1))
+        rows.append([name, f"{len(timed.taken):,}", *(f"{each * 1e3:.3f}" for each in found)])
+    show(rows, "100 statistics a step, one after another", "steps", "median, ms", "99 %", "longest")
 
 
 if __name__ == "__main__":
