@@ -7,7 +7,6 @@ import atexit
 import operator
 import os
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -312,11 +311,9 @@ class Recorder(Outbox):
                 return
             self._stopping = True
             if any(tooled.is_unread for tooled in self._watched):
-                warnings.warn(
+                self._warn(
                     f"{self.path}: nothing of a watched model was recorded, as step() was never "
-                    "called",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    "called"
                 )
             for tooled in self._watched:
                 tooled.remove()

@@ -1,6 +1,7 @@
 """TooledModel as it is used: keys, layers, steps, tables, and no waiting for a device."""
 
 import math
+import warnings
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -492,8 +493,13 @@ def test_a_recorder_that_was_never_told_of_a_step_says_so(tmp_path: Path) -> Non
     rec = Recorder(tmp_path / "run.h5")
     rec.watch(model)
     train(model)
-    with pytest.warns(RuntimeWarning, match=r"run.h5: nothing of a watched model.*step\(\)"):
+    with (
+        warnings.catch_warnings(action="error"),
+        pytest.raises(RuntimeWarning, match=r"run.h5: nothing of a watched model.*step\(\)"),
+    ):
         rec.close()
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.closed
 
 
 def test_what_is_no_module_is_refused() -> None:
