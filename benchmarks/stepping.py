@@ -11,7 +11,7 @@ import numpy as np
 from measuring import begin, compute, folder, interleaved, ratio, show
 
 from flexrec.recorder import Recorder
-from tools import FAST, SLOW, Tool
+from tools import FAST, SLOW, Dicts, Tool
 
 STEP = 4e-3  # seconds of a training step
 NAMES = [f"layer{i}/grad_out/mean" for i in range(800)]
@@ -41,7 +41,7 @@ def ratios(steps: int, rounds: int) -> None:
         def __getitem__(self, i: int) -> dict[str, float]:
             return self.some[i]
 
-        def __iter__(self):  # type: ignore[no-untyped-def]
+        def __iter__(self) -> Iterator[dict[str, float]]:
             for values in self.some:
                 compute(STEP)
                 yield values
@@ -49,13 +49,13 @@ def ratios(steps: int, rounds: int) -> None:
     def run(tool: Tool, some: list[dict[str, float]]) -> Callable[[], float]:
         def once() -> float:
             with folder() as place:
-                return tool(Path(place), Training(some)) / len(some)  # type: ignore[arg-type]
+                return tool(Path(place), Training(some)) / len(some)
 
         return once
 
-    def bare(_: Path, dicts: object) -> float:
+    def bare(_: Path, dicts: Dicts) -> float:
         start = time.perf_counter()
-        for _values in dicts:  # type: ignore[attr-defined]
+        for _values in dicts:
             pass
         return time.perf_counter() - start
 
@@ -134,7 +134,7 @@ def peers_pauses(steps: int, few: int) -> None:
         timed = Timed(values, few if name in SLOW else steps)
         try:
             with folder() as place:
-                tool(Path(place), timed)  # type: ignore[arg-type]
+                tool(Path(place), timed)
         except Exception as error:  # noqa: BLE001 - a peer that fails is reported as such
             rows.append([name, "", "failed", f"{error}"[:60], ""])
             continue

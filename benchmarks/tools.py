@@ -10,15 +10,21 @@ import io
 import os
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from flexrec.recorder import Recorder
 
 __all__ = ["FAST", "SLOW", "Dicts", "Tool"]
 
-Dicts: TypeAlias = Sequence[Mapping[str, Any]]
+
+class Dicts(Protocol):
+    """What is recorded: a dict a step; the first one is asked for its keys alone."""
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]: ...
+
+    def __getitem__(self, i: int, /) -> Mapping[str, Any]: ...
 
 
 def flexrec(folder: Path, dicts: Dicts) -> float:

@@ -14,13 +14,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Draft, Entry, Slabs, code_word, record_of
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import State, gather
-from flexrec.recorder.layouts import (
-    ONE_THREAD_AT_A_TIME,
-    ArrayLayout,
-    Layout,
-    NumberLayout,
-    read,
-)
+from flexrec.recorder.layouts import ONE_THREAD_AT_A_TIME, ArrayLayout, Layout, NumberLayout
 from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
@@ -85,7 +79,9 @@ class Intake(ABC):
             pass
         elif known.is_quick:
             try:
-                numbers: Any = values.values() if known.is_plain else read(values.values())
+                numbers: Any = values.values()
+                if known.read is not None:
+                    numbers = known.read(numbers)
                 # A sum is the quickest way to see the types of all: that of Python's own numbers
                 # is one of them, and that of arrays, tensors or numpy's is not.
                 kind = type(sum(numbers))
@@ -99,7 +95,7 @@ class Intake(ABC):
                     self._full()
                 return
             if not record:
-                known.is_plain, known.is_quick = False, known.is_plain
+                known.slow_down()
         elif known.is_light:
             event = known.light(self._step, now, values.values())
             if event is not None and self._refusal is None:

@@ -122,7 +122,7 @@ def test_adding_tensors_of_no_dimension_reads_each_once(tmp_path: Path) -> None:
     with recorder(tmp_path / "a.h5") as rec:
         rec.add(values)
         found = calls(lambda: rec.add(values))
-    assert found["c_call"] <= 50 * 5 + 40
+    assert found["c_call"] <= 40  # to read one is no call of the interpreter's
 
 
 def test_what_waits_in_memory_is_little_more_than_the_values(tmp_path: Path) -> None:

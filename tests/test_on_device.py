@@ -108,6 +108,27 @@ def test_what_is_not_on_an_accelerator_is_taken_at_once(tensor: Any) -> None:
     assert not on_device.is_elsewhere(tensor)
 
 
+@pytest.mark.parametrize("is_initialized", [False, True])
+def test_tensors_are_asked_where_they_are_once_any_may_be_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, is_initialized: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_initialized)
+    here, there = [torch.tensor(0.5), torch.tensor(3)], torch.empty((), device="meta")
+    layouts._tensor_reader.cache_clear()
+    try:
+        read = NumberLayout(0, here).read
+        assert read is not None
+        assert read(here) == [0.5, 3]
+        # To read what the meta device has not raises by itself; that it was not tried is the word.
+        with pytest.raises(
+            TypeError if is_initialized else (RuntimeError, NotImplementedError),
+            match="wait" if is_initialized else "meta",
+        ):
+            read([*here, there])
+    finally:
+        layouts._tensor_reader.cache_clear()
+
+
 @pytest.mark.gpu
 def test_a_training_loop_on_a_gpu_is_recorded_without_waiting_for_it(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).cuda()
@@ -125,6 +146,7 @@ def test_a_training_loop_on_a_gpu_is_recorded_without_waiting_for_it(tmp_path: P
                 loss.backward()
                 optimizer.step()
                 rec.add({"loss": loss, "count": 3})
+                rec.add(alone=loss)
                 rec.add(pair=(output, y))
                 rec.step()
             finally:
@@ -132,6 +154,6 @@ def test_a_training_loop_on_a_gpu_is_recorded_without_waiting_for_it(tmp_path: P
             losses.append(loss.item())
             output.detach().zero_()  # what was added stays as it was
     with Recording(tmp_path / "run.h5") as run:
-        assert run["loss"].value.tolist() == losses
+        assert run["loss"].value.tolist() == run["alone"].value.tolist() == losses
         assert all(np.abs(pair[0]).max() > 0 for pair in run["pair"].value)
         assert len(run["0/weights/mean"]) == 5

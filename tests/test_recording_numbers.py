@@ -52,14 +52,15 @@ def recorder(path: Path) -> Recorder:
     return Recorder(path, facts=False, flush_seconds=60)
 
 
+@pytest.mark.parametrize("number", [float, torch.tensor])
 @pytest.mark.parametrize("value", INTERLOPERS, ids=repr)
 def test_what_comes_among_numbers_comes_back_as_it_is_normalised(
-    tmp_path: Path, value: Any
+    tmp_path: Path, value: Any, number: Callable[[float], Any]
 ) -> None:
-    given = [0.5, 0.5, value, 0.25, value, value, 0.125]
+    given = [number(0.5), number(0.5), value, number(0.25), value, value, number(0.125)]
     with recorder(tmp_path / "run.h5") as rec:
         for some in given:
-            rec.add({"a": some, "b": 1.0})
+            rec.add({"a": some, "b": number(1.0)})
     with Recording(tmp_path / "run.h5") as run:
         value = run["a"].value
         found = value.tolist() if isinstance(value, np.ndarray) else value
