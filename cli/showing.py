@@ -103,13 +103,15 @@ def _naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str])
 def _rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
     numbers = _summaries(run, [key for key in keys if run.is_number(key)])
     return [
-        [
-            key,
-            *(numbers[key].row() if key in numbers else _other_row(run, key)),
-            f"{run.stored_bytes(key):,}",
-        ]
+        [key, *(numbers[key].row() if key in numbers else _other_row(run, key)), _size(run, key)]
         for key in keys
     ]
+
+
+def _size(run: Recording, key: str) -> str:
+    """What a key takes; nothing, where its arrays are an earlier key's."""
+    size = run.stored_bytes(key)
+    return f"{size:,}" if size or not len(run.index(key)) else "shared"
 
 
 def _summaries(run: Recording, keys: Sequence[str]) -> dict[str, _Summary]:

@@ -67,6 +67,8 @@ class ClosedStore(Store):
         """As they lie there: compressed."""
         definition, total = self.schema.columns[column], 0
         for i, form in enumerate(definition.forms):
+            if self.linked(column, i):
+                continue
             part = f"{self._path(column)}/{fmt.part_name(definition, i)}"
             if form.kind == fmt.NUMBER:
                 total += self._column(part, _NUMBERS, None).stored_bytes

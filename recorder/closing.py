@@ -4,7 +4,7 @@ It reads through a store, so it rewrites a killed recorder's file as well as a r
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -92,12 +92,12 @@ def _write_series(store: Store, output: "_Output", root: str) -> None:
     """One pass over the events to measure the columns, and more to lay them out and fill them."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
-    plans = {column: _Plan(store.schema.columns[column]) for column in columns}
+    paths = _paths(store, root)
+    plans = {column: _Plan(store, column, paths) for column in columns}
     for chunks in store.scan(columns):
         for chunk in chunks:
             plans[chunk.column].measure(chunk)
     shared: dict[frozenset[int], str] = {}
-    paths = _paths(store, root)
     for some in _few_at_a_time(plans):
         writers = {
             column: _Writer(store, output, paths[column], column, plan, shared)
@@ -133,10 +133,21 @@ def _paths(store: Store, root: str) -> list[str]:
 
 
 class _Plan:
-    """What has to be known of a column before it is laid out."""
+    """What has to be known of a column before it is laid out.
 
-    def __init__(self, definition: fmt.Column) -> None:
-        self._forms = definition.forms
+    Attributes:
+        linked: of the parts that are another column's in every row, where that one's are.
+    """
+
+    def __init__(self, store: Store, column: int, paths: Sequence[str]) -> None:
+        columns = store.schema.columns
+        self._forms = columns[column].forms
+        self.linked: dict[int, str] = {}
+        for part in range(len(self._forms)):
+            there = store.linked(column, part)
+            if there is not None:
+                owner, its = there
+                self.linked[part] = f"{paths[owner]}/{fmt.part_name(columns[owner], its)}"
         self.rows = 0
         self.single = [True] * len(self._forms)  # whether every number is exactly a float32
         self.elements = [0] * len(self._forms)  # of the array data
@@ -144,6 +155,8 @@ class _Plan:
     def measure(self, chunk: Chunk) -> None:
         self.rows += len(chunk)
         for i, part in enumerate(chunk.parts):
+            if i in self.linked:
+                continue
             if isinstance(part, Ragged):
                 self.elements[i] += part.size
             elif self.single[i]:
@@ -260,18 +273,20 @@ class _Writer:
         shared: dict[frozenset[int], str],
     ) -> None:
         definition = store.schema.columns[column]
-        self.parts: list[_Rows] = []
+        self.parts: dict[int, _Rows] = {}
         self.shapes: dict[int, _Rows] = {}
         for i, form in enumerate(definition.forms):
             part = f"{path}/{fmt.part_name(definition, i)}"
-            if form.kind == fmt.NUMBER:
+            if i in plan.linked:
+                _link(output, part, plan.linked[i])
+            elif form.kind == fmt.NUMBER:
                 dtype = np.dtype("<f4" if plan.single[i] else "<f8")
-                self.parts.append(_Rows(output, part, dtype, plan.rows))
+                self.parts[i] = _Rows(output, part, dtype, plan.rows)
             else:
                 shape = f"{part}/{fmt.SHAPE}", np.dtype("<i8"), plan.rows, form.ndim
                 self.shapes[i] = _Rows(output, *shape)
                 data = f"{part}/{fmt.DATA}", form.dtype, plan.elements[i]
-                self.parts.append(_Rows(output, *data))
+                self.parts[i] = _Rows(output, *data)
         # Keys that were only ever added together share step and time.
         within = store.within(column)
         self.times: list[_Rows] = []
@@ -279,25 +294,29 @@ class _Writer:
             if within not in shared:
                 self.times.append(_Rows(output, f"{path}/{name}", np.dtype(kind), plan.rows))
             else:
-                there = f"{shared[within]}/{name}".encode()
-                file = output.file
-                file.links.create_hard(f"{path}/{name}".encode(), file, there, _links())
+                _link(output, f"{path}/{name}", f"{shared[within]}/{name}")
         shared.setdefault(within, path)
 
     def append(self, chunk: Chunk) -> None:
         for rows, values in zip(self.times, (chunk.step, chunk.time), strict=False):
             rows.append(values)
-        for i, part in enumerate(chunk.parts):
+        for i, rows in self.parts.items():
+            part = chunk.parts[i]
             if isinstance(part, Ragged):
                 self.shapes[i].append(part.shapes)
                 for array in part.flat():
-                    self.parts[i].append(array)
+                    rows.append(array)
             else:
-                self.parts[i].append(part)
+                rows.append(part)
 
     def finish(self) -> None:
-        for rows in (*self.times, *self.shapes.values(), *self.parts):
+        for rows in (*self.times, *self.shapes.values(), *self.parts.values()):
             rows.finish()
+
+
+def _link(output: _Output, path: str, there: str) -> None:
+    """Give what is at a path a second one."""
+    output.file.links.create_hard(path.encode(), output.file, there.encode(), _links())
 
 
 @cache

@@ -24,6 +24,7 @@ __all__ = [
     "Add",
     "Array",
     "Event",
+    "Known",
     "Log",
     "Part",
     "Reset",
@@ -94,9 +95,10 @@ class Reset:
 
 
 Event: TypeAlias = Add | Log | Reset
+Known: TypeAlias = dict[int, tuple[object, Part]]
 
 
-def normalise(key: str, value: object) -> Value | None:
+def normalise(key: str, value: object, known: "Known | None" = None) -> Value | None:
     """Turn what a caller gave into what is recorded; None means "nothing to add".
 
     >>> normalise("loss", np.float32(0.5))
@@ -106,6 +108,12 @@ def normalise(key: str, value: object) -> Value | None:
     numpy array of the same dtype, with bfloat16 and float8 widened to float32, which is exact;
     a list becomes a tuple. Integers beyond 2**53 are rounded to the nearest float64.
 
+    Args:
+        key: of the value.
+        value: what was given.
+        known: of the arrays of the same add, by their ids, they and what became of them; added
+            to. One that is given again is not copied again.
+
     Raises:
         InputError: the value is none of these; the message names the key and the type.
     """
@@ -114,8 +122,8 @@ def normalise(key: str, value: object) -> Value | None:
     if isinstance(value, (tuple, list)):
         if not value:
             raise InputError(f"{key!r}: an empty {type(value).__name__} has nothing to record")
-        return tuple(_part(key, item) for item in value)
-    return _part(key, value)
+        return tuple(_part(key, item, known) for item in value)
+    return _part(key, value, known)
 
 
 def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
@@ -126,7 +134,7 @@ def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
         return named
     if not isinstance(values, Mapping):
         raise InputError(f"add takes a mapping or keywords, got {type(values).__name__}")
-    return {**values, **named} if named else values
+    return {**values, **named}
 
 
 def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -140,15 +148,19 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
     return names
 
 
-def _part(key: str, value: object) -> Part:
+def _part(key: str, value: object, known: "Known | None") -> Part:
     if isinstance(value, (Real, np.number, np.bool_)):
         return _number(key, value)
     if isinstance(value, str):
         return value
-    if is_tensor(value):
-        value = array_of(key, value)
-    if isinstance(value, np.ndarray):
-        return _array(key, value)
+    if known is not None and id(value) in known:
+        return known[id(value)][1]
+    array = array_of(key, value) if is_tensor(value) else value
+    if isinstance(array, np.ndarray):
+        part = _array(key, array)
+        if known is not None:
+            known[id(value)] = value, part
+        return part
     raise InputError(f"{key!r}: cannot record a {_type_name(value)}; accepted are {_ACCEPTED}")
 
 

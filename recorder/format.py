@@ -121,18 +121,29 @@ class Form(NamedTuple):
 class Column(NamedTuple):
     """A key together with the form of its values; a key whose form changes has several.
 
-    With a reduction, the parts are what a meter remembers of a value.
+    With a reduction, the parts are what a meter remembers of a value. `same` says of each part
+    whether it is one that an earlier column of the same add has, (column, part): then it takes no
+    slots of its own. Where no part is, `same` is empty.
     """
 
     key: str
     forms: tuple[Form, ...]
     bare: bool
     reduction: "Reduction | None" = None
+    same: tuple[tuple[int, int] | None, ...] = ()
 
     @property
     def slots(self) -> int:
         """How many float64 of the value stream one value takes."""
-        return sum(form.slots for form in self.forms)
+        return self.slots_before(len(self.forms))
+
+    def slots_before(self, part: int) -> int:
+        """How many of them come before those of a part."""
+        return sum(form.slots for i, form in enumerate(self.forms[:part]) if not self.shares(i))
+
+    def shares(self, part: int) -> bool:
+        """Whether a part is another column's."""
+        return bool(self.same) and self.same[part] is not None
 
     @property
     def has_arrays(self) -> bool:
@@ -193,11 +204,19 @@ class Schema:
     def slots_of(self, signature: Iterable[int]) -> Slots:
         """What an add of a signature takes."""
         total, pointers = 0, list[int]()
-        for form in (form for column in signature for form in self.columns[column].forms):
-            if form.kind != NUMBER:
-                pointers.append(total)
-            total += form.slots
+        for column in (self.columns[number] for number in signature):
+            for part, form in enumerate(column.forms):
+                if column.shares(part):
+                    continue
+                if form.kind != NUMBER:
+                    pointers.append(total)
+                total += form.slots
         return Slots(total, tuple(pointers))
+
+    def owner(self, column: int, part: int) -> tuple[int, int]:
+        """The column, and which part of it, whose slots have a part's values: mostly itself."""
+        same = self.columns[column].same
+        return (same and same[part]) or (column, part)
 
     def keys(self) -> list[str]:
         """Every key once, in the order of its first appearance."""
@@ -210,6 +229,8 @@ class Schema:
         line = {"key": column.key, "forms": forms, "bare": column.bare}
         if column.reduction is not None:
             line["reduced"] = [column.reduction.meter, column.reduction.args()]
+        if column.same:
+            line["same"] = column.same
         return _line(line)
 
     @staticmethod
@@ -246,7 +267,9 @@ class Schema:
             check_key(key)
             if not forms or (bare and len(forms) != 1):
                 raise ValueError(f"column {key!r:.40} has {len(forms)} forms")
-            column = Column(key, tuple(map(Form.parse, forms)), bool(bare), _reduction(entry))
+            parsed = tuple(map(Form.parse, forms))
+            same = self._same(entry["same"], parsed) if "same" in entry else ()
+            column = Column(key, parsed, bool(bare), _reduction(entry), same)
             if column in known:
                 raise ValueError(f"column {key!r:.40} is there twice")
             known.add(column)
@@ -257,12 +280,29 @@ class Schema:
                 raise ValueError("a signature is empty or repeats a column")
             if not all(type(c) is int and 0 <= c < len(self.columns) for c in columns):
                 raise ValueError("a signature names a column that is not there")
+            for place, c in enumerate(columns):
+                if any(same and same[0] not in columns[:place] for same in self.columns[c].same):
+                    raise ValueError("a signature lacks a column that another of it shares")
             self.signatures.append(columns)
         else:
             keys = tuple(entry["keys"])
             for key in keys:
                 check_key(key)
             self.keysets.append(keys)
+
+    def _same(self, entry: Any, forms: tuple[Form, ...]) -> tuple[tuple[int, int] | None, ...]:
+        """Whose the parts of a column are, by its line."""
+        same = tuple(None if one is None else (int(one[0]), int(one[1])) for one in entry)
+        for form, one in zip(forms, same, strict=True):
+            if one is None:
+                continue
+            column, part = one
+            if not (0 <= column < len(self.columns) and part >= 0):
+                raise ValueError("a column shares what is not there")
+            owner = self.columns[column]
+            if owner.forms[part] != form or form.kind == NUMBER or owner.shares(part):
+                raise ValueError("a column shares what is another's, or of another form")
+        return same
 
 
 def _reduction(entry: dict[str, Any]) -> "Reduction | None":

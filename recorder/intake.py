@@ -7,8 +7,9 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from time import time
-from typing import Any
+from typing import Any, cast
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Draft, Entry, Slabs, code_word, record_of
@@ -18,6 +19,7 @@ from flexrec.recorder.layouts import ONE_THREAD_AT_A_TIME, ArrayLayout, Layout, 
 from flexrec.recorder.on_device import OnDevice, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.resuming import Opened
+from flexrec.recorder.sharing import Part, Sharing
 
 __all__ = ["Intake", "mark_entry"]
 
@@ -35,7 +37,7 @@ class Intake(ABC):
     """
 
     def __init__(self, opened: Opened, reducer: Reducer) -> None:
-        self._reducer = reducer
+        self._reducer, self._sharing = reducer, Sharing()
         self._step = 0
         self._schema = schema = opened.schema
         # By number; how many there are is counted, as to ask is a call: see _column.
@@ -136,10 +138,12 @@ class Intake(ABC):
     ) -> Entry | None:
         """An event with values of any kind; None: there are none. Raises, saying what is wrong."""
         _check_step(step)
+        for key in keys:
+            _check_key(key)
+        same = self._sharing.of({k: v for k, v in values.items() if self._reducer.of(k) is None})
         taken: list[tuple[str, Any]] = []
         for key, value in values.items():
-            _check_key(key)
-            normal = self._reducer.reduced(key, value) or take(key, value)
+            normal = self._reducer.reduced(key, value) or _taken(key, value, same)
             if normal is not None:
                 taken.append((key, normal))
         if not taken:
@@ -149,14 +153,19 @@ class Intake(ABC):
         for key, value in taken:
             before = draft.nbytes
             for part in value if isinstance(value, tuple) else (value,):
-                draft.put(part)
+                if not isinstance(part, _Shared):
+                    draft.put(part)
             weights[key] = draft.nbytes - before
-        columns = [_column_of(key, value) for key, value in taken]
-        code = self._signature(tuple(map(self._column, columns)))
+        columns = dict[str, fmt.Column]()
+        numbers = dict[str, int]()
+        for key, value in taken:
+            columns[key] = column = _column_of(key, value, columns, numbers)
+            numbers[key] = self._column(column)
+        code = self._signature(tuple(numbers.values()))
         for key, size in weights.items():
             self._weights[key] = self._weights.get(key, 0) + size
         if len(taken) == len(keys):
-            self._learn(keys, code, columns, values)
+            self._learn(keys, code, list(columns.values()), values, same)
         return draft.entry(code, step, now)
 
     def _learn(
@@ -165,6 +174,7 @@ class Intake(ABC):
         code: int,
         columns: list[fmt.Column],
         values: Mapping[str, object],
+        same: Mapping[Part, Part],
     ) -> None:
         """Remember what an add looks like whose values are recorded as they are."""
         known = self._layouts.get(keys)
@@ -178,7 +188,7 @@ class Intake(ABC):
             or any(form.kind == fmt.TEXT for form in column.forms)
             for column in columns
         ):
-            self._layouts[keys] = ArrayLayout(code, columns, self._weights)
+            self._layouts[keys] = ArrayLayout(code, columns, same, self._weights)
 
     def _mark(
         self,
@@ -270,9 +280,43 @@ def _check_step(step: int) -> None:
         raise InputError(f"step {step} has more than 64 bits")
 
 
-def _column_of(key: str, value: Any) -> fmt.Column:
-    """The column of a value as `take` or a reduction gives it."""
-    parts = value if isinstance(value, tuple) else (value,)
-    forms = (part.form if isinstance(part, OnDevice) else fmt.form_of(part) for part in parts)
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A part that is an earlier one."""
+
+    owner: Part
+
+
+def _taken(key: str, value: Any, same: Mapping[Part, Part]) -> Any:
+    """A value as `take` gives it, in place of shared parts whose they are."""
+    is_tuple = isinstance(value, (tuple, list))
+    places = range(len(value) if is_tuple else 1)
+    shared = {i: _Shared(same[key, i]) for i in places if (key, i) in same}
+    if not shared:
+        return take(key, value)
+    if not is_tuple:
+        return shared[0]
+    own = [part for i, part in enumerate(value) if i not in shared]
+    normal = iter(cast("tuple[Any, ...]", take(key, own)) if own else ())
+    return tuple([shared[i] if i in shared else next(normal) for i in places])
+
+
+def _column_of(
+    key: str, value: Any, columns: Mapping[str, fmt.Column], numbers: Mapping[str, int]
+) -> fmt.Column:
+    """The column of a value as `_taken` or a reduction gives it; those before it in the add, and
+    their numbers, are given."""
+    is_tuple = type(value) is tuple or isinstance(value, State)
+    forms: list[fmt.Form] = []
+    same: list[tuple[int, int] | None] = []
+    for part in value if is_tuple else (value,):
+        whose = None
+        if isinstance(part, _Shared):
+            name, place = part.owner
+            whose = numbers[name], place
+            forms.append(columns[name].forms[place])
+        else:
+            forms.append(part.form if isinstance(part, OnDevice) else fmt.form_of(part))
+        same.append(whose)
     reduction = value.reduction if isinstance(value, State) else None
-    return fmt.Column(key, tuple(forms), not isinstance(value, tuple), reduction)
+    return fmt.Column(key, tuple(forms), not is_tuple, reduction, tuple(same) if any(same) else ())

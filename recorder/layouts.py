@@ -7,7 +7,7 @@ raises, is outbox.py's.
 import struct
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from operator import attrgetter
@@ -19,6 +19,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.buffer import Buffer, Entry, code_word, pack_top, record_of
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.on_device import is_elsewhere
+from flexrec.recorder.sharing import Part
 from flexrec.recorder.writer import SMALL
 
 if TYPE_CHECKING:
@@ -124,18 +125,29 @@ class NumberLayout(Layout):
 class ArrayLayout(Layout):
     """Adds of keys some of whose values are arrays, or tuples with arrays in them."""
 
-    __slots__ = ("_counts", "_is_pair", "_keys", "_kinds", "_last", "_weights")
+    __slots__ = ("_counts", "_is_pair", "_keys", "_kinds", "_last", "_own", "_same", "_weights")
 
-    def __init__(self, code: int, columns: Sequence[fmt.Column], weights: dict[str, int]) -> None:
+    def __init__(
+        self,
+        code: int,
+        columns: Sequence[fmt.Column],
+        same: Mapping[Part, Part],
+        weights: dict[str, int],
+    ) -> None:
         super().__init__(code, sum(column.slots for column in columns))
         self._weights = weights
-        self._keys = [column.key for column in columns for _ in column.forms]
         self._counts = [None if column.bare else len(column.forms) for column in columns]
         self._is_pair = self._counts == [2]
+        parts = [(column.key, i) for column in columns for i in range(len(column.forms))]
+        forms = dict(zip(parts, (form for c in columns for form in c.forms), strict=True))
+        # Where among the parts of an add those are that earlier ones are, with these; and the rest.
+        self._same = [(parts.index(part), parts.index(owner)) for part, owner in same.items()]
+        self._own = [i for i, part in enumerate(parts) if part not in same]
+        own = [parts[i] for i in self._own]
+        self._keys = [key for key, _ in own]
         self._kinds = [
             (None if form.kind == fmt.NUMBER else form.dtype, form.ndim)
-            for column in columns
-            for form in column.forms
+            for form in map(forms.__getitem__, own)
         ]
         self._last = _Last([_NOTHING, _NOTHING])
 
@@ -246,7 +258,8 @@ class ArrayLayout(Layout):
         return last
 
     def _parts(self, values: Collection[Any]) -> Sequence[Any] | None:
-        """The values and, of tuples, what is in them, where there are as many as before."""
+        """The values and, of tuples, what is in them, where there are as many as before; without
+        those that are earlier ones, where these still are."""
         parts: list[Any] = []
         for value, count in zip(values, self._counts, strict=True):
             if count is None:
@@ -255,6 +268,11 @@ class ArrayLayout(Layout):
                 parts += value
             else:
                 return None
+        if self._same:
+            for part, owner in self._same:
+                if parts[part] is not parts[owner]:
+                    return None
+            return [parts[i] for i in self._own]
         return parts
 
 

@@ -76,7 +76,9 @@ class LiveStore(Store):
         definition = self.schema.columns[column]
         total = 8 * definition.slots * self.row_counts()[column]
         for (chunk,) in self.scan([column]) if definition.has_arrays else ():
-            total += sum(part.nbytes for part in chunk.parts if isinstance(part, Ragged))
+            for i, part in enumerate(chunk.parts):
+                if isinstance(part, Ragged) and not definition.shares(i):
+                    total += part.nbytes
         return total
 
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
@@ -168,15 +170,13 @@ class LiveStore(Store):
         """How many events at the start have their arrays and texts in the file."""
         block, stored, whole = self._block_of(events, events["code"]), self._blobs.stored(), []
         for column in ragged:
-            rows = self._rows_in(block.codes, column)
-            slots = self._slots(block, column, rows)
-            for form in self.schema.columns[column].forms:
-                if form.kind != fmt.NUMBER:
-                    sizes = _gather(block.values, slots, form)
+            rows, definition = self._rows_in(block.codes, column), self.schema.columns[column]
+            for part, form in enumerate(definition.forms):
+                if form.kind != fmt.NUMBER and not definition.shares(part):
+                    sizes = _gather(block.values, self._slots(block, column, part, rows), form)
                     fit = _leading(sizes_fit(sizes, form, stored))
                     whole += [int(rows[fit])] if fit < len(rows) else []
                     self._array_bytes += sizes[:fit, 1:].prod(axis=1).sum() * form.dtype.itemsize
-                slots = slots + form.slots
         if self._array_bytes > stored:
             raise RecordingError("arrays lie upon one another")
         return min(whole, default=len(events))
@@ -214,9 +214,10 @@ class LiveStore(Store):
         high = int(events["start"][-1]) + int(self.sizes(events["code"][-1:])[0])
         return _Block(events, codes, self._values[int(events["start"][0]) : high])
 
-    def _slots(self, block: _Block, column: int, rows: Ints) -> Ints:
-        """Where the slots of a column begin, in the rows that hold it."""
-        starts = block.starts(rows)
+    def _slots(self, block: _Block, column: int, part: int, rows: Ints) -> Ints:
+        """Where the slots of a column's part begin, in the rows that hold it."""
+        column, part = self.schema.owner(column, part)
+        starts = block.starts(rows) + self.schema.columns[column].slots_before(part)
         places = self._places[column]
         if len(places) == 1:
             return starts + places[0][1]
@@ -225,17 +226,16 @@ class LiveStore(Store):
 
     def _parts(self, block: _Block, column: int, rows: Ints) -> list[Part]:
         parts: list[Part] = []
-        values, slots = block.values, self._slots(block, column, rows)
-        for form in self.schema.columns[column].forms:
+        for i, form in enumerate(self.schema.columns[column].forms):
+            slots = self._slots(block, column, i, rows)
             if form.kind == fmt.NUMBER:
-                parts.append(values[slots])
+                parts.append(block.values[slots])
             else:
-                found = _gather(values, slots, form)
+                found = _gather(block.values, slots, form)
                 if not sizes_fit(found, form, len(self._blobs)).all():
                     raise RecordingError("an array lies outside of the file")
                 sizes = found.astype(np.int64)
                 parts.append(Ragged(self._blobs, form, sizes[:, 0], sizes[:, 1:]))
-            slots = slots + form.slots
         return parts
 
 

@@ -57,6 +57,7 @@ class _Schemas:
         self._first = np.cumsum([0, *(len(schema.signatures) for schema in schemas)])
         self._codes = np.full(int(self._first[-1]), -1)  # of the signatures of all, one by one
         self._columns = dict[fmt.Column, int]()
+        self._numbers = [dict[int, int]() for _ in schemas]  # of each source's columns
         self._signatures = dict[tuple[int, ...], int]()
         keysets = dict.fromkeys(keys for schema in schemas for keys in schema.keysets)
         self._keysets = {keys: number for number, keys in enumerate(keysets)}
@@ -68,19 +69,27 @@ class _Schemas:
         fresh = known[self._codes[known] < 0]
         for number in dict.fromkeys(fresh.tolist()):
             source = bisect_right(self._first, number) - 1
-            schema = self._schemas[source]
-            columns = (schema.columns[c] for c in schema.signatures[number - self._first[source]])
-            signature = tuple(self._columns.setdefault(c, len(self._columns)) for c in columns)
+            columns = self._schemas[source].signatures[number - self._first[source]]
+            signature = tuple([self._learn_column(source, column) for column in columns])
             self._codes[number] = self._signatures.setdefault(signature, len(self._signatures))
+
+    def _learn_column(self, source: int, column: int) -> int:
+        """The number here of a source's column; those that it shares were learnt before it."""
+        known, found = self._numbers[source], self._schemas[source].columns[column]
+        if column not in known:
+            if found.same:
+                same = tuple([one and (known[one[0]], one[1]) for one in found.same])
+                found = found._replace(same=same)
+            known[column] = self._columns.setdefault(found, len(self._columns))
+        return known[column]
 
     def merged(self) -> fmt.Schema:
         """The one schema."""
         return fmt.Schema(list(self._columns), list(self._signatures), list(self._keysets))
 
     def columns(self, source: int) -> dict[int, int]:
-        """Which column of the source each of the columns is, of those that it may have."""
-        columns = enumerate(self._schemas[source].columns)
-        return {self._columns[c]: number for number, c in columns if c in self._columns}
+        """Which column of the source each of the columns is, of those that it has."""
+        return {number: column for column, number in self._numbers[source].items()}
 
     def codes(self, source: int, codes: Codes) -> Codes:
         """A source's codes as those of the one schema."""

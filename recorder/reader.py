@@ -138,12 +138,13 @@ class Recording:
             forms = ", ".join(map(str, column.forms))
             kind = forms if column.bare else f"({forms})"
             kinds.append(f"state of {column.reduction}" if column.reduction else kind)
-        return " or ".join(kinds)
+        return " or ".join(dict.fromkeys(kinds))
 
     def stored_bytes(self, key: str) -> int:
         """How many bytes of the file its values take: compressed, where the run has ended.
 
-        Steps and times, which keys may share, are not counted.
+        Steps and times, which keys may share, are not counted, and an array that was given under
+        several keys is for the first of them.
         """
         return sum(map(self._store.stored_bytes, self._of(key)))
 

@@ -204,7 +204,9 @@ def _copy_marks(store: Store, first: int, last: int, events: Array, values: Arra
 
 def _copy_parts(column: fmt.Column, chunk: Chunk, at: Ints, values: Array, file: LiveFile) -> None:
     """Put a column's rows into the values, and their arrays into the file."""
-    for form, part in zip(column.forms, chunk.parts, strict=True):
+    for i, (form, part) in enumerate(zip(column.forms, chunk.parts, strict=True)):
+        if column.shares(i):
+            continue
         if isinstance(part, Ragged):
             sizes = part.shapes.prod(axis=1) * form.dtype.itemsize
             values[at] = file.blob_bytes + np.concatenate([[0], np.cumsum(sizes)])[:-1]

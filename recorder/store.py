@@ -186,6 +186,12 @@ class Store(ABC):
         """The signatures that have the column."""
         return frozenset(s for s, _ in self._places[column])
 
+    def linked(self, column: int, part: int) -> tuple[int, int] | None:
+        """The part of another column that is this one in every row."""
+        owner = self.schema.owner(column, part)
+        is_another = owner[0] != column and self.within(owner[0]) == self.within(column)
+        return owner if is_another else None
+
     def slot_offsets(self, column: int) -> Ints:
         """For each signature, which of its slots the column's begin at; -1 where it has none.
 
@@ -244,7 +250,8 @@ class Store(ABC):
 
     @abstractmethod
     def stored_bytes(self, column: int) -> int:
-        """How many bytes of the file a column's values take; steps and times are not counted."""
+        """How many bytes of the file a column's values take; steps, times and what is another
+        column's are not counted."""
 
     @abstractmethod
     def _codes_between(self, first: int, last: int) -> Codes: ...

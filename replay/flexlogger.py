@@ -6,7 +6,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from flexrec.recorder.errors import DefinitionError, InputError, nearest
-from flexrec.recorder.events import Add, Event, Log, Reset, Value, gather, normalise, normalise_keys
+from flexrec.recorder.events import (
+    Add,
+    Event,
+    Known,
+    Log,
+    Reset,
+    Value,
+    gather,
+    normalise,
+    normalise_keys,
+)
 from flexrec.recorder.wording import listed
 from flexrec.replay.definitions import Definitions, Table, define
 from flexrec.replay.engine import Engine
@@ -77,6 +87,7 @@ class FlexLogger:
             MeterError: a meter cannot take a value; the others have theirs.
         """
         normal: dict[str, Value] = {}
+        arrays: Known = {}  # the same pair for several meters stays the same
         for key, value in gather(values, named).items():
             if not isinstance(key, str):
                 raise InputError(f"keys must be strings, got {type(key).__name__}")
@@ -85,7 +96,7 @@ class FlexLogger:
                 raise DefinitionError(
                     f"no meter takes {key!r}{nearest(key, known)} (there are {listed(known)})"
                 )
-            taken = normalise(key, value)
+            taken = normalise(key, value, arrays)
             if taken is not None:
                 normal[key] = taken
         if normal:

@@ -22,7 +22,6 @@ def arrays(draw: st.DrawFn) -> np.ndarray[Any, Any]:
 
 
 parts = st.one_of(numbers, texts, arrays())
-values = st.one_of(parts, st.lists(parts, min_size=1, max_size=3).map(tuple))
 keys = st.sampled_from(["a", "b", "a/value", "0/x/mean", "é", "", "step", "value_0", "."])
 
 
@@ -64,4 +63,7 @@ def events(draw: st.DrawFn) -> Event:
         return Log(draw(numbers), draw(key_sets), draw(st.booleans()), step, time)
     if kind == 1:
         return Reset(draw(key_sets), step, time)
-    return Add(draw(st.dictionaries(keys, values, min_size=1, max_size=4)), step, time)
+    # Arrays that several keys have, or one has twice.
+    some = parts | st.sampled_from([draw(arrays()), draw(arrays())])
+    value = st.one_of(some, st.lists(some, min_size=1, max_size=3).map(tuple))
+    return Add(draw(st.dictionaries(keys, value, min_size=1, max_size=4)), step, time)
