@@ -55,6 +55,7 @@ def replay(
     config: options.Config = None,
     phases: options.Phases = None,
     every: options.Every = None,
+    keys: options.Only = None,
     server: options.Server = SERVER,
     port: options.Port = PORT,
     base_url: options.BaseUrl = "",
@@ -77,6 +78,8 @@ def replay(
     if sum([save is not None, html is not None, serve]) > 1:
         raise typer.BadParameter("choose one of --save, --html and --serve")
     definitions = replaying.definitions_of(preset, config, phases)
+    if keys:
+        definitions = definitions.only(keys)
     env = replaying.environment_of(recordings, env)
     with ExitStack() as stack:
         running = None

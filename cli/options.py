@@ -35,6 +35,7 @@ __all__ = [
     "Model",
     "Name",
     "NoBrowser",
+    "Only",
     "Out",
     "Phases",
     "Plot",
@@ -156,6 +157,10 @@ Out = Annotated[
 Keys = Annotated[
     list[str] | None,
     Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),
+]
+Only = Annotated[
+    list[str] | None,
+    Option("--key", "-k", help="Draw fitting keys alone, such as blocks.0.*; may be given again."),
 ]
 Force = Annotated[bool, Option("--force", help="Overwrite the file.")]
 Into = Annotated[Path, Option("--into", help="The recording to make; it is none of the others.")]

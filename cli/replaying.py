@@ -97,6 +97,11 @@ def replay_recordings(
         traces = listed((trace.name for trace in window.traces), most=8)
         echo(f"{window.title}: {traces}" + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
+    if not windows:
+        _tell(
+            "nothing to draw: no value of these keys came before a log mark of theirs; "
+            "--every N draws by step, flexrec show tells what there is"
+        )
 
 
 def _try_to_write(path: Path) -> None:

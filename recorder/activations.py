@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flexrec.recorder.armed_step import as_written
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.tooled_model import Layers, choose_layers, unwrapped
 
@@ -41,24 +42,29 @@ def activations(
     def keep(layer: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
-                found[layer] = output.detach().flatten(1) if output.ndim > 1 else output[:, None]
+                rows = output.detach().clone()  # what comes next may change it in place
+                found[layer] = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
 
         return hook
 
     handles = [module.register_forward_hook(keep(layer)) for layer, module in chosen.items()]
     modes = {module: module.training for module in model.modules()}
+    devices = {p.device.index for p in model.parameters() if p.is_cuda}
+    written = as_written()
     try:
-        model.eval()
-        with torch.no_grad():
+        with torch.random.fork_rng(devices), torch.no_grad():
+            model.eval()
             if isinstance(inputs, dict):
                 model(**inputs)
             else:
                 model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
     finally:
+        written.release()
         for handle in handles:
             handle.remove()
-        for module, training in modes.items():
-            module.training = training
+        for module, training in modes.items():  # a module before those in it
+            if module.training != training:
+                module.train(training)
     if not found:
         raise InputError("no layer gave a floating tensor for these inputs")
     return {name: found[name] for name in chosen if name in found}

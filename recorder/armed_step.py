@@ -9,6 +9,7 @@ import sys
 import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
+from types import FrameType
 from typing import Any, Protocol, TypeAlias
 
 import torch
@@ -21,18 +22,23 @@ from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.measures import Measure, Partial, prepare
 
 __all__ = [
+    "NO_KEYWORDS",
     "ArmedStep",
     "Hook",
     "Partials",
     "Scaler",
+    "as_written",
     "compiled_afterwards",
     "in_backward",
     "in_transform",
+    "told",
 ]
 
 Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source
 _Entry: TypeAlias = tuple[dict[int, Any], int]  # a module's table of hooks, and a key in it
+NO_KEYWORDS: Mapping[str, Any] = {}
+_NOTHING_TO_DO = contextlib.nullcontext()
 _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
 
 
@@ -60,11 +66,16 @@ class Hook:
 
     def __call__(self, *args: Any) -> None:
         if is_compiling():
-            self.traced = True
+            self.traced = not _is_exporting()
             return
         owner = self._owner()
         if owner is not None:
-            self._function(owner, *args)
+            try:
+                self._function(owner, *args)
+            except DefinitionError:  # what the caller asked for cannot be
+                raise
+            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+                owner.fail(error)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A callable of the standard library that takes anything and returns None: a model that
@@ -80,6 +91,18 @@ def in_backward() -> bool:
 def in_transform() -> bool:
     """Whether torch.jit.trace or a torch.func transform is at work: tensors have no values."""
     return torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
+
+
+def told(error: Exception) -> str:
+    """An error in one line; the error itself would hold on to much."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__
+
+
+def _is_exporting() -> bool:
+    """Whether it is torch.export that compiles."""
+    asked = getattr(torch.compiler, "is_exporting", None)  # torch 2.7
+    return bool(asked and asked())
 
 
 def compiled_afterwards() -> DefinitionError:
@@ -98,6 +121,9 @@ class ArmedStep:
         layers: modules by layer.
         measures: what to measure, by source.
         scaler: the GradScaler whose scale is in the gradients.
+
+    Attributes:
+        failure: why something could not be measured, the first of such errors in words.
     """
 
     def __init__(
@@ -112,8 +138,9 @@ class ArmedStep:
         self._scale = _Scale(scaler, model) if scaler is not None and scaler.is_enabled() else None
         self._collected: dict[_Key, Partials] = {}
         self._seen: dict[int, _Seen] = {}
-        self._inside = False  # in a training pass of the whole model
+        self._passes: list[bool] = []  # calls of the whole model: whether it is a training pass
         self._closed = False
+        self.failure: str | None = None
         self._before: dict[str, dict[str, Tensor]] = {}
         if "updates" in measures:
             self._before = {
@@ -122,7 +149,8 @@ class ArmedStep:
             }
         self._handles: list[RemovableHandle] = []
         self._entries: list[_Entry] = []
-        weakref.finalize(self, _take_off, self._handles, self._entries)  # no `close` came
+        self._eager = _EAGER.hold()
+        weakref.finalize(self, _take_off, self._handles, self._entries, self._eager)  # no `close`
         self._register()
 
     def _register(self) -> None:
@@ -146,31 +174,37 @@ class ArmedStep:
 
     # ------------------------------------------------------------------ the passes
 
-    def enter(self, args: Any, kwargs: Any) -> None:
-        """A training pass begins, in the model's own pre-hook."""
-        if not self._inside:
-            _EAGER.hold()
-            self._inside = True
-        if self._model in self._names:
+    def enter(self, is_training: bool, args: Any, kwargs: Any) -> None:
+        """The model is called, in its own pre-hook: a training pass begins, or another within
+        one, as of a model that calls itself."""
+        if self._passes:
+            del self._passes[_calls_under_way(self._model) :]  # what an interrupt left
+        if is_training or self._passes:
+            self._passes.append(is_training)
+        if is_training and self._model in self._names:
             self._before_layer(self._model, args, kwargs)
 
     def _leave(self, *_: Any) -> None:
-        """The pass is over, by its end or by an exception."""
-        if self._inside:
-            self._inside = False
-            _EAGER.release()
+        """The call is over, by its end or by an exception."""
+        if self._passes:
+            self._passes.pop()
+
+    def fail(self, error: Exception) -> None:
+        """Something could not be measured, and is left out."""
+        self.failure = self.failure or told(error)
 
     def close(self) -> None:
         """Take all hooks off; a graph that is kept fires into nothing from now on."""
-        self._leave()
         self._closed = True
-        _take_off(self._handles, self._entries)
+        _take_off(self._handles, self._entries, self._eager)
+        self._passes.clear()
         self._seen.clear()
 
     # ------------------------------------------------------------------ the hooks
 
-    def _before_layer(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        values = args[0] if len(args) == 1 and not kwargs else (args, kwargs)
+    def _before_layer(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
+        # Without keywords: another thread took the hook's entry off meanwhile.
+        values = args[0] if len(args) == 1 and not kwargs else (args, _without_masks(kwargs))
         self._take(self._names[module], values, "inputs", "grad_in")
 
     def _after_layer(self, module: nn.Module, _: Any, output: Any) -> None:
@@ -180,7 +214,7 @@ class ArmedStep:
         # A checkpointed part runs again during backward: its values were measured the first
         # time; its gradients, where the first run had none, flow through the second.
         again = in_backward()
-        if not (self._inside or again):
+        if not (again or (self._passes and self._passes[-1])) or self._closed or in_transform():
             return
         measuring = source in self._measures and not again
         hooking = gradient in self._measures and torch.is_grad_enabled()
@@ -206,16 +240,31 @@ class ArmedStep:
         if len(wanted) > 1:
             return
 
+        itself = weakref.ref(self)  # a graph that is kept does not keep the step
+
         @unserializable_hook  # type: ignore[untyped-decorator]
         def take(gradient: Tensor | None) -> None:
-            if gradient is not None and not self._closed:
-                known: Partials = {}
-                for key in wanted:
-                    self._add(self._collected, key, gradient, known, self._scale)
+            step = itself()
+            if gradient is not None and step is not None:
+                step._take_gradient(gradient, wanted)
 
         handle = tensor.register_hook(take)
         if tensor.is_leaf:  # outlives the step
             self._handles.append(handle)
+
+    def _take_gradient(self, gradient: Tensor, wanted: Iterable[_Key]) -> None:
+        if self._closed or in_transform():
+            return
+        known: Partials = {}
+        try:
+            if self._scale is not None:
+                self._scale.refresh()
+            for key in wanted:
+                self._add(self._collected, key, gradient, known, self._scale)
+        except DefinitionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - as in Hook
+            self.fail(error)
 
     def _add(
         self,
@@ -232,13 +281,13 @@ class ArmedStep:
         measures = self._measures[key[1]]
         missing = [measure for measure in measures if measure not in known]
         if missing:
-            prepared = prepare(tensor)
-            if prepared is None:
-                return
-            if scale is not None:
-                prepared = scale.undo(prepared)
-            for measure in missing:
-                known[measure] = measure.of(prepared)
+            with _unseen():
+                prepared = prepare(tensor)
+                if prepared is None:
+                    return
+                if scale is not None:
+                    prepared = scale.undo(prepared)
+                known.update({measure: measure.of(prepared) for measure in missing})
         pooled = collected.get(key)
         if pooled is None:
             collected[key] = known
@@ -257,7 +306,12 @@ class ArmedStep:
             for source in sources if weights else ():
                 for name, tensor in self._parameters(layer, weights, source).items():
                     known = shared.setdefault((source, id(weights[name])), {})
-                    self._add(collected, (layer, source), tensor, known)
+                    try:
+                        self._add(collected, (layer, source), tensor, known)
+                    except DefinitionError:
+                        raise
+                    except Exception as error:  # noqa: BLE001 - as in Hook
+                        self.fail(error)
         return collected
 
     def gradients(self, layer: str) -> dict[str, Tensor]:
@@ -273,16 +327,19 @@ class ArmedStep:
                 return gradients
             return {name: self._scale.undo(gradient) for name, gradient in gradients.items()}
         if source == "updates":
-            before = self._before[layer]
-            return {
-                name: p.detach() - before[name]
-                for name, p in weights.items()
-                if name in before and before[name].shape == p.shape
-            }
+            before, updates = self._before[layer], dict[str, Tensor]()
+            for name, parameter in weights.items():
+                if name in before and before[name].shape == parameter.shape:
+                    now, then = prepare(parameter), prepare(before[name])
+                    if now is not None and then is not None:
+                        updates[name] = now - then
+            return updates
         return dict(weights)
 
 
-def _take_off(handles: list[RemovableHandle], entries: list[_Entry]) -> None:
+def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: "_Held | None") -> None:
+    if eager is not None:
+        eager.release()
     for handle in handles:
         handle.remove()
     for table, key in entries:
@@ -311,9 +368,21 @@ class _Scale:
         self._scale = scaler.scale(torch.ones((), device=first.device))  # does not synchronise
         self._scaler = scaler
         self._states = self._unscaled()
+        self._version = self._live_version()
 
     def _unscaled(self) -> Any:
         return getattr(self._scaler, "_per_optimizer_states", None)
+
+    def _live_version(self) -> int | None:
+        live = getattr(self._scaler, "_scale", None)
+        return live._version if isinstance(live, Tensor) else None
+
+    def refresh(self) -> None:
+        """Take the scale again where it was changed, for the backward pass that runs now."""
+        version = self._live_version()
+        if version != self._version:
+            self._scale = self._scaler.scale(torch.ones_like(self._scale))
+            self._version = version
 
     def undo(self, gradient: Tensor) -> Tensor:
         """The gradient of the loss itself."""
@@ -333,7 +402,9 @@ def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: parameter
         for name, parameter in module._parameters.items()
-        if parameter is not None and "bias" not in name and not is_lazy(parameter)
+        if isinstance(parameter, nn.Parameter)  # and not what functional_call put there
+        and "bias" not in name
+        and not is_lazy(parameter)
     }
 
 
@@ -347,33 +418,42 @@ def _tensors(values: Any) -> Iterable[Tensor]:
 
 
 def _gather(values: Any, found: dict[int, Tensor]) -> None:
-    """Find them, however nested."""
-    if isinstance(values, Tensor):
-        if values.is_floating_point() or values.is_complex():
-            found[id(values)] = values
-    elif isinstance(values, (tuple, list)):
-        for value in values:
-            _gather(value, found)
-    elif isinstance(values, dict):
-        for value in values.values():
-            _gather(value, found)
-    elif is_dataclass(values) and not isinstance(values, type):
-        for field in fields(values):
-            _gather(getattr(values, field.name), found)
+    """Find them, however nested, in the order in which they stand; nothing is looked into twice."""
+    waiting, looked_into = [values], dict[int, Any]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            if value.is_floating_point() or value.is_complex():
+                found[id(value)] = value
+            continue
+        inside: Iterable[Any]
+        if isinstance(value, (tuple, list)):
+            inside = value
+        elif isinstance(value, dict):
+            inside = value.values()
+        elif is_dataclass(value) and not isinstance(value, type):
+            inside = [getattr(value, field.name, None) for field in fields(value)]
+        else:
+            continue
+        if id(value) not in looked_into:
+            looked_into[id(value)] = value  # held, so that no id comes again
+            waiting += reversed(list(inside))
 
 
 class _Eager:
     """Keeps compiled code running as written, which is how hooks that are new to it fire.
 
     Nothing is recompiled. The stance is the whole process's, so the first holder sets it and
-    the last one restores it, in whatever order passes of several tooled models end.
+    the last one restores it, in whatever order steps of several tooled models end. It holds for
+    the backward pass too: what is checkpointed runs again there, and must run the same.
     """
 
     def __init__(self) -> None:
         self._holders = 0
         self._stance: Any = None
 
-    def hold(self) -> None:
+    def hold(self) -> "_Held":
+        """Until it is released."""
         set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
         if not self._holders and set_stance and "torch._dynamo" in sys.modules:
             try:
@@ -381,8 +461,10 @@ class _Eager:
             except RuntimeError:  # refused inside compiled code
                 raise compiled_afterwards() from None
         self._holders += 1
+        return _Held()
 
-    def release(self) -> None:
+    def let_go(self) -> None:
+        """One holder less."""
         self._holders -= 1
         if not self._holders and self._stance is not None:
             self._stance.__exit__(None, None, None)
@@ -390,3 +472,51 @@ class _Eager:
 
 
 _EAGER = _Eager()
+
+
+class _Held:
+    """One hold of `_EAGER`, which ends once."""
+
+    def __init__(self) -> None:
+        self._is_held = True
+
+    def release(self) -> None:
+        """Compiled code may run again."""
+        if self._is_held:
+            self._is_held = False
+            _EAGER.let_go()
+
+
+def as_written() -> "_Held":
+    """Have compiled code run as it is written, until what is given is released."""
+    return _EAGER.hold()
+
+
+def _calls_under_way(model: nn.Module) -> int:
+    """How many calls of a module this one, which is in its pre-hook, is within."""
+    frame: FrameType | None = sys._getframe()
+    found = -1
+    while frame is not None:
+        if frame.f_code is _CALL and frame.f_locals.get("self") is model:
+            found += 1
+        frame = frame.f_back
+    return max(found, 0)
+
+
+_CALL = nn.Module._call_impl.__code__
+
+
+def _unseen() -> contextlib.AbstractContextManager[Any]:
+    """Hide what is done from modes that look at every operation, such as selective checkpointing:
+    they would take it for the model's."""
+    if not torch._C._len_torch_dispatch_stack():
+        return _NOTHING_TO_DO
+    from torch.utils._python_dispatch import _disable_current_modes
+
+    hidden: contextlib.AbstractContextManager[Any] = _disable_current_modes()
+    return hidden
+
+
+def _without_masks(keywords: Mapping[str, Any]) -> Any:
+    """Keyword arguments but for masks, whose infinities say what not to attend to."""
+    return [value for name, value in keywords.items() if "mask" not in name]

@@ -39,6 +39,7 @@ Partial: TypeAlias = Any
 _CHUNK = 1 << 20  # a longer dot product of float32 loses its fourth digit
 _SAMPLE = 1 << 13
 _PARTS = 64
+_GOLDEN = (math.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -147,7 +148,9 @@ def norm(moments: Partial) -> Number:
     """The Euclidean norm of what `MOMENTS` measured."""
     n, mean, std = moments
     euclidean: Number = (std * std * (n - 1) + mean * mean * n) ** 0.5
-    return euclidean
+    if isinstance(mean, Tensor):
+        return mean.abs().where(mean.isinf(), euclidean)  # whose deviation is NaN
+    return math.inf if math.isinf(mean) else euclidean
 
 
 # ---------------------------------------------------------------- extremes, sums and counts
@@ -182,29 +185,43 @@ def summed(total: Callable[[Tensor], Tensor]) -> Measure:
 
 
 class Sample:
-    """At most about 8192 of a tensor's elements, each standing for `weight` of them."""
+    """At most some 8192 of a tensor's elements, each standing for `weight` of them.
 
-    def __init__(self, values: Tensor, weights: Tensor) -> None:
+    Attributes:
+        least, greatest: of all its finite elements; where there are none, inf and -inf.
+    """
+
+    def __init__(self, values: Tensor, weights: Tensor, least: Tensor, greatest: Tensor) -> None:
         self.values, self.weights = values, weights
+        self.least, self.greatest = least, greatest
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Sample":
         """Every k-th element, k prime to their number, so that no row or column is favoured."""
         flat = _flat(tensor)
         n = flat.numel()
-        stride = -(-n // _SAMPLE)
-        while math.gcd(stride, n) > 1 and stride < n:
-            stride += 1
-        values = flat[::stride].clone()
-        return cls(values, torch.full_like(values, n / values.numel()))
+        values = flat[:: _prime_to(n, -(-n // _SAMPLE))].clone()
+        weights = torch.full_like(values, n / values.numel())
+        return cls(values, weights, *_finite_extremes(flat))
 
     def merge(self, other: "Sample") -> "Sample":
         """Both; thinned again where that would grow without bound."""
         values = torch.cat([self.values, other.values])
         weights = torch.cat([self.weights, other.weights])
-        if values.numel() > 4 * _SAMPLE:
-            values, weights = values[::2].clone(), weights[::2] * 2
-        return Sample(values, weights)
+        least = torch.minimum(self.least, other.least)
+        greatest = torch.maximum(self.greatest, other.greatest)
+        n = values.numel()
+        if n > 4 * _SAMPLE:
+            # Each is kept in proportion to its weight, at even steps through all of them, which are
+            # mixed before: so rows and columns make no pattern that the steps could meet.
+            mixed = torch.arange(n, device=values.device) * _prime_to(n, round(n * _GOLDEN)) % n
+            ends = weights[mixed].cumsum(0)
+            count = 2 * _SAMPLE
+            steps = torch.arange(count, dtype=ends.dtype, device=ends.device) + 0.5
+            kept = torch.searchsorted(ends, steps * (ends[-1:] / count)).clamp(max=n - 1)
+            values = values[mixed[kept]]
+            weights = (ends[-1:] / count).expand(count)
+        return Sample(values, weights, least, greatest)
 
     @cached_property
     def ranked(self) -> tuple[Tensor, Tensor]:
@@ -221,18 +238,50 @@ class Sample:
             return values[0]
         wanted = torch.full_like(ranks[:1], fraction)
         above = torch.searchsorted(ranks, wanted).clamp(1, values.numel() - 1)
-        x, y = ranks.gather(0, above - 1), ranks.gather(0, above)
-        low, high = values.gather(0, above - 1), values.gather(0, above)
-        between = torch.lerp(low, high, (wanted - x) / (y - x))
+        between = _between(values, ranks, above, wanted)
         return torch.where(values[-1:].isnan(), values[-1:], between)[0]  # NaN sorts last
 
     def histogram(self) -> Tensor:
-        """(64,): values in ascending order, each standing for a 64th of the finite elements."""
+        """(65,): the bounds of 64 bins that hold a 64th of the finite elements each, ascending."""
         finite = self.values.isfinite()
-        values, order = self.values.where(finite, math.nan).sort()  # NaN sorts last
-        below = (self.weights * finite)[order].cumsum(0)
-        middles = torch.arange(_PARTS, dtype=below.dtype, device=below.device) + 0.5
-        return values.gather(0, torch.searchsorted(below, middles * (below[-1:] / _PARTS)))
+        values, order = self.values.where(finite, math.inf).sort()  # what is not comes last
+        weights = (self.weights * finite)[order]
+        middles = weights.cumsum(0) - weights / 2
+        last = (finite.sum() - 1).clamp(min=0).reshape(1)
+        ranks = (middles - middles[:1]) / (middles.gather(0, last) - middles[:1])
+        wanted = torch.arange(_PARTS + 1, dtype=ranks.dtype, device=ranks.device) / _PARTS
+        above = torch.minimum(torch.searchsorted(ranks, wanted), last)
+        bounds = _between(values, ranks, above, wanted)
+        bounds[0], bounds[-1] = self.least, self.greatest
+        return bounds.where(bounds.isfinite(), math.nan)
+
+
+def _between(values: Tensor, ranks: Tensor, above: Tensor, wanted: Tensor) -> Tensor:
+    """Values at wanted ranks, linear from the neighbour before those at `above` to these."""
+    before = (above - 1).clamp(min=0)
+    x, y = ranks.gather(0, before), ranks.gather(0, above)
+    share = ((wanted - x) / (y - x)).where(y > x, 0.0)
+    low, high = values.gather(0, before), values.gather(0, above)
+    # At a neighbour it is that one, however far the other is.
+    between = torch.lerp(low, high, share).where(share < 1, high)
+    return between.where((share > 0) & (low != high), low)
+
+
+def _finite_extremes(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest of what is finite."""
+    if flat.is_cpu:
+        least, greatest = torch.aminmax(flat)
+        if math.isfinite(least.item()) and math.isfinite(greatest.item()):
+            return least, greatest
+    finite = flat.isfinite()
+    return flat.where(finite, math.inf).amin(), flat.where(finite, -math.inf).amax()
+
+
+def _prime_to(n: int, stride: int) -> int:
+    """The next stride from this one on that is prime to a number, or n itself."""
+    while math.gcd(stride, n) > 1 and stride < n:
+        stride += 1
+    return stride
 
 
 SAMPLE = Measure(Sample.of, Sample.merge)
@@ -286,31 +335,60 @@ class GradientStream:
     """
 
     def __init__(self) -> None:
-        self.batches = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._batches: Number = 0.0
         self._sums: dict[str, Tensor] = {}
         self._squares: Number = 0.0
 
-    def add(self, gradients: Mapping[str, Tensor]) -> None:
-        """Take in one minibatch's gradients by parameter; one that is left out counts as zero."""
-        self.batches += 1
-        for name, gradient in gradients.items():
-            dense = gradient.detach().to_dense()
-            if dense.is_complex():
-                dense = torch.view_as_real(dense.resolve_conj())
-            wide = torch.float32 if dense.device.type == "mps" else torch.float64
-            exact = dense.to(wide, copy=name not in self._sums)
+    @torch.inference_mode(mode=False)
+    def add(self, gradients: Mapping[str, Tensor], *, finite: bool = False) -> None:
+        """Take in one minibatch's gradients by parameter; one that is left out counts as zero.
+
+        A parameter that is of another shape or on another device than before begins all anew.
+
+        Args:
+            gradients: by parameter.
+            finite: leave the minibatch out if not all of them are, as a GradScaler does.
+        """
+        exact = {name: _exactly(gradient) for name, gradient in gradients.items()}
+        if any(
+            name in self._sums
+            and (self._sums[name].shape, self._sums[name].device) != (one.shape, one.device)
+            for name, one in exact.items()
+        ):
+            self._begin()
+        squares = torch.stack([_squared(one) for one in exact.values()]).sum()
+        counts = squares.isfinite()
+        if finite:
+            exact = {name: one.where(counts, 0.0) for name, one in exact.items()}
+            squares = squares.where(counts, 0.0)
+        self._batches = self._batches + (item(counts) if finite else 1.0)
+        self._squares = self._squares + squares
+        for name, one in exact.items():
             if name in self._sums:
-                self._sums[name].add_(exact)
+                self._sums[name].add_(one)
             else:
-                self._sums[name] = exact
-            self._squares = self._squares + _squared(exact)
+                self._sums[name] = one
 
     def signal(self) -> Tensor:
         """The norm of the mean gradient."""
         squares = [_squared(total) for total in self._sums.values()]
-        return torch.stack(squares).sum().sqrt() / self.batches
+        return torch.stack(squares).sum().sqrt() / self._batches
 
     def noise(self) -> Tensor:
-        """The square root of the summed variances; 0 of a single minibatch."""
-        spread = self._squares / self.batches - self.signal().square()
-        return spread.clamp(min=0.0).sqrt()
+        """The square root of the summed variances; 0 where they are what rounding leaves, as of a
+        single minibatch."""
+        mean = self._squares / self._batches
+        spread = mean - self.signal().square()
+        rounding = mean * self._batches * (4 * torch.finfo(spread.dtype).eps)
+        return spread.where(~(spread <= rounding), 0.0).sqrt()
+
+
+def _exactly(gradient: Tensor) -> Tensor:
+    """A dense copy in double precision, or in what the device has."""
+    dense = gradient.detach().to_dense()
+    if dense.is_complex():
+        dense = torch.view_as_real(dense.resolve_conj())
+    return dense.to(torch.float32 if dense.device.type == "mps" else torch.float64, copy=True)

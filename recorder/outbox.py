@@ -18,7 +18,7 @@ from flexrec.recorder.closing import close_recording
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.intake import Intake, mark_entry
 from flexrec.recorder.locking import PathLock
-from flexrec.recorder.reducing import Reducer
+from flexrec.recorder.reducing import Reducer, advice
 from flexrec.recorder.resuming import Opened
 
 __all__ = ["Outbox", "briefly"]
@@ -86,10 +86,16 @@ class Outbox(Intake):
         for key, size in list(self._weights.items()):
             if size > _MANY_BYTES and key not in self._heavy and not self._reducer.of(key):
                 self._heavy.add(key)
+                column = next(c for c in reversed(self._schema.columns) if c.key == key)
+                meter = advice(key, column.forms)
                 self._warn(
-                    f"{self.path}: {key!r} has passed {_MANY_BYTES / (1 << 30):.3g} GiB of "
-                    "tensors; where one meter is enough for it, record what that one remembers "
-                    f'in their place: Recorder(…, reduce={{{key!r}: "MSEMeter"}})'
+                    f"{self.path}: {key!r} has passed {_MANY_BYTES / (1 << 30):.3g} GiB of tensors"
+                    + (
+                        "; where one meter is enough for it, record what that one remembers in "
+                        f'their place, as with Recorder(…, reduce={{{key!r}: "{meter}"}})'
+                        if meter
+                        else ""
+                    )
                 )
 
     def _seal(self) -> None:

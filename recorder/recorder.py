@@ -14,6 +14,8 @@ from time import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
 
+import numpy as np
+
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import DefinitionError, InputError, RecordingError
 from flexrec.recorder.events import (
@@ -27,8 +29,9 @@ from flexrec.recorder.events import (
 from flexrec.recorder.facts import gather_facts, rank
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.outbox import Outbox, briefly
-from flexrec.recorder.reducing import Reducer, Rule
+from flexrec.recorder.reducing import Reducer, Rules
 from flexrec.recorder.resuming import Opened, clear_litter, open_new, open_resumed
+from flexrec.recorder.wording import listed
 
 if TYPE_CHECKING:
     import torch
@@ -69,8 +72,9 @@ class Recorder(Outbox):
             the file cannot be written, and `add` waits while it can.
         reduce: keys, or patterns of keys, whose tensors are not to be kept, and the meter that
             they are for: a name, or a name and the constructor's arguments, such as
-            `{"train_mse": "MSEMeter", "*_confusion": ("ConfusionMeter", {"k": 10})}`, or what
-            `Definitions.reductions()` gives. What the meter remembers of each add is recorded in
+            `{"train_mse": "MSEMeter", "*_confusion": ("ConfusionMeter", {"k": 10})}`; or
+            definitions, `preset("MSE")` or `load_toml("plots.toml")`, of whose meters it is those
+            that keep a small state. What the meter remembers of each add is recorded in
             place of the tensors: replaying through that meter gives the same, to the bit, and no
             other meter can be asked. A tensor on an accelerator is waited for.
 
@@ -93,7 +97,7 @@ class Recorder(Outbox):
         fsync_seconds: float = 30.0,
         on_error: Literal["warn", "raise"] = "warn",
         buffer_bytes: int = 256 << 20,
-        reduce: Mapping[str, Rule] | None = None,
+        reduce: Rules | None = None,
     ) -> None:
         if mode not in ("x", "w", "resume"):
             raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
@@ -102,7 +106,7 @@ class Recorder(Outbox):
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
         at_step = None if at_step is None else _whole(at_step)
-        reducer = Reducer(reduce or {})
+        reducer = Reducer({} if reduce is None else reduce)
         self.path = Path(os.fspath(path).replace("{rank}", str(rank())))
         # Where it is does not change when the program changes its folder.
         target = Path(os.path.realpath(self.path))
@@ -275,13 +279,27 @@ class Recorder(Outbox):
         Args:
             model: the model; it need not be watched.
             inputs: what it is called with: a tensor, a tuple of arguments, or a dict of keywords.
-            classes: the samples' classes (samples,).
-            layers, name: which layers, and of which model, as in TooledModel.
+            classes: the samples' classes (samples,), a tensor, array or list.
+            layers, name: which layers, and of which model, as in TooledModel. One that gives
+                another number of rows is left out.
+
+        Raises:
+            InputError: no layer gives as many rows as there are classes.
         """
         from flexrec.recorder.activations import activations
 
+        if isinstance(classes, (list, tuple)):
+            classes = np.asarray(classes)
+        shape = tuple(getattr(classes, "shape", ()))
         found = activations(model, inputs, layers, name)
-        self.add({f"{layer}/activations": (rows, classes) for layer, rows in found.items()})
+        fitting = {layer: rows for layer, rows in found.items() if shape == (len(rows),)}
+        if not fitting:
+            rows = ", ".join(sorted({str(len(rows)) for rows in found.values()}))
+            raise InputError(
+                f"classes must be a number for each sample; their shape is {shape}, and layers "
+                f"give {rows} rows"
+            )
+        self.add({f"{layer}/activations": (rows, classes) for layer, rows in fitting.items()})
 
     # ------------------------------------------------------------------ to the file
 
@@ -310,11 +328,12 @@ class Recorder(Outbox):
             if self._stopping or self._inert:
                 return
             self._stopping = True
-            if any(tooled.is_unread for tooled in self._watched):
-                self._warn(
-                    f"{self.path}: nothing of a watched model was recorded, as step() was never "
-                    "called"
-                )
+            for why in dict.fromkeys(tooled.silence for tooled in self._watched):
+                if why:
+                    self._warn(f"{self.path}: a watched model told less than it could: {why}")
+            unused = self._reducer.unused()
+            if unused:
+                self._warn(f"{self.path}: nothing came under what reduce= names: {listed(unused)}")
             for tooled in self._watched:
                 tooled.remove()
         atexit.unregister(self.close)

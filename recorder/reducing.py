@@ -3,20 +3,31 @@
 What that is, is in states.py; this finds the meter that a key is reduced by, and applies it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
+from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import DefinitionError, InputError, MeterError, nearest
 from flexrec.recorder.events import Part, State, array_of, is_tensor, normalise
 from flexrec.recorder.states import REDUCTIONS, Reduction
 
-__all__ = ["Reducer", "Rule", "reduction"]
+__all__ = ["Reducer", "Rule", "Rules", "advice", "reduction"]
+
+
+class Reduces(Protocol):
+    """Definitions of meters, which know what is enough for them."""
+
+    def reductions(self) -> Mapping[str, Reduction]:
+        """By key or pattern."""
+
 
 Rule: TypeAlias = str | tuple[str, Mapping[str, Any]] | Reduction
 """A meter's name, with its constructor's arguments where there are some, or a reduction."""
+Rules: TypeAlias = Mapping[str, Rule] | Reduces
+"""A rule by key or pattern, or definitions."""
 
 _WHOLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefd")
 """Arrays of these types are reduced where they lie: recording them would not change them."""
@@ -53,6 +64,20 @@ def reduction(rule: Rule) -> Reduction:
         raise DefinitionError(f"reduce: {kind.meter}: {error}") from None
 
 
+def advice(key: str, forms: Sequence[fmt.Form]) -> str | None:
+    """The meter that is most likely enough for a key's arrays; None: there is none."""
+    if key.endswith("/activations") or any(form.kind in (fmt.NUMBER, fmt.TEXT) for form in forms):
+        return None
+    ranks, kinds = [form.ndim for form in forms], [form.dtype.kind for form in forms]
+    if len(forms) == 1:
+        return "HistogramMeter"
+    if len(forms) != 2 or kinds[0] != "f":
+        return None
+    if ranks == [2, 1] and kinds[1] in "iu":
+        return "ClassErrorMeter"
+    return "MSEMeter" if ranks[0] == ranks[1] and kinds[1] == "f" else None
+
+
 class Reducer:
     """Reduces the values of the keys that the rules name; the first rule that fits a key holds.
 
@@ -61,11 +86,30 @@ class Reducer:
     (4.0, 4.0)
     """
 
-    def __init__(self, rules: Mapping[str, Rule]) -> None:
-        if not isinstance(rules, Mapping):
-            raise DefinitionError(f"reduce must be a mapping, got {type(rules).__name__}")
-        self._rules = {pattern: reduction(rule) for pattern, rule in rules.items()}
+    def __init__(self, rules: Rules) -> None:
+        named: Mapping[str, Rule]
+        if isinstance(rules, Mapping):
+            named = rules
+        elif callable(getattr(rules, "reductions", None)):
+            named = rules.reductions()
+        else:
+            raise DefinitionError(
+                "reduce takes a mapping of keys to meters, or definitions, such as preset('MSE') "
+                f"or load_toml('plots.toml'), got {rules!r:.60}"
+            )
+        self._rules = {pattern: reduction(rule) for pattern, rule in named.items()}
         self._found: dict[str, Reduction | None] = {}
+        self._named = {p for p, rule in named.items() if not isinstance(rule, Reduction)}
+
+    def unused(self) -> list[str]:
+        """The keys and patterns that nothing came under, though something came, of those that the
+        caller named."""
+        return sorted(
+            pattern
+            for pattern in self._named
+            if self._found
+            and not any(key == pattern or fnmatchcase(key, pattern) for key in self._found)
+        )
 
     def of(self, key: str) -> Reduction | None:
         """What the key is reduced by."""

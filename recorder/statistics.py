@@ -139,7 +139,11 @@ def _function(name: str, function: Callable[[Tensor], Any]) -> Statistic:
     """A caller's own; over several tensors it is the mean, weighted by their sizes."""
 
     def of(tensor: Tensor) -> Partial:
-        return tensor.numel(), _real(name, _in_full_precision(function, tensor))
+        try:
+            value = _in_full_precision(function, tensor)
+        except Exception as error:
+            raise DefinitionError(f"the statistic {name!r} failed: {error}") from error
+        return tensor.numel(), _real(name, value)
 
     def merge(a: Partial, b: Partial) -> Partial:
         both = a[0] + b[0]

@@ -4,6 +4,7 @@ Which statistics there are is in statistics.py, how they are measured in measure
 the hooks do in armed_step.py. No files here.
 """
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -14,12 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from flexrec.recorder.armed_step import (
+    NO_KEYWORDS,
     ArmedStep,
     Hook,
     Scaler,
     compiled_afterwards,
     in_backward,
     in_transform,
+    told,
 )
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.events import Array
@@ -89,7 +92,8 @@ class TooledModel:
         }
         self._every, self._scaler = every, scaler
         self._steps = 0
-        self._is_removed = False
+        self._is_removed = self._was_armed = self._had_gradients = self._has_told = False
+        self._failure: str | None = None
         self._armed: ArmedStep | None = None
         self._latest: dict[str, float | Array | Tensor] = {}
         self._streams: dict[str, GradientStream] = {}
@@ -108,9 +112,15 @@ class TooledModel:
         return self._is_removed
 
     @property
-    def is_unread(self) -> bool:
-        """Whether there was a training pass, and never a `step`."""
-        return self._armed is not None and not self._steps
+    def silence(self) -> str | None:
+        """Why there is less than one may think, in so many words; None: nothing is missing."""
+        if not self._steps:
+            return "step() was never called" if self._armed is not None else None
+        if not self._was_armed:
+            return "there was no pass through it in training mode, with gradients"
+        if "grad_weights" in self._plan and not self._had_gradients:
+            return "its weights had no gradients at step(): call it before they are set to zero"
+        return None
 
     def step(self) -> dict[str, float | Array | Tensor]:
         """End the step: take the hooks off, and give its statistics by key.
@@ -126,10 +136,19 @@ class TooledModel:
         if armed is None:
             if due and traced:
                 raise compiled_afterwards()
+            self._tell(self._failure)
             return {}
         armed.close()
-        self._feed_streams(armed)
-        self._latest = _settled(self._collect(armed))
+        self._was_armed = True
+        try:
+            self._feed_streams(armed)
+            self._latest = _settled(self._collect(armed))
+        except DefinitionError:  # what the caller asked for cannot be
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+            armed.fail(error)
+            self._latest = {}
+        self._tell(self._failure or armed.failure)
         return dict(self._latest)
 
     def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
@@ -173,12 +192,33 @@ class TooledModel:
 
     # ------------------------------------------------------------------ inside
 
+    def fail(self, error: Exception) -> None:
+        """Something could not be measured, and is left out."""
+        if self._armed is not None:
+            self._armed.fail(error)
+        else:
+            self._failure = self._failure or told(error)
+
+    def _tell(self, failure: str | None) -> None:
+        """Say once that something could not be measured."""
+        if failure is not None and not self._has_told:
+            self._has_told = True
+            warnings.warn(
+                f"TooledModel cannot measure everything, and leaves out what it cannot: {failure}",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
     def _due(self) -> bool:
         return self._steps % self._every == 0
 
-    def _before_forward(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def _before_forward(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
         """The one permanent hook: arm the step where it is due and a training pass begins."""
-        if not self._due() or not self._core.training or not torch.is_grad_enabled():
+        if not self._due():
+            return
+        if not self._core.training or not torch.is_grad_enabled():
+            if self._armed is not None:
+                self._armed.enter(False, args, kwargs)
             return
         if "_is_replica" in vars(module):
             raise _in_data_parallel()
@@ -186,7 +226,7 @@ class TooledModel:
             return
         if self._armed is None:
             self._armed = ArmedStep(self._model, self._layers, self._measures, self._scaler)
-        self._armed.enter(args, kwargs)
+        self._armed.enter(True, args, kwargs)
 
     def _feed_streams(self, armed: ArmedStep) -> None:
         """Give the minibatch's gradients to the layers' streams, where a statistic reads them."""
@@ -195,10 +235,12 @@ class TooledModel:
         for layer in self._layers:
             gradients = armed.gradients(layer)
             if gradients:
-                self._streams.setdefault(layer, GradientStream()).add(gradients)
+                stream = self._streams.setdefault(layer, GradientStream())
+                stream.add(gradients, finite=self._scaler is not None)
 
     def _collect(self, armed: ArmedStep) -> dict[str, Number]:
         partials = armed.partials()
+        self._had_gradients |= any(source == "grad_weights" for _, source in partials)
         values: dict[str, Number] = {}
         for (layer, source), statistics in self._keys.items():
             measured = partials.get((layer, source), {})
@@ -209,7 +251,10 @@ class TooledModel:
                     continue
                 value = statistic.read(found)
                 if statistic.per_weight:
-                    value = ratio(value, norm(partials[layer, "weights"][MOMENTS]))
+                    weights = partials.get((layer, "weights"))
+                    if weights is None:  # they are no longer the layer's own
+                        continue
+                    value = ratio(value, norm(weights[MOMENTS]))
                 values[key] = value
         return values
 
@@ -313,8 +358,8 @@ def _check_hookable(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     for name, module in {"the model": model, **layers}.items():
         if isinstance(module, torch.jit.ScriptModule):
             raise DefinitionError(
-                f"{name} is a ScriptModule, which takes no hooks; tool the model before it is "
-                "scripted, or leave it out with layers="
+                f"{name} is a ScriptModule, which takes no hooks; tool the model that it was made "
+                "from, or leave it out with layers="
             )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.definitions import Definitions, MeterDefinition, PlotDefinition, expand
@@ -13,6 +14,7 @@ from flexrec.replay.window import Trace, Window
 
 __all__ = ["Board", "Place", "overlay"]
 
+Floats: TypeAlias = NDArray[np.float64]
 Place: TypeAlias = tuple[int, int]
 """Where a trace stands: its meter's place in the definitions, then its key's in the run."""
 
@@ -201,9 +203,25 @@ def _histograms(plot: _Plot, line: _Line) -> Trace:
     every = np.concatenate(columns)
     bins = int(plot.definition.opts.get("numbins", _BINS))
     edges = np.histogram_bin_edges(every, bins) if len(every) else np.linspace(0, 1, bins + 1)
-    counts = [np.histogram(column, edges)[0] / max(1, len(column)) for column in columns]
+    shares = [_shares(column, edges) for column in columns]
     middles = (edges[:-1] + edges[1:]) / 2
-    return Trace(line.label, np.stack(counts, axis=1), np.array(line.x), rows=middles)
+    return Trace(line.label, np.stack(shares, axis=1), np.array(line.x), rows=middles)
+
+
+def _shares(samples: Floats, edges: Floats) -> Floats:
+    """Which share of a distribution lies in each bin, as far as samples tell: between neighbours
+    it is taken to be even, so few samples, such as bounds of bins, are as good as many."""
+    ordered = np.sort(samples)
+    last = len(ordered) - 1
+    if last < 1:
+        return np.histogram(ordered, edges)[0].astype(np.float64)
+    above = np.searchsorted(ordered, edges).clip(1, last)
+    low, high = ordered[above - 1], ordered[above]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        between = np.where(high > low, (edges - low) / (high - low), edges > low)
+    below = (above - 1 + between.clip(0, 1)) / last
+    below[0], below[-1] = 0.0, 1.0
+    return np.diff(below)
 
 
 _HISTORIES = {"plane": _plane, "histograms": _histograms}

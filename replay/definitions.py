@@ -7,11 +7,11 @@ with its nearest neighbour before anything is plotted.
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.states import Reduction
@@ -51,6 +51,7 @@ class MeterDefinition:
         field: which of the meter's results is drawn; the first by default.
         label: the legend's name; the meter's name by default, the key for a pattern.
         exclude: a pattern of keys that do not feed it, though `key` matches them.
+        only: patterns, one of which a key must match too; none: any may feed it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class MeterDefinition:
     field: str | None = None
     label: str | None = None
     exclude: str | None = None
+    only: tuple[str, ...] = ()
 
     @property
     def is_pattern(self) -> bool:
@@ -70,6 +72,8 @@ class MeterDefinition:
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
         if self.exclude is not None and fnmatchcase(key, self.exclude):
+            return False
+        if self.only and not any(key == one or fnmatchcase(key, one) for one in self.only):
             return False
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
@@ -106,6 +110,11 @@ class Definitions:
                 raise DefinitionError(f"plot {name!r} is defined twice, and differently")
         return Definitions({**self.plots, **other.plots}, meters)
 
+    def only(self, patterns: Sequence[str]) -> "Definitions":
+        """The same, fed by keys alone that one of the patterns means."""
+        meters = {name: replace(meter, only=tuple(patterns)) for name, meter in self.meters.items()}
+        return replace(self, meters=meters)
+
     def wanted(self) -> list[str]:
         """The keys and patterns that feed the meters."""
         return list(dict.fromkeys(meter.key for meter in self.meters.values()))
@@ -117,7 +126,8 @@ class Definitions:
             >>> [f"{key}: {kept}" for key, kept in preset("MSE").reductions().items()]
             ['train_mse: MSEMeter()', 'test_mse: MSEMeter()']
 
-        Keys whose meters need the values themselves are left out.
+        Keys and patterns that a meter needs the values of are left out, and patterns that exclude
+        some keys.
 
         Raises:
             DefinitionError: two meters of one key remember different things.
@@ -126,12 +136,21 @@ class Definitions:
         for meter in self.meters.values():
             built = meter.build()
             if not built.counts_only:
-                needed.setdefault(meter.key, set()).add(built.reduction)
-        for key, kinds in needed.items():
-            if len(kinds) > 1 and None not in kinds:
+                kind = None if meter.exclude else built.reduction
+                needed.setdefault(meter.key, set()).add(kind)
+        reduced: dict[str, Reduction] = {}
+        for key in needed:
+            kinds = set[Reduction | None]()
+            for other in needed:
+                if fnmatchcase(other, key) or fnmatchcase(key, other):
+                    kinds |= needed[other]
+            if None in kinds:
+                continue
+            if len(kinds) > 1:
                 names = " and ".join(sorted(map(str, kinds)))
                 raise DefinitionError(f"{key!r} feeds {names}: it cannot be reduced for both")
-        return {key: kind for key, (kind, *more) in needed.items() if kind is not None and not more}
+            reduced[key] = cast("Reduction", kinds.pop())
+        return reduced
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The same as plain dicts, as `define` takes them."""

@@ -6,6 +6,7 @@ where a meter reduces columns (reducing.py).
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flexrec.recorder.errors import DefinitionError
@@ -72,7 +73,7 @@ def play(
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
     """The keys and patterns that meters want and that the recording does not have."""
     missing = {
-        meter.key: not any(map(meter.matches, recording.keys()))
+        meter.key: not any(map(replace(meter, only=()).matches, recording.keys()))
         for meter in definitions.meters.values()
     }
     return [key for key, is_missing in missing.items() if is_missing]

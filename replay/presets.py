@@ -116,7 +116,7 @@ _PRESETS: dict[str, Any] = {
         "meters": _per_layer("updates/update_ratio"),
     },
     "dead": {
-        "doc": "fraction of each layer's units that were zero over a whole batch",
+        "doc": "fraction of each layer's units that were zero over a batch; of modules, as nn.ReLU",
         "record": 'rec.watch(model, stats=("dead",))',
         "plots": _lines("outputs/dead", title="Dead units"),
         "meters": _per_layer("outputs/dead"),
@@ -161,7 +161,7 @@ _PRESETS: dict[str, Any] = {
     },
     "infoplane": {
         "doc": "what each layer tells of inputs and classes, from Recorder.activations; "
-        "epochs as colour",
+        "epochs as colour; for tanh, see docs/insight.md for ReLU",
         "record": "rec.activations(model, inputs, classes) on the same batch at each epoch",
         "plots": {
             "infoplane": {

@@ -111,7 +111,15 @@ VALUES = [(rng.normal(size=shape) ** 3,) for shape in ((7,), (2, 3), (50,))]
 
 
 def binned(adds: Any) -> Any:
-    return np.histogram(np.concatenate([np.ravel(v) for (v,) in adds]), 8, (-2, 2))
+    counts, edges = np.histogram(np.concatenate([np.ravel(v) for (v,) in adds]), 8, (-2, 2))
+    below = np.concatenate([[0], np.cumsum(counts)])
+    bounds = np.full(65, np.nan)
+    for part in range(65) if counts.any() else ():  # none beyond the bins that are filled
+        wanted = part * counts.sum() / 64
+        high = max(int(np.argmax(below >= wanted)), int(np.flatnonzero(counts)[0]) + 1)
+        share = (wanted - below[high - 1]) / counts[high - 1]
+        bounds[part] = edges[high - 1] + share * (edges[high] - edges[high - 1])
+    return counts, edges, bounds
 
 
 def last(adds: Any) -> Any:
@@ -160,7 +168,7 @@ CASES = [
               np.zeros(0)),
     MeterCase("mAP", mAPMeter, MULTI, lambda a: precisions(a).mean(), NAN, [([0.1], [2])]),
     MeterCase("histogram", lambda: HistogramMeter(8, (-2, 2)), VALUES, binned,
-              (np.zeros(8, int), np.linspace(-2, 2, 9)), NOT_NUMBERS, merges=True),
+              (np.zeros(8, int), np.linspace(-2, 2, 9), np.full(65, NAN)), NOT_NUMBERS, merges=True),
     MeterCase("image", ImageMeter, IMAGES, last, None,
               [("x",), (1.0,), (np.zeros((0, 3)),), (np.zeros((2, 5, 4, 5)),)]),
     MeterCase("text", TextMeter, [("a",), ("b",)], lambda a: "\n".join(t for (t,) in a), "",

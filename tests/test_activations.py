@@ -5,6 +5,7 @@ import sys
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flexrec.recorder import DefinitionError, InputError, Recorder, Recording
@@ -111,3 +112,36 @@ def test_the_example_shows_layers_losing_what_the_next_does_not_get(tmp_path: Pa
         assert (after.x <= before.x + 1.0).all(), "data processing, up to the binning"
     assert plane.traces[-1].y[-1] > plane.traces[-1].y[0], "training teaches the last layer of Y"
     assert len(others) == 3
+
+
+def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None:
+    class Folds(torch.nn.Module):
+        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+            return x.reshape(-1, 2)
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), Folds(), torch.nn.Linear(2, 2))
+    inputs = torch.randn(6, 4)
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for wrong in (torch.zeros(7), torch.zeros(6, 2), 3, [0, 1]):
+            with pytest.raises(
+                InputError, match="a number for each sample.* layers give 12, 6 rows"
+            ):
+                rec.activations(model, inputs, wrong)
+        rec.activations(model, inputs, [0, 1] * 3)
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.keys() == ["0/activations"]  # the others have no row for each sample
+
+
+def test_a_layer_that_diverged_leaves_the_others_on_the_plane(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    inputs, classes = torch.randn(6, 4), torch.arange(6) % 2
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for epoch in range(3):
+            if epoch == 2:
+                torch.nn.init.constant_(model[2].weight, float("nan"))
+            rec.activations(model, inputs, classes)
+            rec.log(epoch)
+    with Recording(tmp_path / "run.h5") as run:
+        (window,) = play(run, preset("infoplane"))
+    assert [len(trace.y) for trace in window.traces] == [3, 3, 3]
+    assert [int(np.isnan(trace.y).sum()) for trace in window.traces] == [0, 0, 1]

@@ -70,6 +70,29 @@ def test_replay_into_a_server(run: Path, visdom_server: Server) -> None:
     assert windows["loss"]["content"]["data"][1]["y"] == [0.0, 1.0, 2.0]
 
 
+def test_replay_draws_the_keys_that_are_asked_for(run: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "env.json"
+    out, error = flexrec(
+        *("replay", run, "--preset", "loss+layers", "-k", "train_*", "-k", "*/std"),
+        *("--save", saved),
+    )
+    assert out.splitlines() == [
+        "Loss: train_loss (3 points)",
+        "0: weights std (3 points)",
+        f"2 windows in {saved}",
+    ]
+    assert not error
+
+
+def test_replay_says_why_there_is_nothing_to_draw(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "late.h5"
+    with Recorder(path, facts=False) as rec:
+        rec.log(0)
+        rec.add(train_loss=0.5, test_loss=0.5)
+    _, error = flexrec("replay", path, "--preset", "loss", "--save", tmp_path / "env.json")
+    assert "nothing to draw: no value of these keys came before a log mark" in error
+
+
 def test_replay_into_a_file(run: Path, tmp_path: Path) -> None:
     saved = tmp_path / "env.json"
     out, _ = flexrec("replay", run, "--preset", "loss", "--save", saved)

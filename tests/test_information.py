@@ -107,7 +107,6 @@ def test_the_last_batch_counts_and_none_is_nan() -> None:
     [
         (np.zeros((3, 2)), np.zeros(2), "got \\(3, 2\\) and \\(2,\\)"),
         (np.zeros((0, 2)), np.zeros(0), "activations must be"),
-        (np.full((2, 2), np.nan), np.zeros(2), "NaN"),
         ("text", np.zeros(2), "must be real numbers"),
     ],
 )
@@ -122,3 +121,13 @@ def test_wrong_batches_are_refused(activations: Any, classes: Any, message: str)
 def test_wrong_options_are_refused(options: Any) -> None:
     with pytest.raises(ValueError, match=r"must be|at least"):
         InformationMeter(**options)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_activations_that_are_not_finite_leave_a_gap(bad: float) -> None:
+    meter = InformationMeter()
+    meter.add(np.array([[0.5], [bad]]), np.array([0, 1]))
+    plane, ixt, ity = meter.value()
+    assert np.isnan([*plane, ixt, ity]).all()
+    meter.add(np.array([[0.5], [-0.5]]), np.array([0, 1]))
+    assert meter.value()[1:] == (1.0, 1.0)

@@ -321,8 +321,9 @@ def test_a_histogram_without_range_depends_on_the_values_alone(
         meter.add(values)
     everything = np.array([value for values in adds for value in values])
     at_once.add(everything)
-    counts, edges = meter.value()
-    assert equal(at_once.value(), (counts, edges))
+    counts, edges, bounds = meter.value()
+    assert equal(at_once.value(), (counts, edges, bounds))
+    assert not (bounds[1:] < bounds[:-1]).any()
     assert (len(counts), len(edges), counts.sum()) == (bins, bins + 1, len(everything))
     normal = (edges[:-1] != edges[1:]).all() and np.isfinite(edges).all()
     if len(everything) and normal:  # bins finer than float64 have equal edges

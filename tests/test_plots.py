@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder.errors import DefinitionError
+from flexrec.replay.board import _shares
 from flexrec.replay.drawing import DRAW
 from flexrec.replay.plots import RANKS, plot_info, plot_type, plot_types, rank
 
@@ -102,3 +103,29 @@ def test_an_unknown_opt_is_refused_with_the_nearest() -> None:
 )
 def test_rank(value: object, expected: str) -> None:
     assert rank(value) == expected
+
+
+def test_a_column_of_bounds_is_drawn_as_all_values_would_be() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(size=20_000), rng.normal(3, 0.1, size=5_000)])
+    edges = np.linspace(-5, 5, 51)
+    counted = np.histogram(values, edges)[0] / len(values)
+    bounds = np.quantile(values, np.arange(65) / 64)
+    assert _shares(values, edges) == pytest.approx(counted, abs=1e-4)
+    assert _shares(bounds, edges) == pytest.approx(counted, abs=0.012)
+
+
+@pytest.mark.parametrize(
+    ("samples", "shares"),
+    [
+        ([0.0, 1.0], [0.25, 0.25, 0.25, 0.25]),
+        ([0.6] * 9, [0, 0, 1, 0]),
+        ([0.5] * 9, [0, 0, 1, 0]),
+        ([0.0] * 9, [1, 0, 0, 0]),
+        ([1.0] * 9, [0, 0, 0, 1]),
+        ([0.3], [0, 1, 0, 0]),
+        ([], [0, 0, 0, 0]),
+    ],
+)
+def test_few_and_equal_samples_have_their_shares(samples: list[float], shares: list[float]) -> None:
+    assert _shares(np.array(samples), np.linspace(0, 1, 5)) == pytest.approx(shares)

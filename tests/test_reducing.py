@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from flexrec.recorder import DefinitionError, InputError, MeterError, Recorder, Recording
 from flexrec.recorder.events import Add, State
-from flexrec.recorder.reducing import Reducer, reduction
+from flexrec.recorder.format import Form, Schema
+from flexrec.recorder.reducing import Reducer, advice, reduction
 from flexrec.recorder.states import REDUCTIONS, Cells, ClassErrors
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.meters import build, meter_types
@@ -243,7 +244,9 @@ def test_a_matrix_of_given_size_serves_a_meter_that_is_not_told() -> None:
         ({"a": ("ConfusionMeter", {"k": 0})}, "at least 1"),
         ({"a": ("HistogramMeter", {"range": (1, 0)})}, "lowest, highest"),
         ({"a": 3}, "takes a meter's name"),
-        (["a"], "must be a mapping"),
+        (["a"], "takes a mapping of keys to meters"),
+        ("MSE", r"such as preset..MSE.."),
+        (Path("plots.toml"), "load_toml"),
     ],
 )
 def test_wrong_rules_are_told_before_a_file_is_made(
@@ -302,6 +305,48 @@ def test_definitions_say_what_is_enough_for_them(tmp_path: Path) -> None:
         both.reductions()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "key", "kept"),
+    [
+        ("MSEMeter", "MSEMeter", ["*_out", "a_out"]),
+        ("LastValueMeter", "MSEMeter", []),  # a_out feeds both, and so must stay as it is
+        ("MSEMeter", "LastValueMeter", []),
+        ("MSEMeter", "ClassErrorMeter", None),
+    ],
+)
+def test_a_key_that_a_pattern_means_too_is_kept_for_both(
+    pattern: str, key: str, kept: list[str] | None
+) -> None:
+    meters = {"*_out": {"type": pattern, "target": "a"}, "a_out": {"type": key, "target": "a"}}
+    definitions = define({"a": {"type": "line"}}, meters)
+    if kept is not None:
+        assert list(definitions.reductions()) == kept
+        return
+    with pytest.raises(DefinitionError, match="cannot be reduced for both"):
+        definitions.reductions()
+
+
+def test_a_pattern_that_excludes_some_is_not_reduced() -> None:
+    assert not preset("layers").reductions()
+
+
+def test_a_recorder_takes_definitions(tmp_path: Path) -> None:
+    pair = (np.ones((4, 2)), np.zeros((4, 2)))
+    with Recorder(tmp_path / "a.h5", facts=False, reduce=preset("MSE+confusion")) as rec:
+        rec.add(train_mse=pair)  # of what never comes nothing is said
+    with Recording(tmp_path / "a.h5") as run:
+        assert run.kind("train_mse").startswith("state of MSEMeter")
+
+
+def test_a_name_that_nothing_came_under_is_spoken_of(tmp_path: Path) -> None:
+    rec = Recorder(
+        tmp_path / "a.h5", facts=False, reduce={"trian_mse": "MSEMeter", "*_b": "MSEMeter"}
+    )
+    rec.add(train_mse=0.5, test_b=0.5)
+    with pytest.warns(RuntimeWarning, match="nothing came under what reduce= names: trian_mse$"):
+        rec.close()
+
+
 def test_the_schema_says_what_reduced_a_key(tmp_path: Path) -> None:
     rules = {"key": ("ConfusionMeter", {"k": 10, "normalized": True})}
     pair = (np.ones((2, 10), "f4"), np.zeros(2, "i8"))
@@ -332,10 +377,30 @@ def test_large_raw_tensors_are_spoken_of_once(
 ) -> None:
     monkeypatch.setattr(sys.modules["flexrec.recorder.outbox"], "_MANY_BYTES", 1000)
     pair = (np.ones(50), np.ones(50))
-    with pytest.warns(RuntimeWarning, match=r"'key' has passed .* reduce=\{'key': ") as caught:
+    fits = r"'key' has passed .* reduce=\{'key': \"MSEMeter"
+    with pytest.warns(RuntimeWarning, match=fits) as caught:
         recorded(tmp_path / "a.h5", [pair] * 5, None)
     assert len(caught) == 1
     recorded(tmp_path / "b.h5", [pair] * 5, {"key": "MSEMeter"})  # a warning would be an error
+
+
+@pytest.mark.parametrize(
+    ("key", "forms", "meter"),
+    [
+        ("k", ["float32:2", "int64:1"], "ClassErrorMeter"),
+        ("k", ["float32:2", "float32:2"], "MSEMeter"),
+        ("k", ["float32:4"], "HistogramMeter"),
+        ("k", ["float32:2", "float32:1"], None),
+        ("k", ["float32:2", "number"], None),
+        ("k", ["text"], None),
+        ("k", ["uint8:2", "uint8:2"], None),
+        ("1/activations", ["float32:2", "int64:1"], None),
+    ],
+)
+def test_the_meter_that_is_advised_takes_such_arrays(
+    key: str, forms: list[str], meter: str | None
+) -> None:
+    assert advice(key, [Form.parse(form) for form in forms]) == meter
 
 
 def test_bytes_are_counted_whatever_the_arrays_turn_into(tmp_path: Path) -> None:
@@ -351,7 +416,6 @@ def test_bytes_are_counted_whatever_the_arrays_turn_into(tmp_path: Path) -> None
 )
 def test_a_damaged_schema_is_an_error(tmp_path: Path, reduced: str) -> None:
     from flexrec.recorder.errors import RecordingError
-    from flexrec.recorder.format import Schema
 
     line = f'{{"key":"a","forms":["number","number"],"bare":false,"reduced":{reduced}}}\n'
     with pytest.raises(RecordingError, match="schema is damaged"):

@@ -1,6 +1,7 @@
 """Statistics and measures against first principles, on plain tensors. No hooks here."""
 
 import math
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_what_is_not_finite_is_seen_and_not_hidden(bad: float, nans: int, infs: 
     assert math.isnan(low) == math.isnan(high) == bool(nans)
     assert bad in (low, high) or nans
     assert math.isnan(read("median", tensor)) == bool(nans)
-    assert set(read("histogram", tensor)) == {1.0, 2.0, 3.0}
+    assert read("histogram", tensor) == pytest.approx(np.linspace(1, 3, 65))
 
 
 def test_nan_survives_pooling() -> None:
@@ -179,14 +180,14 @@ def test_a_large_tensor_is_sampled_over_all_its_columns() -> None:
     assert read("median", tensor) == pytest.approx(255.5, abs=2)
     assert read("q05", tensor) == pytest.approx(25.55, abs=2)
     assert read("q95", tensor) == pytest.approx(485.45, abs=2)
-    assert read("histogram", tensor) == pytest.approx(np.arange(64) * 8 + 4, abs=2)
+    assert read("histogram", tensor) == pytest.approx(np.linspace(0, 511, 65), abs=2)
 
 
 def test_sampled_tensors_weigh_as_much_as_they_have_elements() -> None:
     many, few = torch.zeros(90_000), torch.ones(10_000)
     assert read("q75", many, few) == 0.0
     assert read("q95", many, few) == 1.0
-    assert read("histogram", many, few).sum() == 6
+    assert read("histogram", many, few).sum() == pytest.approx(7, abs=0.5)
 
 
 def test_samples_of_many_calls_stay_bounded() -> None:
@@ -199,23 +200,55 @@ def test_samples_of_many_calls_stay_bounded() -> None:
     assert pooled.weights.sum() == pytest.approx(21 * 8192, rel=1e-3)
 
 
-def test_every_value_of_a_histogram_stands_for_as_many_elements() -> None:
-    tensor = torch.arange(6400.0).flip(0)
-    assert read("histogram", tensor).tolist() == [100.0 * part + 49 for part in range(64)]
+@pytest.mark.parametrize("columns", [2, 128])
+def test_samples_of_many_calls_favour_no_column_and_no_call(columns: int) -> None:
+    """Gradients that are accumulated, and recurrent cells: thinned again and again."""
+    measure = STATISTICS["histogram"].measure
+    assert measure is not None
+    torch.manual_seed(0)
+    calls = [
+        torch.randn(8192 // columns, columns) + torch.arange(columns) % 2 * 3 + i / 10
+        for i in range(40)
+    ]
+    pooled = reduce(measure.merge, map(measure.of, calls))
+    exact = np.quantile(torch.cat([call.flatten() for call in calls]).numpy(), np.arange(65) / 64)
+    assert pooled.histogram().numpy() == pytest.approx(exact, abs=0.1)
+    for fraction in (0.05, 0.5, 0.95):
+        assert float(pooled.quantile(fraction)) == pytest.approx(
+            exact[round(fraction * 64)], abs=0.2
+        )
+
+
+def test_a_histogram_has_the_bounds_of_bins_that_hold_as_many_elements() -> None:
+    tensor = torch.arange(6401.0).flip(0)
+    assert read("histogram", tensor).tolist() == [100.0 * part for part in range(65)]
     pooled = read("histogram", torch.zeros(9000), torch.ones(3000))
-    assert pooled.tolist() == [0.0] * 48 + [1.0] * 16
+    assert pooled[[0, 1, 47, 49, 63, 64]].tolist() == [0, 0, 0, 1, 1, 1]
+    few = torch.tensor([3.0, -1.0, 1.0])
+    assert read("histogram", few) == pytest.approx(np.quantile(few, np.arange(65) / 64))
 
 
-def test_the_histogram_of_few_elements_repeats_them_alike() -> None:
-    values, counts = np.unique(read("histogram", torch.tensor([2.0, -1.0])), return_counts=True)
-    assert values.tolist() == [-1.0, 2.0]
-    assert counts.tolist() == [32, 32]
+def test_a_histogram_ends_at_the_least_and_the_greatest_of_all_elements() -> None:
+    tensor = torch.randn(1000, 1000, generator=torch.Generator().manual_seed(0))
+    tensor[3, 4], tensor[5, 6] = 99.0, -77.0
+    bounds = read("histogram", tensor)
+    assert bounds[[0, 64]].tolist() == [-77.0, 99.0]
+    assert abs(bounds[1:64]).max() < 3
+    assert read("histogram", tensor, torch.tensor([100.0]))[64] == 100.0
 
 
 def test_a_histogram_leaves_out_what_is_not_finite() -> None:
     tensor = torch.tensor([math.nan, 1.0, math.inf, -math.inf])
-    assert read("histogram", tensor).tolist() == [1.0] * 64
+    assert read("histogram", tensor).tolist() == [1.0] * 65
     assert np.isnan(read("histogram", tensor[:1])).all()
+
+
+def test_quantiles_and_norms_beside_infinities() -> None:
+    tensor = torch.tensor([-math.inf, -math.inf, -math.inf, 1.0, 2.0])
+    assert [read(name, tensor) for name in ("q25", "median", "q75")] == [-math.inf, -math.inf, 1]
+    assert read("median", torch.tensor([-math.inf, 0.0, 1.0])) == 0.0
+    assert read("norm", tensor) == read("rms", tensor) == math.inf
+    assert math.isnan(read("norm", torch.tensor([math.nan, 1.0])))
 
 
 # ---------------------------------------------------------------- dead units
@@ -249,6 +282,41 @@ def test_a_constant_gradient_has_no_noise() -> None:
         stream.add({"weight": torch.tensor([3.0, 4.0])})
     assert float(stream.signal()) == pytest.approx(5.0)
     assert float(stream.noise()) == 0.0
+
+
+@pytest.mark.parametrize("batches", [1, 7])
+@pytest.mark.parametrize("seed", range(8))
+def test_what_rounding_leaves_is_no_noise(batches: int, seed: int) -> None:
+    stream, generator = GradientStream(), torch.Generator().manual_seed(seed)
+    shapes = {"a": (100, 37), "b": (31, 7)}
+    gradients = {name: torch.randn(*shape, generator=generator) for name, shape in shapes.items()}
+    for _ in range(batches):
+        stream.add(gradients)
+    assert float(stream.noise()) == 0.0
+    assert float(stream.signal()) > 60
+
+
+def test_a_minibatch_that_a_scaler_skips_can_be_left_out() -> None:
+    stream = GradientStream()
+    for gradient in ([3.0, math.inf], [3.0, 4.0], [math.nan, 4.0], [-3.0, -4.0]):
+        stream.add({"weight": torch.tensor(gradient)}, finite=True)
+    assert float(stream.signal()) == 0.0
+    assert float(stream.noise()) == pytest.approx(5.0)
+
+
+def test_a_parameter_of_another_shape_begins_anew() -> None:
+    stream = GradientStream()
+    stream.add({"weight": torch.ones(3)})
+    stream.add({"weight": torch.tensor([3.0, 4.0, 0.0, 0.0])})
+    assert float(stream.signal()) == pytest.approx(5.0)
+
+
+def test_inference_mode_makes_no_difference_to_a_stream() -> None:
+    stream = GradientStream()
+    with torch.inference_mode():
+        stream.add({"weight": torch.tensor([3.0, 4.0])})
+    stream.add({"weight": torch.tensor([3.0, 4.0])})
+    assert float(stream.signal()) == pytest.approx(5.0)
 
 
 def test_an_alternating_gradient_has_no_signal() -> None:
@@ -295,7 +363,7 @@ def test_every_name_reads_on_every_tensor_it_may_meet() -> None:
     for tensor in TENSORS.values():
         for statistic in STATISTICS.values():
             if statistic.measure is not None:
-                assert np.shape(take(statistic, tensor)) in ((), (64,))
+                assert np.shape(take(statistic, tensor)) in ((), (65,))
 
 
 def test_a_function_is_a_statistic_called_by_its_name() -> None:

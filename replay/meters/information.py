@@ -30,7 +30,8 @@ class InformationMeter(Meter):
     `Recorder.activations` records. The samples are all there is of X, each as likely, and the
     activations T are a function of X.
     Gives (plane, ixt, ity): I(X;T) and I(T;Y) in bits, and both as an array (2,) for the plot
-    type `plane`. Of several adds the last counts; none gives NaN. O(samples × units) memory.
+    type `plane`. Of several adds the last counts; none gives NaN, and so do activations that are
+    not all finite. O(samples × units) memory.
 
     With `estimator="binning"`, as in Shwartz-Ziv and Tishby (arXiv 1703.00810): each unit's range
     is cut into `bins` equal bins, T is the whole row of bins, and entropies are those of the
@@ -51,7 +52,7 @@ class InformationMeter(Meter):
         noise: the variance of the noise, for "pairwise".
 
     Raises:
-        MeterError: not (samples, …) and (samples,) of the same length, or not finite.
+        MeterError: not (samples, …) and (samples,) of the same length.
     """
 
     fields = ("plane", "ixt", "ity")
@@ -87,9 +88,7 @@ class InformationMeter(Meter):
                 f"got {rows.shape} and {found.shape}"
             )
         rows = rows.reshape(len(rows), -1).astype(np.float64)
-        if not np.isfinite(rows).all():
-            raise MeterError("activations hold NaN or infinities")
-        self._rows = rows
+        self._rows = rows if np.isfinite(rows).all() else None
         self._classes = np.unique(found, return_inverse=True)[1]
 
     def value(self) -> tuple[Floats, float, float]:
