@@ -38,7 +38,6 @@ Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source
 _Entry: TypeAlias = tuple[dict[int, Any], int]  # a module's table of hooks, and a key in it
 NO_KEYWORDS: Mapping[str, Any] = {}
-_NOTHING_TO_DO = contextlib.nullcontext()
 _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
 
 
@@ -147,6 +146,7 @@ class ArmedStep:
                 name: {key: p.detach().clone() for key, p in _weights(module).items()}
                 for name, module in layers.items()
             }
+        self._itself = weakref.ref(self)
         self._handles: list[RemovableHandle] = []
         self._entries: list[_Entry] = []
         self._eager = _EAGER.hold()
@@ -240,7 +240,7 @@ class ArmedStep:
         if len(wanted) > 1:
             return
 
-        itself = weakref.ref(self)  # a graph that is kept does not keep the step
+        itself = self._itself  # a graph that is kept does not keep the step
 
         @unserializable_hook  # type: ignore[untyped-decorator]
         def take(gradient: Tensor | None) -> None:
@@ -281,13 +281,13 @@ class ArmedStep:
         measures = self._measures[key[1]]
         missing = [measure for measure in measures if measure not in known]
         if missing:
-            with _unseen():
-                prepared = prepare(tensor)
-                if prepared is None:
-                    return
-                if scale is not None:
-                    prepared = scale.undo(prepared)
-                known.update({measure: measure.of(prepared) for measure in missing})
+            if torch._C._len_torch_dispatch_stack():
+                with _unseen():
+                    _measure(tensor, missing, known, scale)
+            else:
+                _measure(tensor, missing, known, scale)
+            if missing[0] not in known:
+                return
         pooled = collected.get(key)
         if pooled is None:
             collected[key] = known
@@ -335,6 +335,19 @@ class ArmedStep:
                         updates[name] = now - then
             return updates
         return dict(weights)
+
+
+def _measure(
+    tensor: Tensor, measures: Iterable[Measure], known: Partials, scale: "_Scale | None"
+) -> None:
+    """Add what the measures make of a tensor, if it can be measured."""
+    prepared = prepare(tensor)
+    if prepared is None:
+        return
+    if scale is not None:
+        prepared = scale.undo(prepared)
+    for measure in measures:
+        known[measure] = measure.of(prepared)
 
 
 def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: "_Held | None") -> None:
@@ -509,8 +522,6 @@ _CALL = nn.Module._call_impl.__code__
 def _unseen() -> contextlib.AbstractContextManager[Any]:
     """Hide what is done from modes that look at every operation, such as selective checkpointing:
     they would take it for the model's."""
-    if not torch._C._len_torch_dispatch_stack():
-        return _NOTHING_TO_DO
     from torch.utils._python_dispatch import _disable_current_modes
 
     hidden: contextlib.AbstractContextManager[Any] = _disable_current_modes()

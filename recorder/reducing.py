@@ -5,6 +5,7 @@ What that is, is in states.py; this finds the meter that a key is reduced by, an
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from inspect import signature
 from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -13,6 +14,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import DefinitionError, InputError, MeterError, nearest
 from flexrec.recorder.events import Part, State, array_of, is_tensor, normalise
 from flexrec.recorder.states import REDUCTIONS, Reduction
+from flexrec.recorder.wording import counted
 
 __all__ = ["Reducer", "Rule", "Rules", "advice", "reduction"]
 
@@ -136,7 +138,18 @@ class Reducer:
         try:
             return State(found.state_of(*parts), found)
         except (MeterError, TypeError) as error:
-            raise InputError(f"{key!r} is reduced by {found}: {error}") from None
+            why = _misfit(found, len(parts)) or error
+            raise InputError(f"{key!r} is reduced by {found}: {why}") from None
+
+
+def _misfit(found: Reduction, count: int) -> str | None:
+    """What a meter takes, where it is not so many values."""
+    takes = signature(found.state_of)
+    try:
+        takes.bind(*range(count))
+    except TypeError:
+        return f"it takes ({', '.join(takes.parameters)}), and was given {counted(count, 'value')}"
+    return None
 
 
 def _part(key: str, part: object) -> Part:

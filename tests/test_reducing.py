@@ -268,6 +268,14 @@ def test_a_value_that_the_meter_cannot_take_is_refused_whole(tmp_path: Path) -> 
         assert run["other"].value.tolist() == [2.0]
 
 
+def test_what_is_refused_says_what_the_meter_takes(tmp_path: Path) -> None:
+    with (
+        Recorder(tmp_path / "a.h5", facts=False, reduce={"k": "MSEMeter"}) as rec,
+        pytest.raises(InputError, match=r"it takes \(output, target\), and was given 1 value$"),
+    ):
+        rec.add(k=np.ones(3))
+
+
 def test_the_first_rule_that_fits_holds_and_a_name_before_patterns() -> None:
     reducer = Reducer(
         {"*": "HistogramMeter", "train_*": "MSEMeter", "train_acc": "ClassErrorMeter"}
