@@ -16,7 +16,7 @@ from measuring import begin, bytes_in, folder, interleaved, ratio, show
 from tools import FAST, SLOW, Tool
 
 SIZES = {2: 100_000, 10: 40_000, 800: 1000}  # keys of a dict, dicts
-SLOW_SCALARS = 16_000  # for tools that take tens of microseconds each
+SLOW_SCALARS = 8000  # for tools that take tens of microseconds each
 AT_ONCE = 100  # scalars that are made at a time, or a dict of more
 
 

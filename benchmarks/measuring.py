@@ -6,6 +6,7 @@ Every script takes --quick: smaller sizes and fewer rounds, to see that it runs.
 """
 
 import argparse
+import gc
 import os
 import platform
 import random
@@ -70,6 +71,9 @@ def interleaved(
         for name in order.sample(list(tools), len(tools)):
             if name in failed:
                 continue
+            # What others left behind is not gone through again when this one makes objects.
+            gc.collect()
+            gc.freeze()
             try:
                 found[name].append(tools[name]())
             except Exception as error:  # noqa: BLE001 - a peer that fails is reported as such

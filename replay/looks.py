@@ -49,21 +49,24 @@ class Palette:
 
     A name is taken without the plot's own, so that `train_loss` in the plot `loss` and
     `train_acc` in the plot `acc` go together. In plots of more than `FEW` traces (the layers of a
-    deep model) the colour says how far down the list a trace stands, and the window is larger. Of
+    deep model) the colour says how far down the model a trace stands, and the window is larger. Of
     several runs each has a list and a dash of its own, unless they are more than its traces.
     """
 
     def __init__(self) -> None:
         self._colours: dict[str, int] = {}
-        self._lists: dict[str | None, dict[str, int]] = {}  # run, or None for all → name → place
+        self._lists: dict[str | None, list[str]] = {}  # of each run, or None for all, the names
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
         """The windows, with colours where visdom's own would not fit those of other windows."""
         for window in windows:
             if window.type in _OPT and len(window.traces) > FEW:
+                before: dict[str | None, int] = {}
                 for run, name in _listed(window):
-                    names = self._lists.setdefault(run, {})
-                    names.setdefault(name, len(names))
+                    names = self._lists.setdefault(run, [])
+                    if name not in names:  # it comes after the one that it follows here
+                        names.insert(before.get(run, -1) + 1, name)
+                    before[run] = names.index(name)
         return [self._painted(window) for window in windows]
 
     def _painted(self, window: Window) -> Window:
@@ -85,7 +88,7 @@ class Palette:
 
     def _on_ramp(self, run: str | None, name: str) -> list[int]:
         names = self._lists[run]
-        return ramp(names[name] / max(1, len(names) - 1))
+        return ramp(names.index(name) / max(1, len(names) - 1))
 
     def _dashes(self, listed: list[_Listed]) -> dict[str, list[str]]:
         """The opt that tells runs apart; none where all is of one list."""

@@ -29,6 +29,12 @@ def test_a_deep_models_layers_go_along_a_ramp() -> None:
     assert "dash" not in deep.opts
 
 
+def test_a_layer_that_some_plots_lack_has_the_colour_of_its_depth() -> None:
+    weighted, every = Palette().paint([lines("norm", *range(0, 42, 2)), lines("std", *range(42))])
+    assert weighted.opts["linecolor"] == [ramp(k / 41) for k in range(0, 42, 2)]
+    assert every.opts["linecolor"] == [ramp(k / 41) for k in range(42)]
+
+
 def test_a_layer_of_several_runs_has_the_colour_of_its_depth() -> None:
     models = {"a": [lines("norm", *range(6)), lines("dead", 5)], "b": [lines("norm", *range(11))]}
     norm, dead = Palette().paint(overlay(models))
