@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder.armed_step import as_written
+from flexrec.recorder.as_written import as_written
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.tooled_model import Layers, choose_layers, unwrapped
 

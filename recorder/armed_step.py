@@ -18,6 +18,7 @@ from torch.compiler import is_compiling
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
+from flexrec.recorder.as_written import Held, as_written
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.measures import Measure, Partial, prepare
 
@@ -27,8 +28,6 @@ __all__ = [
     "Hook",
     "Partials",
     "Scaler",
-    "as_written",
-    "compiled_afterwards",
     "in_backward",
     "in_transform",
     "told",
@@ -104,14 +103,6 @@ def _is_exporting() -> bool:
     return bool(asked and asked())
 
 
-def compiled_afterwards() -> DefinitionError:
-    """What to say where the hook sits inside the compiled model."""
-    return DefinitionError(
-        "torch.compile was called on a model that TooledModel had hooks on, or as model.compile(); "
-        "give TooledModel what torch.compile(model) returns"
-    )
-
-
 class ArmedStep:
     """The hooks of one step, from its first training pass to `close`, and what they collect.
 
@@ -149,7 +140,7 @@ class ArmedStep:
         self._itself = weakref.ref(self)
         self._handles: list[RemovableHandle] = []
         self._entries: list[_Entry] = []
-        self._eager = _EAGER.hold()
+        self._eager = as_written()
         weakref.finalize(self, _take_off, self._handles, self._entries, self._eager)  # no `close`
         self._register()
 
@@ -350,9 +341,8 @@ def _measure(
         known[measure] = measure.of(prepared)
 
 
-def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: "_Held | None") -> None:
-    if eager is not None:
-        eager.release()
+def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: Held) -> None:
+    eager.release()
     for handle in handles:
         handle.remove()
     for table, key in entries:
@@ -451,58 +441,6 @@ def _gather(values: Any, found: dict[int, Tensor]) -> None:
         if id(value) not in looked_into:
             looked_into[id(value)] = value  # held, so that no id comes again
             waiting += reversed(list(inside))
-
-
-class _Eager:
-    """Keeps compiled code running as written, which is how hooks that are new to it fire.
-
-    Nothing is recompiled. The stance is the whole process's, so the first holder sets it and
-    the last one restores it, in whatever order steps of several tooled models end. It holds for
-    the backward pass too: what is checkpointed runs again there, and must run the same.
-    """
-
-    def __init__(self) -> None:
-        self._holders = 0
-        self._stance: Any = None
-
-    def hold(self) -> "_Held":
-        """Until it is released."""
-        set_stance = getattr(torch.compiler, "set_stance", None)  # torch 2.6
-        if not self._holders and set_stance and "torch._dynamo" in sys.modules:
-            try:
-                self._stance = set_stance("force_eager")
-            except RuntimeError:  # refused inside compiled code
-                raise compiled_afterwards() from None
-        self._holders += 1
-        return _Held()
-
-    def let_go(self) -> None:
-        """One holder less."""
-        self._holders -= 1
-        if not self._holders and self._stance is not None:
-            self._stance.__exit__(None, None, None)
-            self._stance = None
-
-
-_EAGER = _Eager()
-
-
-class _Held:
-    """One hold of `_EAGER`, which ends once."""
-
-    def __init__(self) -> None:
-        self._is_held = True
-
-    def release(self) -> None:
-        """Compiled code may run again."""
-        if self._is_held:
-            self._is_held = False
-            _EAGER.let_go()
-
-
-def as_written() -> "_Held":
-    """Have compiled code run as it is written, until what is given is released."""
-    return _EAGER.hold()
 
 
 def _calls_under_way(model: nn.Module) -> int:

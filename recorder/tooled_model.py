@@ -19,11 +19,11 @@ from flexrec.recorder.armed_step import (
     ArmedStep,
     Hook,
     Scaler,
-    compiled_afterwards,
     in_backward,
     in_transform,
     told,
 )
+from flexrec.recorder.as_written import compiled_afterwards
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.events import Array
 from flexrec.recorder.layer_table import Table, layer_table
