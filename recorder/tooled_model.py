@@ -126,7 +126,7 @@ class TooledModel:
         """End the step: take the hooks off, and give its statistics by key.
 
         Call it after the optimizer's step and before gradients are set to zero. Empty where the
-        step was not armed or no training pass ran. On the CPU values are floats, and (64,)
+        step was not armed or no training pass ran. On the CPU values are floats, and (65,)
         arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
         single tensor, and nothing waits for it.
         """
