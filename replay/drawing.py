@@ -5,6 +5,7 @@ would refuse or draw wrongly (curves of unequal length, a lone bar, NaN) is sett
 """
 
 import html
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -82,6 +83,7 @@ def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
 
 def _plane(client: Any, traces: Traces, opts: Message) -> Message:
     colours = opts.pop("colormap", "Viridis")
+    joined = "lines" in opts.pop("mode", "markers")
     curves = [_curve(trace) for trace in traces]
     message = _scattered(client, curves, _names(traces, opts), {**opts, "mode": "markers"})
     marks = [_marks(trace) for trace in traces]
@@ -96,7 +98,30 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
             "showscale": k == 0,
             "colorbar": {"thickness": 12, "x": -0.2, "xanchor": "right"},  # the legend is right
         }
+    if joined:
+        message["data"].insert(0, _paths(traces, curves, marks))  # first: the dots lie above it
     return message
+
+
+def _paths(traces: Traces, curves: Sequence[Any], marks: Sequence[NDArray[np.float64]]) -> Message:
+    """A thin line for each mark of a run, through the places of all its traces in their order."""
+    stops: dict[tuple[str | None, float], list[Any]] = {}
+    for trace, (x, y), found in zip(traces, curves, marks, strict=True):
+        for place in zip(found.tolist(), x.tolist(), y.tolist(), strict=False):  # none has a gap
+            stops.setdefault((trace.run, place[0]), []).append(place[1:])
+    gap = (math.nan, math.nan)
+    every = [place for path in stops.values() for place in (*path, gap)]
+    xs, ys = zip(*every, strict=True) if every else ((), ())
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "joined",
+        "x": [x if math.isfinite(x) else None for x in xs],
+        "y": [y if math.isfinite(y) else None for y in ys],
+        "line": {"color": "rgba(128, 128, 128, 0.4)", "width": 1},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
 
 
 def _marks(trace: Trace) -> NDArray[np.float64]:

@@ -207,7 +207,7 @@ _TYPES = {
             doc="a dot for each mark at a place of its own, coloured by the mark's x",
             takes="a pair (x, y) at every mark",
             ranks=("vector",),
-            opts=_LAYOUT | _axes("xy") | {"legend", "markersize", "colormap"},
+            opts=_LAYOUT | _axes("xy") | {"legend", "markersize", "colormap", "mode"},
             history="vector",
         ),
         PlotType(

@@ -161,7 +161,7 @@ _PRESETS: dict[str, Any] = {
     },
     "infoplane": {
         "doc": "what each layer tells of inputs and classes, from Recorder.activations; "
-        "epochs as colour; for tanh, see docs/insight.md for ReLU",
+        "epochs as colour, each a path through the layers; for tanh, see docs/insight.md for ReLU",
         "record": "rec.activations(model, inputs, classes) on the same batch at each epoch",
         "plots": {
             "infoplane": {
@@ -170,6 +170,9 @@ _PRESETS: dict[str, Any] = {
                     "title": "Information plane",
                     "xlabel": "I(X;T) in bits",
                     "ylabel": "I(T;Y) in bits",
+                    "mode": "lines+markers",
+                    "width": 720,
+                    "height": 480,
                 },
             }
         },

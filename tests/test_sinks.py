@@ -215,3 +215,20 @@ def test_dump_refuses_what_json_has_not() -> None:
 def test_sinks_import_no_visdom() -> None:
     code = "import sys, flexrec.replay.sinks; assert not {'visdom', 'requests'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_plane_joins_the_dots_of_one_mark_of_each_run() -> None:
+    """NaN is a gap in the path, as it is a dot that is not drawn; runs are not joined."""
+
+    def drawn(*traces: Trace, **opts: str) -> list[dict[str, Any]]:
+        document = env_document([window("plane", *traces, **opts)])
+        return list(document["jsons"]["plane"]["content"]["data"])
+
+    one = Trace("a fc1", y=[1.0, 2.0], x=[5.0, 6.0], marks=[0.0, 9.0], run="a")
+    two = Trace("a fc2", y=[3.0, np.nan], x=[7.0, 8.0], marks=[9.0, 0.0], run="a")
+    other = Trace("b fc1", y=[4.0], x=[9.0], marks=[9.0], run="b")
+    assert [trace["mode"] for trace in drawn(one, two, other)] == ["markers"] * 3
+    paths, *dots = drawn(one, two, other, mode="lines+markers")
+    assert [trace["mode"] for trace in dots] == ["markers"] * 3
+    assert paths["x"] == [5.0, 8.0, None, 6.0, 7.0, None, 9.0, None]
+    assert paths["y"] == [1.0, None, None, 2.0, 3.0, None, 4.0, None]
