@@ -48,7 +48,8 @@ def crash(rec: Recorder) -> None:
 
 
 def event_at(position: int) -> Event:
-    """The event that a writer records at a position: numbers, now and then arrays and a log."""
+    """The event that a writer records at a position: numbers, now and then arrays, which several
+    keys may share, and a log."""
     step, seconds = position // 3, 1e9 + position
     if position % 29 == 28:
         return Log(float(position), None, True, step, seconds)
@@ -58,6 +59,10 @@ def event_at(position: int) -> Event:
     if position % 11 == 10:
         array = np.full(position % 301, position, np.float32)
         values = {"pair": (array, f"text {position}"), "a": float(position)}
+        if position % 2:
+            values["again"] = (array, array) if position % 3 else array
+        if position % 5 == 0:
+            values = {"again": array, **values}
     return Add(values, step, seconds)  # type: ignore[arg-type]
 
 
