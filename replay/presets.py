@@ -96,11 +96,11 @@ _PRESETS: dict[str, Any] = {
         "plots": {
             **_lines("weights/mean"),
             **_lines("weights/std"),
-            "weights of {layer}": {"type": "histograms", "opts": {"title": "weights of {layer}"}},
+            "weights/histogram": {"type": "histograms", "opts": {"title": "weights"}},
         },
         "meters": {
             **_per_layer("weights/mean", "weights/std"),
-            "*/weights/histogram": {"type": "LastValueMeter", "target": "weights of {layer}"},
+            **_per_layer("weights/histogram", meter="LastValueMeter"),
         },
     },
     "activations": {
