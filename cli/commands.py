@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Annotated
@@ -35,13 +36,12 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _begin(
     context: typer.Context,
-    debug: options.Debug = False,
+    debug: options.Debug = False,  # noqa: ARG001 - `run` sees it in sys.argv
     _: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    context.obj = debug
     if context.invoked_subcommand not in PLAYING:
         # numpy's OpenBLAS starts a thread for each core as it is imported, which takes longer
         # than reading most recordings.
@@ -340,6 +340,9 @@ def run() -> None:
         if "--debug" in sys.argv:
             raise
         echo(f"flexrec: {error}", err=True)
+        sys.exit(2)
+    except Exception:  # noqa: BLE001 - a bug; Python's own status, 1, says that something differs
+        traceback.print_exc()
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -46,7 +46,7 @@ def plot_text(path: Path, name: str) -> str:
 
 def _windows(run: Recording, name: str) -> list[Window]:
     known = {preset_name.lower() for preset_name in preset_names()}
-    if {part.strip().lower() for part in name.split("+")} <= known:
+    if name not in run and {part.strip().lower() for part in name.split("+")} <= known:
         return play(run, preset(name))
     fitting = fitting_keys(run, name)
     keys = [key for key in fitting if run.is_number(key)]

@@ -11,9 +11,9 @@ from flexrec.cli.progress import reading
 from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.reader import Recording
 from flexrec.recorder.wording import counted, listed
-from flexrec.replay.definitions import Definitions, load_toml
+from flexrec.replay.check import definitions_from
+from flexrec.replay.definitions import Definitions
 from flexrec.replay.player import missing_keys, play, run_names
-from flexrec.replay.presets import PHASES, preset
 from flexrec.replay.sinks import EnvFileSink, Sink
 
 if TYPE_CHECKING:
@@ -126,13 +126,9 @@ def definitions_of(name: str | None, config: Path | None, phases: str | None) ->
         raise DefinitionError(
             "nothing to plot: give --preset NAME (flexrec presets lists them) or --config FILE.toml"
         )
-    chosen = tuple(p.strip() for p in phases.split(",") if p.strip()) if phases else ()
-    definitions = Definitions()
-    if name is not None:
-        definitions += preset(name, phases=chosen or PHASES)
-    if config is not None:
-        definitions += load_toml(config, phases=chosen)
-    return definitions
+    chosen = [phase.strip() for phase in (phases or "").split(",") if phase.strip()]
+    definitions = definitions_from(preset_name=name, definitions=config, phases=chosen)
+    return definitions or Definitions()
 
 
 def tell_state(run: Recording) -> None:

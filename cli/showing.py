@@ -34,7 +34,8 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
         for name in ("started", "host", "git_commit", "argv"):
             if facts.get(name):
                 value = facts[name]
-                lines.append(f"{name}: {' '.join(value) if isinstance(value, list) else value}")
+                text = " ".join(map(str, value)) if isinstance(value, list) else value
+                lines.append(f"{name}: {text}")
         if run.config is not None:
             lines.append(f"config: {run.config}")
         logs = int(run.marks.is_log.sum())

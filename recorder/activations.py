@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder.as_written import as_written
+from flexrec.recorder.as_written import AsWritten
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.tooled_model import Layers, choose_layers, unwrapped
 
@@ -50,7 +50,7 @@ def activations(
     handles = [module.register_forward_hook(keep(layer)) for layer, module in chosen.items()]
     modes = {module: module.training for module in model.modules()}
     devices = {p.device.index for p in model.parameters() if p.is_cuda}
-    written = as_written()
+    written = AsWritten()
     try:
         with torch.random.fork_rng(devices), torch.no_grad():
             model.eval()

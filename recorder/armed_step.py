@@ -1,7 +1,7 @@
 """One armed step of a TooledModel: its hooks on the layers, and what they measure.
 
 Only tooled_model.py uses it. A hook never returns anything, so outputs and gradients stay as
-they are; what it needs it holds weakly, so copies and pickles of the model drag nothing along.
+they are.
 """
 
 import contextlib
@@ -10,97 +10,29 @@ import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from types import FrameType
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.compiler import is_compiling
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle, unserializable_hook
 
-from flexrec.recorder.as_written import Held, as_written
+from flexrec.recorder.as_written import AsWritten
 from flexrec.recorder.errors import DefinitionError
-from flexrec.recorder.measures import Measure, Partial, prepare
+from flexrec.recorder.hook import NO_KEYWORDS, Hook, in_backward, in_transform, told
+from flexrec.recorder.loss_scale import LossScale, Scaler
+from flexrec.recorder.measures import ALIVE, Measure, Partial, prepare
 
-__all__ = [
-    "NO_KEYWORDS",
-    "ArmedStep",
-    "Hook",
-    "Partials",
-    "Scaler",
-    "in_backward",
-    "in_transform",
-    "told",
-]
+__all__ = ["ArmedStep", "Partials"]
 
 Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source
 _Entry: TypeAlias = tuple[dict[int, Any], int]  # a module's table of hooks, and a key in it
-NO_KEYWORDS: Mapping[str, Any] = {}
 _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
-
-
-class Scaler(Protocol):
-    """What is needed of torch.amp.GradScaler."""
-
-    def is_enabled(self) -> bool:
-        """Whether it scales at all."""
-
-    def scale(self, outputs: Tensor) -> Tensor:
-        """Its argument times the scale."""
-
-
-class Hook:
-    """A module hook that holds its owner weakly, and copies and pickles to one that does nothing.
-
-    Attributes:
-        traced: torch.compile has seen it, so the model was compiled with the hook inside.
-    """
-
-    def __init__(self, method: Any) -> None:
-        self._owner = weakref.ref(method.__self__)
-        self._function = method.__func__
-        self.traced = False
-
-    def __call__(self, *args: Any) -> None:
-        if is_compiling():
-            self.traced = not _is_exporting()
-            return
-        owner = self._owner()
-        if owner is not None:
-            try:
-                self._function(owner, *args)
-            except DefinitionError:  # what the caller asked for cannot be
-                raise
-            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
-                owner.fail(error)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # A callable of the standard library that takes anything and returns None: a model that
-        # was saved with its hooks loads where flexrec is not installed.
-        return getattr, (contextlib.nullcontext(), "__exit__")
-
-
-def in_backward() -> bool:
-    """Whether this thread is in a backward pass: a forward pass there is a recomputation."""
-    return torch._C._current_graph_task_id() != -1
-
-
-def in_transform() -> bool:
-    """Whether torch.jit.trace or a torch.func transform is at work: tensors have no values."""
-    return torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
-
-
-def told(error: Exception) -> str:
-    """An error in one line; the error itself would hold on to much."""
-    said = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__
-
-
-def _is_exporting() -> bool:
-    """Whether it is torch.export that compiles."""
-    asked = getattr(torch.compiler, "is_exporting", None)  # torch 2.7
-    return bool(asked and asked())
+_CHANNELS_FIRST = (
+    *(nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d),
+    *(nn.MaxPool1d, nn.AvgPool1d, nn.LPPool1d, nn.AdaptiveMaxPool1d, nn.AdaptiveAvgPool1d),
+)
 
 
 class ArmedStep:
@@ -125,7 +57,10 @@ class ArmedStep:
     ) -> None:
         self._model, self._layers, self._measures = model, layers, measures
         self._names = {module: name for name, module in layers.items()}
-        self._scale = _Scale(scaler, model) if scaler is not None and scaler.is_enabled() else None
+        self._counts_units = ALIVE in measures.get("outputs", ())
+        self._scale = (
+            LossScale(scaler, model) if scaler is not None and scaler.is_enabled() else None
+        )
         self._collected: dict[_Key, Partials] = {}
         self._seen: dict[int, _Seen] = {}
         self._passes: list[bool] = []  # calls of the whole model: whether it is a training pass
@@ -140,7 +75,7 @@ class ArmedStep:
         self._itself = weakref.ref(self)
         self._handles: list[RemovableHandle] = []
         self._entries: list[_Entry] = []
-        self._eager = as_written()
+        self._eager = AsWritten()
         weakref.finalize(self, _take_off, self._handles, self._entries, self._eager)  # no `close`
         self._register()
 
@@ -196,12 +131,14 @@ class ArmedStep:
     def _before_layer(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
         # Without keywords: another thread took the hook's entry off meanwhile.
         values = args[0] if len(args) == 1 and not kwargs else (args, _without_masks(kwargs))
-        self._take(self._names[module], values, "inputs", "grad_in")
+        self._take(module, values, "inputs", "grad_in")
 
-    def _after_layer(self, module: nn.Module, _: Any, output: Any) -> None:
-        self._take(self._names[module], output, "outputs", "grad_out")
+    def _after_layer(self, module: nn.Module, args: Any, output: Any) -> None:
+        self._take(module, output, "outputs", "grad_out", args if self._counts_units else ())
 
-    def _take(self, layer: str, values: Any, source: str, gradient: str) -> None:
+    def _take(
+        self, module: nn.Module, values: Any, source: str, gradient: str, args: Any = ()
+    ) -> None:
         # A checkpointed part runs again during backward: its values were measured the first
         # time; its gradients, where the first run had none, flow through the second.
         again = in_backward()
@@ -209,12 +146,34 @@ class ArmedStep:
             return
         measuring = source in self._measures and not again
         hooking = gradient in self._measures and torch.is_grad_enabled()
+        layer = self._names[module]
         for tensor in _tensors(values):
+            channels_first = (
+                args and tensor.dim() == 3 and self._gives_channels(module, args, tensor)
+            )
             seen = self._see(tensor)
+            seen.channels_first |= bool(channels_first)
             if measuring:
-                self._add(self._collected, (layer, source), tensor, seen.partials)
+                self._add(
+                    self._collected,
+                    (layer, source),
+                    tensor,
+                    seen.partials,
+                    channels_first=seen.channels_first,
+                )
             if hooking and tensor.requires_grad:
                 self._watch_gradient(tensor, seen.wanted, (layer, gradient))
+
+    def _gives_channels(self, module: nn.Module, args: Any, output: Tensor) -> bool:
+        """Whether what a layer gives is (N, C, L) and not (N, L, C): a convolution's is, and what
+        the layers after it make of that element by element."""
+        if isinstance(module, _CHANNELS_FIRST):
+            return True
+        seen = self._seen.get(id(args[0]))
+        before = seen.tensor() if seen is not None and seen.channels_first else None
+        if before is None or before is not args[0] or before.shape != output.shape:
+            return False
+        return all(p.dim() < 2 for p in module.parameters(recurse=False))
 
     def _see(self, tensor: Tensor) -> "_Seen":
         """What is known of this tensor and content: one layer's output is another's input."""
@@ -263,7 +222,8 @@ class ArmedStep:
         key: _Key,
         tensor: Tensor,
         known: Partials,
-        scale: "_Scale | None" = None,
+        scale: "LossScale | None" = None,
+        channels_first: bool = False,
     ) -> None:
         """Pool a tensor's measures into a key's; `known` holds what was measured of it before.
 
@@ -274,9 +234,9 @@ class ArmedStep:
         if missing:
             if torch._C._len_torch_dispatch_stack():
                 with _unseen():
-                    _measure(tensor, missing, known, scale)
+                    _measure(tensor, missing, known, scale, channels_first)
             else:
-                _measure(tensor, missing, known, scale)
+                _measure(tensor, missing, known, scale, channels_first)
             if missing[0] not in known:
                 return
         pooled = collected.get(key)
@@ -329,7 +289,11 @@ class ArmedStep:
 
 
 def _measure(
-    tensor: Tensor, measures: Iterable[Measure], known: Partials, scale: "_Scale | None"
+    tensor: Tensor,
+    measures: Iterable[Measure],
+    known: Partials,
+    scale: "LossScale | None",
+    channels_first: bool,
 ) -> None:
     """Add what the measures make of a tensor, if it can be measured."""
     prepared = prepare(tensor)
@@ -338,10 +302,11 @@ def _measure(
     if scale is not None:
         prepared = scale.undo(prepared)
     for measure in measures:
-        known[measure] = measure.of(prepared)
+        units_last = channels_first and measure is ALIVE
+        known[measure] = measure.of(prepared.transpose(1, 2) if units_last else prepared)
 
 
-def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: Held) -> None:
+def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: AsWritten) -> None:
     eager.release()
     for handle in handles:
         handle.remove()
@@ -354,50 +319,14 @@ def _take_off(handles: list[RemovableHandle], entries: list[_Entry], eager: Held
 class _Seen:
     """One tensor with one content: what was measured of it, and who wants its gradient."""
 
-    __slots__ = ("partials", "tensor", "version", "wanted")
+    __slots__ = ("channels_first", "partials", "tensor", "version", "wanted")
 
     def __init__(self, tensor: Tensor, version: int) -> None:
         self.tensor = weakref.ref(tensor)
         self.version = version
         self.partials: Partials = {}
         self.wanted: list[_Key] = []
-
-
-class _Scale:
-    """A GradScaler's scale, taken when the step was armed: `update` changes it before the end."""
-
-    def __init__(self, scaler: Scaler, model: nn.Module) -> None:
-        first = next(model.parameters(), torch.empty(0))
-        self._scale = scaler.scale(torch.ones((), device=first.device))  # does not synchronise
-        self._scaler = scaler
-        self._states = self._unscaled()
-        self._version = self._live_version()
-
-    def _unscaled(self) -> Any:
-        return getattr(self._scaler, "_per_optimizer_states", None)
-
-    def _live_version(self) -> int | None:
-        live = getattr(self._scaler, "_scale", None)
-        return live._version if isinstance(live, Tensor) else None
-
-    def refresh(self) -> None:
-        """Take the scale again where it was changed, for the backward pass that runs now."""
-        version = self._live_version()
-        if version != self._version:
-            self._scale = self._scaler.scale(torch.ones_like(self._scale))
-            self._version = version
-
-    def undo(self, gradient: Tensor) -> Tensor:
-        """The gradient of the loss itself."""
-        return gradient / self._scale.to(gradient.device, non_blocking=True)
-
-    def is_undone(self) -> bool:
-        """Whether the scaler has divided `.grad` itself.
-
-        `unscale_` and `step` note it by optimizer, until `update` begins a new book.
-        """
-        states = self._unscaled()
-        return states is not self._states or any(s["found_inf_per_device"] for s in states.values())
+        self.channels_first = False  # it is known to be (N, C, L)
 
 
 def _weights(module: nn.Module) -> dict[str, nn.Parameter]:

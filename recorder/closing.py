@@ -20,7 +20,7 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.resuming import put_in_place
+from flexrec.recorder.replacing import beside, put_in_place
 from flexrec.recorder.store import Chunk, Store
 
 __all__ = ["close_recording", "write_closed"]
@@ -38,7 +38,7 @@ _PLENTY, _DENSEST = 64 << 20, 32
 
 def close_recording(source: Path, path: Path) -> None:
     """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed."""
-    closing = path.with_name(f".{path.name}.closing")
+    closing = beside(path, "closing")
     store, _ = open_store(source)
     try:
         if store.cut:
@@ -62,9 +62,8 @@ def write_closed(store: Store, path: Path) -> None:
         _write_bytes(output, fmt.SCHEMA, store.schema.encode())
         _write_events(store.recorded(), output)
         file.create_group(fmt.SERIES)
-        _write_series(store, output, fmt.SERIES)
-        if store.has_superseded():
-            _write_series(store.superseded(), output, fmt.SUPERSEDED_SERIES)
+        for view, root in zip(store.views(), (fmt.SERIES, fmt.SUPERSEDED_SERIES), strict=False):
+            _write_series(view, output, root)
         output.flush()
         file.flush()
         os.fsync(file.id.get_vfd_handle())

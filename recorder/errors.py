@@ -1,13 +1,17 @@
-"""Every error that flexrec raises on purpose, and nothing else.
+"""The errors of flexrec, and nothing else.
 
     FlexrecError
     ├── RecordingError          a file cannot be read or written as a recording
     │   ├── NotARecordingError  not HDF5, or HDF5 that flexrec did not write
+    │   ├── UnknownKeyError     it has no such key (also a KeyError; in reader.py)
     │   └── VersionError        written by a newer flexrec
     ├── InputError              a value that cannot be recorded (also a TypeError)
     ├── DefinitionError         a wrong plot, meter, preset or definitions file (also a ValueError)
     ├── MeterError              a meter was fed what it cannot take (also a ValueError)
     └── ServerError             visdom's server is absent, silent, not visdom, or refuses
+
+An argument of a Python call that is wrong in itself, as a mode that there is not, is Python's own
+ValueError or TypeError.
 
 A message says what was wrong, what came, what would be right, and the next step.
 """
@@ -29,7 +33,7 @@ __all__ = [
 
 
 class FlexrecError(Exception):
-    """The root: catch it to catch everything that flexrec raises on purpose."""
+    """The root: catch it to catch whatever data, files, definitions and servers bring about."""
 
 
 class RecordingError(FlexrecError):

@@ -20,16 +20,16 @@ def gather_facts() -> dict[str, Any]:
     """What a reader of the recording will want to know about the run, as plain JSON data."""
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "host": platform.node(),
+        "host": _text(platform.node()),
         "user": _user(),
         "pid": os.getpid(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "packages": _versions(),
-        "argv": [argument.encode("utf-8", "replace").decode() for argument in sys.argv],
+        "argv": list(map(_text, sys.argv)),
         "rank": rank(),
     }
-    job = {name: os.environ[name] for name in _JOB if name in os.environ}
+    job = {name: _text(os.environ[name]) for name in _JOB if name in os.environ}
     return {**facts, "job": job, "git_commit": _git_commit()}
 
 
@@ -41,9 +41,14 @@ def rank() -> int:
     return 0
 
 
+def _text(value: str) -> str:
+    """What the system gave, as JSON can hold it: it may be no UTF-8."""
+    return value.encode("utf-8", "replace").decode()
+
+
 def _user() -> str | None:
     try:
-        return getpass.getuser()
+        return _text(getpass.getuser())
     except (KeyError, OSError, ImportError):  # a container without a passwd entry
         return None
 

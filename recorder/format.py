@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from flexrec.recorder.events import Part
 if TYPE_CHECKING:
     from flexrec.recorder.states import Reduction
 
-__all__ = ["CODE", "EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "form_of"]
+__all__ = ["EVENT", "MARK", "VERSION", "Column", "Form", "Schema", "form_of"]
 
 MAGIC = "flexrec"
 VERSION = 1
@@ -71,7 +71,6 @@ MARK = np.dtype(
         ("time", "<f8"),
     ]
 )
-CODE = np.dtype("<i8")
 ALL_KEYS = -1
 STEPS = range(-(1 << 63), 1 << 63)  # which there are
 
@@ -343,20 +342,11 @@ def series_path(column: Column, forms_before: int, root: str = SERIES) -> str:
     return f"{root}/{path}" + (f"/%form{forms_before}" if forms_before else "")
 
 
-def series_key(path: str) -> str:
-    """The key of a group below `series`: the inverse of `series_path` for a first form."""
-    return "/".join(_unescape(component) for component in path.split("/"))
-
-
 def _escape(component: str) -> str:
     if _RESERVED.fullmatch(component):
         return "%" + "".join(f"{byte:02X}%" for byte in component.encode()).rstrip("%")
     # Keep readable Unicode as it is: only controls, '/' and '%' are encoded.
     return "".join(c if c in _SAFE or ord(c) > 0x7F else quote(c, safe="") for c in component)
-
-
-def _unescape(component: str) -> str:
-    return "" if component == "%" else unquote(component, errors="strict")
 
 
 def part_name(column: Column, part: int) -> str:

@@ -1,7 +1,7 @@
 """Adds that look as an earlier one did: the quick way from values to the slots of an event.
 
 A layout declines what it cannot take, or is not sure of; then the slow way, which is the one that
-raises, is outbox.py's.
+raises, is intake.py's.
 """
 
 import struct

@@ -5,7 +5,7 @@ any other device they are tensors there, and nothing waits for the device.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -18,8 +18,8 @@ __all__ = [
     "ALIVE",
     "EXTREMES",
     "MOMENTS",
+    "POWERS",
     "SAMPLE",
-    "GradientStream",
     "Measure",
     "Number",
     "Partial",
@@ -29,6 +29,7 @@ __all__ = [
     "norm",
     "prepare",
     "ratio",
+    "squared",
     "summed",
 ]
 
@@ -96,7 +97,7 @@ def _flat(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1)
 
 
-def _squared(tensor: Tensor) -> Tensor:
+def squared(tensor: Tensor) -> Tensor:
     """The sum of the squares."""
     flat = _flat(tensor)
     return torch.dot(flat, flat)
@@ -288,6 +289,36 @@ SAMPLE = Measure(Sample.of, Sample.merge)
 """A `Sample`."""
 
 
+# ---------------------------------------------------------------- powers of two
+
+_BIAS = 127  # of float32's exponents
+_LEAST, _MOST = -24, 16  # powers: below the first float16 has nothing but 0, from the last no more
+
+
+def _powers(tensor: Tensor) -> Partial:
+    """(83,) int64: how many finite elements lie between which powers of two."""
+    # The sign and the exponent are the upper nine bits of a float32.
+    codes = _flat(tensor).float().view(torch.int32).bitwise_right_shift(23).bitwise_and(0x1FF)
+    if codes.is_cpu:
+        counts = torch.bincount(codes, minlength=512)
+    else:  # where bincount waits for the greatest
+        counts = torch.histc(codes.float(), bins=512, min=0, max=512).long()
+    positive, negative = (_by_power(half) for half in counts.view(2, 256))
+    return torch.cat([negative[1:].flip(0), negative[:1] + positive[:1], positive[1:]])
+
+
+def _by_power(counts: Tensor) -> Tensor:
+    """(42,): of those below all powers, between two each, and from the last on; none infinite."""
+    first, last = _BIAS + _LEAST, _BIAS + _MOST
+    below, above = counts[:first].sum(0, keepdim=True), counts[last:255].sum(0, keepdim=True)
+    return torch.cat([below, counts[first:last], above])
+
+
+POWERS = Measure(_powers, lambda a, b: a + b)
+"""(83,) int64 counts of finite elements in bins that are the same for all tensors: up to −2^16,
+between −2^16 and −2^15, …, up to −2^−24; smaller than 2^−24; from 2^−24 on, …, from 2^16 on."""
+
+
 # ---------------------------------------------------------------- dead units
 
 
@@ -307,7 +338,7 @@ ALIVE = Measure(_alive, _merge_alive)
 """By the number of units: which of them were not zero somewhere in the batch.
 
 A unit is an index of dimension 1 of (N, C, H, W) and (N, C, D, H, W), and of the last dimension
-of any other tensor.
+of any other tensor; who knows that one is (N, C, L) gives it transposed.
 """
 
 
@@ -315,80 +346,3 @@ def dead(alive: Partial) -> Number:
     """The fraction of units that were zero everywhere, of what `ALIVE` measured."""
     living = item(torch.stack([mask.sum() for mask in alive.values()]).sum())
     return 1 - ratio(living, float(sum(alive)))
-
-
-# ---------------------------------------------------------------- gradients across minibatches
-
-
-class GradientStream:
-    """Mean and noise of a gradient over minibatches, in double precision, one buffer in memory.
-
-    >>> stream = GradientStream()
-    >>> for sign in (1.0, -1.0):
-    ...     stream.add({"weight": torch.tensor([3.0, 4.0]) * sign})
-    >>> float(stream.signal()), float(stream.noise())
-    (0.0, 5.0)
-
-    The source is Shwartz-Ziv and Tishby, arXiv 1703.00810, Fig. 4, before the division by the
-    norm of the weights: the norm of the mean gradient, and the square root of the sum of the
-    elements' population variances, which is the mean square norm less the square of the first.
-    """
-
-    def __init__(self) -> None:
-        self._begin()
-
-    def _begin(self) -> None:
-        self._batches: Number = 0.0
-        self._sums: dict[str, Tensor] = {}
-        self._squares: Number = 0.0
-
-    @torch.inference_mode(mode=False)
-    def add(self, gradients: Mapping[str, Tensor], *, finite: bool = False) -> None:
-        """Take in one minibatch's gradients by parameter; one that is left out counts as zero.
-
-        A parameter that is of another shape or on another device than before begins all anew.
-
-        Args:
-            gradients: by parameter.
-            finite: leave the minibatch out if not all of them are, as a GradScaler does.
-        """
-        exact = {name: _exactly(gradient) for name, gradient in gradients.items()}
-        if any(
-            name in self._sums
-            and (self._sums[name].shape, self._sums[name].device) != (one.shape, one.device)
-            for name, one in exact.items()
-        ):
-            self._begin()
-        squares = torch.stack([_squared(one) for one in exact.values()]).sum()
-        counts = squares.isfinite()
-        if finite:
-            exact = {name: one.where(counts, 0.0) for name, one in exact.items()}
-            squares = squares.where(counts, 0.0)
-        self._batches = self._batches + (item(counts) if finite else 1.0)
-        self._squares = self._squares + squares
-        for name, one in exact.items():
-            if name in self._sums:
-                self._sums[name].add_(one)
-            else:
-                self._sums[name] = one
-
-    def signal(self) -> Tensor:
-        """The norm of the mean gradient."""
-        squares = [_squared(total) for total in self._sums.values()]
-        return torch.stack(squares).sum().sqrt() / self._batches
-
-    def noise(self) -> Tensor:
-        """The square root of the summed variances; 0 where they are what rounding leaves, as of a
-        single minibatch."""
-        mean = self._squares / self._batches
-        spread = mean - self.signal().square()
-        rounding = mean * self._batches * (4 * torch.finfo(spread.dtype).eps)
-        return spread.where(~(spread <= rounding), 0.0).sqrt()
-
-
-def _exactly(gradient: Tensor) -> Tensor:
-    """A dense copy in double precision, or in what the device has."""
-    dense = gradient.detach().to_dense()
-    if dense.is_complex():
-        dense = torch.view_as_real(dense.resolve_conj())
-    return dense.to(torch.float32 if dense.device.type == "mps" else torch.float64, copy=True)

@@ -21,7 +21,7 @@ from flexrec.recorder.locking import PathLock
 from flexrec.recorder.merged_store import MergedStore
 from flexrec.recorder.ragged import Ints
 from flexrec.recorder.reader import Marks, Recording
-from flexrec.recorder.resuming import clear_litter, put_in_place
+from flexrec.recorder.replacing import beside, clear_litter, put_in_place
 
 __all__ = ["merge_recordings"]
 
@@ -74,7 +74,7 @@ def merge_recordings(
         lock = PathLock(target)
     except OSError as error:
         raise RecordingError(f"cannot write {into}: {error.strerror or error}") from None
-    closing = target.with_name(f".{target.name}.closing")
+    closing = beside(target, "closing")
     try:
         if target.exists() and not overwrite:
             raise RecordingError(f"{into} exists already; --force (overwrite=True) overwrites it")

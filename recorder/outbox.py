@@ -7,7 +7,6 @@ is written in writer.py.
 import os
 import sys
 import threading
-import warnings
 from abc import abstractmethod
 from pathlib import Path
 from time import monotonic, sleep, time
@@ -20,6 +19,7 @@ from flexrec.recorder.intake import Intake, mark_entry
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.reducing import Reducer, advice
 from flexrec.recorder.resuming import Opened
+from flexrec.recorder.wording import warn
 
 __all__ = ["Outbox", "briefly"]
 
@@ -227,7 +227,7 @@ class Outbox(Intake):
         while self._warnings:
             message = self._warnings.pop(0)
             try:
-                warnings.warn(message, RuntimeWarning, stacklevel=3)
+                warn(message)
             except RuntimeWarning:
                 if threading.current_thread() is not self._thread:
                     raise

@@ -20,6 +20,7 @@ from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ints
 from flexrec.recorder.series import Index, Marks, Row, Series, events_of, joined, marks_of, rows_of
 from flexrec.recorder.store import Chunk, Store, What
+from flexrec.recorder.wording import counted
 
 if TYPE_CHECKING:
     from flexrec.recorder.following import Superseded
@@ -97,7 +98,7 @@ class Recording:
     @property
     def superseded(self) -> int:
         """How many events were taken back when the run was resumed at an earlier step."""
-        return self._store.superseded().effective_count() if self._store.has_superseded() else 0
+        return sum(view.effective_count() for view in self._store.views()[1:])
 
     @property
     def resumes(self) -> int:
@@ -152,7 +153,7 @@ class Recording:
     def state(self) -> str:
         """In one line, whether the run ended, and up to where the recording is whole."""
         resumed = f"resumed {self.resumes} times, " if self.resumes > 1 else "resumed once, "
-        resumed += f"{self.superseded} events superseded"
+        resumed += f"{counted(self.superseded, 'event')} superseded"
         if self.closed:
             return f"closed; {resumed}" if self.resumes else "closed"
         last = self._store.last_step

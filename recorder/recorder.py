@@ -30,7 +30,8 @@ from flexrec.recorder.facts import gather_facts, rank
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.outbox import Outbox, briefly
 from flexrec.recorder.reducing import Reducer, Rules
-from flexrec.recorder.resuming import Opened, clear_litter, open_new, open_resumed
+from flexrec.recorder.replacing import clear_litter
+from flexrec.recorder.resuming import Opened, open_new, open_resumed
 from flexrec.recorder.wording import listed
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ class Recorder(Outbox):
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
         at_step = None if at_step is None else _whole(at_step)
+        for name, number in (
+            ("flush_seconds", flush_seconds),
+            ("fsync_seconds", fsync_seconds),
+            ("buffer_bytes", buffer_bytes),
+        ):
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
+                raise ValueError(f"{name} must be a number above 0, got {number!r}")
         reducer = Reducer({} if reduce is None else reduce)
         self.path = Path(os.fspath(path).replace("{rank}", str(rank())))
         # Where it is does not change when the program changes its folder.

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionE
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.resuming import clear_litter, keep, put_in_place
+from flexrec.recorder.replacing import beside, clear_litter, keep, put_in_place
 from flexrec.recorder.store import Store
 
 __all__ = ["Verdict", "repair", "verify"]
@@ -91,7 +91,7 @@ def repair(
         verdict = verify(path, seconds=seconds)
         if verdict.state == "whole":
             return f"{asked} is whole: nothing to repair"
-        closing = path.with_name(f".{path.name}.closing")
+        closing = beside(path, "closing")
         try:
             done = _ask("close", path, closing, seconds=seconds)
             if done["state"] == "damaged":
@@ -150,8 +150,7 @@ def _main(task: str, *paths: str) -> None:
 def _examine(path: Path) -> dict[str, str]:
     store, closed = open_store(path)
     try:
-        views = [store, store.superseded()] if store.has_superseded() else [store]
-        for view in views:
+        for view in store.views():
             fault = _fault(view, view.columns_held())
             if fault:
                 return {"state": "damaged", "detail": fault}
@@ -168,10 +167,8 @@ def _examine(path: Path) -> dict[str, str]:
         store.close()
 
 
-def _fault(store: Store, columns: Iterable[int]) -> str | None:
+def _fault(store: Store, columns: Sequence[int]) -> str | None:
     """The first thing that cannot be read."""
-    columns = list(columns)
-    where = "/".join({store.schema.columns[c].key for c in columns}) if len(columns) == 1 else ""
     try:
         for chunks in store.scan(columns) if columns else ():
             for chunk in chunks:
@@ -184,7 +181,7 @@ def _fault(store: Store, columns: Iterable[int]) -> str | None:
                         continue
     except (RecordingError, OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
         if len(columns) == 1:
-            return f"{where}: {error!s:.300}"
+            return f"{store.schema.columns[columns[0]].key}: {error!s:.300}"
         faults = (_fault(store, [column]) for column in columns)
         return next(filter(None, faults), f"{error!s:.300}")
     return None

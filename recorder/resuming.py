@@ -4,9 +4,6 @@ Whatever is made is made beside the path, and put there whole: a kill leaves wha
 An earlier run's file is never appended to; its events are copied to a new live file.
 """
 
-import os
-import shutil
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,17 +15,16 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
 from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.replacing import beside, keep, put_in_place
 from flexrec.recorder.store import Chunk, Codes, Store
+from flexrec.recorder.wording import warn
 from flexrec.recorder.writer import Block, LiveFile
 
 __all__ = [
     "Opened",
     "Resumption",
-    "clear_litter",
-    "keep",
     "open_new",
     "open_resumed",
-    "put_in_place",
 ]
 
 _BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
@@ -82,44 +78,15 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             return Opened(file, store.schema, _copy_events(store, file, at_step))
 
         if store.cut:
-            warnings.warn(
+            warn(
                 f"{path}: {store.cut} events at its end are not whole, and left out; "
-                f"the file as it was is {keep(path)}",
-                RuntimeWarning,
-                stacklevel=5,
+                f"the file as it was is {keep(path)}"
             )
         return _made(path, make)
 
 
-def clear_litter(path: Path) -> None:
-    """Remove what a killed recorder was about to put at the path; the lock must be held."""
-    for ending in ("making", "closing"):
-        path.with_name(f".{path.name}.{ending}").unlink(missing_ok=True)
-
-
-def keep(path: Path) -> Path:
-    """Give the file a second name, `run.original.h5`, before another takes its place."""
-    names = (f"{path.stem}.original{i or ''}{path.suffix}" for i in range(10_000))
-    original = next(n for n in map(path.with_name, names) if not n.exists())
-    try:
-        os.link(path, original)
-    except OSError:  # a file system without hard links
-        shutil.copy2(path, original)
-    return original
-
-
-def put_in_place(made: Path, path: Path) -> None:
-    """Rename over the path, for good: it holds the old file or the new one, whole."""
-    os.replace(made, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
-    making = path.with_name(f".{path.name}.making")
+    making = beside(path, "making")
     opened = None
     try:
         opened = make(making)
@@ -171,7 +138,7 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumptio
     """Append all of a store's events, superseded ones too; find where the run goes on."""
     file.append(Block(store.schema.encode()))
     offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
-    views = [store, store.superseded()] if store.has_superseded() else [store]
+    views = store.views()
     columns = [view.columns_held() for view in views]
     recorded, search, slot = store.recorded(), _Search(at_step), 0
     for first, last in store.blocks():

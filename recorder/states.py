@@ -178,7 +178,7 @@ class Cells(Reduction):
 
     def __post_init__(self) -> None:
         if self.k is not None:
-            count("k", self.k)
+            object.__setattr__(self, "k", count("k", self.k))
 
     def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
         """(k, cells of the matrix that are not 0, row by row; their counts)."""
@@ -228,7 +228,8 @@ class Bins(Reduction):
     meter = "HistogramMeter"
 
     def __post_init__(self) -> None:
-        count("bins", self.bins, least=2 if self.range is None else 1)
+        least = 2 if self.range is None else 1
+        object.__setattr__(self, "bins", count("bins", self.bins, least=least))
         if self.range is not None:
             low, high = self.range
             if not (math.isfinite(low) and math.isfinite(high) and low < high):

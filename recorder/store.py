@@ -129,9 +129,9 @@ class Store(ABC):
         view._root = fmt.SUPERSEDED_SERIES
         return view
 
-    def has_superseded(self) -> bool:
-        """Whether there are superseded events."""
-        return bool(self._superseded)
+    def views(self) -> list[Self]:
+        """This one, and one of what was superseded if there is such."""
+        return [self, self.superseded()] if self._superseded else [self]
 
     def _view(self, hidden: Sequence[tuple[int, int]]) -> Self:
         view = copy(self)

@@ -4,7 +4,7 @@ Which statistics there are is in statistics.py, how they are measured in measure
 the hooks do in armed_step.py. No files here.
 """
 
-import warnings
+import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
@@ -14,23 +14,21 @@ from typing import Any, Self, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder.armed_step import (
-    NO_KEYWORDS,
-    ArmedStep,
-    Hook,
-    Scaler,
-    in_backward,
-    in_transform,
-    told,
-)
+from flexrec.recorder.armed_step import ArmedStep
 from flexrec.recorder.as_written import compiled_afterwards
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.events import Array
+from flexrec.recorder.gradient_stream import GradientStream
+from flexrec.recorder.hook import NO_KEYWORDS, Hook, in_backward, in_transform, told
 from flexrec.recorder.layer_table import Table, layer_table
-from flexrec.recorder.measures import MOMENTS, GradientStream, Number, norm, ratio
+from flexrec.recorder.loss_scale import Scaler
+from flexrec.recorder.measures import MOMENTS, Number, norm, ratio
 from flexrec.recorder.statistics import Stat, measures_of, plan
+from flexrec.recorder.wording import warn
 
 __all__ = ["Layers", "TooledModel", "choose_layers", "unwrapped"]
+
+_SOON = 100  # steps, by which a model that tells nothing is spoken of
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """Which layers: names and patterns, a predicate of name and module, or None for all."""
@@ -93,6 +91,7 @@ class TooledModel:
         self._every, self._scaler = every, scaler
         self._steps = 0
         self._is_removed = self._was_armed = self._had_gradients = self._has_told = False
+        self._had_updates = False
         self._failure: str | None = None
         self._armed: ArmedStep | None = None
         self._latest: dict[str, float | Array | Tensor] = {}
@@ -117,21 +116,28 @@ class TooledModel:
         if not self._steps:
             return "step() was never called" if self._armed is not None else None
         if not self._was_armed:
-            return "there was no pass through it in training mode, with gradients"
+            where = "; of one that is compiled, give what torch.compile returned"
+            return "there was no pass through it in training mode, with gradients" + (
+                where if "torch._dynamo" in sys.modules else ""
+            )
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
+        if "updates" in self._plan and not self._had_updates:
+            return "no weight had changed at step(): call it after the optimizer's step"
         return None
 
     def step(self) -> dict[str, float | Array | Tensor]:
         """End the step: take the hooks off, and give its statistics by key.
 
         Call it after the optimizer's step and before gradients are set to zero. Empty where the
-        step was not armed or no training pass ran. On the CPU values are floats, and (65,)
+        step was not armed or no training pass ran. On the CPU values are floats, and
         arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
         single tensor, and nothing waits for it.
         """
         due, armed, self._armed = self._due(), self._armed, None
         traced, self._hook.traced = self._hook.traced, False
+        if self._steps == _SOON and self.silence:
+            warn(f"a tooled model has told less than it could so far: {self.silence}")
         self._steps += 1
         if armed is None:
             if due and traced:
@@ -203,11 +209,7 @@ class TooledModel:
         """Say once that something could not be measured."""
         if failure is not None and not self._has_told:
             self._has_told = True
-            warnings.warn(
-                f"TooledModel cannot measure everything, and leaves out what it cannot: {failure}",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            warn(f"TooledModel cannot measure everything, and leaves out what it cannot: {failure}")
 
     def _due(self) -> bool:
         return self._steps % self._every == 0
@@ -256,6 +258,10 @@ class TooledModel:
                         continue
                     value = ratio(value, norm(weights[MOMENTS]))
                 values[key] = value
+        if not self._had_updates:
+            updates = [value for key, value in values.items() if "/updates/" in key]
+            # What is no float here cannot be asked without waiting for it.
+            self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
         return values
 
 

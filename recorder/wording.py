@@ -1,8 +1,18 @@
 """How messages count things and list names."""
 
+import sys
+import warnings
 from collections.abc import Iterable
 
-__all__ = ["counted", "listed"]
+__all__ = ["counted", "listed", "warn"]
+
+
+def warn(message: str) -> None:
+    """Warn, at the line of the caller's own code that called into flexrec."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("flexrec."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
 
 
 def counted(number: int, noun: str) -> str:

@@ -33,8 +33,16 @@ class _Plot:
     definition: PlotDefinition
     name: str
     kind: PlotType
-    title: str
+    key: str  # that it was first drawn of, for its title
     lines: dict[Place, _Line] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What its window's bar says."""
+        asked = self.definition.opts.get("title")
+        if asked is None:
+            return self.name[:1].upper() + self.name[1:]
+        return expand(str(asked), self.key)
 
 
 class Board:
@@ -89,16 +97,15 @@ class Board:
                 if meters[i] in index and name in definitions.meters[meters[i]].targets
             }
             if lines:
-                title = plot.title if new == plot.definition else _title(new, instance, instance)
-                kept[name, instance] = _Plot(new, instance, plot.kind, title, lines)
+                kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines)
         self.definitions, self._plots = definitions, kept
 
     def _plot(self, definition: PlotDefinition, key: str) -> _Plot:
         name = expand(definition.name, key)
         plot = self._plots.get((definition.name, name))
         if plot is None:
-            title, kind = _title(definition, name, key), plot_type(definition.type)
-            plot = self._plots[definition.name, name] = _Plot(definition, name, kind, title)
+            kind = plot_type(definition.type)
+            plot = self._plots[definition.name, name] = _Plot(definition, name, kind, key)
         return plot
 
     def _windows(self, plot: _Plot) -> Iterable[Window]:
@@ -117,7 +124,11 @@ class Board:
 
     def _window(self, plot: _Plot, name: str, title: str, lines: list[_Line]) -> Window:
         traces = [trace for line in lines for trace in _traces(plot, line)]
-        win = plot.definition.win or (f"{self._uid}.{name}" if self._uid else name)
+        own = plot.definition.win  # where the plot makes several windows, all ids begin with it
+        if own is None or name != plot.definition.name:
+            win = ".".join(filter(None, (own or self._uid, name)))
+        else:
+            win = own
         opts = {**plot.definition.opts, "title": title}
         env = plot.definition.env if plot.definition.env is not None else self._env
         return Window(win, env, plot.kind.name, tuple(traces), opts)
@@ -134,17 +145,13 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            if plot_type(window.type).max_traces == 1:
+            if plot_type(window.type).max_traces is not None:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
             named = tuple(replace(t, name=f"{run} {t.name}", run=run) for t in window.traces)
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
     return list(merged.values())
-
-
-def _title(definition: PlotDefinition, name: str, key: str) -> str:
-    return expand(str(definition.opts.get("title", name[:1].upper() + name[1:])), key)
 
 
 def _keeps_all(kind: PlotType, value: Any) -> bool:

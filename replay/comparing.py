@@ -228,7 +228,10 @@ def _picture(
     found = compare_leaves(window, None, "caption", *captions, tolerance)
     if golden.get("src") == obtained.get("src"):
         return found
-    pixels = [decoded(content["src"]) for content in (golden, obtained)]
+    try:
+        pixels = [decoded(content["src"]) for content in (golden, obtained)]
+    except ValueError as error:
+        raise DefinitionError(f"window {window!r}: {error}") from None
     told = compare_leaves(window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance)
     return found + [replace(difference, kind="values") for difference in told]
 

@@ -25,6 +25,7 @@ Table: TypeAlias = Mapping[str, Any]
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PATTERN = re.compile(r"[*?\[]")
+_METER = ("type", "target", "key", "field", "args", "label", "exclude", "only", "optional")
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,9 @@ class MeterDefinition:
         targets: the plots that it is drawn in.
         field: which of the meter's results is drawn; the first by default.
         label: the legend's name; the meter's name by default, the key for a pattern.
-        exclude: a pattern of keys that do not feed it, though `key` matches them.
+        exclude: patterns of keys that do not feed it, though `key` matches them.
         only: patterns, one of which a key must match too; none: any may feed it.
+        optional: nothing is said where no key feeds it.
     """
 
     name: str
@@ -61,8 +63,9 @@ class MeterDefinition:
     targets: tuple[str, ...]
     field: str | None = None
     label: str | None = None
-    exclude: str | None = None
+    exclude: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+    optional: bool = False
 
     @property
     def is_pattern(self) -> bool:
@@ -71,9 +74,7 @@ class MeterDefinition:
 
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
-        if self.exclude is not None and fnmatchcase(key, self.exclude):
-            return False
-        if self.only and not any(key == one or fnmatchcase(key, one) for one in self.only):
+        if _fits(key, self.exclude) or (self.only and not _fits(key, self.only)):
             return False
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
@@ -126,8 +127,8 @@ class Definitions:
             >>> [f"{key}: {kept}" for key, kept in preset("MSE").reductions().items()]
             ['train_mse: MSEMeter()', 'test_mse: MSEMeter()']
 
-        Keys and patterns that a meter needs the values of are left out, and patterns that exclude
-        some keys.
+        Keys and patterns that a meter needs the values of are left out, and those of which only
+        some keys feed it.
 
         Raises:
             DefinitionError: two meters of one key remember different things.
@@ -136,7 +137,7 @@ class Definitions:
         for meter in self.meters.values():
             built = meter.build()
             if not built.counts_only:
-                kind = None if meter.exclude else built.reduction
+                kind = None if meter.exclude or meter.only else built.reduction
                 needed.setdefault(meter.key, set()).add(kind)
         reduced: dict[str, Reduction] = {}
         for key in needed:
@@ -173,9 +174,9 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
     Args:
         plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
         meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
-            "args": {…}, "label": …, "exclude": …}; only type and target are needed. `{key}`,
-            `{layer}`, `{source}` and `{stat}` in targets, plots' names, titles and labels stand
-            for parts of a matched key `layer/source/stat`.
+            "args": {…}, "label": …, "exclude": patterns, "only": patterns, "optional": bool};
+            type and target are needed. `{key}`, `{layer}`, `{source}` and `{stat}` in targets,
+            plots' names, titles and labels stand for parts of a matched key `layer/source/stat`.
         where: put before every message: the file, say.
 
     Raises:
@@ -236,7 +237,12 @@ def expand(template: str, key: str) -> str:
         parts = [*parts, ""]
     layer, source, stat = parts if len(parts) == 3 else (key, "", "")
     values = {"key": key, "layer": layer, "source": source, "stat": stat}
-    return _PLACEHOLDER.sub(lambda match: values[match[1]], template)
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def _fits(key: str, patterns: Iterable[str]) -> bool:
+    """Whether the key is one of these, or one of these is a pattern of it."""
+    return any(key == pattern or fnmatchcase(key, pattern) for pattern in patterns)
 
 
 def _tables(tables: object, what: str) -> dict[str, Table]:
@@ -254,8 +260,9 @@ def _plot(name: str, table: Table) -> PlotDefinition:
     where = f"plots.{name}"
     _check_names(where, table, ("type", "opts"))
     _check_placeholders(where, name)
+    named = _text(where, table, "type")
     try:
-        kind = plot_type(_text(where, table, "type"))
+        kind = plot_type(named)
     except DefinitionError as error:
         raise DefinitionError(f"{where}.type: {error}") from None
     opts = table.get("opts", {})
@@ -274,14 +281,13 @@ def _plot(name: str, table: Table) -> PlotDefinition:
 
 def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> MeterDefinition:
     where = f"meters.{name}"
-    _check_names(where, table, ("type", "target", "key", "field", "args", "label", "exclude"))
+    _check_names(where, table, _METER)
     if "type" not in table:
         raise DefinitionError(f"{where} needs a type: a meter's name (flexrec meters lists them)")
     args = table.get("args", {})
     if not isinstance(args, Mapping):
         raise DefinitionError(f"{where}.args must be a table, got {type(args).__name__}")
-    targets = table.get("target", ())
-    targets = (targets,) if isinstance(targets, str) else tuple(targets)
+    targets = _names(where, table, "target")
     if not targets:
         raise DefinitionError(f"{where} needs a target: the plot that it is drawn in")
     for target in targets:
@@ -293,7 +299,10 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
     _check_placeholders(f"{where}.label", label or "")
     key = _text(where, table, "key") if "key" in table else name
     chosen = _text(where, table, "field") if "field" in table else None
-    exclude = _text(where, table, "exclude") if "exclude" in table else None
+    exclude, only = _names(where, table, "exclude"), _names(where, table, "only")
+    optional = table.get("optional", False)
+    if not isinstance(optional, bool):
+        raise DefinitionError(f"{where}.optional must be true or false, got {optional!r:.40}")
     try:
         fields = build(resolve(table["type"]), dict(args)).fields
     except DefinitionError as error:
@@ -302,7 +311,18 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
         raise DefinitionError(
             f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
         )
-    return MeterDefinition(name, key, table["type"], dict(args), targets, chosen, label, exclude)
+    return MeterDefinition(
+        name, key, table["type"], dict(args), targets, chosen, label, exclude, only, optional
+    )
+
+
+def _names(where: str, table: Table, key: str) -> tuple[str, ...]:
+    """One name, or several."""
+    value = table.get(key, ())
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise DefinitionError(f"{where}.{key} must be a name or a list of names, got {value!r:.60}")
+    return tuple(names)
 
 
 def _text(where: str, table: Table, key: str) -> str:
@@ -338,11 +358,17 @@ def _plot_table(plot: PlotDefinition) -> dict[str, Any]:
 
 
 def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
-    target = meter.targets[0] if len(meter.targets) == 1 else list(meter.targets)
-    table: dict[str, Any] = {"type": meter.type, "target": target}
+    table: dict[str, Any] = {"type": meter.type}
     if meter.key != meter.name:
         table["key"] = meter.key
-    for name in ("field", "label", "args", "exclude"):
+    for name in ("field", "label", "args", "optional"):
         if getattr(meter, name):
             table[name] = getattr(meter, name)
+    for name, names in (
+        ("target", meter.targets),
+        ("exclude", meter.exclude),
+        ("only", meter.only),
+    ):
+        if names:
+            table[name] = names[0] if len(names) == 1 else list(names)
     return table

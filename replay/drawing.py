@@ -68,7 +68,35 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
         if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*curve):
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
+    for axis in ("xaxis", "yaxis"):
+        if message["layout"].get(axis, {}).get("type") == "log":
+            message["layout"][axis]["exponentformat"] = "power"  # not m, n, G, as of units
+    if opts.get("ytype") == "log":
+        message["data"] += _zeros(traces, curves)
     return message
+
+
+def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
+    """Marks below all that a logarithmic axis can show, for the zeros that it cannot: a layer whose
+    gradient is 0 must not look as if it were not there."""
+    kept = [(x[y == 0], trace.name) for trace, (x, y) in zip(traces, curves, strict=True)]
+    if not any(len(x) for x, _ in kept):
+        return []
+    every = np.concatenate([y for _, y in curves])
+    above = every[np.isfinite(every) & (every > 0)]
+    xs = np.concatenate([x for x, _ in kept])
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "exactly 0",
+            "x": xs.tolist(),
+            "y": [float(above.min()) / 3 if len(above) else 1.0] * len(xs),
+            "marker": {"symbol": "triangle-down-open", "size": 8, "color": "#888"},
+            "text": [name for x, name in kept for _ in range(len(x))],
+            "hoverinfo": "x+text",
+        }
+    ]
 
 
 def _has_lone_point(x: NDArray[np.float64], y: NDArray[np.float64]) -> bool:
@@ -84,23 +112,44 @@ def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
 def _plane(client: Any, traces: Traces, opts: Message) -> Message:
     colours = opts.pop("colormap", "Viridis")
     joined = "lines" in opts.pop("mode", "markers")
+    title, is_log = opts.pop("zlabel", ""), opts.pop("ztype", None) == "log"
     curves = [_curve(trace) for trace in traces]
     message = _scattered(client, curves, _names(traces, opts), {**opts, "mode": "markers"})
     marks = [_marks(trace) for trace in traces]
-    every = np.concatenate(marks)
+    shades, bar, every = marks, Message(), np.concatenate(marks)
+    if is_log and len(every) and every.min() >= 0:
+        shades, bar, every = [np.log1p(found) for found in marks], _ticks(every), np.log1p(every)
     limits = {"cmin": float(every.min()), "cmax": float(every.max())} if len(every) else {}
-    for k, (drawn, found) in enumerate(zip(message["data"], marks, strict=True)):
+    for k, (drawn, shade) in enumerate(zip(message["data"], shades, strict=True)):
         drawn["marker"] |= {
             **limits,
-            "color": found.tolist(),
+            "color": shade.tolist(),
             "colorscale": colours,
             "symbol": _SYMBOLS[k % len(_SYMBOLS)],
             "showscale": k == 0,
-            "colorbar": {"thickness": 12, "x": -0.2, "xanchor": "right"},  # the legend is right
+            "colorbar": {  # the legend is right
+                "thickness": 12,
+                "x": -0.2,
+                "xanchor": "right",
+                **bar,
+                **({"title": {"text": title}} if title else {}),
+            },
         }
     if joined:
         message["data"].insert(0, _paths(traces, curves, marks))  # first: the dots lie above it
     return message
+
+
+def _ticks(marks: NDArray[np.float64]) -> Message:
+    """Of a bar whose colours follow log(1 + mark): the first mark, powers of ten, and the last."""
+    low, high = float(marks.min()), float(marks.max())
+    tens = [10.0**k for k in range(19) if low < 10.0**k < high]
+    values = np.unique([low, *tens, high])
+    return {
+        "tickmode": "array",
+        "tickvals": np.log1p(values).tolist(),
+        "ticktext": [f"{value:g}" for value in values],
+    }
 
 
 def _paths(traces: Traces, curves: Sequence[Any], marks: Sequence[NDArray[np.float64]]) -> Message:

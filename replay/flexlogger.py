@@ -78,6 +78,10 @@ class FlexLogger:
         self._logs = 0
         self._shown: dict[tuple[str | None, str], Window] = {}
 
+    def takes(self, key: str) -> bool:
+        """Whether a meter takes the key, or a recorder, which keeps any."""
+        return self._recorder is not None or self._engine.wants(key)
+
     def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Feed meters: a key for each, its value what the meter's `add` takes.
 
@@ -91,7 +95,7 @@ class FlexLogger:
         for key, value in gather(values, named).items():
             if not isinstance(key, str):
                 raise InputError(f"keys must be strings, got {type(key).__name__}")
-            if self._recorder is None and not self._engine.wants(key):
+            if not self.takes(key):
                 known = self._engine.definitions.wanted()
                 raise DefinitionError(
                     f"no meter takes {key!r}{nearest(key, known)} (there are {listed(known)})"
@@ -181,7 +185,8 @@ class FlexLogger:
     def update_definition(self, name: str, table: Table) -> None:
         """Change some keys of a plot or meter while running.
 
-        Lines stay; a meter whose type, args or key change starts empty.
+        Lines stay, but those of a plot whose type changes; a meter whose type, args or key change
+        starts empty.
         """
         tables = self._engine.definitions.tables()
         part = next((part for part in ("plots", "meters") if name in tables[part]), None)
@@ -277,10 +282,11 @@ class TooledModelLogger:
         self.tooled: TooledModel = TooledModel(model, sources, stats, layers=layers, every=every)
 
     def add(self) -> None:
-        """Feed the meters the statistics of the step that has just run."""
+        """Feed the meters the statistics of the step that has just run, those that are drawn."""
         statistics = self.tooled.step()
-        if statistics:
-            self.logger.add(statistics)
+        drawn = {key: value for key, value in statistics.items() if self.logger.takes(key)}
+        if drawn:
+            self.logger.add(drawn)
 
     def log(
         self,
@@ -290,10 +296,14 @@ class TooledModelLogger:
     ) -> None:
         """Plot the meters at `x`, by default the step, and reset them."""
         self.logger.log(x, keys, reset)
+        if reset and keys is None:
+            self.tooled.reset()
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
-        """Start the meters of `keys` (all by default) anew."""
+        """Start the meters of `keys` anew; without keys all, and the window of snr."""
         self.logger.reset(keys)
+        if keys is None:
+            self.tooled.reset()
 
     def step(self, log: bool = False) -> None:
         """`add`, plot if `log`, and go on to the next step."""

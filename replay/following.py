@@ -15,11 +15,11 @@ from typing import Self
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.events import Log
 from flexrec.recorder.following import Follower, Superseded
-from flexrec.recorder.reader import Recording
 from flexrec.replay.board import overlay
+from flexrec.replay.check import windows_of
 from flexrec.replay.definitions import Definitions
 from flexrec.replay.engine import Engine
-from flexrec.replay.player import EverySteps, play, run_names
+from flexrec.replay.player import EverySteps, run_names
 from flexrec.replay.visdom_sink import VisdomSink
 from flexrec.replay.window import Window, equal
 
@@ -193,7 +193,7 @@ def follow_recordings(
         for run in runs.values():
             run.close()
     try:
-        windows = _replayed(paths, definitions, every)
+        windows = windows_of(list(paths), definitions, every=every)
     except DefinitionError:
         if not interrupts.came:
             raise
@@ -242,12 +242,3 @@ class _Interrupts:
         except KeyboardInterrupt:
             if again:
                 raise
-
-
-def _replayed(paths: Sequence[Path], definitions: Definitions, every: int | None) -> list[Window]:
-    recordings = [Recording(path) for path in paths]
-    try:
-        return play(recordings, definitions, every=every)
-    finally:
-        for recording in recordings:
-            recording.close()

@@ -137,7 +137,8 @@ def _shown(window: Window) -> dict[str, Any]:
         for trace in message["data"]
     ]
     layout = _renewed(message["layout"])
-    layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}}
+    # On the left: plotly's buttons come up on the right.
+    layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}, "x": 0.02}
     return {**shown, "data": data, "layout": layout}
 
 

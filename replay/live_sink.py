@@ -1,10 +1,10 @@
 """A sink for live plotting: a server that is absent or dies never stops training."""
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 
 from flexrec.recorder.errors import ServerError
+from flexrec.recorder.wording import warn
 from flexrec.replay.sinks import Sink
 from flexrec.replay.window import Window
 
@@ -54,8 +54,4 @@ class LiveSink:
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             if not self._warned:
                 self._warned = True
-                warnings.warn(
-                    f"{error}; windows are kept in memory and sent when it answers",
-                    RuntimeWarning,
-                    stacklevel=4,
-                )
+                warn(f"{error}; windows are kept in memory and sent when it answers")

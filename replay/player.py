@@ -59,12 +59,15 @@ def play(
     names = run_names([run.path for run in runs])
     played = {}
     for name, run in zip(names, runs, strict=True):
-        wanted = definitions.wanted()
-        if len(missing_keys(run, definitions)) == len(wanted):
-            there = listed(run) or "none at all"
+        meters = definitions.meters.values()
+        if not any(meter.matches(key) for meter in meters for key in run):
+            wanted, there = listed(definitions.wanted()), listed(run)
+            only = listed(dict.fromkeys(name for meter in meters for name in meter.only))
             raise DefinitionError(
-                f"{run.path} has none of the keys that are to be plotted; "
-                f"wanted are {listed(wanted)}; there are {there}"
+                f"{run.path} has none of the keys that are to be plotted; wanted are "
+                f"{wanted or 'none at all: no meter is defined'}"
+                + (f", of these {only} alone" if only else "")
+                + f"; there are {there or 'none at all'}"
             )
         played[name] = _play(run, definitions, every, env, uid, plain)
     return overlay(played)
@@ -72,11 +75,11 @@ def play(
 
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
     """The keys and patterns that meters want and that the recording does not have."""
-    missing = {
-        meter.key: not any(map(replace(meter, only=()).matches, recording.keys()))
-        for meter in definitions.meters.values()
-    }
-    return [key for key, is_missing in missing.items() if is_missing]
+    meters = [meter for meter in definitions.meters.values() if not meter.optional]
+    found = dict.fromkeys((meter.key for meter in meters), False)
+    for meter in meters:
+        found[meter.key] |= any(map(replace(meter, only=()).matches, recording.keys()))
+    return [key for key, is_there in found.items() if not is_there]
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:

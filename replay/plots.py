@@ -55,6 +55,9 @@ class PlotType:
                     f"a {self.name} plot has no opt {name!r}{nearest(str(name), self.opts)} "
                     f"(flexrec plots {self.name} lists them)"
                 )
+        bins = opts.get("numbins", 1)
+        if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
+            raise DefinitionError(f"numbins must be a whole number of bins, got {bins!r}")
         for axis in "xyz":
             given = [opts.get(f"{axis}tick{end}") is not None for end in ("min", "max")]
             if given[0] != given[1]:
@@ -207,7 +210,9 @@ _TYPES = {
             doc="a dot for each mark at a place of its own, coloured by the mark's x",
             takes="a pair (x, y) at every mark",
             ranks=("vector",),
-            opts=_LAYOUT | _axes("xy") | {"legend", "markersize", "colormap", "mode"},
+            opts=_LAYOUT
+            | _axes("xy")
+            | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},
             history="vector",
         ),
         PlotType(

@@ -9,6 +9,9 @@ from flexrec.replay.definitions import Definitions, define
 __all__ = ["preset", "preset_info", "preset_names"]
 
 PHASES = ("train", "test")
+_POWERS = [f"2^{k}" for k in range(-24, 17)]
+LOG_BINS = [*(f"-{power}" for power in reversed(_POWERS)), "0", *_POWERS]
+"""The bins of TooledModel's `log_histogram`, by the bound that is nearer to 0."""
 
 
 def _metric(name: str, meter: str, doc: str, *, args: dict[str, Any] | None = None) -> Any:
@@ -26,6 +29,42 @@ def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
     """For each `source/statistic` a meter of every layer, drawn in the plot of that name."""
     return {f"*/{p}": {"type": meter, "target": p, "label": "{layer}"} for p in patterns}
 
+
+def _histograms(*sources: str) -> Any:
+    """For each source histograms over time where they were recorded, a window for each layer."""
+    plots: Any = {}
+    meters: Any = {}
+    for source in sources:
+        adaptive, fixed = f"{source}/histogram", f"{source}/log_histogram"
+        plots[adaptive] = {"type": "histograms", "opts": {"title": source}}
+        plots[fixed] = {
+            "type": "heatmap",
+            "opts": {"title": f"{source}, by power of 2", "rownames": LOG_BINS},
+        }
+        meters |= _per_layer(adaptive, meter="LastValueMeter") | _per_layer(fixed)
+    return plots, {name: {**meter, "optional": True} for name, meter in meters.items()}
+
+
+def _everything(target: str, label: str) -> Any:
+    """Every number that TooledModel recorded; what is of a window itself is not averaged again."""
+    shown = {"key": "*/*/*", "target": target, "label": label}
+    arrays = ["*/histogram", "*/log_histogram"]
+    streams = [f"*/grad_weights/{stat}" for stat in ("signal", "noise", "snr")]
+    return {
+        f"means by {label}": {
+            **shown,
+            "type": "AverageValueMeter",
+            "exclude": [*arrays, *streams],
+        },
+        f"latest by {label}": {**shown, "type": "LastValueMeter", "only": streams},
+    }
+
+
+_UPDATE_RATIO = {"title": "Update to weight", "ylabel": "‖update‖ / ‖weights‖", "ytype": "log"}
+_DEAD = {"title": "Dead units", "ylabel": "fraction of units"}
+_GRADIENTS = _histograms("grad_out", "grad_in", "grad_weights")
+_WEIGHTS, _UPDATES = _histograms("weights"), _histograms("updates")
+_ACTIVATIONS = _histograms("inputs", "outputs")
 
 _PRESETS: dict[str, Any] = {
     "loss": _metric("loss", "AverageValueMeter", "mean loss of each phase, from numbers"),
@@ -80,45 +119,65 @@ _PRESETS: dict[str, Any] = {
         "meters": {"lr": {"type": "LastValueMeter", "target": "lr"}},
     },
     "grads": {
-        "doc": "mean and std of the gradients of each layer's outputs and inputs",
-        "record": "rec.watch(model)",
+        "doc": "mean and std of the gradients of each layer's outputs, inputs and weights, and "
+        "histograms over time where recorded",
+        "record": 'rec.watch(model, sources=("grad_out", "grad_in", "grad_weights"))',
         "plots": {
             **_lines("grad_out/mean"),
             **_lines("grad_out/std", ytype="log"),
             **_lines("grad_in/mean"),
             **_lines("grad_in/std", ytype="log"),
+            **_lines("grad_weights/mean"),
+            **_lines("grad_weights/std", ytype="log"),
+            **_lines(
+                "grad_weights/grad_ratio",
+                title="Gradient to weight",
+                ylabel="‖gradient‖ / ‖weights‖",
+                ytype="log",
+            ),
+            **_GRADIENTS[0],
         },
-        "meters": _per_layer("grad_out/mean", "grad_out/std", "grad_in/mean", "grad_in/std"),
+        "meters": {
+            **_per_layer(
+                *("grad_out/mean", "grad_out/std", "grad_in/mean", "grad_in/std"),
+                *("grad_weights/mean", "grad_weights/std", "grad_weights/grad_ratio"),
+            ),
+            **_GRADIENTS[1],
+        },
     },
     "weights": {
         "doc": "mean and std of each layer's weights, and histograms over time where recorded",
-        "record": 'rec.watch(model, stats=("mean", "std", "histogram"))',
-        "plots": {
-            **_lines("weights/mean"),
-            **_lines("weights/std"),
-            "weights/histogram": {"type": "histograms", "opts": {"title": "weights"}},
-        },
-        "meters": {
-            **_per_layer("weights/mean", "weights/std"),
-            **_per_layer("weights/histogram", meter="LastValueMeter"),
-        },
+        "record": 'rec.watch(model, sources=("weights",), stats=("mean", "std", "histogram"))',
+        "plots": {**_lines("weights/mean"), **_lines("weights/std"), **_WEIGHTS[0]},
+        "meters": {**_per_layer("weights/mean", "weights/std"), **_WEIGHTS[1]},
     },
     "activations": {
-        "doc": "mean and std of each layer's inputs",
-        "record": "rec.watch(model)",
-        "plots": {**_lines("inputs/mean"), **_lines("inputs/std")},
-        "meters": _per_layer("inputs/mean", "inputs/std"),
+        "doc": "mean and std of each layer's inputs and outputs, and histograms over time where "
+        "recorded",
+        "record": 'rec.watch(model, sources=("inputs", "outputs"))',
+        "plots": {
+            **_lines("inputs/mean"),
+            **_lines("inputs/std", ytype="log"),
+            **_lines("outputs/mean"),
+            **_lines("outputs/std", ytype="log"),
+            **_ACTIVATIONS[0],
+        },
+        "meters": {
+            **_per_layer("inputs/mean", "inputs/std", "outputs/mean", "outputs/std"),
+            **_ACTIVATIONS[1],
+        },
     },
     "updates": {
-        "doc": "norm of each layer's update over that of its weights; about 1e-3 is usual",
-        "record": 'rec.watch(model, stats=("update_ratio",))',
-        "plots": _lines("updates/update_ratio", title="Update to weight", ytype="log"),
-        "meters": _per_layer("updates/update_ratio"),
+        "doc": "norm of each layer's update over that of its weights, about 1e-3 is usual, and "
+        "histograms of updates over time where recorded",
+        "record": 'rec.watch(model, sources=("updates",), stats=("update_ratio", "histogram"))',
+        "plots": {**_lines("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
+        "meters": {**_per_layer("updates/update_ratio"), **_UPDATES[1]},
     },
     "dead": {
         "doc": "fraction of each layer's units that were zero over a batch; of modules, as nn.ReLU",
         "record": 'rec.watch(model, stats=("dead",))',
-        "plots": _lines("outputs/dead", title="Dead units"),
+        "plots": _lines("outputs/dead", **_DEAD),
         "meters": _per_layer("outputs/dead"),
     },
     "snr": {
@@ -139,14 +198,18 @@ _PRESETS: dict[str, Any] = {
     "health": {
         "doc": "what to look at first: loss, gradients, updates, activations, dead units, NaN",
         "record": 'rec.watch(model, sources=("outputs", "grad_weights"), '
-        'stats=("std", "norm", "nan_count", "dead", "update_ratio"))',
+        'stats=("std", "norm", "nonfinite", "dead", "update_ratio"))',
         "plots": {
             "loss": {"type": "line"},
-            **_lines("grad_weights/norm", title="Gradient norm", ytype="log"),
-            **_lines("updates/update_ratio", title="Update to weight", ytype="log"),
-            **_lines("outputs/std", title="Activations, std"),
-            **_lines("outputs/dead", title="Dead units"),
-            **_lines("grad_weights/nan_count", title="NaN in gradients"),
+            **_lines("grad_weights/norm", title="Gradient norm", ylabel="‖gradient‖", ytype="log"),
+            **_lines("updates/update_ratio", **_UPDATE_RATIO),
+            **_lines("outputs/std", title="Activations", ylabel="std", ytype="log"),
+            **_lines("outputs/dead", **_DEAD),
+            **_lines(
+                "grad_weights/nonfinite",
+                title="NaN and infinite gradients",
+                ylabel="fraction of elements",
+            ),
         },
         "meters": {
             "{phase}_loss": {"type": "AverageValueMeter", "target": "loss"},
@@ -155,7 +218,7 @@ _PRESETS: dict[str, Any] = {
                 "updates/update_ratio",
                 "outputs/std",
                 "outputs/dead",
-                "grad_weights/nan_count",
+                "grad_weights/nonfinite",
             ),
         },
     },
@@ -170,6 +233,8 @@ _PRESETS: dict[str, Any] = {
                     "title": "Information plane",
                     "xlabel": "I(X;T) in bits",
                     "ylabel": "I(T;Y) in bits",
+                    "zlabel": "epoch",
+                    "ztype": "log",
                     "mode": "lines+markers",
                     "width": 720,
                     "height": 480,
@@ -187,26 +252,12 @@ _PRESETS: dict[str, Any] = {
     "layers": {
         "doc": "a chart a layer: every number that TooledModel recorded of it",
         "plots": {"{layer}": {"type": "line", "opts": {"title": "{layer}"}}},
-        "meters": {
-            "*/*/*": {
-                "type": "AverageValueMeter",
-                "target": "{layer}",
-                "label": "{source} {stat}",
-                "exclude": "*/histogram",
-            }
-        },
+        "meters": _everything("{layer}", "{source} {stat}"),
     },
     "sources": {
         "doc": "a chart a source and statistic: every layer that TooledModel recorded",
         "plots": {"{source} {stat}": {"type": "line", "opts": {"title": "{source} {stat}"}}},
-        "meters": {
-            "*/*/*": {
-                "type": "AverageValueMeter",
-                "target": "{source} {stat}",
-                "label": "{layer}",
-                "exclude": "*/histogram",
-            }
-        },
+        "meters": _everything("{source} {stat}", "{layer}"),
     },
 }
 _PRESETS["simple"] = {
@@ -234,6 +285,7 @@ def preset(name: str, *, phases: Iterable[str] = PHASES) -> Definitions:
     Raises:
         DefinitionError: there is no such preset; the message has the nearest name.
     """
+    phases = (phases,) if isinstance(phases, str) else tuple(phases)
     total = Definitions()
     for entry in _entries(name):
         tables = {

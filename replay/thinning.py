@@ -48,7 +48,7 @@ def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDA
 
 
 def thin_window(window: Window, max_points: int) -> Window:
-    """The window with every line, scatter or stem thinned; other types come back as they are.
+    """The window thinned where it is of lines, dots or stems; other types come back as they are.
 
     Raises:
         DefinitionError: as `thin`; or no such plot type.

@@ -183,7 +183,7 @@ class VisdomSink:
         return self._connection.post(endpoint, message)
 
 
-def payload(window: Window, *, client: Any = None) -> dict[str, Any]:
+def payload(window: Window) -> dict[str, Any]:
     """The message that visdom's own client would send for a window, the same in every version.
 
         >>> loss = Trace("loss", y=[0.5, 0.25], x=[0, 1])
@@ -208,7 +208,7 @@ def payload(window: Window, *, client: Any = None) -> dict[str, Any]:
     """
     kind = plot_type(window.type)
     _check(window, kind)
-    client = _client() if client is None else client
+    client = _client()
     try:
         message: dict[str, Any] = _plain(DRAW[kind.name](client, window.traces, _opts(window)))
     except (AssertionError, KeyError, IndexError, TypeError, ValueError) as error:

@@ -67,7 +67,7 @@ def test_twelve_bits_over_all_inputs() -> None:
 def test_bins_are_those_of_the_paper() -> None:
     values = np.array([-1.0, -0.9334, -0.9333, 0.0, 0.9999, 1.0, 7.0, -7.0])
     bins = np.clip(np.floor((values + 1) * 15), 0, 29)
-    ixt, _ = measure(values[:, None], np.zeros(8))
+    ixt, _ = measure(values[:, None], np.zeros(8), range=(-1, 1))
     assert ixt == entropy(np.unique(bins, return_counts=True)[1])
 
 
@@ -88,8 +88,11 @@ def test_pairwise_goes_in_blocks() -> None:
 
 def test_the_range_can_follow_the_batch() -> None:
     rows = np.array([[0.0], [10.0], [20.0], [30.0]])
-    assert measure(rows, [0, 0, 1, 1])[0] < 1
+    assert measure(rows, [0, 0, 1, 1], range=(-1, 1))[0] < 1
     assert measure(rows, [0, 0, 1, 1], range="auto", bins=4) == (2.0, 1.0)
+    assert measure(rows, [0, 0, 1, 1]) == (2.0, 1.0), "as what leaves tanh's range does"
+    assert measure(rows / 300, [0, 0, 1, 1], bins=4)[0] == 0.0, "what stays in it does not"
+    assert measure(rows / 300, [0, 0, 1, 1], range="auto", bins=4)[0] == 2.0
 
 
 def test_the_last_batch_counts_and_none_is_nan() -> None:

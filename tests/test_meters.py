@@ -270,7 +270,7 @@ def test_confusion_of_many_samples(k: int) -> None:
     meter, merged = ConfusionMeter(k), ConfusionMeter()
     meter.add(predicted, target)
     for part in range(4):  # 4 samples at a time leave most cells of the matrix alone
-        merged.merge(*merged.state_of(predicted[part::4][:4], target[part::4][:4]))
+        merged.merge(*merged.reduction.state_of(predicted[part::4][:4], target[part::4][:4]))
         assert merged.value().sum() == 4 * (part + 1)
     assert equal(meter.value(), metrics.confusion_matrix(target, predicted, labels=range(k)))
     assert not np.shares_memory(meter.value(), meter.value())

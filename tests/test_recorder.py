@@ -513,3 +513,21 @@ def test_an_unknown_key_names_the_nearest(path: Path) -> None:
         with pytest.raises(UnknownKeyError, match="no key 'train_los'; did you mean 'train_loss'"):
             run["train_los"]
         assert str(json.dumps(run.keys())) == '["train_loss"]'
+
+
+@pytest.mark.parametrize("name", ["flush_seconds", "fsync_seconds", "buffer_bytes"])
+@pytest.mark.parametrize("wrong", [0, -1, "1", True, float("nan")])
+def test_what_is_no_number_above_0_is_refused(tmp_path: Path, name: str, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be a number above 0"):
+        Recorder(tmp_path / "run.h5", **{name: wrong})
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_of_the_system_that_are_no_utf8_are_recorded_as_they_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_NAME", os.fsdecode(b"exp\xe9rience"))
+    with Recorder(tmp_path / "run.h5"):
+        pass
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.facts["job"]["SLURM_JOB_NAME"] == "exp?rience"

@@ -453,3 +453,17 @@ def test_a_hostile_state_is_a_meter_error(
         rec.log()
     with pytest.raises(MeterError, match="'key'"):
         windows(tmp_path / "a.h5", meter, {})
+
+
+@pytest.mark.parametrize(
+    ("meter", "args"),
+    [("ConfusionMeter", {"k": np.int64(3)}), ("HistogramMeter", {"bins": np.int8(9)})],
+)
+def test_arguments_may_be_numpys(tmp_path: Path, meter: str, args: dict[str, Any]) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False, reduce={"m": (meter, args)}) as rec:
+        rec.add(m=(np.array([0, 1]), np.array([0, 2])) if "k" in args else np.arange(9.0))
+        rec.log(0)
+    plain = {name: int(value) for name, value in args.items()}
+    drawn = define({"p": {"type": "heatmap"}}, {"m": {"type": meter, "args": plain, "target": "p"}})
+    with Recording(tmp_path / "run.h5") as run:
+        assert play(run, drawn)

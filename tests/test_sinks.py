@@ -232,3 +232,30 @@ def test_a_plane_joins_the_dots_of_one_mark_of_each_run() -> None:
     assert [trace["mode"] for trace in dots] == ["markers"] * 3
     assert paths["x"] == [5.0, 8.0, None, 6.0, 7.0, None, 9.0, None]
     assert paths["y"] == [1.0, None, None, 2.0, 3.0, None, 4.0, None]
+
+
+def test_zeros_on_a_logarithmic_axis_are_marked_below() -> None:
+    lines = Trace("a", [0.0, 3.0, 0.0], [0, 1, 2]), Trace("b", [np.nan, 6.0, np.inf], [0, 1, 2])
+    dead = Trace("c", [0.0], [1])
+    for ytype, expected in (("linear", []), ("log", ["exactly 0"])):
+        document = env_document([window("line", *lines, dead, ytype=ytype)])
+        data = document["jsons"]["line"]["content"]["data"]
+        assert [trace["name"] for trace in data] == ["a", "b", "c", *expected]
+    assert (data[-1]["x"], data[-1]["y"]) == ([0.0, 2.0, 1.0], [1.0] * 3)
+    assert data[-1]["text"] == ["a", "a", "c"]
+    (only,) = env_document([window("line", dead, ytype="log")])["jsons"].values()
+    assert only["content"]["data"][-1]["y"] == [1.0]
+
+
+@pytest.mark.parametrize("marks", [[0.0, 9.0, 250.0], [-1.0, 9.0, 250.0]])
+def test_colours_of_a_plane_may_follow_the_logarithm(marks: list[float]) -> None:
+    trace = Trace("fc", y=[1.0, 2.0, 3.0], x=[5.0, 6.0, 7.0], marks=marks)
+    document = env_document([window("plane", trace, ztype="log", zlabel="epoch")])
+    marker = document["jsons"]["plane"]["content"]["data"][0]["marker"]
+    assert marker["colorbar"]["title"] == {"text": "epoch"}
+    if marks[0] < 0:  # there is no logarithm of these
+        assert marker["color"] == marks
+        return
+    assert marker["color"] == pytest.approx(np.log1p(marks))
+    assert marker["colorbar"]["ticktext"] == ["0", "1", "10", "100", "250"]
+    assert marker["colorbar"]["tickvals"] == pytest.approx(np.log1p([0, 1, 10, 100, 250]))

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.recorder.measures import MOMENTS, GradientStream, norm, prepare, ratio
+from flexrec.recorder.gradient_stream import GradientStream
+from flexrec.recorder.measures import MOMENTS, norm, prepare, ratio
 from flexrec.recorder.statistics import STATISTICS, Statistic, measures_of, plan
+from flexrec.replay.presets import LOG_BINS
 
 
 def read(name: str, *tensors: Tensor) -> Any:
@@ -41,6 +43,7 @@ REFERENCES = {
     "zero_fraction": lambda x: np.mean(x == 0),
     "nan_count": lambda x: np.sum(np.isnan(x)),
     "inf_count": lambda x: np.sum(np.isinf(x)),
+    "nonfinite": lambda x: 1 - np.mean(np.isfinite(x)),
     "median": np.median,
     **{f"q{p:02}": lambda x, p=p: np.quantile(x, p / 100) for p in (5, 25, 50, 75, 95)},
 }
@@ -109,6 +112,7 @@ def test_what_is_not_finite_is_seen_and_not_hidden(bad: float, nans: int, infs: 
     tensor = torch.tensor([1.0, bad, 2.0, 3.0])
     assert read("nan_count", tensor) == nans
     assert read("inf_count", tensor) == infs
+    assert read("nonfinite", tensor) == 0.25
     assert not math.isfinite(read("mean", tensor))
     assert math.isnan(read("std", tensor))
     low, high = read("min", tensor), read("max", tensor)
@@ -356,6 +360,33 @@ def test_gradients_are_not_kept_and_may_be_sparse_or_complex_or_missing() -> Non
     assert float(stream.signal()) == pytest.approx(math.sqrt(9 + 4 + 36))
 
 
+# ---------------------------------------------------------------- fixed bins
+
+
+def test_counts_by_power_of_two_are_those_of_numpy() -> None:
+    powers = 2.0 ** np.arange(-24, 17)
+    generator = torch.Generator().manual_seed(0)
+    scales = 2.0 ** torch.randint(-40, 30, (3, 1000), generator=generator)
+    tensor = torch.randn(3, 1000, generator=generator) * scales
+    tensor[0, :41], tensor[1, :41] = torch.tensor(powers), -torch.tensor(powers)
+    tensor[2, :5] = torch.tensor([0.0, -0.0, math.nan, math.inf, -math.inf])
+    exact = tensor.double().numpy()
+    magnitudes = np.digitize(np.abs(exact), powers)  # 0: below all
+    places = 41 + np.where(exact < 0, -magnitudes, magnitudes)[np.isfinite(exact)]
+    expected = np.bincount(places, minlength=83)
+    assert read("log_histogram", tensor).tolist() == expected.tolist()
+    assert read("log_histogram", *tensor.double().t()).tolist() == expected.tolist()
+    device_way = torch.histc(torch.tensor([0.0, 3.0, 511.0]), bins=512, min=0, max=512)
+    assert device_way.nonzero().flatten().tolist() == [0, 3, 511], "as on a device"
+    assert len(LOG_BINS) == 83
+    assert (LOG_BINS[0], LOG_BINS[41], LOG_BINS[42], LOG_BINS[-1]) == (
+        "-2^16",
+        "0",
+        "2^-24",
+        "2^16",
+    )
+
+
 # ---------------------------------------------------------------- by name
 
 
@@ -363,7 +394,7 @@ def test_every_name_reads_on_every_tensor_it_may_meet() -> None:
     for tensor in TENSORS.values():
         for statistic in STATISTICS.values():
             if statistic.measure is not None:
-                assert np.shape(take(statistic, tensor)) in ((), (65,))
+                assert np.shape(take(statistic, tensor)) in ((), (65,), (83,))
 
 
 def test_a_function_is_a_statistic_called_by_its_name() -> None:

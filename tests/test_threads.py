@@ -100,7 +100,7 @@ def test_a_thread_may_add_at_any_moment_of_another(
     does, _, _ = work.partition(" ")
     while not is_done:
         path = tmp_path / f"{moment}.h5"
-        rec = Recorder(path, facts=False, flush_seconds=60, buffer_bytes=0)
+        rec = Recorder(path, facts=False, flush_seconds=60, buffer_bytes=1)
         for i in range(3):
             rec.add(a=i / 2)
             rec.add(b=1.0, c=0.5)

@@ -16,7 +16,7 @@ from torch.utils import checkpoint
 
 from flexrec.recorder import DefinitionError, Recorder, TooledModel
 from flexrec.recorder.activations import activations
-from flexrec.recorder.as_written import EAGER
+from flexrec.recorder.as_written import AsWritten
 from flexrec.recorder.statistics import SOURCES, STATISTICS
 
 EVERYTHING: dict[str, Any] = {"sources": SOURCES, "stats": list(STATISTICS)}
@@ -237,7 +237,7 @@ def test_an_interrupt_ends_a_pass() -> None:
     model.train()
     assert tooled.step()["parts.0/inputs/mean"] == pytest.approx(1e6, rel=1e-3)
     tooled.remove()
-    assert not EAGER._holders
+    assert not AsWritten.holders
 
 
 def test_a_step_may_end_amid_a_pass() -> None:
@@ -308,7 +308,7 @@ def test_compiled_code_runs_as_written_through_the_backward_pass(reentrant: bool
 
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Any:
-            seen.append(EAGER._holders)
+            seen.append(AsWritten.holders)
             return x.tanh()
 
     def function(parts: Any, x: Tensor) -> Any:
@@ -319,7 +319,7 @@ def test_compiled_code_runs_as_written_through_the_backward_pass(reentrant: bool
     model(X.clone().requires_grad_()).sum().backward()
     tooled.step()
     assert seen == [1, 1]
-    assert not EAGER._holders
+    assert not AsWritten.holders
 
 
 # ---------------------------------------------------------------- a GradScaler

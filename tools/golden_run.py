@@ -25,7 +25,7 @@ WATCHED = (  # sources and statistics
         ("grad_in", "grad_out", "inputs", "outputs", "weights"),
         ("mean", "std", "update_ratio", "dead"),
     ),
-    (("grad_weights",), ("norm", "nan_count", "snr", "signal", "noise")),
+    (("grad_weights",), ("std", "norm", "grad_ratio", "nonfinite", "snr", "signal", "noise")),
 )
 
 
@@ -34,7 +34,9 @@ def main() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(2, 6), nn.ReLU(), nn.Linear(6, 2))
     watched = [TooledModel(model, sources, stats) for sources, stats in WATCHED]
-    histograms = TooledModel(model, ("weights",), ("histogram",), every=BATCHES)
+    histograms = TooledModel(
+        model, ("weights", "grad_out"), ("histogram", "log_histogram"), every=BATCHES
+    )
     probe = batch()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.8)

@@ -7,7 +7,7 @@ import numpy as np
 
 from flexrec.recorder.arguments import NUMBERS, array, count, number
 from flexrec.recorder.errors import MeterError
-from flexrec.recorder.events import Array, Part
+from flexrec.recorder.events import Array
 from flexrec.recorder.states import Averages
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.columns import Floats, Ints, moments, overlap, own_parts
@@ -58,7 +58,7 @@ class AverageValueMeter(Meter):
             # what the next line does, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)
         else:
-            self.merge(*self.state_of(value, n))
+            self.merge(*self.reduction.state_of(value, n))
 
     def value(self) -> tuple[Any, Any]:
         """(mean, std)."""
@@ -71,16 +71,8 @@ class AverageValueMeter(Meter):
                 return mean, std if self._n == 1 else np.sqrt(self._squares / (self._n - 1))
         return mean, math.inf if self._n == 1 else math.sqrt(self._squares / (self._n - 1))
 
-    def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
-        """(how many, the first, their mean less the first, squared deviations from the mean)."""
-        return self.reduction.state_of(value, n)
-
-    def state(self) -> tuple[Part, ...]:
-        """(how many, the first, their mean less the first, squared deviations from the mean)."""
-        return self._n, self._first, self._mean, self._squares
-
     def merge(self, n: float, first: Any, mean: Any, squares: Any) -> None:
-        """Take in the values that another meter's state stands for."""
+        """Take in the values that a state stands for."""
         if n == 0:
             return
         if type(first) is type(self._first) is float:

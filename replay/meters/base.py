@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.events import Part
 from flexrec.recorder.states import Reduction
 
 __all__ = ["Meter"]
@@ -15,8 +14,8 @@ __all__ = ["Meter"]
 class Meter(ABC):
     """Takes in values, and gives what is to be plotted.
 
-    A meter is built once per key and plot, fed with `add` (the recorded value; a recorded tuple
-    is spread over the arguments), read with `value` at every mark, and emptied with `reset`.
+    A meter is built once per key and definition, fed with `add` (the recorded value; a recorded
+    tuple is spread over the arguments), read with `value` at every mark, and emptied with `reset`.
     What `add` is given are floats, strings and numpy arrays, never tensors, when flexrec calls;
     called by hand it takes tensors too. Arrays belong to the meter: nobody changes them later.
 
@@ -79,18 +78,6 @@ class Meter(ABC):
         """
         return None
 
-    def state_of(self, *args: Any) -> tuple[Part, ...] | None:  # noqa: ARG002 - as above
-        """What `add(*args)` would have the meter remember, or None: it must see the values.
-
-        The meter stays as it was. `merge(*state_of(*args))` leaves it exactly as `add(*args)`
-        does, so that the small state can be recorded in place of large arrays.
-        """
-        return None
-
-    def state(self) -> tuple[Part, ...] | None:
-        """All that the meter remembers, for another one's `merge`, or None: see `state_of`."""
-        return None
-
     def merge(self, *state: Any) -> None:  # noqa: ARG002 - as above
-        """Take in what a meter with the same constructor's arguments gave as state."""
+        """What `add(*args)` does, to the bit, from what `reduction.state_of(*args)` gave."""
         raise TypeError(f"{type(self).__name__} has no state that could be merged")

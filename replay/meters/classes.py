@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.classes import sparse, tally
+from flexrec.recorder.classes import tally
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
 from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors
@@ -56,7 +56,7 @@ class ClassErrorMeter(Meter):
 
     def add(self, output: Any, target: Any) -> None:
         """Take in scores and classes."""
-        self.merge(*self.state_of(output, target))
+        self.merge(*self.reduction.state_of(output, target))
 
     def value(self, k: int | None = None) -> Any:
         """The percentage for every k, or for one."""
@@ -70,16 +70,8 @@ class ClassErrorMeter(Meter):
         wrong = self._wrong[k] / self._n
         return (1.0 - wrong) * 100.0 if self.accuracy else wrong * 100.0
 
-    def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
-        """(how many, then for every k how many are wrong)."""
-        return self.reduction.state_of(output, target)
-
-    def state(self) -> tuple[float, ...]:
-        """(how many, then for every k how many are wrong)."""
-        return self._n, *self._wrong.values()
-
     def merge(self, n: float, *wrong: float) -> None:
-        """Take in another meter's samples."""
+        """Take in the samples that a state stands for."""
         if len(wrong) != len(self.topk):
             raise MeterError(f"state must be of topk {self.topk}, got {len(wrong)} counts")
         self._n += n
@@ -135,16 +127,8 @@ class ConfusionMeter(Meter):
         shares: Array = self._counts / self._counts.sum(axis=1, keepdims=True).clip(min=1)
         return shares
 
-    def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
-        """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        return self.reduction.state_of(predicted, target)
-
-    def state(self) -> tuple[float, Ints, Ints]:
-        """(k, cells of the matrix that are not 0, row by row; their counts)."""
-        return sparse(self._counts)
-
     def merge(self, k: float, cells: Ints, counts: Ints) -> None:
-        """Take in another meter's counts."""
+        """Take in the samples that a state stands for."""
         size = int(k)
         fits = size == self.k if self.k else size <= MOST_CLASSES
         if not fits or (cells.size and not 0 <= cells.min() <= cells.max() < size * size):

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
-from flexrec.recorder.events import Part
 from flexrec.recorder.states import Bins
 from flexrec.replay.meters.base import Meter
 
@@ -64,7 +63,7 @@ class HistogramMeter(Meter):
 
     def add(self, values: Any) -> None:
         """Take in a number or an array."""
-        self.merge(*self.state_of(values))  # type: ignore[arg-type]  # tuples of two lengths
+        self.merge(*self.reduction.state_of(values))  # type: ignore[arg-type]  # tuples of two lengths
 
     def value(self) -> tuple[Ints, Floats, Floats]:
         """(counts, edges, bounds)."""
@@ -83,18 +82,8 @@ class HistogramMeter(Meter):
         with np.errstate(over="ignore"):
             return counts, np.ldexp(edges, self._exponent)
 
-    def state_of(self, values: Any) -> tuple[Part, ...]:
-        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
-        return self.reduction.state_of(values)
-
-    def state(self) -> tuple[Part, ...]:
-        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
-        if self.range is not None:
-            return (self._counts.copy(),)
-        return self._counts.copy(), float(self._first), float(self._exponent)
-
     def merge(self, counts: Ints, first: float = 0.0, exponent: float = 0.0) -> None:
-        """Take in another meter's counts."""
+        """Take in the values that a state stands for."""
         if self.range is not None:
             if len(counts) != self.bins:
                 raise MeterError(f"state must be of {self.bins} bins, got {len(counts)}")

@@ -46,8 +46,9 @@ class InformationMeter(Meter):
 
     Args:
         bins: bins of each unit's range.
-        range: the activations' range, (−1, 1) for tanh; "auto" takes that of the batch. What
-            lies outside counts to the outermost bins.
+        range: the activations' range: None takes (−1, 1), tanh's, for a batch that lies in it,
+            and else the batch's own, as "auto" always does. What lies outside a range that is
+            given counts to the outermost bins.
         estimator: "binning" or "pairwise".
         noise: the variance of the noise, for "pairwise".
 
@@ -60,7 +61,7 @@ class InformationMeter(Meter):
     def __init__(
         self,
         bins: int = 30,
-        range: tuple[float, float] | Literal["auto"] = (-1.0, 1.0),  # noqa: A002
+        range: tuple[float, float] | Literal["auto"] | None = None,  # noqa: A002
         estimator: Literal["binning", "pairwise"] = "binning",
         noise: float = 0.1,
     ) -> None:
@@ -69,7 +70,7 @@ class InformationMeter(Meter):
             raise ValueError(f"estimator must be 'binning' or 'pairwise', got {estimator!r}")
         if not noise > 0:
             raise ValueError(f"noise must be a variance above 0, got {noise!r}")
-        self.range = None if range == "auto" else _checked(range)
+        self.range = range if range is None or range == "auto" else _checked(range)
         self.estimator, self.noise = estimator, float(noise)
         self.reset()
 
@@ -100,7 +101,7 @@ class InformationMeter(Meter):
         return np.array([ixt, ity]), ixt, ity
 
     def _binned(self, rows: Floats, classes: Ints) -> tuple[float, float]:
-        low, high = self.range or (float(rows.min()), float(rows.max()))
+        low, high = self._range_of(rows)
         width = (high - low) / self.bins or 1.0
         bins = np.clip(np.floor((rows - low) / width), 0, self.bins - 1).astype(np.int32)
         codes = np.unique(bins, axis=0, return_inverse=True)[1].reshape(-1)
@@ -110,6 +111,13 @@ class InformationMeter(Meter):
             for label in range(int(classes.max()) + 1)
         )
         return whole, max(0.0, whole - float(within))
+
+    def _range_of(self, rows: Floats) -> tuple[float, float]:
+        if isinstance(self.range, tuple):
+            return self.range
+        least, greatest = float(rows.min()), float(rows.max())
+        is_like_tanh = self.range is None and least >= -1 and greatest <= 1
+        return (-1.0, 1.0) if is_like_tanh else (least, greatest)
 
     def _pairwise(self, rows: Floats, classes: Ints) -> tuple[float, float]:
         whole = _mixture_information(rows, self.noise)

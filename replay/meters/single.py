@@ -52,18 +52,6 @@ class BestValueMeter(Meter):
         """The best so far."""
         return self._best
 
-    def state_of(self, value: Any) -> tuple[Part, ...]:
-        """(the value,)."""
-        return (number("value", value),)
-
-    def state(self) -> tuple[Part, ...]:
-        """(the best so far,)."""
-        return (self._best,)
-
-    def merge(self, best: float) -> None:
-        """Take in another meter's best."""
-        self.add(best)
-
     def add_all(self, values: Floats) -> None:
         """Take in the best of many numbers."""
         best = np.fmin if self.mode == "min" else np.fmax

@@ -40,22 +40,14 @@ class MSEMeter(Meter):
 
     def add(self, output: Any, target: Any) -> None:
         """Take in outputs and targets of the same shape."""
-        self.merge(*self.state_of(output, target))
+        self.merge(*self.reduction.state_of(output, target))
 
     def value(self) -> float:
         """The mean squared error, or its root."""
         mse = self._sum / max(1.0, self._n)
         return math.sqrt(mse) if self.root else mse
 
-    def state_of(self, output: Any, target: Any) -> tuple[float, float]:
-        """(sum of squared errors, how many)."""
-        return self.reduction.state_of(output, target)
-
-    def state(self) -> tuple[float, float]:
-        """(sum of squared errors, how many)."""
-        return self._sum, self._n
-
     def merge(self, total: float, n: float) -> None:
-        """Take in another meter's errors."""
+        """Take in the errors that a state stands for."""
         self._sum += total
         self._n += n
