@@ -82,7 +82,8 @@ def test_only_and_exclude_are_part_of_the_definitions() -> None:
     (meter,) = definitions.meters.values()
     keys = ("a/w", "a2/w", "b/w", "bb/w")
     assert [key for key in keys if meter.matches(key)] == ["a/w", "b/w"]
-    assert define(**definitions.tables()) == definitions
+    tables = definitions.tables()
+    assert define(tables["plots"], tables["meters"]) == definitions
     assert definitions.reductions() == {}
 
 

@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -168,6 +169,6 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json"]
-        words = [Path(sys.executable).with_name("flexrec"), *shlex.split(command), *save]
+        words: list[Any] = [Path(sys.executable).with_name("flexrec"), *shlex.split(command), *save]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"

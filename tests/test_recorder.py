@@ -530,4 +530,5 @@ def test_names_of_the_system_that_are_no_utf8_are_recorded_as_they_can_be(
     with Recorder(tmp_path / "run.h5"):
         pass
     with Recording(tmp_path / "run.h5") as run:
+        assert run.facts is not None
         assert run.facts["job"]["SLURM_JOB_NAME"] == "exp?rience"
