@@ -52,7 +52,7 @@ class MeterDefinition:
         field: which of the meter's results is drawn; the first by default.
         label: the legend's name; the meter's name by default, the key for a pattern.
         exclude: patterns of keys that do not feed it, though `key` matches them.
-        only: patterns, one of which a key must match too; none: any may feed it.
+        only: groups of patterns, of each of which a key must match one too; none: any may feed it.
         optional: nothing is said where no key feeds it.
     """
 
@@ -64,7 +64,7 @@ class MeterDefinition:
     field: str | None = None
     label: str | None = None
     exclude: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
+    only: tuple[tuple[str, ...], ...] = ()
     optional: bool = False
 
     @property
@@ -74,7 +74,7 @@ class MeterDefinition:
 
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
-        if _fits(key, self.exclude) or (self.only and not _fits(key, self.only)):
+        if _fits(key, self.exclude) or not all(_fits(key, group) for group in self.only):
             return False
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
@@ -113,7 +113,10 @@ class Definitions:
 
     def only(self, patterns: Sequence[str]) -> "Definitions":
         """The same, fed by keys alone that one of the patterns means."""
-        meters = {name: replace(meter, only=tuple(patterns)) for name, meter in self.meters.items()}
+        group = tuple(patterns)
+        meters = {
+            name: replace(meter, only=(*meter.only, group)) for name, meter in self.meters.items()
+        }
         return replace(self, meters=meters)
 
     def wanted(self) -> list[str]:
@@ -299,7 +302,12 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
     _check_placeholders(f"{where}.label", label or "")
     key = _text(where, table, "key") if "key" in table else name
     chosen = _text(where, table, "field") if "field" in table else None
-    exclude, only = _names(where, table, "exclude"), _names(where, table, "only")
+    exclude = _names(where, table, "exclude")
+    only = table.get("only", ())
+    if only and isinstance(only, (list, tuple)) and all(isinstance(g, (list, tuple)) for g in only):
+        groups = tuple(_names(where, {"only": group}, "only") for group in only)
+    else:
+        groups = (_names(where, table, "only"),) if only else ()
     optional = table.get("optional", False)
     if not isinstance(optional, bool):
         raise DefinitionError(f"{where}.optional must be true or false, got {optional!r:.40}")
@@ -312,7 +320,7 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
             f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
         )
     return MeterDefinition(
-        name, key, table["type"], dict(args), targets, chosen, label, exclude, only, optional
+        name, key, table["type"], dict(args), targets, chosen, label, exclude, groups, optional
     )
 
 
@@ -364,11 +372,10 @@ def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
     for name in ("field", "label", "args", "optional"):
         if getattr(meter, name):
             table[name] = getattr(meter, name)
-    for name, names in (
-        ("target", meter.targets),
-        ("exclude", meter.exclude),
-        ("only", meter.only),
-    ):
+    for name, names in (("target", meter.targets), ("exclude", meter.exclude)):
         if names:
             table[name] = names[0] if len(names) == 1 else list(names)
+    if meter.only:
+        groups = [list(group) for group in meter.only]
+        table["only"] = groups[0] if len(groups) == 1 else groups
     return table

@@ -62,7 +62,8 @@ def play(
         meters = definitions.meters.values()
         if not any(meter.matches(key) for meter in meters for key in run):
             wanted, there = listed(definitions.wanted()), listed(run)
-            only = listed(dict.fromkeys(name for meter in meters for name in meter.only))
+            groups = (group for meter in meters for group in meter.only)
+            only = listed(dict.fromkeys(name for group in groups for name in group))
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; wanted are "
                 f"{wanted or 'none at all: no meter is defined'}"

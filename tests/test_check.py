@@ -512,7 +512,10 @@ def test_redefining_a_logger_is_caught(tmp_path: Path) -> None:
     logger.update_definition("loss", {"opts": {"ytype": "log"}})
     found = check(windows_of(logger), path).comparison
     assert found is not None
-    assert [d.field for d in found.differences] == ["layout.yaxis.type"]
+    assert [d.field for d in found.differences] == [
+        "layout.yaxis.type",
+        "layout.yaxis.exponentformat",
+    ]
 
 
 def test_a_changed_meter_is_caught(run: Path, tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ def test_only_and_exclude_are_part_of_the_definitions() -> None:
     tables = definitions.tables()
     assert define(tables["plots"], tables["meters"]) == definitions
     assert definitions.reductions() == {}
+    (meter,) = definitions.only(["b*"]).meters.values()
+    assert [key for key in keys if meter.matches(key)] == ["b/w"], "which does not forget its own"
+    tables = definitions.only(["b*"]).tables()
+    assert list(define(tables["plots"], tables["meters"]).meters.values()) == [meter]
 
 
 def test_only_some_keys_stay_chosen_when_a_plot_is_added() -> None:
