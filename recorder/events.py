@@ -30,6 +30,7 @@ __all__ = [
     "Reset",
     "State",
     "Value",
+    "array_of",
     "check_shape",
     "gather",
     "is_tensor",

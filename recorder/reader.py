@@ -25,7 +25,15 @@ from flexrec.recorder.wording import counted
 if TYPE_CHECKING:
     from flexrec.recorder.following import Superseded
 
-__all__ = ["Index", "Marks", "Recording", "Row", "Series", "UnknownKeyError"]
+__all__ = [
+    "Column",
+    "Index",
+    "Marks",
+    "Recording",
+    "Row",
+    "Series",
+    "UnknownKeyError",
+]
 
 
 Column = tuple[Ints, NDArray[np.float64]]

@@ -21,7 +21,18 @@ from flexrec.recorder.events import Value
 from flexrec.recorder.guard import GuardedFile
 from flexrec.recorder.ragged import Ints, Ragged
 
-__all__ = ["BYTES", "FLOATS", "INTS", "Chunk", "Codes", "Part", "Store", "What"]
+__all__ = [
+    "BYTES",
+    "FLOATS",
+    "INTS",
+    "Chunk",
+    "Codes",
+    "Part",
+    "Store",
+    "What",
+    "block_ends",
+    "times_resumed",
+]
 
 Codes = NDArray[Any]  # of an integer dtype
 Part = NDArray[np.float64] | Ragged

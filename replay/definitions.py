@@ -18,7 +18,15 @@ from flexrec.recorder.states import Reduction
 from flexrec.replay.meters import Meter, build, resolve
 from flexrec.replay.plots import plot_type
 
-__all__ = ["Definitions", "MeterDefinition", "PlotDefinition", "define", "load_toml"]
+__all__ = [
+    "Definitions",
+    "MeterDefinition",
+    "PlotDefinition",
+    "Table",
+    "define",
+    "expand",
+    "load_toml",
+]
 
 Table: TypeAlias = Mapping[str, Any]
 

@@ -20,7 +20,11 @@ from urllib.parse import quote, urlsplit
 
 from flexrec.recorder.errors import ServerError
 
-__all__ = ["Registry", "find_registry"]
+__all__ = [
+    "MAX_FILE_BYTES",
+    "Registry",
+    "find_registry",
+]
 
 TIMEOUT_SECONDS = 30.0
 MAX_PACKAGE_BYTES = 64 << 20

@@ -1,7 +1,7 @@
 """Recordings → windows. The quick way over whole columns; `plain=True` is the engine itself.
 
 Both give the same windows: exactly where the meters are fed one by one, within 1e-12 relative
-where a meter reduces columns (reducing.py).
+where a meter reduces columns (slicing.py).
 """
 
 import sys
@@ -16,8 +16,8 @@ from flexrec.recorder.wording import listed
 from flexrec.replay.board import Board, overlay
 from flexrec.replay.definitions import Definitions
 from flexrec.replay.engine import Binding, Engine, bind
-from flexrec.replay.reducing import Block, Points, fed, reduced
 from flexrec.replay.schedule import Schedule
+from flexrec.replay.slicing import Block, Points, fed, reduced
 from flexrec.replay.window import Window
 
 __all__ = ["EverySteps", "missing_keys", "play", "run_names"]

@@ -6,7 +6,13 @@ from typing import Any
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.definitions import Definitions, define
 
-__all__ = ["preset", "preset_info", "preset_names"]
+__all__ = [
+    "LOG_BINS",
+    "PHASES",
+    "preset",
+    "preset_info",
+    "preset_names",
+]
 
 PHASES = ("train", "test")
 _POWERS = [f"2^{k}" for k in range(-24, 17)]

@@ -23,6 +23,6 @@ def blocks_of(events: int | None) -> Iterator[None]:
         patch("flexrec.recorder.closed_store._PIECE", 2 * events),
         patch("flexrec.recorder.closing._HELD", 100),
         patch("flexrec.replay.player._HELD", events),
-        patch("flexrec.replay.reducing._LONGEST", 0 if events % 2 else 2 * events),
+        patch("flexrec.replay.slicing._LONGEST", 0 if events % 2 else 2 * events),
     ):
         yield

@@ -102,6 +102,30 @@ def test_all_is_sorted_and_complete() -> None:
             assert hasattr(loaded, name), f"{module}.{name}"
 
 
+def test_what_one_module_takes_from_another_is_in_its_all() -> None:
+    trees = {
+        ".".join(("flexrec", *path.relative_to(ROOT).with_suffix("").parts)): ast.parse(
+            path.read_text(encoding="utf-8")
+        )
+        for path in sources()
+    }
+    given = {
+        module: set(ast.literal_eval(node.value))
+        for module, tree in trees.items()
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    }
+    taken = [
+        (module, node.module, alias.name)
+        for module, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module in given
+        for alias in node.names
+    ]
+    assert len(taken) > 300
+    assert [(by, of, name) for by, of, name in taken if name not in given[of]] == []
+
+
 def _natural(name: str) -> tuple[int, str]:
     """Constants, then classes, then functions: as the linter sorts `__all__`."""
     if name.isupper():

@@ -80,7 +80,7 @@ def test_a_column_is_reduced_to_what_one_by_one_gives(meter: Meter, case: Any) -
     meter.reset()
     meter.add(5.0)
     before = meter.value()
-    reduced = meter.reduce(values, starts, stops)
+    reduced = meter.reduce_slices(values, starts, stops)
     assert repr(meter.value()) == repr(before), "the meter's own state has changed"
     if reduced is None:
         assert (starts[1:] < stops[:-1]).any(), "given up without overlap"
@@ -104,7 +104,7 @@ def test_a_column_logged_at_every_step_without_reset_is_reduced_in_linear_time(
 ) -> None:
     n = 20_000
     values = np.random.default_rng(0).normal(1e6, 1, n)
-    reduced = meter.reduce(values, np.zeros(n, np.int64), np.arange(1, n + 1))
+    reduced = meter.reduce_slices(values, np.zeros(n, np.int64), np.arange(1, n + 1))
     assert reduced is not None
     meter.reset()
     for value in values.tolist():
@@ -118,7 +118,7 @@ def test_long_windows_are_gathered_in_blocks() -> None:
     n, size = 4000, 1500  # 4.9 million values, in several blocks
     values = np.random.default_rng(0).normal(size=n)
     stops = np.arange(1, n + 1)
-    reduced = MovingAverageValueMeter(size).reduce(values, np.zeros(n, np.int64), stops)
+    reduced = MovingAverageValueMeter(size).reduce_slices(values, np.zeros(n, np.int64), stops)
     assert reduced is not None
     for stop in (1, 2, 700, 1500, 1501, 2800, n):
         window = values[max(0, stop - size) : stop]
@@ -128,4 +128,4 @@ def test_long_windows_are_gathered_in_blocks() -> None:
 
 
 def test_meters_of_several_arguments_do_not_reduce() -> None:
-    assert MSEMeter().reduce(np.ones(2), np.array([0]), np.array([2])) is None
+    assert MSEMeter().reduce_slices(np.ones(2), np.array([0]), np.array([2])) is None

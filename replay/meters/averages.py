@@ -93,7 +93,7 @@ class AverageValueMeter(Meter):
         found = moments(values, np.array([0]), np.array([len(values)]))
         self.merge(len(values), *(float(each[0]) for each in found))
 
-    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+    def reduce_slices(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """Mean and std of every slice."""
         begins, goes_on = own_parts(starts, stops)
         if overlap(begins, stops):
@@ -208,7 +208,7 @@ class MovingAverageValueMeter(Meter):
         """Take in the last of many numbers."""
         super().add_all(values[-self.windowsize :])
 
-    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+    def reduce_slices(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """Mean and std of the last `windowsize` values of every slice."""
         starts = np.maximum(starts, stops - self.windowsize)
         first, mean, squares = moments(values, starts, stops)

@@ -63,7 +63,7 @@ class Meter(ABC):
         for value in values.tolist():
             self.add(value)
 
-    def reduce(
+    def reduce_slices(
         self,
         values: NDArray[np.float64],  # noqa: ARG002 - for meters that can
         starts: NDArray[np.int64],  # noqa: ARG002

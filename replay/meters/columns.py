@@ -1,6 +1,6 @@
-"""Sums over slices of a column, for `Meter.reduce`. No meters here.
+"""Sums over slices of a column, for `Meter.reduce_slices`. No meters here.
 
-Slices are given by their starts and stops, as `Meter.reduce` is; they may overlap.
+Slices are given by their starts and stops, as `Meter.reduce_slices` is; they may overlap.
 """
 
 from typing import TypeAlias

@@ -57,7 +57,7 @@ class BestValueMeter(Meter):
         best = np.fmin if self.mode == "min" else np.fmax
         self.add(float(best.reduce(values)))
 
-    def reduce(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
+    def reduce_slices(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
         """The best of every slice."""
         best = np.fmin if self.mode == "min" else np.fmax
         begins, goes_on = own_parts(starts, stops)
@@ -110,7 +110,7 @@ class LastValueMeter(Meter):
         """Take in the last of many numbers."""
         self.add(values[-1])
 
-    def reduce(
+    def reduce_slices(
         self,
         values: Floats,
         starts: Ints,  # noqa: ARG002 - the contract's

@@ -72,7 +72,7 @@ def fed(binding: Binding, run: Recording, schedule: Schedule) -> Points:
 
 def _column(binding: Binding, schedule: Schedule, at_once: bool) -> "_Column | None":
     meter = binding.meter
-    if type(meter).reduce is Meter.reduce:
+    if type(meter).reduce_slices is Meter.reduce_slices:
         return None
     sliced = _Sliced(binding, schedule)
     if at_once or sliced.longest <= _LONGEST:
@@ -129,7 +129,7 @@ class _Sliced(_Column):
         filled = stops > starts
         if not filled.any():
             return True
-        columns = self._binding.meter.reduce(values, starts[filled], stops[filled])
+        columns = self._binding.meter.reduce_slices(values, starts[filled], stops[filled])
         if columns is None or self.points is None:
             return False
         chosen = columns[0] if len(columns) == 1 else self._binding.chosen(columns)
