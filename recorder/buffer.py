@@ -92,6 +92,7 @@ class Buffer:
         self.schema = b""
         self.is_sealed = False
         self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
+        self._copying = 0  # how many copies into slabs are under way
 
     def __len__(self) -> int:
         return len(self.codes) // _CODE.size
@@ -163,6 +164,7 @@ class Buffer:
         if size < SMALL or size > _SLAB:
             return array.tobytes()
         aligned = -(-size // 64) * 64
+        self._copying += 1
         if self._used + aligned > _SLAB:
             fresh = self._slabs.take()
             self._taken += [fresh]
@@ -172,13 +174,16 @@ class Buffer:
         self._used = begin + aligned
         room = slab[begin : begin + size]
         room.view(array.dtype).reshape(array.shape)[...] = array
+        self._copying -= 1
         return room
 
     def release(self) -> None:
-        """The block was written: its memory may be used again."""
+        """The block was written: its memory may be used again, unless this is called by a signal's
+        handler amid a copy into it."""
         taken = self._taken
         self._taken, self._used = [], _SLAB
-        self._slabs.give(taken)
+        if not self._copying:
+            self._slabs.give(taken)
 
     def block(self, value_base: int, blob_base: int) -> Block:
         """What to append to a file of so many values and bytes of arrays; what is on an

@@ -42,6 +42,7 @@ class Intake(ABC):
         self._schema = schema = opened.schema
         # By number; how many there are is counted, as to ask is a call: see _column.
         self._columns = {column: i for i, column in enumerate(schema.columns)}
+        self._lines = {fmt.Schema.column_line(column): i for column, i in self._columns.items()}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
         self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
         self._column_count = len(schema.columns)
@@ -220,11 +221,13 @@ class Intake(ABC):
     def _column(self, column: fmt.Column) -> int:
         if column not in self._columns:
             line = fmt.Schema.column_line(column)
-            if column not in self._columns:
-                self._columns[column] = self._column_count
+            # To look a column up may be a call, of the hash of its reduction; bytes need none.
+            if line not in self._lines:
+                self._lines[line] = self._column_count
                 self._column_count += 1
                 self._schema.columns += [column]
                 self._buffer.schema += line
+            self._columns[column] = self._lines[line]
         return self._columns[column]
 
     def _signature(self, columns: tuple[int, ...]) -> int:

@@ -64,9 +64,9 @@ class PathLock:
 
     def forget(self) -> None:
         """In a forked child: let go of the copy; the parent's lock stays."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def _locked(descriptor: int) -> bool:

@@ -4,6 +4,7 @@ A byte is kept of each event, the recording that it is from (two bytes from 257 
 else is read anew, block by block. Whose turn it is, is found in interleaving.py.
 """
 
+import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,7 +166,8 @@ class MergedStore(Store):
     @property
     def created(self) -> float:
         """When the first of the recordings began."""
-        return min(source.store.created for source in self._sources)
+        # By its time a recording is known: the first one's positions are not those of this one.
+        return math.nextafter(min(source.store.created for source in self._sources), math.inf)
 
     def text(self, name: str) -> bytes:
         """The config or the facts."""

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep, time
 
@@ -66,7 +67,7 @@ class Outbox(Intake):
         self._writing = threading.RLock()
         self._writer = 0  # the thread that writes now
         self._closes_later = False  # a handler that came amid a write said so
-        self._has_ended = False
+        self._has_ended = self._is_rewriting = False
         self._sealed: list[Buffer] = []
         self._heavy: set[str] = set()  # keys that were said to have many bytes
         self._failing = False
@@ -75,7 +76,10 @@ class Outbox(Intake):
         self._dropped = 0  # events, ever
         self._unmarked = 0  # of those, the ones that the recording does not speak of yet
         self._synced = monotonic()
-        self._wake = threading.Event()
+        # Held while there is nothing to do at once. An Event would be held for good by an interrupt
+        # that comes amid its Python.
+        self._sleep = threading.Lock()
+        self._sleep.acquire()
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
 
@@ -125,7 +129,7 @@ class Outbox(Intake):
     def _full(self) -> None:
         """The buffer is large: seal it; wait for the writer only if far too much is waiting."""
         self._seal()
-        self._wake.set()
+        self._wake()
         if self._failing:
             return
         if sum(b.nbytes for b in self._sealed) > self._buffer_bytes:
@@ -157,6 +161,7 @@ class Outbox(Intake):
             finally:
                 self._writer = 0
         if self._closes_later:
+            self._closes_later = False
             self.close()
 
     def _append_sealed(self) -> None:
@@ -194,10 +199,14 @@ class Outbox(Intake):
             waiting = *self._sealed, self._buffer
             return self._file.event_count + sum(map(len, waiting))
 
+    def _wake(self) -> None:
+        """Have the writer look at once."""
+        with suppress(RuntimeError):  # it is about to
+            self._sleep.release()
+
     def _write_loop(self) -> None:
         while not self._stopping:
-            self._wake.wait(self._flush_seconds)
-            self._wake.clear()
+            self._sleep.acquire(timeout=min(self._flush_seconds, threading.TIMEOUT_MAX))
             if not self._stopping:
                 self._write(fsync=False)
                 self._speak()
@@ -234,10 +243,13 @@ class Outbox(Intake):
                 print(f"flexrec: {message}", file=sys.stderr)
 
     def _finish(self) -> None:
-        """Stop the thread, write what is left, and put the closed file in place."""
+        """Stop the thread, write what is left, and put the closed file in place.
+
+        An interrupt leaves what can be begun again, up to where the file is put in place.
+        """
         # First of all, so that no thread goes on adding more than is written meanwhile.
         self._refusal = self._refusal or f"{self.path} is closed"
-        self._wake.set()
+        self._wake()
         if self._thread is not threading.current_thread():
             self._thread.join()
         with self._writing:
@@ -246,13 +258,16 @@ class Outbox(Intake):
                 self._buffer.is_sealed = True  # who is amid an add is refused
             if self._buffer or self._sealed:  # another thread's, added meanwhile
                 self._write(fsync=True)
-            self._has_ended = True
+            if self._has_ended:  # a signal's handler closed meanwhile
+                return
             lost = self._dropped + sum(len(buffer) for buffer in self._sealed)
             try:
+                self._has_ended = self._is_rewriting = True
                 self._rewrite()
             except _FAILURES as error:
                 self._warn(f"{self.path} was not compressed, it is kept as it was: {error}")
             finally:
+                self._is_rewriting = False
                 self._path_lock.release()
         if lost:
             self._warn(f"{self.path}: {lost} events could not be written and are lost")

@@ -32,11 +32,20 @@ class Ragged:
     form: fmt.Form
     offsets: Ints  # in elements of `source`, which are bytes where it is the blobs
     shapes: Ints  # (n, ndim)
+    is_kept: bool = False  # all of it is kept when it is first iterated over
+    _kept: list[str | Array] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def __iter__(self) -> Iterator[str | Array]:
+        if not self.is_kept:
+            return self._read()
+        if self._kept is None:
+            self._kept = list(self._read())
+        return iter(self._kept)
+
+    def _read(self) -> Iterator[str | Array]:
         for piece, shape in zip(self.flat(), self.shapes.tolist(), strict=True):
             if self.form.kind == fmt.TEXT:
                 yield piece.tobytes().decode("utf-8", "surrogatepass")

@@ -17,7 +17,7 @@ from flexrec.recorder.containing import contained
 from flexrec.recorder.errors import RecordingError, nearest
 from flexrec.recorder.events import Event, Value
 from flexrec.recorder.opening import open_store
-from flexrec.recorder.ragged import Ints
+from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.series import Index, Marks, Row, Series, events_of, joined, marks_of, rows_of
 from flexrec.recorder.store import Chunk, Store, What
 from flexrec.recorder.wording import counted
@@ -308,10 +308,18 @@ class Recording:
         chunks: dict[int, list[Chunk]] = {column: [] for column in columns}
         with contained(self.path):
             nbytes = 0
+            held: dict[tuple[tuple[int, int], int], Ragged] = {}
             for chunk in self._store.everything(columns, what):
                 if len(chunk):
-                    chunks[chunk.column].append(chunk)
                     nbytes += chunk.nbytes
+                    for i, part in enumerate(chunk.parts):
+                        if isinstance(part, Ragged):  # read once, where keys share it
+                            owner = self._store.linked(chunk.column, i) or (chunk.column, i)
+                            whole = held.setdefault((owner, int(chunk.positions[0])), part)
+                            if whole is not part:
+                                chunk.parts[i], whole.is_kept = whole, True
+                                nbytes -= part.nbytes
+                    chunks[chunk.column].append(chunk)
                     self._store.file.allow(nbytes, f"all of {len(wanted)} keys at once")
             indices: dict[frozenset[int], Index] = {}
             return {

@@ -228,9 +228,10 @@ class Recorder(Outbox):
             raise InputError(f"not the state of a recorder: {error!r}") from None
         if self._refused():
             return
-        here = self._count()
-        known = created == self._file.created and 0 <= events <= here
-        self._resume(events if known else here, step)
+        if created == self._file.created and 0 <= events <= self._count():
+            self._resume(events, step)
+        else:
+            self._step = step
         self.flush()
 
     def watch(
@@ -333,19 +334,26 @@ class Recorder(Outbox):
             self._closes_later = True  # in a signal's handler: when what is being written is
             return
         with self._lock:
-            if self._stopping or self._inert:
+            if self._has_ended and not self._is_rewriting:
+                self._path_lock.release()  # an interrupt may have come before that
+            if self._has_ended or self._inert:
                 return
-            self._stopping = True
-            for why in dict.fromkeys(tooled.silence for tooled in self._watched):
-                if why:
-                    self._warn(f"{self.path}: a watched model told less than it could: {why}")
-            unused = self._reducer.unused()
-            if unused:
-                self._warn(f"{self.path}: nothing came under what reduce= names: {listed(unused)}")
-            for tooled in self._watched:
-                tooled.remove()
-        atexit.unregister(self.close)
+            if not self._stopping:  # else an interrupt came amid an earlier call
+                self._take_leave()
+                self._stopping = True
         self._finish()
+        atexit.unregister(self.close)
+
+    def _take_leave(self) -> None:
+        """Speak of what came to nothing, and take the hooks off."""
+        for why in dict.fromkeys(tooled.silence for tooled in self._watched):
+            if why:
+                self._warn(f"{self.path}: a watched model told less than it could: {why}")
+        unused = self._reducer.unused()
+        if unused:
+            self._warn(f"{self.path}: nothing came under what reduce= names: {listed(unused)}")
+        for tooled in self._watched:
+            tooled.remove()
 
     def __enter__(self) -> Self:
         return self

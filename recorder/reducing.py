@@ -106,11 +106,11 @@ class Reducer:
     def unused(self) -> list[str]:
         """The keys and patterns that nothing came under, though something came, of those that the
         caller named."""
+        found = list(self._found)  # a signal's handler may add amid this
         return sorted(
             pattern
             for pattern in self._named
-            if self._found
-            and not any(key == pattern or fnmatchcase(key, pattern) for key in self._found)
+            if found and not any(key == pattern or fnmatchcase(key, pattern) for key in found)
         )
 
     def of(self, key: str) -> Reduction | None:

@@ -28,7 +28,8 @@ class Series:
         step: (n,) int64, the step of each add.
         time: (n,) float64, its time, in seconds since 1970.
         value: (n,) float64 where every value is a number; else a list of the values: numbers,
-            texts, arrays, and tuples of those.
+            texts, arrays, and tuples of those. Of keys that are read together, an array that was
+            recorded once for several is one object.
         position: (n,) int64, where each add stands among the events.
     """
 

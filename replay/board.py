@@ -208,11 +208,21 @@ def _histograms(plot: _Plot, line: _Line) -> Trace:
     columns = [np.asarray(value, np.float64) for value in line.values]
     columns = [column[np.isfinite(column)] for column in columns]
     every = np.concatenate(columns)
-    bins = int(plot.definition.opts.get("numbins", _BINS))
-    edges = np.histogram_bin_edges(every, bins) if len(every) else np.linspace(0, 1, bins + 1)
+    edges = _edges(every, plot.definition.opts.get("numbins", _BINS))
     shares = [_shares(column, edges) for column in columns]
     middles = (edges[:-1] + edges[1:]) / 2
     return Trace(line.label, np.stack(shares, axis=1), np.array(line.x), rows=middles)
+
+
+def _edges(samples: Floats, bins: int) -> Floats:
+    """(bins + 1,): bins of equal width from the least to the greatest of the samples; those that
+    are as good as one value lie in the middle of bins that can be told apart."""
+    low, high = (float(samples.min()), float(samples.max())) if len(samples) else (0.0, 1.0)
+    finest = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
+    if high - low < finest:
+        low, high = low - max(0.5, finest), high + max(0.5, finest)
+    edges: Floats = 4 * np.linspace(low / 4, high / 4, bins + 1)  # see _LARGE
+    return edges
 
 
 def _shares(samples: Floats, edges: Floats) -> Floats:
@@ -223,8 +233,10 @@ def _shares(samples: Floats, edges: Floats) -> Floats:
     if last < 1:
         return np.histogram(ordered, edges)[0].astype(np.float64)
     above = np.searchsorted(ordered, edges).clip(1, last)
+    if max(-ordered[0], ordered[-1]) > _LARGE:  # the width of two such numbers may be infinite
+        ordered, edges = ordered / 4, edges / 4
     low, high = ordered[above - 1], ordered[above]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         between = np.where(high > low, (edges - low) / (high - low), edges > low)
     below = (above - 1 + between.clip(0, 1)) / last
     below[0], below[-1] = 0.0, 1.0
@@ -233,6 +245,8 @@ def _shares(samples: Floats, edges: Floats) -> Floats:
 
 _HISTORIES = {"plane": _plane, "histograms": _histograms}
 _BINS = 50
+_LARGE = 1e307
+"""The difference of numbers beyond may be infinite; of their quarters it is not."""
 
 
 def _misfit(plot: _Plot, line: _Line, came: str) -> DefinitionError:

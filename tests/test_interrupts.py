@@ -64,3 +64,24 @@ def test_ctrl_c_at_any_moment_leaves_the_event_whole_or_out(
         assert sum(isinstance(event, Log) for event in events) == 2
         moment += 4 if flushes else 1  # a flush has many
     assert moment > 10
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # in a generator
+def test_ctrl_c_at_any_moment_of_close_loses_nothing(tmp_path: Path) -> None:
+    """The second call, or the one at exit, goes on where the first was; and so does a resume."""
+    moment, stopped = 0, True
+    while stopped:
+        path = tmp_path / f"{moment}.h5"
+        rec = Recorder(path, facts=False, flush_seconds=60)
+        for i in range(5):
+            rec.add({"a": float(i), "d": np.full(3, i)})
+        stopped = interrupted(rec.close, moment)
+        rec.close()
+        with Recorder(path, mode="resume", facts=False, flush_seconds=60) as rec:
+            rec.add({"a": 5.0, "d": np.full(3, 5)})
+        with Recording(path) as run:
+            assert run.closed
+            assert run["a"].value.tolist() == list(range(6))
+            assert [d.tolist() for d in run["d"].value] == [[i] * 3 for i in range(6)]
+        moment += 53
+    assert moment > 300

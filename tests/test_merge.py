@@ -505,3 +505,22 @@ def test_the_command_merges_and_tells_what_is_not_whole(tmp_path: Path) -> None:
     flexrec("merge", *paths, "--into", into, "--force")
     with Recording(into) as run:
         assert told(list(run.events())) == "a0 b0 a1"
+
+
+def test_a_checkpoint_of_a_rank_does_not_hide_events_of_the_merged_recording(
+    tmp_path: Path,
+) -> None:
+    paths = [tmp_path / f"{rank}.h5" for rank in range(2)]
+    for path in reversed(paths):
+        with Recorder(path, facts=False) as rec:
+            for i in range(10):
+                rec.add({f"loss{path.stem}": float(i)})
+                rec.step()
+            state = rec.state_dict()
+    merge_recordings(paths, tmp_path / "all.h5")
+    for path in (*paths, tmp_path / "all.h5"):
+        with Recorder(path, mode="resume", facts=False) as rec:
+            rec.load_state_dict(state)
+    with Recording(tmp_path / "all.h5") as run:
+        assert run.superseded == 0
+        assert run.counts() == {"loss0": 10, "loss1": 10}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.replay.board import _shares
+from flexrec.replay.board import _edges, _shares
 from flexrec.replay.drawing import DRAW
 from flexrec.replay.plots import RANKS, plot_info, plot_type, plot_types, rank
 
@@ -129,3 +129,30 @@ def test_a_column_of_bounds_is_drawn_as_all_values_would_be() -> None:
 )
 def test_few_and_equal_samples_have_their_shares(samples: list[float], shares: list[float]) -> None:
     assert _shares(np.array(samples), np.linspace(0, 1, 5)) == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        [0.0],
+        [0.1, 0.1],
+        [1.0, 1.0 + 2**-52],
+        [0.0, 5e-324],
+        [1e308, -1e308],
+        [-1e300, -1e300],
+        [1e17, 1e17 + 16],
+    ],
+)
+def test_bins_of_any_samples_can_be_told_apart(samples: list[float]) -> None:
+    edges = _edges(np.array(samples), 50)
+    assert np.isfinite(edges).all()
+    assert (np.diff(edges) > 0).all()
+    assert edges[0] <= min(samples)
+    assert max(samples) <= edges[-1]
+    assert _shares(np.array(samples), edges).sum() == pytest.approx(1.0)
+
+
+def test_bins_are_numpys_where_it_makes_any() -> None:
+    samples = np.random.default_rng(0).normal(size=1000) * 1e-3
+    assert _edges(samples, 50).tolist() == np.histogram_bin_edges(samples, 50).tolist()
+    assert _edges(np.zeros(0), 2).tolist() == [0.0, 0.5, 1.0]

@@ -306,3 +306,21 @@ def test_a_schema_that_shares_what_cannot_be_is_refused(
 ) -> None:
     with pytest.raises(RecordingError, match=message):
         Schema.decode(schema(COLUMNS[0], *lines))
+
+
+def test_keys_that_share_compressible_arrays_can_be_read_together(tmp_path: Path) -> None:
+    """A closed file has them once, and 32 times smaller: so are they counted, and read, once."""
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        for i in range(80):
+            hot = np.zeros((1000, 256), np.float32)
+            hot[:, i] = 1
+            rec.add({f"m{j}": (hot, float(j)) for j in range(6)})
+    with Recording(path) as run:
+        found = run.series(run.keys())
+        for key in run:
+            for i, (array, number) in enumerate(found[key].value):
+                assert (array[0].argmax(), number) == (i, float(key[1:]))
+                assert array is found["m0"].value[i][0]
+        assert [part.key for part in run.parts(run.keys())] == run.keys()
+        assert run["m5"].value[7][0] is not found["m5"].value[7][0]

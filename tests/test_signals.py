@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from moments import at_moment
 
 from flexrec.recorder import Recorder, Recording, RecordingError, writer
+from flexrec.recorder.states import SquaredErrors
 
 LARGE = np.arange(writer.SMALL / 8 + 1)
 
@@ -24,6 +26,12 @@ def add_and_flush(rec: Recorder) -> None:
     rec.flush()
 
 
+def flush_and_add(rec: Recorder) -> None:
+    """The memory of what was flushed is there for what is added."""
+    rec.flush()
+    rec.add({"a": 1.0, "d": -LARGE})
+
+
 # What is interrupted, and every how many moments: those that have many are tried at some.
 WORKS: dict[str, tuple[Callable[[Recorder], object], int]] = {
     "numbers": (lambda rec: rec.add(a=1.0, b=2.0), 1),
@@ -31,6 +39,7 @@ WORKS: dict[str, tuple[Callable[[Recorder], object], int]] = {
     "another shape": (lambda rec: rec.add({"a": 1.0, "d": np.arange(2.0)}), 7),
     "large arrays": (lambda rec: rec.add({"a": 1.0, "d": LARGE}), 7),
     "texts": (lambda rec: rec.add({"a": 1.0, "t": "text"}), 23),
+    "a reduced key": (lambda rec: rec.add({"a": 1.0, "reduced": (LARGE, LARGE)}), 11),
     "new keys": (lambda rec: rec.add({"a": 1.0, "new": 2.0}), 17),
     "a mark": (lambda rec: rec.log(3.0, keys="a"), 1),
     "a flush": (lambda rec: rec.flush(), 11),
@@ -41,6 +50,7 @@ HANDLERS: dict[str, Callable[[Recorder], object]] = {
     "flushes": lambda rec: rec.flush(),
     "saves": lambda rec: rec.state_dict(),
     "adds and flushes": add_and_flush,
+    "flushes and adds": flush_and_add,
     "closes": lambda rec: rec.close(),
 }
 
@@ -51,7 +61,8 @@ def test_a_handler_may_come_at_any_moment(tmp_path: Path, work: str, handler: st
     does, stride = WORKS[work]
     for moment in itertools.count(0, stride):
         path, refused = tmp_path / f"{moment}.h5", 0
-        rec = Recorder(path, facts=False, flush_seconds=60)
+        reduce: Any = {"reduced": SquaredErrors()}
+        rec = Recorder(path, facts=False, flush_seconds=60, reduce=reduce)
         for _ in range(2):
             rec.add(a=1.0, b=2.0)
             rec.add({"a": 1.0, "d": np.arange(3.0)})
@@ -75,10 +86,11 @@ def test_a_handler_may_come_at_any_moment(tmp_path: Path, work: str, handler: st
             assert run.dropped == 0
             assert set(run["a"].value) == {1.0}
         wanted = 7 + (work != "a flush") - refused * (work != "a flush")
-        wanted += has_come * (handler in ("adds", "marks", "adds and flushes"))
+        wanted += has_come * (handler in ("adds", "marks", "adds and flushes", "flushes and adds"))
         wanted += handler != "closes" or not has_come
         assert events == wanted
-        assert all(value == LARGE[: len(value)].tolist() for value in values)
+        for value in values:
+            assert value == (-LARGE if value[-1] < 0 else LARGE)[: len(value)].tolist()
         if not has_come:
             break
     assert moment > 3 * stride
@@ -120,3 +132,30 @@ for i in range(1 << 60):
             assert run.closed
             assert run["i"].value.tolist() == list(range(len(run["i"])))
             assert len(run["i"]) > 100
+
+
+def test_a_handler_that_adds_while_a_recorder_is_closed_does_not_keep_it_from_closing(
+    tmp_path: Path,
+) -> None:
+    """Whether the add comes in time or is refused, what was added before is there."""
+    for moment in itertools.count(0, 41):
+        path, added = tmp_path / f"{moment}.h5", 0
+        rec = Recorder(path, facts=False, flush_seconds=60, reduce={"mse": "MSEMeter"})
+        rec.add({"mse": (LARGE, LARGE), "a": 1.0})
+
+        def handle(rec: Recorder = rec) -> None:
+            nonlocal added
+            try:
+                rec.add({f"new{i}": 1.0 for i in range(3)})
+                added = 1
+            except RecordingError:
+                added = 0
+
+        has_come = at_moment(moment, rec.close, handle)
+        rec.close()
+        with Recording(path) as run:
+            assert run.closed
+            assert len(list(run.events())) == 1 + added
+        if not has_come:
+            break
+    assert moment > 10 * 41
