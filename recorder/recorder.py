@@ -327,8 +327,9 @@ class Recorder(Outbox):
     def close(self) -> None:
         """Write what is left, stop the thread, and rewrite the file compressed.
 
-        A second call does nothing. Watched models lose their hooks. Where the rewriting fails,
-        the file stays as it is, whole and readable, and a warning says why.
+        A second call goes on where an interrupt ended the first; else it does nothing. Watched
+        models lose their hooks. Where the rewriting fails, the file stays as it is, whole and
+        readable, and a warning says why.
         """
         if self._writer == threading.get_ident():
             self._closes_later = True  # in a signal's handler: when what is being written is
