@@ -24,6 +24,7 @@ __all__ = [
     "Number",
     "Partial",
     "Sample",
+    "counts_there",
     "dead",
     "item",
     "norm",
@@ -299,12 +300,16 @@ def _powers(tensor: Tensor) -> Partial:
     """(83,) int64: how many finite elements lie between which powers of two."""
     # The sign and the exponent are the upper nine bits of a float32.
     codes = _flat(tensor).float().view(torch.int32).bitwise_right_shift(23).bitwise_and(0x1FF)
-    if codes.is_cpu:
-        counts = torch.bincount(codes, minlength=512)
-    else:  # where bincount waits for the greatest
-        counts = torch.histc(codes.float(), bins=512, min=0, max=512).long()
+    counts = torch.bincount(codes, minlength=512) if codes.is_cpu else counts_there(codes)
     positive, negative = (_by_power(half) for half in counts.view(2, 256))
     return torch.cat([negative[1:].flip(0), negative[:1] + positive[:1], positive[1:]])
+
+
+def counts_there(codes: Tensor) -> Tensor:
+    """(512,) How often each of 0 to 511 occurs, on an accelerator, where bincount waits."""
+    # Float32 counts no further than 2^24.
+    wide = torch.float32 if codes.device.type == "mps" else torch.float64
+    return torch.histc(codes.to(wide), bins=512, min=0, max=512).long()
 
 
 def _by_power(counts: Tensor) -> Tensor:

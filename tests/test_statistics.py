@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.gradient_stream import GradientStream
-from flexrec.recorder.measures import MOMENTS, norm, prepare, ratio
+from flexrec.recorder.measures import MOMENTS, counts_there, norm, prepare, ratio
 from flexrec.recorder.statistics import STATISTICS, Statistic, measures_of, plan
 from flexrec.replay.presets import LOG_BINS
 
@@ -376,8 +376,6 @@ def test_counts_by_power_of_two_are_those_of_numpy() -> None:
     expected = np.bincount(places, minlength=83)
     assert read("log_histogram", tensor).tolist() == expected.tolist()
     assert read("log_histogram", *tensor.double().t()).tolist() == expected.tolist()
-    device_way = torch.histc(torch.tensor([0.0, 3.0, 511.0]), bins=512, min=0, max=512)
-    assert device_way.nonzero().flatten().tolist() == [0, 3, 511], "as on a device"
     assert len(LOG_BINS) == 83
     assert (LOG_BINS[0], LOG_BINS[41], LOG_BINS[42], LOG_BINS[-1]) == (
         "-2^16",
@@ -385,6 +383,13 @@ def test_counts_by_power_of_two_are_those_of_numpy() -> None:
         "2^-24",
         "2^16",
     )
+
+
+def test_a_device_counts_as_the_processor_does_and_far_enough() -> None:
+    codes = torch.arange(512).repeat_interleave(torch.arange(512) % 7)
+    assert counts_there(codes).tolist() == (torch.arange(512) % 7).tolist()
+    many = torch.zeros((1 << 24) + 3, dtype=torch.int32)
+    assert counts_there(many)[:2].tolist() == [(1 << 24) + 3, 0]
 
 
 # ---------------------------------------------------------------- by name
