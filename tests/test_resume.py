@@ -1,8 +1,10 @@
 """Resuming: what holds, what is superseded, and that readers, replay and followers agree."""
 
+import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from crashing import crash
 from event_cases import same_event
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from moments import at_moment
 
 from flexrec.recorder import InputError, Recorder, Recording, RecordingError
 from flexrec.recorder.events import Add, Event, Log, Reset
@@ -352,3 +355,22 @@ def assert_reads_as(path: Path, expected: list[Event]) -> None:
             quick, plain = play(run, LINES), play(run, LINES, plain=True)
             assert len(quick) == len(plain)
             assert all(map(equal, quick, plain))
+
+
+def test_the_state_of_another_recording_hides_nothing_that_a_handler_adds_meanwhile(
+    tmp_path: Path,
+) -> None:
+    foreign = {"step": 0, "events": 0, "created": 1.0}
+    for moment in itertools.count(0, 7):
+        path = tmp_path / f"{moment}.h5"
+        with recorder(path) as rec:
+            rec.add(a=1.0)
+            has_come = at_moment(
+                moment, partial(rec.load_state_dict, foreign), partial(rec.add, a=2.0)
+            )
+        with Recording(path) as run:
+            assert run.superseded == 0
+            assert len(run["a"]) == 1 + has_come
+        if not has_come:
+            break
+    assert moment > 10 * 7
