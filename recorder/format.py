@@ -25,13 +25,14 @@ VERSION = 1
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
-# Root attributes.
+# Root attributes. The last two are those of a live file's journal: where it begins, and its id.
 ATTR_FORMAT, ATTR_VERSION, ATTR_STATE, ATTR_CREATED = "format", "version", "state", "created"
+ATTR_JOURNAL, ATTR_JOURNAL_ID = "journal", "journal_id"
 
 # Datasets of both layouts: UTF-8 bytes.
 CONFIG, FACTS, SCHEMA = "config", "facts", "schema"
 # Datasets of the live layout. EVENTS is written last: its rows make the rest count.
-BLOBS, VALUES, EVENTS = "blobs", "values", "events"
+BLOBS, VALUES, EVENTS, JOURNAL = "blobs", "values", "events", "journal"
 # Datasets and groups of the closed layout (EVENTS there holds the codes alone).
 MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
     "marks",
@@ -61,6 +62,15 @@ SUPERSEDED = -5  # never in a file: what a reader makes of an event that a resum
 MARK_SLOTS = 3  # every mark has three values: x, reset, keys
 
 EVENT = np.dtype([("code", "<i8"), ("start", "<i8"), ("step", "<i8"), ("time", "<f8")])
+# The dtype and the chunk, in elements, of each dataset of the live layout, in the order in which
+# they are written. HDF5 takes longer to say where a chunk lies the more there are, 0.2 µs for each,
+# so chunks are large; what is not yet written of one is a hole, and takes no space on most disks.
+LIVE_LAYOUT: dict[str, tuple[np.dtype[Any], int]] = {
+    SCHEMA: (np.dtype("u1"), 1 << 14),
+    BLOBS: (np.dtype("u1"), 1 << 23),
+    VALUES: (np.dtype("<f8"), 1 << 17),
+    EVENTS: (EVENT, 1 << 15),
+}
 MARK = np.dtype(
     [
         ("code", "<i8"),

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.guard import GuardedFile
+from flexrec.recorder.guarded_dataset import GuardedDataset
+from flexrec.recorder.journal_reader import JournalledDataset, journal_of
 from flexrec.recorder.ragged import Ints, Ragged, sizes_fit
 from flexrec.recorder.store import (
-    BYTES,
-    FLOATS,
     Chunk,
     Codes,
     Part,
@@ -52,10 +52,11 @@ class LiveStore(Store):
 
     def __init__(self, file: GuardedFile) -> None:
         self.file = file
-        self._events = file.dataset(fmt.EVENTS, (fmt.EVENT,))
-        self._schema_text = file.dataset(fmt.SCHEMA, BYTES)
-        self._values = file.dataset(fmt.VALUES, FLOATS)
-        self._blobs = file.dataset(fmt.BLOBS, BYTES)
+        self._journal = journal_of(file)
+        self._events = self._dataset(fmt.EVENTS)
+        self._schema_text = self._dataset(fmt.SCHEMA)
+        self._values = self._dataset(fmt.VALUES)
+        self._blobs = self._dataset(fmt.BLOBS)
         file.refresh()  # a writer may have added to it meanwhile
         self.schema, self._schema_bytes = fmt.Schema(), 0
         self._supersede(self._load(0, 0))
@@ -63,13 +64,23 @@ class LiveStore(Store):
 
     def tail(self) -> "LiveStore":
         """What was appended since this was read, as a store of its own; resumes have no effect."""
+        if self._journal is not None:
+            self._journal.refresh()
         for dataset in (self._events, self._schema_text, self._blobs, self._values):
-            dataset.refresh()
+            if isinstance(dataset, GuardedDataset):
+                dataset.refresh()
         new = copy(self)
         new._superseded = new._hidden = ()
         new._tally = None
         new._load(self._first + self.count, self._end)
         return new
+
+    def damaged_from(self) -> int | None:
+        """By the journal's checksums, where there is a journal."""
+        strict = None if self._journal is None else self._journal.strictly()
+        if strict is None or strict.event_count >= self.count:
+            return None
+        return strict.event_count
 
     def stored_bytes(self, column: int) -> int:
         """As they lie there: uncompressed."""
@@ -113,6 +124,11 @@ class LiveStore(Store):
 
     # ------------------------------------------------------------------ opening
 
+    def _dataset(self, name: str) -> GuardedDataset | JournalledDataset:
+        if self._journal is not None:
+            return JournalledDataset(self._journal, name)
+        return self.file.dataset(name, (fmt.LIVE_LAYOUT[name][0],))
+
     def _load(self, first: int, slot: int) -> list[tuple[int, float]]:
         """Look through the events from `first` on, the first of them having its values at `slot`.
 
@@ -138,6 +154,9 @@ class LiveStore(Store):
                 break
         self._end, self.resumes = slot, times_resumed([position for position, _ in resumes])
         self.cut = max(len(self._events) - first, 0) - self.count
+        if self._journal is not None:
+            self.is_torn = not self.cut and self._journal.is_torn
+            self.cut += self._journal.left_out
         return resumes
 
     def _take(self, events: NDArray[Any], slot: int) -> int:

@@ -171,8 +171,8 @@ class Outbox(Intake):
             if buffer.is_torn:
                 self._drop(buffer)
                 buffer = self._sealed[0] = buffer.emptied()
-            ends = self._file.write(buffer.block(self._file.value_count, self._file.blob_bytes))
-            self._file.lengths = ends
+            end = self._file.write(buffer.block(self._file.value_count, self._file.blob_bytes))
+            self._file.position = end
             del self._sealed[0]
             buffer.release()
 

@@ -13,6 +13,7 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import LARGEST, Array
 from flexrec.recorder.guarded_dataset import GuardedDataset
+from flexrec.recorder.journal_reader import JournalledDataset
 
 __all__ = ["RUN_BYTES", "Ints", "Ragged", "end_to_end", "sizes_fit"]
 
@@ -28,7 +29,7 @@ _GAP_BYTES = 1 << 16  # which are so far apart at most
 class Ragged:
     """Arrays of one dtype and rank, each of its own shape, read when they are iterated over."""
 
-    source: GuardedDataset
+    source: GuardedDataset | JournalledDataset
     form: fmt.Form
     offsets: Ints  # in elements of `source`, which are bytes where it is the blobs
     shapes: Ints  # (n, ndim)

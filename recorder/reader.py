@@ -167,7 +167,8 @@ class Recording:
         last = self._store.last_step
         where = "nothing was recorded" if last is None else f"it is whole up to step {last}"
         if self._store.cut:
-            where += f"; what follows, {self._store.cut} events, is not whole and left out"
+            why = "was torn by a loss of power" if self._store.is_torn else "is not whole"
+            where += f"; what follows, {counted(self._store.cut, 'event')}, {why} and left out"
         more = f"; {resumed}" if self.resumes else ""
         return f"the run has not ended, or was killed; {where}{more}"
 

@@ -158,10 +158,18 @@ def _examine(path: Path) -> dict[str, str]:
         if closed:
             return {"state": "whole", "detail": events}
         last = "" if store.last_step is None else f", up to step {store.last_step}"
-        if store.cut:
+        damaged_from = store.damaged_from()
+        if damaged_from is not None:
+            detail = f"event {damaged_from} of {events} is not as it was written"
+            return {"state": "damaged", "detail": detail}
+        if store.cut and not store.is_torn:
             detail = f"{events} are whole{last}; {store.cut} at the end are not"
             return {"state": "damaged", "detail": detail}
-        detail = f"{events}{last}; where its run is over, flexrec repair closes it"
+        if store.cut:
+            events += f"{last}; {store.cut} after the last sync were torn by a loss of power"
+        else:
+            events += last
+        detail = f"{events}; where its run is over, flexrec repair closes it"
         return {"state": "unfinished", "detail": detail}
     finally:
         store.close()

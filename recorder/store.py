@@ -76,6 +76,7 @@ class Store(ABC):
     Attributes:
         count: how many events there are, of every code.
         cut: how many events at the end of a live file are not whole, and left out.
+        is_torn: whether those were never on the disk: a loss of power tore them.
         last_step: of a live file, the step of the last event; None where there is none.
         mark_count: how many marks there are.
         resumes: how often the run was resumed.
@@ -90,6 +91,7 @@ class Store(ABC):
     orderly: bool
     last_step: int | None = None
     cut = 0
+    is_torn = False
     _root = fmt.SERIES
     _superseded: Sequence[tuple[int, int]] = ()
     _hidden: Sequence[tuple[int, int]] = ()  # ranges of events that this view does not show
@@ -248,6 +250,11 @@ class Store(ABC):
         """All rows of the columns; those of each are in order."""
         for chunks in self.scan(columns, what) if columns else ():
             yield from chunks
+
+    def damaged_from(self) -> int | None:
+        """The position of the first event that is not as it was written, or whose values are not;
+        None where all are, or where what HDF5 and zlib check as it is read is all there is."""
+        return None
 
     @abstractmethod
     def chunks(

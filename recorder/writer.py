@@ -8,10 +8,9 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -20,18 +19,14 @@ from h5py import h5d, h5p
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
+from flexrec.recorder.journal import checksum
+from flexrec.recorder.journal_writer import JournalWriter, Slot, write_all
 
 __all__ = ["SMALL", "Block", "LiveFile"]
 
-# Elements. HDF5 takes longer to say where a chunk lies the more there are (0.2 µs for each), so
-# they are large; what is not yet written of one is a hole, and takes no space on most disks.
-_CHUNKS = {
-    fmt.SCHEMA: ("u1", 1 << 14),
-    fmt.BLOBS: ("u1", 1 << 23),
-    fmt.VALUES: ("<f8", 1 << 17),
-    fmt.EVENTS: (fmt.EVENT, 1 << 15),
-}
 SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
+_LAYOUT = tuple(fmt.LIVE_LAYOUT.items())
+_SCHEMA, _BLOBS, _VALUES, _EVENTS = range(len(_LAYOUT))
 
 
 @dataclass
@@ -44,83 +39,104 @@ class Block:
     events: Array = field(default_factory=lambda: np.empty(0, fmt.EVENT))
 
 
+class Position(NamedTuple):
+    """Up to where the file counts.
+
+    Attributes:
+        lengths: how many elements of each dataset, in the order of format.LIVE_LAYOUT.
+        chunks: of how many chunks of each the journal says where they lie.
+        slot: where the journal goes on.
+    """
+
+    lengths: tuple[int, ...]
+    chunks: tuple[int, ...]
+    slot: Slot
+
+
 class LiveFile:
     """An HDF5 file in SWMR mode that is appended to, block by block.
 
-    A block that could not be written (a full disk, say) can be given again: positions advance
-    only when the whole block is in the file.
+    A block that could not be written (a full disk, say) can be given again, or another in its
+    place: the position advances only when the whole block is in the file. Nothing is ever made
+    shorter, so that what was made room for keeps its place.
 
     Attributes:
-        lengths: of each dataset, how much of it counts.
+        position: up to where it counts.
+        is_sync_lost: whether an fsync ever failed. What was written before may then never reach the
+            disk, even where a later fsync succeeds: the system forgets what it could not write.
     """
 
     def __init__(
         self, path: Path, *, config: Any, facts: Any, created: float | None = None
     ) -> None:
         self.created = time.time() if created is None else created
-        self.lengths = dict.fromkeys(_CHUNKS, 0)
+        self.is_sync_lost = False
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
         texts = {name: _json_bytes(name, value) for name, value in pairs}  # before a file is made
         self._file = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         for name, data in texts.items():
             self._file[name] = data
-        early = h5p.create(h5p.DATASET_CREATE)
-        early.set_alloc_time(h5d.ALLOC_TIME_EARLY)  # resizing makes the chunks
-        self._datasets = {
-            name: self._file.create_dataset(
-                name, (0,), dtype, chunks=(chunk,), maxshape=(None,), fill_time="never", dcpl=early
-            )
-            for name, (dtype, chunk) in _CHUNKS.items()
-        }
-        self._places = dict.fromkeys(_CHUNKS, (-1, 0))  # of the chunk that is being filled
-        self._file.swmr_mode = True
+        self._ids = [_growing(self._file, name, dtype, chunk) for name, (dtype, chunk) in _LAYOUT]
         self._descriptor: int = self._file.id.get_vfd_handle()
+        self._journal = JournalWriter(self._file)
+        none = (0,) * len(_LAYOUT)
+        self.position = Position(none, none, self._journal.start)
+        self._places = [(-1, 0)] * len(
+            _LAYOUT
+        )  # of the chunk that is being filled, and its address
+        self._file.swmr_mode = True
 
     @property
     def event_count(self) -> int:
         """How many events it holds."""
-        return self.lengths[fmt.EVENTS]
+        return self.position.lengths[_EVENTS]
 
     @property
     def value_count(self) -> int:
         """How many values it holds."""
-        return self.lengths[fmt.VALUES]
+        return self.position.lengths[_VALUES]
 
     @property
     def blob_bytes(self) -> int:
         """How many bytes of arrays and texts it holds."""
-        return self.lengths[fmt.BLOBS]
+        return self.position.lengths[_BLOBS]
 
     def append(self, block: Block) -> None:
         """Write a block, and let it count."""
-        self.lengths = self.write(block)
+        self.position = self.write(block)
 
-    def write(self, block: Block) -> dict[str, int]:
-        """Write a block: first what its events point at, flushed, then the events.
+    def write(self, block: Block) -> Position:
+        """Write a block: first what its events point at, flushed, then the events, then the
+        journal's records, by which our own reader sees it.
 
         Returns:
-            What is to become of `lengths`; until then the next block takes the same place.
+            What is to become of `position`; until then the next block takes the same place.
         """
-        ends = {
-            fmt.SCHEMA: self._put(fmt.SCHEMA, [np.frombuffer(block.schema, "u1")]),
-            fmt.BLOBS: self._put(fmt.BLOBS, _joined(block.blobs)),
-            fmt.VALUES: self._put(fmt.VALUES, [block.values]),
-        }
+        parts = _Parts(self.position)
+        self._put(parts, _SCHEMA, [np.frombuffer(block.schema, "u1")])
+        self._put(parts, _BLOBS, _joined(block.blobs))
+        self._put(parts, _VALUES, [block.values])
         self._file.flush()
-        try:
-            ends[fmt.EVENTS] = self._put(fmt.EVENTS, [block.events])
-        except (OSError, RuntimeError):
-            # Rows that were made room for and not written must not come to count.
-            with suppress(OSError, RuntimeError):
-                self._datasets[fmt.EVENTS].resize((self.event_count,))
-            raise
+        self._put(parts, _EVENTS, [block.events])
         self._file.flush()
-        return ends
+        slot = self._journal.write(self.position.slot, parts.places, parts.lengths, parts.checksums)
+        return Position(tuple(parts.lengths), tuple(parts.chunks), slot)
 
     def fsync(self) -> None:
-        """Make what was appended survive a loss of power too."""
-        os.fsync(self._descriptor)
+        """Make what was appended survive a loss of power too.
+
+        Raises:
+            OSError: this one failed.
+        """
+        slot = self.position.slot
+        try:
+            os.fsync(self._descriptor)
+        except OSError:
+            self.is_sync_lost = True
+            raise
+        if not self.is_sync_lost:
+            self._journal.synced = slot.number
 
     def detach(self) -> None:
         """In a forked child: from now on nothing that HDF5 does here reaches the file."""
@@ -146,43 +162,58 @@ class LiveFile:
         self._descriptor = -1
         self._file.close()
 
-    def _put(self, name: str, pieces: Sequence[Array]) -> int:
-        """Write pieces behind what a dataset holds; return how long it is then.
+    def _put(self, parts: "_Parts", dataset: int, pieces: Sequence[Array]) -> None:
+        """Write pieces behind what a dataset holds.
 
         HDF5 only makes room. It would hold Python's lock while the disk is slow, and training
         would wait; there is no cache of chunks that it could write over these bytes.
         """
-        dataset, end = self._datasets[name], self.lengths[name]
+        end, crc = parts.lengths[dataset], 0
         total = end + sum(map(len, pieces))
         if total > end:
-            dataset.resize((total,))
-        chunk = dataset.chunks[0]
+            self._ids[dataset].set_extent((total,))
+        chunk = _LAYOUT[dataset][1][1]
         for piece in pieces:
             first = 0
             while first < len(piece):
-                start, within = self._place(name, end // chunk), end % chunk
+                start, within = self._place(parts, dataset, end // chunk), end % chunk
                 last = min(first + chunk - within, len(piece))
-                data = piece[first:last].view("u1")
-                _write(self._descriptor, data, start + within * piece.itemsize)
+                data = piece[first:last].view("u1").data
+                crc = checksum(data, crc)
+                write_all(self._descriptor, data, start + within * piece.itemsize)
                 end, first = end + last - first, last
-        return end
+        parts.lengths[dataset], parts.checksums[dataset] = end, crc
 
-    def _place(self, name: str, number: int) -> int:
-        """Where a chunk lies in the file."""
-        known, start = self._places[name]
+    def _place(self, parts: "_Parts", dataset: int, number: int) -> int:
+        """Where a chunk lies in the file; the journal is to say so of a new one."""
+        known, start = self._places[dataset]
         if known != number:
-            dataset = self._datasets[name]
-            start = dataset.id.get_chunk_info_by_coord((number * dataset.chunks[0],)).byte_offset
-            self._places[name] = number, start
+            first = (number * _LAYOUT[dataset][1][1],)
+            start = self._ids[dataset].get_chunk_info_by_coord(first).byte_offset
+            self._places[dataset] = number, start
+        if number == parts.chunks[dataset]:
+            parts.chunks[dataset] += 1
+            parts.places.append((dataset, number, start))
         return start
 
 
-def _write(descriptor: int, data: Array, offset: int) -> None:
-    """Write all of the bytes at a place of the file."""
-    rest = data.data
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
+class _Parts:
+    """What is known of a block while it is written."""
+
+    def __init__(self, position: Position) -> None:
+        self.lengths, self.chunks = list(position.lengths), list(position.chunks)
+        self.checksums = [0] * len(_LAYOUT)
+        self.places: list[tuple[int, int, int]] = []  # of new chunks: dataset, number, address
+
+
+def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5d.DatasetID:
+    """A dataset whose chunks get their place when it is made longer."""
+    early = h5p.create(h5p.DATASET_CREATE)
+    early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    made = file.create_dataset(
+        name, (0,), dtype, chunks=(chunk,), maxshape=(None,), fill_time="never", dcpl=early
+    )
+    return made.id
 
 
 def _json_bytes(name: str, value: Any, *, is_part: bool = False) -> Array:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import pytest
 from crashing import HERE, build_shim, check_prefix, check_resumes, record, under_shim
 
 from flexrec.recorder import NotARecordingError, Recorder, Recording, RecordingError
+from flexrec.recorder import format as fmt
 from flexrec.recorder.repair import repair, verify
+from flexrec.recorder.writer import Block
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +90,25 @@ def test_a_failing_file_system(shim: Path, path: Path, name: str) -> None:
     assert f"{run.dropped} events could not be written and are lost" in done.stderr
 
 
-def test_a_half_written_event_does_not_count(path: Path) -> None:
+def test_room_that_was_made_and_not_written_does_not_count(path: Path) -> None:
+    rec = recorder(path)
+    record(rec, 0, 50)
+    rec.flush()
+    rec._file._ids[3].set_extent((60,))
+    rec._file._file.flush()
+    check_prefix(path, 50, closed=False)
+    record(rec, 50, 70)
+    rec.close()
+    assert check_prefix(path, 70, closed=True) == 70
+
+
+def test_an_event_of_an_unknown_kind_does_not_count(path: Path) -> None:
     copy = path.with_suffix(".copy")
     rec = recorder(path)
     record(rec, 0, 50)
     rec.flush()
-    rec._file._datasets["events"].resize((60,))  # room was made, and nothing written
-    rec._file._file.flush()
+    rows = np.full(10, 99, fmt.EVENT)  # of a signature that is not there
+    rec._file.append(Block(events=rows))
     shutil.copyfile(path, copy)
     with pytest.warns(RuntimeWarning, match="10 events at its end cannot be read"):
         rec.close()
