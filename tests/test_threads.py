@@ -171,7 +171,7 @@ def test_what_is_dropped_while_threads_add_is_counted(
     rec = Recorder(path, facts=False, flush_seconds=0.001, buffer_bytes=20_000)
     write, calls = rec._file.write, itertools.count()
 
-    def fails(block: object) -> dict[str, int]:
+    def fails(block: object) -> writer.Position:
         if next(calls) % 50:
             raise OSError(28, "No space left on device")
         return write(block)  # type: ignore[arg-type]
