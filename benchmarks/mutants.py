@@ -34,9 +34,10 @@ import numpy as np
 
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.events import Add, Event
+from flexrec.recorder.repair import _examine
 from flexrec.recorder.superblock import lookup3
 
-__all__ = ["DAMAGES", "FORGED", "Reader", "mutate", "plan", "sources", "trial"]
+__all__ = ["DAMAGES", "FORGED", "FOUND", "UNSEEN", "Reader", "mutate", "plan", "sources", "trial"]
 
 MEMORY = 512 << 20  # bytes that reading one mutant may take
 SECONDS = 10.0  # that it may last
@@ -44,7 +45,9 @@ _STRUCTURES = tuple(
     b"OHDR OCHK FAHD FADB EAHD EAIB EADB EASB BTHD BTLF BTIN FRHP FHDB FHIB GCOL SNOD".split()
 )
 _SEALED = 600  # bytes of a structure, at most, for its checksum to be found
-GOOD = ("equal", "prefix", "different", "RecordingError")
+FOUND, UNSEEN = "different, found by verify", "different"
+GOOD = ("equal", "prefix", FOUND, UNSEEN, "RecordingError")
+_LINE = 64  # bytes: where all of so many are 0, nothing was written
 
 
 # ---------------------------------------------------------------- the recordings
@@ -63,7 +66,7 @@ def record(path: Path, *, end: str, steps: int = 200) -> None:
             rec.add(loss=np.arange(i % 4))  # a second form
         if i % 50 == 49:
             rec.log(i, keys=["loss"] if i % 100 == 49 else None)
-            rec.flush()
+            rec.flush(fsync=i > steps // 2)
         rec.step()
     rec.flush()
     if end == "kill":
@@ -175,9 +178,22 @@ def set_byte(data: bytearray, rng: random.Random) -> None:
     data[rng.randrange(len(data))] = rng.randrange(256)
 
 
+@cache
+def written(data: bytes) -> list[int]:
+    """Where lines begin that hold more than zeros: a live file is mostly room."""
+    lines = np.frombuffer(data[: len(data) // _LINE * _LINE], np.uint8).reshape(-1, _LINE)
+    return (np.flatnonzero(lines.any(axis=1)) * _LINE).tolist()
+
+
+def flip_written(data: bytearray, rng: random.Random) -> None:
+    """One bit of what was written changes."""
+    data[rng.choice(written(bytes(data))) + rng.randrange(_LINE)] ^= 1 << rng.randrange(8)
+
+
 FORGED = "forged structures"
 DAMAGES: dict[str, Callable[[bytearray, random.Random], None]] = {
     "flipped bytes": flip_bytes,
+    "one bit of what was written": flip_written,
     "flipped bytes of structures": aimed(flip_bytes),
     "numbers of structures": aimed(set_number),
     "swapped blocks": swap_blocks,
@@ -237,6 +253,7 @@ def serve() -> None:
         answer: dict[str, Any] = {"prints": []}
         try:
             answer["prints"] = read_whole(line.strip())
+            answer["state"] = _examine(Path(line.strip()))["state"]
         except RecordingError as error:
             answer["error"] = "RecordingError"
             answer["message"] = str(error)
@@ -315,7 +332,9 @@ def verdict(answer: dict[str, Any], original: list[str]) -> str:
     prints: list[str] = answer["prints"]
     if prints == original:
         return "equal"
-    return "prefix" if prints == original[: len(prints)] else "different"
+    if prints == original[: len(prints)]:
+        return "prefix"
+    return FOUND if answer["state"] == "damaged" else UNSEEN
 
 
 def plan(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, str, int]]:

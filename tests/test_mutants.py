@@ -35,6 +35,17 @@ def test_nothing_of_a_closed_recording_changes_unseen(
     assert {word for _, _, word in result.verdicts} <= {"equal", "RecordingError"}
 
 
+def test_verify_finds_what_changed_in_a_live_recording(
+    files: dict[str, bytes], tmp_path: Path
+) -> None:
+    damage = "one bit of what was written"
+    plan = [(name, damage, 900 + k) for k in range(30) for name in ("live", "killed")]
+    result = mutants.trial(tmp_path, plan, files)
+    assert not result.failures
+    assert not any(result.verdicts[name, damage, mutants.UNSEEN] for name in files)
+    assert result.verdicts["killed", damage, mutants.FOUND]
+
+
 def test_forged_structures_do_no_harm(files: dict[str, bytes], tmp_path: Path) -> None:
     plan = [(name, mutants.FORGED, seed) for seed in range(25) for name in ("killed", "closed")]
     result = mutants.trial(tmp_path, plan, files)
