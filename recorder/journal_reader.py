@@ -47,6 +47,7 @@ class Journal:
     Attributes:
         path: the file's.
         lengths: how many elements of each dataset count, in the order of format.LIVE_LAYOUT.
+        stored: of these, how many at the start lie within the file.
         left_out: how many events follow that do not count.
         is_torn: whether no fsync had come after those: a loss of power tore them. Else they were
             damaged since.
@@ -61,7 +62,7 @@ class Journal:
         self._number, self._extent = 0, address  # of the first record that is not taken yet
         self._synced = 0  # how many records are known to have been on the disk
         self._places: list[list[int]] = [[] for _ in _LAYOUT]  # of each dataset's chunks
-        self.lengths = [0] * len(_LAYOUT)
+        self.lengths, self.stored = [0] * len(_LAYOUT), [0] * len(_LAYOUT)
         self.left_out, self.is_torn = 0, False
         self.refresh()
 
@@ -80,6 +81,7 @@ class Journal:
             first = self._number
             taken = self._take(records)
             self._note_rest(records, first, taken)
+            self.stored = [self._in_file(dataset) for dataset in range(len(_LAYOUT))]
             if taken:
                 self._number = first + taken
                 self._extent = next(e.address for e in reversed(extents) if e.number < self._number)
@@ -161,18 +163,30 @@ class Journal:
         return taken
 
     def _is_whole(self, record: np.void, is_synced: bool) -> bool:
-        """Whether what a block added is in the file."""
+        """Whether what a block added is in the file, or was."""
         lengths, total = record["numbers"].tolist(), 0
         for dataset, (dtype, chunk) in enumerate(_LAYOUT):
             first, last = self.lengths[dataset], lengths[dataset]
-            total += last * dtype.itemsize
-            room = len(self._places[dataset]) * chunk
-            if not first <= last <= room or total > self._file.size:
+            if not first <= last <= len(self._places[dataset]) * chunk:
                 return False
+            total += last * dtype.itemsize
             wanted = int(record["checksums"][dataset])
-            if not is_synced and self._checksum(dataset, first, last) != wanted:
+            if not is_synced and (
+                total > self._file.size or self._checksum(dataset, first, last) != wanted
+            ):
                 return False
         return True
+
+    def _in_file(self, dataset: int) -> int:
+        """How many elements at the start lie within the file: it may have been cut."""
+        dtype, chunk = _LAYOUT[dataset]
+        starts = np.array(self._places[dataset], np.int64)
+        rows = np.clip((self._file.size - starts) // dtype.itemsize, 0, chunk)
+        rows[starts < 0] = 0
+        cut = np.flatnonzero(rows < chunk)[:1]
+        there = int(rows[: int(cut[0]) + 1].sum()) if len(cut) else len(rows) * chunk
+        # Places may be forged to lie upon one another: all together are no more than the file.
+        return min(there, self.lengths[dataset], self._file.size // dtype.itemsize)
 
     def _checksum(self, dataset: int, first: int, last: int) -> int:
         """Of the elements `first` to `last`; -1 where they are not all in the file."""
@@ -211,14 +225,16 @@ class JournalledDataset:
             RecordingError: they are not in the file.
         """
         first, last, _ = rows.indices(len(self))
+        if last > max(first, self.stored()):
+            raise RecordingError(f"{self._journal.path} is cut short: its data is not all there")
         found: Array = np.empty(max(last - first, 0), self.dtype)
         with contained(self._journal.path):
             self._journal.read(self._number, first, found)
         return found
 
     def stored(self) -> int:
-        """How many rows lie within the file: all that count."""
-        return len(self)
+        """How many rows at the start lie within the file: it may have been cut."""
+        return self._journal.stored[self._number]
 
 
 def journal_of(file: GuardedFile) -> Journal | None:
