@@ -69,7 +69,7 @@ def doing(what: str) -> Iterator[None]:
 def fault_of(error: Exception) -> Found:
     """What an error is called that came of checking a file, and what it says."""
     stage = getattr(error, "__notes__", ["read"])[0]
-    kinds = {LostError: "lost", WrongError: "wrong"}
+    kinds: dict[type[Exception], str] = {LostError: "lost", WrongError: "wrong"}
     kind = kinds.get(type(error), "unreadable") if stage == "read" else stage
     return kind, f"{type(error).__name__}: {error!s:.250}".replace("\n", " ")
 
