@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 from crashing import HERE
+from fault_work import CASES
 from full_disk import NO_MOUNT
-from write_faults import CASES
 
 _SLOW = {"events", "events anew", "values", "blobs", "names"}  # they fill a chunk first
 
