@@ -28,13 +28,13 @@ def trials(script: str, *arguments: str) -> list[dict[str, Any]]:
 
 def test_a_call_that_fails_once_loses_nothing() -> None:
     cases = ",".join(name for name in CASES if name not in _SLOW)
-    bad = trials("write_faults.py", "--cases", cases, "--most", "120")
+    bad = trials("write_faults.py", "--cases", cases, "--most", "80")
     assert not bad, bad
 
 
 def test_a_call_that_fails_at_a_chunk_boundary_loses_nothing() -> None:
     bad = trials("write_faults.py", "--cases", "events anew", "--faults", "ENOSPC")
-    bad += trials("write_faults.py", "--cases", ",".join(_SLOW), "--most", "16")
+    bad += trials("write_faults.py", "--cases", ",".join(_SLOW), "--most", "8")
     assert not bad, bad
 
 
