@@ -48,7 +48,10 @@ def merge_recordings(
 
     A recording that ended early has fewer marks and gives what it has. One without any is cut by
     step: an event comes before the first mark of a later step, and before one of its own step
-    where, in the recording that has most marks, an add of that step does.
+    where, in the recording that has most marks, an add of that step does. Where the run ended with
+    its last `log`, what is of later steps comes before that: such a recording was longer than the
+    others at the end, or killed before its first mark. A run ended so if a recording with all marks
+    was closed, and none of those has adds after that `log`.
 
     What was superseded is left out. The config is the first recording's; `facts["merged"]` has for
     each its file, facts, and config where that is another. The recordings are left as they are, and
@@ -140,6 +143,10 @@ def _sources(runs: Sequence[Recording]) -> list[Source]:
     unmarked = [source for source, own in zip(sources, marks, strict=True) if not len(own)]
     if taken and unmarked:
         cuts = _cuts(sources[longest], marks[longest])
+        complete = [run for run, own in zip(runs, marks, strict=True) if len(own) == taken]
+        end = _end(complete, marks[longest])
+        if end is not None:
+            cuts = cuts[: int(np.searchsorted(cuts, cuts[end]))]  # what is later comes before it
         for source in unmarked:
             source.cuts = cuts
     return sources
@@ -176,3 +183,27 @@ def _cuts(source: Source, marks: Marks) -> Ints:
     # `step(); log()` gives a mark the step of the next add, `log(); step()` that of the last one.
     cuts = np.where(np.concatenate(highest) >= marks.step, marks.step, marks.step - 1)
     return np.maximum.accumulate(cuts)
+
+
+def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
+    """Which mark is the log that a run ended with; None where it went on, or may have.
+
+    Args:
+        complete: the recordings that have all marks.
+        marks: those of one of them.
+    """
+    logs = np.flatnonzero(marks.is_log)
+    if not len(logs) or not any(run.closed for run in complete):
+        return None
+    last = int(logs[-1])
+    return (
+        None if any(_adds_after(run, int(run.marks.position[last])) for run in complete) else last
+    )
+
+
+def _adds_after(run: Recording, position: int) -> bool:
+    """Whether there is an add after a position that was not superseded."""
+    with contained(run.path):
+        return any(
+            (run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1)
+        )

@@ -51,8 +51,10 @@ def _open(path: Path) -> tuple[Store, bool]:
                     f"{fmt.VERSION}; install a newer flexrec"
                 )
             closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
-            if closed and (file.unclosed or file.cut_short):
+            if closed and file.cut_short:
                 raise RecordingError("it was closed, and its end is missing since")
+            # Where power fails as it is closed, only HDF5's last bytes may be missing.
+            file.only_checked = closed and file.unclosed
             return (ClosedStore(file) if closed else LiveStore(file)), closed
     except BaseException:
         file.close()
