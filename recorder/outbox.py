@@ -19,6 +19,7 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.intake import Intake, mark_entry
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.reducing import Reducer, advice
+from flexrec.recorder.replacing import unused
 from flexrec.recorder.resuming import Opened
 from flexrec.recorder.wording import warn
 
@@ -281,12 +282,18 @@ class Outbox(Intake):
             if not self._sealed:
                 close_recording(target, target)
             return
-        if target.exists():
-            target = target.with_name(f"{target.stem}.{os.getpid()}{target.suffix}")
-            self._warn(f"{self.path} is another file now; the recording is in {target}")
+        if os.path.lexists(target):
+            target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
         try:  # a deleted file is there as long as it is open, and has no name but this
+            target.parent.mkdir(parents=True, exist_ok=True)
             close_recording(Path(f"/proc/self/fd/{descriptor}"), target)
+            if target != self._target:
+                self._warn(f"{self.path} is another file now; the recording is in {target}")
+        except _FAILURES as error:
+            is_lost = not os.fstat(descriptor).st_nlink
+            state = "is lost" if is_lost else "is where it was moved to, not compressed"
+            self._warn(f"{target} cannot be written: {error}; what was recorded {state}")
         finally:
             os.close(descriptor)
             self._file.close()

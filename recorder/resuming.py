@@ -13,9 +13,10 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
-from flexrec.recorder.replacing import beside, keep, put_in_place
+from flexrec.recorder.replacing import begin, keep, put_in_place
 from flexrec.recorder.store import Chunk, Codes, Store
 from flexrec.recorder.wording import warn
 from flexrec.recorder.writer import Block, LiveFile
@@ -52,9 +53,13 @@ class Opened:
     resumption: Resumption | None = None
 
 
-def open_new(path: Path, *, config: Any, facts: Any) -> Opened:
-    """A new, empty recording at the path, in place of what is there."""
-    return _made(path, lambda making: Opened(LiveFile(making, config=config, facts=facts)))
+def open_new(path: Path, *, config: Any, facts: Any, overwrite: bool) -> Opened:
+    """A new, empty recording at the path; `overwrite`: in place of the one that may be there."""
+
+    def make(making: Path) -> Opened:
+        return Opened(LiveFile(making, config=config, facts=facts))
+
+    return _made(path, make, overwrite=overwrite)
 
 
 def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
@@ -82,16 +87,15 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
                 f"{path}: {store.cut} events at its end are not whole, and left out; "
                 f"the file as it was is {keep(path)}"
             )
-        return _made(path, make)
+        return _made(path, make, overwrite=True)
 
 
-def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
-    making = beside(path, "making")
+def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:
+    making = begin(path, "making")
     opened = None
     try:
         opened = make(making)
-        opened.file.fsync()
-        put_in_place(making, path)
+        put_in_place(making, path, RECORDING, overwrite=overwrite)
     except BaseException:
         if opened is not None:
             opened.file.close()
