@@ -146,7 +146,7 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
     if out != run:
         out.symlink_to(run)
     with pytest.raises(
-        RecordingError, match="is read here, so it is not written|no table is called .h5"
+        RecordingError, match=r"is read here, so it is not written|no table is called \.h5"
     ):
         exported(run, "-o", out, "--force")
     assert run.read_bytes() == whole
