@@ -80,7 +80,7 @@ def _locked(descriptor: int) -> bool:
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # it, or its folder, is gone
         return False
 
 

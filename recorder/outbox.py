@@ -20,6 +20,7 @@ from flexrec.recorder.intake import Intake, mark_entry
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.opening import open_store
 from flexrec.recorder.reducing import Reducer, advice
+from flexrec.recorder.replacing import unused
 from flexrec.recorder.resuming import Opened, Search
 from flexrec.recorder.wording import warn
 
@@ -322,7 +323,7 @@ class Outbox(Intake):
                 self._rewrite()
             except FAILURES as error:
                 if not is_there:
-                    losses.append(f"it was deleted or moved, and is not written anew: {error}")
+                    losses.append(str(error))
                 else:
                     self._warn(f"{self.path} was not compressed, it is kept as it was: {error}")
                     if not (is_synced or lost):
@@ -348,12 +349,20 @@ class Outbox(Intake):
             if not self._sealed:
                 close_recording(target, target)
             return
-        if target.exists():
-            target = target.with_name(f"{target.stem}.{os.getpid()}{target.suffix}")
-            self._warn(f"{self.path} is another file now; the recording is in {target}")
+        if os.path.lexists(target):
+            target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
         try:  # a deleted file is there as long as it is open, and has no name but this
+            target.parent.mkdir(parents=True, exist_ok=True)
             close_recording(_open_as(descriptor), target)
+            if target != self._target:
+                self._warn(f"{self.path} is another file now; the recording is in {target}")
+        except FAILURES as error:
+            is_lost = not os.fstat(descriptor).st_nlink
+            state = "is lost" if is_lost else "is where it was moved to, not compressed"
+            raise RecordingError(
+                f"{target} cannot be written: {error}; what was recorded {state}"
+            ) from error
         finally:
             os.close(descriptor)
             self._file.close()

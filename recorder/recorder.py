@@ -28,9 +28,10 @@ from flexrec.recorder.events import (
 )
 from flexrec.recorder.facts import gather_facts, rank
 from flexrec.recorder.locking import PathLock
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.outbox import FAILURES, Outbox, briefly
 from flexrec.recorder.reducing import Reducer, Rules
-from flexrec.recorder.replacing import clear_litter
+from flexrec.recorder.replacing import ExistsError, check_target, clear_litter
 from flexrec.recorder.resuming import Opened, open_new, open_resumed
 from flexrec.recorder.wording import counted, listed, warn
 
@@ -58,8 +59,8 @@ class Recorder(Outbox):
 
     Args:
         path: the file to make; `{rank}` in it becomes the process's rank (torchrun, SLURM, MPI).
-        mode: "x" refuses an existing file, "w" overwrites it, "resume" goes on with it after a
-            kill or a close, or makes it where there is none.
+        mode: "x" refuses an existing file, "w" overwrites a recording, "resume" goes on with one
+            after a kill or a close, or makes it where there is none.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
             the file and is not replayed. None goes on after all that was recorded.
         next_step: the same, said by the step that training goes on with: most checkpoints store
@@ -83,8 +84,8 @@ class Recorder(Outbox):
 
     Raises:
         DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
-        RecordingError: the file exists (mode "x"), cannot be made or resumed, or another
-            recorder is writing it.
+        RecordingError: the file exists (mode "x"), is no recording (every mode), cannot be made
+            or resumed, or another recorder is writing it.
         InputError: a value cannot be recorded; nothing of that call is.
     """
 
@@ -502,14 +503,14 @@ def _opened(
         clear_litter(target)
         if mode == "resume" and target.exists():
             return open_resumed(target, config=config, facts=facts, at_step=at_step)
-        if mode == "x" and target.exists():
-            hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
-            raise RecordingError(f"{path} exists already; {hint}")
-        opened = open_new(target, config=config, facts=facts, at_step=at_step)
+        check_target(path, RECORDING, overwrite=mode == "w")
+        return open_new(target, config=config, facts=facts, at_step=at_step, overwrite=mode == "w")
+    except ExistsError:
+        hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
+        raise RecordingError(f"{path} exists already; {hint}") from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
         raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None
-    return opened
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

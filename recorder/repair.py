@@ -19,9 +19,9 @@ from flexrec.recorder import format as fmt
 from flexrec.recorder.closing import write_closed
 from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
 from flexrec.recorder.locking import PathLock
-from flexrec.recorder.opening import open_store
+from flexrec.recorder.opening import RECORDING, open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.replacing import beside, clear_litter, keep, put_in_place
+from flexrec.recorder.replacing import begin, clear_litter, keep, put_in_place
 from flexrec.recorder.store import Store
 
 __all__ = ["Verdict", "repair", "verify"]
@@ -97,14 +97,14 @@ def repair(
         verdict = verify(path, seconds=seconds)
         if verdict.state == "whole" and verdict.clean:
             return f"{asked} is whole: nothing to repair"
-        closing = beside(path, "closing")
+        closing = begin(path, "closing")
         try:
             done = _ask("close", path, closing, seconds=seconds)
             if done["state"] == "damaged":
                 fault = verdict.detail if verdict.state == "damaged" else done["detail"]
                 raise RecordingError(f"{asked} cannot be repaired: {fault}")
             original = keep(path) if keep_original or done["cut"] else None
-            put_in_place(closing, path)
+            put_in_place(closing, path, RECORDING, overwrite=True)
         finally:
             closing.unlink(missing_ok=True)
     finally:

@@ -13,9 +13,10 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
-from flexrec.recorder.replacing import beside, keep, put_in_place
+from flexrec.recorder.replacing import begin, keep, put_in_place
 from flexrec.recorder.store import Chunk, Codes, Store
 from flexrec.recorder.wording import counted, warn
 from flexrec.recorder.writer import Block, LiveFile
@@ -64,11 +65,14 @@ class Opened:
     step: int = 0
 
 
-def open_new(path: Path, *, config: Any, facts: Any, at_step: int | None = None) -> Opened:
-    """A new, empty recording at the path, in place of what is there.
+def open_new(
+    path: Path, *, config: Any, facts: Any, at_step: int | None = None, overwrite: bool = False
+) -> Opened:
+    """A new, empty recording at the path.
 
     Args:
         config, facts, at_step: as for `open_resumed`, where there is nothing to resume.
+        overwrite: in place of the recording that may be there.
     """
     found = Search(at_step).found(0)
     if found.gap:
@@ -77,7 +81,7 @@ def open_new(path: Path, *, config: Any, facts: Any, at_step: int | None = None)
     def make(making: Path) -> Opened:
         return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
 
-    return _made(path, make)
+    return _made(path, make, overwrite=overwrite)
 
 
 def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
@@ -105,18 +109,17 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
                 f"{path}: {store.cut} events at its end are not whole, and left out; "
                 f"the file as it was is {keep(path)}"
             )
-        return _made(path, make)
+        return _made(path, make, overwrite=True)
 
 
-def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
-    making = beside(path, "making")
+def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:
+    making = begin(path, "making")
     opened = None
     try:
         opened = make(making)
         if opened.resumption is not None and opened.resumption.gap:
             warn(f"{path}: {opened.resumption.gap}; {_HINT}")
-        opened.file.fsync()
-        put_in_place(making, path)
+        put_in_place(making, path, RECORDING, overwrite=overwrite)
     except BaseException:
         if opened is not None:
             opened.file.close()

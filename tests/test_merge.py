@@ -573,10 +573,16 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     into = tmp_path / "run.h5"
     refused([], into, "nothing to merge")
     refused([*paths, tmp_path / "link.h5"], into, "run-0.h5 and .*link.h5 are one file")
-    refused(paths, paths[1], "run-1.h5 is one of the recordings", overwrite=True)
+    refused(paths, paths[1], "run-1.h5 is read here, so it is not written", overwrite=True)
     refused([paths[0], tmp_path / "none.h5"], into, "none.h5 does not exist")
     into.write_bytes(b"something else")
-    refused(paths, into, r"run.h5 exists already; --force \(overwrite=True\) overwrites it")
+    refused(paths, into, "run.h5 is there already and is not a recording", overwrite=True)
+    into.unlink()
+    os.link(paths[0], into)
+    refused(paths, into, "run.h5 is read here, so it is not written", overwrite=True)
+    into.unlink()
+    merge_recordings(paths[:1], into)
+    refused(paths, into, "run.h5 exists already; overwrite=True overwrites it")
     assert merge_recordings(paths, into, overwrite=True) == 2
     with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
         merge_recordings(paths, tmp_path / "none" / "run.h5")
