@@ -55,6 +55,11 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/python tools/typecheck.py
 
+# What must never be lost: thousands of kills, failing writes, full disks, losses of power; hours.
+.PHONY: soak
+soak: venv
+	$(BIN)/python benchmarks/reliability.py soak
+
 demo: venv
 	$(BIN)/python examples/demo.py
 

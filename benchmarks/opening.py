@@ -56,7 +56,7 @@ def write(file: Path, plots: int, points: int) -> None:
     """A file of random walks."""
     rng = np.random.default_rng(0)
     x = np.arange(points, dtype=np.float64)
-    sink = HtmlSink(file, max_points=0)
+    sink = HtmlSink(file, max_points=0, overwrite=True)
     sink.show(
         [
             Window(f"walk{i}", None, "line", (Trace("walk", rng.normal(size=points).cumsum(), x),))

@@ -1,9 +1,12 @@
-"""Trials of what must never be lost: kills, full disks, followers, and the same kill for others.
+"""Trials of what must never be lost: kills, failing and full disks, losses of power, followers.
 
     python benchmarks/reliability.py kills [--quick]      SIGKILL anywhere, thousands of times
+    python benchmarks/reliability.py faults [--quick]     each write fails once, in turn
     python benchmarks/reliability.py disk [--quick]       a full disk that is freed again, or not
+    python benchmarks/reliability.py power [--quick]      what a loss of power may leave
     python benchmarks/reliability.py follow [--quick]     a reader while the writer is killed
     python benchmarks/reliability.py peers [--quick]      SIGKILL one second after the last add
+    python benchmarks/reliability.py soak [--quick]       all of them but the peers
 
 Results are in docs/reliability.md. The exit code is 1 where a trial failed.
 """
@@ -22,7 +25,7 @@ import peers_killed
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from crashing import HERE, build_shim, check_prefix, event_at, killed, record  # noqa: E402
+from crashing import HERE, build_shim, event_at, killed, record  # noqa: E402
 from event_cases import same_event  # noqa: E402
 
 from flexrec.recorder import Recorder, Recording  # noqa: E402
@@ -61,77 +64,28 @@ def kills(quick: bool) -> bool:
     return fine
 
 
-# ---------------------------------------------------------------------- a full disk
+# ---------------------------------------------------------------------- disks and power
 
-FILLING = """
-import random, sys
-from pathlib import Path
-from crashing import event_at
-from flexrec.recorder import Recorder
-path, ballast, end, seed = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-chance, count = random.Random(seed), 0
-rec = Recorder(path, facts=False, flush_seconds=60)
-while not rec._failing:
-    for _ in range(chance.randint(1, 300)):
-        rec.record(event_at(count)); count += 1
-    rec.flush()
-print(rec._file.event_count, flush=True)
-for _ in range(100):
-    rec.record(event_at(count)); count += 1
-rec.flush()
-if end == "freed":
-    ballast.unlink()
-    for _ in range(100):
-        rec.record(event_at(count)); count += 1
-    rec.flush()
-if end != "exit":
-    rec.close()
-print(count, flush=True)
-"""
+
+def faults(quick: bool) -> bool:
+    """Every call that changes a file fails once, in every case of tests/write_faults.py."""
+    return _script("write_faults.py", *["--most", "150"] * quick)
 
 
 def disk(quick: bool) -> bool:
-    """A disk of 4 MiB that fills up; then it is freed, or the recorder closes, or just ends."""
-    fine, count = 0, 6 if quick else 50
-    with tempfile.TemporaryDirectory() as mounted:
-        small = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", mounted]
-        if subprocess.run(small, capture_output=True, check=False).returncode:
-            print("full disk: needs root, to mount a small tmpfs")
-            return False
-        try:
-            for seed in range(count):
-                fine += _fill(Path(mounted), ("freed", "close", "exit")[seed % 3], seed)
-        finally:
-            subprocess.run(["umount", mounted], check=True)
-    print(f"full disk: {fine} of {count} as they must be")
-    return fine == count
+    """A disk of 6 MiB that fills up; then it is freed, or the recorder closes, or just ends."""
+    return _script("full_disk.py", "--trials", "6" if quick else "200")
 
 
-def _fill(folder: Path, end: str, seed: int) -> bool:
-    path, ballast = folder / "run.h5", folder / "ballast"
-    ballast.write_bytes(bytes(2 << 20))
-    command = [sys.executable, "-W", "ignore", "-c", FILLING, str(path), str(ballast)]
-    done = subprocess.run(
-        [*command, end, str(seed)],
-        env={**os.environ, "PYTHONPATH": str(HERE)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    try:
-        assert done.returncode == 0, f"exit {done.returncode}: {done.stderr[-300:]}"
-        flushed, added = map(int, done.stdout.split())
-        there = check_prefix(path, added if end == "freed" else flushed)
-        assert end != "freed" or there == added
-        with Recording(path) as run:
-            assert run.closed == (end == "freed"), run.state
-    except AssertionError as error:
-        print(f"seed {seed}, {end}: {error}")
-        return False
-    finally:
-        for file in folder.iterdir():
-            file.unlink()
-    return True
+def power(quick: bool) -> bool:
+    """States of every workload of tests/power_work.py, at both sizes of sectors."""
+    return _script("power_trials.py", "--states", "60" if quick else "2000")
+
+
+def _script(name: str, *arguments: str) -> bool:
+    """Run one of the tests' scripts, which prints its table."""
+    command = [sys.executable, "-W", "ignore", str(TESTS / name), *arguments]
+    return not subprocess.run(command, check=False).returncode
 
 
 # ---------------------------------------------------------------------- a follower
@@ -210,13 +164,37 @@ def peers(quick: bool) -> bool:
     return peers_killed.main(2 if quick else 10)
 
 
+TRIALS = {
+    "kills": kills,
+    "faults": faults,
+    "disk": disk,
+    "power": power,
+    "follow": follow,
+}
+"""What `soak` runs; another question of ours is added here."""
+
+
+def soak(quick: bool) -> bool:
+    """Every question of our own; which of them failed is said at the end too."""
+    print(f"{time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}, Python {sys.version.split()[0]}")
+    failed = []
+    for name, trial in TRIALS.items():
+        print(f"\n== {name}: {str(trial.__doc__).splitlines()[0]}", flush=True)
+        started = time.monotonic()
+        if not trial(quick):
+            failed.append(name)
+        print(f"({name}: {time.monotonic() - started:.0f} s)", flush=True)
+    print(f"\nnot as they must be: {', '.join(failed)}" if failed else "\nall as they must be")
+    return not failed
+
+
 def main() -> None:
     """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("trial", choices=["kills", "disk", "follow", "peers"])
+    trials = {**TRIALS, "peers": peers, "soak": soak}
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("trial", choices=trials)
     parser.add_argument("--quick", action="store_true", help="a few of each, in a minute or so")
     arguments = parser.parse_args()
-    trials = {"kills": kills, "disk": disk, "follow": follow, "peers": peers}
     sys.exit(0 if trials[arguments.trial](arguments.quick) else 1)
 
 

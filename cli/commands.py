@@ -63,6 +63,7 @@ def replay(
     max_points: options.MaxPoints = POINTS,
     save: options.Save = None,
     html: options.Html = None,
+    force: options.Force = False,
     serve: options.Serve = False,
     env_path: options.EnvPath = None,
     assets: options.Bundle = None,
@@ -102,9 +103,9 @@ def replay(
                 running.open()
                 running.may_raise = True
         if save is not None:
-            outlet = replaying.into_file(save, env=env, max_points=max_points)
+            outlet = replaying.into_file(save, env=env, max_points=max_points, overwrite=force)
         elif html is not None:
-            outlet = replaying.into_page(html, env=env, max_points=max_points)
+            outlet = replaying.into_page(html, env=env, max_points=max_points, overwrite=force)
         else:
             outlet = replaying.into_server(
                 server, port, base_url=base_url, env=env, max_points=max_points
@@ -169,14 +170,14 @@ def assets_status() -> None:
 
 
 @assets_app.command("bundle")
-def assets_bundle(out: options.Zip) -> None:
+def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
     """Gather the page's files on a connected machine, for one that is not.
 
     They come from npm's registry, as npm is configured here, or from visdom's own download.
     """
     from flexrec.cli.serving import bundle_assets
 
-    typer.echo(bundle_assets(out))
+    typer.echo(bundle_assets(out, overwrite=force))
 
 
 @app.command()

@@ -19,11 +19,12 @@ from flexrec.cli.output import echo, printable, writing
 from flexrec.cli.progress import reading
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.reader import Recording, Row, Series
-from flexrec.recorder.replacing import replacing
+from flexrec.recorder.replacing import Kind, replacing
 from flexrec.recorder.wording import counted, listed
 
 __all__ = ["export_recording"]
 
+_HEADER = ("key", "step", "time", "value")
 _PLAIN = {"number", "text"}
 _LONE = "backslashreplace"  # what becomes of surrogates, which UTF-8 does not have
 _ROWS, _CHARACTERS = 1 << 16, 1 << 22  # of a piece, about, at most
@@ -35,7 +36,8 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
     A file whose name ends in .parquet is of that format; .csv, .txt and no ending mean CSV.
 
     Raises:
-        RecordingError: the file is there already, or cannot be written; its name ends otherwise.
+        RecordingError: what is there is not overwritten; the file cannot be written, or its name
+            ends otherwise.
         UnknownKeyError: a name or pattern fits no key.
     """
     with Recording(path) as run:
@@ -94,8 +96,6 @@ def _series(key: str, rows: Sequence[Row]) -> Series:
 
 def _write_file(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> int:
     """Write the format that the file's name says; return how many rows there are."""
-    if out.exists() and out.samefile(run.path):
-        raise RecordingError(f"{out} is the recording itself; --out takes another file")
     ending = out.suffix.lower()
     if ending not in ("", ".csv", ".txt", ".parquet"):
         raise RecordingError(
@@ -103,36 +103,40 @@ def _write_file(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
         )
     if ending != ".parquet":
         with (
-            _made(out, overwrite) as file,
+            _made(out, run, _CSV, overwrite) as file,
             TextIOWrapper(file, encoding="utf-8", errors=_LONE, newline="") as text,
         ):
             return _write_csv(_pieces(run, keys), text)
-    from flexrec.cli.parquet import write_parquet  # says so where there is no pyarrow
+    from flexrec.cli.parquet import PARQUET, write_parquet  # says so where there is no pyarrow
 
-    with _made(out, overwrite) as file:
+    with _made(out, run, PARQUET, overwrite) as file:
         return write_parquet(_pieces(run, keys), file, keys=keys)
 
 
 @contextmanager
-def _made(out: Path, overwrite: bool) -> Iterator[BinaryIO]:
+def _made(out: Path, run: Recording, kind: Kind, overwrite: bool) -> Iterator[BinaryIO]:
     """A file to write, which is there when it is whole: half a table is worse than none."""
-    is_there = out.exists()
-    if is_there and not overwrite:
-        raise RecordingError(f"{out} exists already; --force overwrites it")
-    with writing(out):
-        if is_there and not out.is_file():  # a device, a pipe
-            with out.open("wb") as file:
-                yield file
-        else:
-            with replacing(out) as partial, partial.open("wb") as file:
-                yield file
+    with (
+        writing(out),
+        replacing(out, kind, overwrite=overwrite, inputs=[run.path]) as partial,
+        partial.open("wb") as file,
+    ):
+        yield file
+
+
+def _holds_csv(path: Path) -> bool:
+    with path.open("rb") as file:  # a spreadsheet may have put other line ends, and a mark first
+        return file.readline(64).strip(b"\xef\xbb\xbf\r\n") == ",".join(_HEADER).encode()
+
+
+_CSV = Kind("a table that flexrec wrote as CSV", _holds_csv)
 
 
 def _write_csv(pieces: Iterable[Series], file: TextIO) -> int:
     writer = csv.writer(file, lineterminator="\n")
     # Python 3.11 does not quote a lone \r, which readers take for the end of a row.
     quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    writer.writerow(("key", "step", "time", "value"))
+    writer.writerow(_HEADER)
     count, clean = 0, printable if file.isatty() else str
     for piece in pieces:
         if isinstance(piece.value, list):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, writing
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.merging import merge_recordings
@@ -20,6 +20,6 @@ def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
             tell_state(run)
-        with reading(runs):
+        with reading(runs), writing(into):
             count = merge_recordings(runs, into, overwrite=overwrite)
     echo(f"{into}: {counted(count, 'event')} of {counted(len(paths), 'recording')}")

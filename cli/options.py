@@ -162,5 +162,5 @@ Only = Annotated[
     list[str] | None,
     Option("--key", "-k", help="Draw fitting keys alone, such as blocks.0.*; may be given again."),
 ]
-Force = Annotated[bool, Option("--force", help="Overwrite the file.")]
+Force = Annotated[bool, Option("--force", help="Overwrite the file, if it is of the same kind.")]
 Into = Annotated[Path, Option("--into", help="The recording to make; it is none of the others.")]

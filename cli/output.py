@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.replacing import ExistsError
 
 __all__ = ["echo", "printable", "writing"]
 
@@ -32,5 +33,7 @@ def writing(path: Path | str) -> Iterator[None]:
     """A block that writes a file: where it cannot, RecordingError says why in one line."""
     try:
         yield
+    except ExistsError as error:
+        raise RecordingError(f"{error.path} exists already; --force overwrites it") from None
     except OSError as error:
         raise RecordingError(f"cannot write {path}: {error.strerror or error}") from None

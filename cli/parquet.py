@@ -4,22 +4,24 @@ Which rows there are is decided in exporting.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.reader import Series
+from flexrec.recorder.replacing import Kind
 
 try:
     import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
+    from pyarrow.parquet import ParquetWriter, read_schema
 except ImportError as missing:
     raise RecordingError(
         'Parquet needs pyarrow: pip install "flexrec[parquet]"; CSV needs nothing (--out run.csv)'
     ) from missing
 
-__all__ = ["write_parquet"]
+__all__ = ["PARQUET", "write_parquet"]
 
 _ROWS, _BYTES = 1 << 20, 1 << 26  # of a row group, about, at most
 _SCHEMA = pa.schema(
@@ -34,6 +36,20 @@ _SCHEMA = pa.schema(
     ]
 )
 _CODED = _SCHEMA.set(0, pa.field("key", pa.int32(), nullable=False))  # which of the keys
+
+
+def _holds_parquet(path: Path) -> bool:
+    with path.open("rb") as file:
+        if file.read(4) != b"PAR1":
+            return False
+        file.seek(0)
+        try:
+            return bool(read_schema(file).names == _SCHEMA.names)
+        except (pa.ArrowException, OSError):
+            return False
+
+
+PARQUET = Kind("a table that flexrec wrote as Parquet", _holds_parquet)
 
 
 def write_parquet(pieces: Iterable[Series], file: BinaryIO, *, keys: Sequence[str]) -> int:

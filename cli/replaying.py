@@ -1,5 +1,6 @@
 """`flexrec replay`: definitions and recordings in, windows out to a sink."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -40,20 +41,24 @@ class Outlet(NamedTuple):
     server: "VisdomSink | None" = None
 
 
-def into_file(path: Path, *, env: str, max_points: int) -> Outlet:
+def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
     """Into a visdom environment file; RecordingError where none can be made there."""
     _try_to_write(path)
-    return Outlet(EnvFileSink(path, env=env, max_points=max_points), str(path))
+    with writing(path):
+        sink = EnvFileSink(path, env=env, max_points=max_points, overwrite=overwrite)
+    return Outlet(sink, str(path))
 
 
-def into_page(path: Path, *, env: str, max_points: int) -> Outlet:
+def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
     """Into one HTML file; RecordingError where none can be made there, or its name is another's."""
     if path.suffix.lower() not in ("", ".html", ".htm"):
         raise RecordingError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
     _try_to_write(path)
     from flexrec.replay.html_sink import HtmlSink  # imports plotly
 
-    return Outlet(HtmlSink(path, title=env, max_points=max_points), str(path))
+    with writing(path):
+        sink = HtmlSink(path, title=env, max_points=max_points, overwrite=overwrite)
+    return Outlet(sink, str(path))
 
 
 def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
@@ -106,7 +111,7 @@ def replay_recordings(
 
 def _try_to_write(path: Path) -> None:
     """Raise RecordingError before the work where a file cannot be made beside the path."""
-    with writing(path), TemporaryFile(dir=path.resolve().parent):
+    with writing(path), TemporaryFile(dir=Path(os.path.realpath(path)).parent):
         pass
 
 

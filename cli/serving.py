@@ -122,11 +122,11 @@ def viewer(
                 typer.echo(f"saved {folder / name}.json")
 
 
-def bundle_assets(out: Path) -> str:
+def bundle_assets(out: Path, *, overwrite: bool) -> str:
     """Write the bundle, and say what it is for."""
     line, show = _fetching()
     with writing(out):
-        path, count = write_bundle(out, progress=show)
+        path, count = write_bundle(out, overwrite=overwrite, progress=show)
     line.end()
     size = f"{counted(count, 'file')}, {path.stat().st_size / 1e6:.1f} MB"
     return f"{path}: {size}; over there: flexrec serve --assets {path.name}"

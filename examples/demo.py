@@ -43,7 +43,7 @@ def main() -> None:
         print(f"\nvisdom showed this at {server.url}/env/demo")
         print(lacking or f"its page is whole, without internet: {count_served(server.url)} files")
     html = FOLDER / "run.html"
-    run(str(FLEXREC), "replay", str(recording), "--preset", PRESET, "--html", str(html))
+    run(str(FLEXREC), "replay", str(recording), "--preset", PRESET, "--html", str(html), "--force")
     print(f"the recording: {recording}; the environment file: {FOLDER / 'visdom' / 'demo.json'}")
     print(f"to look: open {html} in a browser, or: flexrec serve --env-path {FOLDER / 'visdom'}")
     if not windows:

@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 import numpy as np
@@ -80,6 +81,7 @@ class Buffer:
         blob_bytes: of all of them.
         waiting: of events with numbers that are on an accelerator, these; slots count from the
             event's first.
+        kept: of the events, those that stay where the others are dropped.
         is_sealed: whether it was handed on, and takes no more.
     """
 
@@ -89,6 +91,7 @@ class Buffer:
         self.tail, self.blob_bytes = bytearray(), 0
         self.blobs: list[Blob] = [self.tail]
         self.waiting: list[list[Numbers]] = []
+        self.kept: list[Entry] = []
         self.schema = b""
         self.is_sealed = False
         self._slabs, self._taken, self._used = slabs, list[Array](), _SLAB
@@ -101,9 +104,10 @@ class Buffer:
     def nbytes(self) -> int:
         return len(self.records) + len(self.codes) + self.blob_bytes
 
-    @property
+    @cached_property
     def is_torn(self) -> bool:
-        """Whether memory ran out amid an event: what comes after it is not where it should be."""
+        """Whether memory ran out amid an event: what comes after it is not where it should be.
+        For a buffer that takes no more."""
         heads = np.frombuffer(self.codes, _CODES)
         words = int(self._lengths(heads["code"]).sum())
         return words * 8 != len(self.records) or int(heads["nbytes"].sum()) != self.blob_bytes
@@ -113,9 +117,12 @@ class Buffer:
         return Buffer(self.slots, self._slabs)
 
     def emptied(self) -> "Buffer":
-        """An empty one in its place, with the schema, which later events refer to."""
+        """One in its place without what may be dropped: with the schema, which later events refer
+        to, and what is to be kept."""
         empty = self.following()
         empty.schema = self.schema
+        for entry in self.kept:
+            empty.append(entry, kept=[entry])
         return empty
 
     def entry(
@@ -146,11 +153,17 @@ class Buffer:
         tail = bytearray()
         return record, word, b"", nbytes, ([*blobs, tail], tail)
 
-    def append(self, entry: Entry) -> bool:
-        """Add an event; false: the buffer was handed on meanwhile."""
+    def append(self, entry: Entry, kept: Sequence[Entry] = ()) -> bool:
+        """Add an event; false: the buffer was handed on meanwhile.
+
+        Args:
+            entry: the event.
+            kept: the event again, where it stays when the others are dropped.
+        """
         record, word, small, nbytes, large = entry
         if self.is_sealed:
             return False
+        self.kept += kept
         if large is None:
             self.tail += small; self.blob_bytes += nbytes; self.records += record; self.codes += word  # noqa: E501, E702  # fmt: skip
         else:
@@ -176,6 +189,11 @@ class Buffer:
         room.view(array.dtype).reshape(array.shape)[...] = array
         self._copying -= 1
         return room
+
+    def steps(self) -> tuple[Array, Array]:
+        """The events' codes and steps."""
+        events, _, _ = self._laid_out(0)
+        return events["code"], events["step"]
 
     def release(self) -> None:
         """The block was written: its memory may be used again, unless this is called by a signal's

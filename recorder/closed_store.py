@@ -111,11 +111,12 @@ class ClosedStore(Store):
 
     def _block_ends(self) -> Sequence[int]:
         if self._ends is None:
-            self._ends, slot = array("q"), 0
+            found, slot = array("q"), 0
             for first in range(0, self.count, _PIECE):
                 ends = np.cumsum(self.sizes(self._codes[first : first + _PIECE])) + slot
-                self._ends.extend(block_ends(ends, first, slot))
+                found.extend(block_ends(ends, first, slot))
                 slot = int(ends[-1])
+            self._ends = found
         return self._ends
 
     def _path(self, column: int) -> str:

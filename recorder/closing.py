@@ -3,7 +3,6 @@
 It reads through a store, so it rewrites a killed recorder's file as well as a running one's.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -18,9 +17,9 @@ from flexrec.recorder.chunks import share_out
 from flexrec.recorder.deflating import deflated
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
-from flexrec.recorder.opening import open_store
+from flexrec.recorder.opening import RECORDING, open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.replacing import beside, put_in_place
+from flexrec.recorder.replacing import begin, put_in_place
 from flexrec.recorder.store import Chunk, Store
 
 __all__ = ["close_recording", "write_closed"]
@@ -37,21 +36,26 @@ _PLENTY, _DENSEST = 64 << 20, 32
 
 
 def close_recording(source: Path, path: Path) -> None:
-    """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed."""
-    closing = beside(path, "closing")
+    """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed.
+
+    It is as private as the source; nothing but the source is replaced.
+    """
     store, _ = open_store(source)
     try:
         if store.cut:
             raise RecordingError(f"{store.cut} events at its end cannot be read")
-        write_closed(store, closing)
-        put_in_place(closing, path)
+        closing = begin(path, "closing", like=source)
+        try:
+            write_closed(store, closing)
+            put_in_place(closing, path, RECORDING, overwrite=source == path, like=source)
+        finally:
+            closing.unlink(missing_ok=True)
     finally:
         store.close()
-        closing.unlink(missing_ok=True)
 
 
 def write_closed(store: Store, path: Path) -> None:
-    """Write a store's events to a new file in the closed layout, and fsync it."""
+    """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
     # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
     # then an error, where HDF5 would crash.
     with h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file:
@@ -66,7 +70,6 @@ def write_closed(store: Store, path: Path) -> None:
             _write_series(view, output, root)
         output.flush()
         file.flush()
-        os.fsync(file.id.get_vfd_handle())
 
 
 def _write_bytes(output: "_Output", name: str, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
     FlexrecError
     ├── RecordingError          a file cannot be read or written as a recording
+    │   ├── ExistsError         a file is there that may not be overwritten (in replacing.py)
     │   ├── NotARecordingError  not HDF5, or HDF5 that flexrec did not write
     │   ├── UnknownKeyError     it has no such key (also a KeyError; in reader.py)
     │   └── VersionError        written by a newer flexrec

@@ -67,19 +67,22 @@ class Follower:
         self._given = array("q")  # the positions of the events that were given and hold
         self._next = 0  # the position of the next event
         self._failing_since: float | None = None
+        self._closed = False
 
     def poll(self) -> Iterator[Event | Superseded]:
         """What is new, in order; nothing where the file is missing or torn for the moment.
 
         Raises:
-            RecordingError: the file could not be read for half a minute.
+            RecordingError: the file could not be read for half a minute, or `close` was called.
         """
+        self._check_open()
         if self.ended:
             return
         try:
             yield from self._news()
             self._failing_since = None
         except _TORN as error:
+            self._check_open()
             self._forget()
             now = time.monotonic()
             self._failing_since = self._failing_since or now
@@ -88,6 +91,7 @@ class Follower:
 
     def close(self) -> None:
         """Let go of the file."""
+        self._closed = True
         self._forget()
 
     def __enter__(self) -> "Follower":
@@ -95,6 +99,10 @@ class Follower:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RecordingError(f"{self.path} is followed no more: this Follower is closed")
 
     def _news(self) -> Iterator[Event | Superseded]:
         read, self._read = self._read, None  # until all that is new was taken

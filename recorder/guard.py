@@ -34,11 +34,17 @@ class GuardedFile:
     Attributes:
         size: its bytes.
         read_bytes: how many were read so far; those that were read twice count twice.
+        unclosed: whether its first bytes say that a writer has it open, or had when it ended.
+        cut_short: whether its first bytes say that it was longer.
+        only_checked: whether data without a checksum is refused; may be set.
 
     Raises:
         NotARecordingError: it is not HDF5, or not of the kind that flexrec writes.
-        RecordingError: it is not there, cut short or damaged.
+        RecordingError: it is not there, cut short or damaged; or, of every method but `close`, it
+            was closed.
     """
+
+    only_checked = False
 
     def __init__(self, path: Path) -> None:
         self.path, self.read_bytes = path, 0
@@ -72,10 +78,13 @@ class GuardedFile:
         if not block.sound:
             raise RecordingError(f"{self.path} is damaged: its first bytes are not as written")
         self.unclosed = bool(block.flags)
-        self.cut_short = self.size < block.end and not block.flags
+        self.cut_short = self.size < block.end
         file = None
         try:
-            file = self._file = self._hdf5()
+            # Never by its path: so no lock is asked for, an error where there are none, and whoever
+            # else in this process has HDF5 open the file may do so in another way.
+            shown = UnclosedFile(self._descriptor)
+            file = self._file = h5py.File(shown, "r", locking=False, **_NO_CACHE)
             self._root = h5o.open(file.id, b"/")
         except FAILURES as error:
             if file is not None:
@@ -85,20 +94,23 @@ class GuardedFile:
                 why = f"it is cut short, {self.size:,} bytes of {block.end:,} are left"
             raise RecordingError(f"{self.path} is damaged: {why}") from None
 
-    def _hdf5(self) -> h5py.File:
-        if not self.unclosed and not self.cut_short:
-            file = h5py.File(self.path, "r", **_NO_CACHE)
-            if os.path.sameopenfile(file.id.get_vfd_handle(), self._descriptor):
-                return file
-            file.close()  # another file was renamed to the path meanwhile
-        return h5py.File(UnclosedFile(self._descriptor), "r", locking=False, **_NO_CACHE)
-
     def close(self) -> None:
         """Close it; a second call does nothing."""
+        self._descriptor = -1  # the number may soon be another file's
         self._close()
+
+    def check_open(self) -> None:
+        """Before anything is read: HDF5 and the system do not know a closed file from another.
+
+        Raises:
+            RecordingError: it was closed.
+        """
+        if self._descriptor < 0:
+            raise RecordingError(f"{self.path} is closed; open it anew to read more of it")
 
     def refresh(self) -> None:
         """Look how large the file is now."""
+        self.check_open()
         self.size = os.fstat(self._descriptor).st_size
 
     def attribute(self, name: str) -> bytes | int | float | None:
@@ -108,6 +120,7 @@ class GuardedFile:
             RecordingError: it is something else.
         """
         with contained(self.path):
+            self.check_open()
             if not h5a.exists(self._root, name.encode()):
                 return None
             found = h5a.open(self._root, name.encode())
@@ -128,6 +141,7 @@ class GuardedFile:
             RecordingError: there is none, or it is not what it should be.
         """
         with contained(self.path):
+            self.check_open()
             return GuardedDataset(self, path, self._object(path), dtypes, width)
 
     def allow(self, nbytes: int, what: str) -> None:
@@ -144,6 +158,7 @@ class GuardedFile:
 
     def pread(self, size: int, offset: int) -> bytes:
         """Bytes of the file, all of them there."""
+        self.check_open()
         if offset < 0 or size < 0 or offset + size > self.size:
             raise RecordingError(f"{size:,} bytes at {offset:,} are outside of the file")
         data = os.pread(self._descriptor, size, offset)
@@ -154,6 +169,7 @@ class GuardedFile:
 
     def read_into(self, into: Array, offset: int) -> None:
         """Fill a whole array with bytes of the file, all of them there."""
+        self.check_open()
         if offset < 0 or offset + into.nbytes > self.size:
             raise RecordingError(f"{into.nbytes:,} bytes at {offset:,} are outside of the file")
         view = into.reshape(-1).view(np.uint8).data

@@ -76,6 +76,7 @@ class GuardedDataset:
         first, last, _ = rows.indices(self._length)
         count, tasks = max(last - first, 0), list[Task]()
         with contained(self._file.path):
+            self._file.check_open()
             self._allow(count, self.dtype)
             found = np.empty(count if self._width is None else (count, self._width), self.dtype)
             self._fill(first, found, tasks)
@@ -91,6 +92,7 @@ class GuardedDataset:
             RecordingError: as above.
         """
         with contained(self._file.path):
+            self._file.check_open()
             if first + len(into) > self._length:
                 raise RecordingError(f"{self._path} has but {self._length} rows")
             self._allow(len(into), into.dtype)
@@ -99,13 +101,16 @@ class GuardedDataset:
     @property
     def stored_bytes(self) -> int:
         """How many bytes of the file it takes."""
-        return int(self._id.get_storage_size())
+        with contained(self._file.path):
+            self._file.check_open()
+            return int(self._id.get_storage_size())
 
     def stored(self) -> int:
         """How many rows at the start lie within the file; of an uncompressed dataset.
 
         A file that was cut short, or killed before all was written, claims more.
         """
+        self._file.check_open()
         if self._contiguous:
             place: int | None = self._id.get_offset()
             there = 0 if place is None else max(self._file.size - place, 0) // self._row
@@ -121,8 +126,8 @@ class GuardedDataset:
     def refresh(self) -> None:
         """Look how long the dataset is now, while it is being written."""
         with contained(self._file.path):
-            self._id.refresh()
             self._file.refresh()
+            self._id.refresh()
             self._length = self._measured()
 
     # ------------------------------------------------------------------ inside
@@ -193,6 +198,8 @@ class GuardedDataset:
         raw = self._file.pread(size, start)
         used = [code for i, code in enumerate(self._filters) if not mask >> i & 1]
         data = inflated(raw, whole) if h5z.FILTER_DEFLATE in used else raw
+        if h5z.FILTER_DEFLATE not in used:
+            self._refuse_unchecked()
         if data is None:
             raise RecordingError(f"a part of {self._path} does not inflate to what it should hold")
         if len(data) != whole:
@@ -210,9 +217,17 @@ class GuardedDataset:
 
     def _read_plain(self, offset: int, into: Array) -> None:
         """Fill `into` with rows that lie in the file as they are."""
+        self._refuse_unchecked()
         if into.dtype == self.dtype:
             self._file.read_into(into, offset)
         else:
             same = np.empty(into.shape, self.dtype)
             self._file.read_into(same, offset)
             into[:] = same
+
+    def _refuse_unchecked(self) -> None:
+        if self._file.only_checked:
+            raise RecordingError(
+                f"{self._path} has no checksum: whether it is whole cannot be told, as the file "
+                "was not closed to the end"
+            )

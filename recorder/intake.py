@@ -58,6 +58,9 @@ class Intake(ABC):
         self._buffer = Buffer(self._slots, Slabs())
         self._refusal: str | None = None  # why calls do nothing: closed, a write error, forked
         self._inert = False  # the copy in a forked child
+        # The last step that earlier runs recorded and that holds; none has it where that is not
+        # known, or where steps that come again were warned of.
+        self._held_to = fmt.STEPS[0] - 1
 
     def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Record values under their keys, at the current step and time.
@@ -108,6 +111,8 @@ class Intake(ABC):
                     self._full()
                 return
         self._add(keys, values, self._step, now)
+        if self._step <= self._held_to:
+            self._repeated()
 
     def _add(
         self, keys: tuple[str, ...], values: Mapping[str, object], step: int, now: float
@@ -206,7 +211,9 @@ class Intake(ABC):
             _check_step(step)
             keyset = fmt.ALL_KEYS if keys is None else self._keyset(keys)
             entry = mark_entry(code, step, now, x, reset, keyset)
-            while not self._buffer.append(entry):
+            # Without the mark of a resume, what it took back would hold again.
+            kept = [entry] if code == fmt.RESUME else []
+            while not self._buffer.append(entry, kept):
                 if self._refused():
                     return
 
@@ -214,6 +221,13 @@ class Intake(ABC):
         """Record that events from position `first` on are superseded; go on at `step`."""
         self._mark(fmt.RESUME, float(first), False, None, step, time())
         self._step = step
+
+    def _beware(self) -> None:
+        """Have the next add of any keys go the slow way, which looks at the step."""
+        with self._lock:
+            for layout in list(self._layouts.values()):
+                layout.weigh()
+            self._layouts.clear()
 
     # What is new is remembered and written with no call in between: Ctrl-C finds both or neither,
     # and a signal's handler that adds finds it new or known.
@@ -261,6 +275,10 @@ class Intake(ABC):
     @abstractmethod
     def _full(self) -> None:
         """The buffer is large enough to be handed on."""
+
+    @abstractmethod
+    def _repeated(self) -> None:
+        """What was added is at a step that an earlier run recorded."""
 
 
 def mark_entry(

@@ -16,7 +16,7 @@ from flexrec.recorder.errors import RecordingError
 
 __all__ = ["PathLock", "lock_file"]
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+_HELD = {errno.EWOULDBLOCK, errno.EACCES}  # the latter on SMB; any other error: no lock is given
 
 
 def lock_file(path: Path) -> Path:
@@ -27,7 +27,7 @@ def lock_file(path: Path) -> Path:
 class PathLock:
     """The right to write a recording, until `release` or the end of this process.
 
-    Where the file system has no locks, the owner's pid decides, on its own host; on another
+    Where the file system gives no locks, the owner's pid decides, on its own host; on another
     host its word is taken until the lock file is removed by hand.
 
     Raises:
@@ -73,18 +73,14 @@ def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        if error.errno in _NO_LOCKS:
-            return not _may_live(_owner(descriptor))
-        raise
+        return error.errno not in _HELD and not _may_live(_owner(descriptor))
     return True
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # it, or its folder, is gone
         return False
 
 

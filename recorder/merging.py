@@ -19,9 +19,10 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.interleaving import LEAST, Source
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.merged_store import MergedStore
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints
 from flexrec.recorder.reader import Marks, Recording
-from flexrec.recorder.replacing import beside, clear_litter, put_in_place
+from flexrec.recorder.replacing import begin, check_target, clear_litter, put_in_place
 
 __all__ = ["merge_recordings"]
 
@@ -48,7 +49,10 @@ def merge_recordings(
 
     A recording that ended early has fewer marks and gives what it has. One without any is cut by
     step: an event comes before the first mark of a later step, and before one of its own step
-    where, in the recording that has most marks, an add of that step does.
+    where, in the recording that has most marks, an add of that step does. Where the run ended with
+    its last `log`, what is of later steps comes before that: such a recording was longer than the
+    others at the end, or killed before its first mark. A run ended so if a recording with all marks
+    was closed, and none of those has adds after that `log`.
 
     What was superseded is left out. The config is the first recording's; `facts["merged"]` has for
     each its file, facts, and config where that is another. The recordings are left as they are, and
@@ -57,27 +61,25 @@ def merge_recordings(
     Args:
         recordings: the recordings, or their paths.
         into: the file to make, closed; it is there whole, or not at all.
-        overwrite: whether it may be there already.
+        overwrite: whether a recording may be there already.
 
     Returns:
         How many events it has: adds, logs and resets.
 
     Raises:
         RecordingError: the recordings' marks differ, one is given twice or cannot be read, or the
-            file is there already, is one of them or cannot be written.
+            file is there already, is one of them, no recording, or cannot be written.
     """
-    given, target = list(recordings), Path(os.path.realpath(into))
-    _check(
-        [run.path if isinstance(run, Recording) else Path(run) for run in given], target, Path(into)
-    )
+    given = list(recordings)
+    paths = [run.path if isinstance(run, Recording) else Path(run) for run in given]
+    _check(paths)
     try:
+        there = [path for path in paths if path.exists()]
+        target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
         lock = PathLock(target)
     except OSError as error:
         raise RecordingError(f"cannot write {into}: {error.strerror or error}") from None
-    closing = beside(target, "closing")
     try:
-        if target.exists() and not overwrite:
-            raise RecordingError(f"{into} exists already; --force (overwrite=True) overwrites it")
         clear_litter(target)
         with ExitStack() as stack:
             runs = [
@@ -85,18 +87,19 @@ def merge_recordings(
                 for run in given
             ]
             merged = MergedStore(_sources(runs), _texts(runs))
+            closing = begin(target, "closing")
+            stack.callback(closing.unlink, missing_ok=True)
             write_closed(merged, closing)
-            put_in_place(closing, target)
+            put_in_place(closing, target, RECORDING, overwrite=overwrite)
             return merged.effective_count()
     except (OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5's, of a full disk
         raise RecordingError(f"cannot write {into}: {told(error)}") from None
     finally:
-        closing.unlink(missing_ok=True)
         lock.release()
 
 
-def _check(paths: Sequence[Path], target: Path, into: Path) -> None:
-    """Refuse what would count a recording twice, or overwrite one of them."""
+def _check(paths: Sequence[Path]) -> None:
+    """Refuse what would count a recording twice."""
     if not paths:
         raise RecordingError("there is nothing to merge: give the paths of recordings")
     seen = dict[str, Path]()
@@ -105,8 +108,6 @@ def _check(paths: Sequence[Path], target: Path, into: Path) -> None:
         if real in seen:
             raise RecordingError(f"{seen[real]} and {path} are one file: it would count twice")
         seen[real] = path
-    if str(target) in seen:
-        raise RecordingError(f"{into} is one of the recordings to merge; choose another path")
 
 
 def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:
@@ -140,6 +141,10 @@ def _sources(runs: Sequence[Recording]) -> list[Source]:
     unmarked = [source for source, own in zip(sources, marks, strict=True) if not len(own)]
     if taken and unmarked:
         cuts = _cuts(sources[longest], marks[longest])
+        complete = [run for run, own in zip(runs, marks, strict=True) if len(own) == taken]
+        end = _end(complete, marks[longest])
+        if end is not None:
+            cuts = cuts[: int(np.searchsorted(cuts, cuts[end]))]  # what is later comes before it
         for source in unmarked:
             source.cuts = cuts
     return sources
@@ -176,3 +181,27 @@ def _cuts(source: Source, marks: Marks) -> Ints:
     # `step(); log()` gives a mark the step of the next add, `log(); step()` that of the last one.
     cuts = np.where(np.concatenate(highest) >= marks.step, marks.step, marks.step - 1)
     return np.maximum.accumulate(cuts)
+
+
+def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
+    """Which mark is the log that a run ended with; None where it went on, or may have.
+
+    Args:
+        complete: the recordings that have all marks.
+        marks: those of one of them.
+    """
+    logs = np.flatnonzero(marks.is_log)
+    if not len(logs) or not any(run.closed for run in complete):
+        return None
+    last = int(logs[-1])
+    return (
+        None if any(_adds_after(run, int(run.marks.position[last])) for run in complete) else last
+    )
+
+
+def _adds_after(run: Recording, position: int) -> bool:
+    """Whether there is an add after a position that was not superseded."""
+    with contained(run.path):
+        return any(
+            (run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1)
+        )

@@ -1,5 +1,6 @@
 """Opening a recording to read it, in whichever layout it is: `open_store`."""
 
+import re
 import time
 from pathlib import Path
 
@@ -9,11 +10,16 @@ from flexrec.recorder.containing import contained
 from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
 from flexrec.recorder.guard import GuardedFile
 from flexrec.recorder.live_store import LiveStore
+from flexrec.recorder.replacing import Kind
 from flexrec.recorder.store import Store
+from flexrec.recorder.superblock import SIGNATURE
 
-__all__ = ["open_store"]
+__all__ = ["RECORDING", "open_store"]
 
 _PAUSES, _FRESH = (0.005, 0.02, 0.05), 5.0  # seconds: of patience, and what may be being written
+# The attribute that says so, as HDF5 writes it near the beginning; a damaged file has it too.
+_OURS = re.compile(rb"%b\0.{0,24}%b" % (fmt.ATTR_FORMAT.encode(), fmt.MAGIC.encode()), re.DOTALL)
+_HEAD = 1 << 16  # bytes
 
 
 def open_store(path: Path) -> tuple[Store, bool]:
@@ -51,9 +57,21 @@ def _open(path: Path) -> tuple[Store, bool]:
                     f"{fmt.VERSION}; install a newer flexrec"
                 )
             closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
-            if closed and (file.unclosed or file.cut_short):
+            if closed and file.cut_short:
                 raise RecordingError("it was closed, and its end is missing since")
+            # Where power fails as it is closed, only HDF5's last bytes may be missing.
+            file.only_checked = closed and file.unclosed
             return (ClosedStore(file) if closed else LiveStore(file)), closed
     except BaseException:
         file.close()
         raise
+
+
+def _is_recording(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return head.startswith(SIGNATURE) and _OURS.search(head) is not None
+
+
+RECORDING = Kind("a recording of flexrec's", _is_recording)
+"""A recording of any version, whole or damaged."""

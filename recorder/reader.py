@@ -163,7 +163,12 @@ class Recording:
         resumed = f"resumed {self.resumes} times, " if self.resumes > 1 else "resumed once, "
         resumed += f"{counted(self.superseded, 'event')} superseded"
         if self.closed:
-            return f"closed; {resumed}" if self.resumes else "closed"
+            said = (
+                "closed, but for its last bytes (flexrec repair)"
+                if self._store.file.unclosed
+                else "closed"
+            )
+            return f"{said}; {resumed}" if self.resumes else said
         last = self._store.last_step
         where = "nothing was recorded" if last is None else f"it is whole up to step {last}"
         if self._store.cut:
@@ -269,12 +274,13 @@ class Recording:
         Raises:
             RecordingError: the file can no longer be read.
         """
+        self._store.file.check_open()
         from flexrec.recorder.following import follow
 
         return follow(self.path, poll_seconds=poll_seconds, timeout=timeout)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file: what would be read of it from then on is a RecordingError."""
         self._store.close()
 
     def __enter__(self) -> Self:

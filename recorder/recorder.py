@@ -28,11 +28,12 @@ from flexrec.recorder.events import (
 )
 from flexrec.recorder.facts import gather_facts, rank
 from flexrec.recorder.locking import PathLock
-from flexrec.recorder.outbox import Outbox, briefly
+from flexrec.recorder.opening import RECORDING
+from flexrec.recorder.outbox import FAILURES, Outbox, briefly
 from flexrec.recorder.reducing import Reducer, Rules
-from flexrec.recorder.replacing import clear_litter
+from flexrec.recorder.replacing import ExistsError, check_target, clear_litter
 from flexrec.recorder.resuming import Opened, open_new, open_resumed
-from flexrec.recorder.wording import listed
+from flexrec.recorder.wording import counted, listed, warn
 
 if TYPE_CHECKING:
     import torch
@@ -58,17 +59,19 @@ class Recorder(Outbox):
 
     Args:
         path: the file to make; `{rank}` in it becomes the process's rank (torchrun, SLURM, MPI).
-        mode: "x" refuses an existing file, "w" overwrites it, "resume" goes on with it after a
-            kill or a close, or makes it where there is none.
+        mode: "x" refuses an existing file, "w" overwrites a recording, "resume" goes on with one
+            after a kill or a close, or makes it where there is none.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
             the file and is not replayed. None goes on after all that was recorded.
+        next_step: the same, said by the step that training goes on with: most checkpoints store
+            the iteration that comes next, or how many are done. `next_step=5` is `at_step=4`.
         config: plain JSON data to keep with the recording; paths become texts. Where it resumes,
             it replaces the one that is there.
         facts: keep host, versions, argv, job, rank and git commit too.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is made to survive a loss of power.
         on_error: when the file cannot be written, "warn" warns once, goes on buffering up to
-            `buffer_bytes` and retries; "raise" raises from the next call.
+            `buffer_bytes` and retries; "raise" raises from the next call, and from `close`.
         buffer_bytes: what is buffered at most; beyond it events are dropped, and counted, while
             the file cannot be written, and `add` waits while it can.
         reduce: keys, or patterns of keys, whose tensors are not to be kept, and the meter that
@@ -81,8 +84,8 @@ class Recorder(Outbox):
 
     Raises:
         DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
-        RecordingError: the file exists (mode "x"), cannot be made or resumed, or another
-            recorder is writing it.
+        RecordingError: the file exists (mode "x"), is no recording (every mode), cannot be made
+            or resumed, or another recorder is writing it.
         InputError: a value cannot be recorded; nothing of that call is.
     """
 
@@ -92,6 +95,7 @@ class Recorder(Outbox):
         *,
         mode: Literal["x", "w", "resume"] = "x",
         at_step: int | None = None,
+        next_step: int | None = None,
         config: Any = None,
         facts: bool = True,
         flush_seconds: float = 1.0,
@@ -102,11 +106,18 @@ class Recorder(Outbox):
     ) -> None:
         if mode not in ("x", "w", "resume"):
             raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
-        if at_step is not None and mode != "resume":
-            raise ValueError(f"at_step={at_step} needs mode='resume', got mode={mode!r}")
+        for name, step in (("at_step", at_step), ("next_step", next_step)):
+            if step is not None and mode != "resume":
+                raise ValueError(f"{name}={step} needs mode='resume', got mode={mode!r}")
+        if at_step is not None and next_step is not None:
+            raise ValueError(
+                "give at_step, the last step that holds, or next_step, the one after it; "
+                f"got at_step={at_step} and next_step={next_step}"
+            )
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
         at_step = None if at_step is None else _whole(at_step)
+        at_step = at_step if next_step is None else _whole(next_step) - 1
         for name, number in (
             ("flush_seconds", flush_seconds),
             ("fsync_seconds", fsync_seconds),
@@ -137,8 +148,13 @@ class Recorder(Outbox):
             buffer_bytes=buffer_bytes,
         )
         self._watched: list[TooledModel] = []
+        self._found = opened.file.event_count  # events that were there at first
+        self._resumed = 0  # marks of resumes since
+        self._step = opened.step
         if opened.resumption is not None:
-            self._resume(opened.resumption.first, opened.resumption.step)
+            self._go_on(opened.resumption.first, opened.resumption.step)
+            if opened.resumption.held is not None:
+                self._held_to = opened.resumption.held
         _recorders.add(self)
         atexit.register(self.close)
         self._thread.start()
@@ -195,6 +211,8 @@ class Recorder(Outbox):
             if statistics:
                 self.add(statistics)
         self._step = following
+        if following <= self._held_to:
+            self._beware()
 
     @property
     def current_step(self) -> int:
@@ -206,9 +224,30 @@ class Recorder(Outbox):
 
         >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
         ... # doctest: +SKIP
+
+        Its `events` are in the file and on the disk. Where some cannot be brought there, a warning
+        says so, `waiting` counts them, and `load_state_dict` says how many never came. So it is,
+        without a warning, in a signal's handler that comes amid a write.
+
+        Raises:
+            RecordingError: it could not be written or synced, and `on_error` is "raise".
         """
-        self.flush(fsync=True)
-        return {"step": self._step, "events": self._count(), "created": self._file.created}
+        is_lost = self._file.is_sync_lost
+        is_done = not self._refused() and self._write(fsync=True) and not is_lost
+        waiting = 0 if is_done else max(self._count() - self._safe, 0)
+        if waiting and (self._failing or is_lost) and self._refusal is None:
+            self._warn(
+                f"{self.path}: a checkpoint's state was asked for, and {counted(waiting, 'event')} "
+                f"before it could not be brought to the disk: {self._failure}"
+            )
+        self._speak()
+        self._refused()
+        return {
+            "step": self._step,
+            "events": self._safe,
+            "waiting": waiting,
+            "created": self._file.created,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
@@ -216,23 +255,74 @@ class Recorder(Outbox):
         >>> rec = Recorder("run.h5", mode="resume")  # doctest: +SKIP
         >>> rec.load_state_dict(torch.load(path)["rec"])  # doctest: +SKIP
 
-        The state of another recording sets the step alone.
+        With the state of another recording, as that of rank 0 where each rank has its own, what was
+        recorded at the state's step or after it is superseded, as with `next_step`.
 
         Raises:
             InputError: it is not what `state_dict` gives.
+            RecordingError: the file cannot be written, and `on_error` is "raise".
         """
         try:
-            step, events = _whole(state["step"]), operator.index(state["events"])
-            created = float(state["created"])
+            step, created = _whole(state["step"]), float(state["created"])
+            events, waiting = operator.index(state["events"]), state.get("waiting", 0)
+            events += operator.index(waiting)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the state of a recorder: {error!r}") from None
         if self._refused():
             return
-        if created == self._file.created and 0 <= events <= self._count():
-            self._resume(events, step)
-        else:
-            self._step = step
         self.flush()
+        if created == self._file.created and events >= 0:
+            self._go_on(self._up_to(events), step)
+        else:
+            first = self._first_from(step)
+            # Where nothing is superseded there is no mark: it would hide what is added meanwhile.
+            if first is not None:
+                self._go_on(first, step)
+            self._step = step
+        self._held_to = min(self._held_to, step - 1)
+        self.flush()
+
+    def _go_on(self, first: int, step: int) -> None:
+        """Take back the events from position `first` on; go on at the step."""
+        self._resume(first, step)
+        self._resumed += 1
+
+    def _up_to(self, events: int) -> int:
+        """The position after so many events, or, where there are fewer, after those."""
+        count = self._count()
+        # The marks of this run's resumes are none of an earlier run's events.
+        held = self._found if count == self._found + self._resumed else count
+        if events > held:
+            self._warn(
+                f"{self.path} has {counted(held, 'event')}, and the checkpoint was made after "
+                f"{events:,}: the last {events - held:,} before it are missing, for they never "
+                "reached the file"
+            )
+        return min(events, held)
+
+    def _first_from(self, step: int) -> int | None:
+        """The position of the first event that is superseded where `step` comes next, if any."""
+        try:
+            search, count = self._seen(step - 1)
+        except FAILURES as error:
+            message = f"cannot read what was recorded at step {step} or after it: {briefly(error)}"
+            if self._on_error == "raise":
+                raise RecordingError(f"{self.path}: {message}") from None
+            self._warn(f"{self.path}: {message}; it is not superseded")
+            return None
+        found = search.found(count)
+        if found.gap and search.last is not None:
+            self._warn(f"{self.path}: {found.gap}")
+        return found.first if found.first < count else None
+
+    def _repeated(self) -> None:
+        held, self._held_to = self._held_to, fmt.STEPS[0] - 1
+        self._warn(
+            f"{self.path}: step {self._step} is recorded already, as are those up to {held}: from "
+            "now on it is there twice; where training goes on with it again, say so with "
+            f'mode="resume", next_step={self._step}, or with load_state_dict'
+        )
+        self._speak()
 
     def watch(
         self,
@@ -330,6 +420,10 @@ class Recorder(Outbox):
         A second call goes on where an interrupt ended the first; else it does nothing. Watched
         models lose their hooks. Where the rewriting fails, the file stays as it is, whole and
         readable, and a warning says why.
+
+        Raises:
+            RecordingError: something is lost, or not surely on the disk, and `on_error` is
+                "raise". All else is done first: the recorder is closed.
         """
         if self._writer == threading.get_ident():
             self._closes_later = True  # in a signal's handler: when what is being written is
@@ -342,7 +436,11 @@ class Recorder(Outbox):
             if not self._stopping:  # else an interrupt came amid an earlier call
                 self._take_leave()
                 self._stopping = True
-        self._finish()
+        try:
+            self._finish()
+        except RecordingError:
+            atexit.unregister(self.close)
+            raise
         atexit.unregister(self.close)
 
     def _take_leave(self) -> None:
@@ -365,7 +463,15 @@ class Recorder(Outbox):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except RecordingError as failure:
+            if error is None:
+                raise
+            try:  # the exception that is under way counts for more
+                warn(str(failure))
+            except RuntimeWarning:
+                error.add_note(str(failure))
 
 
 def _whole(step: object) -> int:
@@ -397,14 +503,14 @@ def _opened(
         clear_litter(target)
         if mode == "resume" and target.exists():
             return open_resumed(target, config=config, facts=facts, at_step=at_step)
-        if mode == "x" and target.exists():
-            hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
-            raise RecordingError(f"{path} exists already; {hint}")
-        opened = open_new(target, config=config, facts=facts)
+        check_target(path, RECORDING, overwrite=mode == "w")
+        return open_new(target, config=config, facts=facts, at_step=at_step, overwrite=mode == "w")
+    except ExistsError:
+        hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
+        raise RecordingError(f"{path} exists already; {hint}") from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
         raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None
-    return opened
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

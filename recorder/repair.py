@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 
+from flexrec.recorder import format as fmt
 from flexrec.recorder.closing import write_closed
 from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
 from flexrec.recorder.locking import PathLock
-from flexrec.recorder.opening import open_store
+from flexrec.recorder.opening import RECORDING, open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.replacing import beside, clear_litter, keep, put_in_place
+from flexrec.recorder.replacing import begin, clear_litter, keep, put_in_place
 from flexrec.recorder.store import Store
 
 __all__ = ["Verdict", "repair", "verify"]
@@ -40,10 +41,13 @@ class Verdict:
         state: "whole": closed, and all of it can be read. "unfinished": the run is going on, or
             was killed; what was recorded can be read. "damaged": something cannot be read.
         detail: in one line, what and where.
+        clean: False where only the last bytes of closing are missing, as a loss of power leaves
+            it: everything can be read, but by other HDF5 programs only after `repair`.
     """
 
     state: State
     detail: str
+    clean: bool = True
 
 
 def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Verdict:
@@ -66,7 +70,9 @@ def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Ver
 def repair(
     path: str | os.PathLike[str], *, keep_original: bool = False, seconds: float | None = None
 ) -> str:
-    """Put a closed copy in the place of what a killed run left; a whole file is left alone.
+    """Put a closed copy in the place of what a killed run left, or a loss of power as it closed.
+
+    A file that is whole is left alone.
 
     >>> repair("run.h5", keep_original=True)  # doctest: +SKIP
     'run.h5 is closed now: 1200 events; the original is run.original.h5'
@@ -89,16 +95,16 @@ def repair(
     try:
         clear_litter(path)
         verdict = verify(path, seconds=seconds)
-        if verdict.state == "whole":
+        if verdict.state == "whole" and verdict.clean:
             return f"{asked} is whole: nothing to repair"
-        closing = beside(path, "closing")
+        closing = begin(path, "closing")
         try:
             done = _ask("close", path, closing, seconds=seconds)
             if done["state"] == "damaged":
                 fault = verdict.detail if verdict.state == "damaged" else done["detail"]
                 raise RecordingError(f"{asked} cannot be repaired: {fault}")
             original = keep(path) if keep_original or done["cut"] else None
-            put_in_place(closing, path)
+            put_in_place(closing, path, RECORDING, overwrite=True)
         finally:
             closing.unlink(missing_ok=True)
     finally:
@@ -147,14 +153,19 @@ def _main(task: str, *paths: str) -> None:
     print(json.dumps(found))
 
 
-def _examine(path: Path) -> dict[str, str]:
+def _examine(path: Path) -> dict[str, Any]:
     store, closed = open_store(path)
     try:
         for view in store.views():
             fault = _fault(view, view.columns_held())
             if fault:
                 return {"state": "damaged", "detail": fault}
+        for text in (fmt.CONFIG, fmt.FACTS):
+            store.text(text)
         events = f"{store.count} events"
+        if closed and store.file.unclosed:
+            detail = f"{events}; closing it was not finished: flexrec repair does that"
+            return {"state": "whole", "detail": detail, "clean": False}
         if closed:
             return {"state": "whole", "detail": events}
         last = "" if store.last_step is None else f", up to step {store.last_step}"

@@ -13,21 +13,24 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Array
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
-from flexrec.recorder.replacing import beside, keep, put_in_place
+from flexrec.recorder.replacing import begin, keep, put_in_place
 from flexrec.recorder.store import Chunk, Codes, Store
-from flexrec.recorder.wording import warn
+from flexrec.recorder.wording import counted, warn
 from flexrec.recorder.writer import Block, LiveFile
 
 __all__ = [
     "Opened",
     "Resumption",
+    "Search",
     "open_new",
     "open_resumed",
 ]
 
 _BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
+_HINT = "at_step is the last step that holds, next_step the one that training goes on with"
 
 
 @dataclass(frozen=True)
@@ -37,24 +40,48 @@ class Resumption:
     Attributes:
         first: the position of the first event that is superseded; no event has it where none is.
         step: the step that is recorded next.
+        held: the last step that holds; None where there is none, or where steps do not rise.
+        gap: where steps between what is recorded and `step` are missing, what to say of it.
     """
 
     first: int
     step: int
+    held: int | None = None
+    gap: str = ""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A live file, ready for more, and what it knows already."""
+    """A live file, ready for more, and what it knows already.
+
+    Attributes:
+        resumption: where what is recorded goes on; None: nothing is recorded.
+        step: the step that is recorded first, where nothing is recorded.
+    """
 
     file: LiveFile
     schema: fmt.Schema = field(default_factory=fmt.Schema)
     resumption: Resumption | None = None
+    step: int = 0
 
 
-def open_new(path: Path, *, config: Any, facts: Any) -> Opened:
-    """A new, empty recording at the path, in place of what is there."""
-    return _made(path, lambda making: Opened(LiveFile(making, config=config, facts=facts)))
+def open_new(
+    path: Path, *, config: Any, facts: Any, at_step: int | None = None, overwrite: bool = False
+) -> Opened:
+    """A new, empty recording at the path.
+
+    Args:
+        config, facts, at_step: as for `open_resumed`, where there is nothing to resume.
+        overwrite: in place of the recording that may be there.
+    """
+    found = Search(at_step).found(0)
+    if found.gap:
+        warn(f"{path} is new: {found.gap}; {_HINT}")
+
+    def make(making: Path) -> Opened:
+        return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
+
+    return _made(path, make, overwrite=overwrite)
 
 
 def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
@@ -82,16 +109,17 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
                 f"{path}: {store.cut} events at its end are not whole, and left out; "
                 f"the file as it was is {keep(path)}"
             )
-        return _made(path, make)
+        return _made(path, make, overwrite=True)
 
 
-def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
-    making = beside(path, "making")
+def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:
+    making = begin(path, "making")
     opened = None
     try:
         opened = make(making)
-        opened.file.fsync()
-        put_in_place(making, path)
+        if opened.resumption is not None and opened.resumption.gap:
+            warn(f"{path}: {opened.resumption.gap}; {_HINT}")
+        put_in_place(making, path, RECORDING, overwrite=overwrite)
     except BaseException:
         if opened is not None:
             opened.file.close()
@@ -101,19 +129,39 @@ def _made(path: Path, make: Callable[[Path], Opened]) -> Opened:
 
 
 @dataclass
-class _Search:
+class Search:
     """Where the run goes on, found while its events go by."""
 
     at_step: int | None
     after_add: int = 0  # the step after that of the last add
-    last: int = 0  # the step of the last event
+    last: int | None = None  # the step of the last event
     late: int | None = None  # the first add after the last event up to `at_step`
+    stride: int = 1  # by how much steps rise from an event to the next, at most
+    falls: bool = False  # whether they fall somewhere
+
+    @classmethod
+    def through(cls, store: Store, at_step: int) -> "Search":
+        """One that has seen all events of a store."""
+        search, columns = cls(at_step), store.columns_held()
+        for first, last in store.blocks():
+            steps = np.zeros(last - first, np.int64)
+            where, marks = store.marks(first, last)
+            steps[where - first] = marks["step"]
+            for chunk in store.chunks(columns, first, last, "times"):
+                steps[chunk.positions - first] = chunk.step
+            search.see(store.codes(first, last), steps, first)
+        return search
 
     def see(self, codes: Codes, steps: Ints, first: int) -> None:
         """Take in the events from `first` on; those with a code of SUPERSEDED do not count."""
         left = np.flatnonzero(codes >= fmt.RESET)
         adds = left[codes[left] >= 0]
-        self.last = int(steps[left[-1]]) if len(left) else self.last
+        if len(left):
+            known = steps[left]
+            rises = np.diff(known, prepend=known[0] if self.last is None else self.last)
+            self.stride = max(self.stride, int(rises.max()))
+            self.falls = self.falls or bool((rises < 0).any())
+            self.last = int(known[-1])
         self.after_add = int(steps[adds[-1]]) + 1 if len(adds) else self.after_add
         if self.at_step is None:
             return
@@ -128,10 +176,27 @@ class _Search:
 
         For a log after the last step belongs to it.
         """
-        if self.at_step is None:
-            return Resumption(count, min(max(self.after_add, self.last), fmt.STEPS[-1]))
-        first = count if self.late is None else self.late
-        return Resumption(first, min(self.at_step + 1, fmt.STEPS[-1]))
+        step = max(self.after_add, self.last or 0) if self.at_step is None else self.at_step + 1
+        return Resumption(
+            first=count if self.late is None else self.late,
+            step=min(step, fmt.STEPS[-1]),
+            held=None if self.falls or not self.after_add else min(self.after_add, step) - 1,
+            gap=self._gap(),
+        )
+
+    def _gap(self) -> str:
+        """Steps need not follow one another; but so far apart no two of them were."""
+        last = -1 if self.last is None else self.last
+        missing = 0 if self.at_step is None else self.at_step - last
+        if self.late is not None or missing < self.stride:
+            return ""
+        ends = (
+            "nothing is recorded" if self.last is None else f"what is recorded ends at step {last}"
+        )
+        return (
+            f"{ends}, and training goes on with step {last + missing + 1}; "
+            f"{counted(missing, 'step')} between are missing"
+        )
 
 
 def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumption:
@@ -140,7 +205,7 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumptio
     offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
     views = store.views()
     columns = [view.columns_held() for view in views]
-    recorded, search, slot = store.recorded(), _Search(at_step), 0
+    recorded, search, slot = store.recorded(), Search(at_step), 0
     for first, last in store.blocks():
         codes = recorded.codes(first, last)
         ends = np.cumsum(store.sizes(codes))

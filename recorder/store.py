@@ -179,10 +179,11 @@ class Store(ABC):
         """(signatures,) How many adds of each are shown."""
         if self._tally is None:
             count = len(self.schema.signatures)
-            self._tally = np.zeros(count, np.int64)
+            tally = np.zeros(count, np.int64)
             for first, last in self.blocks():
                 codes = self.codes(first, last)
-                self._tally += np.bincount(codes[codes >= 0], minlength=count)
+                tally += np.bincount(codes[codes >= 0], minlength=count)
+            self._tally = tally  # only once nothing went wrong
         return self._tally
 
     def row_counts(self) -> list[int]:

@@ -2,7 +2,8 @@
 
 A killed writer leaves a superblock that says "being written" and an end of file that is too early.
 HDF5 opens such a file in its SWMR mode alone, where a torn structure makes it retry for minutes.
-`UnclosedFile` shows HDF5 the same file as closed: what is torn is then an error at once.
+A loss of power may leave the same of a closed file. `UnclosedFile` shows HDF5 any of them as
+closed: what is torn is then an error at once.
 """
 
 import io
@@ -48,6 +49,8 @@ class Superblock(NamedTuple):
 class UnclosedFile(io.RawIOBase):
     """An open file for `h5py.File` to read, its superblock shown as that of a closed file.
 
+    HDF5 locks no such file, and does not know it from another that it has open by its path.
+
     It may grow meanwhile: beyond its present end it reads as zeros, for a little.
     """
 
@@ -80,13 +83,14 @@ class UnclosedFile(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the whole buffer."""
         size, start = len(buffer), self._position
-        data = os.pread(self._descriptor, size, start)
-        if size - len(data) > _BEYOND:
+        count = os.preadv(self._descriptor, [buffer], start)
+        if size - count > _BEYOND:
             raise OSError(f"{size} bytes at {start} are not in the file")
+        if count < size:
+            buffer[count:] = bytes(size - count)
         if start < SIZE:
-            data = (self._head[start:] + data[SIZE - start :])[:size]
-        buffer[: len(data)] = data
-        buffer[len(data) :] = bytes(size - len(data))
+            head = self._head[start : start + size]
+            buffer[: len(head)] = head
         self._position += size
         return size
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from flexrec.recorder.errors import ServerError
-from flexrec.recorder.replacing import replacing
+from flexrec.recorder.errors import RecordingError, ServerError
+from flexrec.recorder.replacing import ANYTHING, Kind, check_target, replacing
 from flexrec.recorder.wording import counted, listed
 from flexrec.replay.asset_list import ASSETS, Asset, needed
 from flexrec.replay.npm import MAX_FILE_BYTES, find_registry
@@ -138,7 +138,10 @@ def provide(
 
 
 def write_bundle(
-    path: str | os.PathLike[str], *, progress: Progress | None = None
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> tuple[Path, int]:
     """Write all files, for every version of visdom, into one zip; return it and their number.
 
@@ -147,10 +150,17 @@ def write_bundle(
     They come from the cache and from visdom's folder, else from the npm registry, else from
     visdom's own download, which asks several hosts and gives the files of its own version alone.
 
+    Args:
+        path: the zip file to write.
+        overwrite: whether a bundle may be there already.
+        progress: told of what is being fetched.
+
     Raises:
+        RecordingError: something is there that is not overwritten.
         ServerError: some cannot be had; nothing is written then.
         OSError: the file cannot be written.
     """
+    check_target(path, _BUNDLE, overwrite=overwrite)
     contents = {asset: _at_hand(asset) for asset in ASSETS}
     missing = [asset for asset, content in contents.items() if content is None]
     if missing:
@@ -160,7 +170,7 @@ def write_bundle(
             contents |= dict(_from_visdom(missing, error))
     path = Path(path)
     with (
-        replacing(path) as partial,
+        replacing(path, _BUNDLE, overwrite=overwrite) as partial,
         zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive,
     ):
         for asset, content in sorted(contents.items(), key=lambda item: item[0].name):
@@ -169,6 +179,17 @@ def write_bundle(
                 entry = zipfile.ZipInfo(asset.name, (1980, 1, 1, 0, 0, 0))
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     return path, sum(content is not None for content in contents.values())
+
+
+def _holds_bundle(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not {asset.name for asset in ASSETS}.isdisjoint(archive.namelist())
+    except (zipfile.BadZipFile, ValueError):
+        return False
+
+
+_BUNDLE = Kind("a bundle of visdom's page", _holds_bundle)
 
 
 def _from_registry(
@@ -254,9 +275,9 @@ def _keep(asset: Asset, content: bytes) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
+        with replacing(path, ANYTHING, overwrite=True) as partial:
             partial.write_bytes(content)
-    except OSError as error:
+    except (OSError, RecordingError) as error:
         raise ServerError(
             f"visdom's page cannot be kept in {cache_folder()}: {error}; "
             "set XDG_CACHE_HOME to a folder that can be written"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.reader import Recording
+from flexrec.recorder.replacing import ANYTHING, check_target, discard
 from flexrec.replay.comparing import compare
 from flexrec.replay.definitions import Definitions, load_toml
 from flexrec.replay.differences import RTOL, Comparison
@@ -19,6 +20,7 @@ from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
 from flexrec.replay.golden import read_golden, settings, snapshot, write_golden
 from flexrec.replay.player import play
 from flexrec.replay.presets import PHASES, preset
+from flexrec.replay.sinks import ENVIRONMENT
 from flexrec.replay.window import Window
 
 __all__ = ["Outcome", "check", "definitions_from", "obtained_path", "windows_of"]
@@ -85,13 +87,13 @@ def check(
     found = None if golden is None else compare(golden, obtained, rtol=rtol, atol=atol)
     beside = obtained_path(path)
     if found is not None and found.equal:
-        beside.unlink(missing_ok=True)
+        discard(beside, ENVIRONMENT)
         return Outcome(path, found, golden, obtained)
     if update:
-        write_golden(path, obtained)
-        beside.unlink(missing_ok=True)
+        write_golden(path, obtained, overwrite=True)
+        discard(beside, ENVIRONMENT)
         return Outcome(path, found, golden, obtained, written=True)
-    write_golden(beside, obtained)
+    write_golden(beside, obtained, overwrite=True)
     return Outcome(path, found, golden, obtained, kept=beside)
 
 
@@ -170,6 +172,13 @@ def windows_of(
 
 
 def _golden(path: Path, update: bool) -> dict[str, Any] | None:
+    if update:
+        try:  # reading a pipe, say, would not end
+            check_target(path, ANYTHING, overwrite=True)
+        except OSError:
+            pass  # reading or writing it says so
+        except RecordingError as error:
+            raise DefinitionError(str(error)) from None
     return None if update and not path.exists() else read_golden(path)
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.replacing import replacing
-from flexrec.replay.sinks import dump, env_document
+from flexrec.replay.sinks import ENVIRONMENT, dump, env_document, is_environment
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Trace, Window
 
@@ -100,7 +100,7 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
         document = json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         raise DefinitionError(f"{path} is no golden, which is JSON: {error}") from None
-    if not _is_environment(document):
+    if not _is_golden(document):
         raise DefinitionError(
             f"{path} is no golden, which is a visdom environment file "
             '({"jsons": {window id: window}, "reload": {}}): name another, or remove it'
@@ -109,28 +109,32 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
     return whole
 
 
-def write_golden(path: str | os.PathLike[str], document: Mapping[str, Any]) -> None:
+def write_golden(
+    path: str | os.PathLike[str], document: Mapping[str, Any], *, overwrite: bool = False
+) -> None:
     """Write the document, whole or not at all; folders are made.
 
     Raises:
-        DefinitionError: the file cannot be written.
+        DefinitionError: the file cannot be written, or what is there is not overwritten: any
+            file, or, with `overwrite`, one that is no visdom environment file.
     """
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
+        with replacing(path, ENVIRONMENT, overwrite=overwrite) as partial:
             partial.write_text(dump(document), encoding="ascii", newline="\n")
     except OSError as error:
         raise DefinitionError(f"cannot write {path}: {error.strerror}") from None
+    except RecordingError as error:
+        raise DefinitionError(str(error)) from None
 
 
-def _is_environment(document: Any) -> bool:
-    if not isinstance(document, dict) or not isinstance(document.get("jsons"), dict):
+def _is_golden(document: Any) -> bool:
+    if not is_environment(document):
         return False
     stated = document.get(SETTINGS, {})
     return (
-        all(isinstance(w, dict) and "content" in w for w in document["jsons"].values())
-        and isinstance(stated, dict)
+        isinstance(stated, dict)
         and isinstance(stated.get("envs", {}), dict)
         and isinstance(stated.get("max_points", 0), int)
         and isinstance(stated.get("digits", 1), int)

@@ -16,14 +16,23 @@ from pathlib import Path
 from typing import Any
 
 from flexrec.recorder.errors import ServerError
-from flexrec.recorder.replacing import replacing
+from flexrec.recorder.replacing import Kind, check_target, replacing
 from flexrec.replay.looks import Palette
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Window
 
-__all__ = ["HtmlSink", "html_page"]
+__all__ = ["PAGE", "HtmlSink", "html_page"]
 
 _AXIS = re.compile(r"[xyz]axis\d*")
+_MARK = b'<meta name="generator" content="flexrec">'
+
+
+def _holds_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _MARK in file.read(512)
+
+
+PAGE = Kind("an HTML page of flexrec's", _holds_page)
 
 
 class HtmlSink:
@@ -34,18 +43,26 @@ class HtmlSink:
         sink.close()
 
     Args:
-        path: the file; it is replaced whole, or not at all.
+        path: the file; it is there whole, or not at all.
         title: what the page is called; by default the file's name without its suffix.
         max_points: thin each trace to so many points; 0 keeps all.
+        overwrite: whether a page of flexrec's may be there already.
 
     Raises:
+        RecordingError: something is there that is not overwritten; the message says what.
         ServerError: plotly is not installed.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, title: str | None = None, max_points: int = 2000
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        max_points: int = 2000,
+        overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        check_target(path, PAGE, overwrite=overwrite)
+        self.path, self._overwrite = Path(path), overwrite
         self.title = title or self.path.stem
         self.max_points = max_points
         self._plotly = _plotly_js()
@@ -56,17 +73,19 @@ class HtmlSink:
         self._windows.update({(window.env, window.win): window for window in windows})
 
     def close(self) -> None:
-        """Write the file.
+        """Write the file; after more windows it can be written again.
 
         Raises:
             DefinitionError: a window cannot be drawn.
+            RecordingError: something is there that is not overwritten.
             OSError: the file cannot be written; the one that was there is untouched.
         """
         painted = Palette().paint(list(self._windows.values()))
         windows = [thin_window(window, self.max_points) for window in painted]
         text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
-        with replacing(self.path) as partial:
+        with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
             partial.write_text(text, encoding="utf-8")
+        self._overwrite = True  # what is there now is its own
 
 
 def html_page(windows: Sequence[Window], *, title: str, plotly_js: str) -> str:

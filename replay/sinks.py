@@ -10,12 +10,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.recorder.replacing import replacing
+from flexrec.recorder.replacing import Kind, check_target, replacing
 from flexrec.replay.looks import Palette
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Window
 
-__all__ = ["EnvFileSink", "ListSink", "Sink", "dump", "env_document"]
+__all__ = [
+    "ENVIRONMENT",
+    "EnvFileSink",
+    "ListSink",
+    "Sink",
+    "dump",
+    "env_document",
+    "is_environment",
+]
 
 
 class Sink(Protocol):
@@ -66,16 +74,26 @@ class EnvFileSink:
     same windows give the same bytes, whatever the version of visdom.
 
     Args:
-        path: the file; it is replaced whole, or not at all.
+        path: the file; it is there whole, or not at all.
         env: the environment of the windows that name none; by default the file's name without
             its suffix.
         max_points: thin each trace to so many points; 0 keeps all.
+        overwrite: whether visdom environment files may be there already.
+
+    Raises:
+        RecordingError: something is there that is not overwritten; the message says what.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, env: str | None = None, max_points: int = 2000
+        self,
+        path: str | os.PathLike[str],
+        *,
+        env: str | None = None,
+        max_points: int = 2000,
+        overwrite: bool = False,
     ) -> None:
-        self.path = Path(path)
+        check_target(path, ENVIRONMENT, overwrite=overwrite)
+        self.path, self._overwrite = Path(path), overwrite
         self.env = env or self.path.stem
         self.max_points = max_points
         self.paths: list[Path] = []
@@ -92,6 +110,7 @@ class EnvFileSink:
 
         Raises:
             DefinitionError: a window cannot be drawn, or two environments want one file.
+            RecordingError: something is there that is not overwritten; nothing is written then.
             OSError: a file cannot be written; the one that was there is untouched.
         """
         if self.paths:
@@ -106,8 +125,10 @@ class EnvFileSink:
             path: dump(env_document(windows.values(), max_points=self.max_points))
             for path, windows in files.items()
         }
+        for path in texts:
+            check_target(path, ENVIRONMENT, overwrite=self._overwrite)
         for path, text in texts.items():
-            with replacing(path) as partial:
+            with replacing(path, ENVIRONMENT, overwrite=self._overwrite) as partial:
                 partial.write_text(text, encoding="ascii")
         self.paths = list(texts)
 
@@ -116,6 +137,32 @@ class EnvFileSink:
             return self.path
         name = "".join("_" if char in "/\\\n\r\0" else char for char in env)
         return self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}")
+
+
+def is_environment(document: Any) -> bool:
+    """Whether a JSON document is what visdom keeps of an environment.
+
+    >>> is_environment({"jsons": {}, "reload": {}})
+    True
+    """
+    return (
+        isinstance(document, dict)
+        and isinstance(document.get("jsons"), dict)
+        and all(isinstance(w, dict) and "content" in w for w in document["jsons"].values())
+    )
+
+
+def _holds_environment(path: Path) -> bool:
+    with path.open("rb") as file:
+        if not file.read(64).lstrip().startswith(b"{"):  # whatever it is, it may be large
+            return False
+    try:
+        return is_environment(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return False
+
+
+ENVIRONMENT = Kind("a visdom environment file", _holds_environment)
 
 
 def env_document(windows: Iterable[Window], *, max_points: int = 0) -> dict[str, Any]:

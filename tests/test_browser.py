@@ -104,7 +104,7 @@ class Viewer:
             address = f"{self._server.url}/env/{name}"
         else:
             path = self._folder / f"{name}.html"
-            file = HtmlSink(path)
+            file = HtmlSink(path, overwrite=True)
             file.show(windows)
             file.close()
             address = path.as_uri()

@@ -116,8 +116,9 @@ def test_where_a_file_cannot_be_written_is_told_before_the_work(
         line = fails(*command, folder / name, tmp_path / "none.h5")
         assert line == f"cannot write {folder / name}: {reason}"
     (tmp_path / name).mkdir()
-    assert (
-        fails(*command, tmp_path / name, run) == f"cannot write {tmp_path / name}: Is a directory"
+    assert fails(*command, tmp_path / name, run) == (
+        f"{tmp_path / name} is a folder, not a regular file: "
+        "it is left as it is; choose another path"
     )
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
@@ -156,7 +157,7 @@ def test_every_phases_and_config(run: Path, tmp_path: Path) -> None:
         'preset = "loss"\nphases = ["test"]\n[plots.w]\ntype = "line"\n'
         '[meters."*/weights/mean"]\ntype = "LastValueMeter"\ntarget = "w"\nlabel = "{layer}"\n'
     )
-    flexrec("replay", run, "--config", config, "--save", saved)
+    flexrec("replay", run, "--config", config, "--save", saved, "--force")
     windows = json.loads(saved.read_text())["jsons"]
     assert sorted(windows) == ["loss", "w"]
     assert [t["name"] for t in windows["w"]["content"]["data"]] == ["0"]

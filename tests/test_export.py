@@ -1,9 +1,7 @@
 """`flexrec export`: CSV and Parquet out of a recording."""
 
 import csv
-import errno
 import io
-import os
 import subprocess
 import sys
 import weakref
@@ -109,10 +107,12 @@ def test_no_half_table_is_left(
     with pytest.raises(RecordingError, match="torn"):
         exported(run, "-o", out)
     assert list(tmp_path.iterdir()) == [run]
-    out.write_text("what was there")
+    exported(run, "-o", out, "-k", "loss")
+    whole = out.read_bytes()
     with pytest.raises(RecordingError, match="torn"):
         exported(run, "-o", out, "--force")
-    assert out.read_text() == "what was there"
+    assert out.read_bytes() == whole
+    assert sorted(tmp_path.iterdir()) == sorted([run, out])
 
 
 def test_what_a_link_points_to_is_replaced(run: Path, tmp_path: Path) -> None:
@@ -140,28 +140,14 @@ def test_nothing_is_left_of_a_table_that_no_longer_fits(
     assert not out.exists()
 
 
-def test_what_is_no_file_is_not_removed(
-    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> int:
-        raise OSError(errno.EPIPE, "Broken pipe")
-
-    monkeypatch.setattr(exporting, "_write_csv", fail)
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
-    with pytest.raises(RecordingError, match=r"cannot write .*pipe: Broken pipe"):
-        exported(run, "-o", pipe, "--force")
-    os.close(reader)
-    assert pipe.is_fifo()
-
-
 @pytest.mark.parametrize("name", ["run.h5", "link.csv", "link.parquet"])
 def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) -> None:
     whole, out = run.read_bytes(), tmp_path / name
     if out != run:
         out.symlink_to(run)
-    with pytest.raises(RecordingError, match="is the recording itself"):
+    with pytest.raises(
+        RecordingError, match=r"is read here, so it is not written|no table is called \.h5"
+    ):
         exported(run, "-o", out, "--force")
     assert run.read_bytes() == whole
 

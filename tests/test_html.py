@@ -108,15 +108,16 @@ def test_what_a_recording_says_stays_text() -> None:
 
 def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "run.html"
-    path.write_text("before")
-    sink = HtmlSink(path)
+    HtmlSink(path).close()
+    before = path.read_text("utf-8")
+    sink = HtmlSink(path, overwrite=True)
     sink.show([window("text", Trace("t", "first"))])
     sink.show([window("text", Trace("t", "second")), window("heatmap", Trace("t", 1.0))])
     with pytest.raises(DefinitionError):
         sink.close()
-    assert path.read_text() == "before"
+    assert path.read_text("utf-8") == before
     assert list(tmp_path.iterdir()) == [path]
-    sink = HtmlSink(path)
+    sink = HtmlSink(path, overwrite=True)
     sink.show([window("text", Trace("t", "second"))])
     sink.close()
     assert [item["text"] for item in shown(path.read_text("utf-8"))] == ["second"]
@@ -127,7 +128,7 @@ def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_lines_are_thinned_unless_all_are_wanted(tmp_path: Path) -> None:
     long = window("line", Trace("t", y=np.sin(np.arange(5000.0)), x=np.arange(5000.0)))
     for max_points, count in ((0, 5000), (100, 100)):
-        sink = HtmlSink(tmp_path / "x.html", max_points=max_points)
+        sink = HtmlSink(tmp_path / "x.html", max_points=max_points, overwrite=True)
         sink.show([long])
         sink.close()
         (item,) = shown((tmp_path / "x.html").read_text("utf-8"))

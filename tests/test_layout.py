@@ -192,7 +192,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             continue  # these stay, or fetch: tests/test_serve.py runs them
         needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
-        save = [] if needs_none else ["--save", "e.json"]
+        save = [] if needs_none else ["--save", "e.json", "--force"]
         words: list[Any] = [Path(sys.executable).with_name("flexrec"), *shlex.split(command), *save]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"

@@ -3,6 +3,7 @@
 import gc
 import os
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 from block_cases import blocks_of
+from crashing import crash
 from event_cases import events as any_event
 from event_cases import same_event
 from hypothesis import given, settings
@@ -102,7 +104,7 @@ def told(events: Sequence[Event]) -> str:
 LEAST = -(1 << 63)
 
 
-def in_order(parts: Parts) -> list[Event]:
+def in_order(parts: Parts, *, closed: bool) -> list[Event]:
     """The same, one by one: the rule as it is written down."""
     marks = [[event for event in part if not isinstance(event, Add)] for part in parts]
     longest = marks.index(max(marks, key=len))
@@ -112,6 +114,7 @@ def in_order(parts: Parts) -> list[Event]:
             high = max(high, event.step)
         else:
             cuts.append(max([*cuts, event.step - (high < event.step)]))
+    cuts = without_end(cuts, parts, marks[longest], closed=closed)
     found: list[tuple[tuple[int, bool, int, int], Event]] = []
     for rank, part in enumerate(parts):
         others = max(map(len, marks[:rank]), default=0)
@@ -127,6 +130,23 @@ def in_order(parts: Parts) -> list[Event]:
                     found.append(((stretch, True, 0, rank), event))
                 stretch, high = stretch + 1, LEAST
     return [event for _, event in sorted(found, key=lambda pair: pair[0])]
+
+
+def without_end(
+    cuts: list[int], parts: Parts, marks: Sequence[Event], *, closed: bool
+) -> list[int]:
+    """Without the cuts from the log on that the run ended with, if it did."""
+    logs = [i for i, mark in enumerate(marks) if isinstance(mark, Log)]
+    if not logs or not closed:
+        return cuts
+    for part in parts:
+        left = list(part)
+        if sum(not isinstance(event, Add) for event in part) == len(marks):
+            for _ in range(logs[-1] + 1):
+                left = left[[isinstance(event, Add) for event in left].index(False) + 1 :]
+            if any(isinstance(event, Add) and event.values for event in left):
+                return cuts
+    return [cut for cut in cuts if cut < cuts[logs[-1]]]
 
 
 @st.composite
@@ -161,7 +181,7 @@ def test_any_events_are_merged_in_order_to_the_bit(
 ) -> None:
     with few_at_a_time(few):
         found = merged(parts, tmp_path_factory.mktemp("merge"), close=close)
-    expected = in_order(parts)
+    expected = in_order(parts, closed=close)
     assert len(found) == len(expected)
     assert all(map(same_event, found, expected))
 
@@ -209,13 +229,109 @@ def test_a_rank_without_marks_is_cut_by_step(
     sparse = [add(0, "c"), add(2, "c")]
     with few_at_a_time(few):
         found = told(merged([b, a, sparse], tmp_path))
-    assert found == "b0 a0 c0 b1 a1 |0| b2 a2 c2 b3 a3 |1| b4"
+    assert found == "b0 a0 c0 b1 a1 |0| b2 a2 c2 b3 a3 b4 |1|"
+    with few_at_a_time(few):
+        found = told(merged([b, [*a, add(4)], sparse], tmp_path))
+    assert found == "b0 a0 c0 b1 a1 |0| b2 a2 c2 b3 a3 |1| b4 a4"
 
 
-def test_a_rank_that_only_marks_cuts_the_others(tmp_path: Path) -> None:
+@pytest.mark.parametrize("close", [True, False])
+def test_a_rank_that_only_marks_cuts_the_others(tmp_path: Path, close: bool) -> None:
     a = [log(0, 2), log(1, 4)]
     b = [add(step, "b") for step in (0, 1, 2, 3, 4)]
-    assert told(merged([a, b], tmp_path)) == "b0 b1 |0| b2 b3 |1| b4"
+    end = "b4 |1|" if close else "|1| b4"  # what is not closed may not have ended there
+    assert told(merged([a, b], tmp_path, close=close)) == f"b0 b1 |0| b2 b3 {end}"
+
+
+def test_a_rank_that_was_killed_before_its_first_log_is_counted_whole(tmp_path: Path) -> None:
+    """Also where the logger goes on to reset, or logs other meters, at the same step."""
+    values = [1.0, 1.0, 9.0, 9.0, 9.0, 9.0]
+    first = [add(step, train_loss=1.0) for step in (0, 1)]
+    test = Log(0.0, ("test_loss",), True, 2, 0.0)
+    for ending in ([], [Reset(None, 2, 0.0)], [Reset(None, 3, 0.0)], [test]):
+        (first_path, killed), _ = recorded([[*first, log(0, 2), *ending], []], tmp_path)
+        with Recorder(killed, mode="w", facts=False) as rec:
+            for step in range(4):
+                rec.record(add(step, train_loss=9.0))
+            crash(rec)
+        merge_recordings([first_path, killed], tmp_path / "run.h5", overwrite=True)
+        with Recording(tmp_path / "run.h5") as run:
+            assert sorted(run["train_loss"].value) == values
+            (window,) = play(run, preset("loss", phases=("train",)))
+            assert window.traces[0].y.tolist() == [pytest.approx(np.mean(values))]
+
+
+def test_an_empty_rank_changes_nothing(tmp_path: Path) -> None:
+    a = [add(0), log(0, 1), add(1), log(1, 2)]
+    assert told(merged([[], a, []], tmp_path)) == told(a)
+    assert merged([[], [], []], tmp_path) == []
+
+
+Left = tuple[list[Event], int, int | None, bool]
+"""What a rank records, how much of it is there at a kill, where it then resumes, whether it
+closes."""
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> list[Left]:
+    """Ranks with the first few of the same marks and with adds of any number, which are killed,
+    resumed and closed."""
+    marks = [log(float(x), 3 * x + 3) for x in range(draw(st.integers(0, 3)))]
+    found: list[Left] = []
+    for rank in range(draw(st.integers(1, 4))):
+        events, step = list[Event](), 0
+        for mark in [*marks[: draw(st.integers(0, len(marks)))], None]:
+            for _ in range(draw(st.integers(0, 5))):
+                key = draw(st.sampled_from(["a", "b", f"of{rank}"]))
+                events.append(Add({key: float(1000 * rank + step)}, step, 0.0))
+                step += 1
+            events += [mark] if mark is not None else []
+        killed = draw(st.integers(0, len(events)))
+        back = draw(st.none() | st.integers(-1, 20))
+        found.append((events, killed, back, draw(st.booleans())))
+    return found
+
+
+@settings(max_examples=40, deadline=None)
+@given(lives=lives(), few=st.none() | st.integers(1, 4))
+def test_what_is_made_has_all_values_of_the_ranks(
+    lives: list[Left], few: int | None, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever killed them, and wherever they went on: each as often as the ranks have it."""
+    folder = tmp_path_factory.mktemp("merge")
+    paths = []
+    for rank, (events, killed, back, closes) in enumerate(lives):
+        paths.append(folder / f"run-{rank}.h5")
+        rec = Recorder(paths[-1], facts=False, flush_seconds=60)
+        for event in events[:killed]:
+            rec.record(event)
+        crash(rec)
+        if back is not None:
+            rec = Recorder(paths[-1], mode="resume", at_step=back, facts=False, flush_seconds=60)
+            with Recording(paths[-1]) as run:
+                left = run.event_count
+            for event in events[left:]:
+                rec.record(event)
+            if closes:
+                rec.close()
+            else:
+                crash(rec)
+    with few_at_a_time(few):
+        merge_recordings(paths, folder / "run.h5")
+    expected = Counter(pair for path in paths for pair in pairs_of(path))
+    assert Counter(pairs_of(folder / "run.h5")) == expected
+    with Recording(folder / "run.h5") as run:
+        most = 0
+        for path in paths:
+            with Recording(path) as one:
+                most = max(most, len(one.marks))
+        assert len(run.marks) == most
+
+
+def pairs_of(path: Path) -> list[tuple[str, float]]:
+    """Every key and value of a recording."""
+    with Recording(path) as run:
+        return [(key, value) for key in run for value in run[key].value.tolist()]
 
 
 def test_without_any_marks_all_comes_by_step(tmp_path: Path) -> None:
@@ -457,10 +573,16 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     into = tmp_path / "run.h5"
     refused([], into, "nothing to merge")
     refused([*paths, tmp_path / "link.h5"], into, "run-0.h5 and .*link.h5 are one file")
-    refused(paths, paths[1], "run-1.h5 is one of the recordings", overwrite=True)
+    refused(paths, paths[1], "run-1.h5 is read here, so it is not written", overwrite=True)
     refused([paths[0], tmp_path / "none.h5"], into, "none.h5 does not exist")
     into.write_bytes(b"something else")
-    refused(paths, into, r"run.h5 exists already; --force \(overwrite=True\) overwrites it")
+    refused(paths, into, "run.h5 is there already and is not a recording", overwrite=True)
+    into.unlink()
+    os.link(paths[0], into)
+    refused(paths, into, "run.h5 is read here, so it is not written", overwrite=True)
+    into.unlink()
+    merge_recordings(paths[:1], into)
+    refused(paths, into, "run.h5 exists already; overwrite=True overwrites it")
     assert merge_recordings(paths, into, overwrite=True) == 2
     with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
         merge_recordings(paths, tmp_path / "none" / "run.h5")

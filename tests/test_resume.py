@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moments import at_moment
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError, outbox
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.following import Follower, Superseded
 from flexrec.replay.definitions import define
@@ -176,15 +176,16 @@ def test_an_older_checkpoint_brings_back_what_was_superseded_since(path: Path) -
     assert [event.step for event in seen] == list(range(9))
 
 
-def test_the_state_of_another_recording_sets_the_step_alone(path: Path, tmp_path: Path) -> None:
-    with recorder(tmp_path / "other.h5") as other:
-        record_steps(other, 1)
-        state = other.state_dict()
+def test_what_is_no_state_is_refused(path: Path) -> None:
     with recorder(path) as rec:
         record_steps(rec, 3)
-        rec.load_state_dict(state)
-        assert rec.current_step == 1
-        for bad in ({}, {**state, "step": 0.5}, {**state, "created": "x"}):
+        state = rec.state_dict()
+        for bad in (
+            {},
+            {**state, "step": 0.5},
+            {**state, "created": "x"},
+            {**state, "waiting": 1j},
+        ):
             with pytest.raises(InputError, match="not the state of a recorder"):
                 rec.load_state_dict(bad)
     assert steps(path) == [0, 1, 2]
@@ -280,6 +281,7 @@ class Model:
         self.step = at_step + 1
 
 
+@pytest.mark.filterwarnings("ignore:.* training goes on with step")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sessions=st.lists(session, min_size=1, max_size=4), number=st.booleans())
 def test_any_history_reads_as_if_nothing_had_been_superseded(
@@ -360,7 +362,7 @@ def assert_reads_as(path: Path, expected: list[Event]) -> None:
 def test_the_state_of_another_recording_hides_nothing_that_a_handler_adds_meanwhile(
     tmp_path: Path,
 ) -> None:
-    foreign = {"step": 0, "events": 0, "created": 1.0}
+    foreign = {"step": 1, "events": 0, "created": 1.0}
     for moment in itertools.count(0, 7):
         path = tmp_path / f"{moment}.h5"
         with recorder(path) as rec:
@@ -374,3 +376,217 @@ def test_the_state_of_another_recording_hides_nothing_that_a_handler_adds_meanwh
         if not has_come:
             break
     assert moment > 10 * 7
+
+
+# ---------------------------------------------------------------------- one checkpoint for all
+
+
+@pytest.mark.parametrize("end", ["kill", "close", "none"])
+def test_ranks_that_load_one_checkpoint_have_each_step_once(tmp_path: Path, end: str) -> None:
+    paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
+    ranks = [recorder(path) for path in paths]
+    for rec in ranks:
+        record_steps(rec, 6)
+    state = ranks[0].state_dict()
+    for rec in ranks:
+        record_steps(rec, 4)
+        rec.log()
+        if end != "none":
+            crash(rec) if end == "kill" else rec.close()
+    if end != "none":
+        ranks = [recorder(path, mode="resume") for path in paths]
+    for rec in ranks:
+        rec.load_state_dict(state)
+        assert rec.current_step == 6
+        record_steps(rec, 4)
+        rec.close()
+    for path in paths:
+        assert steps(path) == list(range(10))
+        with Recording(path) as run:
+            assert (run.superseded, run.resumes) == (5, 1)
+
+
+def test_a_log_after_the_last_step_of_another_recordings_state_holds(path: Path) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 4)
+        rec.log(0)
+        record_steps(rec, 4)
+        rec.log(1)
+        rec.load_state_dict({"step": 4, "events": 5, "created": 1.0})
+        record_steps(rec, 4)
+        rec.log(1)
+    assert steps(path) == list(range(8))
+    with Recording(path) as run:
+        assert run.marks.x.tolist() == [0, 1]
+
+
+def test_the_state_of_another_recording_in_an_empty_one_sets_the_step(path: Path) -> None:
+    with recorder(path) as rec:
+        rec.load_state_dict({"step": 1000, "events": 1000, "created": 1.0})
+        record_steps(rec, 2)
+    assert steps(path) == [1000, 1001]
+    with Recording(path) as run:
+        assert (run.superseded, run.resumes) == (0, 0)
+
+
+def test_the_state_of_another_recording_that_is_ahead_is_warned_of(path: Path) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 3)
+        with pytest.warns(RuntimeWarning, match="ends at step 2, .* with step 7; 4 steps between"):
+            rec.load_state_dict({"step": 7, "events": 7, "created": 1.0})
+        record_steps(rec, 1)
+    assert steps(path) == [0, 1, 2, 7]
+
+
+@pytest.mark.filterwarnings("ignore:.*was deleted, moved or replaced")
+@pytest.mark.filterwarnings("ignore:cannot write")
+@pytest.mark.parametrize("trouble", ["deleted", "waiting", "unreadable"])
+def test_the_state_of_another_recording_finds_what_is_not_at_the_path(
+    path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    state = {"step": 3, "events": 3, "created": 1.0}
+    rec = recorder(path)
+    record_steps(rec, 2)
+    rec.flush()
+    with monkeypatch.context() as patch:
+        if trouble == "waiting":
+            patch.setattr(rec._file, "write", fail)
+        record_steps(rec, 4)
+        rec.add(late="text", array=np.ones(3))
+        rec.flush()
+        if trouble == "deleted":
+            path.unlink()
+        if trouble == "unreadable":
+            patch.setattr(outbox, "open_store", fail)
+            with pytest.warns(RuntimeWarning, match=r"cannot read .* step 3 or .* not superseded"):
+                rec.load_state_dict(state)
+        else:
+            rec.load_state_dict(state)
+    record_steps(rec, 1)
+    rec.close()
+    if trouble == "unreadable":
+        assert steps(path) == [0, 1, 2, 3, 4, 5, 3]
+    else:
+        assert steps(path) == [0, 1, 2, 3]
+        assert not steps(path, "late")
+
+
+# ---------------------------------------------------------------------- the step that comes next
+
+
+def test_the_next_step_is_the_one_after_the_last_that_holds(path: Path) -> None:
+    with recorder(path, mode="resume", next_step=0) as rec:
+        record_steps(rec, 8)
+    for _ in range(2):
+        with recorder(path, mode="resume", next_step=np.int64(5)) as rec:
+            assert rec.current_step == 5
+            record_steps(rec, 5)
+        assert steps(path) == list(range(10))
+    with recorder(path, mode="resume", next_step=0):
+        pass
+    assert steps(path) == []
+
+
+def test_one_of_at_step_and_next_step_is_given(path: Path) -> None:
+    with pytest.raises(ValueError, match="next_step=3 needs mode='resume', got mode='x'"):
+        recorder(path, next_step=3)
+    with pytest.raises(ValueError, match=r"at_step, the last .* got at_step=2 and next_step=3"):
+        recorder(path, mode="resume", at_step=2, next_step=3)
+    with pytest.raises(InputError, match="a step is a whole number"):
+        recorder(path, mode="resume", next_step=2.5)
+    assert not list(path.parent.iterdir())
+
+
+def test_a_step_past_the_end_is_warned_of(path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="is new: nothing is recorded, .* with step 2; 2 steps"):
+        rec = recorder(path, mode="resume", next_step=2)
+    with rec:
+        record_steps(rec, 8)
+    assert steps(path) == list(range(2, 10))
+    before = path.read_bytes()
+    for where in ({"next_step": 21}, {"at_step": 20}):
+        message = "ends at step 9, and training goes on with step 21; 11 steps between are missing"
+        with pytest.raises(RuntimeWarning, match=message):  # as warnings are errors here
+            recorder(path, mode="resume", **where)
+        assert path.read_bytes() == before
+        assert [one.name for one in path.parent.iterdir()] == [path.name], "no litter, no lock"
+    with pytest.warns(RuntimeWarning, match=message):
+        rec = recorder(path, mode="resume", next_step=21)
+    rec.close()
+
+
+def test_steps_that_are_recorded_now_and_then_have_no_gap_between(path: Path) -> None:
+    with recorder(path) as rec:
+        for step in (0, 100, 200):
+            rec.step(step)
+            rec.add(a=step)
+            rec.log(step)
+    with recorder(path, mode="resume", next_step=250):
+        pass
+    with recorder(path, mode="resume", at_step=299):
+        pass
+    with pytest.warns(RuntimeWarning, match="ends at step 200, .* 100 steps between"):
+        recorder(path, mode="resume", next_step=301).close()
+
+
+@pytest.mark.parametrize("before", [0, 3])
+def test_steps_that_come_again_are_warned_of_once(path: Path, before: int) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 10)
+        rec.log()
+    with recorder(path, mode="resume") as rec:
+        record_steps(rec, before)  # known keys are added on a quicker way
+        rec.step(5)
+        rec.log()
+        with pytest.warns(RuntimeWarning, match=r"step 5 is recorded .* 9: .* next_step=5") as told:
+            rec.add(a=5)
+        assert [warning.filename for warning in told] == [__file__]
+        rec.step()
+        record_steps(rec, 2)
+        rec.step(0)
+        record_steps(rec, 2)
+    assert steps(path) == [*range(10 + before), 5, 6, 7, 0, 1]
+
+
+def test_a_step_too_early_is_warned_of(path: Path) -> None:
+    """The step that a checkpoint goes on with, given as the last that holds."""
+    with recorder(path) as rec:
+        record_steps(rec, 10)
+    with recorder(path, mode="resume", at_step=5) as rec:
+        rec.step(5)
+        with pytest.warns(RuntimeWarning, match="step 5 is recorded already, as are those up to 5"):
+            rec.add(a=5)
+
+
+def test_steps_that_come_again_in_the_right_way_are_not_warned_of(path: Path) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 5)
+        state = rec.state_dict()
+        record_steps(rec, 5)
+    with recorder(path, mode="resume") as rec:
+        rec.load_state_dict(state)
+        rec.step(5)
+        record_steps(rec, 5)
+    with recorder(path, mode="resume") as rec:
+        rec.step(5)
+        rec.load_state_dict({**state, "created": 1.0})
+        record_steps(rec, 5)
+    with recorder(path, mode="resume", next_step=5) as rec:
+        rec.step(5)
+        record_steps(rec, 5)
+    with recorder(path, mode="resume") as rec:
+        rec.step(10)
+        record_steps(rec, 1)
+    assert steps(path) == list(range(11))
+
+
+def test_steps_that_begin_anew_in_each_epoch_are_not_warned_of(path: Path) -> None:
+    for mode in ("x", "resume"):
+        with recorder(path, mode=mode) as rec:
+            for _ in range(2):
+                rec.step(0)
+                record_steps(rec, 3)
+    assert steps(path) == [0, 1, 2] * 4

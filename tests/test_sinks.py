@@ -123,7 +123,7 @@ def test_the_same_windows_give_the_same_bytes(tmp_path: Path) -> None:
 def test_files_are_thinned(tmp_path: Path) -> None:
     long = window("line", Trace("long", np.arange(5000.0), np.arange(5000.0)))
     for max_points, expected in ((100, 100), (0, 5000)):
-        sink = EnvFileSink(tmp_path / "e.json", max_points=max_points)
+        sink = EnvFileSink(tmp_path / "e.json", max_points=max_points, overwrite=True)
         sink.show([long])
         sink.close()
         kept = json.loads((tmp_path / "e.json").read_text())["jsons"]["line"]
@@ -153,30 +153,32 @@ def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "e.json"
-    path.write_text("old")
+    EnvFileSink(path).close()
+    old = path.read_text()
 
     def fail(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    sink = EnvFileSink(path)
+    sink = EnvFileSink(path, overwrite=True)
     sink.show(WINDOWS)
     with monkeypatch.context() as patched:
         patched.setattr("os.replace", fail)
         with pytest.raises(OSError, match="No space"):
             sink.close()
-    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("e.json", "old")]
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("e.json", old)]
     sink.close()
     assert list(json.loads(path.read_text())["jsons"]) == sorted(w.win for w in WINDOWS)
 
 
 def test_an_undrawable_window_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "e.json"
-    path.write_text("old")
-    sink = EnvFileSink(path)
+    EnvFileSink(path).close()
+    old = path.read_text()
+    sink = EnvFileSink(path, overwrite=True)
     sink.show([window("line", TEST), window("bar")])
     with pytest.raises(DefinitionError, match="0 traces"):
         sink.close()
-    assert path.read_text() == "old"
+    assert path.read_text() == old
 
 
 def test_two_windows_of_one_id_are_refused() -> None:

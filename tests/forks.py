@@ -1,0 +1,82 @@
+"""Trials in forks of this process: thousands take minutes; one that crashes or hangs is told."""
+
+import json
+import os
+import signal
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from known import LostError, WrongError
+
+__all__ = ["Found", "doing", "fault_of", "in_forks", "quick_folder"]
+
+Found = tuple[str, str]
+"""Which kind of fault, or "" for none; and what it is."""
+
+_SECONDS = 60  # after which a trial hangs
+
+
+def in_forks(works: Iterable[Callable[[], Found]], jobs: int) -> Iterator[tuple[int, Found]]:
+    """Run each in a fork of its own, several at a time; give its number and what it found."""
+    running: dict[int, tuple[int, int]] = {}
+
+    def ended() -> tuple[int, Found]:
+        child, status = os.wait()
+        number, reading = running.pop(child)
+        with open(reading, "rb") as told:
+            said = told.read()
+        if os.WIFSIGNALED(status):
+            hangs = os.WTERMSIG(status) == signal.SIGALRM
+            how = f"no end in {_SECONDS} s" if hangs else f"signal {os.WTERMSIG(status)}"
+            return number, ("hangs" if hangs else "crashes", how)
+        if status:
+            return number, ("crashes", f"exit status {os.waitstatus_to_exitcode(status)}")
+        kind, what = json.loads(said)
+        return number, (kind, what)
+
+    for number, work in enumerate(works):
+        if len(running) >= jobs:
+            yield ended()
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            status = 1
+            try:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(_SECONDS)
+                os.write(writing, json.dumps(work()).encode())
+                status = 0
+            finally:
+                os._exit(status)
+        os.close(writing)
+        running[child] = number, reading
+    while running:
+        yield ended()
+
+
+@contextmanager
+def doing(what: str) -> Iterator[None]:
+    """Note on what is raised within, what was being done."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(what)
+        raise
+
+
+def fault_of(error: Exception) -> Found:
+    """What an error is called that came of checking a file, and what it says."""
+    stage = getattr(error, "__notes__", ["read"])[0]
+    kinds: dict[type[Exception], str] = {LostError: "lost", WrongError: "wrong"}
+    kind = kinds.get(type(error), "unreadable") if stage == "read" else stage
+    return kind, f"{type(error).__name__}: {error!s:.250}".replace("\n", " ")
+
+
+@contextmanager
+def quick_folder() -> Iterator[Path]:
+    """A temporary folder, in memory where there is one for that."""
+    memory = "/dev/shm"  # noqa: S108 - the folder in it has a name of its own
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as made:
+        yield Path(os.path.realpath(made))
