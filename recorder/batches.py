@@ -35,13 +35,13 @@ class Batch(NamedTuple):
     """What is appended for some events.
 
     Attributes:
-        count: how many events these are.
+        events: how many these are.
         block: what the file takes.
         written: what the file knows then.
-        weights: bytes of arrays and texts, by key.
+        weights: bytes of arrays and texts, by key; what a meter's state has is not counted.
     """
 
-    count: int
+    events: int
     block: Block
     written: Written
     weights: dict[str, float]
@@ -70,7 +70,7 @@ class Batches:
         # What the queue's numbers are in the file; marks have their codes.
         self._codes = {code: code for code in range(fmt.DROPPED, 0)}
         self._slots: list[fmt.Slots] = []
-        self._arrays: dict[int, list[tuple[str, int, fmt.Form]]] = {}
+        self._arrays: dict[int, list[tuple[str | None, int, fmt.Form]]] = {}
 
     def of(self, events: Sequence[Queued], file: LiveFile) -> Batch:
         """The batch of the first of the events: as many as are not too much for one."""
@@ -86,8 +86,8 @@ class Batches:
         _fetch_numbers(rows, values, held)
         rows["start"] += file.value_count
         block = Block(self._lines(), _blobs(small, held, nbytes), values, rows)
-        counts = map(len, (self._columns, self._signatures, self._keysets))
-        return Batch(count, block, Written(*counts), weights)
+        written = Written(len(self._columns), len(self._signatures), len(self._keysets))
+        return Batch(count, block, written, weights)
 
     # ------------------------------------------------------------------ the schema
 
@@ -153,20 +153,23 @@ class Batches:
                 at = starts + slot
                 values[at] += firsts[which]
                 sizes = values[at[:, None] + np.arange(1, form.slots)].prod(axis=1)
-                weights[key] = weights.get(key, 0.0) + form.dtype.itemsize * float(sizes.sum())
+                if key is not None:
+                    weights[key] = weights.get(key, 0.0) + form.dtype.itemsize * float(sizes.sum())
         return weights
 
-    def _arrays_of(self, code: int) -> list[tuple[str, int, fmt.Form]]:
-        """The arrays of a signature: the key, the first slot and the form of each."""
+    def _arrays_of(self, code: int) -> list[tuple[str | None, int, fmt.Form]]:
+        """Of each array of a signature the key (None: it is a state's), first slot and form."""
         if code not in self._arrays:
-            found, slot = [], 0
+            found: list[tuple[str | None, int, fmt.Form]] = []
+            slot = 0
             for number in self.schema.signatures[code]:
                 column = self.schema.columns[number]
+                key = column.key if column.reduction is None else None
                 for part, form in enumerate(column.forms):
                     if column.shares(part):
                         continue
                     if form.kind != fmt.NUMBER:
-                        found.append((column.key, slot, form))
+                        found.append((key, slot, form))
                     slot += form.slots
             self._arrays[code] = found
         return self._arrays[code]

@@ -41,8 +41,8 @@ __all__ = ["EventQueue", "Signature", "check_step", "mark_event"]
 _PLENTY_BYTES = 8 << 20  # that are worth waking the writer
 
 Signature = tuple[fmt.Column, ...]
-"""The columns of an add, in order. Of a part that is another column's, `same` says the place of that
-column among these."""
+"""The columns of an add, in order. Where a part is another column's, `same` says the place of that
+one among these."""
 
 
 class EventQueue:
@@ -84,8 +84,8 @@ class EventQueue:
         if named or type(values) is not dict:
             values = dict(named) if values is None else gather(values, named)
         keys = tuple(values)
-        known = self._encoders.get(keys)
-        if known is None or self.refusal is not None:
+        known, refusal = self._encoders.get(keys), self.refusal
+        if known is None or refusal is not None:
             self.add_at(self.step, now, values)
             return
         event: Queued | None = None
@@ -159,15 +159,17 @@ class EventQueue:
         self._told = self._array_bytes = 0
         into.extend(islice(iter(self._events.popleft, None), len(self._events)))
 
+    def release(self, events: Iterable[Queued]) -> None:
+        """Events that were taken are written, or dropped: their memory may be used again."""
+        for event in events:
+            if event[4] is not None:
+                self._copier.release(event[4].slabs)
+
     def refused(self) -> bool:
         """Whether a call does nothing: in a forked child. Raises after a close or a failure."""
         if self.refusal is not None and not self.is_inert:
             raise RecordingError(self.refusal)
         return self.is_inert
-
-    def forget_layouts(self) -> None:
-        """Have the next add of any keys go the way that looks at everything."""
-        self._encoders = {}
 
     # ------------------------------------------------------------------ inside
 
@@ -193,7 +195,7 @@ class EventQueue:
             self._wake(size)
 
     def _number(self, what: Any, numbered: dict[int, Any]) -> int:
-        """The number of a signature or of a mark's keys. Where two threads meet here, it has two."""
+        """The number of a signature or of a mark's keys; where two threads meet, it has two."""
         number = self._known.get(what)
         if number is None:
             number = next(self._numbers)

@@ -1,4 +1,4 @@
-"""Recorder: what training code calls. How events reach the file is in outbox.py.
+"""Recorder: what training code calls. It has a queue of events and a flusher, which writes them.
 
 It knows nothing of datasets (writer.py, format.py) and nothing of meters and plots.
 """
@@ -18,6 +18,7 @@ import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.errors import DefinitionError, InputError, RecordingError
+from flexrec.recorder.event_queue import EventQueue
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -27,9 +28,9 @@ from flexrec.recorder.events import (
     normalise_keys,
 )
 from flexrec.recorder.facts import gather_facts, rank
+from flexrec.recorder.flusher import FAILURES, Flusher, briefly
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.opening import RECORDING
-from flexrec.recorder.outbox import FAILURES, Outbox, briefly
 from flexrec.recorder.reducing import Reducer, Rules
 from flexrec.recorder.replacing import ExistsError, check_target, clear_litter
 from flexrec.recorder.resuming import Opened, open_new, open_resumed
@@ -42,8 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Recorder"]
 
+_NO_STEP = fmt.STEPS[0] - 1
 
-class Recorder(Outbox):
+
+class Recorder:
     """Append metrics, marks and layer statistics to an HDF5 file while training goes on.
 
     >>> with Recorder("run.h5", config={"lr": 1e-3}) as rec:  # doctest: +SKIP
@@ -136,30 +139,51 @@ class Recorder(Outbox):
         except BaseException:
             lock.release()
             raise
-        super().__init__(
+        self._raises = on_error == "raise"
+        self._flusher = Flusher(
             self.path,
             target,
             lock,
             opened,
-            reducer=reducer,
             flush_seconds=flush_seconds,
             fsync_seconds=fsync_seconds,
             on_error=on_error,
             buffer_bytes=buffer_bytes,
         )
+        self._queue = EventQueue(reducer, self._flusher.wake)
+        self._reducer = reducer
         self._watched: list[TooledModel] = []
+        self._closing = threading.RLock()
+        self._took_leave = False
         self._found = opened.file.event_count  # events that were there at first
         self._resumed = 0  # marks of resumes since
-        self._step = opened.step
+        # The last step that earlier runs recorded and that holds; none has it where that is not
+        # known, or where steps that come again were warned of.
+        self._held_to = _NO_STEP
+        self._queue.step = opened.step
         if opened.resumption is not None:
             self._go_on(opened.resumption.first, opened.resumption.step)
             if opened.resumption.held is not None:
                 self._held_to = opened.resumption.held
         _recorders.add(self)
         atexit.register(self.close)
-        self._thread.start()
+        self._flusher.start(self._queue)
 
     # ------------------------------------------------------------------ recording
+
+    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Record values under their keys, at the current step and time.
+
+        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
+
+        A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
+        string, or a tuple or list of those. None means "nothing to add". A tensor's value is
+        taken now; on an accelerator it is copied there, without waiting, and fetched at the
+        next flush.
+        """
+        self._queue.add(values, named)
+        if self._queue.step <= self._held_to:
+            self._warn_of_repeats()
 
     def log(
         self,
@@ -174,23 +198,23 @@ class Recorder(Outbox):
             keys: only these meters; all by default.
             reset: whether the meters start anew after it.
         """
-        position = float(self._step) if x is None else _number("x", x)
-        self.record(Log(position, normalise_keys(keys), bool(reset), self._step, time()))
+        position = float(self._queue.step) if x is None else _number("x", x)
+        self.record(Log(position, normalise_keys(keys), bool(reset), self._queue.step, time()))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
-        self.record(Reset(normalise_keys(keys), self._step, time()))
+        self.record(Reset(normalise_keys(keys), self._queue.step, time()))
 
     def record(self, event: Event) -> None:
         """Record an event as it is, with its own step and time."""
         step = _whole(event.step)
         if isinstance(event, Add):
-            self._add(tuple(event.values), event.values, step, event.time)
+            self._queue.add_at(step, event.time, event.values)
             return
+        code, x, reset = fmt.RESET, 0.0, True
         if isinstance(event, Log):
-            self._mark(fmt.LOG, event.x, event.reset, event.keys, step, event.time)
-        else:
-            self._mark(fmt.RESET, 0.0, True, event.keys, step, event.time)
+            code, x, reset = fmt.LOG, event.x, event.reset
+        self._queue.mark(code, x, step=step, now=event.time, reset=reset, keys=event.keys)
         if event.keys is None and (isinstance(event, Reset) or event.reset):
             for tooled in self._watched:
                 tooled.reset()  # the window over which gradients' signal and noise are taken
@@ -201,23 +225,22 @@ class Recorder(Outbox):
         Args:
             n: the number of the next step; one more than the current by default.
         """
-        if n is None and not self._watched and self._refusal is None:
-            self._step += 1  # the hot path
+        queue = self._queue
+        if n is None and not self._watched and queue.refusal is None:
+            queue.step += 1  # the hot path
             return
-        self._refused()
-        following = self._step + 1 if n is None else _whole(n)
+        queue.refused()
+        following = queue.step + 1 if n is None else _whole(n)
         for tooled in self._watched:
             statistics = tooled.step()
             if statistics:
                 self.add(statistics)
-        self._step = following
-        if following <= self._held_to:
-            self._beware()
+        queue.step = following
 
     @property
     def current_step(self) -> int:
         """The step that what is added now belongs to."""
-        return self._step
+        return self._queue.step
 
     def state_dict(self) -> dict[str, Any]:
         """Where the recording is, as plain data for a checkpoint; flushed and synced first.
@@ -232,21 +255,21 @@ class Recorder(Outbox):
         Raises:
             RecordingError: it could not be written or synced, and `on_error` is "raise".
         """
-        is_lost = self._file.is_sync_lost
-        is_done = not self._refused() and self._write(fsync=True) and not is_lost
-        waiting = 0 if is_done else max(self._count() - self._safe, 0)
-        if waiting and (self._failing or is_lost) and self._refusal is None:
-            self._warn(
+        flusher, queue = self._flusher, self._queue
+        is_done = not queue.refused() and flusher.write(fsync=True)
+        waiting = 0 if is_done else max(flusher.count() - flusher.safe, 0)
+        if waiting and flusher.failure and queue.refusal is None:
+            flusher.warn(
                 f"{self.path}: a checkpoint's state was asked for, and {counted(waiting, 'event')} "
-                f"before it could not be brought to the disk: {self._failure}"
+                f"before it could not be brought to the disk: {flusher.failure}"
             )
-        self._speak()
-        self._refused()
+        flusher.speak()
+        queue.refused()
         return {
-            "step": self._step,
-            "events": self._safe,
+            "step": queue.step,
+            "events": flusher.safe,
             "waiting": waiting,
-            "created": self._file.created,
+            "created": flusher.created,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -268,32 +291,33 @@ class Recorder(Outbox):
             events += operator.index(waiting)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the state of a recorder: {error!r}") from None
-        if self._refused():
+        if self._queue.refused():
             return
         self.flush()
-        if created == self._file.created and events >= 0:
+        if created == self._flusher.created and events >= 0:
             self._go_on(self._up_to(events), step)
         else:
             first = self._first_from(step)
             # Where nothing is superseded there is no mark: it would hide what is added meanwhile.
             if first is not None:
                 self._go_on(first, step)
-            self._step = step
+            self._queue.step = step
         self._held_to = min(self._held_to, step - 1)
         self.flush()
 
     def _go_on(self, first: int, step: int) -> None:
         """Take back the events from position `first` on; go on at the step."""
-        self._resume(first, step)
+        self._queue.mark(fmt.RESUME, float(first), step=step, now=time())
+        self._queue.step = step
         self._resumed += 1
 
     def _up_to(self, events: int) -> int:
         """The position after so many events, or, where there are fewer, after those."""
-        count = self._count()
+        count = self._flusher.count()
         # The marks of this run's resumes are none of an earlier run's events.
         held = self._found if count == self._found + self._resumed else count
         if events > held:
-            self._warn(
+            self._flusher.warn(
                 f"{self.path} has {counted(held, 'event')}, and the checkpoint was made after "
                 f"{events:,}: the last {events - held:,} before it are missing, for they never "
                 "reached the file"
@@ -303,26 +327,27 @@ class Recorder(Outbox):
     def _first_from(self, step: int) -> int | None:
         """The position of the first event that is superseded where `step` comes next, if any."""
         try:
-            search, count = self._seen(step - 1)
+            search, count = self._flusher.seen(step - 1)
         except FAILURES as error:
             message = f"cannot read what was recorded at step {step} or after it: {briefly(error)}"
-            if self._on_error == "raise":
+            if self._raises:
                 raise RecordingError(f"{self.path}: {message}") from None
-            self._warn(f"{self.path}: {message}; it is not superseded")
+            self._flusher.warn(f"{self.path}: {message}; it is not superseded")
             return None
         found = search.found(count)
         if found.gap and search.last is not None:
-            self._warn(f"{self.path}: {found.gap}")
+            self._flusher.warn(f"{self.path}: {found.gap}")
         return found.first if found.first < count else None
 
-    def _repeated(self) -> None:
-        held, self._held_to = self._held_to, fmt.STEPS[0] - 1
-        self._warn(
-            f"{self.path}: step {self._step} is recorded already, as are those up to {held}: from "
-            "now on it is there twice; where training goes on with it again, say so with "
-            f'mode="resume", next_step={self._step}, or with load_state_dict'
+    def _warn_of_repeats(self) -> None:
+        held, self._held_to = self._held_to, _NO_STEP
+        step = self._queue.step
+        self._flusher.warn(
+            f"{self.path}: step {step} is recorded already, as are those up to {held}: from now on "
+            "it is there twice; where training goes on with it again, say so with "
+            f'mode="resume", next_step={step}, or with load_state_dict'
         )
-        self._speak()
+        self._flusher.speak()
 
     def watch(
         self,
@@ -408,11 +433,11 @@ class Recorder(Outbox):
         Raises:
             RecordingError: it could not be written, and `on_error` is "raise".
         """
-        if self._refused():
+        if self._queue.refused():
             return
-        self._write(fsync=fsync)
-        self._speak()
-        self._refused()
+        self._flusher.write(fsync=fsync)
+        self._flusher.speak()
+        self._queue.refused()
 
     def close(self) -> None:
         """Write what is left, stop the thread, and rewrite the file compressed.
@@ -425,19 +450,21 @@ class Recorder(Outbox):
             RecordingError: something is lost, or not surely on the disk, and `on_error` is
                 "raise". All else is done first: the recorder is closed.
         """
-        if self._writer == threading.get_ident():
-            self._closes_later = True  # in a signal's handler: when what is being written is
-            return
-        with self._lock:
-            if self._has_ended and not self._is_rewriting:
-                self._path_lock.release()  # an interrupt may have come before that
-            if self._has_ended or self._inert:
+        flusher, queue = self._flusher, self._queue
+        if flusher.is_amid(self.close):
+            return  # in a signal's handler: when what is being written is
+        with self._closing:
+            if flusher.has_ended and not flusher.is_rewriting:
+                flusher.release()  # an interrupt may have come before that
+            if flusher.has_ended or queue.is_inert:
                 return
-            if not self._stopping:  # else an interrupt came amid an earlier call
+            if not self._took_leave:  # else an interrupt came amid an earlier call
                 self._take_leave()
-                self._stopping = True
+                self._took_leave = True
+        # First of all, so that no thread goes on adding more than is written meanwhile.
+        queue.refusal = queue.refusal or f"{self.path} is closed"
         try:
-            self._finish()
+            flusher.finish()
         except RecordingError:
             atexit.unregister(self.close)
             raise
@@ -447,10 +474,12 @@ class Recorder(Outbox):
         """Speak of what came to nothing, and take the hooks off."""
         for why in dict.fromkeys(tooled.silence for tooled in self._watched):
             if why:
-                self._warn(f"{self.path}: a watched model told less than it could: {why}")
+                self._flusher.warn(f"{self.path}: a watched model told less than it could: {why}")
         unused = self._reducer.unused()
         if unused:
-            self._warn(f"{self.path}: nothing came under what reduce= names: {listed(unused)}")
+            self._flusher.warn(
+                f"{self.path}: nothing came under what reduce= names: {listed(unused)}"
+            )
         for tooled in self._watched:
             tooled.remove()
 
@@ -519,11 +548,10 @@ _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
 def _silence_in_child() -> None:
     """In a forked child: record nothing, and let nothing of HDF5 reach the parent's file."""
     for recorder in list(_recorders):
-        recorder._inert, recorder._refusal = True, "this is the copy in a forked child"
-        recorder._lock = threading.RLock()
-        recorder._writing = threading.RLock()
-        recorder._file.detach()
-        recorder._path_lock.forget()
+        recorder._queue.is_inert = True
+        recorder._queue.refusal = "this is the copy in a forked child"
+        recorder._closing = threading.RLock()
+        recorder._flusher.forget()
 
 
 os.register_at_fork(after_in_child=_silence_in_child)
