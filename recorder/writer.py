@@ -8,6 +8,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -74,17 +75,24 @@ class LiveFile:
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
         texts = {name: _json_bytes(name, value) for name, value in pairs}  # before a file is made
         self._file = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
+        try:
+            self._begin(texts)
+        except BaseException:
+            with suppress(OSError, RuntimeError):
+                self._file.close()
+            raise
+
+    def _begin(self, texts: Mapping[str, Array]) -> None:
+        """Make all that there will be."""
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         for name, data in texts.items():
-            self._file[name] = data
+            _write_text(self._file, name, data)
         self._ids = [_growing(self._file, name, dtype, chunk) for name, (dtype, chunk) in _LAYOUT]
         self._descriptor: int = self._file.id.get_vfd_handle()
         self._journal = JournalWriter(self._file)
         none = (0,) * len(_LAYOUT)
         self.position = Position(none, none, self._journal.start)
-        self._places = [(-1, 0)] * len(
-            _LAYOUT
-        )  # of the chunk that is being filled, and its address
+        self._places = [(-1, 0)] * len(_LAYOUT)  # of chunks that are being filled, and where
         self._file.swmr_mode = True
 
     @property
@@ -204,6 +212,15 @@ class _Parts:
         self.lengths, self.chunks = list(position.lengths), list(position.chunks)
         self.checksums = [0] * len(_LAYOUT)
         self.places: list[tuple[int, int, int]] = []  # of new chunks: dataset, number, address
+
+
+def _write_text(file: h5py.File, name: str, data: Array) -> None:
+    """A dataset of bytes. HDF5 only makes room, as in `LiveFile._put`: of a write of its own that
+    fails when the dataset is closed, h5py says nothing, and HDF5 crashes later."""
+    early = h5p.create(h5p.DATASET_CREATE)
+    early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    made = file.create_dataset(name, data.shape, data.dtype, fill_time="never", dcpl=early)
+    write_all(file.id.get_vfd_handle(), data.data, made.id.get_offset())
 
 
 def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5d.DatasetID:

@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,12 +12,13 @@ from pathlib import Path
 
 from known import LostError, WrongError
 
-__all__ = ["Found", "doing", "fault_of", "in_forks", "quick_folder"]
+__all__ = ["Found", "doing", "fault_of", "in_forks", "preloaded"]
 
 Found = tuple[str, str]
 """Which kind of fault, or "" for none; and what it is."""
 
 _SECONDS = 60  # after which a trial hangs
+_FOLDER = "FLEXREC_TRIALS"  # of a process under the shim: where its trials are
 
 
 def in_forks(works: Iterable[Callable[[], Found]], jobs: int) -> Iterator[tuple[int, Found]]:
@@ -74,9 +77,17 @@ def fault_of(error: Exception) -> Found:
     return kind, f"{type(error).__name__}: {error!s:.250}".replace("\n", " ")
 
 
-@contextmanager
-def quick_folder() -> Iterator[Path]:
-    """A temporary folder, in memory where there is one for that."""
+def preloaded(build: Callable[[Path], Path], run: Callable[[Path], int]) -> int:
+    """Run trials under a shim, in a folder for them: begin this script anew where it has none.
+
+    The folder is temporary, and in memory where there is a place for that.
+    """
+    if _FOLDER in os.environ:
+        return run(Path(os.environ[_FOLDER]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # leave nothing
     memory = "/dev/shm"  # noqa: S108 - the folder in it has a name of its own
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as made:
-        yield Path(os.path.realpath(made))
+        base = Path(os.path.realpath(made))
+        environment = {**os.environ, "LD_PRELOAD": str(build(base)), _FOLDER: str(base)}
+        command = [sys.executable, "-W", "ignore", *sys.argv]
+        return subprocess.run(command, env=environment, check=False).returncode

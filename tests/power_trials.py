@@ -13,7 +13,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from forks import Found, doing, fault_of, in_forks, quick_folder
+from forks import Found, doing, fault_of, in_forks, preloaded
 from known import LostError, WrongError, check, record_known
 from power import Log, build_power_shim, make_state, write_whole
 from power_work import WORKLOADS, promised
@@ -223,12 +222,7 @@ def main() -> int:
     parser.add_argument("--one", help="WORKLOAD:SEED:SECTOR:SEED, as printed")
     parser.add_argument("--keep", type=Path, help="where the state goes that --one names")
     options = parser.parse_args()
-    with quick_folder() as base:
-        if "power_shim" in os.environ.get("LD_PRELOAD", ""):
-            return _main(options, base)
-        environment = {**os.environ, "LD_PRELOAD": str(build_power_shim(base))}
-        command = [sys.executable, "-W", "ignore", *sys.argv]
-        return subprocess.run(command, env=environment, check=False).returncode
+    return preloaded(build_power_shim, partial(_main, options))
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fault_work import CASES, FAULTS, Faults, run_case
-from forks import Found, fault_of, in_forks, quick_folder
+from forks import Found, fault_of, in_forks, preloaded
 from known import LostError
 
 __all__ = ["main"]
@@ -108,15 +108,14 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="what was found, for programs")
     parser.add_argument("--one", help="CASE:CALL:FAULT, as printed")
     options = parser.parse_args()
-    with quick_folder() as base:
-        if "fault_shim" in os.environ.get("LD_PRELOAD", ""):
-            return _main(options, base)
-        library, source = base / "fault_shim.so", Path(__file__).with_name("fault_shim.c")
-        build = ["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"]
-        subprocess.run(build, check=True)
-        environment = {**os.environ, "LD_PRELOAD": str(library)}
-        command = [sys.executable, "-W", "ignore", *sys.argv]
-        return subprocess.run(command, env=environment, check=False).returncode
+    return preloaded(_build_shim, partial(_main, options))
+
+
+def _build_shim(folder: Path) -> Path:
+    """Compile the shim with the system's C compiler."""
+    library, source = folder / "fault_shim.so", Path(__file__).with_name("fault_shim.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl"], check=True)
+    return library
 
 
 if __name__ == "__main__":
