@@ -5,6 +5,7 @@ thread-safe: there is nothing that another thread or a signal's handler could fi
 number a signature has in the file is decided when events are taken out (batches.py).
 """
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -40,6 +41,9 @@ __all__ = ["EventQueue", "Signature", "check_step", "mark_event"]
 
 _PLENTY_BYTES = 8 << 20  # that are worth waking the writer
 
+_END: Queued = (0, b"", b"", 0, None)
+"""What comes before it in the queue is recorded, and what comes after it is refused."""
+
 Signature = tuple[fmt.Column, ...]
 """The columns of an add, in order. Where a part is another column's, `same` says the place of that
 one among these."""
@@ -73,6 +77,8 @@ class EventQueue:
         self._encoders: dict[tuple[str, ...], Encoder] = {}
         self._known: dict[Signature | tuple[str, ...], int] = {}
         self._copier = Copier()
+        # Whoever has this lock waits for nothing: a signal's handler may want it amid a close.
+        self._cutting, self._is_cut = threading.RLock(), False
         self._told = self._array_bytes = 0  # events that the writer was woken for; what came since
 
     def __len__(self) -> int:
@@ -112,7 +118,7 @@ class EventQueue:
         if len(self._events) - self._told > known.plenty or event[3]:
             self._weigh(event)
         if self.refusal is not None:
-            self._check_taken(event)
+            self._check_in_time(event)
 
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values of any kind, at a step and time. Raises, saying what is wrong."""
@@ -157,7 +163,16 @@ class EventQueue:
     def take(self, into: list[Queued]) -> None:
         """Move all that came to the end of a list: nothing can come in between."""
         self._told = self._array_bytes = 0
-        into.extend(islice(iter(self._events.popleft, None), len(self._events)))
+        if not self._is_cut or _END in self._events:
+            into.extend(islice(iter(self._events.popleft, _END), len(self._events)))
+
+    def close(self, refusal: str) -> None:
+        """Take nothing more in; what came before can still be taken out."""
+        with self._cutting:
+            if not self._is_cut:
+                self.refusal = self.refusal or refusal
+                self._events.append(_END)
+                self._is_cut = True
 
     def release(self, events: Iterable[Queued]) -> None:
         """Events that were taken are written, or dropped: their memory may be used again."""
@@ -177,12 +192,17 @@ class EventQueue:
         self._events.append(event)
         self._weigh(event)
         if self.refusal is not None:
-            self._check_taken(event)
+            self._check_in_time(event)
 
-    def _check_taken(self, event: Queued) -> None:
-        """The recorder was closed amid this call: raise where the event came too late."""
-        if any(other is event for other in self._events):
-            self.refused()
+    def _check_in_time(self, event: Queued) -> None:
+        """The queue was closed amid this call: raise where the event came too late."""
+        with self._cutting:
+            if self._is_cut:
+                for other in reversed(list(self._events)):
+                    if other is _END:
+                        return
+                    if other is event:
+                        self.refused()
 
     def _weigh(self, event: Queued) -> None:
         """Wake the writer where much came."""

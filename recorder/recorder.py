@@ -462,7 +462,7 @@ class Recorder:
                 self._take_leave()
                 self._took_leave = True
         # First of all, so that no thread goes on adding more than is written meanwhile.
-        queue.refusal = queue.refusal or f"{self.path} is closed"
+        queue.close(f"{self.path} is closed")
         try:
             flusher.finish()
         except RecordingError:

@@ -286,7 +286,7 @@ def test_commands_that_need_nothing_heavy_import_nothing_heavy(
 
 def test_showing_imports_what_reads_and_nothing_else(tmp_path: Path) -> None:
     names = imported(["show", "small.h5"], tmp_path)
-    writing = {"closing", "facts", "locking", "outbox", "recorder", "states", "writer"}
+    writing = {"closing", "facts", "flusher", "locking", "recorder", "states", "writer"}
     assert not names & {f"flexrec.recorder.{name}" for name in writing}
     assert not names & {"flexrec.replay", "numpy.ma", "numpy.testing", "uniplot"}
 

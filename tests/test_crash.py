@@ -94,8 +94,8 @@ def test_room_that_was_made_and_not_written_does_not_count(path: Path) -> None:
     rec = recorder(path)
     record(rec, 0, 50)
     rec.flush()
-    rec._file._ids[3].set_extent((60,))
-    rec._file._file.flush()
+    rec._flusher._file._ids[3].set_extent((60,))
+    rec._flusher._file._file.flush()
     check_prefix(path, 50, closed=False)
     record(rec, 50, 70)
     rec.close()
@@ -108,7 +108,7 @@ def test_an_event_of_an_unknown_kind_does_not_count(path: Path) -> None:
     record(rec, 0, 50)
     rec.flush()
     rows = np.full(10, 99, fmt.EVENT)  # of a signature that is not there
-    rec._file.append(Block(events=rows))
+    rec._flusher._file.append(Block(events=rows))
     shutil.copyfile(path, copy)
     with pytest.warns(RuntimeWarning, match="10 events at its end cannot be read"):
         rec.close()

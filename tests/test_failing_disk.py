@@ -6,13 +6,13 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
 from crashing import build_shim, crash, under_shim
 
-from flexrec.recorder import Recorder, Recording, RecordingError, intake, outbox
+from flexrec.recorder import Recorder, Recording, RecordingError, event_queue, flusher
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,7 @@ def failing(rec: Recorder, *calls: str) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         for call in calls or ("write",):
-            patch.setattr(rec._file, call, fail)
+            patch.setattr(rec._flusher._file, call, fail)
         yield
 
 
@@ -59,7 +59,7 @@ def is_over(rec: Recorder) -> bool:
     """Whether it is closed for good: the thread, the lock, a second call."""
     rec.close()
     recorder(rec.path, mode="resume").close()
-    return not rec._thread.is_alive()
+    return not rec._flusher._thread.is_alive()
 
 
 # ---------------------------------------------------------------------- close
@@ -142,7 +142,7 @@ def test_a_deleted_recording_that_cannot_be_written_anew_is_lost(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outbox, "close_recording", fail)
+    monkeypatch.setattr(flusher, "close_recording", fail)
     message = "deleted or moved, and is not written anew: .*No space left"
     raises = on_error == "raise"
     with (
@@ -168,7 +168,7 @@ def test_a_recording_that_is_not_compressed_is_kept(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outbox, "close_recording", fail)
+    monkeypatch.setattr(flusher, "close_recording", fail)
     with (
         nullcontext() if is_synced else failing(rec, "fsync"),
         pytest.warns(RuntimeWarning, match="was not compressed, it is kept as it was"),
@@ -304,34 +304,12 @@ def test_a_resume_is_never_dropped(path: Path, own: bool, first: bool) -> None:
         assert run.resumes == 1
 
 
-def test_a_resume_survives_memory_that_runs_out_amid_an_event(path: Path) -> None:
-    class Full(bytearray):
-        def __iadd__(self, other: object) -> Self:
-            raise MemoryError("no room")
-
-    rec = recorder(path)
-    record_steps(rec, 5)
-    state = rec.state_dict()
-    record_steps(rec, 5)
-    rec.flush()
-    rec._resume(state["events"], state["step"])
-    codes = rec._buffer.codes
-    rec._buffer.codes = Full()
-    with pytest.raises(MemoryError, match="no room"):
-        rec.add(a=-1)
-    rec._buffer.codes = codes
-    record_steps(rec, 2)
-    with pytest.warns(RuntimeWarning, match="2 events could not be written"):
-        rec.close()
-    assert steps(path) == [0, 1, 2, 3, 4]
-
-
 @pytest.mark.filterwarnings("ignore:cannot write")
 @pytest.mark.parametrize("flushes", [True, False], ids=["flush", "a full buffer"])
 def test_when_the_disk_is_back_what_waits_is_written_before_anything_is_dropped(
     path: Path, monkeypatch: pytest.MonkeyPatch, flushes: bool
 ) -> None:
-    monkeypatch.setattr(intake, "_FULL_BLOBS", 1 << 30 if flushes else 1 << 15)
+    monkeypatch.setattr(event_queue, "_PLENTY_BYTES", 1 << 30 if flushes else 1 << 15)
     rec = recorder(path, buffer_bytes=1 << 16)
     with failing(rec):
         rec.add(large=np.full(6000, 1.0))
@@ -353,7 +331,7 @@ def test_how_many_were_dropped_is_not_dropped(path: Path) -> None:
         for _ in range(3):
             rec.add(large=np.zeros(1 << 14))
             rec.flush()
-    write, calls = rec._file.write, iter((True, False))
+    write, calls = rec._flusher._file.write, iter((True, False))
 
     def once(block: Any) -> Any:
         if next(calls):
@@ -361,7 +339,7 @@ def test_how_many_were_dropped_is_not_dropped(path: Path) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.MonkeyPatch.context() as patch:  # fails again as it is about to be said
-        patch.setattr(rec._file, "write", once)
+        patch.setattr(rec._flusher._file, "write", once)
         rec.add(a=1)
         rec.flush()
     with failing(rec):

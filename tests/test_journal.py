@@ -208,9 +208,9 @@ def test_a_block_that_failed_is_written_again_to_its_place(
             return write(descriptor, data, offset)
 
         monkeypatch.setattr(os, "pwrite", failed)
-        rec._write(fsync=False)
+        rec._flusher.write()
         monkeypatch.setattr(os, "pwrite", write)
-    rec._warnings.clear()
+    rec._flusher._warnings.clear()
     record(rec, 50, 60)
     rec.flush(fsync=True)
     assert check_prefix(path, 60, closed=False) == 60
@@ -228,7 +228,7 @@ def test_a_failed_sync_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "fsync", failed)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        rec._file.fsync()
+        rec._flusher._file.fsync()
     monkeypatch.setattr(os, "fsync", fsync)
     for first in (20, 40):
         record(rec, first, first + 20)

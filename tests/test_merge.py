@@ -472,10 +472,10 @@ def test_what_was_superseded_is_left_out_and_what_was_dropped_is_told(tmp_path: 
     paths, _ = recorded([[add(s) for s in range(6)], [add(s, "b") for s in range(6)]], tmp_path)
     with Recorder(paths[0], mode="resume", at_step=1) as rec:
         rec.record(add(2, "new"))
-        rec._mark(fmt.DROPPED, 7, False, None, 3, 0.0)
+        rec._queue.mark(fmt.DROPPED, 7, step=3, now=0.0)
         rec.record(log(0, 3))
     with Recorder(paths[1], mode="resume") as rec:
-        rec._mark(fmt.DROPPED, 4, False, None, 3, 0.0)
+        rec._queue.mark(fmt.DROPPED, 4, step=3, now=0.0)
         rec.record(log(0, 3))
     with few_at_a_time(2):
         merge_recordings(paths, tmp_path / "run.h5")

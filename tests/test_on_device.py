@@ -10,11 +10,9 @@ import torch
 from event_cases import same
 from torch import nn
 
-from flexrec.recorder import Recorder, Recording, layouts, on_device
-from flexrec.recorder import format as fmt
-from flexrec.recorder.buffer import Buffer, Slabs, code_word, record_of
+from flexrec.recorder import Recorder, Recording, encoders, on_device
+from flexrec.recorder.encoders import NumberEncoder, Queued, pack_record
 from flexrec.recorder.events import is_tensor, normalise
-from flexrec.recorder.layouts import NumberLayout
 
 KINDS = (torch.float32, torch.int64, torch.bfloat16)
 
@@ -66,41 +64,43 @@ def test_arrays_are_fetched_together_and_find_their_places(
         assert here[i].tolist() == [i, i]
 
 
-def test_numbers_find_their_slots_again_in_one_tensor_a_kind() -> None:
-    buffer = Buffer([fmt.Slots(3, ())], Slabs())
-    pack = record_of(3).pack
+def test_numbers_wait_in_one_tensor_a_kind(tmp_path: Path, elsewhere: None) -> None:
     loss, count = torch.tensor(1.5), torch.tensor(7)
-    for i in range(2):
-        record = pack(i, 0.5, 0.25, 0.0, 0.0)
-        buffer.append(buffer.entry(0, record, waiting=[(1, loss), (2, count)]))
-        loss.add_(1.0)
-    assert [(slots, tensor.dtype) for numbers in buffer.waiting for slots, tensor in numbers] == [
-        ([1], torch.float32),
-        ([2], torch.int64),
-    ] * 2
-    block = buffer.block(100, 0)
-    assert block.values.tolist() == [0.25, 1.5, 7.0, 0.25, 2.5, 7.0]
-    assert block.events["start"].tolist() == [100, 103]
-    assert block.events["step"].tolist() == [0, 1]
+    with recorder(tmp_path / "run.h5") as rec:
+        for _ in range(2):
+            rec._queue._encoders.clear()
+            rec.add({"here": 0.25, "loss": loss, "count": count})
+            loss.add_(1.0)
+        events: list[Queued] = []
+        rec._queue.take(events)
+        held = [event[4] for event in events]
+        assert [(slots, tensor.dtype) for one in held if one for slots, tensor in one.waiting] == [
+            ([1], torch.float32),
+            ([2], torch.int64),
+        ] * 2
+        rec._queue._events.extend(events)
+    with Recording(tmp_path / "run.h5") as run:
+        assert run["here"].value.tolist() == [0.25, 0.25]
+        assert run["loss"].value.tolist() == [1.5, 2.5]
+        assert run["count"].value.tolist() == [7.0, 7.0]
 
 
-def test_known_keys_wait_without_the_slow_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_keys_wait_without_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """On the meta device reading a value raises: nothing does."""
-    monkeypatch.setattr(layouts, "is_elsewhere", lambda value: getattr(value, "is_meta", False))
+    monkeypatch.setattr(encoders, "is_elsewhere", lambda value: getattr(value, "is_meta", False))
     with torch.device("meta"):
         values = {"a": torch.empty(()), "b": 0.5, "c": torch.empty((), dtype=torch.int64)}
-    buffer, layout = Buffer([fmt.Slots(3, ())], Slabs()), NumberLayout(0, values.values())
-    entry = layout.entry(buffer, 4, 1.5, values.values())
-    assert entry is not None
-    assert buffer.append(entry)
-    assert buffer.records == record_of(3).pack(4, 1.5, 0.0, 0.5, 0.0)
-    assert buffer.codes == code_word(0, waiting=1)
-    assert [(slots, tensor.dtype) for slots, tensor in buffer.waiting[0]] == [
+    encoder = NumberEncoder(0, values.values())
+    event = encoder.encode(4, 1.5, values.values())
+    assert event is not None
+    assert event[:4] == (0, pack_record(4, 1.5, (0.0, 0.5, 0.0)), b"", 0)
+    assert event[4] is not None
+    assert [(slots, tensor.dtype) for slots, tensor in event[4].waiting] == [
         ([0], torch.float32),
         ([2], torch.int64),
     ]
     values["a"] = torch.empty(1, device="meta")
-    assert layout.entry(buffer, 4, 1.5, values.values()) is None
+    assert encoder.encode(4, 1.5, values.values()) is None
 
 
 @pytest.mark.parametrize("tensor", [torch.tensor(0.5), torch.empty((), device="meta"), 0.5])
@@ -114,9 +114,9 @@ def test_tensors_are_asked_where_they_are_once_any_may_be_elsewhere(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_initialized)
     here, there = [torch.tensor(0.5), torch.tensor(3)], torch.empty((), device="meta")
-    layouts._tensor_reader.cache_clear()
+    encoders._tensor_reader.cache_clear()
     try:
-        read = NumberLayout(0, here).read
+        read = NumberEncoder(0, here).read
         assert read is not None
         assert read(here) == [0.5, 3]
         # To read what the meta device has not raises by itself; that it was not tried is the word.
@@ -126,7 +126,7 @@ def test_tensors_are_asked_where_they_are_once_any_may_be_elsewhere(
         ):
             read([*here, there])
     finally:
-        layouts._tensor_reader.cache_clear()
+        encoders._tensor_reader.cache_clear()
 
 
 @pytest.mark.gpu

@@ -383,7 +383,7 @@ def test_tensors_are_reduced_as_arrays(tmp_path: Path) -> None:
 def test_large_raw_tensors_are_spoken_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["flexrec.recorder.outbox"], "_MANY_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["flexrec.recorder.flusher"], "_MANY_BYTES", 1000)
     pair = (np.ones(50), np.ones(50))
     fits = r"'key' has passed .* reduce=\{'key': \"MSEMeter"
     with pytest.warns(RuntimeWarning, match=fits) as caught:
@@ -415,8 +415,8 @@ def test_bytes_are_counted_whatever_the_arrays_turn_into(tmp_path: Path) -> None
     with Recorder(tmp_path / "run.h5", facts=False) as rec:
         for i in range(30):
             rec.add(k=np.zeros(100, "f8" if i % 10 else "f4"), n=1.0)
-        rec._weigh()
-        assert rec._weights["k"] == 27 * 800 + 3 * 400
+        rec.flush()
+        assert rec._flusher._heavy["k"] == 27 * 800 + 3 * 400
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moments import at_moment
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError, outbox
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError, flusher
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.following import Follower, Superseded
 from flexrec.replay.definitions import define
@@ -453,14 +453,14 @@ def test_the_state_of_another_recording_finds_what_is_not_at_the_path(
     rec.flush()
     with monkeypatch.context() as patch:
         if trouble == "waiting":
-            patch.setattr(rec._file, "write", fail)
+            patch.setattr(rec._flusher._file, "write", fail)
         record_steps(rec, 4)
         rec.add(late="text", array=np.ones(3))
         rec.flush()
         if trouble == "deleted":
             path.unlink()
         if trouble == "unreadable":
-            patch.setattr(outbox, "open_store", fail)
+            patch.setattr(flusher, "open_store", fail)
             with pytest.warns(RuntimeWarning, match=r"cannot read .* step 3 or .* not superseded"):
                 rec.load_state_dict(state)
         else:

@@ -13,8 +13,8 @@ from flexrec.recorder import (
     Recorder,
     Recording,
     RecordingError,
-    intake,
-    layouts,
+    encoders,
+    event_queue,
     merge_recordings,
     on_device,
 )
@@ -159,7 +159,8 @@ def test_it_goes_through_resuming(tmp_path: Path, closed: bool) -> None:
     with recorder(path, mode="resume", at_step=3) as rec:
         assert path.stat().st_size < 8 * (BYTES + 8000) + (10 << 20)
         rec.add(values(9))
-        assert len(rec._schema.columns) == 6
+        rec.flush()
+        assert len(rec._flusher._batches.schema.columns) == 6
     check(path, [values(i) for i in (0, 1, 2, 3, 9)])
     assert path.stat().st_size < 8 * (BYTES + 8000)
 
@@ -196,7 +197,7 @@ def test_it_is_copied_and_weighed_once(tmp_path: Path, monkeypatch: pytest.Monke
     torch = pytest.importorskip("torch")
     # All seem to be on an accelerator.
     monkeypatch.setattr(on_device, "is_elsewhere", is_tensor)
-    monkeypatch.setattr(layouts, "_taken", lambda part: part)
+    monkeypatch.setattr(encoders, "_taken", lambda part: part)
     clones = []
     made = on_device.OnDevice.__init__
 
@@ -213,7 +214,8 @@ def test_it_is_copied_and_weighed_once(tmp_path: Path, monkeypatch: pytest.Monke
             array, numbers = out.numpy(), target.numpy()
             wanted.append({"mse": (array, numbers), "class": (array, numbers), "out": array})
         assert len(clones) == 4 * 2
-        assert rec._weights == {"mse": 4 * (4 * 3 * 4 + 4 * 8), "class": 0, "out": 0}
+        rec.flush()
+        assert rec._flusher._heavy == {"mse": 4 * (4 * 3 * 4 + 4 * 8)}
     check(tmp_path / "run.h5", wanted)
 
 
@@ -250,13 +252,13 @@ def test_a_long_way_is_gone_once_for_the_same_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken = []
-    slow = intake.Intake._slow_entry
+    slow = event_queue.EventQueue.add_at
 
     def counted(*given: Any) -> Any:
         taken.append(given)
         return slow(*given)
 
-    monkeypatch.setattr(intake.Intake, "_slow_entry", counted)
+    monkeypatch.setattr(event_queue.EventQueue, "add_at", counted)
     with recorder(tmp_path / "run.h5") as rec:
         for i in range(50):
             array = np.arange(6) + i
