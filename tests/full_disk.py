@@ -56,7 +56,7 @@ def _record(folder: Path, roomy: Path, seed: int) -> Found:
     # What points at something is written after that: which of them has no room is by chance.
     _fill(ballast, 4096 * chance.choice((0, chance.randint(0, 4), chance.randint(0, 28))))
     block = chance.choice((40, 300, 3000))
-    while not rec._failing:
+    while not rec._flusher.is_failing:
         more(block)
         rec.flush(fsync=chance.random() < 0.2)
     for _ in range(chance.randint(0, 3)):

@@ -84,6 +84,7 @@ STORE: dict[str, Use] = {
     "codes": lambda store: store.codes(*next(store.blocks())),
     "columns_held": lambda store: store.columns_held(),
     "created": lambda store: store.created,
+    "damaged_from": lambda store: store.damaged_from(),
     "effective": lambda store: store.effective(),
     "effective_count": lambda store: store.effective_count(),
     "everything": lambda store: store.everything(store.columns_held()),
@@ -269,6 +270,7 @@ def test_every_use_of_a_store(path: Path, merged: bool) -> None:
     record(second, 500.0)
     assert public(Store, LiveStore, ClosedStore, MergedStore) - set(STORE) == {
         "cut",
+        "is_torn",
         "last_step",
         "orderly",
         "resumes",

@@ -143,7 +143,7 @@ def test_a_deleted_recording_that_cannot_be_written_anew_is_lost(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(flusher, "close_recording", fail)
-    message = "deleted or moved, and is not written anew: .*No space left"
+    message = "cannot be written: .*No space left.*what was recorded is lost"
     raises = on_error == "raise"
     with (
         pytest.warns(RuntimeWarning, match="was deleted, moved or replaced"),
