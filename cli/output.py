@@ -1,5 +1,6 @@
 """Printing, where what comes out of a recording cannot command the terminal; and writing files."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +15,10 @@ _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a text, its control characters made visible."""
-    typer.echo(printable(text), err=err)
+    """Print a text, its control characters made visible, and what the output has no signs for."""
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
+    typer.echo(shown, err=err)
 
 
 def printable(text: str) -> str:

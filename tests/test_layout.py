@@ -34,7 +34,7 @@ ONLY = {  # module → the files that may import it at all
     "plotly": set(),  # its JavaScript alone is read
     "pyarrow": {"cli/parquet.py"},
     "tornado": {"replay/visdom_process.py"},
-    "uniplot": {"cli/drawing.py"},
+    "uniplot": {"cli/text_plot.py"},
 }
 
 
