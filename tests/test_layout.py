@@ -34,6 +34,7 @@ ONLY = {  # module → the files that may import it at all
     "visdom": {"replay/visdom_sink.py"},
     "plotly": set(),  # its JavaScript alone is read
     "pyarrow": {"cli/parquet.py"},
+    "rich": {"cli/progress.py"},
     "tornado": {"replay/visdom_process.py"},
     "uniplot": {"cli/text_plot.py"},
 }
