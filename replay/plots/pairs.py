@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.replay.compare_traces import aligned_lines, named
 from flexrec.replay.pictures import decoded
 from flexrec.replay.plots.colours import CYCLE
 from flexrec.replay.plots.plot_type import Message
-from flexrec.replay.tolerance import numbers
 
 __all__ = ["overlaid", "pictures", "subtracted"]
 
 
 def overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]) -> Message:
     """Golden dotted, obtained drawn through, obtained − golden below; a colour for each trace."""
+    from flexrec.replay.compare_traces import aligned_lines, named  # no replay needs it
+
     sides = named(golden["data"]), named(obtained["data"])
     order = [name for name in dict.fromkeys((*sides[0], *sides[1])) if name in names]
     colours = {name: f"rgb{CYCLE[k % len(CYCLE)]}" for k, name in enumerate(order)}
@@ -55,6 +55,8 @@ def subtracted(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], _names: set[str]
 ) -> Message | None:
     """Obtained − golden of a matrix, as a heatmap."""
+    from flexrec.replay.tolerance import numbers
+
     if not obtained["data"]:
         return None
     old, new = (numbers(content["data"][0].get("z")) for content in (golden, obtained))
