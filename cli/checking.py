@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import typer
 
-from flexrec.cli.output import echo, printable
+from flexrec.cli.output import echo, echo_as_is, printable
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
@@ -65,7 +64,7 @@ def check_recordings(
     _tell(outcome, full=full, as_json=as_json)
     if show and outcome.comparison is not None and not outcome.comparison:
         # With --json, stdout is for machines alone.
-        typer.echo(_shown(outcome, server, port, base_url, env, full), err=as_json)
+        echo_as_is(_shown(outcome, server, port, base_url, env, full), err=as_json)
     return outcome.written or bool(outcome.comparison)
 
 

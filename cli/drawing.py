@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from flexrec.cli.choosing import fitting_keys
+from flexrec.cli.output import printable
 from flexrec.cli.text_plot import text_plot
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.reader import Recording
@@ -33,7 +34,8 @@ def plot_text(path: Path, name: str) -> str:
         raise DefinitionError(
             f"{name!r} has no lines that text could show; flexrec replay has more"
         )
-    left = [f"{w.title} is a {w.type}: not shown as text" for w in windows if w not in drawn]
+    others = [window for window in windows if window not in drawn]
+    left = [printable(f"{w.title} is a {w.type}: not shown as text") for w in others]
     return "\n".join([*(_drawn(thin_window(window, MAX_POINTS)) for window in drawn), *left])
 
 

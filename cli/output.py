@@ -9,16 +9,20 @@ import typer
 
 from flexrec.recorder.errors import RecordingError
 
-__all__ = ["echo", "printable", "writing"]
+__all__ = ["echo", "echo_as_is", "printable", "writing"]
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a text, its control characters made visible, and what the output has no signs for."""
+    """Print a text, its control characters made visible."""
+    echo_as_is(printable(text), err=err)
+
+
+def echo_as_is(text: str, *, err: bool = False) -> None:
+    """Print a text whose control characters are meant; what cannot be encoded is escaped."""
     encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
-    shown = printable(text).encode(encoding, "backslashreplace").decode(encoding)
-    typer.echo(shown, err=err)
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
 def printable(text: str) -> str:

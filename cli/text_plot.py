@@ -17,7 +17,8 @@ from flexrec.cli.output import printable
 __all__ = ["text_plot"]
 
 Floats: TypeAlias = NDArray[np.float64]
-Curve: TypeAlias = tuple[str, ArrayLike, ArrayLike]
+Values: TypeAlias = ArrayLike | Sequence[float | None]
+Curve: TypeAlias = tuple[str, ArrayLike, Values]
 """Its name, its x (n,), and its values (n,); None, NaN and infinities are gaps."""
 
 HEIGHT = 16
@@ -25,7 +26,7 @@ MARGIN = 16  # columns that the frame and the numbers beside it take
 NARROW = 20  # columns that curves have at least
 
 _MARKS = "+xo*~."  # of curves that no colour tells apart
-_FRAME = str.maketrans("┌┐└┘│─▁", "++++|-_")
+_FRAME = str.maketrans("┌┐└┘│─▁▔", "++++|-_-")
 _LABEL = re.compile(r"(?<=│ )(-?[\d,.]+)(e-?\d+)$", re.MULTILINE)
 _PLAIN = range(-4, 9)  # powers of ten whose x are written without an exponent
 
@@ -90,7 +91,7 @@ def _graph(
     return text if has_braille else text.translate(_FRAME)
 
 
-def _finite(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+def _finite(x: ArrayLike, y: Values) -> tuple[Floats, Floats]:
     values = np.asarray(y, np.float64)
     return np.asarray(x, np.float64), np.where(np.isfinite(values), values, np.nan)
 
