@@ -184,7 +184,7 @@ def write_bundle(
 def _holds_bundle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return not {asset.name for asset in ASSETS}.isdisjoint(archive.namelist())
+            return not {asset.name for asset in all_assets()}.isdisjoint(archive.namelist())
     except (zipfile.BadZipFile, ValueError):
         return False
 
