@@ -1,12 +1,14 @@
 """`flexrec check`: recordings against a golden file; exit codes as in diff(1)."""
 
 import json
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from flexrec.cli.output import echo
+import numpy as np
+
+from flexrec.cli.output import echo, echo_as_is, printable
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_missing, tell_state
 from flexrec.recorder.errors import ServerError
@@ -17,7 +19,6 @@ from flexrec.replay.compare_traces import aligned_lines
 from flexrec.replay.definitions import Definitions
 from flexrec.replay.report import report_json, report_text
 from flexrec.replay.side_by_side import messages, show_in_visdom
-from flexrec.replay.text_plot import text_plot
 
 __all__ = ["check_recordings"]
 
@@ -63,7 +64,7 @@ def check_recordings(
     _tell(outcome, full=full, as_json=as_json)
     if show and outcome.comparison is not None and not outcome.comparison:
         # With --json, stdout is for machines alone.
-        echo(_shown(outcome, server, port, base_url, env, full), err=as_json)
+        echo_as_is(_shown(outcome, server, port, base_url, env, full), err=as_json)
     return outcome.written or bool(outcome.comparison)
 
 
@@ -97,13 +98,13 @@ def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, fu
     except ServerError as error:
         echo(f"flexrec: {error}; drawn as text instead", err=True)
         return _as_text(outcome, full)
-    return f"{counted(len(drawn), 'window')} in {url}"
+    return printable(f"{counted(len(drawn), 'window')} in {url}")
 
 
 def _as_text(outcome: Outcome, full: bool) -> str:
+    """Golden and obtained over each other, and their difference, of every trace that differs."""
     if outcome.golden is None or outcome.comparison is None:
         return ""
-    width = min(shutil.get_terminal_size().columns, 100)
     parts = []
     places = dict.fromkeys((d.window, d.trace) for d in outcome.comparison.differences if d.trace)
     for window, trace in places:
@@ -113,8 +114,19 @@ def _as_text(outcome: Outcome, full: bool) -> str:
         ]
         lines = aligned_lines(*(side.get("data", []) for side in sides))
         if trace in lines:
-            parts.append(f"\n{window}, {trace}\n{text_plot(*lines[trace], width=width)}")
+            parts.append(_drawn(f"{window}, {trace}", *lines[trace]))
     more = len(parts) - _PLOTS
     if more > 0 and not full:
         parts = [*parts[:_PLOTS], f"\nand {counted(more, 'more plot')} (--full draws all)"]
     return "\n".join(parts) or "nothing of what differs can be drawn as text"
+
+
+def _drawn(title: str, x: Sequence[Any], golden: Sequence[Any], obtained: Sequence[Any]) -> str:
+    from flexrec.cli.text_plot import text_plot  # imports uniplot
+
+    old, new = (np.array(side, np.float64) for side in (golden, obtained))
+    with np.errstate(over="ignore", invalid="ignore"):
+        difference = new - old
+    both = text_plot(title, [("golden", x, old), ("obtained", x, new)], marks=".o", height=12)
+    below = text_plot("obtained - golden", [("difference", x, difference)], height=6)
+    return f"\n{both}\n{below}"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from flexrec.cli import options
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_as_is
 from flexrec.recorder.errors import FlexrecError
 
 __all__ = ["app", "run"]
@@ -242,7 +242,7 @@ def show(
             raise typer.BadParameter("--plot takes a pattern itself: leave --key out")
         from flexrec.cli.drawing import plot_text
 
-        typer.echo(plot_text(recording, plot))
+        echo_as_is(plot_text(recording, plot))
         return
     from flexrec.cli.showing import model_text, recording_text
 

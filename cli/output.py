@@ -1,5 +1,6 @@
 """Printing, where what comes out of a recording cannot command the terminal; and writing files."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +10,20 @@ import typer
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.replacing import ExistsError
 
-__all__ = ["echo", "printable", "writing"]
+__all__ = ["echo", "echo_as_is", "printable", "writing"]
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
 
 
 def echo(text: str, *, err: bool = False) -> None:
     """Print a text, its control characters made visible."""
-    typer.echo(printable(text), err=err)
+    echo_as_is(printable(text), err=err)
+
+
+def echo_as_is(text: str, *, err: bool = False) -> None:
+    """Print a text whose control characters are meant; what cannot be encoded is escaped."""
+    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
 
 
 def printable(text: str) -> str:

@@ -6,69 +6,67 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-
-import typer
+from typing import TYPE_CHECKING
 
 from flexrec.recorder.reader import Recording
 
-__all__ = ["Line", "reading", "waiting"]
+if TYPE_CHECKING:
+    from rich.live import Live
 
-_PATIENCE = 0.5  # seconds until something is said, and between what is said
+__all__ = ["reading", "showing", "waiting"]
 
-
-class Line:
-    """A line of the terminal that is written over again and again."""
-
-    def __init__(self) -> None:
-        self._shown = ""
-
-    def show(self, text: str) -> None:
-        """Put this in place of what it says; nothing where nobody watches."""
-        if sys.stderr.isatty():
-            typer.echo("\r" + text.ljust(len(self._shown)), err=True, nl=False)
-            self._shown = text
-
-    def end(self) -> None:
-        """Take it away."""
-        if self._shown:
-            typer.echo("\r" + " " * len(self._shown) + "\r", err=True, nl=False)
-        self._shown = ""
+_PATIENCE = 0.5  # seconds until something is shown, and until it is shown anew
 
 
 def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
     """Show how much of the recordings has been read meanwhile."""
     size = sum(run.file_bytes for run in runs) / 1e6
-
-    def say() -> str:
-        return f"read {sum(run.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
-
-    return _telling(say)
+    return showing(
+        lambda: f"read {sum(run.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
+    )
 
 
 def waiting(path: Path) -> AbstractContextManager[None]:
     """Show how long it has taken meanwhile to read a file in another process."""
     begin = time.monotonic()
     size = path.stat().st_size / 1e6 if path.is_file() else 0.0
-    return _telling(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
+    return showing(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
 
 
 @contextmanager
-def _telling(say: Callable[[], str]) -> Iterator[None]:
-    """Show, now and then, what it says."""
+def showing(say: Callable[[], str]) -> Iterator[None]:
+    """Show what it says, twice a second, in a line that goes at the end.
+
+    Work that is soon done shows nothing, and does not import rich.
+    """
     if not sys.stderr.isatty():
         yield
         return
-    line, ended = Line(), threading.Event()
-
-    def tell() -> None:
-        while not ended.wait(_PATIENCE):
-            line.show(say())
-
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
+    shown: list[Live] = []
+    timer = threading.Timer(_PATIENCE, lambda: shown.append(_begun(say)))
+    timer.daemon = True
+    timer.start()
     try:
         yield
     finally:
-        ended.set()
-        teller.join()
-        line.end()
+        timer.cancel()
+        timer.join()
+        for live in shown:
+            live.stop()
+
+
+def _begun(say: Callable[[], str]) -> "Live":
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    live = Live(
+        get_renderable=lambda: Text(say(), no_wrap=True, overflow="ellipsis"),
+        console=Console(stderr=True),
+        refresh_per_second=1 / _PATIENCE,
+        transient=True,
+        redirect_stdout=False,  # it may be a file of the user's
+        redirect_stderr=False,
+    )
+    live.start(refresh=True)
+    return live

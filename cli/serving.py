@@ -13,7 +13,7 @@ from urllib.parse import quote
 import typer
 
 from flexrec.cli.output import writing
-from flexrec.cli.progress import Line
+from flexrec.cli.progress import showing
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.wording import counted
 from flexrec.replay.assets import Page, Progress, cache_folder, provide, survey, write_bundle
@@ -124,10 +124,8 @@ def viewer(
 
 def bundle_assets(out: Path, *, overwrite: bool) -> str:
     """Write the bundle, and say what it is for."""
-    line, show = _fetching()
-    with writing(out):
+    with _fetching() as show, writing(out):
         path, count = write_bundle(out, overwrite=overwrite, progress=show)
-    line.end()
     size = f"{counted(count, 'file')}, {path.stat().st_size / 1e6:.1f} MB"
     return f"{path}: {size}; over there: flexrec serve --assets {path.name}"
 
@@ -152,21 +150,22 @@ def assets_text() -> str:
 
 
 def _page(bundle: Path | None) -> Page:
-    line, show = _fetching()
-    page = provide(bundle=bundle, progress=show)
-    line.end()
-    return page
+    with _fetching() as show:
+        return provide(bundle=bundle, progress=show)
 
 
-def _fetching() -> tuple[Line, Progress]:
-    """A line, and what shows in it what is being fetched."""
-    line = Line()
+@contextmanager
+def _fetching() -> Iterator[Progress]:
+    """What shows, while the block runs, which package is being fetched."""
+    said = ""
 
     def show(package: str, done: int, total: int) -> None:
+        nonlocal said
         size = f"{done / 1e6:.1f} of {total / 1e6:.1f} MB" if total else f"{done / 1e6:.1f} MB"
-        line.show(f"fetching {package}: {size}")
+        said = f"fetching {package}: {size}"
 
-    return line, show
+    with showing(lambda: said):
+        yield show
 
 
 def _credentials() -> tuple[str, str]:

@@ -8,11 +8,11 @@ import operator
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack
 
 import numpy as np
 
@@ -39,7 +39,7 @@ from flexrec.recorder.wording import counted, listed, warn
 if TYPE_CHECKING:
     import torch
 
-    from flexrec.recorder.tooled_model import TooledModel
+    from flexrec.recorder.tooled_model import Layers, ModelOptions, TooledModel
 
 __all__ = ["Recorder"]
 
@@ -349,29 +349,21 @@ class Recorder:
         )
         self._flusher.speak()
 
-    def watch(
-        self,
-        model: "torch.nn.Module",
-        *,
-        sources: Sequence[str] = ("grad_in", "grad_out", "inputs", "weights"),
-        stats: Sequence[str | Callable[..., Any]] = ("mean", "std"),
-        layers: Any = None,
-        every: int = 1,
-        scaler: Any = None,
-        name: str = "",
-    ) -> "TooledModel":
-        """Record statistics of a model's layers at every `step`; arguments as for TooledModel.
+    def watch(self, model: "torch.nn.Module", **options: "Unpack[ModelOptions]") -> "TooledModel":
+        """Record statistics of a model's layers at every `step`.
 
         Where several are watched, each has a `name`, with which its layers' names begin.
+
+        Args:
+            model: the model to watch.
+            options: sources, stats, layers, every, scaler and name, as in TooledModel.
 
         Raises:
             DefinitionError: as TooledModel, or a layer of that name is watched already.
         """
         from flexrec.recorder.tooled_model import TooledModel
 
-        tooled = TooledModel(
-            model, sources, stats, layers=layers, every=every, scaler=scaler, name=name
-        )
+        tooled = TooledModel(model, **options)
         self._watched = [other for other in self._watched if not other.is_removed]
         taken = {layer for other in self._watched for layer in other.layers}
         for layer in tooled.layers:
@@ -390,7 +382,7 @@ class Recorder:
         inputs: Any,
         classes: Any,
         *,
-        layers: Any = None,
+        layers: "Layers" = None,
         name: str = "",
     ) -> None:
         """Record what each layer gives for a probe batch, for the preset `infoplane`.

@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,23 @@ from flexrec.recorder.measures import MOMENTS, Number, norm, ratio
 from flexrec.recorder.statistics import Stat, measures_of, plan
 from flexrec.recorder.wording import warn
 
-__all__ = ["Layers", "TooledModel", "choose_layers", "unwrapped"]
+__all__ = ["Layers", "ModelOptions", "TooledModel", "choose_layers", "unwrapped"]
 
 _SOON = 100  # steps, by which a model that tells nothing is spoken of
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """Which layers: names and patterns, a predicate of name and module, or None for all."""
+
+
+class ModelOptions(TypedDict, total=False):
+    """The options of TooledModel, for those who hand them on; TooledModel explains them."""
+
+    sources: Iterable[str]
+    stats: Iterable[Stat]
+    layers: Layers
+    every: int
+    scaler: Scaler | None
+    name: str
 
 
 class TooledModel:

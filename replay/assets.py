@@ -20,7 +20,7 @@ from pathlib import Path
 from flexrec.recorder.errors import RecordingError, ServerError
 from flexrec.recorder.replacing import ANYTHING, Kind, check_target, replacing
 from flexrec.recorder.wording import counted, listed
-from flexrec.replay.asset_list import ASSETS, Asset, needed
+from flexrec.replay.asset_list import Asset, all_assets, needed
 from flexrec.replay.npm import MAX_FILE_BYTES, find_registry
 
 __all__ = ["Page", "Progress", "cache_folder", "provide", "survey", "write_bundle"]
@@ -161,7 +161,7 @@ def write_bundle(
         OSError: the file cannot be written.
     """
     check_target(path, _BUNDLE, overwrite=overwrite)
-    contents = {asset: _at_hand(asset) for asset in ASSETS}
+    contents = {asset: _at_hand(asset) for asset in all_assets()}
     missing = [asset for asset, content in contents.items() if content is None]
     if missing:
         try:
@@ -184,7 +184,7 @@ def write_bundle(
 def _holds_bundle(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
-            return not {asset.name for asset in ASSETS}.isdisjoint(archive.namelist())
+            return not {asset.name for asset in all_assets()}.isdisjoint(archive.namelist())
     except (zipfile.BadZipFile, ValueError):
         return False
 
@@ -251,7 +251,7 @@ def _from_visdom(missing: Iterable[Asset], why: ServerError) -> Iterator[tuple[A
 
 def _unpack(bundle: Path) -> None:
     """Take what a bundle holds into the cache."""
-    by_name = {asset.name: asset for asset in ASSETS}
+    by_name = {asset.name: asset for asset in all_assets()}
     try:
         with zipfile.ZipFile(bundle) as archive:
             for entry in archive.infolist():

@@ -5,16 +5,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.definitions import Definitions, MeterDefinition, PlotDefinition, expand
-from flexrec.replay.plots import PlotType, plot_type, rank
+from flexrec.replay.plots import MisfitError, PlotType, plot_type, rank
 from flexrec.replay.window import Trace, Window
 
 __all__ = ["Board", "Place", "overlay"]
 
-Floats: TypeAlias = NDArray[np.float64]
 Place: TypeAlias = tuple[int, int]
 """Where a trace stands: its meter's place in the definitions, then its key's in the run."""
 
@@ -156,7 +154,7 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
 
 def _keeps_all(kind: PlotType, value: Any) -> bool:
     """Whether the values of all marks are drawn, not the latest alone."""
-    return kind.accumulates or kind.history is not None or _stacks(kind, value)
+    return kind.history is not None or _stacks(kind, value)
 
 
 def _stacks(kind: PlotType, value: Any) -> bool:
@@ -165,92 +163,23 @@ def _stacks(kind: PlotType, value: Any) -> bool:
 
 
 def _traces(plot: _Plot, line: _Line) -> list[Trace]:
-    last = line.values[-1]
-    if plot.kind.accumulates:
-        return _lines(plot, line)
-    if plot.kind.history:
-        return [_HISTORIES[plot.kind.name](plot, line)]
-    if _stacks(plot.kind, last):
-        if len({np.shape(value) for value in line.values}) > 1:
-            raise _misfit(plot, line, "vectors whose length changes")
-        return [Trace(line.label, np.stack(line.values, axis=1), np.array(line.x))]
-    if rank(last) not in plot.kind.ranks:
-        raise _misfit(plot, line, f"a {rank(last)}")
-    return [Trace(line.label, last if isinstance(last, str) else np.asarray(last))]
-
-
-def _lines(plot: _Plot, line: _Line) -> list[Trace]:
-    """A line for a number, and for a vector one a component."""
-    x = np.array(line.x, np.float64)
     try:
-        y = np.array(line.values, np.float64)
-    except (ValueError, TypeError):
-        raise _misfit(plot, line, "texts, or arrays whose shape changes") from None
-    if y.ndim == 1:
-        return [Trace(line.label, y, x)]
-    if y.ndim == 2:
-        return [Trace(f"{line.label} {i}", y[:, i], x) for i in range(y.shape[1])]
-    raise _misfit(plot, line, f"arrays of shape {y.shape[1:]}")
+        if plot.kind.history is not None:
+            return plot.kind.history.gather(line.label, line.x, line.values, plot.definition.opts)
+        return [_latest(plot.kind, line)]
+    except MisfitError as error:
+        raise DefinitionError(
+            f"plot {plot.name!r}: a {plot.kind.name} takes {plot.kind.takes}; "
+            f"{line.label!r} gives {error}; choose another plot type, meter or field"
+        ) from None
 
 
-def _plane(plot: _Plot, line: _Line) -> Trace:
-    """The places of all marks, and the marks for the colour."""
-    if any(np.shape(value) != (2,) for value in line.values):
-        raise _misfit(plot, line, f"values of shape {np.shape(line.values[-1])}")
-    places = np.array(line.values, np.float64)
-    return Trace(line.label, places[:, 1], places[:, 0], marks=np.array(line.x))
-
-
-def _histograms(plot: _Plot, line: _Line) -> Trace:
-    """A column of frequencies for each mark, all over the same bins."""
-    if any(rank(value) != "vector" for value in line.values):
-        raise _misfit(plot, line, f"a {rank(line.values[-1])}")
-    columns = [np.asarray(value, np.float64) for value in line.values]
-    columns = [column[np.isfinite(column)] for column in columns]
-    every = np.concatenate(columns)
-    edges = _edges(every, plot.definition.opts.get("numbins", _BINS))
-    shares = [_shares(column, edges) for column in columns]
-    middles = (edges[:-1] + edges[1:]) / 2
-    return Trace(line.label, np.stack(shares, axis=1), np.array(line.x), rows=middles)
-
-
-def _edges(samples: Floats, bins: int) -> Floats:
-    """(bins + 1,): bins of equal width from the least to the greatest of the samples; those that
-    are as good as one value lie in the middle of bins that can be told apart."""
-    low, high = (float(samples.min()), float(samples.max())) if len(samples) else (0.0, 1.0)
-    finest = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
-    if high - low < finest:
-        low, high = low - max(0.5, finest), high + max(0.5, finest)
-    edges: Floats = 4 * np.linspace(low / 4, high / 4, bins + 1)  # see _LARGE
-    return edges
-
-
-def _shares(samples: Floats, edges: Floats) -> Floats:
-    """Which share of a distribution lies in each bin, as far as samples tell: between neighbours
-    it is taken to be even, so few samples, such as bounds of bins, are as good as many."""
-    ordered = np.sort(samples)
-    last = len(ordered) - 1
-    if last < 1:
-        return np.histogram(ordered, edges)[0].astype(np.float64)
-    above = np.searchsorted(ordered, edges).clip(1, last)
-    if max(-ordered[0], ordered[-1]) > _LARGE:  # the width of two such numbers may be infinite
-        ordered, edges = ordered / 4, edges / 4
-    low, high = ordered[above - 1], ordered[above]
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        between = np.where(high > low, (edges - low) / (high - low), edges > low)
-    below = (above - 1 + between.clip(0, 1)) / last
-    below[0], below[-1] = 0.0, 1.0
-    return np.diff(below)
-
-
-_HISTORIES = {"plane": _plane, "histograms": _histograms}
-_BINS = 50
-_LARGE = 1e307
-"""The difference of numbers beyond may be infinite; of their quarters it is not."""
-
-
-def _misfit(plot: _Plot, line: _Line, came: str) -> DefinitionError:
-    return DefinitionError(
-        f"plot {plot.name!r}: a {plot.kind.name} takes {plot.kind.takes}; "
-        f" {line.label!r} gives {came}; choose another plot type, meter or field"
-    )
+def _latest(kind: PlotType, line: _Line) -> Trace:
+    last = line.values[-1]
+    if _stacks(kind, last):
+        if len({np.shape(value) for value in line.values}) > 1:
+            raise MisfitError("vectors whose length changes")
+        return Trace(line.label, np.stack(line.values, axis=1), np.array(line.x))
+    if rank(last) not in kind.ranks:
+        raise MisfitError(f"a {rank(last)}")
+    return Trace(line.label, last if isinstance(last, str) else np.asarray(last))

@@ -1,9 +1,9 @@
 """FlexLogger: the engine, live. It keeps the step and the time; the engine has neither."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, Unpack
 
 from flexrec.recorder.errors import DefinitionError, InputError, nearest
 from flexrec.recorder.events import (
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
 
     from flexrec.recorder import Recorder
+    from flexrec.recorder.tooled_model import ModelOptions
 
 __all__ = ["FlexLogger", "TooledModelLogger", "get_preset_logger"]
 
@@ -245,8 +246,8 @@ class TooledModelLogger:
         model: the model to watch; a TooledModel is made of it.
         mode: "by_layer" makes a chart for each layer, "by_source" one for each source and
             statistic, with a line for each layer.
-        sources, stats, layers, every: as in TooledModel.
         env, uid, server, port, sink, recorder: as in FlexLogger.
+        options: sources, stats, layers, every, scaler and name, as in TooledModel.
     """
 
     def __init__(
@@ -254,16 +255,13 @@ class TooledModelLogger:
         model: "torch.nn.Module",
         mode: Literal["by_layer", "by_source"] = "by_layer",
         *,
-        sources: Sequence[str] = ("grad_in", "grad_out", "inputs", "weights"),
-        stats: Sequence[str | Callable[..., Any]] = ("mean", "std"),
-        layers: Any = None,
-        every: int = 1,
         env: str = "main",
         uid: str | None = None,
         server: str = "http://localhost",
         port: int = 8097,
         sink: Sink | None = None,
         recorder: "Recorder | None" = None,
+        **options: "Unpack[ModelOptions]",
     ) -> None:
         from flexrec.recorder.tooled_model import TooledModel  # needs torch
 
@@ -279,7 +277,7 @@ class TooledModelLogger:
             sink=sink,
             recorder=recorder,
         )
-        self.tooled: TooledModel = TooledModel(model, sources, stats, layers=layers, every=every)
+        self.tooled: TooledModel = TooledModel(model, **options)
 
     def add(self) -> None:
         """Feed the meters the statistics of the step that has just run, those that are drawn."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.replacing import replacing
+from flexrec.replay.plots import plot_type
 from flexrec.replay.sinks import ENVIRONMENT, dump, env_document, is_environment
 from flexrec.replay.thinning import thin_window
 from flexrec.replay.window import Trace, Window
@@ -22,8 +23,6 @@ __all__ = ["SETTINGS", "read_golden", "settings", "snapshot", "write_golden"]
 
 SETTINGS = "flexrec"
 """The document's key for what visdom has no place for; visdom does not look at it."""
-
-_PICTURES = ("image", "images")
 
 
 def snapshot(
@@ -142,7 +141,7 @@ def _is_golden(document: Any) -> bool:
 
 
 def _rounded(window: Window, digits: int) -> Window:
-    if window.type in _PICTURES:
+    if plot_type(window.type).shown_as == "image":
         return window
     return replace(window, traces=tuple(_rounded_trace(t, digits) for t in window.traces))
 

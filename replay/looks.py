@@ -10,30 +10,14 @@ from dataclasses import replace
 from itertools import count, cycle
 from typing import TypeAlias
 
+from flexrec.replay.plots import CYCLE, TYPES, ramp
 from flexrec.replay.window import Window
 
-__all__ = ["CYCLE", "FEW", "Palette", "ramp"]
+__all__ = ["FEW", "Palette"]
 
 FEW = 10
 """Up to so many traces have a colour each; more go along a ramp, in their order."""
 
-CYCLE = (
-    (31, 119, 180),
-    (255, 127, 14),
-    (44, 160, 44),
-    (214, 39, 40),
-    (148, 103, 189),
-    (140, 86, 75),
-    (227, 119, 194),
-    (127, 127, 127),
-    (188, 189, 34),
-    (23, 190, 207),
-)
-"""The colours that plotly gives to traces, in order."""
-
-# Dark to light, without the palest end: lines must stand out from white.
-_RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 190, 40))
-_OPT = {"line": "linecolor", "scatter": "markercolor", "stem": "linecolor"}
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _LARGE = {"width": 720, "height": 480}
 
@@ -60,7 +44,7 @@ class Palette:
     def paint(self, windows: Sequence[Window]) -> list[Window]:
         """The windows, with colours where visdom's own would not fit those of other windows."""
         for window in windows:
-            if window.type in _OPT and len(window.traces) > FEW:
+            if _opt(window) is not None and len(window.traces) > FEW:
                 before: dict[str | None, int] = {}
                 for run, name in _listed(window):
                     names = self._lists.setdefault(run, [])
@@ -70,7 +54,7 @@ class Palette:
         return [self._painted(window) for window in windows]
 
     def _painted(self, window: Window) -> Window:
-        opt = _OPT.get(window.type)
+        opt = _opt(window)
         if opt is None or {opt, "linecolor", "markercolor"} & set(window.opts):
             return window
         names = _names(window)
@@ -107,16 +91,10 @@ class Palette:
         return [self._colours[name] for name in names]
 
 
-def ramp(part: float) -> list[int]:
-    """The colour at a part, 0 to 1, of the way from the first to the last.
-
-    >>> ramp(0.0), ramp(1.0)
-    ([68, 1, 84], [230, 190, 40])
-    """
-    at = part * (len(_RAMP) - 1)
-    k = min(int(at), len(_RAMP) - 2)
-    low, high = _RAMP[k], _RAMP[k + 1]
-    return [round(a + (b - a) * (at - k)) for a, b in zip(low, high, strict=True)]
+def _opt(window: Window) -> str | None:
+    """The opt that colours its traces; None where they have no colours of their own."""
+    kind = TYPES.get(window.type)
+    return None if kind is None else kind.colour_opt
 
 
 def _names(window: Window) -> list[str]:

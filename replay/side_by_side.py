@@ -5,14 +5,9 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from flexrec.replay.compare_traces import aligned_lines, named
 from flexrec.replay.differences import Comparison
-from flexrec.replay.looks import CYCLE
-from flexrec.replay.pictures import decoded
+from flexrec.replay.plots import side_by_side_of
 from flexrec.replay.report import report_text
-from flexrec.replay.tolerance import numbers
 
 __all__ = ["messages", "show_in_visdom"]
 
@@ -20,8 +15,6 @@ Message = dict[str, Any]
 
 _ROW = "check/"  # what the ids of our windows start with
 _SIZE = {"width": 420, "height": 340}
-_CURVES = ("scatter", "bar")
-_MATRICES = ("heatmap", "contour", "surface")
 
 
 def messages(
@@ -105,59 +98,12 @@ def _difference(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]
 ) -> Message | None:
     """The content of a plot that shows the difference, or None where there is nothing to draw."""
-    a, b = golden["content"], obtained["content"]
-    if golden["type"] == obtained["type"] == "image":
-        old, new = (decoded(content["src"]).astype(int) for content in (a, b))
-        upright = {"yaxis": {"autorange": "reversed"}}
-        return _matrix(np.abs(new - old).max(axis=2), upright) if old.shape == new.shape else None
-    if not golden["type"] == obtained["type"] == "plot" or not names or not a["data"]:
+    if golden["type"] != obtained["type"]:
         return None
-    kind = a["data"][0].get("type")
-    if kind in _CURVES:
-        return _overlaid(a, b, names)
-    if kind in _MATRICES and b["data"]:
-        old_z, new_z = (numbers(content["data"][0].get("z")) for content in (a, b))
-        if old_z is not None and new_z is not None and old_z.shape == new_z.shape:
-            layout = {axis: a["layout"][axis] for axis in ("xaxis", "yaxis") if axis in a["layout"]}
-            return _matrix((new_z.array - old_z.array).reshape(old_z.shape), layout)
-    return None
-
-
-def _matrix(values: Any, layout: Message) -> Message:
-    cells = [[v if np.isfinite(v) else None for v in row] for row in values.tolist()]
-    trace = {"z": cells, "type": "heatmap", "colorscale": "RdBu", "zmid": 0}
-    return {"data": [trace], "layout": layout}
-
-
-def _overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]) -> Message:
-    """Golden dotted, obtained drawn through, obtained − golden below; a colour for each trace."""
-    sides = named(golden["data"]), named(obtained["data"])
-    order = [name for name in dict.fromkeys((*sides[0], *sides[1])) if name in names]
-    colours = {name: f"rgb{CYCLE[k % len(CYCLE)]}" for k, name in enumerate(order)}
-    data: list[Message] = []
-    for part, side in (("golden", sides[0]), ("obtained", sides[1])):
-        for name in order:
-            if name in side:
-                line = {"dash": "dot" if part == "golden" else "solid", "color": colours[name]}
-                look = {"line": line, "marker": {"color": colours[name]}, "yaxis": "y"}
-                opacity = 0.5 if part == "golden" else 1.0
-                data.append({**side[name], **look, "name": f"{part} {name}", "opacity": opacity})
-    for name, (x, old, new) in aligned_lines(golden["data"], obtained["data"]).items():
-        if name in names:
-            pairs = zip(old, new, strict=True)
-            residual = [None if p is None or q is None else q - p for p, q in pairs]
-            look = {"mode": "lines+markers", "marker": {"color": colours[name]}}
-            head = {"type": "scatter", "name": f"difference {name}", "yaxis": "y2"}
-            data.append({**head, **look, "line": {"color": colours[name]}, "x": x, "y": residual})
-    layout = {key: value for key, value in golden.get("layout", {}).items() if key != "yaxis2"}
-    above, below = layout.get("yaxis", {}), {"domain": [0, 0.26], "title": "difference"}
-    return {
-        "data": data,
-        "layout": {
-            **layout,
-            "showlegend": True,
-            "xaxis": {**layout.get("xaxis", {}), "anchor": "y2"},
-            "yaxis": {**above, "domain": [0.36, 1]},
-            "yaxis2": below,
-        },
-    }
+    shown_as, content = golden["type"], golden["content"]
+    if shown_as == "plot":
+        if not names or not content["data"]:
+            return None
+        shown_as = content["data"][0].get("type")
+    draw = side_by_side_of(shown_as)
+    return None if draw is None else draw(content, obtained["content"], names)

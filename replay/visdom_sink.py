@@ -1,6 +1,6 @@
 """Windows into a running visdom: the only import of visdom's client in the project.
 
-`drawing` says how each plot type is drawn, `visdom_http` how a server is spoken to.
+`plots` says how each plot type is drawn, `visdom_http` how a server is spoken to.
 """
 
 import json
@@ -16,7 +16,6 @@ import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.wording import counted, listed
-from flexrec.replay.drawing import DRAW
 from flexrec.replay.looks import Palette
 from flexrec.replay.plots import PlotType, plot_type, rank
 from flexrec.replay.thinning import thin_window
@@ -210,7 +209,7 @@ def payload(window: Window) -> dict[str, Any]:
     _check(window, kind)
     client = _client()
     try:
-        message: dict[str, Any] = _plain(DRAW[kind.name](client, window.traces, _opts(window)))
+        message: dict[str, Any] = _plain(kind.draw(client, window.traces, _opts(window)))
     except (AssertionError, KeyError, IndexError, TypeError, ValueError) as error:
         raise DefinitionError(f"window {window.win!r}, a {kind.name} plot: {error}") from error
     _settle_axes(message)
@@ -256,9 +255,7 @@ def _check(window: Window, kind: PlotType) -> None:
         )
     for trace in window.traces:
         given = rank(trace.y)
-        # A plot that accumulates holds the numbers of all marks in a row.
-        history = "vector" if kind.accumulates else kind.history
-        if given not in ((history,) if history else kind.ranks):
+        if given not in (kind.ranks if kind.history is None else (kind.history.rank,)):
             raise DefinitionError(
                 f"window {window.win!r}, trace {trace.name!r}: a {given} cannot be drawn; "
                 f"a {kind.name} plot takes {kind.takes}"

@@ -17,7 +17,7 @@ import pytest
 
 from flexrec.recorder.errors import ServerError
 from flexrec.replay import assets
-from flexrec.replay.asset_list import ASSETS, Asset, needed
+from flexrec.replay.asset_list import Asset, all_assets, needed
 from flexrec.replay.assets import cache_folder, provide, survey, write_bundle
 from flexrec.replay.npm import find_registry
 
@@ -102,7 +102,7 @@ def registry() -> Iterator[Registry]:
 @pytest.fixture(autouse=True)
 def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Few assets, none of which is there, no npm, and no configuration of the user's."""
-    monkeypatch.setattr(assets, "ASSETS", tuple(CONTENTS))
+    monkeypatch.setattr(assets, "all_assets", lambda: tuple(CONTENTS))
     monkeypatch.setattr(assets, "needed", lambda _: tuple(OURS))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -327,9 +327,9 @@ def test_every_file_that_the_page_names_is_known() -> None:
 
 def test_the_list_is_sound() -> None:
     for family in ("0.2", "0.3"):
-        files = [asset.file for asset in ASSETS if asset.family in ("", family)]
+        files = [asset.file for asset in all_assets() if asset.family in ("", family)]
         assert len(files) == len(set(files))
-    for asset in ASSETS:
+    for asset in all_assets():
         assert re.fullmatch(r"[0-9a-f]{64}", asset.sha256)
         assert re.fullmatch(r"[\w.-]+@\d+\.\d+\.\d+", asset.package)
         assert ".." not in asset.name

@@ -18,7 +18,7 @@ from window_cases import WINDOWS, window
 from flexrec.recorder import Recorder
 from flexrec.replay.assets import provide
 from flexrec.replay.html_sink import HtmlSink
-from flexrec.replay.looks import CYCLE
+from flexrec.replay.plots import CYCLE
 from flexrec.replay.server import Server, start_server
 from flexrec.replay.sinks import EnvFileSink
 from flexrec.replay.visdom_sink import VisdomSink

@@ -592,7 +592,7 @@ def test_errors_relative_to_zero_are_infinite_and_null_in_json() -> None:
     assert report_json(compare(zero, one))["differences"][0]["max_rel"] is None
 
 
-MODULES = ("comparing", "check", "differences", "golden", "report", "text_plot", "tolerance")
+MODULES = ("comparing", "check", "differences", "golden", "report", "tolerance")
 
 
 @pytest.mark.parametrize("name", MODULES)

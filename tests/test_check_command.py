@@ -22,7 +22,6 @@ from flexrec.replay.check import check
 from flexrec.replay.golden import read_golden, write_golden
 from flexrec.replay.server import Server, start_server
 from flexrec.replay.side_by_side import messages, show_in_visdom
-from flexrec.replay.text_plot import text_plot
 from flexrec.replay.visdom_http import Connection
 from flexrec.replay.visdom_sink import VisdomSink
 
@@ -182,7 +181,9 @@ def test_show_without_visdom_draws_text(runs: tuple[Path, Path], golden: Path) -
     out, error = flexrec_check(runs[1], *show, code=1)
     assert "nobody listens" in error
     assert "drawn as text instead" in error
-    assert "loss, train_loss\n. golden   o obtained   * both" in out
+    assert "loss, train_loss\n" in out
+    assert ".. golden   oo obtained\n" in out
+    assert "obtained - golden\n" in out
     assert "obtained - golden" in out
     assert flexrec_check(runs[0], *show, code=0)[1] == ""  # nothing differs: nothing to show
 
@@ -283,27 +284,3 @@ def test_visdom_takes_a_golden_that_is_uploaded(tmp_path: Path, visdom_server: S
     sink = VisdomSink(port=visdom_server.port)
     assert compare(golden, on_server(sink, "golden"), rtol=0.0)
     sink.close()
-
-
-# ---------------------------------------------------------------------- the text plot
-
-
-def test_a_text_plot_marks_what_is_where() -> None:
-    lines = text_plot(range(5), [0, 1, 2, 3, 4], [0, 1, 2, 3, None], width=50, height=5).split("\n")
-    assert lines[0] == ". golden   o obtained   * both"
-    assert lines[1].lstrip().startswith("4 |")
-    assert lines[1].rstrip().endswith(".")
-    assert "*" in lines[5]
-    assert lines[6] == "obtained - golden"
-
-
-@pytest.mark.parametrize(
-    ("x", "golden", "obtained"),
-    [([3], [1.0], [2.0]), ([0, 1], [None, None], [1.0, None]), ([0, 0], [1.0, 2.0], [0.0, 3.0]),
-     ([2, 1, 0], [-1.5e308, -1e300, 1.7e308], [1e308, 0.0, 0.0]),
-     (range(5000), [1.0] * 5000, [2.0] * 5000)],
-)  # fmt: skip
-def test_a_text_plot_fits_its_width(x: Any, golden: Any, obtained: Any) -> None:
-    text = text_plot(x, golden, obtained, width=60, height=8)
-    assert len(text.splitlines()) == 1 + 8 + 1 + 4 + 1
-    assert max(map(len, text.splitlines())) <= 60

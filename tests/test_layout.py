@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ ONLY = {  # module → the files that may import it at all
     "visdom": {"replay/visdom_sink.py"},
     "plotly": set(),  # its JavaScript alone is read
     "pyarrow": {"cli/parquet.py"},
+    "rich": {"cli/progress.py"},
     "tornado": {"replay/visdom_process.py"},
-    "uniplot": {"cli/drawing.py"},
+    "uniplot": {"cli/text_plot.py"},
 }
 
 
@@ -74,6 +76,19 @@ def test_heavy_modules_have_few_owners(module: str) -> None:
         if any(name.split(".")[0] == module for name in imports(path))
     }
     assert importers <= ONLY[module]
+
+
+def test_every_folder_and_every_data_file_is_packaged() -> None:
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "setuptools"
+    ]
+    homes = {Path(folder): name for name, folder in told["package-dir"].items()}
+    assert sorted(told["packages"]) == sorted(homes.values())
+    for path in (path for floor in FLOORS for path in (ROOT / floor).rglob("*") if path.is_file()):
+        if "__pycache__" not in path.parts:
+            package = homes[path.relative_to(ROOT).parent]
+            data = {*told["package-data"].get(package, ()), *told["package-data"]["*"]}
+            assert path.suffix == ".py" or path.name in data, path
 
 
 def test_importing_the_sides_imports_nothing_heavy() -> None:

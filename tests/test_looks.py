@@ -4,7 +4,8 @@ import numpy as np
 from window_cases import window
 
 from flexrec.replay.board import overlay
-from flexrec.replay.looks import CYCLE, FEW, Palette, ramp
+from flexrec.replay.looks import FEW, Palette
+from flexrec.replay.plots import CYCLE, ramp
 from flexrec.replay.visdom_sink import payload
 from flexrec.replay.window import Trace, Window
 

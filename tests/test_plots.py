@@ -3,20 +3,41 @@
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from window_cases import WINDOWS
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.replay.board import _edges, _shares
-from flexrec.replay.drawing import DRAW
-from flexrec.replay.plots import RANKS, plot_info, plot_type, plot_types, rank
+from flexrec.replay.board import Board
+from flexrec.replay.definitions import define
+from flexrec.replay.differences import Comparison, Difference
+from flexrec.replay.looks import FEW, Palette
+from flexrec.replay.plots import (
+    RANKS,
+    TYPES,
+    MisfitError,
+    PlotType,
+    plot_info,
+    plot_type,
+    plot_types,
+    ramp,
+    rank,
+    side_by_side_of,
+)
+from flexrec.replay.plots.curves import curve, names_of, scattered
+from flexrec.replay.plots.histograms import edges_of, shares
+from flexrec.replay.plots.plot_type import History
+from flexrec.replay.side_by_side import messages
+from flexrec.replay.visdom_sink import payload
+from flexrec.replay.window import Trace, Window
 
 DOCS = Path(__file__).parents[1] / "docs" / "plots.md"
 
 
-def test_types_are_listed_in_order_and_all_can_be_drawn() -> None:
-    assert plot_types() == sorted(DRAW)
+def test_types_are_listed_in_order() -> None:
+    assert plot_types() == sorted(plot_types())
     assert {"line", "scatter", "bar", "stem", "pie", "histogram", "boxplot", "heatmap",
             "contour", "surf", "image", "images", "text"} <= set(plot_types())  # fmt: skip
 
@@ -31,6 +52,85 @@ def test_every_type_says_what_it_is(name: str) -> None:
     assert kind.ranks
     for opt in kind.opts:
         assert re.search(rf"\b{opt}\b", info)
+
+
+def _total(label: str, xs: Any, values: Any, _opts: Any) -> list[Trace]:
+    """One curve: the sum so far."""
+    if any(rank(value) != "vector" for value in values):
+        raise MisfitError(f"a {rank(values[-1])}")
+    return [Trace(label, np.cumsum([np.sum(value) for value in values]), np.array(xs))]
+
+
+def _dots(client: Any, traces: Any, opts: Any) -> Any:
+    return scattered(client, [curve(trace) for trace in traces], names_of(traces, opts), opts)
+
+
+def _sums(golden: Any, obtained: Any, names: set[str]) -> dict[str, Any]:
+    totals = [sum(content["data"][0]["y"]) for content in (golden, obtained)]
+    return {"data": [{"type": "bar", "x": sorted(names), "y": [totals[1] - totals[0]]}]}
+
+
+TOY = PlotType(
+    name="total",
+    doc="the sum so far, as dots",
+    takes="a vector at every mark",
+    ranks=("vector",),
+    opts=frozenset({"title", "markercolor", "width", "height"}),
+    draw=_dots,
+    shown_as="toy",
+    history=History("vector", _total),
+    side_by_side=_sums,
+    colour_opt="markercolor",
+)
+
+
+def test_one_entry_is_all_that_a_plot_type_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TYPES, "total", TOY)
+    assert "total" in plot_types()
+    assert (
+        plot_info("Total").splitlines()[2]
+        == "  meters  any number of meters; every mark adds to it"
+    )
+    assert side_by_side_of("toy") is _sums
+
+    meters = {f"m{k}": {"type": "LastValueMeter", "target": "w"} for k in range(FEW + 1)}
+    definitions = define({"w": {"type": "total"}}, meters)
+    board = Board(definitions)
+    for mark in range(3):
+        for k, meter in enumerate(definitions.meters.values()):
+            board.point(meter, meter.name, (k, 0), [mark], [np.array([mark, k])])
+    (window,) = Palette().paint(board.windows())
+    assert window.opts["markercolor"] == [ramp(k / FEW) for k in range(FEW + 1)]
+    drawn = payload(window)
+    assert [trace["y"] for trace in drawn["data"][:2]] == [[0, 1, 3], [1, 3, 6]]
+
+    golden, obtained = ({"content": {"data": [{"type": "toy", "name": "m0", "y": [y]}]},
+                         "type": "plot", "title": "w"} for y in (1.0, 3.0))  # fmt: skip
+    difference = Difference("values", "w", "m0", "y", "", golden=1.0, obtained=3.0)
+    comparison = Comparison((difference,), 0.0, 0.0, windows=1, traces=1, points=1)
+    *_, message = messages({"jsons": {"w": golden}}, {"jsons": {"w": obtained}}, comparison)
+    assert message["data"] == [{"type": "bar", "x": ["m0"], "y": [2.0]}]
+
+
+def test_an_entry_says_what_its_history_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TYPES, "total", TOY)
+    definitions = define({"w": {"type": "total"}}, {"m": {"type": "LastValueMeter", "target": "w"}})
+    board = Board(definitions)
+    board.point(definitions.meters["m"], "m", (0, 0), [0.0], [1.0])
+    with pytest.raises(DefinitionError, match="takes a vector at every mark; 'm' gives a scalar"):
+        board.windows()
+
+
+def test_what_visdom_shows_alike_is_compared_alike() -> None:
+    for kind in TYPES.values():
+        assert side_by_side_of(kind.shown_as) is kind.side_by_side, kind.name
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda window: window.win)
+def test_types_say_what_visdom_makes_of_them(window: Window) -> None:
+    shown = payload(window)["data"][0]
+    shown_as = TYPES[window.type].shown_as
+    assert shown["type"] in (shown_as, f"{shown_as}gl")
 
 
 def test_only_what_has_an_x_accumulates() -> None:
@@ -111,12 +211,12 @@ def test_a_column_of_bounds_is_drawn_as_all_values_would_be() -> None:
     edges = np.linspace(-5, 5, 51)
     counted = np.histogram(values, edges)[0] / len(values)
     bounds = np.quantile(values, np.arange(65) / 64)
-    assert _shares(values, edges) == pytest.approx(counted, abs=1e-4)
-    assert _shares(bounds, edges) == pytest.approx(counted, abs=0.012)
+    assert shares(values, edges) == pytest.approx(counted, abs=1e-4)
+    assert shares(bounds, edges) == pytest.approx(counted, abs=0.012)
 
 
 @pytest.mark.parametrize(
-    ("samples", "shares"),
+    ("samples", "expected"),
     [
         ([0.0, 1.0], [0.25, 0.25, 0.25, 0.25]),
         ([0.6] * 9, [0, 0, 1, 0]),
@@ -127,8 +227,10 @@ def test_a_column_of_bounds_is_drawn_as_all_values_would_be() -> None:
         ([], [0, 0, 0, 0]),
     ],
 )
-def test_few_and_equal_samples_have_their_shares(samples: list[float], shares: list[float]) -> None:
-    assert _shares(np.array(samples), np.linspace(0, 1, 5)) == pytest.approx(shares)
+def test_few_and_equal_samples_have_their_shares(
+    samples: list[float], expected: list[float]
+) -> None:
+    assert shares(np.array(samples), np.linspace(0, 1, 5)) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
@@ -144,15 +246,15 @@ def test_few_and_equal_samples_have_their_shares(samples: list[float], shares: l
     ],
 )
 def test_bins_of_any_samples_can_be_told_apart(samples: list[float]) -> None:
-    edges = _edges(np.array(samples), 50)
+    edges = edges_of(np.array(samples), 50)
     assert np.isfinite(edges).all()
     assert (np.diff(edges) > 0).all()
     assert edges[0] <= min(samples)
     assert max(samples) <= edges[-1]
-    assert _shares(np.array(samples), edges).sum() == pytest.approx(1.0)
+    assert shares(np.array(samples), edges).sum() == pytest.approx(1.0)
 
 
 def test_bins_are_numpys_where_it_makes_any() -> None:
     samples = np.random.default_rng(0).normal(size=1000) * 1e-3
-    assert _edges(samples, 50).tolist() == np.histogram_bin_edges(samples, 50).tolist()
-    assert _edges(np.zeros(0), 2).tolist() == [0.0, 0.5, 1.0]
+    assert edges_of(samples, 50).tolist() == np.histogram_bin_edges(samples, 50).tolist()
+    assert edges_of(np.zeros(0), 2).tolist() == [0.0, 0.5, 1.0]

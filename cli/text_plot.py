@@ -1,0 +1,136 @@
+"""Curves as text, in characters that the output can show: the only import of uniplot."""
+
+import math
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from uniplot import plot_to_string
+
+from flexrec.cli.output import printable
+
+__all__ = ["text_plot"]
+
+Floats: TypeAlias = NDArray[np.float64]
+Values: TypeAlias = ArrayLike | Sequence[float | None]
+Curve: TypeAlias = tuple[str, ArrayLike, Values]
+"""Its name, its x (n,), and its values (n,); None, NaN and infinities are gaps."""
+
+HEIGHT = 16
+MARGIN = 16  # columns that the frame and the numbers beside it take
+NARROW = 20  # columns that curves have at least
+
+_MARKS = "+xo*~."  # of curves that no colour tells apart
+_FRAME = str.maketrans("┌┐└┘│─▁▔", "++++|-_-")
+_LABEL = re.compile(r"(?<=│ )(-?[\d,.]+)(e-?\d+)$", re.MULTILINE)
+_PLAIN = range(-4, 9)  # powers of ten whose x are written without an exponent
+
+
+def text_plot(
+    title: str,
+    curves: Sequence[Curve],
+    *,
+    marks: str = _MARKS,
+    height: int = HEIGHT,
+    is_log: bool = False,
+) -> str:
+    """The curves in one plot, as wide as the terminal; their names stand below.
+
+    A terminal shows them in colours. Where there are none (a pipe, NO_COLOR) each has a character
+    of its own, and more curves than there are `marks` go into more than one plot.
+
+    Args:
+        title: what stands above.
+        curves: those without a finite value are left out.
+        marks: a character for each curve, where there are no colours.
+        height: lines of characters, without what stands above and below.
+        is_log: whether the y axis is to be logarithmic, if all values allow it.
+    """
+    finite = [(name, *_finite(x, y)) for name, x, y in curves]
+    finite = [(name, x, y) for name, x, y in finite if np.isfinite(y).any()]
+    if not finite:
+        return printable(f"{title}: no finite values")
+    is_log = is_log and all(np.nanmin(y) > 0 for _, _, y in finite)
+    size = len(finite) if _has_colours() else len(marks)
+    groups = [finite[i : i + size] for i in range(0, len(finite), size)]
+    return "\n".join(_graph(title, group, marks, height, is_log) for group in groups)
+
+
+def _graph(
+    title: str, curves: Sequence[tuple[str, Floats, Floats]], marks: str, height: int, is_log: bool
+) -> str:
+    columns = shutil.get_terminal_size((80, 24)).columns
+    has_colours, has_braille = _has_colours(), _has_braille()
+    names, xs, ys = map(list, zip(*curves, strict=True))
+    ys = [np.log10(y) for y in ys] if is_log else ys
+    x_power, y_power = _power(xs, 0), _power(ys, 3)
+    x_power = 0 if x_power in _PLAIN else x_power
+    text: str = plot_to_string(
+        xs=[_scaled(x, x_power) for x in xs],
+        ys=[_scaled(y, y_power) for y in ys],
+        lines=True,
+        width=max(NARROW, columns - MARGIN),
+        line_length_hard_cap=max(NARROW + MARGIN, columns),
+        height=height,
+        title=printable(title),
+        legend_labels=[printable(name) for name in names],
+        color=has_colours,
+        character_set="braille" if has_braille and (has_colours or len(xs) == 1) else "ascii",
+        force_ascii_characters=list(marks),
+        x_gridlines=[],
+        y_gridlines=[] if is_log else [0],
+        x_unit=f"e{x_power}" if x_power else "",
+        y_unit=f"e{y_power}",
+    )
+    text = _LABEL.sub(lambda label: _number(label, is_log), text)
+    return text if has_braille else text.translate(_FRAME)
+
+
+def _finite(x: ArrayLike, y: Values) -> tuple[Floats, Floats]:
+    values = np.asarray(y, np.float64)
+    return np.asarray(x, np.float64), np.where(np.isfinite(values), values, np.nan)
+
+
+def _power(every: Sequence[Floats], digits: int) -> int:
+    """The power of ten that leaves so many digits before the point of the values' range.
+
+    uniplot fails over a range beyond the floats, writes all digits of a large number, and rounds
+    0.5 to 0 where that tells two labels apart: its labels must be whole numbers, and not long.
+    """
+    low = min(float(np.nanmin(values)) for values in every)
+    high = max(float(np.nanmax(values)) for values in every)
+    largest = max(-low, high)
+    size = largest if low == high else max(high - low, largest * 1e-12)
+    return math.floor(math.log10(min(size, sys.float_info.max))) - digits if size else -digits
+
+
+def _scaled(values: Floats, power: int) -> Floats:
+    half = power // 2  # 10**-324 is no float
+    scaled: Floats = values / 10.0**half / 10.0 ** (power - half)
+    return scaled
+
+
+def _number(label: re.Match[str], is_log: bool) -> str:
+    """A label of the y axis without its power of ten."""
+    value = float(label[1].replace(",", "") + label[2])
+    if not is_log:
+        return f"{value:.12g}"
+    return f"{10**value:.3g}" if abs(value) < 300 else f"10^{value:.4g}"
+
+
+def _has_colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _has_braille() -> bool:
+    """Whether the output can show uniplot's own characters."""
+    try:
+        "\u2801\u250c".encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

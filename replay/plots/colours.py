@@ -1,0 +1,33 @@
+"""The colours of traces: plotly's own, and a ramp for many. What is coloured is in `looks`."""
+
+__all__ = ["CYCLE", "ramp"]
+
+
+CYCLE = (
+    (31, 119, 180),
+    (255, 127, 14),
+    (44, 160, 44),
+    (214, 39, 40),
+    (148, 103, 189),
+    (140, 86, 75),
+    (227, 119, 194),
+    (127, 127, 127),
+    (188, 189, 34),
+    (23, 190, 207),
+)
+"""The colours that plotly gives to traces, in order."""
+
+# Dark to light, without the palest end: lines must stand out from white.
+_RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 190, 40))
+
+
+def ramp(part: float) -> list[int]:
+    """The colour at a part, 0 to 1, of the way from the first to the last.
+
+    >>> ramp(0.0), ramp(1.0)
+    ([68, 1, 84], [230, 190, 40])
+    """
+    at = part * (len(_RAMP) - 1)
+    k = min(int(at), len(_RAMP) - 2)
+    low, high = _RAMP[k], _RAMP[k + 1]
+    return [round(a + (b - a) * (at - k)) for a, b in zip(low, high, strict=True)]

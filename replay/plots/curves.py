@@ -1,0 +1,212 @@
+"""Curves over the marks' x: line, scatter, stem and dual_axis_lines.
+
+What visdom's client would refuse or draw wrongly (curves of unequal length, NaN) is settled
+around it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flexrec.replay.plots.pairs import overlaid
+from flexrec.replay.plots.plot_type import (
+    PANE,
+    XY,
+    Floats,
+    History,
+    Message,
+    MisfitError,
+    PlotType,
+    Traces,
+)
+from flexrec.replay.window import Trace
+
+__all__ = ["CURVES", "curve", "names_of", "scattered"]
+
+SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
+
+
+def names_of(traces: Traces, opts: Message) -> list[str]:
+    """The names in the legend: those of the opts, or the traces'."""
+    names = opts.get("legend", [trace.name for trace in traces])
+    if not isinstance(names, list) or len(names) != len(traces):
+        raise ValueError(f"legend must be a list of {len(traces)} names, not {names!r}")
+    return [str(name) for name in names]
+
+
+def curve(trace: Trace) -> tuple[Floats, Floats]:
+    """x and y, of one length; no points at all are one gap, since visdom refuses an empty trace."""
+    y = np.asarray(trace.y, dtype=np.float64)
+    x = np.arange(len(y)) if trace.x is None else np.asarray(trace.x)
+    if x.shape != y.shape:
+        raise ValueError(f"{trace.name!r} has {x.shape} positions for {y.shape} values")
+    if len(y) == 0:
+        return np.array([np.nan]), np.array([np.nan])
+    return x.astype(np.float64), y
+
+
+def scattered(client: Any, curves: Sequence[Any], names: list[str], opts: Message) -> Message:
+    """One trace a curve: visdom tells them apart by labels from 1."""
+    for colours in ("linecolor", "markercolor", "dash"):
+        if colours in opts:
+            opts[colours] = np.asarray(opts[colours])
+    points = np.concatenate([np.column_stack(xy) for xy in curves])
+    labels = np.repeat(np.arange(1, len(curves) + 1), [len(x) for x, _ in curves])
+    message: Message
+    message, _ = client.scatter(X=points, Y=labels, opts={**opts, "legend": names})
+    return message
+
+
+def _line(client: Any, traces: Traces, opts: Message) -> Message:
+    # What visdom's own `line` does before it calls `scatter`, which alone takes curves that
+    # differ in length.
+    asked = {"fillarea": False, "markers": False, **opts}
+    asked["mode"] = "lines+markers" if asked["markers"] else "lines"
+    curves = [curve(trace) for trace in traces]
+    message = scattered(client, curves, names_of(traces, asked), asked)
+    for drawn, points in zip(message["data"], curves, strict=True):
+        if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*points):
+            drawn["mode"] = "lines+markers"
+            drawn["marker"]["size"] = opts.get("markersize", SMALL)
+    for axis in ("xaxis", "yaxis"):
+        if message["layout"].get(axis, {}).get("type") == "log":
+            message["layout"][axis]["exponentformat"] = "power"  # not m, n, G, as of units
+    if opts.get("ytype") == "log":
+        message["data"] += _zeros(traces, curves)
+    return message
+
+
+def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
+    """Marks below all that a logarithmic axis can show, for the zeros that it cannot: a layer whose
+    gradient is 0 must not look as if it were not there."""
+    kept = [(x[y == 0], trace.name) for trace, (x, y) in zip(traces, curves, strict=True)]
+    if not any(len(x) for x, _ in kept):
+        return []
+    every = np.concatenate([y for _, y in curves])
+    above = every[np.isfinite(every) & (every > 0)]
+    xs = np.concatenate([x for x, _ in kept])
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "exactly 0",
+            "x": xs.tolist(),
+            "y": [float(above.min()) / 3 if len(above) else 1.0] * len(xs),
+            "marker": {"symbol": "triangle-down-open", "size": 8, "color": "#888"},
+            "text": [name for x, name in kept for _ in range(len(x))],
+            "hoverinfo": "x+text",
+        }
+    ]
+
+
+def _has_lone_point(x: Floats, y: Floats) -> bool:
+    """Whether a point has a gap or nothing on both sides: no line shows it."""
+    known = np.pad(np.isfinite(x) & np.isfinite(y), 1)
+    return bool((known[1:-1] & ~known[:-2] & ~known[2:]).any())
+
+
+def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
+    return scattered(client, [curve(trace) for trace in traces], names_of(traces, opts), opts)
+
+
+def _stem(client: Any, traces: Traces, opts: Message) -> Message:
+    # As visdom's own `stem` does: up from zero, then a gap.
+    curves = []
+    for trace in traces:
+        x, y = curve(trace)
+        gap = np.full_like(x, np.nan)
+        curves.append((np.stack([x, x, gap], 1).ravel(), np.stack([0 * x, y, gap], 1).ravel()))
+    return scattered(client, curves, names_of(traces, opts), {**opts, "mode": "lines"})
+
+
+def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
+    # The default colour is misspelt in 0.2.4; and both lines must have one x there.
+    defaults = {"color_title_y2": "rgb(148, 103, 189)"}
+    defaults |= {f"name_y{k}": trace.name for k, trace in enumerate(traces, 1)}
+    spot = np.zeros(1)
+    message: Message
+    message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
+    del message["data"][len(traces) :]  # the second meter may have said nothing yet
+    message["layout"]["legend"] = {"orientation": "h", "x": 0, "y": 1.15}  # off the right axis
+    for drawn, trace in zip(message["data"], traces, strict=True):
+        drawn["x"], drawn["y"] = (values.tolist() for values in curve(trace))
+    return message
+
+
+def _points(
+    label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
+) -> list[Trace]:
+    """A line for a number, and for a vector one a component."""
+    x = np.array(xs, np.float64)
+    try:
+        y = np.array(values, np.float64)
+    except (ValueError, TypeError):
+        raise MisfitError("texts, or arrays whose shape changes") from None
+    if y.ndim == 1:
+        return [Trace(label, y, x)]
+    if y.ndim == 2:
+        return [Trace(f"{label} {i}", y[:, i], x) for i in range(y.shape[1])]
+    raise MisfitError(f"arrays of shape {y.shape[1:]}")
+
+
+POINTS = History("vector", _points, is_curve=True)
+_OPTS = XY | {
+    *("legend", "markersymbol", "markersize", "markercolor", "markerborderwidth"),
+    *("linecolor", "dash", "fillarea", "traceopts", "webgl"),
+}
+_DUAL = PANE | {
+    *("name_y1", "name_y2", "color_title_y1", "color_tick_y1", "color_title_y2"),
+    *("color_tick_y2", "side", "showlegend", "top", "bottom", "right", "left"),
+}
+
+CURVES = (
+    PlotType(
+        name="line",
+        doc="a line for each meter, over the marks' x",
+        takes="a number at every mark; NaN and infinities draw a gap",
+        ranks=("scalar",),
+        opts=_OPTS | {"markers"},
+        draw=_line,
+        history=POINTS,
+        shown_as="scatter",
+        side_by_side=overlaid,
+        colour_opt="linecolor",
+    ),
+    PlotType(
+        name="scatter",
+        doc="a dot for each mark, in a colour for each meter",
+        takes="a number at every mark",
+        ranks=("scalar",),
+        opts=_OPTS | {"mode"},
+        draw=_scatter,
+        history=POINTS,
+        shown_as="scatter",
+        side_by_side=overlaid,
+        colour_opt="markercolor",
+    ),
+    PlotType(
+        name="stem",
+        doc="an upright from zero to the value for each mark",
+        takes="a number at every mark",
+        ranks=("scalar",),
+        opts=_OPTS,
+        draw=_stem,
+        history=POINTS,
+        shown_as="scatter",
+        side_by_side=overlaid,
+        colour_opt="linecolor",
+    ),
+    PlotType(
+        name="dual_axis_lines",
+        doc="two lines, the second with a y axis of its own on the right",
+        takes="a number at every mark, from two meters",
+        ranks=("scalar",),
+        opts=_DUAL,
+        max_traces=2,
+        draw=_dual_axis_lines,
+        history=POINTS,
+        shown_as="scatter",
+        side_by_side=overlaid,
+    ),
+)

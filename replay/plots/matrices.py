@@ -1,0 +1,100 @@
+"""Matrices: heatmap, contour and surf."""
+
+from typing import Any
+
+import numpy as np
+
+from flexrec.replay.plots.pairs import subtracted
+from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, Traces, axes
+from flexrec.replay.window import Trace
+
+__all__ = ["COLOURS", "MATRICES", "heatmap"]
+
+MAX_TICKS = 20
+COLOURS = frozenset({"colormap", "xmin", "xmax"})
+
+
+def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
+    """A colour for each cell of the first trace's matrix."""
+    matrix = np.asarray(traces[0].y)
+    message: Message
+    message, _ = client.heatmap(X=matrix + 0 if matrix.dtype == bool else matrix, opts=opts)
+    if traces[0].x is None and traces[0].rows is None:
+        _read_as_matrix(message["layout"], matrix.shape, opts)
+    return message if "columnnames" in opts else _placed(message, traces[0])
+
+
+def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> None:
+    """Row 0 at the top, as a matrix is written, and a tick for each class of a few."""
+    if "ytickmin" not in opts:
+        layout.setdefault("yaxis", {}).setdefault("autorange", "reversed")
+    for axis, length in (("y", shape[0]), ("x", shape[1])):
+        if length <= MAX_TICKS and not {f"{axis}tickvals", f"{axis}tickstep"} & set(opts):
+            layout.setdefault(f"{axis}axis", {}).setdefault("dtick", 1)
+
+
+def _surface(name: str) -> Draw:
+    def draw(client: Any, traces: Traces, opts: Message) -> Message:
+        matrix = np.asarray(traces[0].y, dtype=np.float64)
+        if min(matrix.shape) < 2:
+            raise ValueError(f"a surface has at least 2 by 2 values, not {matrix.shape}")
+        # 0.2.4 takes the extremes with NaN in them.
+        finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
+        limits = {"xmin": float(finite.min()), "xmax": float(finite.max())}
+        message: Message
+        message, _ = getattr(client, name)(X=matrix, opts={**limits, **opts})
+        return _placed(message, traces[0])
+
+    return draw
+
+
+def _placed(message: Message, trace: Trace) -> Message:
+    """The matrix with its columns at the trace's x, where it has one."""
+    if trace.x is not None:
+        if np.shape(trace.x) != np.shape(trace.y)[1:]:
+            raise ValueError(f"{np.shape(trace.x)} positions for columns of {np.shape(trace.y)}")
+        for drawn in message["data"]:
+            drawn["x"] = np.asarray(trace.x).tolist()
+    if trace.rows is not None:
+        if np.shape(trace.rows) != np.shape(trace.y)[:1]:
+            raise ValueError(f"{np.shape(trace.rows)} positions for rows of {np.shape(trace.y)}")
+        for drawn in message["data"]:
+            drawn["y"] = np.asarray(trace.rows).tolist()
+    return message
+
+
+MATRICES = (
+    PlotType(
+        name="heatmap",
+        doc="a colour for each cell; row 0 at the top (at the bottom where columns have an x)",
+        takes="a matrix (rows, columns), its columns at the trace's x where it has one",
+        ranks=("matrix",),
+        opts=XY | COLOURS | {"columnnames", "rownames", "nancolor"},
+        max_traces=1,
+        draw=heatmap,
+        shown_as="heatmap",
+        side_by_side=subtracted,
+    ),
+    PlotType(
+        name="contour",
+        doc="lines of equal value",
+        takes="a matrix (rows, columns) of at least 2 by 2",
+        ranks=("matrix",),
+        opts=XY | COLOURS,
+        max_traces=1,
+        draw=_surface("contour"),
+        shown_as="contour",
+        side_by_side=subtracted,
+    ),
+    PlotType(
+        name="surf",
+        doc="a surface in three dimensions that the mouse turns",
+        takes="a matrix (rows, columns) of at least 2 by 2",
+        ranks=("matrix",),
+        opts=LAYOUT | axes("xyz") | COLOURS,
+        max_traces=1,
+        draw=_surface("surf"),
+        shown_as="surface",
+        side_by_side=subtracted,
+    ),
+)

@@ -1,0 +1,94 @@
+"""Panes without axes: image, images and text."""
+
+import html
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.replay.pictures import grid, pixels
+from flexrec.replay.plots.pairs import pictures
+from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
+
+__all__ = ["PANES"]
+
+PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
+PANE_WIDTH = 120  # pixels that a window's bar needs for a title
+PANE_BAR, CAPTION = 10, 12  # pixels that visdom cuts off a picture's height, and does not add
+
+
+def _image(client: Any, traces: Traces, opts: Message) -> Message:
+    return _picture(client, pixels(traces[0].y), opts)
+
+
+def _images(client: Any, traces: Traces, opts: Message) -> Message:
+    layout = {name: int(opts.pop(name)) for name in ("nrow", "padding") if name in opts}
+    return _picture(client, grid(traces[0].y, **layout), opts)
+
+
+def _picture(client: Any, picture: NDArray[np.uint8], opts: Message) -> Message:
+    if len(picture) == 4:
+        opts.pop("jpgquality", None)  # JPEG has no alpha
+    opts = {**_pane(picture.shape[1], picture.shape[2], opts), **opts}
+    message: Message
+    message, _ = client.image(img=picture, opts=opts)
+    return message
+
+
+def _pane(height: int, width: int, opts: Message) -> dict[str, int]:
+    """The size of a window that shows the whole picture in its proportions."""
+    beside = PANE_BAR + (CAPTION if opts.get("caption") else 0)
+    if "width" in opts:
+        scale = float(opts["width"]) / width
+    elif "height" in opts:
+        scale = max(1.0, float(opts["height"]) - beside) / height
+    else:
+        scale = max(1, PICTURE_SIDE // max(height, width))
+    return {
+        "width": max(PANE_WIDTH, round(width * scale)),
+        "height": round(height * scale) + beside,
+    }
+
+
+def _text(client: Any, traces: Traces, opts: Message) -> Message:
+    shown = "<br>".join(html.escape(line) for line in traces[0].y.splitlines())
+    message: Message
+    message, _ = client.text(text=shown, opts=opts)
+    return message
+
+
+PANES = (
+    PlotType(
+        name="image",
+        doc="a picture",
+        takes="(height, width) or (channels, height, width), channels 1, 3 or 4 (with alpha); "
+        "integers 0 to 255, or floats 0 to 1, -1 to 1 or 0 to 255",
+        ranks=("matrix", "3-D"),
+        opts=PANE | {"caption", "jpgquality"},
+        max_traces=1,
+        draw=_image,
+        shown_as="image",
+        side_by_side=pictures,
+    ),
+    PlotType(
+        name="images",
+        doc="pictures side by side, nrow (8) a row, padding (2) pixels around each",
+        takes="(batch, height, width) or (batch, channels, height, width), values as for image",
+        ranks=("3-D", "4-D"),
+        opts=PANE | {"caption", "jpgquality", "nrow", "padding"},
+        max_traces=1,
+        draw=_images,
+        shown_as="image",
+        side_by_side=pictures,
+    ),
+    PlotType(
+        name="text",
+        doc="the text as it is: HTML in it is shown, not obeyed",
+        takes="a string; its line breaks are kept",
+        ranks=("text",),
+        opts=PANE,
+        max_traces=1,
+        draw=_text,
+        shown_as="text",
+    ),
+)

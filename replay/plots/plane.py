@@ -1,0 +1,120 @@
+"""Places in a plane, one a mark, coloured by the mark: the information plane."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from flexrec.replay.plots.curves import curve, names_of, scattered
+from flexrec.replay.plots.pairs import overlaid
+from flexrec.replay.plots.plot_type import (
+    LAYOUT,
+    Floats,
+    History,
+    Message,
+    MisfitError,
+    PlotType,
+    Traces,
+    axes,
+)
+from flexrec.replay.window import Trace
+
+__all__ = ["PLANES"]
+
+
+def _plane(client: Any, traces: Traces, opts: Message) -> Message:
+    colours = opts.pop("colormap", "Viridis")
+    joined = "lines" in opts.pop("mode", "markers")
+    title, is_log = opts.pop("zlabel", ""), opts.pop("ztype", None) == "log"
+    curves = [curve(trace) for trace in traces]
+    message = scattered(client, curves, names_of(traces, opts), {**opts, "mode": "markers"})
+    marks = [_marks(trace) for trace in traces]
+    shades, bar, every = marks, Message(), np.concatenate(marks)
+    if is_log and len(every) and every.min() >= 0:
+        shades, bar, every = [np.log1p(found) for found in marks], _ticks(every), np.log1p(every)
+    limits = {"cmin": float(every.min()), "cmax": float(every.max())} if len(every) else {}
+    for k, (drawn, shade) in enumerate(zip(message["data"], shades, strict=True)):
+        drawn["marker"] |= {
+            **limits,
+            "color": shade.tolist(),
+            "colorscale": colours,
+            "symbol": _SYMBOLS[k % len(_SYMBOLS)],
+            "showscale": k == 0,
+            "colorbar": {  # the legend is right
+                "thickness": 12,
+                "x": -0.2,
+                "xanchor": "right",
+                **bar,
+                **({"title": {"text": title}} if title else {}),
+            },
+        }
+    if joined:
+        message["data"].insert(0, _paths(traces, curves, marks))  # first: the dots lie above it
+    return message
+
+
+def _ticks(marks: Floats) -> Message:
+    """Of a bar whose colours follow log(1 + mark): the first mark, powers of ten, and the last."""
+    low, high = float(marks.min()), float(marks.max())
+    tens = [10.0**k for k in range(19) if low < 10.0**k < high]
+    values = np.unique([low, *tens, high])
+    return {
+        "tickmode": "array",
+        "tickvals": np.log1p(values).tolist(),
+        "ticktext": [f"{value:g}" for value in values],
+    }
+
+
+def _paths(traces: Traces, curves: Sequence[Any], marks: Sequence[Floats]) -> Message:
+    """A thin line for each mark of a run, through the places of all its traces in their order."""
+    stops: dict[tuple[str | None, float], list[Any]] = {}
+    for trace, (x, y), found in zip(traces, curves, marks, strict=True):
+        for place in zip(found.tolist(), x.tolist(), y.tolist(), strict=False):  # none has a gap
+            stops.setdefault((trace.run, place[0]), []).append(place[1:])
+    gap = (math.nan, math.nan)
+    every = [place for path in stops.values() for place in (*path, gap)]
+    xs, ys = zip(*every, strict=True) if every else ((), ())
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "joined",
+        "x": [x if math.isfinite(x) else None for x in xs],
+        "y": [y if math.isfinite(y) else None for y in ys],
+        "line": {"color": "rgba(128, 128, 128, 0.4)", "width": 1},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _marks(trace: Trace) -> Floats:
+    marks = np.arange(len(trace.y)) if trace.marks is None else np.asarray(trace.marks)
+    return marks.astype(np.float64)
+
+
+_SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
+
+
+def _places(
+    label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
+) -> list[Trace]:
+    """The places of all marks, and the marks for the colour."""
+    if any(np.shape(value) != (2,) for value in values):
+        raise MisfitError(f"values of shape {np.shape(values[-1])}")
+    places = np.array(values, np.float64)
+    return [Trace(label, places[:, 1], places[:, 0], marks=np.array(xs))]
+
+
+PLANES = (
+    PlotType(
+        name="plane",
+        doc="a dot for each mark at a place of its own, coloured by the mark's x",
+        takes="a pair (x, y) at every mark",
+        ranks=("vector",),
+        opts=LAYOUT | axes("xy") | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},
+        draw=_plane,
+        history=History("vector", _places),
+        shown_as="scatter",
+        side_by_side=overlaid,
+    ),
+)

@@ -1,0 +1,75 @@
+"""Which plot types there are. To add one, write its entry in one of the lists that are joined."""
+
+import textwrap
+
+from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.replay.plots.bars import BARS
+from flexrec.replay.plots.curves import CURVES
+from flexrec.replay.plots.histograms import HISTOGRAMS
+from flexrec.replay.plots.matrices import MATRICES
+from flexrec.replay.plots.panes import PANES
+from flexrec.replay.plots.plane import PLANES
+from flexrec.replay.plots.plot_type import PlotType, SideBySide
+
+__all__ = ["TYPES", "plot_info", "plot_type", "plot_types", "side_by_side_of"]
+
+TYPES: dict[str, PlotType] = {
+    kind.name: kind for kind in (*CURVES, *PLANES, *BARS, *MATRICES, *HISTOGRAMS, *PANES)
+}
+
+
+def plot_types() -> list[str]:
+    """The names of all plot types, in alphabetical order.
+
+    >>> plot_types()[:3]
+    ['bar', 'boxplot', 'contour']
+    """
+    return sorted(TYPES)
+
+
+def plot_type(name: str) -> PlotType:
+    """The plot type of that name, in any letter case.
+
+        >>> plot_type("Line").name
+        'line'
+
+    Raises:
+        DefinitionError: no such type.
+    """
+    found = TYPES.get(name.lower()) if isinstance(name, str) else None
+    if found is None:
+        raise DefinitionError(
+            f"no plot type {name!r}{nearest(str(name), TYPES)} (flexrec plots lists them)"
+        )
+    return found
+
+
+def plot_info(name: str) -> str:
+    """What the plot type takes, how it is drawn, and its opts: text of a few lines.
+
+        >>> print(plot_info("pie").splitlines()[0])
+        pie: a pie chart
+
+    Raises:
+        DefinitionError: no such type.
+    """
+    kind = plot_type(name)
+    shown = "every mark adds to it" if kind.history else "shows the latest value"
+    shown = "every mark adds a point" if kind.accumulates else shown
+    traces = {None: "any number of meters", 1: "one meter a window", 2: "two meters"}
+    lines = (
+        f"{kind.name}: {kind.doc}",
+        f"  takes   {kind.takes}",
+        f"  meters  {traces[kind.max_traces]}; {shown}",
+        f"  opts    {', '.join(sorted(kind.opts))}",
+    )
+    return "\n".join(textwrap.fill(line, 100, subsequent_indent=" " * 10) for line in lines)
+
+
+def side_by_side_of(shown_as: str) -> SideBySide | None:
+    """How two windows of what visdom shows so are put side by side; None: they are not.
+
+    >>> side_by_side_of("pie") is None
+    True
+    """
+    return next((kind.side_by_side for kind in TYPES.values() if kind.shown_as == shown_as), None)
