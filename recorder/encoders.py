@@ -5,25 +5,28 @@ raises, is event_queue.py's.
 """
 
 import struct
-import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.copies import Copier, Slab
 from flexrec.recorder.events import Array, is_tensor
-from flexrec.recorder.on_device import Numbers, OnDevice, gathered, is_elsewhere
+from flexrec.recorder.on_device import (
+    Numbers,
+    OnDevice,
+    Read,
+    as_plain,
+    gathered,
+    is_elsewhere,
+    read_plain,
+    tensor_reader,
+)
 from flexrec.recorder.sharing import Part
 from flexrec.recorder.writer import SMALL
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = [
     "RECORD_BYTES",
@@ -62,7 +65,6 @@ _TOP = struct.Struct("<qd")
 RECORD_BYTES = 2 << 20  # bytes of records of one kind that are worth waking the writer
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
 _Array = np.ndarray
-_Read: TypeAlias = Callable[[Collection[Any]], list[Any]]
 _Form = tuple[tuple[int, ...], Any]
 _NUMBER: _Form = ((), None)
 _NOTHING: _Form = ((), "what no part has")
@@ -96,7 +98,7 @@ class Encoder(ABC):
         self.number, self.pack = number, record.pack
         self.plenty = RECORD_BYTES // record.size + 1
         self.is_quick = False
-        self.read: _Read | None = None
+        self.read: Read | None = None
 
     @abstractmethod
     def encode(self, step: int, time: float, values: Collection[Any]) -> Queued | None:
@@ -116,17 +118,17 @@ class NumberEncoder(Encoder):
         # The sum of numpy's own numbers would warn where it overflows.
         self.is_quick = all(map(_can_be_summed, values))
         if any(map(is_tensor, values)):
-            self.read = _tensor_reader() if all(map(is_tensor, values)) else _read
+            self.read = tensor_reader() if all(map(is_tensor, values)) else read_plain
 
     def slow_down(self) -> None:
         """Values came that `read` cannot take: read numbers and tensors, or decline."""
-        self.is_quick = self.read is not _read
-        self.read = _read
+        self.is_quick = self.read is not read_plain
+        self.read = read_plain
 
     def encode(self, step: int, time: float, values: Collection[Any]) -> Queued | None:
         """The event; slots of tensors on an accelerator are 0 for now."""
-        numbers = [value if type(value) in _PLAIN else _taken(value) for value in values]
-        waiting: list[tuple[int, torch.Tensor]] = []
+        numbers = [value if type(value) in _PLAIN else as_plain(value) for value in values]
+        waiting: list[tuple[int, Any]] = []
         if not _PLAIN.issuperset(map(type, numbers)):
             for slot, value in enumerate(numbers):
                 if is_elsewhere(value) and not value.ndim:
@@ -177,7 +179,7 @@ class ArrayEncoder(Encoder):
             if type(pair) is tuple and len(pair) == 2:
                 a, b = pair
                 if type(a) is not _Array or type(b) is not _Array:
-                    a, b = pair = _taken(a), _taken(b)
+                    a, b = pair = as_plain(a), as_plain(b)
                 (shape, dtype), (shape_b, dtype_b) = last.forms
                 if (
                     (type(a) is _Array and a.dtype is dtype and a.shape == shape)
@@ -189,7 +191,7 @@ class ArrayEncoder(Encoder):
         if parts is None:
             return None
         if not _are(parts, last.forms):
-            parts = list(map(_taken, parts))
+            parts = list(map(as_plain, parts))
             if not _are(parts, last.forms):
                 measured = self._measured(parts)
                 if measured is None:
@@ -295,48 +297,3 @@ def _joined(arrays: Sequence[Any]) -> bytes:
         return b"".join(arrays)  # one copy for all
     except (TypeError, BufferError):  # not contiguous
         return b"".join([array.tobytes() for array in arrays])
-
-
-def _read(values: Collection[Any]) -> list[Any]:
-    """The values, those of CPU tensors in Python's own types; 0-d ones are numbers then."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return list(values)
-    tensor = torch.Tensor
-    return [value.tolist() if type(value) is tensor and value.is_cpu else value for value in values]
-
-
-@cache
-def _tensor_reader() -> _Read:
-    """The same for tensors alone, in half the time: they are not asked where they are, as long as
-    none can be on an accelerator."""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator()
-    if accelerator is not None and accelerator.type != "cuda":
-        return _read
-    tolist, is_cpu = torch.Tensor.tolist, attrgetter("is_cpu")
-    may_wait: Callable[[], bool] = torch.cuda.is_initialized
-
-    def read(values: Collection[Any]) -> list[Any]:
-        if may_wait() and not all(map(is_cpu, values)):
-            raise TypeError("to read a tensor on an accelerator would wait for it")
-        return list(map(tolist, values))
-
-    return read
-
-
-def _taken(part: Any) -> Any:
-    """A CPU tensor's number, or an array on the same memory; what can be neither, as it is."""
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(part, torch.Tensor) or not part.is_cpu:
-        return part
-    try:
-        if not part.ndim:
-            return part.tolist()
-        plain = part.detach() if part.requires_grad else part
-        if plain.dtype is torch.bfloat16:  # which numpy has not
-            plain = plain.float()
-        return plain.numpy()
-    except (TypeError, RuntimeError):  # not strided, or another type that numpy has not
-        return part

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from time import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -33,9 +33,6 @@ from flexrec.recorder.on_device import OnDevice, gathered, take
 from flexrec.recorder.reducing import Reducer
 from flexrec.recorder.sharing import Part, Sharing
 from flexrec.recorder.writer import SMALL
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["EventQueue", "Signature", "check_step", "mark_event"]
 
@@ -247,7 +244,7 @@ class EventQueue:
         slots: list[float] = []
         blobs: list[Blob] = []
         slabs: list[Slab | None] = []
-        waiting: list[tuple[int, torch.Tensor]] = []
+        waiting: list[tuple[int, Any]] = []
         nbytes = 0
         for value in values:
             for part in value if isinstance(value, tuple) else (value,):

@@ -1,8 +1,10 @@
 """Tensors on an accelerator, on their way to the file: fetched when it is written, not before."""
 
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Collection, Sequence
+from functools import cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
@@ -15,13 +17,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Numbers",
     "OnDevice",
+    "Read",
+    "as_plain",
     "fetched_arrays",
     "fetched_numbers",
     "gathered",
     "is_elsewhere",
+    "read_plain",
     "take",
+    "tensor_reader",
 ]
 
+
+Read: TypeAlias = Callable[[Collection[Any]], list[Any]]
+"""Makes Python's own numbers of values."""
 
 _LARGE = 1 << 20  # bytes: a tensor this large is fetched by itself
 
@@ -122,3 +131,51 @@ def is_elsewhere(value: Any) -> bool:
     is_lasting = value.layout is torch.strided and not (value.is_meta or value.is_quantized)
     is_complex = value.is_complex() and (not value.ndim or value.dtype is torch.complex32)
     return is_lasting and not is_complex
+
+
+# ---------------------------------------------------------------------- tensors that are here
+
+
+def read_plain(values: Collection[Any]) -> list[Any]:
+    """The values, those of CPU tensors in Python's own types; 0-d ones are numbers then."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return list(values)
+    tensor = torch.Tensor
+    return [value.tolist() if type(value) is tensor and value.is_cpu else value for value in values]
+
+
+@cache
+def tensor_reader() -> Read:
+    """The same for tensors alone, in half the time: they are not asked where they are, as long as
+    none can be on an accelerator."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is not None and accelerator.type != "cuda":
+        return read_plain
+    tolist, is_cpu = torch.Tensor.tolist, attrgetter("is_cpu")
+    may_wait: Callable[[], bool] = torch.cuda.is_initialized
+
+    def read(values: Collection[Any]) -> list[Any]:
+        if may_wait() and not all(map(is_cpu, values)):
+            raise TypeError("to read a tensor on an accelerator would wait for it")
+        return list(map(tolist, values))
+
+    return read
+
+
+def as_plain(part: Any) -> Any:
+    """A CPU tensor's number, or an array on the same memory; what can be neither, as it is."""
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(part, torch.Tensor) or not part.is_cpu:
+        return part
+    try:
+        if not part.ndim:
+            return part.tolist()
+        plain = part.detach() if part.requires_grad else part
+        if plain.dtype is torch.bfloat16:  # which numpy has not
+            plain = plain.float()
+        return plain.numpy()
+    except (TypeError, RuntimeError):  # not strided, or another type that numpy has not
+        return part

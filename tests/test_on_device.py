@@ -114,7 +114,7 @@ def test_tensors_are_asked_where_they_are_once_any_may_be_elsewhere(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: is_initialized)
     here, there = [torch.tensor(0.5), torch.tensor(3)], torch.empty((), device="meta")
-    encoders._tensor_reader.cache_clear()
+    on_device.tensor_reader.cache_clear()
     try:
         read = NumberEncoder(0, here).read
         assert read is not None
@@ -126,7 +126,7 @@ def test_tensors_are_asked_where_they_are_once_any_may_be_elsewhere(
         ):
             read([*here, there])
     finally:
-        encoders._tensor_reader.cache_clear()
+        on_device.tensor_reader.cache_clear()
 
 
 @pytest.mark.gpu

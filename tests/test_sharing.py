@@ -197,7 +197,7 @@ def test_it_is_copied_and_weighed_once(tmp_path: Path, monkeypatch: pytest.Monke
     torch = pytest.importorskip("torch")
     # All seem to be on an accelerator.
     monkeypatch.setattr(on_device, "is_elsewhere", is_tensor)
-    monkeypatch.setattr(encoders, "_taken", lambda part: part)
+    monkeypatch.setattr(encoders, "as_plain", lambda part: part)
     clones = []
     made = on_device.OnDevice.__init__
 
