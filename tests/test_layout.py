@@ -26,7 +26,6 @@ ONLY = {  # module → the files that may import it at all
         "recorder/tooled_model.py",
         "recorder/statistics.py",
         "recorder/buffer.py",
-        "recorder/encoders.py",
         "recorder/on_device.py",
         "recorder/recorder.py",
         "replay/flexlogger.py",
