@@ -44,6 +44,9 @@ def close_recording(source: Path, path: Path) -> None:
     try:
         if store.cut:
             raise RecordingError(f"{store.cut} events at its end cannot be read")
+        damage = store.damage()
+        if damage:
+            raise RecordingError(damage)
         closing = begin(path, "closing", like=source)
         try:
             write_closed(store, closing)

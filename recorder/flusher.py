@@ -52,6 +52,7 @@ class Flusher:
         has_ended: whether the file was closed.
         is_rewriting: whether it is being closed, or an interrupt came amid that.
         is_failing: whether the last write failed; `failure` says why the last that did.
+        has_told: whether a warning said so, of which there is one.
         safe: how many events are on the disk itself.
     """
 
@@ -72,7 +73,7 @@ class Flusher:
         self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
         self._on_error, self._buffer_bytes = on_error, buffer_bytes
         self.created, self.safe = opened.file.created, opened.file.event_count
-        self.has_ended = self.is_rewriting = self.is_failing = False
+        self.has_ended = self.is_rewriting = self.is_failing = self.has_told = False
         self.failure = ""
         # Guards the file. Who has it waits for no other lock: a signal's handler may want it.
         self._writing = threading.RLock()
@@ -81,7 +82,7 @@ class Flusher:
         self._waiting: list[Queued] = []  # taken out of the queue, and not in the file yet
         self._announced = 0  # bytes that came since the queue was last empty, about
         self._heavy: dict[str, float] = {}  # bytes of tensors, by key
-        self._warned = self._missed = False
+        self._missed = False
         self._warnings: list[str] = []  # said by the next call that may speak
         self._dropped = 0  # events, ever
         self._unmarked = 0  # of those, the ones that the recording does not speak of yet
@@ -284,8 +285,8 @@ class Flusher:
             return
         with suppress(MemoryError):
             self._shed()
-        if not self._warned:
-            self._warned = True
+        if not self.has_told:
+            self.has_told = True
             self.warn(f"{message}; recording goes on in memory, and writing is tried again")
 
     def _notice_deletion(self) -> None:

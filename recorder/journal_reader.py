@@ -4,6 +4,8 @@ Nothing that HDF5 rewrites is asked: a loss of power may have torn it. What is w
 what is not is never taken for data. Whatever is read here may come from anyone.
 """
 
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -20,7 +22,7 @@ from flexrec.recorder.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD, checksu
 __all__ = ["Journal", "JournalledDataset", "journal_of"]
 
 _NAMES, _LAYOUT = tuple(fmt.LIVE_LAYOUT), tuple(fmt.LIVE_LAYOUT.values())
-_EVENTS = _NAMES.index(fmt.EVENTS)
+_BLOBS, _EVENTS = _NAMES.index(fmt.BLOBS), _NAMES.index(fmt.EVENTS)
 _PART = 1 << 20  # bytes that are read at a time to take their checksum
 
 
@@ -35,19 +37,22 @@ class _Extent(NamedTuple):
 class Journal:
     """Follows a live file's journal.
 
-    A block counts when an fsync came after it, as a later record says, or when what it added fits
-    the checksums in its record. The first that does neither ends the recording.
+    A block counts when what it added fits the checksums in its record; its arrays and texts, where
+    an fsync came after it, are checked when they are read. The first block that does not fit ends
+    the recording.
 
     Args:
         file: the file.
         address: where its journal begins.
         identity: the journal's id.
-        is_strict: check what blocks added before an fsync, too.
+        is_strict: check arrays and texts at once, too.
 
     Attributes:
         path: the file's.
         lengths: how many elements of each dataset count, in the order of format.LIVE_LAYOUT.
         stored: of these, how many at the start lie within the file.
+        damaged: the position of the first event of a block that an fsync came after and that does
+            not fit its checksums now, but others after it do; None where there is none.
         left_out: how many events follow that do not count.
         is_torn: whether no fsync had come after those: a loss of power tore them. Else they were
             damaged since.
@@ -64,6 +69,9 @@ class Journal:
         self._places: list[list[int]] = [[] for _ in _LAYOUT]  # of each dataset's chunks
         self.lengths, self.stored = [0] * len(_LAYOUT), [0] * len(_LAYOUT)
         self.left_out, self.is_torn = 0, False
+        self.damaged: int | None = None
+        # Of each block where its arrays end among the blobs, their checksum, and whether it fits.
+        self._arrays = array("q"), array("L"), bytearray()
         self.refresh()
 
     @property
@@ -76,22 +84,36 @@ class Journal:
         with contained(self._file.path):
             self._file.refresh()
             extents = list(self._extents())
+            # What a record speaks of was written before it: the file is as long as that by now.
+            self._file.refresh()
             records = np.concatenate([extent.records for extent in extents])
-            self._learn_synced(records)
+            intact = self._intact(records)
+            known = self._last_known(records, intact)
+            if known is not None:
+                self._synced = max(self._synced, int(known["synced"]))
             first = self._number
-            taken = self._take(records)
-            self._note_rest(records, first, taken)
+            taken = self._take(records[:intact])
             self.stored = [self._in_file(dataset) for dataset in range(len(_LAYOUT))]
             if taken:
                 self._number = first + taken
                 self._extent = next(e.address for e in reversed(extents) if e.number < self._number)
+            there = 0 if known is None else int(known["numbers"][_EVENTS])
+            self.left_out = max(there - self.event_count, 0)
+            self.is_torn = self._number >= self._synced
 
     def strictly(self) -> "Journal":
         """The same, read anew, with every checksum checked."""
         return Journal(self._file, self._start, self._identity, is_strict=True)
 
+    def accept_arrays(self) -> None:
+        """Have arrays and texts read as they are."""
+        checked = self._arrays[2]
+        checked[:] = b"\1" * len(checked)
+
     def read(self, dataset: int, first: int, into: Array) -> None:
         """Fill an array with a dataset's elements, from the one numbered `first` on."""
+        if dataset == _BLOBS and len(into):
+            self._check_arrays(first, first + len(into))
         for address, begin, end in _spans(self._places[dataset], dataset, first, first + len(into)):
             self._file.read_into(into[begin - first : end - first], address)
 
@@ -100,82 +122,152 @@ class Journal:
     def _extents(self) -> Iterator[_Extent]:
         """The records from the first on that is not taken yet; most of them are not checked."""
         number, address = self._number, self._extent
+        room = self._file.size // RECORD.itemsize  # extents that lie upon one another are forged
         while True:
             skip = number % EXTENT
             begin = address + skip * RECORD.itemsize
-            there = (self._file.size - begin) // RECORD.itemsize
+            there = min((self._file.size - begin) // RECORD.itemsize, room)
             count = min(EXTENT - skip, there) if address > 0 and there > 0 else 0
             data = self._file.pread(count * RECORD.itemsize, begin) if count else b""
             records = np.frombuffer(data, RECORD)
             yield _Extent(number, address, records)
-            number += count
+            number, room = number + count, room - count
             is_last = count < EXTENT - skip or records[-1]["kind"] != NEXT
-            if is_last or not self._is_intact(records[-1], number - 1):
+            if is_last or not is_intact(records[-1].tobytes(), self._identity, number - 1):
                 return
             address = int(records[-1]["numbers"][0])
 
-    def _is_intact(self, record: np.void, number: int) -> bool:
-        return is_intact(record.tobytes(), self._identity, number)
+    def _intact(self, records: NDArray[np.void]) -> int:
+        """How many records at the start are as they were written."""
+        data, size = memoryview(records.tobytes()), RECORD.itemsize
+        for i in range(len(records)):
+            if not is_intact(data[i * size : (i + 1) * size], self._identity, self._number + i):
+                return i
+        return len(records)
 
-    def _learn_synced(self, records: NDArray[np.void]) -> None:
-        """The last intact record of a block says how many records had been on the disk."""
+    def _last_known(self, records: NDArray[np.void], intact: int) -> np.void | None:
+        """The last record of a block, also one behind a record that is damaged."""
         for i in np.flatnonzero(records["kind"] == BLOCK)[::-1].tolist():
-            if self._is_intact(records[i], self._number + i):
-                self._synced = max(self._synced, int(records[i]["synced"]))
-                return
+            if i < intact or is_intact(records[i].tobytes(), self._identity, self._number + i):
+                found: np.void = records[i]
+                return found
+        return None
 
     def _take(self, records: NDArray[np.void]) -> int:
         """Count in the blocks that are whole; return how many records they and theirs are."""
-        everything = np.arange(len(records))
-        if self._is_strict:
-            return self._accept(records, everything)
-        # Of the records that an fsync covered those of places and the last block's are enough.
-        kinds = records["kind"][: max(self._synced - self._number, 0)]
-        blocks = np.flatnonzero(kinds == BLOCK)
-        if not len(blocks):
-            return self._accept(records, everything)
-        known = int(blocks[-1])
-        enough = [np.flatnonzero(kinds[:known] == PLACE), everything[known:]]
-        taken = self._accept(records, np.concatenate(enough))
-        return taken or self._accept(records, everything)
-
-    def _accept(self, records: NDArray[np.void], which: NDArray[np.int64]) -> int:
-        taken, places = 0, list[tuple[int, int]]()  # of the next block's new chunks
-        for i in which.tolist():
-            record, number = records[i], self._number + i
-            if not self._is_intact(record, number):
-                break
-            if record["kind"] == PLACE:
-                dataset, (chunk, address) = int(record["dataset"]), record["numbers"][:2].tolist()
-                coming = sum(other == dataset for other, _ in places)
-                if dataset >= len(_LAYOUT) or chunk != len(self._places[dataset]) + coming:
-                    break
-                places.append((dataset, address))
-            elif record["kind"] == BLOCK:
-                before = [len(known) for known in self._places]
-                for dataset, address in places:
-                    self._places[dataset].append(address)
-                if not self._is_whole(record, number < self._synced and not self._is_strict):
-                    for known, count in zip(self._places, before, strict=True):
-                        del known[count:]
-                    break
-                self.lengths, places, taken = record["numbers"].tolist(), [], i + 1
+        records = records[: self._orderly_places(records)]
+        kinds = records["kind"]
+        blocks, places = np.flatnonzero(kinds == BLOCK), np.flatnonzero(kinds == PLACE)
+        lengths = np.concatenate([[self.lengths], records["numbers"][blocks]])
+        is_fit = np.asarray((np.diff(lengths, axis=0) >= 0).all(axis=1))
+        for dataset, (_, chunk) in enumerate(_LAYOUT):
+            is_new = (kinds == PLACE) & (records["dataset"] == dataset)
+            known = len(self._places[dataset]) + np.cumsum(is_new)[blocks]
+            is_fit &= lengths[1:, dataset] <= known * chunk
+        count = _leading(is_fit)
+        before = [len(known) for known in self._places]
+        self._learn_places(records[places])
+        synced = int(np.searchsorted(blocks, self._synced - self._number))
+        count = self._whole(lengths[: count + 1], records["checksums"][blocks[:count]], synced)
+        taken = int(blocks[count - 1]) + 1 if count else 0
+        for chunks, length in zip(self._places, before, strict=True):
+            del chunks[length:]
+        self._learn_places(records[places[places < taken]])
+        self.lengths = lengths[count].tolist()
         return taken
 
-    def _is_whole(self, record: np.void, is_synced: bool) -> bool:
-        """Whether what a block added is in the file, or was."""
-        lengths, total = record["numbers"].tolist(), 0
-        for dataset, (dtype, chunk) in enumerate(_LAYOUT):
-            first, last = self.lengths[dataset], lengths[dataset]
-            if not first <= last <= len(self._places[dataset]) * chunk:
-                return False
-            total += last * dtype.itemsize
-            wanted = int(record["checksums"][dataset])
-            if not is_synced and (
-                total > self._file.size or self._checksum(dataset, first, last) != wanted
-            ):
-                return False
-        return True
+    def _orderly_places(self, records: NDArray[np.void]) -> int:
+        """How many records there are before the first place that is not the next chunk's."""
+        known = [len(places) for places in self._places]
+        for i in np.flatnonzero(records["kind"] == PLACE).tolist():
+            dataset = int(records["dataset"][i])
+            if dataset >= len(_LAYOUT) or int(records["numbers"][i][0]) != known[dataset]:
+                return i
+            known[dataset] += 1
+        return len(records)
+
+    def _learn_places(self, records: NDArray[np.void]) -> None:
+        for record in records:
+            self._places[record["dataset"]].append(int(record["numbers"][1]))
+
+    def _whole(self, lengths: Array, wanted: Array, synced: int) -> int:
+        """How many blocks count: the first that does not fit its checksums ends the recording, but
+        for those of which an fsync said that they were whole; these do only at the very end.
+
+        Args:
+            lengths: (blocks + 1, datasets) how many elements there were before and after each.
+            wanted: (blocks, datasets) the checksums.
+            synced: how many of the blocks were on the disk.
+        """
+        fits = np.ones(len(wanted), bool)
+        for dataset in range(len(_LAYOUT)):
+            first = 0 if self._is_strict or dataset != _BLOBS else synced
+            self._compare(dataset, lengths[:, dataset], wanted[:, dataset], first, synced, fits)
+        count = min(synced, len(fits))
+        count += _leading(fits[count:])
+        while count and not fits[count - 1]:
+            count -= 1
+        damaged = np.flatnonzero(~fits[:count])
+        if len(damaged) and self.damaged is None:
+            self.damaged = int(lengths[damaged[0], _EVENTS])
+        ends, checksums, are_checked = self._arrays
+        ends.extend(lengths[1 : count + 1, _BLOBS].tolist())
+        checksums.extend(wanted[:count, _BLOBS].tolist())
+        are_checked += bytes(min(synced, count)) + b"\1" * max(count - synced, 0)
+        return count
+
+    def _compare(
+        self, dataset: int, lengths: Array, wanted: Array, first: int, synced: int, fits: Array
+    ) -> None:
+        """Find which blocks, from `first` on, do not fit their checksums.
+
+        What was on the disk and lies beyond the end of the file is not looked at: the file was
+        cut, and as much as is left counts.
+        """
+        size = _LAYOUT[dataset][0].itemsize
+        grown = first + np.flatnonzero(lengths[first + 1 :] > lengths[first:-1])
+        data, begun, ended = memoryview(b""), 0, 0  # the bytes of elements from one to another
+        for i in grown.tolist():
+            begin, end = int(lengths[i]), int(lengths[i + 1])
+            if not begun <= begin < end <= ended:
+                begun, ended = begin, max(end, min(begin + _PART // size, int(lengths[-1])))
+                # All together are no more than the file: places may be forged to lie upon another.
+                is_there = end * size <= self._file.size
+                data = self._bytes(dataset, begun, ended) if is_there else memoryview(b"")
+            part = data[(begin - begun) * size : (end - begun) * size]
+            if len(part) == (end - begin) * size:
+                fits[i] &= checksum(part) == int(wanted[i])
+            elif i >= synced:
+                fits[i] = False
+                return
+
+    def _bytes(self, dataset: int, first: int, last: int) -> memoryview:
+        """The elements `first` to `last`, or as many as are in the file."""
+        size, parts = _LAYOUT[dataset][0].itemsize, list[bytes]()
+        for address, begin, end in _spans(self._places[dataset], dataset, first, last):
+            wanted = (end - begin) * size
+            there = min(wanted, self._file.size - address) if address >= 0 else 0
+            parts.append(self._file.pread(max(there, 0), max(address, 0)) if there > 0 else b"")
+            if there < wanted:
+                break
+        return memoryview(b"".join(parts))
+
+    def _check_arrays(self, first: int, last: int) -> None:
+        """Check the arrays and texts of the blocks that have these bytes of them."""
+        ends, checksums, are_checked = self._arrays
+        for i in range(bisect_right(ends, first), bisect_left(ends, last) + 1):
+            begin = ends[i - 1] if i else 0
+            if are_checked[i] or begin == ends[i]:
+                continue
+            crc = 0
+            for at in range(begin, ends[i], _PART):
+                part = self._bytes(_BLOBS, at, min(at + _PART, ends[i]))
+                crc = checksum(part, crc)
+            if ends[i] <= self.stored[_BLOBS] and crc != checksums[i]:
+                raise RecordingError(
+                    f"{self.path} is damaged: arrays or texts in it are not as they were written"
+                )
+            are_checked[i] = 1
 
     def _in_file(self, dataset: int) -> int:
         """How many elements at the start lie within the file: it may have been cut."""
@@ -187,25 +279,6 @@ class Journal:
         there = int(rows[: int(cut[0]) + 1].sum()) if len(cut) else len(rows) * chunk
         # Places may be forged to lie upon one another: all together are no more than the file.
         return min(there, self.lengths[dataset], self._file.size // dtype.itemsize)
-
-    def _checksum(self, dataset: int, first: int, last: int) -> int:
-        """Of the elements `first` to `last`; -1 where they are not all in the file."""
-        size, crc = _LAYOUT[dataset][0].itemsize, 0
-        for address, begin, end in _spans(self._places[dataset], dataset, first, last):
-            stop = address + (end - begin) * size
-            if address < 0 or stop > self._file.size:
-                return -1
-            for at in range(address, stop, _PART):
-                crc = checksum(self._file.pread(min(_PART, stop - at), at), crc)
-        return crc
-
-    def _note_rest(self, records: NDArray[np.void], first: int, taken: int) -> None:
-        """Count the events of blocks that are there and do not count."""
-        last, self.is_torn = self.event_count, first + taken >= self._synced
-        for i in np.flatnonzero(records["kind"][taken:] == BLOCK).tolist():
-            if self._is_intact(records[taken + i], first + taken + i):
-                last = max(last, int(records[taken + i]["numbers"][_EVENTS]))
-        self.left_out = last - self.event_count
 
 
 class JournalledDataset:
@@ -258,3 +331,8 @@ def _spans(
         end = min(first - first % chunk + chunk, last)
         yield places[first // chunk] + first % chunk * dtype.itemsize, first, end
         first = end
+
+
+def _leading(true: NDArray[np.bool_]) -> int:
+    """How many are true before the first that is not."""
+    return len(true) if true.all() else int(true.argmin())

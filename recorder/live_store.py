@@ -75,12 +75,20 @@ class LiveStore(Store):
         new._load(self._first + self.count, self._end)
         return new
 
-    def damaged_from(self) -> int | None:
+    def damaged_from(self, *, is_strict: bool = True) -> int | None:
         """By the journal's checksums, where there is a journal."""
-        strict = None if self._journal is None else self._journal.strictly()
-        if strict is None or strict.event_count >= self.count:
+        if self._journal is None:
             return None
-        return strict.event_count
+        if not is_strict:
+            return self._journal.damaged
+        strict = self._journal.strictly()
+        first = strict.event_count if strict.damaged is None else strict.damaged
+        return first if first < self.count else None
+
+    def accept_damage(self) -> None:
+        """Have arrays and texts read as they are, where they do not fit their checksums."""
+        if self._journal is not None:
+            self._journal.accept_arrays()
 
     def stored_bytes(self, column: int) -> int:
         """As they lie there: uncompressed."""

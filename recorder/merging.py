@@ -86,6 +86,12 @@ def merge_recordings(
                 run if isinstance(run, Recording) else stack.enter_context(Recording(run))
                 for run in given
             ]
+            for run in runs:
+                damage = run._store.damage()
+                if damage:
+                    raise RecordingError(
+                        f"{run.path} is damaged: {damage}; repair it first: that keeps a copy"
+                    )
             merged = MergedStore(_sources(runs), _texts(runs))
             closing = begin(target, "closing")
             stack.callback(closing.unlink, missing_ok=True)

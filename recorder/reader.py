@@ -174,6 +174,9 @@ class Recording:
         if self._store.cut:
             why = "was torn by a loss of power" if self._store.is_torn else "is not whole"
             where += f"; what follows, {counted(self._store.cut, 'event')}, {why} and left out"
+        damaged = self._store.damaged_from(is_strict=False)
+        if damaged is not None:
+            where += f"; event {damaged} or one written with it is not as it was: flexrec verify"
         more = f"; {resumed}" if self.resumes else ""
         return f"the run has not ended, or was killed; {where}{more}"
 

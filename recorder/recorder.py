@@ -420,16 +420,21 @@ class Recorder:
     # ------------------------------------------------------------------ to the file
 
     def flush(self, fsync: bool = False) -> None:
-        """Write everything that was added so far; with `fsync`, onto the disk itself.
+        """Write everything that was added so far; with `fsync`, onto the disk itself, or warn.
 
         Raises:
             RecordingError: it could not be written, and `on_error` is "raise".
         """
-        if self._queue.refused():
+        flusher, queue = self._flusher, self._queue
+        if queue.refused():
             return
-        self._flusher.write(fsync=fsync)
-        self._flusher.speak()
-        self._queue.refused()
+        has_told = flusher.has_told
+        is_done = flusher.write(fsync=fsync)
+        if fsync and not is_done and has_told:
+            left = counted(flusher.count() - flusher.safe, "event")
+            flusher.warn(f"{self.path}: {left} could not be brought to the disk: {flusher.failure}")
+        flusher.speak()
+        queue.refused()
 
     def close(self) -> None:
         """Write what is left, stop the thread, and rewrite the file compressed.

@@ -78,8 +78,9 @@ def repair(
     'run.h5 is closed now: 1200 events; the original is run.original.h5'
 
     The copy is made beside it, read again, synced and renamed: whenever this is killed, the path
-    holds the old file or the new one, whole. Events at the end that are not whole are left out,
-    and the original is then kept, asked or not.
+    holds the old file or the new one, whole. Events at the end that are not whole are left out, and
+    what does not fit its checksums is taken as it is, and named; the original is then kept, asked
+    or not.
 
     Returns:
         What was done, in one line.
@@ -103,7 +104,7 @@ def repair(
             if done["state"] == "damaged":
                 fault = verdict.detail if verdict.state == "damaged" else done["detail"]
                 raise RecordingError(f"{asked} cannot be repaired: {fault}")
-            original = keep(path) if keep_original or done["cut"] else None
+            original = keep(path) if keep_original or done["is_bent"] else None
             put_in_place(closing, path, RECORDING, overwrite=True)
         finally:
             closing.unlink(missing_ok=True)
@@ -210,6 +211,8 @@ def _close(path: Path, closing: Path) -> dict[str, Any]:
     """Write the closed copy, and read it again."""
     store, _ = open_store(path)
     try:
+        damage = store.damage()
+        store.accept_damage()
         write_closed(store, closing)
         copy, _ = open_store(closing)
         try:
@@ -223,10 +226,11 @@ def _close(path: Path, closing: Path) -> dict[str, Any]:
             copy.close()
         left_out = f"; {store.cut} that were not whole are left out" if store.cut else ""
         count = store.recorded().effective_count()
-        done, cut = f"{count} events{left_out}", store.cut
+        done = f"{count} events{left_out}" + (f"; {damage}" if damage else "")
+        is_bent = bool(store.cut or damage)
     finally:
         store.close()
-    return {"state": "damaged" if fault else "whole", "detail": fault or done, "cut": cut}
+    return {"state": "damaged" if fault else "whole", "detail": fault or done, "is_bent": is_bent}
 
 
 def _same_events(a: Store, b: Store) -> bool:

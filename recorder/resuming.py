@@ -104,11 +104,13 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             file = LiveFile(making, config=config, facts=facts, created=created)
             return Opened(file, store.schema, _copy_events(store, file, at_step))
 
-        if store.cut:
-            warn(
-                f"{path}: {store.cut} events at its end are not whole, and left out; "
-                f"the file as it was is {keep(path)}"
-            )
+        faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
+        damage = store.damage()
+        if damage:
+            store.accept_damage()
+            faults.append(damage)
+        if faults:
+            warn(f"{path}: {'; '.join(faults)}; the file as it was is {keep(path)}")
         return _made(path, make, overwrite=True)
 
 

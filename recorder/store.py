@@ -252,10 +252,26 @@ class Store(ABC):
         for chunks in self.scan(columns, what) if columns else ():
             yield from chunks
 
-    def damaged_from(self) -> int | None:
-        """The position of the first event that is not as it was written, or whose values are not;
-        None where all are, or where what HDF5 and zlib check as it is read is all there is."""
+    def damaged_from(self, *, is_strict: bool = True) -> int | None:
+        """The position of the first event that is not as it was written, or whose values are not,
+        or of one that was written with it. None where all are, or where what HDF5 and zlib check as
+        it is read is all there is.
+
+        Args:
+            is_strict: look at arrays and texts, too; else what was seen as the file was opened.
+        """
+        del is_strict
         return None
+
+    def damage(self) -> str | None:
+        """In words, what `damaged_from` finds."""
+        first = self.damaged_from()
+        if first is None:
+            return None
+        return f"event {first} of {self.count}, or one written with it, is not as it was written"
+
+    def accept_damage(self) -> None:  # noqa: B027 - others raise as they read it
+        """Have arrays and texts read as they are, where they do not fit their checksums."""
 
     @abstractmethod
     def chunks(

@@ -92,6 +92,7 @@ class LiveFile:
         self._journal = JournalWriter(self._file)
         none = (0,) * len(_LAYOUT)
         self.position = Position(none, none, self._journal.start)
+        self._room = [0] * len(_LAYOUT)  # how long HDF5 says that the datasets are
         self._places = [(-1, 0)] * len(_LAYOUT)  # of chunks that are being filled, and where
         self._file.swmr_mode = True
 
@@ -125,9 +126,9 @@ class LiveFile:
         self._put(parts, _SCHEMA, [np.frombuffer(block.schema, "u1")])
         self._put(parts, _BLOBS, _joined(block.blobs))
         self._put(parts, _VALUES, [block.values])
-        self._file.flush()
+        self._flush()
         self._put(parts, _EVENTS, [block.events])
-        self._file.flush()
+        self._flush()
         slot = self._journal.write(self.position.slot, parts.places, parts.lengths, parts.checksums)
         return Position(tuple(parts.lengths), tuple(parts.chunks), slot)
 
@@ -170,6 +171,14 @@ class LiveFile:
         self._descriptor = -1
         self._file.close()
 
+    def _flush(self) -> None:
+        """Have HDF5 write its structures. After a flush that failed the next may fail for that
+        alone ("slist already enabled"), and the one after it does not."""
+        try:
+            self._file.flush()
+        except (OSError, RuntimeError):
+            self._file.flush()
+
     def _put(self, parts: "_Parts", dataset: int, pieces: Sequence[Array]) -> None:
         """Write pieces behind what a dataset holds.
 
@@ -178,8 +187,9 @@ class LiveFile:
         """
         end, crc = parts.lengths[dataset], 0
         total = end + sum(map(len, pieces))
-        if total > end:
+        if total > self._room[dataset]:
             self._ids[dataset].set_extent((total,))
+            self._room[dataset] = total
         chunk = _LAYOUT[dataset][1][1]
         for piece in pieces:
             first = 0

@@ -84,6 +84,8 @@ STORE: dict[str, Use] = {
     "codes": lambda store: store.codes(*next(store.blocks())),
     "columns_held": lambda store: store.columns_held(),
     "created": lambda store: store.created,
+    "accept_damage": lambda store: store.accept_damage(),
+    "damage": lambda store: store.damage(),
     "damaged_from": lambda store: store.damaged_from(),
     "effective": lambda store: store.effective(),
     "effective_count": lambda store: store.effective_count(),

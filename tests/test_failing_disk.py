@@ -348,3 +348,18 @@ def test_how_many_were_dropped_is_not_dropped(path: Path) -> None:
     rec.close()
     with Recording(path) as run:
         assert run.dropped == 4
+
+
+@pytest.mark.filterwarnings("ignore:cannot write")
+def test_a_sync_that_was_asked_for_and_failed_is_told_each_time(path: Path) -> None:
+    rec = recorder(path)
+    with failing(rec):
+        record_steps(rec, 2)
+        rec.flush()
+        for count in (3, 4):
+            record_steps(rec, 1)
+            message = f"{count} events could not be brought to the disk: Input/output error"
+            with pytest.warns(RuntimeWarning, match=message):
+                rec.flush(fsync=True)
+    rec.flush(fsync=True)
+    rec.close()

@@ -4,6 +4,7 @@ import errno
 import gzip
 import os
 import random
+import tracemalloc
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ import pytest
 from crashing import check_prefix, check_resumes, crash, event_at, record
 from event_cases import same_event
 
-from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder import (
+    Recorder,
+    Recording,
+    RecordingError,
+    journal_reader,
+    merge_recordings,
+)
 from flexrec.recorder import format as fmt
 from flexrec.recorder import journal as journals
 from flexrec.recorder.following import Follower
@@ -318,3 +325,112 @@ def set_attribute(path: Path, name: str, value: float) -> None:
 def test_both_checksums_are_crc32() -> None:
     data = bytes(range(256)) * 40
     assert journals.checksum(data[5_000:], journals.checksum(data[:5_000])) == zlib.crc32(data)
+
+
+# ---------------------------------------------------------------------- what changed since
+
+
+def bent(path: Path, name: str, element: int) -> None:
+    """A recording of 100 events in five blocks, the last synced, of which one bit changed."""
+    killed(path, 5, synced=4)
+    size = fmt.LIVE_LAYOUT[name][0].itemsize
+    at = places(path)[name] + element * size
+    put(path, at, bytes([path.read_bytes()[at] ^ 4]))
+
+
+@pytest.mark.parametrize("name", [fmt.VALUES, fmt.BLOBS])
+def test_no_new_file_is_made_of_damage_without_a_word(path: Path, name: str) -> None:
+    bent(path, name, 5)
+    before = path.read_bytes()
+    assert verify(path).state == "damaged"
+    with pytest.raises(RecordingError, match="damaged"):
+        merge_recordings([path], path.with_name("merged.h5"))
+    copy = path.with_name("copy.h5")
+    copy.write_bytes(before)
+    with pytest.warns(RuntimeWarning, match="is not as it was written; the file as it was is"):
+        Recorder(copy, mode="resume", facts=False).close()
+    assert copy.with_name("copy.original.h5").read_bytes() == before
+    assert "not as it was written; the original is" in repair(path)
+    assert path.with_name("run.original.h5").read_bytes() == before
+    with Recording(path) as run:
+        assert run.event_count == 100
+
+
+def test_arrays_that_changed_are_an_error_when_they_are_read(path: Path) -> None:
+    bent(path, fmt.BLOBS, 5)
+    with Recording(path) as run:
+        assert run.event_count == 100
+        assert len(run["a"]) > 60
+        with pytest.raises(RecordingError, match="arrays or texts in it are not as they were"):
+            list(run["pair"].value)
+
+
+def test_a_copy_that_was_taken_while_it_was_written_has_no_zeros(path: Path) -> None:
+    """Front to back, as over a slow link: the journal's second extent is newer than the values."""
+    rec, copy = recorder(path), path.with_name("copy.h5")
+    for block in range(EXTENT):
+        rec.add(a=float(block + 1))
+        rec.flush()
+    first = path.read_bytes()
+    for block in range(EXTENT, EXTENT + 300):
+        rec.add(a=float(block + 1))
+        rec.flush(fsync=block % 50 == 0)
+    second = path.read_bytes()
+    rec.close()
+    with h5py.File(copy_of(path, second), "r", swmr=True, locking=False) as file:
+        extent = file["journal"].id.get_chunk_info_by_coord((EXTENT,)).byte_offset
+    copy.write_bytes(first[:extent] + second[extent:])
+    with Recording(copy) as run:
+        assert run["a"].value.tolist() == [float(i + 1) for i in range(EXTENT)]
+        assert "what follows" in run.state
+
+
+def copy_of(path: Path, data: bytes) -> Path:
+    copy = path.with_name("whole.h5")
+    copy.write_bytes(data)
+    return copy
+
+
+def test_extents_upon_one_another_take_no_memory(path: Path) -> None:
+    killed(path, 2)
+    address, _, identity = journal(path)
+    head = path.read_bytes()[:address]
+    count = 2 * EXTENT
+    data = bytearray(head)
+    begin, number = address, 0
+    for _ in range(count // EXTENT * 40):
+        end = begin + (EXTENT - 1) * RECORD.itemsize
+        data.extend(bytes(max(end + RECORD.itemsize - len(data), 0)))
+        number += EXTENT
+        body = journals.next_record(begin + RECORD.itemsize)
+        data[end : end + RECORD.itemsize] = sealed(identity, number - 1, body)
+        begin += RECORD.itemsize
+    path.write_bytes(data)
+    tracemalloc.start()
+    try:
+        with Recording(path) as run:
+            assert run.event_count == 0
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_is_written_while_the_journal_is_read_is_not_called_torn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = recorder(path)
+    record(rec, 0, 20)
+    rec.flush()
+    extents = journal_reader.Journal._extents
+
+    def slowly(self: journal_reader.Journal) -> Any:
+        rec.add(large=np.zeros(1 << 21))  # the file grows
+        rec.flush()
+        return extents(self)
+
+    monkeypatch.setattr(journal_reader.Journal, "_extents", slowly)
+    with Recording(path) as run:
+        assert "torn" not in run.state
+        assert run.event_count == 21
+    monkeypatch.undo()
+    rec.close()
