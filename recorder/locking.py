@@ -113,9 +113,9 @@ def _opened(file: Path) -> int:
 
 def _refuse_special(status: os.stat_result, file: Path) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise RecordingError(_not_ours(file, what(status.st_mode)))
+        raise RecordingError(_not_ours(file, what(status.st_mode))) from None
     if status.st_nlink > 1:
-        raise RecordingError(_not_ours(file, "a file that has another name too"))
+        raise RecordingError(_not_ours(file, "a file that has another name too")) from None
 
 
 def _refuse_others(descriptor: int, file: Path) -> None:
