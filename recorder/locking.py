@@ -22,7 +22,7 @@ __all__ = ["PathLock", "lock_file", "why_not"]
 
 _HELD = {errno.EWOULDBLOCK, errno.EACCES}  # the latter on SMB; any other error: no lock is given
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BEGINS = b'{"pid": '  # what an owner writes
+_BEGINS = '{"pid": '  # what an owner writes
 _MOST = 4096  # bytes, and more than it writes
 
 
@@ -119,9 +119,18 @@ def _refuse_special(status: os.stat_result, file: Path) -> None:
 
 
 def _refuse_others(descriptor: int, file: Path) -> None:
-    """Refuse a file that no PathLock wrote; a torn one, or one that was never written, is ours."""
-    begins = os.pread(descriptor, len(_BEGINS), 0).strip(b"\0")
-    if os.fstat(descriptor).st_size > _MOST or not _BEGINS.startswith(begins):
+    """Refuse a file that no PathLock wrote: a large one, or a text that is not an owner's.
+
+    A loss of power leaves nothing, or whatever was on the disk, in one that was ours.
+    """
+    content = os.pread(descriptor, _MOST + 1, 0)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    is_torn = not all(char.isprintable() or char.isspace() for char in text)
+    is_ours = is_torn or text.startswith(_BEGINS) or _BEGINS.startswith(text)
+    if len(content) > _MOST or not is_ours:
         raise RecordingError(_not_ours(file, "a file with something else in it"))
 
 

@@ -97,6 +97,7 @@ OWNERS = [
     ({"pid": 1, "host": "elsewhere", "started": "1"}, False),
     ('{"pid": 12, "sta', True),
     ("\0\0\0\0", True),  # of a loss of power
+    ("\x10\u0085\x0f{}", True),
     ("", True),
 ]
 
