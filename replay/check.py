@@ -192,7 +192,7 @@ def _is_new(path: Path) -> bool:
     """Whether there is nothing, or an empty file, as mktemp(1) makes them."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # writing it says what is amiss
         return True
     except OSError:  # reading it says so
         return False
