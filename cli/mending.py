@@ -27,5 +27,5 @@ def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> 
         with waiting(path):
             done = repair(path, keep_original=keep_original, seconds=seconds)
     except OSError as error:
-        raise RecordingError(f"{path} cannot be repaired: {error}") from error
+        raise RecordingError(f"{path} cannot be repaired: {error.strerror or error}") from error
     echo(done)

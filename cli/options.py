@@ -8,6 +8,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from flexrec.recorder.replacing import check_name
+
 __all__ = [
     "AsJson",
     "Atol",
@@ -58,6 +60,13 @@ __all__ = [
     "Zip",
 ]
 
+
+def _file(name: str) -> Path:
+    """The path of a file to write."""
+    check_name(name)
+    return Path(name)
+
+
 Debug = Annotated[bool, Option("--debug", help="Show a traceback where there is an error.")]
 
 # What a command works on.
@@ -68,7 +77,7 @@ RecordingsFirst = Annotated[
 ]
 Killed = Annotated[Path, Argument(help="A recording that a killed run left.")]
 Name = Annotated[str | None, Argument(help="One of them, in any case; all if left out.")]
-Zip = Annotated[Path, Argument(help="The zip file to write.")]
+Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 
 # What is drawn of recordings.
 Preset = Annotated[
@@ -99,9 +108,19 @@ Port = Annotated[int, Option(help="visdom's port.", min=0, max=65535)]
 BaseUrl = Annotated[str, Option(help="The path that visdom is served under.")]
 Env = Annotated[str | None, Option(help="visdom's environment; default: the recording's name.")]
 Save = Annotated[
-    Path | None, Option(help="Write a visdom environment file instead of calling a server.")
+    Path | None,
+    Option(
+        parser=_file,
+        metavar="<path>",
+        help="Write a visdom environment file instead of calling a server.",
+    ),
 ]
-Html = Annotated[Path | None, Option(help="Write one HTML file that shows the plots by itself.")]
+Html = Annotated[
+    Path | None,
+    Option(
+        parser=_file, metavar="<path>", help="Write one HTML file that shows the plots by itself."
+    ),
+]
 Serve = Annotated[bool, Option("--serve", help="Start a server, as flexrec serve does, and stay.")]
 ListenPort = Annotated[
     int, Option(help="The port to listen on; 0: any free one.", min=0, max=65535)
@@ -117,7 +136,16 @@ Bundle = Annotated[
 NoBrowser = Annotated[bool, Option("--no-browser", help="Open no browser.")]
 
 # What is compared with a golden file, and how it is told.
-Golden = Annotated[Path, Option("--golden", "-g", help="The golden: a visdom environment file.")]
+Golden = Annotated[
+    Path,
+    Option(
+        "--golden",
+        "-g",
+        parser=_file,
+        metavar="<path>",
+        help="The golden: a visdom environment file.",
+    ),
+]
 Update = Annotated[
     bool, Option("--update", help="Write the golden where it is missing or differs.")
 ]
@@ -152,7 +180,13 @@ Seconds = Annotated[
 KeepOriginal = Annotated[bool, Option("--keep-original", help="Keep the file as it was beside it.")]
 Out = Annotated[
     Path | None,
-    Option("--out", "-o", help="The file to write, CSV or NAME.parquet; default: CSV to stdout."),
+    Option(
+        "--out",
+        "-o",
+        parser=_file,
+        metavar="<path>",
+        help="The file to write, CSV or NAME.parquet; default: CSV to stdout.",
+    ),
 ]
 Keys = Annotated[
     list[str] | None,
@@ -163,4 +197,12 @@ Only = Annotated[
     Option("--key", "-k", help="Draw fitting keys alone, such as blocks.0.*; may be given again."),
 ]
 Force = Annotated[bool, Option("--force", help="Overwrite the file, if it is of the same kind.")]
-Into = Annotated[Path, Option("--into", help="The recording to make; it is none of the others.")]
+Into = Annotated[
+    Path,
+    Option(
+        "--into",
+        parser=_file,
+        metavar="<path>",
+        help="The recording to make; it is none of the others.",
+    ),
+]

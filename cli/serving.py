@@ -17,7 +17,7 @@ from flexrec.cli.progress import showing
 from flexrec.recorder.errors import ServerError
 from flexrec.recorder.wording import counted
 from flexrec.replay.assets import Page, Progress, cache_folder, provide, survey, write_bundle
-from flexrec.replay.server import Server, start_server
+from flexrec.replay.server import Server, env_folder, start_server
 
 __all__ = ["Viewer", "assets_text", "bundle_assets", "viewer"]
 
@@ -98,8 +98,8 @@ def viewer(
             "shown: --login asks for a password",
             err=True,
         )
+    folder = env_folder(env_path or Path.home() / ".visdom")
     page = _page(assets)
-    folder = env_path or Path.home() / ".visdom"
     with start_server(
         env_path=folder,
         port=port,

@@ -14,6 +14,7 @@ from h5py import h5d, h5f, h5p, h5s, h5t
 
 from flexrec.recorder import format as fmt
 from flexrec.recorder.chunks import share_out
+from flexrec.recorder.containing import traced
 from flexrec.recorder.deflating import deflated
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
@@ -61,7 +62,10 @@ def write_closed(store: Store, path: Path) -> None:
     """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
     # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
     # then an error, where HDF5 would crash.
-    with h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file:
+    with (
+        traced(),
+        h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file,
+    ):
         file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
         output = _Output(file.id)
         for name in (fmt.CONFIG, fmt.FACTS):

@@ -3,7 +3,10 @@
 No file is opened or read here.
 """
 
+import os
+import re
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import RecordingError
 
-__all__ = ["FAILURES", "contained", "told"]
+__all__ = ["FAILURES", "contained", "told", "traced"]
 
 # What h5py, numpy, zlib and Python raise over data that is not what it should be.
 FAILURES = (
@@ -42,6 +45,32 @@ def contained(path: Path) -> Iterator[None]:
         raise type(error)(f"{path} is damaged: {message}") from None
     except FAILURES as error:
         raise RecordingError(f"{path} is damaged: {told(error)}") from None
+
+
+@contextmanager
+def traced() -> Iterator[None]:
+    """What the system refused inside is an OSError with its own words.
+
+    HDF5 goes on about addresses; and where it cannot close a file either, says only that.
+    """
+    outer = sys.exception()
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        at: BaseException | None = error
+        while at is not None and at is not outer:
+            number = _errno(at)
+            if number:
+                raise OSError(number, os.strerror(number)) from error
+            at = at.__context__
+        raise
+
+
+def _errno(error: BaseException) -> int:
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = re.search(r"\berrno = (\d+)", str(error))
+    return int(found[1]) if found else 0
 
 
 def told(error: BaseException) -> str:

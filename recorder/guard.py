@@ -19,6 +19,7 @@ from flexrec.recorder.containing import FAILURES, contained, told
 from flexrec.recorder.errors import NotARecordingError, RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.guarded_dataset import GuardedDataset
+from flexrec.recorder.replacing import check_source
 from flexrec.recorder.superblock import SIGNATURE, SIZE, Superblock, UnclosedFile
 
 __all__ = ["GuardedFile"]
@@ -48,10 +49,7 @@ class GuardedFile:
 
     def __init__(self, path: Path) -> None:
         self.path, self.read_bytes = path, 0
-        if not path.is_file():
-            kind = "is a folder" if path.is_dir() else "does not exist"
-            kind = "is not a file" if path.exists() and not path.is_dir() else kind
-            raise RecordingError(f"{path} {kind}; give the path of a recording")
+        check_source(path)
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

@@ -17,7 +17,7 @@ from flexrec.recorder.closing import write_closed
 from flexrec.recorder.containing import contained, told
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.interleaving import LEAST, Source
-from flexrec.recorder.locking import PathLock
+from flexrec.recorder.locking import PathLock, why_not
 from flexrec.recorder.merged_store import MergedStore
 from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints
@@ -76,9 +76,12 @@ def merge_recordings(
     try:
         there = [path for path in paths if path.exists()]
         target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
-        lock = PathLock(target)
     except OSError as error:
         raise RecordingError(f"cannot write {into}: {error.strerror or error}") from None
+    try:
+        lock = PathLock(target)
+    except OSError as error:
+        raise RecordingError(f"cannot write {into}: {why_not(target, error)}") from None
     try:
         clear_litter(target)
         with ExitStack() as stack:

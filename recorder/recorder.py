@@ -29,10 +29,10 @@ from flexrec.recorder.events import (
 )
 from flexrec.recorder.facts import gather_facts, rank
 from flexrec.recorder.flusher import FAILURES, Flusher, briefly
-from flexrec.recorder.locking import PathLock
+from flexrec.recorder.locking import PathLock, why_not
 from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.reducing import Reducer, Rules
-from flexrec.recorder.replacing import ExistsError, check_target, clear_litter
+from flexrec.recorder.replacing import ExistsError, check_name, check_target, clear_litter
 from flexrec.recorder.resuming import Opened, open_new, open_resumed
 from flexrec.recorder.wording import counted, listed, warn
 
@@ -63,7 +63,7 @@ class Recorder:
     Args:
         path: the file to make; `{rank}` in it becomes the process's rank (torchrun, SLURM, MPI).
         mode: "x" refuses an existing file, "w" overwrites a recording, "resume" goes on with one
-            after a kill or a close, or makes it where there is none.
+            after a kill or a close, or makes it where there is none, or an empty file.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
             the file and is not replayed. None goes on after all that was recorded.
         next_step: the same, said by the step that training goes on with: most checkpoints store
@@ -129,7 +129,9 @@ class Recorder:
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
         reducer = Reducer({} if reduce is None else reduce)
-        self.path = Path(os.fspath(path).replace("{rank}", str(rank())))
+        name = os.fspath(path).replace("{rank}", str(rank()))
+        check_name(name)
+        self.path = Path(name)
         # Where it is does not change when the program changes its folder.
         target = Path(os.path.realpath(self.path))
         lock = _locked(self.path, target)
@@ -519,7 +521,7 @@ def _locked(path: Path, target: Path) -> PathLock:
     try:
         return PathLock(target)
     except OSError as error:
-        raise RecordingError(f"cannot make {path}: {error}") from None
+        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from None
 
 
 def _opened(
@@ -527,13 +529,17 @@ def _opened(
 ) -> Opened:
     try:
         clear_litter(target)
-        if mode == "resume" and target.exists():
+        is_empty = target.is_file() and not target.stat().st_size
+        if mode == "resume" and target.exists() and not is_empty:
             return open_resumed(target, config=config, facts=facts, at_step=at_step)
-        check_target(path, RECORDING, overwrite=mode == "w")
-        return open_new(target, config=config, facts=facts, at_step=at_step, overwrite=mode == "w")
+        overwrite = mode == "w" or (mode == "resume" and is_empty)
+        check_target(path, RECORDING, overwrite=overwrite)
+        return open_new(target, config=config, facts=facts, at_step=at_step, overwrite=overwrite)
     except ExistsError:
-        hint = 'pass mode="w" to overwrite it, mode="resume" to go on, or choose another path'
-        raise RecordingError(f"{path} exists already; {hint}") from None
+        is_empty = not target.stat().st_size
+        state, going_on = (", empty", "") if is_empty else ("", 'mode="resume" to go on, ')
+        hint = f'pass mode="w" to overwrite it, {going_on}or choose another path'
+        raise RecordingError(f"{path} exists already{state}; {hint}") from None
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
         raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None

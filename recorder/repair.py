@@ -18,10 +18,10 @@ import numpy as np
 from flexrec.recorder import format as fmt
 from flexrec.recorder.closing import write_closed
 from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
-from flexrec.recorder.locking import PathLock
+from flexrec.recorder.locking import PathLock, why_not
 from flexrec.recorder.opening import RECORDING, open_store
 from flexrec.recorder.ragged import Ragged
-from flexrec.recorder.replacing import begin, clear_litter, keep, put_in_place
+from flexrec.recorder.replacing import begin, check_source, clear_litter, keep, put_in_place
 from flexrec.recorder.store import Store
 
 __all__ = ["Verdict", "repair", "verify"]
@@ -62,7 +62,7 @@ def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Ver
 
     Raises:
         NotARecordingError, VersionError: it is none of ours.
-        RecordingError: it does not exist.
+        RecordingError: it does not exist, or is no regular file.
     """
     return Verdict(**_ask("examine", Path(path), seconds=seconds))
 
@@ -89,10 +89,13 @@ def repair(
         RecordingError: a recorder is writing it, or it cannot be read, or not in `seconds`.
         OSError: there is no room for the copy.
     """
-    asked, path = Path(path), Path(os.path.realpath(path))
-    if not path.is_file():
-        raise RecordingError(f"{asked} does not exist")
-    lock = PathLock(path)
+    asked = Path(path)
+    check_source(asked)
+    path = Path(os.path.realpath(path))
+    try:
+        lock = PathLock(path)
+    except OSError as error:
+        raise RecordingError(f"{asked} cannot be repaired: {why_not(path, error)}") from None
     try:
         clear_litter(path)
         verdict = verify(path, seconds=seconds)
@@ -116,8 +119,7 @@ def repair(
 
 def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
     """What a child of ours finds; its crash or silence is a finding too."""
-    if not paths[0].is_file():
-        raise RecordingError(f"{paths[0]} does not exist")
+    check_source(paths[0])
     if seconds is None:
         seconds = _SECONDS + paths[0].stat().st_size / 1e6 * _SECONDS_PER_MB
     command = [sys.executable, "-P", "-m", "flexrec.recorder.repair", task]

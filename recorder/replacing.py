@@ -6,6 +6,7 @@ and through `put_in_place`. How a file of each kind is told, its writer knows.
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ __all__ = [
     "Kind",
     "begin",
     "beside",
+    "check_name",
+    "check_source",
     "check_target",
     "clear_litter",
     "discard",
@@ -31,10 +34,13 @@ __all__ = [
     "put_in_place",
     "replacing",
     "unused",
+    "what",
 ]
 
 _PURPOSES = ("making", "closing", "keeping")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_MOST_NAME = 255  # bytes
+_ADDED = len("..01234567.partial")  # what the longest name beside another has more than that
 _ACCESS_LIST = "system.posix_acl_access"
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # a folder that cannot be synced
 
@@ -90,6 +96,7 @@ def check_target(
         RecordingError: it is an input, no regular file, or a file of another kind.
         OSError: what is there cannot be looked at.
     """
+    check_name(path)
     path = Path(path)
     target = Path(os.path.realpath(path))
     try:
@@ -101,7 +108,7 @@ def check_target(
             raise RecordingError(f"{path} is read here, so it is not written; choose another path")
     left = "it is left as it is; choose another path"
     if not stat.S_ISREG(status.st_mode):
-        raise RecordingError(f"{path} is {_what(status.st_mode)}, not a regular file: {left}")
+        raise RecordingError(f"{path} is {what(status.st_mode)}, not a regular file: {left}")
     if status.st_size and not kind.holds(target):
         raise RecordingError(f"{path} is there already and is not {kind.name}: {left}")
     if not overwrite:
@@ -109,9 +116,42 @@ def check_target(
     return target
 
 
-def _what(mode: int) -> str:
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Refuse what ends as the name of a folder does, where no folder is; a Path has lost that.
+
+    Raises:
+        RecordingError: so it is.
+    """
+    name = os.fspath(path)
+    if name.endswith(os.sep) and not os.path.isdir(name):
+        raise RecordingError(
+            f"{name} ends with a slash, as a folder's name, and there is no such folder; give the "
+            "path of a file"
+        )
+
+
+def check_source(path: Path) -> None:
+    """Refuse to read what is no regular file: reading a pipe, say, would not end.
+
+    Raises:
+        RecordingError: it is none, does not exist, or cannot be looked at.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise RecordingError(f"{path} does not exist; give the path of a recording") from None
+    except OSError as error:
+        raise RecordingError(f"{path} cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(mode):
+        raise RecordingError(f"{path} is {what(mode)}; give the path of a recording")
+
+
+def what(mode: int) -> str:
+    """What a file is that is no regular one, told by its mode."""
     if stat.S_ISDIR(mode):
         return "a folder"
+    if stat.S_ISLNK(mode):
+        return "a link"
     if stat.S_ISFIFO(mode):
         return "a pipe"
     return "a socket" if stat.S_ISSOCK(mode) else "a device"
@@ -143,11 +183,12 @@ def replacing(
         put_in_place(partial, target, kind, overwrite=overwrite)
 
 
-def discard(path: Path, kind: Kind) -> None:
-    """Remove the file where it is of this kind; leave what else may be there."""
-    with suppress(RecordingError):
-        check_target(path, kind, overwrite=True)
-        path.unlink(missing_ok=True)
+def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
+    """Remove the file where it is of this kind; leave links, inputs, and what else may be there."""
+    with suppress(RecordingError, OSError):
+        if not path.is_symlink():
+            check_target(path, kind, overwrite=True, inputs=inputs)
+            path.unlink(missing_ok=True)
 
 
 # ---------------------------------------------------------------------- while it is written
@@ -158,8 +199,20 @@ def beside(path: Path, purpose: str) -> Path:
 
     >>> beside(Path("run.h5"), "closing").name
     '.run.h5.closing'
+
+    What would make too long a name begins with a part of the path's name, and a hash of it.
     """
-    return path.with_name(f".{path.name}.{purpose}")
+    name = path.name
+    if len(os.fsencode(name)) + _ADDED > _MOST_NAME:
+        name = _short(name, _MOST_NAME - _ADDED)
+    return path.with_name(f".{name}.{purpose}")
+
+
+def _short(name: str, size: int) -> str:
+    """A name of at most so many bytes that is this one's alone."""
+    whole = os.fsencode(name)
+    digest = hashlib.sha256(whole).hexdigest()[:16]
+    return f"{whole[: size - 17].decode('utf-8', 'ignore')}-{digest}"
 
 
 def begin(path: Path, purpose: str, *, like: Path | None = None) -> Path:
@@ -197,13 +250,15 @@ def _partial(path: Path) -> Iterator[Path]:
     try:
         yield made
     finally:
-        made.unlink(missing_ok=True)
+        with suppress(OSError):  # in a folder that keeps its files
+            made.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _clear_partials(path: Path) -> None:
     """Remove what killed processes were about to put at the path; best effort."""
-    name = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]+\.partial")
+    begins = re.escape(beside(path, "").name)
+    name = re.compile(rf"{begins}[0-9a-f]+\.partial")
     with suppress(OSError):
         for partial in [each for each in path.parent.iterdir() if name.fullmatch(each.name)]:
             with suppress(OSError):
@@ -227,14 +282,17 @@ def _remove_unlocked(partial: Path) -> None:
 def put_in_place(
     made: Path, path: Path, kind: Kind, *, overwrite: bool = False, like: Path | None = None
 ) -> None:
-    """Rename over the path, for good: it holds the old file or the new one, whole.
+    """Rename to the path, for good: it holds the old file or the new one, whole.
+
+    Without `overwrite` nothing is replaced, not even what comes there at this very moment, where
+    the file system has hard links.
 
     Mode, group and extended attributes are those of the file that is replaced.
 
     Args:
         made: a file of `begin`, beside the path; whoever wrote it has closed it, or writes no
             more of what has to survive a loss of power.
-        path: a path of `check_target`, which is checked again.
+        path: a path of `check_target`, which is checked again, at last just before it is renamed.
         kind, overwrite: as for `check_target`.
         like: whose mode, group and attributes it has where nothing is replaced.
 
@@ -248,12 +306,31 @@ def put_in_place(
         _take_over(old, made)
     # Not sooner: HDF5 writes to a file as it closes it.
     _sync(made)
-    os.replace(made, path)
+    check_target(path, kind, overwrite=overwrite)  # the sync may have taken long
+    if overwrite:
+        os.replace(made, path)
+    else:
+        _move(made, path, kind)
     try:
         _sync(path.parent)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def _move(made: Path, path: Path, kind: Kind) -> None:
+    """Rename to where nothing is: rename(2) would replace what has come there meanwhile."""
+    try:
+        os.link(made, path)
+    except FileExistsError:
+        check_target(path, kind)
+        raise ExistsError(path) from None  # a link to nowhere
+    except OSError:  # a file system without hard links
+        check_target(path, kind)
+        os.replace(made, path)
+    else:
+        with suppress(OSError):  # the file is there; in a folder that keeps its files, both are
+            made.unlink()
 
 
 def _sync(path: Path) -> None:
@@ -316,7 +393,10 @@ def clear_litter(path: Path) -> None:
 
 def unused(path: Path, word: str) -> Path:
     """A path beside this one where nothing is, its name with the word in it: `run.original.h5`."""
-    names = (f"{path.stem}.{word}{i or ''}{path.suffix}" for i in range(10_000))
+    stem, room = path.stem, _MOST_NAME - len(os.fsencode(f".{word}9999{path.suffix}"))
+    if len(os.fsencode(stem)) > room:
+        stem = _short(stem, room)
+    names = (f"{stem}.{word}{i or ''}{path.suffix}" for i in range(10_000))
     return next(n for n in map(path.with_name, names) if not os.path.lexists(n))
 
 

@@ -4,6 +4,7 @@ It reads and writes files; comparing is in `comparing`, telling in `report`.
 """
 
 import os
+import stat
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -61,7 +62,7 @@ def check(
         outcome = check(play(run, preset("loss")), "loss.json")
 
     What was obtained is kept beside a golden that it differs from, as `NAME.obtained.json`; the
-    file goes when they are equal again.
+    file, whoever wrote it, goes when they are equal again. It is never written through a link.
 
     Args:
         windows: what would be sent to visdom.
@@ -87,13 +88,18 @@ def check(
     found = None if golden is None else compare(golden, obtained, rtol=rtol, atol=atol)
     beside = obtained_path(path)
     if found is not None and found.equal:
-        discard(beside, ENVIRONMENT)
+        discard(beside, ENVIRONMENT, inputs=_present(path))
         return Outcome(path, found, golden, obtained)
     if update:
         write_golden(path, obtained, overwrite=True)
-        discard(beside, ENVIRONMENT)
+        discard(beside, ENVIRONMENT, inputs=_present(path))
         return Outcome(path, found, golden, obtained, written=True)
-    write_golden(beside, obtained, overwrite=True)
+    if beside.is_symlink():
+        raise DefinitionError(
+            f"what was obtained differs, and is not written: {beside} is a link, which may lead to "
+            "the golden or another file; remove it"
+        )
+    write_golden(beside, obtained, overwrite=True, inputs=_present(path))
     return Outcome(path, found, golden, obtained, kept=beside)
 
 
@@ -179,7 +185,22 @@ def _golden(path: Path, update: bool) -> dict[str, Any] | None:
             pass  # reading or writing it says so
         except RecordingError as error:
             raise DefinitionError(str(error)) from None
-    return None if update and not path.exists() else read_golden(path)
+    return None if update and _is_new(path) else read_golden(path)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether there is nothing, or an empty file, as mktemp(1) makes them."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):  # writing it says what is amiss
+        return True
+    except OSError:  # reading it says so
+        return False
+    return stat.S_ISREG(status.st_mode) and not status.st_size
+
+
+def _present(path: Path) -> list[Path]:
+    return [path] if path.exists() else []
 
 
 def _check_same(logger: FlexLogger, definitions: Definitions | None, every: int | None) -> None:

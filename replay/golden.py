@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, RecordingError
+from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.replacing import replacing
 from flexrec.replay.plots import plot_type
 from flexrec.replay.sinks import ENVIRONMENT, dump, env_document, is_environment
@@ -23,6 +24,7 @@ __all__ = ["SETTINGS", "read_golden", "settings", "snapshot", "write_golden"]
 
 SETTINGS = "flexrec"
 """The document's key for what visdom has no place for; visdom does not look at it."""
+_ENVIRONMENT = 'which is a visdom environment file ({"jsons": {window id: window}, "reload": {}})'
 
 
 def snapshot(
@@ -92,26 +94,40 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise DefinitionError(f"there is no golden {path}; --update writes it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DefinitionError(f"cannot read the golden {path}: {error}") from None
+    except OSError as error:
+        raise DefinitionError(f"cannot read the golden {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        kind = RECORDING.name if RECORDING.holds(path) else "no text"
+        raise DefinitionError(
+            f"{path} is {kind}, and no golden, {_ENVIRONMENT}: name another"
+        ) from None
+    if not text:
+        raise DefinitionError(f"the golden {path} is empty; --update writes it")
     try:
         # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
         document = json.loads(text, parse_constant=lambda _: None)
     except ValueError as error:
         raise DefinitionError(f"{path} is no golden, which is JSON: {error}") from None
     if not _is_golden(document):
-        raise DefinitionError(
-            f"{path} is no golden, which is a visdom environment file "
-            '({"jsons": {window id: window}, "reload": {}}): name another, or remove it'
-        )
+        raise DefinitionError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
     whole: dict[str, Any] = document
     return whole
 
 
 def write_golden(
-    path: str | os.PathLike[str], document: Mapping[str, Any], *, overwrite: bool = False
+    path: str | os.PathLike[str],
+    document: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Write the document, whole or not at all; folders are made.
+
+    Args:
+        path: the golden.
+        document: as of `snapshot`.
+        overwrite: whether a visdom environment file may be there.
+        inputs: files that are never written.
 
     Raises:
         DefinitionError: the file cannot be written, or what is there is not overwritten: any
@@ -120,7 +136,7 @@ def write_golden(
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, ENVIRONMENT, overwrite=overwrite) as partial:
+        with replacing(path, ENVIRONMENT, overwrite=overwrite, inputs=inputs) as partial:
             partial.write_text(dump(document), encoding="ascii", newline="\n")
     except OSError as error:
         raise DefinitionError(f"cannot write {path}: {error.strerror}") from None

@@ -22,7 +22,7 @@ from typing import IO, Any, Self
 from flexrec.recorder.errors import ServerError
 from flexrec.replay.visdom_http import Connection
 
-__all__ = ["LOOPBACK", "Server", "start_server"]
+__all__ = ["LOOPBACK", "Server", "env_folder", "start_server"]
 
 LOOPBACK = "127.0.0.1"
 CLOSE_SECONDS = 30.0  # a large environment takes a while to save
@@ -155,8 +155,8 @@ def start_server(
         timeout: seconds that starting may take.
 
     Raises:
-        ServerError: visdom is not installed, the port is taken, or the server did not start;
-            the end of its log is in the message.
+        ServerError: visdom is not installed, `env_path` is no folder, the port is taken, or the
+            server did not start; the end of its log is in the message.
     """
     if importlib.util.find_spec("visdom") is None:
         raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'")
@@ -164,7 +164,7 @@ def start_server(
         raise ServerError("a login needs both a user name and a password")
     settings = {
         "base_url": base_url,
-        "env_path": str(env_path),
+        "env_path": str(env_folder(env_path)),
         "files": dict(files or {}),
         "host": host,
         "password": password,
@@ -179,6 +179,24 @@ def start_server(
         server.close()
         raise
     return server
+
+
+def env_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of environment files, made where missing.
+
+    Raises:
+        ServerError: it is something else, or cannot be made.
+    """
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise ServerError(
+            f"{folder} is no folder: visdom's environment files are kept in a folder; name one"
+        ) from None
+    except OSError as error:
+        raise ServerError(f"cannot make the folder {folder}: {error.strerror}") from None
+    return folder
 
 
 def _launch(settings: Mapping[str, Any]) -> Server:

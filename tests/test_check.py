@@ -421,7 +421,7 @@ def test_an_update_leaves_what_is_equal_within_tolerance(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "3", '{"jsons": 3}', '{"jsons": {"a": 3}}', '{"jsons": {"a": {}}}',
+    "text", ["{", "[]", "3", '{"jsons": 3}', '{"jsons": {"a": 3}}', '{"jsons": {"a": {}}}',
              '{"jsons": {}, "flexrec": {"digits": "x"}}', "<<<<<<< HEAD\n{}"],
 )  # fmt: skip
 def test_a_file_that_is_no_golden_is_told_and_left(tmp_path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import resource
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -178,6 +179,27 @@ def test_a_recording_that_is_not_compressed_is_kept(
     monkeypatch.undo()
     assert steps(path) == [0, 1, 2]
     assert is_over(rec)
+
+
+@pytest.mark.parametrize("room", [3000, 20_000, 60_000])
+def test_why_a_recording_was_not_compressed_is_told_in_the_systems_words(
+    path: Path, room: int
+) -> None:
+    """HDF5 says that it could not close the file: "Can't decrement id ref count"."""
+    rec = recorder(path)
+    for i in range(20_000):
+        rec.add(a=float(np.sin(i)))
+    rec.flush(fsync=True)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        raise OSError(errno.EDOM, "an earlier error, which is not the cause")
+    except OSError:
+        with pytest.warns(RuntimeWarning, match=r"kept as it was: \[Errno 27\] File too large$"):
+            rec.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(steps(path)) == 20_000
 
 
 def test_what_could_not_be_synced_and_then_is_closed_is_not_lost(path: Path) -> None:

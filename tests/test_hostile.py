@@ -20,6 +20,7 @@ from flexrec.recorder import NotARecordingError, Recorder, Recording, RecordingE
 from flexrec.recorder import format as fmt
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.guard import GuardedFile
+from flexrec.recorder.repair import repair, verify
 from flexrec.recorder.superblock import SIZE, Superblock, lookup3
 from flexrec.recorder.writer import Block, LiveFile
 
@@ -361,9 +362,18 @@ def test_the_first_bytes_are_checked(path: Path) -> None:
 def test_what_is_not_a_file_is_refused(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.h5"
     os.mkfifo(pipe)
-    for there in (tmp_path, pipe, Path("/dev/zero"), tmp_path / "none"):
-        with pytest.raises(RecordingError, match=r"is a folder|is not a file|does not exist"):
-            Recording(there)
+    for there, kind in {
+        tmp_path: "is a folder",
+        pipe: "is a pipe",
+        Path("/dev/zero"): "is a device",
+        tmp_path / "none": "does not exist",
+        tmp_path / "no\0name": "does not exist",
+    }.items():
+        for read in (Recording, verify):
+            with pytest.raises(RecordingError, match=f"{kind}; give the path of a recording"):
+                read(there)
+        with pytest.raises(RecordingError, match=f"{kind}; give the path of a recording"):
+            repair(there)
 
 
 def test_other_hdf5_files_are_not_recordings(tmp_path: Path) -> None:

@@ -5,18 +5,21 @@ import fcntl
 import json
 import multiprocessing
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, locking
+from flexrec.recorder import Recorder, Recording, RecordingError, locking, merge_recordings
 from flexrec.recorder.locking import PathLock, lock_file
+from flexrec.recorder.repair import repair
 
 
 @pytest.fixture
@@ -92,7 +95,10 @@ OWNERS = [
     ({"pid": 2**22 + 1, "host": socket.gethostname(), "started": "1"}, True),
     ({"pid": os.getpid(), "host": socket.gethostname(), "started": "1"}, True),
     ({"pid": 1, "host": "elsewhere", "started": "1"}, False),
-    ("half-writ", True),
+    ('{"pid": 12, "sta', True),
+    ("\0\0\0\0", True),  # of a loss of power
+    ("\x10\u0085\x0f{}", True),
+    ("", True),
 ]
 
 
@@ -113,6 +119,112 @@ def test_where_there_are_no_locks_the_owner_decides(
     else:
         with pytest.raises(RecordingError, match=r"remove .*\.run\.h5\.lock"):
             PathLock(path)
+
+
+NOT_LOCKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
+    "symlink": (lambda lock, other: lock.symlink_to(other), "a link"),
+    "link to nowhere": (lambda lock, other: lock.symlink_to(other.with_name("no")), "a link"),
+    "hard link": (lambda lock, other: os.link(other, lock), "a file that has another name too"),
+    "pipe": (lambda lock, _: os.mkfifo(lock), "a pipe"),
+    "folder": (lambda lock, _: lock.mkdir(), "a folder"),
+    "text": (lambda lock, _: lock.write_text("mine"), "a file with something else in it"),
+    "JSON": (lambda lock, _: lock.write_text('{"a": 1}'), "a file with something else in it"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_LOCKS)
+def test_what_has_the_lock_files_name_and_is_none_is_left_as_it_is(path: Path, name: str) -> None:
+    make, kind = NOT_LOCKS[name]
+    other = path.with_name("precious.txt")
+    other.write_text("precious")
+    recorder(path.with_name("old.h5")).close()
+    shutil.copy(path.with_name("old.h5"), path)
+    make(lock_file(path), other)
+    before = {each.name: each.lstat().st_ino for each in path.parent.iterdir()}
+    descriptors = len(os.listdir("/proc/self/fd"))
+    for use in (
+        lambda: recorder(path, mode="w"),
+        lambda: recorder(path, mode="resume"),
+        lambda: repair(path),
+        lambda: merge_recordings([path.with_name("old.h5")], path, overwrite=True),
+    ):
+        with pytest.raises(RecordingError, match=rf"\.run\.h5\.lock is {kind}, where .* move it"):
+            use()
+    assert {each.name: each.lstat().st_ino for each in path.parent.iterdir()} == before
+    assert other.read_text() == "precious"
+    if name in ("text", "JSON"):
+        assert lock_file(path).read_text() in ("mine", '{"a": 1}')
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_a_lock_whose_owner_cannot_be_written_holds(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk may be so full, or broken, that the file cannot even be emptied."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "truncate", fail)
+        patched.setattr(os, "pwrite", fail)
+        lock = PathLock(path)
+    with pytest.raises(RecordingError, match="by another process"):
+        PathLock(path)
+    lock.release()
+    PathLock(path).release()
+    assert not lock_file(path).exists()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_an_interrupt_amid_taking_the_lock_leaves_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    descriptors = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, "pwrite", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        PathLock(path)
+    assert not lock_file(path).exists()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+def test_in_a_folder_that_keeps_its_files_the_cause_is_told(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after `chattr +a`: files are made there, and none is removed or renamed."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    with monkeypatch.context() as patched:
+        for name in ("unlink", "rename", "replace", "link"):
+            patched.setattr(os, name, fail)
+        with pytest.raises(RecordingError, match=r"cannot make .*: Operation not permitted"):
+            recorder(path)
+    assert lock_file(path).exists()
+    recorder(path).close()
+    assert os.listdir(path.parent) == ["run.h5"]
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_where_no_lock_can_be_made_the_folder_is_named(tmp_path: Path, made: bool) -> None:
+    folder = tmp_path / "no" / "such"
+    if made:
+        folder.parent.write_text("a file where the folder should be")
+    recorder(tmp_path / "old.h5").close()
+    for use in (
+        lambda: recorder(folder / "run.h5"),
+        lambda: merge_recordings([tmp_path / "old.h5"], folder / "run.h5"),
+    ):
+        with pytest.raises(RecordingError, match="cannot") as told:
+            use()
+        assert str(folder / "run.h5") in str(told.value)
+        assert str(told.value).endswith(f": there is no folder {folder}") or made
+        assert ".lock" not in str(told.value)
 
 
 def test_locks_that_race_have_one_owner(path: Path) -> None:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -19,6 +19,7 @@ import pytest
 from flexrec.recorder import Recorder
 from flexrec.recorder.errors import ServerError
 from flexrec.replay.assets import survey
+from flexrec.replay.server import start_server
 from flexrec.replay.visdom_http import Connection
 from flexrec.replay.visdom_sink import VisdomSink
 
@@ -161,6 +162,23 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
         port = other.getsockname()[1]
         line = fails("serve", "--port", port, "--env-path", tmp_path)
     assert f"port {port} is taken" in line
+
+
+@pytest.mark.parametrize("make", [Path.touch, os.mkfifo, None])
+def test_environments_that_are_to_be_kept_in_no_folder_are_told(
+    tmp_path: Path, run: Path, make: Callable[[Path], object] | None
+) -> None:
+    """Before anything starts, or is fetched."""
+    path, told = tmp_path / "envs", "is no folder"
+    if make is None:
+        path, told = path / "below", f"cannot make the folder {path / 'below'}: Not a directory"
+        path.parent.touch()
+    else:
+        make(path)
+    for arguments in (("serve",), ("replay", run, "-p", "loss", "--serve")):
+        assert told in fails(*arguments, "--port", 0, "--env-path", path)
+    with pytest.raises(ServerError, match=told):
+        start_server(env_path=path)
 
 
 def test_a_page_that_cannot_be_had_is_told(tmp_path: Path) -> None:

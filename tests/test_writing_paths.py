@@ -26,7 +26,7 @@ from writers import WRITERS, Writer, record
 from flexrec.cli.commands import app
 from flexrec.recorder import FlexrecError, Recorder, Recording, RecordingError
 from flexrec.recorder.repair import repair, verify
-from flexrec.recorder.replacing import ANYTHING, check_target, keep, replacing
+from flexrec.recorder.replacing import ANYTHING, beside, check_target, keep, replacing
 from flexrec.replay import assets
 from flexrec.replay.check import check, obtained_path
 
@@ -295,6 +295,139 @@ def test_what_a_check_obtained_replaces_and_removes_nothing_else(tmp_path: Path)
     assert obtained.read_text() == "notes"
 
 
+def test_what_a_check_obtained_is_never_written_through_a_link(tmp_path: Path) -> None:
+    from flexrec.replay import Trace, Window
+
+    golden, windows = tmp_path / "g.json", [Window("w", None, "text", (Trace("t", "one"),))]
+    others = [Window("w", None, "text", (Trace("t", "two"),))]
+    check(windows, golden, update=True)
+    whole, obtained, other = golden.read_bytes(), obtained_path(golden), tmp_path / "other.json"
+    check(others, other, update=True)
+    for there in (golden, other, tmp_path / "nowhere"):
+        obtained.symlink_to(there)
+        with pytest.raises(FlexrecError, match=r"g\.obtained\.json is a link"):
+            check(others, golden)
+        assert check(windows, golden).comparison
+        assert obtained.is_symlink()
+        obtained.unlink()
+    os.link(golden, obtained)
+    with pytest.raises(FlexrecError, match="is read here, so it is not written"):
+        check(others, golden)
+    assert check(windows, golden).comparison
+    assert golden.read_bytes() == obtained.read_bytes() == whole
+
+
+def test_a_golden_that_has_the_name_of_what_was_obtained_stays(tmp_path: Path) -> None:
+    """Where it is reached through a link of the other name."""
+    from flexrec.replay import Trace, Window
+
+    golden, windows = tmp_path / "g.json", [Window("w", None, "text", (Trace("t", "one"),))]
+    others = [Window("w", None, "text", (Trace("t", "two"),))]
+    there = obtained_path(golden)
+    golden.symlink_to(there)
+    check(windows, golden, update=True)
+    whole = there.read_bytes()
+    assert check(windows, golden).comparison
+    with pytest.raises(FlexrecError, match="is read here, so it is not written"):
+        check(others, golden)
+    assert there.read_bytes() == whole
+    check(others, golden, update=True)
+    assert there.read_bytes() != whole
+
+
+# ---------------------------------------------------------------------- names
+
+
+@ALL
+@pytest.mark.parametrize("letter", ["n", "\u00e9"])
+def test_a_name_may_be_as_long_as_the_file_system_takes(
+    name: str, letter: str, run: Path, folder: Path
+) -> None:
+    """What is written beside it has a shorter one, which is still its own."""
+    writer = WRITERS[name]
+    size = 255 - len(f"1.{writer.ending}")
+    stem = letter * (size // len(letter.encode()))
+    paths = [folder / f"{stem}{i}.{writer.ending}" for i in range(2)]
+    for path in paths:
+        writer.write(path, run, False)
+        writer.write(path, run, True)
+    assert sorted(folder.iterdir()) == paths
+    beside_them = [beside(path, "closing") for path in paths]
+    assert len(set(beside_them)) == 2
+    old = beside(paths[0], "4711.partial")
+    old.touch()  # of a process that is gone
+    with replacing(paths[0], ANYTHING, overwrite=True) as partial:
+        partial.write_text("made")
+    assert not old.exists()
+
+
+def test_an_original_with_a_long_name_is_kept(run: Path, folder: Path) -> None:
+    path = folder / f"{'n' * 252}.h5"
+    shutil.copy(run, path)
+    original = keep(path)
+    assert original.name.endswith(".original.h5")
+    assert original.read_bytes() == run.read_bytes()
+    assert keep(path).name.endswith(".original1.h5")
+
+
+@ALL
+def test_the_name_of_a_folder_that_is_not_there_is_refused(
+    name: str, run: Path, folder: Path
+) -> None:
+    writer = WRITERS[name]
+    if name == "write_golden":  # given a Path, as of `check`
+        return
+    with pytest.raises(FlexrecError, match=r"runs/ ends with a slash, as a folder's name"):
+        writer.write(f"{folder}/runs/", run, False)  # type: ignore[arg-type]
+    assert list(folder.iterdir()) == []
+
+
+def test_check_refuses_the_name_of_a_folder_that_is_not_there(run: Path, folder: Path) -> None:
+    command = ["check", str(run), "-p", "loss", "--update", "--golden", f"{folder}/goldens/"]
+    with pytest.raises(FlexrecError, match="goldens/ ends with a slash"):
+        app(command, standalone_mode=False)
+    assert list(folder.iterdir()) == []
+
+
+# ---------------------------------------------------------------------- empty files
+
+
+def test_an_empty_file_is_recorded_to(folder: Path) -> None:
+    path = folder / "run.h5"
+    path.touch()
+    with pytest.raises(RecordingError, match='exists already, empty; pass mode="w"') as told:
+        Recorder(path, facts=False)
+    assert "resume" not in str(told.value)
+    with Recorder(path, mode="resume", facts=False) as rec:
+        rec.add(a=1.0)
+    with Recording(path) as read:
+        assert list(read["a"].value) == [1.0]
+    with pytest.raises(RecordingError, match=r'exists already; .*mode="resume"'):
+        Recorder(path, facts=False)
+
+
+def test_an_empty_golden_is_written(run: Path, folder: Path) -> None:
+    golden = folder / "g.json"
+    golden.touch()
+    command = ["check", str(run), "-p", "loss", "--golden", str(golden)]
+    with pytest.raises(FlexrecError, match=r"g\.json is empty; --update writes it"):
+        app(command, standalone_mode=False)
+    app([*command, "--update"], standalone_mode=False)
+    app(command, standalone_mode=False)
+    assert list(folder.iterdir()) == [golden]
+
+
+@pytest.mark.parametrize("update", [[], ["--update"]])
+def test_a_golden_that_is_a_recording_is_told(run: Path, folder: Path, update: list[str]) -> None:
+    other = folder / "blob"
+    other.write_bytes(b"\xff\xfe")
+    for path, kind in ((run, "a recording of flexrec's"), (other, "no text")):
+        command = ["check", str(run), "-p", "loss", "--golden", str(path), *update]
+        with pytest.raises(FlexrecError, match=f"{path.name} is {kind}, and no golden, which is a"):
+            app(command, standalone_mode=False)
+    assert verify(run).state == "whole"
+
+
 # ---------------------------------------------------------------------- mode, group, attributes
 
 
@@ -335,11 +468,15 @@ def make_special(path: Path, mode: int, *, with_list: bool = False) -> dict[str,
 def privately(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     """The modes that files have as they are written, and, at last, as they come to their paths."""
     modes: list[int] = []
-    real, open_ = os.replace, os.open
+    real, link_, open_ = os.replace, os.link, os.open
 
     def replace(made: Path, path: Path) -> None:
         modes.append(stat.S_IMODE(os.stat(made).st_mode))
         real(made, path)
+
+    def link(made: Path, path: Path) -> None:
+        modes.append(stat.S_IMODE(os.stat(made).st_mode))
+        link_(made, path)
 
     def opened(path: Path, flags: int, mode: int = 0o777, **options: int) -> int:
         descriptor = open_(path, flags, mode, **options)
@@ -348,6 +485,7 @@ def privately(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return descriptor
 
     monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "link", link)
     monkeypatch.setattr(os, "open", opened)
     before = os.umask(0o022)
     yield modes
@@ -446,7 +584,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What is put in place: whether it was synced as it is, and then its folder."""
     told: list[str] = []
     content: dict[tuple[int, int], bytes] = {}
-    sync, replace = os.fsync, os.replace
+    sync = os.fsync
 
     def fsync(descriptor: int) -> None:
         sync(descriptor)
@@ -457,14 +595,18 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             link = f"/proc/self/fd/{descriptor}"
             content[status.st_dev, status.st_ino] = Path(link).read_bytes()
 
-    def replaced(made: Path, path: Path) -> None:
-        status = os.stat(made)
-        as_it_is = content.get((status.st_dev, status.st_ino)) == Path(made).read_bytes()
-        told.append("synced" if as_it_is else f"{path} is not on the disk as it is")
-        replace(made, path)
+    def watched(put: Callable[[Path, Path], None]) -> Callable[[Path, Path], None]:
+        def watching(made: Path, path: Path) -> None:
+            status = os.stat(made)
+            as_it_is = content.get((status.st_dev, status.st_ino)) == Path(made).read_bytes()
+            told.append("synced" if as_it_is else f"{path} is not on the disk as it is")
+            put(made, path)
+
+        return watching
 
     monkeypatch.setattr(os, "fsync", fsync)
-    monkeypatch.setattr(os, "replace", replaced)
+    for name in ("replace", "link"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
     return told
 
 
@@ -630,6 +772,66 @@ def test_what_came_to_the_path_meanwhile_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="is a folder"):
         write(path.mkdir, overwrite=True)
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_what_comes_to_the_path_amid_the_sync_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    if not has_links:
+        monkeypatch.setattr(os, "link", fail)
+    sync, path = os.fsync, tmp_path / "run.json"
+
+    def write(meanwhile: Callable[[], object], *, overwrite: bool) -> None:
+        def fsync(descriptor: int) -> None:
+            sync(descriptor)
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                meanwhile()
+
+        monkeypatch.setattr(os, "fsync", fsync)
+        with replacing(path, ANYTHING, overwrite=overwrite) as partial:
+            partial.write_text("mine")
+
+    with pytest.raises(RecordingError, match="exists already"):
+        write(lambda: path.write_text("theirs"), overwrite=False)
+    assert path.read_text() == "theirs"
+    path.unlink()
+    with pytest.raises(RecordingError, match="is a pipe"):
+        write(lambda: os.mkfifo(path), overwrite=True)
+    assert list(tmp_path.iterdir()) == [path]
+    path.unlink()
+    write(lambda: None, overwrite=False)
+    assert path.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_comes_to_the_path_at_the_last_moment_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the last look: renaming would replace it."""
+    path, link = tmp_path / "run.json", os.link
+    came: list[Callable[[], object]] = [
+        lambda: path.write_text("theirs"),
+        lambda: path.symlink_to(tmp_path / "nowhere"),
+    ]
+    for come in came:
+
+        def late(made: Path, there: Path, come: Callable[[], object] = come) -> None:
+            come()
+            link(made, there)
+
+        monkeypatch.setattr(os, "link", late)
+        with (
+            pytest.raises(RecordingError, match="exists already"),
+            replacing(path, ANYTHING) as partial,
+        ):
+            partial.write_text("mine")
+        assert path.is_symlink() or path.read_text() == "theirs"
+        assert list(tmp_path.iterdir()) == [path]
+        path.unlink()
 
 
 def test_links_are_followed_to_where_nothing_is(tmp_path: Path) -> None:
