@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "What",
     "block_ends",
+    "taken_back",
     "times_resumed",
 ]
 
