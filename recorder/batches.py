@@ -17,10 +17,10 @@ from flexrec.recorder.events import Array
 from flexrec.recorder.on_device import OnDevice, fetched_arrays, fetched_numbers
 from flexrec.recorder.writer import Block, LiveFile
 
-__all__ = ["Batch", "Batches", "Written"]
+__all__ = ["TOP_WORDS", "Batch", "Batches", "Written"]
 
 _MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # of a batch, about
-_TOP_WORDS = 2  # words of a record that come before its slots: step and time
+TOP_WORDS = 2  # words of a record that come before its slots: step and time
 
 
 class Written(NamedTuple):
@@ -133,11 +133,11 @@ class Batches:
         """The events' rows and their slots; `start` counts from the first of these."""
         words = np.frombuffer(b"".join(records), "<f8")
         totals = np.array([*(slots.total for slots in self._slots), fmt.MARK_SLOTS])
-        lengths = totals[np.maximum(codes, -1)] + _TOP_WORDS  # of marks, the last
+        lengths = totals[np.maximum(codes, -1)] + TOP_WORDS  # of marks, the last
         at = np.cumsum(lengths) - lengths
         rows = np.empty(len(codes), fmt.EVENT)
         rows["code"], rows["step"], rows["time"] = codes, words.view("<i8")[at], words[at + 1]
-        rows["start"] = at - _TOP_WORDS * np.arange(len(codes))
+        rows["start"] = at - TOP_WORDS * np.arange(len(codes))
         are_slots = np.ones(len(words), bool)
         are_slots[at] = are_slots[at + 1] = False
         return rows, words[are_slots]

@@ -15,16 +15,19 @@ from time import monotonic, sleep, time
 import numpy as np
 
 from flexrec.recorder import format as fmt
-from flexrec.recorder.batches import Batches
+from flexrec.recorder.batches import TOP_WORDS, Batches
 from flexrec.recorder.closing import close_recording
 from flexrec.recorder.encoders import Queued
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.event_queue import EventQueue, mark_event
 from flexrec.recorder.locking import PathLock
 from flexrec.recorder.opening import open_store
+from flexrec.recorder.ragged import Ints
 from flexrec.recorder.reducing import advice
 from flexrec.recorder.replacing import unused
 from flexrec.recorder.resuming import Opened, Search
+from flexrec.recorder.store import Codes
+from flexrec.recorder.trail import Latest, Marked, marked
 from flexrec.recorder.wording import warn
 
 __all__ = ["FAILURES", "Flusher", "briefly"]
@@ -70,6 +73,7 @@ class Flusher:
     ) -> None:
         self._path, self._target, self._path_lock = path, target, lock
         self._file, self._schema = opened.file, opened.schema
+        self._trail, self._latest = opened.trail, Latest()
         self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
         self._on_error, self._buffer_bytes = on_error, buffer_bytes
         self.created, self.safe = opened.file.created, opened.file.event_count
@@ -160,8 +164,21 @@ class Flusher:
         with self._writing:
             return self._file.event_count + len(self._waiting)
 
-    def seen(self, at_step: int) -> tuple[Search, int]:
-        """What a search for `at_step` finds in all that was recorded, and how many events that is.
+    def latest(self) -> Latest:
+        """What is recorded at the step of the last add, without what is in the queue."""
+        with self._writing:
+            codes, steps, _ = self._that_waits()
+            return self._latest.after(codes, steps, self._keys_of)
+
+    def logs(self, until: int | None = None) -> list[int]:
+        """The positions of the logs that hold, of so many events; without those in the queue."""
+        with self._writing:
+            count = self._file.event_count
+            more = self._that_waits()[2]
+            return self._trail.holding(count, more, self.count() if until is None else until)
+
+    def seen(self, search: Search) -> int:
+        """Have a search see all that was recorded, and return how many events that is.
 
         Raises:
             any of `FAILURES`: it cannot be read.
@@ -172,16 +189,30 @@ class Flusher:
             try:
                 store, _ = open_store(self._target if is_there else _open_as(descriptor))
                 try:
-                    search = Search.through(store, at_step)
+                    search.through(store)
                 finally:
                     store.close()
             finally:
                 os.close(descriptor)
-            count, waiting = self._file.event_count, self._waiting.copy()
-            if waiting:  # what could not be written; a number in a file's code's place will do
-                steps = np.frombuffer(b"".join([event[1][:8] for event in waiting]), "<i8")
-                search.see(np.array([event[0] for event in waiting]), steps, count)
-            return search, count + len(waiting)
+            codes, steps, _ = self._that_waits()
+            search.see(codes, steps, self._file.event_count, self._keys_of)
+            return self.count()
+
+    def _that_waits(self) -> tuple[Codes, Ints, Marked]:
+        """Of the events that were taken, and are not in the file, the queue's numbers and steps;
+        their logs and resumes."""
+        first, waiting = self._file.event_count, self._waiting.copy()
+        marks = [(i, event) for i, event in enumerate(waiting, first) if event[0] < 0]
+        logs = [i for i, event in marks if event[0] == fmt.LOG]
+        resumes = [(i, event) for i, event in marks if event[0] == fmt.RESUME]
+        firsts = [(i, float(np.frombuffer(event[1], "<f8")[TOP_WORDS])) for i, event in resumes]
+        steps = np.frombuffer(b"".join([event[1][:8] for event in waiting]), "<i8")
+        codes = np.array([event[0] for event in waiting], np.int64)
+        return codes, steps, Marked(logs, firsts)
+
+    def _keys_of(self, number: int) -> list[str]:
+        """The keys of an add by the queue's number."""
+        return [column.key for column in self._queue.signatures[number]]
 
     def warn(self, message: str) -> None:
         """Have it said by the next call that may speak."""
@@ -216,10 +247,15 @@ class Flusher:
             batch = self._batches.of(self._waiting, self._file)
             count, written = batch.events, batch.written
             done = self._waiting[:count]
+            first, rows = self._file.event_count, batch.block.events
             end = self._file.write(batch.block)
+            self._trail.note(marked(rows, batch.block.values, first), first)
+            keys_of = self._batches.schema.keys_of
+            latest = self._latest.after(rows["code"], rows["step"], keys_of)
             # With no call in between, for an interrupt to find all of it done or nothing.
             self._file.position = end
             self._batches.written = written
+            self._latest = latest
             del self._waiting[:count]
             self._queue.release(done)
             self._weigh(batch.weights)

@@ -231,6 +231,10 @@ class Schema:
         """Every key once, in the order of its first appearance."""
         return list(dict.fromkeys(column.key for column in self.columns))
 
+    def keys_of(self, code: int) -> list[str]:
+        """The keys of an add with a code."""
+        return [self.columns[column].key for column in self.signatures[code]]
+
     @staticmethod
     def column_line(column: Column) -> bytes:
         """The JSON line of a column."""

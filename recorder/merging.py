@@ -23,6 +23,7 @@ from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.ragged import Ints
 from flexrec.recorder.reader import Marks, Recording
 from flexrec.recorder.replacing import begin, check_target, clear_litter, put_in_place
+from flexrec.recorder.wording import counted
 
 __all__ = ["merge_recordings"]
 
@@ -165,8 +166,19 @@ def _match(run: Recording, marks: Marks, other: Recording, others: Marks) -> Non
         if mark != its:
             raise RecordingError(
                 f"{run.path} and {other.path} cannot be merged: mark {number} is {mark} "
-                f"in the one and {its} in the other"
+                f"in the one and {its} in the other. The first has {_places(marks, number)}, "
+                f"the second {_places(others, number)}. Where only one was resumed, or each at "
+                "another checkpoint, resume both once more at the same one, before that mark, and "
+                'record again what came after it: Recorder(path, mode="resume"), '
+                "load_state_dict(state)"
             )
+
+
+def _places(marks: Marks, number: int) -> str:
+    """How many marks there are, and the x of the logs around the one of a number."""
+    near = slice(max(number - 4, 0), number + 3)
+    logs = [f"{x:g}" for x in marks.x[near][marks.is_log[near]].tolist()]
+    return f"{counted(len(marks), 'mark')} (near it, logs at x = {', '.join(logs) or 'nowhere'})"
 
 
 def _told(marks: Marks) -> Iterator[str]:

@@ -33,7 +33,7 @@ from flexrec.recorder.locking import PathLock, why_not
 from flexrec.recorder.opening import RECORDING
 from flexrec.recorder.reducing import Reducer, Rules
 from flexrec.recorder.replacing import ExistsError, check_name, check_target, clear_litter
-from flexrec.recorder.resuming import Opened, open_new, open_resumed
+from flexrec.recorder.resuming import Opened, Search, open_new, open_resumed
 from flexrec.recorder.wording import counted, listed, warn
 
 if TYPE_CHECKING:
@@ -66,8 +66,12 @@ class Recorder:
             after a kill or a close, or makes it where there is none, or an empty file.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
             the file and is not replayed. None goes on after all that was recorded.
-        next_step: the same, said by the step that training goes on with: most checkpoints store
-            the iteration that comes next, or how many are done. `next_step=5` is `at_step=4`.
+        next_step: the same, said by the first number that training will record again:
+            `next_step=5` is `at_step=4`. Loops that number from 0 and store the next iteration, as
+            nanoGPT's, give `next_step`; those that record under the number of the step
+            just done, as a Trainer's callback does under `global_step`, give `at_step`. What is
+            recorded after `step()`, such as an evaluation, belongs to the next step: record it
+            before, or resume by `load_state_dict`.
         config: plain JSON data to keep with the recording; paths become texts. Where it resumes,
             it replaces the one that is there.
         facts: keep host, versions, argv, job, rank and git commit too.
@@ -162,11 +166,14 @@ class Recorder:
         # The last step that earlier runs recorded and that holds; none has it where that is not
         # known, or where steps that come again were warned of.
         self._held_to = _NO_STEP
+        # The step amid which the state that was loaded was taken, and the keys that it had.
+        self._amid: tuple[int, frozenset[str]] = _NO_STEP, frozenset()
         self._queue.step = opened.step
         if opened.resumption is not None:
             self._go_on(opened.resumption.first, opened.resumption.step)
             if opened.resumption.held is not None:
                 self._held_to = opened.resumption.held
+        self._look_to = self._held_to  # up to which step adds are looked at for that
         _recorders.add(self)
         atexit.register(self.close)
         self._flusher.start(self._queue)
@@ -184,8 +191,8 @@ class Recorder:
         next flush.
         """
         self._queue.add(values, named)
-        if self._queue.step <= self._held_to:
-            self._warn_of_repeats()
+        if self._queue.step <= self._look_to:
+            self._look_at({*(values or ()), *named})
 
     def log(
         self,
@@ -250,9 +257,11 @@ class Recorder:
         >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
         ... # doctest: +SKIP
 
-        Its `events` are in the file and on the disk. Where some cannot be brought there, a warning
-        says so, `waiting` counts them, and `load_state_dict` says how many never came. So it is,
-        without a warning, in a signal's handler that comes amid a write.
+        Take it after `step()`: of a state from amid a step, `amid` names the keys that the step has
+        already, and a warning comes where they are added there again after it was loaded. `logs`
+        counts the logs that hold. Its `events` are in the file and on the disk. Where some cannot
+        be brought there, a warning says so, `waiting` counts them, and `load_state_dict` says how
+        many never came. So it is, without a warning, in a signal's handler that comes amid a write.
 
         Raises:
             RecordingError: it could not be written or synced, and `on_error` is "raise".
@@ -267,12 +276,21 @@ class Recorder:
             )
         flusher.speak()
         queue.refused()
+        events = flusher.safe
         return {
             "step": queue.step,
-            "events": flusher.safe,
+            "events": events,
             "waiting": waiting,
             "created": flusher.created,
+            "logs": len(flusher.logs(events + waiting)),
+            "amid": sorted(self._keys_here()),
         }
+
+    def _keys_here(self) -> frozenset[str]:
+        """What was added at the current step already."""
+        step, latest, (loaded, keys) = self._queue.step, self._flusher.latest(), self._amid
+        found = latest.keys if latest.step == step else frozenset[str]()
+        return found | keys if loaded == step else found
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
@@ -280,8 +298,10 @@ class Recorder:
         >>> rec = Recorder("run.h5", mode="resume")  # doctest: +SKIP
         >>> rec.load_state_dict(torch.load(path)["rec"])  # doctest: +SKIP
 
-        With the state of another recording, as that of rank 0 where each rank has its own, what was
-        recorded at the state's step or after it is superseded, as with `next_step`.
+        With the state of another recording, as that of rank 0 where each rank has its own, what
+        comes before the last log that the state counts holds, what comes from the next log on is
+        superseded, and in between what was recorded at the state's step or after it; of that step
+        itself, what has keys that the state's had already holds.
 
         Raises:
             InputError: it is not what `state_dict` gives.
@@ -291,6 +311,8 @@ class Recorder:
             step, created = _whole(state["step"]), float(state["created"])
             events, waiting = operator.index(state["events"]), state.get("waiting", 0)
             events += operator.index(waiting)
+            logs = None if state.get("logs") is None else operator.index(state["logs"])
+            amid = frozenset(map(str, state.get("amid", ())))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the state of a recorder: {error!r}") from None
         if self._queue.refused():
@@ -299,12 +321,14 @@ class Recorder:
         if created == self._flusher.created and events >= 0:
             self._go_on(self._up_to(events), step)
         else:
-            first = self._first_from(step)
+            first = self._first_from(step, logs, amid)
             # Where nothing is superseded there is no mark: it would hide what is added meanwhile.
             if first is not None:
                 self._go_on(first, step)
             self._queue.step = step
         self._held_to = min(self._held_to, step - 1)
+        self._amid = step, amid
+        self._look_to = step if amid else self._held_to
         self.flush()
 
     def _go_on(self, first: int, step: int) -> None:
@@ -326,10 +350,15 @@ class Recorder:
             )
         return min(events, held)
 
-    def _first_from(self, step: int) -> int | None:
-        """The position of the first event that is superseded where `step` comes next, if any."""
+    def _first_from(self, step: int, logs: int | None, amid: frozenset[str]) -> int | None:
+        """The position of the first event that another recording's state supersedes, if any."""
+        held = self._flusher.logs()
+        search = Search(step if amid else step - 1, amid=amid)
+        if logs is not None:
+            search.begin = held[min(logs, len(held)) - 1] + 1 if logs > 0 and held else 0
+            search.end = held[logs] if 0 <= logs < len(held) else None
         try:
-            search, count = self._flusher.seen(step - 1)
+            count = self._flusher.seen(search)
         except FAILURES as error:
             message = f"cannot read what was recorded at step {step} or after it: {briefly(error)}"
             if self._raises:
@@ -337,12 +366,36 @@ class Recorder:
             self._flusher.warn(f"{self.path}: {message}; it is not superseded")
             return None
         found = search.found(count)
-        if found.gap and search.last is not None:
-            self._flusher.warn(f"{self.path}: {found.gap}")
+        missing = found.gap
+        if not missing and logs is not None and 0 < len(held) < logs:
+            missing = (
+                f"it has {counted(len(held), 'log')}, and the checkpoint was made after {logs:,}"
+            )
+        if missing:
+            self._flusher.warn(
+                f"{self.path}: {missing}; at a checkpoint every rank calls flush(), before it is "
+                "saved"
+            )
+        if found.mix:
+            self._flusher.warn(f"{self.path}: {found.mix}")
         return found.first if found.first < count else None
 
+    def _look_at(self, keys: set[str]) -> None:
+        """Warn once of what was added at a step that is recorded already."""
+        step, (loaded, known) = self._queue.step, self._amid
+        if step <= self._held_to:
+            self._warn_of_repeats()
+        elif step == loaded and not known.isdisjoint(keys):
+            self._look_to = self._held_to
+            self._flusher.warn(
+                f"{self.path}: the checkpoint was made amid step {step}, and what was added there "
+                "already is added again: where training does that step anew, it is there twice, "
+                "and later ones have too high a number; take state_dict() after step()"
+            )
+            self._flusher.speak()
+
     def _warn_of_repeats(self) -> None:
-        held, self._held_to = self._held_to, _NO_STEP
+        held, self._held_to, self._look_to = self._held_to, _NO_STEP, _NO_STEP
         step = self._queue.step
         self._flusher.warn(
             f"{self.path}: step {step} is recorded already, as are those up to {held}: from now on "

@@ -4,7 +4,7 @@ Whatever is made is made beside the path, and put there whole: a kill leaves wha
 An earlier run's file is never appended to; its events are copied to a new live file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from flexrec.recorder.ragged import Ints, Ragged
 from flexrec.recorder.reader import Recording
 from flexrec.recorder.replacing import begin, keep, put_in_place
 from flexrec.recorder.store import Chunk, Codes, Store
+from flexrec.recorder.trail import Trail, marked
 from flexrec.recorder.wording import counted, warn
 from flexrec.recorder.writer import Block, LiveFile
 
@@ -42,12 +43,18 @@ class Resumption:
         step: the step that is recorded next.
         held: the last step that holds; None where there is none, or where steps do not rise.
         gap: where steps between what is recorded and `step` are missing, what to say of it.
+        mix: where what is of later steps is kept, for it comes before what holds, the same of that.
     """
 
     first: int
     step: int
     held: int | None = None
     gap: str = ""
+    mix: str = ""
+
+    def doubts(self) -> list[str]:
+        """What to warn of where the step was given by `at_step` or `next_step`."""
+        return [*([f"{self.gap}; {_HINT}"] if self.gap else []), *([self.mix] if self.mix else [])]
 
 
 @dataclass(frozen=True)
@@ -57,12 +64,14 @@ class Opened:
     Attributes:
         resumption: where what is recorded goes on; None: nothing is recorded.
         step: the step that is recorded first, where nothing is recorded.
+        trail: the logs and resumes that are in the file.
     """
 
     file: LiveFile
     schema: fmt.Schema = field(default_factory=fmt.Schema)
     resumption: Resumption | None = None
     step: int = 0
+    trail: Trail = field(default_factory=Trail)
 
 
 def open_new(
@@ -75,8 +84,8 @@ def open_new(
         overwrite: in place of the recording that may be there.
     """
     found = Search(at_step).found(0)
-    if found.gap:
-        warn(f"{path} is new: {found.gap}; {_HINT}")
+    for doubt in found.doubts():
+        warn(f"{path} is new: {doubt}")
 
     def make(making: Path) -> Opened:
         return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
@@ -102,7 +111,9 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
 
         def make(making: Path) -> Opened:
             file = LiveFile(making, config=config, facts=facts, created=created)
-            return Opened(file, store.schema, _copy_events(store, file, at_step))
+            trail = Trail()
+            resumption = _copy_events(store, file, at_step, trail)
+            return Opened(file, store.schema, resumption, trail=trail)
 
         faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
         damage = store.damage()
@@ -119,8 +130,8 @@ def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Ope
     opened = None
     try:
         opened = make(making)
-        if opened.resumption is not None and opened.resumption.gap:
-            warn(f"{path}: {opened.resumption.gap}; {_HINT}")
+        for doubt in opened.resumption.doubts() if opened.resumption is not None else ():
+            warn(f"{path}: {doubt}")
         put_in_place(making, path, RECORDING, overwrite=overwrite)
     except BaseException:
         if opened is not None:
@@ -132,65 +143,104 @@ def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Ope
 
 @dataclass
 class Search:
-    """Where the run goes on, found while its events go by."""
+    """Where the run goes on, found while its events go by.
+
+    Attributes:
+        at_step: the last step that holds; None: all that was recorded does.
+        begin: what comes before this position holds, whatever its step.
+        end: what comes from this position on does not, whatever its step; None: nothing.
+        amid: the keys that hold of the step `at_step` itself; empty: all.
+    """
 
     at_step: int | None
+    begin: int = 0
+    end: int | None = None
+    amid: frozenset[str] = frozenset()
     after_add: int = 0  # the step after that of the last add
     last: int | None = None  # the step of the last event
-    late: int | None = None  # the first add after the last event up to `at_step`
+    lowest: int = fmt.STEPS[-1]
+    highest: int = fmt.STEPS[0]
+    late: int | None = None  # the first event of a later step after the last that holds
+    is_mixed: bool = False  # whether others come before that
     stride: int = 1  # by how much steps rise from an event to the next, at most
     falls: bool = False  # whether they fall somewhere
 
-    @classmethod
-    def through(cls, store: Store, at_step: int) -> "Search":
-        """One that has seen all events of a store."""
-        search, columns = cls(at_step), store.columns_held()
+    def through(self, store: Store) -> "Search":
+        """See all events of a store."""
+        columns = store.columns_held()
         for first, last in store.blocks():
             steps = np.zeros(last - first, np.int64)
             where, marks = store.marks(first, last)
             steps[where - first] = marks["step"]
             for chunk in store.chunks(columns, first, last, "times"):
                 steps[chunk.positions - first] = chunk.step
-            search.see(store.codes(first, last), steps, first)
-        return search
+            self.see(store.codes(first, last), steps, first, store.schema.keys_of)
+        return self
 
-    def see(self, codes: Codes, steps: Ints, first: int) -> None:
-        """Take in the events from `first` on; those with a code of SUPERSEDED do not count."""
+    def see(
+        self, codes: Codes, steps: Ints, first: int, keys_of: Callable[[int], Iterable[str]]
+    ) -> None:
+        """Take in the events from `first` on; those with a code of SUPERSEDED do not count.
+
+        Args:
+            keys_of: the keys of adds with a code.
+        """
         left = np.flatnonzero(codes >= fmt.RESET)
-        adds = left[codes[left] >= 0]
-        if len(left):
-            known = steps[left]
-            rises = np.diff(known, prepend=known[0] if self.last is None else self.last)
-            self.stride = max(self.stride, int(rises.max()))
-            self.falls = self.falls or bool((rises < 0).any())
-            self.last = int(known[-1])
-        self.after_add = int(steps[adds[-1]]) + 1 if len(adds) else self.after_add
+        if not len(left):
+            return
+        known, adds = steps[left], codes[left] >= 0
+        rises = np.diff(known, prepend=known[0] if self.last is None else self.last)
+        self.stride = max(self.stride, int(rises.max()))
+        self.falls = self.falls or bool((rises < 0).any())
+        self.last = int(known[-1])
+        self.lowest = min(self.lowest, int(known.min()))
+        self.highest = max(self.highest, int(known.max()))
+        self.after_add = int(known[adds][-1]) + 1 if adds.any() else self.after_add
         if self.at_step is None:
             return
-        kept = left[steps[left] <= self.at_step]
+        # A log right after the last step's end has the next one's number, and belongs to the last.
+        is_late = (known > self.at_step) & (adds | (known > self.at_step + 1))
+        holds = known <= self.at_step
+        if self.amid:
+            for code in np.unique(codes[left[adds & (known == self.at_step)]]).tolist():
+                if self.amid.isdisjoint(keys_of(code)):
+                    others = (codes[left] == code) & (known == self.at_step)
+                    is_late, holds = is_late | others, holds & ~others
+        places = left + first
+        among = places >= self.begin
+        if self.end is not None:
+            among &= places < self.end
+        self._cut(places[holds & among], places[is_late & among])
+
+    def _cut(self, kept: Ints, late: Ints) -> None:
         if len(kept):
-            self.late, adds = None, adds[adds > kept[-1]]
-        if self.late is None and len(adds):
-            self.late = first + int(adds[0])
+            self.is_mixed |= self.late is not None or bool((late < kept[-1]).any())
+            self.late, late = None, late[late > kept[-1]]
+        if self.late is None and len(late):
+            self.late = int(late[0])
 
     def found(self, count: int) -> Resumption:
-        """What follows the last event up to the step is superseded from the first add on.
-
-        For a log after the last step belongs to it.
-        """
+        """What follows the last event up to the step is superseded from the first later one on."""
         step = max(self.after_add, self.last or 0) if self.at_step is None else self.at_step + 1
+        end = count if self.end is None else min(self.end, count)
         return Resumption(
-            first=count if self.late is None else self.late,
+            first=end if self.late is None else self.late,
             step=min(step, fmt.STEPS[-1]),
             held=None if self.falls or not self.after_add else min(self.after_add, step) - 1,
-            gap=self._gap(),
+            gap=self._gap() if self.end is None else "",
+            mix=self._mix(),
         )
 
     def _gap(self) -> str:
-        """Steps need not follow one another; but so far apart no two of them were."""
-        last = -1 if self.last is None else self.last
-        missing = 0 if self.at_step is None else self.at_step - last
-        if self.late is not None or missing < self.stride:
+        """Steps need not follow one another; but so far apart no two of them were.
+
+        How far apart they are is not known where only one is.
+        """
+        if self.at_step is None or self.late is not None or self.is_mixed:
+            return ""
+        last = -1 if self.last is None else self.highest
+        missing = self.at_step - bool(self.amid) - last
+        if missing < self.stride or (self.last is not None and self.lowest == self.highest):
             return ""
         ends = (
             "nothing is recorded" if self.last is None else f"what is recorded ends at step {last}"
@@ -200,8 +250,17 @@ class Search:
             f"{counted(missing, 'step')} between are missing"
         )
 
+    def _mix(self) -> str:
+        if not self.is_mixed:
+            return ""
+        return (
+            f"steps fall in this recording: at_step cannot tell what holds, and what is of steps "
+            f"after {self.at_step}, but comes before others up to it, is kept; use "
+            "load_state_dict(state_dict())"
+        )
 
-def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumption:
+
+def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail) -> Resumption:
     """Append all of a store's events, superseded ones too; find where the run goes on."""
     file.append(Block(store.schema.encode()))
     offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
@@ -221,7 +280,8 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None) -> Resumptio
                 events["step"][rows], events["time"][rows] = chunk.step, chunk.time
                 at = offsets[chunk.column][events["code"][rows]] + events["start"][rows]
                 _copy_parts(store.schema.columns[chunk.column], chunk, at, values, file)
-        search.see(store.codes(first, last), events["step"], first)
+        search.see(store.codes(first, last), events["step"], first, store.schema.keys_of)
+        trail.note(marked(events, values, first), first)
         events["start"] += slot
         slot += len(values)
         file.append(Block(values=values, events=events))

@@ -31,6 +31,7 @@ __all__ = [
     "Store",
     "What",
     "block_ends",
+    "taken_back",
     "times_resumed",
 ]
 
@@ -163,15 +164,7 @@ class Store(ABC):
         Args:
             resumes: of each its position, and the first position that it supersedes.
         """
-        ranges, until = list[tuple[int, int]](), self.count
-        for position, first in reversed(list(resumes)):
-            if not (0 <= first <= position and first.is_integer()):
-                raise RecordingError("a resume supersedes events that are not there")
-            if position < until:
-                until = int(first)
-                if until < position:
-                    ranges.insert(0, (until, position))
-        self._superseded = self._hidden = ranges
+        self._superseded = self._hidden = taken_back(list(resumes), self.count)
 
     # ------------------------------------------------------------------ columns
 
@@ -297,6 +290,24 @@ class Store(ABC):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[int, int]]:
+    """Where what resumes took back begins and ends; a resume that is taken back is void.
+
+    Args:
+        resumes: of each its position, and the first position that it supersedes.
+        count: how many events there are.
+    """
+    ranges, until = list[tuple[int, int]](), count
+    for position, first in reversed(resumes):
+        if not (0 <= first <= position and first.is_integer()):
+            raise RecordingError("a resume supersedes events that are not there")
+        if position < until:
+            until = int(first)
+            if until < position:
+                ranges.insert(0, (until, position))
+    return ranges
 
 
 def times_resumed(positions: Sequence[int] | Ints) -> int:

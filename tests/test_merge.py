@@ -292,7 +292,7 @@ def lives(draw: st.DrawFn) -> list[Left]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:.*training goes on with step")
+@pytest.mark.filterwarnings("ignore:.*(training goes on with step|steps fall in this recording)")
 @settings(max_examples=40, deadline=None)
 @given(lives=lives(), few=st.none() | st.integers(1, 4))
 def test_what_is_made_has_all_values_of_the_ranks(
@@ -559,7 +559,9 @@ def test_marks_that_differ_are_refused(tmp_path: Path) -> None:
     into = tmp_path / "run.h5"
     match = (
         r"run-1.h5 and .*run-0.h5 cannot be merged: mark 2 is reset\(keys=\('a',\)\) in the one "
-        r"and log\(x=1.0, keys=None, reset=True\) in the other"
+        r"and log\(x=1.0, keys=None, reset=True\) in the other. The first has 2 marks \(near it, "
+        r"logs at x = 0\), the second 2 marks \(near it, logs at x = 0, 1\). Where .* resume both "
+        r'once more at the same one, .*mode="resume"\), load_state_dict\(state\)'
     )
     refused(paths[:2], into, match)
     refused([paths[0], paths[2]], into, "mark 2 is .*x=2.0, .* and .*x=1.0")

@@ -17,7 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from moments import at_moment
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError, flusher
+from flexrec.recorder import (
+    InputError,
+    Recorder,
+    Recording,
+    RecordingError,
+    flusher,
+    merge_recordings,
+)
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.following import Follower, Superseded
 from flexrec.replay.definitions import define
@@ -148,13 +155,14 @@ def test_a_checkpoint_carries_the_place(path: Path) -> None:
     rec = recorder(path, mode="resume")
     rec.load_state_dict(state)
     assert rec.current_step == 4
-    rec.add(a=-3)
+    rec.add(c=-3)
     rec.load_state_dict(state)  # in the same run: back again
-    rec.add(a=-4)
+    rec.add(c=-4)
     rec.close()
     with Recording(path) as run:
-        assert run["a"].value.tolist() == [0, 1, 2, 3, -1, -4]
-        assert run["a"].step.tolist() == [0, 1, 2, 3, 4, 4]
+        assert run["a"].value.tolist() == [0, 1, 2, 3, -1]
+        assert run["a"].step.tolist() == [0, 1, 2, 3, 4]
+        assert run["c"].value.tolist() == [-4]
 
 
 def test_an_older_checkpoint_brings_back_what_was_superseded_since(path: Path) -> None:
@@ -275,13 +283,19 @@ class Model:
             return
         kept = [i for i, e in enumerate(self.events) if e.step <= at_step]
         last = kept[-1] if kept else -1
-        late = [i for i, e in enumerate(self.events) if i > last and isinstance(e, Add)]
+        late = [
+            i
+            for i, e in enumerate(self.events)
+            if i > last and (isinstance(e, Add) or e.step > at_step + 1)
+        ]
         if late:
             del self.events[late[0] :]
         self.step = at_step + 1
 
 
 @pytest.mark.filterwarnings("ignore:.* training goes on with step")
+@pytest.mark.filterwarnings("ignore:.* steps fall in this recording")
+@pytest.mark.filterwarnings("ignore:.* was made amid step")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sessions=st.lists(session, min_size=1, max_size=4), number=st.booleans())
 def test_any_history_reads_as_if_nothing_had_been_superseded(
@@ -422,7 +436,8 @@ def test_a_log_after_the_last_step_of_another_recordings_state_holds(path: Path)
 
 def test_the_state_of_another_recording_in_an_empty_one_sets_the_step(path: Path) -> None:
     with recorder(path) as rec:
-        rec.load_state_dict({"step": 1000, "events": 1000, "created": 1.0})
+        with pytest.warns(RuntimeWarning, match=r"nothing is recorded, .* every rank calls flush"):
+            rec.load_state_dict({"step": 1000, "events": 1000, "created": 1.0})
         record_steps(rec, 2)
     assert steps(path) == [1000, 1001]
     with Recording(path) as run:
@@ -590,3 +605,246 @@ def test_steps_that_begin_anew_in_each_epoch_are_not_warned_of(path: Path) -> No
                 rec.step(0)
                 record_steps(rec, 3)
     assert steps(path) == [0, 1, 2] * 4
+
+
+def test_numbers_of_steps_that_are_not_known_to_follow_one_another_are_no_gap(path: Path) -> None:
+    with recorder(path) as rec:
+        rec.step(500)
+        rec.add(a=1.0)
+    with recorder(path, mode="resume", next_step=800) as rec:
+        rec.load_state_dict({"step": 850, "events": 1, "created": 1.0})
+        rec.add(a=1.0)
+    with pytest.warns(RuntimeWarning, match="ends at step 850, .* 400 steps between"):
+        recorder(path, mode="resume", next_step=1251).close()
+
+
+@pytest.mark.parametrize("logs_before", [False, True])
+def test_marks_far_after_the_step_are_superseded_without_an_add(
+    path: Path, logs_before: bool
+) -> None:
+    def train(rec: Recorder, first: int, last: int) -> None:
+        for i in range(first, last):
+            if i % 10 == 0:
+                rec.add(a=i)
+            if logs_before and i % 25 == 24:
+                rec.log(i // 25)
+                rec.reset("b")
+            rec.step()
+            if not logs_before and i % 25 == 24:
+                rec.log(i // 25)
+                rec.reset("b")
+
+    with recorder(path) as rec:
+        train(rec, 0, 28)
+    with recorder(path, mode="resume", next_step=22) as rec:
+        train(rec, 22, 80)
+    assert steps(path) == [0, 10, 20, 30, 40, 50, 60, 70]
+    with Recording(path) as run:
+        assert run.marks.x[run.marks.is_log].tolist() == [0, 1, 2]
+        assert len(run.marks.x) == 6
+
+
+def test_steps_that_fall_are_warned_of_where_the_step_cannot_tell(path: Path) -> None:
+    def train(rec: Recorder, first: int, last: int) -> None:
+        for epoch in range(first, last):
+            for key, n in (("train", 4), ("val", 2)):
+                for i in range(epoch * n, epoch * n + n):
+                    rec.step(i)
+                    rec.add({key: i})
+            rec.log(epoch)
+
+    with recorder(path) as rec:
+        train(rec, 0, 2)
+        state = rec.state_dict()
+        train(rec, 2, 3)
+    with pytest.warns(RuntimeWarning) as told:
+        rec = recorder(path, mode="resume", next_step=8)
+    rec.close()
+    (message,) = [str(one.message) for one in told]
+    assert "steps fall in this recording: at_step cannot tell" in message
+    assert "load_state_dict(state_dict())" in message
+    with recorder(path, mode="resume") as rec:
+        rec.load_state_dict(state)
+        train(rec, 2, 3)
+    assert steps(path, "train") == list(range(12))
+    assert steps(path, "val") == list(range(6))
+
+
+# ---------------------------------------------------------------------- a state from amid a step
+
+
+def test_a_step_that_is_done_anew_after_a_state_from_amid_it_is_warned_of(path: Path) -> None:
+    with recorder(path) as rec:
+        record_steps(rec, 3)
+        assert rec.state_dict()["amid"] == []
+        rec.add(a=3)
+        rec.log()
+        state = rec.state_dict()
+        assert state["amid"] == ["a"]
+        rec.step()
+        record_steps(rec, 2)
+    for _ in range(2):
+        with recorder(path, mode="resume") as rec:
+            rec.load_state_dict(state)
+            assert rec.state_dict()["amid"] == ["a"], "as before"
+            rec.add(evaluation=1.0)
+            with pytest.warns(
+                RuntimeWarning, match="amid step 3, .* state_dict.. after step.."
+            ) as told:
+                rec.add({"a": 3})
+            assert [warning.filename for warning in told] == [__file__]
+            rec.add({"a": 3})
+    with recorder(path, mode="resume") as rec:
+        rec.load_state_dict(state)
+        rec.step()
+        assert rec.state_dict()["amid"] == []
+        record_steps(rec, 2)
+    assert steps(path) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_state_from_amid_a_step_keeps_it_in_another_recording(tmp_path: Path) -> None:
+    paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
+    states = []
+    for path in paths:
+        with recorder(path) as rec:
+            record_steps(rec, 5)
+            rec.add(a=5)
+            states.append(rec.state_dict())
+            rec.step()
+            rec.add(b=1.0)
+            record_steps(rec, 2)
+    for path in paths:
+        with recorder(path, mode="resume") as rec:
+            rec.load_state_dict(states[0])
+            rec.step()
+            record_steps(rec, 2)
+        assert steps(path) == list(range(8))
+        assert steps(path, "b") == []
+
+
+# ---------------------------------------------------------------------- ranks, their logs and steps
+
+
+def lose(rec: Recorder) -> None:
+    """Leave the file as a kill would, without what is not flushed."""
+    left = rec.path.read_bytes()
+    rec.close()
+    rec.path.write_bytes(left)
+
+
+class Ranks:
+    """Three ranks that train in step, and are killed now and then.
+
+    Args:
+        order: what each rank does, in order, at every fifth step; `state`: rank 0's is taken.
+    """
+
+    def __init__(self, folder: Path, order: str) -> None:
+        self.paths = [folder / f"run-{rank}.h5" for rank in range(3)]
+        self.order, self.at = order.split(), 0
+        self.saved: tuple[dict[str, Any], int, int] | None = None
+
+    def train(self, kill_at: int) -> None:
+        """Go on from the checkpoint, up to a number of calls of all ranks, or to the end."""
+        ranks = [recorder(path, mode="resume") for path in self.paths]
+        step, done = 0, 0
+        if self.saved is not None:
+            state, step, done = self.saved
+            for rec in ranks:
+                rec.load_state_dict(state)
+        calls = 0
+        while step < 15:
+            actions = ["add", "step", *(self.order if step % 5 == 4 else [])]
+            for place in range(done, len(actions)):
+                for rank, rec in enumerate(ranks):
+                    if calls == kill_at:
+                        for number, one in enumerate(ranks):
+                            (lose if number % 2 else crash)(one)
+                        return
+                    calls += 1
+                    self.act(actions[place], rank, step, rec)
+                if actions[place] == "state":
+                    for rec in ranks[1:]:
+                        rec.flush()
+                    self.saved = ranks[0].state_dict(), step, place + 1
+            step, done = step + 1, 0
+        for rec in ranks:
+            rec.close()
+
+    def act(self, action: str, rank: int, step: int, rec: Recorder) -> None:
+        if action == "add":
+            rec.add(a=10 * step + rank)
+        elif action == "step":
+            rec.step()
+        elif action == "eval":
+            rec.add(evaluation=step + rank)
+        elif action == "log":
+            rec.log(step)
+
+
+def told(path: Path) -> list[tuple[Any, ...]]:
+    return [
+        (type(e).__name__, e.step, e.values if isinstance(e, Add) else getattr(e, "x", None))
+        for e in read(path)
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*its end are not whole")
+@pytest.mark.parametrize(
+    "order", ["eval log state", "eval state log", "log eval state", "state eval log", "log state"]
+)
+def test_ranks_that_are_killed_anywhere_give_what_an_undisturbed_run_gives(
+    tmp_path: Path, order: str
+) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = Ranks(tmp_path / "whole", order)
+    whole.train(-1)
+    merge_recordings(whole.paths, tmp_path / "whole.h5")
+    for kill_at in range(40, 115, 5):
+        folder = tmp_path / str(kill_at)
+        folder.mkdir()
+        killed = Ranks(folder, order)
+        killed.train(kill_at)
+        assert killed.saved is not None
+        killed.train(11)
+        killed.train(-1)
+        merge_recordings(killed.paths, folder / "all.h5")
+        assert told(folder / "all.h5") == told(tmp_path / "whole.h5"), kill_at
+
+
+def test_a_rank_that_did_not_flush_its_last_log_is_warned_of(tmp_path: Path) -> None:
+    paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
+    ranks = [recorder(path) for path in paths]
+    for rec in ranks:
+        record_steps(rec, 5)
+        rec.log()
+        record_steps(rec, 5)
+    ranks[1].flush()
+    for rec in ranks:
+        rec.log()
+    state = ranks[0].state_dict()
+    assert state["logs"] == 2
+    lose(ranks[1])
+    rec = recorder(paths[1], mode="resume")
+    with pytest.warns(RuntimeWarning, match="it has 1 log, .* after 2; .* every rank calls flush"):
+        rec.load_state_dict(state)
+    rec.close()
+    ranks[0].close()
+
+
+def test_the_logs_that_hold_are_counted_through_resumes(path: Path) -> None:
+    with recorder(path) as rec:
+        for epoch in range(4):
+            record_steps(rec, 2)
+            rec.log(epoch)
+            if epoch == 2:
+                state = rec.state_dict()
+        assert (state["logs"], rec.state_dict()["logs"]) == (3, 4)
+    with recorder(path, mode="resume", next_step=2) as rec:
+        assert rec.state_dict()["logs"] == 1
+        rec.log()
+        assert rec.state_dict()["logs"] == 2
+        rec.load_state_dict(state)
+        assert rec.state_dict()["logs"] == 3
+    with recorder(path, mode="resume") as rec:
+        assert rec.state_dict()["logs"] == 3
