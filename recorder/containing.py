@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import RecordingError
 
-__all__ = ["FAILURES", "contained", "told", "traced"]
+__all__ = ["FAILURES", "contained", "errno_of", "told", "traced"]
 
 # What h5py, numpy, zlib and Python raise over data that is not what it should be.
 FAILURES = (
@@ -59,14 +59,15 @@ def traced() -> Iterator[None]:
     except (OSError, RuntimeError) as error:
         at: BaseException | None = error
         while at is not None and at is not outer:
-            number = _errno(at)
+            number = errno_of(at)
             if number:
                 raise OSError(number, os.strerror(number)) from error
             at = at.__context__
         raise
 
 
-def _errno(error: BaseException) -> int:
+def errno_of(error: BaseException) -> int:
+    """The system's number of what went wrong, which HDF5 names in its words; 0: there is none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = re.search(r"\berrno = (\d+)", str(error))

@@ -17,6 +17,7 @@ import numpy as np
 from flexrec.recorder import format as fmt
 from flexrec.recorder.batches import TOP_WORDS, Batches
 from flexrec.recorder.closing import close_recording
+from flexrec.recorder.containing import errno_of, traced
 from flexrec.recorder.encoders import Queued
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.event_queue import EventQueue, mark_event
@@ -400,7 +401,8 @@ class Flusher:
         """Close the file, and put the closed layout in its place, or where it was deleted."""
         target = self._target
         if self._file.is_at(target):
-            self._file.close()
+            with traced():
+                self._file.close()
             if not self._waiting:
                 close_recording(target, target)
             return
@@ -430,5 +432,5 @@ def _open_as(descriptor: int) -> Path:
 
 def briefly(error: Exception) -> str:
     """HDF5's messages go on about addresses; the system's own say it in a few words."""
-    number = getattr(error, "errno", None)
+    number = errno_of(error)
     return os.strerror(number) if number else str(error)

@@ -176,8 +176,11 @@ class LiveFile:
         alone ("slist already enabled"), and the one after it does not."""
         try:
             self._file.flush()
-        except (OSError, RuntimeError):
-            self._file.flush()
+        except (OSError, RuntimeError) as error:
+            try:
+                self._file.flush()
+            except (OSError, RuntimeError):
+                raise error from None
 
     def _put(self, parts: "_Parts", dataset: int, pieces: Sequence[Array]) -> None:
         """Write pieces behind what a dataset holds.
