@@ -5,9 +5,6 @@ BIN := $(VENV)/bin
 # Old pips read the first variable, new ones the second, for the packages that they build.
 PIP_ENV := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt
 VENV3 := .venv-visdom3
-# What runs against visdom 0.3 too: the viewing side, which needs no torch.
-VIEWING := assets browser check check_command cli export flexlogger goldens html information law looks meter_columns meter_registry meters pictures plots pytest_plugin serve server sinks thinning visdom_http visdom_sink
-VIEWING_TESTS = $(wildcard $(VIEWING:%=tests/test_%.py))
 
 .PHONY: venv test check demo bench clean
 
@@ -22,13 +19,14 @@ $(VENV)/.done: pyproject.toml constraints.txt
 test: venv
 	$(BIN)/python -m pytest -n 2
 	@$(MAKE) --no-print-directory test-visdom3
+	@$(BIN)/python tools/left_out.py
 
 # The viewing side against visdom 0.3, which needs Python 3.12, and without torch.
 .PHONY: test-visdom3
 test-visdom3:
-	@new=$$($(PYTHON) tools/find_python.py 3.12) || { echo "no Python 3.12 or newer found: visdom 0.3 was not tested"; exit 0; }; \
+	@new=$$($(PYTHON) tools/find_python.py 3.12) || exit 0; \
 	$(MAKE) --no-print-directory $(VENV3)/.done PYTHON3="$$new" && \
-	$(VENV3)/bin/python -m pytest -n 2 $(VIEWING_TESTS)
+	$(VENV3)/bin/python -m pytest -n 2 -m viewing
 
 $(VENV3)/.done: pyproject.toml constraints.txt
 	$(PYTHON3) -m venv $(VENV3)
@@ -44,7 +42,7 @@ browser:
 	else echo "no Chromium found, and only root can install it: apt-get install chromium"; fi
 
 browser-test: venv browser
-	$(BIN)/python -m pytest tests/test_browser.py
+	$(BIN)/python -m pytest tests/e2e/test_browser.py
 
 # The pictures that README shows, of the demo's recording.
 screenshots: demo browser
@@ -53,7 +51,7 @@ screenshots: demo browser
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python tools/typecheck.py
+	$(BIN)/python -m mypy
 
 # What must never be lost: thousands of kills, failing writes, full disks, losses of power; hours.
 .PHONY: soak

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from measuring import begin, bytes_in, folder, interleaved, ratio, show
-
 from tools import FAST, SLOW, Tool
 
 SIZES = {2: 100_000, 10: 40_000, 800: 1000}  # keys of a dict, dicts

@@ -27,12 +27,12 @@ from tabulate import tabulate
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.replay import compare, play, preset, preset_names, snapshot
-from flexrec.replay.golden import read_golden
-from flexrec.replay.sinks import dump
+from flexrec.replay.golden.snapshot import read_golden
+from flexrec.replay.sinks.env_file import dump
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = ROOT / "tests" / "data" / "golden_run.h5"
-GOLDENS = ROOT / "tests" / "goldens" / "test_goldens"
+GOLDENS = ROOT / "tests" / "e2e" / "goldens" / "test_goldens"
 ROUNDS = 5
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from flexrec.replay.html_sink import HtmlSink
+from flexrec.replay.sinks.html import HtmlSink
 from flexrec.replay.window import Trace, Window
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from browser import chromium, chromium_path, quiet_page
+from support.browser import chromium, chromium_path, quiet_page
 
 ROUNDS = 5
 

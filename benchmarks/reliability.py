@@ -25,12 +25,11 @@ import peers_killed
 TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path.insert(0, str(TESTS))
 
-from crashing import HERE, build_shim, event_at, killed, record  # noqa: E402
-from event_cases import same_event  # noqa: E402
-
 from flexrec.recorder import Recorder, Recording  # noqa: E402
 from flexrec.recorder.events import Event  # noqa: E402
-from flexrec.recorder.following import Follower, Superseded  # noqa: E402
+from flexrec.recorder.storage.follow import Follower, Superseded  # noqa: E402
+from support.crashing import HERE, build_shim, event_at, killed, record  # noqa: E402
+from support.event_cases import same_event  # noqa: E402
 
 KILLS = {
     "kill-time": ("at random times", 1000),
@@ -42,11 +41,11 @@ KILLS = {
 
 
 def kills(quick: bool) -> bool:
-    """Every kill of tests/crash_trials.py."""
+    """Every kill of tests/support/crash_trials.py."""
     fine = True
     with tempfile.TemporaryDirectory() as folder:
         library = build_shim(Path(folder))
-        environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(HERE)}
+        environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": str(TESTS)}
         for name, (what, count) in KILLS.items():
             count = 20 if quick else count
             command = [sys.executable, "-W", "ignore", str(HERE / "crash_trials.py")]
@@ -68,7 +67,7 @@ def kills(quick: bool) -> bool:
 
 
 def faults(quick: bool) -> bool:
-    """Every call that changes a file fails once, in every case of tests/write_faults.py."""
+    """Every call that changes a file fails once, in every case of tests/support/write_faults.py."""
     return _script("write_faults.py", *["--most", "150"] * quick)
 
 
@@ -78,7 +77,7 @@ def disk(quick: bool) -> bool:
 
 
 def power(quick: bool) -> bool:
-    """States of every workload of tests/power_work.py, at both sizes of sectors."""
+    """States of every workload of tests/support/power_work.py, at both sizes of sectors."""
     return _script("power_trials.py", "--states", "60" if quick else "2000")
 
 

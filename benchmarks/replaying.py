@@ -12,8 +12,8 @@ from measuring import begin, folder, interleaved, ratio, seconds, show
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.replay import play, preset
-from flexrec.replay.server import start_server
-from flexrec.replay.visdom_sink import VisdomSink
+from flexrec.replay.server.server import start_server
+from flexrec.replay.sinks.visdom import VisdomSink
 
 
 def main() -> None:

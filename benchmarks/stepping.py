@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from measuring import begin, compute, folder, interleaved, ratio, show
+from tools import FAST, SLOW, Dicts, Tool
 
 from flexrec.recorder import Recorder
-from tools import FAST, SLOW, Dicts, Tool
 
 STEP = 4e-3  # seconds of a training step
 NAMES = [f"layer{i}/grad_out/mean" for i in range(800)]

@@ -8,19 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.cli.output import echo, echo_as_is, printable
+from flexrec.cli.output import echo, echo_as_is
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_missing, tell_state
-from flexrec.recorder.errors import ServerError
-from flexrec.recorder.reader import Recording
-from flexrec.recorder.wording import counted
-from flexrec.replay.check import Outcome, check, windows_of
-from flexrec.replay.compare_traces import aligned_lines
-from flexrec.replay.definitions import Definitions
-from flexrec.replay.report import report_json, report_text
-from flexrec.replay.side_by_side import messages, show_in_visdom
-
-__all__ = ["check_recordings"]
+from flexrec.recorder.errors import ServerError, counted, printable
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.golden.check import Outcome, check
+from flexrec.replay.golden.report import report_json, report_text
+from flexrec.replay.golden.trace import aligned_lines
+from flexrec.replay.golden.visual import messages, show_in_visdom
+from flexrec.replay.player.sources import windows_of
 
 _PLOTS = 3  # text plots, unless all are asked for
 

@@ -13,8 +13,6 @@ from flexrec.cli import options
 from flexrec.cli.output import echo, echo_as_is
 from flexrec.recorder.errors import FlexrecError
 
-__all__ = ["app", "run"]
-
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
@@ -253,7 +251,7 @@ def show(
 @app.command()
 def verify(recording: options.Recording, seconds: options.Seconds = None) -> None:
     """Tell whether a recording is whole (exit 0), or unfinished or damaged, and where (1)."""
-    from flexrec.cli.mending import verify_recording
+    from flexrec.cli.maintenance import verify_recording
 
     verify_recording(recording, seconds)
 
@@ -265,7 +263,7 @@ def repair(
     seconds: options.Seconds = None,
 ) -> None:
     """Put a closed copy of a killed run's recording in its place."""
-    from flexrec.cli.mending import repair_recording
+    from flexrec.cli.maintenance import repair_recording
 
     repair_recording(recording, keep_original, seconds)
 
@@ -289,7 +287,7 @@ def export(
 @app.command()
 def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
     """Make one recording of those of a run's ranks, as if one process had recorded it all."""
-    from flexrec.cli.merging import merge_into
+    from flexrec.cli.maintenance import merge_into
 
     merge_into(recordings, into, overwrite=force)
 
@@ -297,7 +295,7 @@ def merge(recordings: options.Recordings, into: options.Into, force: options.For
 @app.command()
 def presets(name: options.Name = None) -> None:
     """List the presets, or tell what one plots; + puts several together."""
-    from flexrec.replay.presets import preset_info, preset_names
+    from flexrec.replay.definitions.presets import preset_info, preset_names
 
     _tell(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
 
@@ -313,7 +311,7 @@ def meters(name: options.Name = None) -> None:
 @app.command()
 def plots(name: options.Name = None) -> None:
     """List the plot types, or tell what one draws and its opts."""
-    from flexrec.replay.plots import plot_info, plot_types
+    from flexrec.replay.plots.registry import plot_info, plot_types
 
     _tell(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
 

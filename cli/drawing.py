@@ -4,19 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from flexrec.cli.choosing import fitting_keys
-from flexrec.cli.output import printable
 from flexrec.cli.text_plot import text_plot
-from flexrec.recorder.errors import DefinitionError, nearest
-from flexrec.recorder.reader import Recording
-from flexrec.recorder.wording import listed
-from flexrec.replay.player import play
-from flexrec.replay.plots import plot_type
-from flexrec.replay.presets import preset, preset_names
-from flexrec.replay.thinning import thin_window
+from flexrec.recorder.errors import DefinitionError, listed, nearest, printable
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.presets import preset, preset_names
+from flexrec.replay.export.keys import fitting_keys
+from flexrec.replay.player.player import play
+from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.window import Trace, Window
-
-__all__ = ["plot_text"]
 
 MAX_POINTS = 2000
 

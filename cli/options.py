@@ -8,57 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from flexrec.recorder.replacing import check_name
-
-__all__ = [
-    "AsJson",
-    "Atol",
-    "BaseUrl",
-    "Bundle",
-    "Config",
-    "Debug",
-    "Digits",
-    "Env",
-    "EnvPath",
-    "Every",
-    "Follow",
-    "Force",
-    "Full",
-    "Golden",
-    "Host",
-    "Html",
-    "Into",
-    "KeepOriginal",
-    "Keys",
-    "Killed",
-    "ListenPort",
-    "Login",
-    "MaxPoints",
-    "Model",
-    "Name",
-    "NoBrowser",
-    "Only",
-    "Out",
-    "Phases",
-    "Plot",
-    "Port",
-    "Preset",
-    "Recording",
-    "Recordings",
-    "RecordingsFirst",
-    "Rtol",
-    "Save",
-    "Seconds",
-    "Serve",
-    "Server",
-    "Show",
-    "ShowEnv",
-    "ShowPort",
-    "ShowServer",
-    "ThinnedTo",
-    "Update",
-    "Zip",
-]
+from flexrec.recorder.files.atomic_write import check_name
 
 
 def _file(name: str) -> Path:

@@ -8,12 +8,11 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flexrec.recorder.reader import Recording
+from flexrec.recorder.recording import Recording
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-__all__ = ["reading", "showing", "waiting"]
 
 _PATIENCE = 0.5  # seconds until something is shown, and until it is shown anew
 

@@ -7,30 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexrec.cli.output import echo, writing
+from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.recorder.errors import DefinitionError, RecordingError
-from flexrec.recorder.reader import Recording
-from flexrec.recorder.wording import counted, listed
-from flexrec.replay.check import definitions_from
-from flexrec.replay.definitions import Definitions
-from flexrec.replay.player import missing_keys, play, run_names
-from flexrec.replay.sinks import EnvFileSink, Sink
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
+from flexrec.recorder.files.atomic_write import writing
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.player.player import missing_keys, play, run_names
+from flexrec.replay.player.sources import definitions_from
+from flexrec.replay.sinks.base import Sink
+from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
-    from flexrec.replay.visdom_sink import VisdomSink
-
-__all__ = [
-    "Outlet",
-    "definitions_of",
-    "environment_of",
-    "into_file",
-    "into_page",
-    "into_server",
-    "replay_recordings",
-    "tell_missing",
-    "tell_state",
-]
+    from flexrec.replay.sinks.visdom import VisdomSink
 
 
 class Outlet(NamedTuple):
@@ -54,7 +43,7 @@ def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
     if path.suffix.lower() not in ("", ".html", ".htm"):
         raise RecordingError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
     _try_to_write(path)
-    from flexrec.replay.html_sink import HtmlSink  # imports plotly
+    from flexrec.replay.sinks.html import HtmlSink  # imports plotly
 
     with writing(path):
         sink = HtmlSink(path, title=env, max_points=max_points, overwrite=overwrite)
@@ -63,7 +52,7 @@ def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
 def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
     """Into an environment of a visdom server."""
-    from flexrec.replay.visdom_sink import VisdomSink  # imports visdom
+    from flexrec.replay.sinks.visdom import VisdomSink  # imports visdom
 
     sink = VisdomSink(server=server, port=port, env=env, base_url=base_url, max_points=max_points)
     return Outlet(sink, f"{sink.url}/env/{env.replace('/', '_')}", sink)
@@ -79,7 +68,7 @@ def replay_recordings(
 ) -> None:
     """Play the recordings, and say what went where."""
     if follow:
-        from flexrec.replay.following import follow_recordings
+        from flexrec.replay.player.follow import follow_recordings
 
         for path in paths:  # a path that is none of ours is told at once
             Recording(path).close()

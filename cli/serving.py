@@ -12,14 +12,11 @@ from urllib.parse import quote
 
 import typer
 
-from flexrec.cli.output import writing
 from flexrec.cli.progress import showing
-from flexrec.recorder.errors import ServerError
-from flexrec.recorder.wording import counted
-from flexrec.replay.assets import Page, Progress, cache_folder, provide, survey, write_bundle
-from flexrec.replay.server import Server, env_folder, start_server
-
-__all__ = ["Viewer", "assets_text", "bundle_assets", "viewer"]
+from flexrec.recorder.errors import ServerError, counted
+from flexrec.recorder.files.atomic_write import writing
+from flexrec.replay.server.assets import Page, Progress, cache_folder, provide, survey, write_bundle
+from flexrec.replay.server.server import Server, env_folder, start_server
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LOCAL = ("127.0.0.1", "localhost", "::1")

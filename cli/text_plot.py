@@ -12,9 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from uniplot import plot_to_string
 
-from flexrec.cli.output import printable
-
-__all__ = ["text_plot"]
+from flexrec.recorder.errors import printable
 
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = ArrayLike | Sequence[float | None]

@@ -16,9 +16,9 @@ import requests
 from tabulate import tabulate
 
 from flexrec.recorder.errors import ServerError
-from flexrec.replay.assets import provide
-from flexrec.replay.server import start_server
-from flexrec.replay.visdom_sink import VisdomSink
+from flexrec.replay.server.assets import provide
+from flexrec.replay.server.server import start_server
+from flexrec.replay.sinks.visdom import VisdomSink
 
 FOLDER = Path("demo")
 PRESET = "loss+MSE+acc+confusion"

@@ -12,8 +12,8 @@ import pytest
 
 from flexrec.recorder import Recorder
 from flexrec.replay import FlexLogger, get_preset_logger
-from flexrec.replay.pytest_plugin import PlotCheck
-from flexrec.replay.sinks import ListSink
+from flexrec.replay.golden.pytest_plugin import PlotCheck
+from flexrec.replay.sinks.base import ListSink
 
 
 def train(logger: Recorder | FlexLogger, *, lr: float) -> None:

@@ -18,10 +18,23 @@ if TYPE_CHECKING:
         ServerError,
         VersionError,
     )
-    from flexrec.recorder.merging import merge_recordings
-    from flexrec.recorder.reader import Recording, Series
+    from flexrec.recorder.layers.tooled_model import TooledModel
+    from flexrec.recorder.maintenance.merge import merge_recordings
     from flexrec.recorder.recorder import Recorder
-    from flexrec.recorder.tooled_model import TooledModel
+    from flexrec.recorder.recording import Recording
+    from flexrec.recorder.storage.series import Series
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "errors",
+    "events",
+    "files",
+    "layers",
+    "maintenance",
+    "recording",
+    "reduction",
+    "storage",
+)
 
 __all__ = [
     "DefinitionError",
@@ -41,10 +54,10 @@ __all__ = [
 
 _HOMES = {
     "Recorder": "recorder",
-    "Recording": "reader",
-    "Series": "reader",
-    "TooledModel": "tooled_model",
-    "merge_recordings": "merging",
+    "Recording": "recording",
+    "Series": "storage.series",
+    "TooledModel": "layers.tooled_model",
+    "merge_recordings": "maintenance.merge",
 }
 
 

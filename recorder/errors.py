@@ -2,9 +2,9 @@
 
     FlexrecError
     ├── RecordingError          a file cannot be read or written as a recording
-    │   ├── ExistsError         a file is there that may not be overwritten (in replacing.py)
-    │   ├── NotARecordingError  not HDF5, or HDF5 that flexrec did not write
-    │   ├── UnknownKeyError     it has no such key (also a KeyError; in reader.py)
+    │   ├── ExistsError         a file is there that may not be overwritten (in
+    files/atomic_write.py) │   ├── NotARecordingError  not HDF5, or HDF5 that flexrec did not write
+    │   ├── UnknownKeyError     it has no such key (also a KeyError; in recording.py)
     │   └── VersionError        written by a newer flexrec
     ├── InputError              a value that cannot be recorded (also a TypeError)
     ├── DefinitionError         a wrong plot, meter, preset or definitions file (also a ValueError)
@@ -18,19 +18,9 @@ A message says what was wrong, what came, what would be right, and the next step
 """
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
-
-__all__ = [
-    "DefinitionError",
-    "FlexrecError",
-    "InputError",
-    "MeterError",
-    "NotARecordingError",
-    "RecordingError",
-    "ServerError",
-    "VersionError",
-    "nearest",
-]
 
 
 class FlexrecError(Exception):
@@ -70,3 +60,43 @@ def nearest(name: str, known: Iterable[str]) -> str:
     by_folded = {candidate.lower(): candidate for candidate in known}
     found = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
     return f"; did you mean {by_folded[found[0]]!r}?" if found else ""
+
+
+def warn(message: str) -> None:
+    """Warn, at the line of the caller's own code that called into flexrec."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("flexrec."):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, RuntimeWarning, stacklevel=level)
+
+
+def counted(number: int, noun: str) -> str:
+    """How many of something.
+
+    >>> counted(1, "window"), counted(1200, "event")
+    ('1 window', '1,200 events')
+    """
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def listed(names: Iterable[str], most: int = 10) -> str:
+    """At most so many of the names, whole, and how many more there are.
+
+    >>> listed(["a", "b", "c", "d"], most=2)
+    'a, b and 2 more'
+    """
+    known = list(names)
+    more = f" and {len(known) - most:,} more" if len(known) > most else ""
+    return ", ".join(known[:most]) + more
+
+
+_CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """The text with control characters, but for line breaks and tabs, as escapes.
+
+    >>> printable("loss\\x1b[2J")
+    'loss\\\\x1b[2J'
+    """
+    return text.translate(_CONTROLS).encode("utf-8", "replace").decode("utf-8")

@@ -6,43 +6,62 @@ why replaying a recording gives the windows that live plotting gave.
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Real
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import InputError
 
-if TYPE_CHECKING:
-    from flexrec.recorder.states import Reduction
-
-__all__ = [
-    "LARGEST",
-    "Add",
-    "Array",
-    "Event",
-    "Known",
-    "Log",
-    "Part",
-    "Reset",
-    "State",
-    "Value",
-    "array_of",
-    "check_shape",
-    "gather",
-    "is_tensor",
-    "normalise",
-    "normalise_keys",
-]
-
 Array: TypeAlias = NDArray[Any]
 Part: TypeAlias = float | str | Array
 """One argument of a meter: a number, a text, or an array."""
 Value: TypeAlias = Part | tuple[Part, ...]
 """What is recorded under a key: one argument, or a tuple of them."""
+
+
+@dataclass(frozen=True)
+class Reduction(ABC):
+    """What a meter remembers of a value, and of a meter's arguments those that it depends on."""
+
+    meter: ClassVar[str]
+    """The meter's name."""
+    shown: ClassVar[tuple[str, ...]] = ()
+    """The meter's other arguments: they change what it shows, not what it remembers."""
+
+    @abstractmethod
+    def state_of(self, *args: Any) -> tuple[Part, ...]:
+        """What `add(*args)` would have the meter remember; MeterError as `add` raises it."""
+
+    def serves(self, asked: "Reduction") -> bool:
+        """Whether a meter that remembers what `asked` says can take in these states."""
+        return self == asked
+
+    @classmethod
+    def of(cls, args: Mapping[str, Any]) -> "Reduction":
+        """From the arguments of the meter's constructor.
+
+        Raises:
+            TypeError, ValueError: it has no such argument, or not of such a value.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in args:
+            if name not in known and name not in cls.shown:
+                there = ", ".join((*known, *cls.shown)) or "none"
+                raise TypeError(f"it has no argument {name!r}; there are {there}")
+        return cls(**{name: value for name, value in args.items() if name in known})
+
+    def args(self) -> dict[str, Any]:
+        """The arguments that the states depend on, as plain data."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __str__(self) -> str:
+        args = ", ".join(f"{name}={value!r}" for name, value in self.args().items())
+        return f"{self.meter}({args})"
 
 
 class State(tuple[Part, ...]):

@@ -1,6 +1,7 @@
 """Recorder: what training code calls. It has a queue of events and a flusher, which writes them.
 
-It knows nothing of datasets (writer.py, format.py) and nothing of meters and plots.
+It knows nothing of datasets (writing/live_file.py, storage/format.py) and nothing of meters and
+plots.
 """
 
 import atexit
@@ -16,9 +17,14 @@ from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack
 
 import numpy as np
 
-from flexrec.recorder import format as fmt
-from flexrec.recorder.errors import DefinitionError, InputError, RecordingError
-from flexrec.recorder.event_queue import EventQueue
+from flexrec.recorder.errors import (
+    DefinitionError,
+    InputError,
+    RecordingError,
+    counted,
+    listed,
+    warn,
+)
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -27,21 +33,19 @@ from flexrec.recorder.events import (
     normalise,
     normalise_keys,
 )
-from flexrec.recorder.facts import gather_facts, rank
-from flexrec.recorder.flusher import FAILURES, Flusher, briefly
-from flexrec.recorder.locking import PathLock, why_not
-from flexrec.recorder.opening import RECORDING
-from flexrec.recorder.reducing import Reducer, Rules
-from flexrec.recorder.replacing import ExistsError, check_name, check_target, clear_litter
-from flexrec.recorder.resuming import Opened, Search, open_new, open_resumed
-from flexrec.recorder.wording import counted, listed, warn
+from flexrec.recorder.files.atomic_write import ExistsError, check_name, check_target, clear_litter
+from flexrec.recorder.files.lock import PathLock, why_not
+from flexrec.recorder.reduction.reducer import Reducer, Rules
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.open_store import RECORDING
+from flexrec.recorder.writing.create import Opened, Search, open_new, open_resumed
+from flexrec.recorder.writing.event_queue import EventQueue
+from flexrec.recorder.writing.facts import gather_facts, rank
+from flexrec.recorder.writing.flusher import FAILURES, Flusher, briefly
 
 if TYPE_CHECKING:
-    import torch
+    from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
 
-    from flexrec.recorder.tooled_model import Layers, ModelOptions, TooledModel
-
-__all__ = ["Recorder"]
 
 _NO_STEP = fmt.STEPS[0] - 1
 
@@ -404,7 +408,7 @@ class Recorder:
         )
         self._flusher.speak()
 
-    def watch(self, model: "torch.nn.Module", **options: "Unpack[ModelOptions]") -> "TooledModel":
+    def watch(self, model: "Module", **options: "Unpack[ModelOptions]") -> "TooledModel":
         """Record statistics of a model's layers at every `step`.
 
         Where several are watched, each has a `name`, with which its layers' names begin.
@@ -416,7 +420,7 @@ class Recorder:
         Raises:
             DefinitionError: as TooledModel, or a layer of that name is watched already.
         """
-        from flexrec.recorder.tooled_model import TooledModel
+        from flexrec.recorder.layers.tooled_model import TooledModel
 
         tooled = TooledModel(model, **options)
         self._watched = [other for other in self._watched if not other.is_removed]
@@ -433,7 +437,7 @@ class Recorder:
 
     def activations(
         self,
-        model: "torch.nn.Module",
+        model: "Module",
         inputs: Any,
         classes: Any,
         *,
@@ -457,7 +461,7 @@ class Recorder:
         Raises:
             InputError: no layer gives as many rows as there are classes.
         """
-        from flexrec.recorder.activations import activations
+        from flexrec.recorder.layers.activations import activations
 
         if isinstance(classes, (list, tuple)):
             classes = np.asarray(classes)

@@ -7,15 +7,29 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flexrec.replay.comparing import compare
-    from flexrec.replay.definitions import Definitions, define, load_toml
+    from flexrec.replay.definitions.definitions import Definitions, define
+    from flexrec.replay.definitions.presets import preset, preset_info, preset_names
+    from flexrec.replay.definitions.toml import load_toml
     from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger, get_preset_logger
-    from flexrec.replay.golden import snapshot
+    from flexrec.replay.golden.compare import compare
+    from flexrec.replay.golden.snapshot import snapshot
     from flexrec.replay.meters import meter_info, meter_types
-    from flexrec.replay.player import play
-    from flexrec.replay.plots import plot_info, plot_types
-    from flexrec.replay.presets import preset, preset_info, preset_names
+    from flexrec.replay.player.player import play
+    from flexrec.replay.plots.registry import plot_info, plot_types
     from flexrec.replay.window import Trace, Window
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "definitions",
+    "export",
+    "golden",
+    "meters",
+    "player",
+    "plots",
+    "server",
+    "sinks",
+    "window",
+)
 
 __all__ = [
     "Definitions",
@@ -39,24 +53,24 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Definitions": "definitions",
+    "Definitions": "definitions.definitions",
     "FlexLogger": "flexlogger",
     "TooledModelLogger": "flexlogger",
     "Trace": "window",
     "Window": "window",
-    "compare": "comparing",
-    "define": "definitions",
+    "compare": "golden.compare",
+    "define": "definitions.definitions",
     "get_preset_logger": "flexlogger",
-    "load_toml": "definitions",
+    "load_toml": "definitions.toml",
     "meter_info": "meters",
     "meter_types": "meters",
-    "play": "player",
+    "play": "player.player",
     "plot_info": "plots",
     "plot_types": "plots",
-    "preset": "presets",
-    "preset_info": "presets",
-    "preset_names": "presets",
-    "snapshot": "golden",
+    "preset": "definitions.presets",
+    "preset_info": "definitions.presets",
+    "preset_names": "definitions.presets",
+    "snapshot": "golden.snapshot",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from flexrec.recorder.errors import DefinitionError, InputError, nearest
+from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -17,21 +17,16 @@ from flexrec.recorder.events import (
     normalise,
     normalise_keys,
 )
-from flexrec.recorder.wording import listed
-from flexrec.replay.definitions import Definitions, Table, define
-from flexrec.replay.engine import Engine
-from flexrec.replay.live_sink import LiveSink
-from flexrec.replay.presets import PHASES, preset
-from flexrec.replay.sinks import Sink
+from flexrec.replay.definitions.definitions import Definitions, Table, define
+from flexrec.replay.definitions.presets import PHASES, preset
+from flexrec.replay.engine.engine import Engine
+from flexrec.replay.sinks.base import Sink
+from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.window import Window, equal
 
 if TYPE_CHECKING:
-    import torch
-
     from flexrec.recorder import Recorder
-    from flexrec.recorder.tooled_model import ModelOptions
-
-__all__ = ["FlexLogger", "TooledModelLogger", "get_preset_logger"]
+    from flexrec.recorder.layers.tooled_model import ModelOptions, Module
 
 
 class FlexLogger:
@@ -73,7 +68,7 @@ class FlexLogger:
     ) -> None:
         checked = plots if isinstance(plots, Definitions) else define(plots, meters or {})
         self._engine = Engine(checked, uid=uid)
-        self._sink = sink if sink is not None else LiveSink(_visdom(server, port, env))
+        self._sink = sink if sink is not None else ResendingSink(_visdom(server, port, env))
         self._recorder = recorder
         self._step: int | None = None  # None until step() is called
         self._logs = 0
@@ -252,7 +247,7 @@ class TooledModelLogger:
 
     def __init__(
         self,
-        model: "torch.nn.Module",
+        model: "Module",
         mode: Literal["by_layer", "by_source"] = "by_layer",
         *,
         env: str = "main",
@@ -263,7 +258,7 @@ class TooledModelLogger:
         recorder: "Recorder | None" = None,
         **options: "Unpack[ModelOptions]",
     ) -> None:
-        from flexrec.recorder.tooled_model import TooledModel  # needs torch
+        from flexrec.recorder.layers.tooled_model import TooledModel  # needs torch
 
         presets = {"by_layer": "layers", "by_source": "sources"}
         if mode not in presets:
@@ -344,7 +339,7 @@ def get_preset_logger(
 
 def _visdom(server: str, port: int, env: str) -> Callable[[], Sink]:
     def connect() -> Sink:
-        from flexrec.replay.visdom_sink import VisdomSink  # imports visdom
+        from flexrec.replay.sinks.visdom import VisdomSink  # imports visdom
 
         # A server that hangs may hold training up for seconds, not for a minute.
         return VisdomSink(server=server, port=port, env=env, timeout=5, retries=1)

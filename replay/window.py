@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Trace", "Window", "equal"]
-
 
 @dataclass(frozen=True)
 class Trace:

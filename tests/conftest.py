@@ -2,20 +2,39 @@
 
 import importlib.util
 import os
+import re
+from pathlib import Path
 
 import pytest
-from visdom_server import visdom_server
+
+from support.visdom_server import visdom_server
 
 __all__ = ["visdom_server"]
 
 # The tests run side by side: one thread each, and in what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+TESTS = Path(__file__).parent
+VIEWING = ("cli", "replay")  # folders of the viewing side
+_TORCH = re.compile(r"^(import|from) torch\b|^from flexrec\b.*\bTooledModel\b", re.MULTILINE)
+_HAS_TORCH = importlib.util.find_spec("torch") is not None
+
 _left_out: list[str] = []
 
 
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Leave out the files that import torch where there is none."""
+    if _HAS_TORCH or collection_path.suffix != ".py" or not collection_path.is_file():
+        return None
+    return True if _TORCH.search(collection_path.read_text("utf-8")) else None
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a CUDA device or a browser where there is none."""
+    """Mark the viewing side; leave out what needs a CUDA device or browser where there is none."""
+    for item in items:
+        if item.path.is_relative_to(TESTS) and item.path.relative_to(TESTS).parts[0] in VIEWING:
+            item.add_marker("viewing")
     for marker, lacking in (("gpu", _no_cuda), ("browser", _no_browser)):
         marked = [item for item in items if item.get_closest_marker(marker)]
         why = lacking() if marked else ""
@@ -32,7 +51,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _no_cuda() -> str:
-    if importlib.util.find_spec("torch") is None:
+    if not _HAS_TORCH:
         return "there is no torch"
     import torch
 
@@ -42,10 +61,9 @@ def _no_cuda() -> str:
 def _no_browser() -> str:
     if importlib.util.find_spec("playwright") is None:
         return "there is no playwright: pip install 'flexrec[browser]'"
-    from browser import chromium_path
-
     from flexrec.recorder.errors import ServerError
-    from flexrec.replay.assets import provide
+    from flexrec.replay.server.assets import provide
+    from support.browser import chromium_path
 
     if chromium_path() is None:
         return "there is no Chromium (make browser-test installs it)"

@@ -1,177 +1,316 @@
-"""The house: which way dependencies point, who imports what, and what is public."""
+"""The house: which way dependencies point, who imports what, and what is public.
+
+A folder's `__init__` names in DOORS the files that other folders may import; it imports none of
+them itself, so that whoever opens a door pays for that one alone. Four packages give names instead,
+for users: flexrec, flexrec.recorder, flexrec.replay and their folders meters and sinks.
+"""
 
 import ast
+import functools
 import importlib
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FLOORS = {"recorder": 0, "replay": 1, "cli": 2}
-ONLY = {  # module → the files that may import it at all
-    "torch": {
-        "recorder/activations.py",
-        "recorder/armed_step.py",
-        "recorder/as_written.py",
-        "recorder/gradient_stream.py",
-        "recorder/hook.py",
-        "recorder/loss_scale.py",
-        "recorder/measures.py",
-        "recorder/tooled_model.py",
-        "recorder/statistics.py",
-        "recorder/buffer.py",
-        "recorder/on_device.py",
-        "recorder/recorder.py",
-        "replay/flexlogger.py",
-    },
-    "visdom": {"replay/visdom_sink.py"},
-    "plotly": set(),  # its JavaScript alone is read
-    "pyarrow": {"cli/parquet.py"},
-    "rich": {"cli/progress.py"},
-    "tornado": {"replay/visdom_process.py"},
-    "uniplot": {"cli/text_plot.py"},
+FLOORS = ("recorder", "replay", "cli")  # from the ground up
+ENTRIES, LEVELS = 12, 6  # of a folder, at most
+ONLY = {  # module → the files, or folders, that may import it at all
+    "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
+    "visdom": {"replay/sinks/visdom.py"},
+    "plotly": set[str](),  # its JavaScript alone is read
+    "pyarrow": {"replay/export/parquet.py"},
+    "tornado": {"replay/server/process.py"},
+    "uniplot": {"cli/text_plots.py"},
 }
+TORCH_PRIVATE = re.compile(
+    r"torch(\.\w+)*\._[a-zA-Z]\w+|\"_per_optimizer_states\"|\"_scale\"|_is_replica|_orig_mod|_call_impl"
+    r"|\._forward_(pre_)?hooks"
+)
 
 
 def sources() -> list[Path]:
-    """Every file of the package."""
+    """Every file of the three floors."""
     return sorted(path for floor in FLOORS for path in (ROOT / floor).rglob("*.py"))
 
 
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def folders() -> list[Path]:
+    """Every folder of the three floors."""
+    found = (path for floor in FLOORS for path in (ROOT / floor).rglob("__init__.py"))
+    return sorted(path.parent for path in found)
+
+
+def shown(path: Path) -> str:
+    """A path as the house's plan has it."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def module_of(path: Path) -> str:
+    """The module that a file is."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(("flexrec", *(part for part in parts if part != "__init__")))
+
+
+@functools.cache
+def modules() -> dict[str, Path]:
+    """The file of each module."""
+    return {module_of(path): path for path in sources()}
+
+
+@functools.cache
+def tree(path: Path) -> ast.Module:
+    """A file's syntax."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """What a file imports anywhere in it: lazily and for type checkers alone, too.
+
+    Of `from a import b` that is `a.b` where this is a module of ours, else `a`.
+    """
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            module = node.module or ""
+            for alias in node.names:
+                inner = f"{module}.{alias.name}"
+                yield inner if inner in modules() else module
+
+
+@functools.cache
+def ours(module: str) -> frozenset[str]:
+    """The modules of flexrec that one of them imports."""
+    return frozenset(name for name in imports(modules()[module]) if name in modules())
+
+
+def levels(graph: dict[str, set[str]]) -> dict[str, int]:
+    """How deep each node stands above those that it needs; fails at a circle."""
+    found: dict[str, int] = {}
+
+    def level(node: str, above: tuple[str, ...]) -> int:
+        assert node not in above, f"a circle: {' → '.join((*above, node))}"
+        if node not in found:
+            below = [level(other, (*above, node)) for other in sorted(graph.get(node, ()))]
+            found[node] = 1 + max(below, default=0)
+        return found[node]
+
+    for node in graph:
+        level(node, ())
     return found
 
 
 def test_there_are_sources() -> None:
-    assert len(sources()) > 20
+    assert len(sources()) > 100
+    assert sum(len(ours(module)) for module in modules()) > 400
 
 
-@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_dependencies_point_down(path: Path) -> None:
-    floor = FLOORS[path.relative_to(ROOT).parts[0]]
-    for module in imports(path):
-        if module.startswith("flexrec."):
-            assert FLOORS[module.split(".")[1]] <= floor, f"{path} imports {module}"
+def test_no_import_goes_up_the_floors() -> None:
+    for module in modules():
+        floor = FLOORS.index(module.split(".")[1])
+        for name in imports(modules()[module]):
+            if name.startswith("flexrec."):
+                assert FLOORS.index(name.split(".")[1]) <= floor, f"{module} imports {name}"
+            assert name != "flexrec", f"{module} imports the whole package"
+
+
+def test_there_is_no_circle_of_files() -> None:
+    levels({module: set(ours(module)) for module in modules()})
+
+
+def within(folder: Path) -> dict[str, set[str]]:
+    """Which entries of a folder, files and folders, import which others."""
+    graph = defaultdict[str, set[str]](set)
+    prefix = f"{module_of(folder / '__init__.py')}."
+    for module in modules():
+        if module.startswith(prefix):
+            entry = module.removeprefix(prefix).split(".")[0]
+            graph[entry] |= {
+                name.removeprefix(prefix).split(".")[0]
+                for name in ours(module)
+                if name.startswith(prefix)
+            } - {entry}
+    return graph
+
+
+@pytest.mark.parametrize("folder", folders(), ids=shown)
+def test_imports_go_down_the_page_within_a_folder(folder: Path) -> None:
+    found = levels(within(folder))
+    assert max(found.values(), default=0) <= LEVELS, sorted(found.items(), key=lambda item: item[1])
+
+
+@pytest.mark.parametrize("folder", folders(), ids=shown)
+def test_a_folder_is_no_larger_than_can_be_seen_at_once(folder: Path) -> None:
+    left_out = {"__init__.py", "__pycache__"}
+    entries = sorted(path.name for path in folder.iterdir() if path.name not in left_out)
+    assert len(entries) <= ENTRIES, entries
+
+
+@pytest.mark.parametrize("folder", folders(), ids=shown)
+def test_a_folder_says_what_it_is(folder: Path) -> None:
+    assert ast.get_docstring(tree(folder / "__init__.py"))
+
+
+def doors(package: str) -> set[str]:
+    """What a package's `__init__` names as its doors."""
+    for node in tree(modules()[package]).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "DOORS":
+            return set(ast.literal_eval(node.value))
+    return set()
+
+
+def through(module: str) -> Iterator[tuple[str, str]]:
+    """The doors that a module's imports go through: a package, and an entry of it."""
+    path = modules()[module]
+    home = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for name in ours(module):
+        parts = name.split(".")
+        for i in range(2, len(parts)):
+            package = ".".join(parts[:i])
+            if f"{home}.".startswith(f"{package}."):
+                continue  # it is at home there
+            yield package, parts[i]
+
+
+def test_neighbours_come_in_by_the_doors() -> None:
+    used = defaultdict[str, set[str]](set)
+    for module in modules():
+        for package, entry in through(module):
+            assert entry in doors(package), f"{module} imports {entry} of {package}, no door of it"
+            used[package].add(entry)
+    for package, path in modules().items():
+        if path.name == "__init__.py":
+            assert doors(package) == used[package], f"{package}: doors that nobody uses"
 
 
 @pytest.mark.parametrize("module", sorted(ONLY))
 def test_heavy_modules_have_few_owners(module: str) -> None:
-    importers = {
-        str(path.relative_to(ROOT))
+    owners = tuple(ONLY[module])
+    importers = [
+        shown(path)
         for path in sources()
         if any(name.split(".")[0] == module for name in imports(path))
-    }
-    assert importers <= ONLY[module]
-
-
-def test_every_folder_and_every_data_file_is_packaged() -> None:
-    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-        "setuptools"
     ]
-    homes = {Path(folder): name for name, folder in told["package-dir"].items()}
-    assert sorted(told["packages"]) == sorted(homes.values())
-    for path in (path for floor in FLOORS for path in (ROOT / floor).rglob("*") if path.is_file()):
-        if "__pycache__" not in path.parts:
-            package = homes[path.relative_to(ROOT).parent]
-            data = {*told["package-data"].get(package, ()), *told["package-data"]["*"]}
-            assert path.suffix == ".py" or path.name in data, path
+    assert [name for name in importers if not name.startswith(owners)] == []
+
+
+def test_torchs_private_names_are_in_one_file() -> None:
+    found = {shown(path) for path in sources() if TORCH_PRIVATE.search(path.read_text("utf-8"))}
+    assert found == {"recorder/layers/torch_private.py"}
 
 
 def test_importing_the_sides_imports_nothing_heavy() -> None:
     code = (
-        "import sys, flexrec.recorder, flexrec.replay\n"
-        "print(sorted({'torch', 'visdom', 'scipy', 'sklearn', 'requests'} & set(sys.modules)))"
+        "import sys, flexrec, flexrec.recorder, flexrec.replay, flexrec.replay.sinks\n"
+        "heavy = {'torch', 'visdom', 'scipy', 'sklearn', 'requests', 'h5py', 'numpy', 'typer'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-def test_all_is_sorted_and_complete() -> None:
-    for path in sources():
-        if path.name == "__init__.py" and not path.read_text(encoding="utf-8"):
-            continue
-        module = ".".join(("flexrec", *path.relative_to(ROOT).with_suffix("").parts))
-        if module.startswith("flexrec.recorder.") and "torch" in imports(path):
-            pytest.importorskip("torch")
-        loaded = importlib.import_module(module.removesuffix(".__init__"))
-        names = getattr(loaded, "__all__", None)
-        assert names is not None, f"{module} has no __all__"
-        assert list(names) == sorted(names, key=_natural), module
-        for name in names:
-            if name == "TooledModel":
-                continue  # needs torch
-            assert hasattr(loaded, name), f"{module}.{name}"
-
-
-def test_what_one_module_takes_from_another_is_in_its_all() -> None:
-    trees = {
-        ".".join(("flexrec", *path.relative_to(ROOT).with_suffix("").parts)): ast.parse(
-            path.read_text(encoding="utf-8")
-        )
-        for path in sources()
-    }
-    given = {
-        module: set(ast.literal_eval(node.value))
-        for module, tree in trees.items()
-        for node in tree.body
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
-    }
-    taken = [
-        (module, node.module, alias.name)
-        for module, tree in trees.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.module in given
-        for alias in node.names
-    ]
-    assert len(taken) > 300
-    assert [(by, of, name) for by, of, name in taken if name not in given[of]] == []
-
-
-def _natural(name: str) -> tuple[int, str]:
-    """Constants, then classes, then functions: as the linter sorts `__all__`."""
-    if name.isupper():
-        return 0, name
-    return (1, name) if name[:1].isupper() else (2, name)
-
-
 PUBLIC = {
+    "flexrec": """
+        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define
+        get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
+        preset_info preset_names
+    """,
     "flexrec.recorder": """
         DefinitionError FlexrecError InputError MeterError NotARecordingError Recorder Recording
         RecordingError Series ServerError TooledModel VersionError merge_recordings
     """,
     "flexrec.replay": """
         Definitions FlexLogger TooledModelLogger Trace Window compare define get_preset_logger
-        load_toml meter_info meter_types play plot_info plot_types preset preset_info preset_names
-        snapshot
+        load_toml meter_info meter_types play plot_info plot_types preset preset_info
+        preset_names snapshot
     """,
+    "flexrec.replay.meters": """
+        APMeter AUCMeter AverageValueMeter BestValueMeter ClassErrorMeter ConfusionMeter
+        HistogramMeter ImageMeter InformationMeter LastValueMeter MSEMeter Meter MetricMeter
+        MovingAverageValueMeter TextMeter TimeMeter build mAPMeter meter_info meter_types
+        resolve
+    """,
+    "flexrec.replay.sinks": "EnvFileSink HtmlSink ListSink Sink VisdomSink",
     "flexrec.cli": "main",
 }
 
 
 @pytest.mark.parametrize("module", sorted(PUBLIC))
 def test_the_public_surface_is_pinned(module: str) -> None:
-    assert list(importlib.import_module(module).__all__) == PUBLIC[module].split()
+    loaded = importlib.import_module(module)
+    assert list(loaded.__all__) == PUBLIC[module].split()
+    for name in loaded.__all__:
+        if name != "TooledModel":  # needs torch
+            assert hasattr(loaded, name), name
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = loaded.no_such_name
+
+
+def test_all_else_is_internal() -> None:
+    with_all = {
+        module
+        for module, path in modules().items()
+        if any(
+            isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+            for node in tree(path).body
+        )
+    }
+    assert with_all == set(PUBLIC) - {"flexrec"}
 
 
 def test_public_classes_and_functions_are_documented() -> None:
-    for module in ("flexrec.recorder", "flexrec.replay"):
+    for module in PUBLIC:
         loaded = importlib.import_module(module)
         for name in loaded.__all__:
-            if name != "TooledModel":
+            if name not in ("TooledModel", "__version__"):
                 assert getattr(loaded, name).__doc__, name
+
+
+def test_the_package_tells_its_version_and_its_names() -> None:
+    flexrec = importlib.import_module("flexrec")
+    assert re.fullmatch(r"\d+\.\d+\.\d+\S*", flexrec.__version__)
+    assert set(PUBLIC["flexrec"].split()) <= set(dir(flexrec))
+
+
+def test_the_package_is_the_command() -> None:
+    command = [sys.executable, "-m", "flexrec", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "replay" in done.stdout
+
+
+def test_the_package_links_to_the_floors() -> None:
+    for floor in FLOORS:
+        link = ROOT / "src" / "flexrec" / floor
+        assert link.readlink() == Path("..", "..", floor)
+        assert link.resolve() == ROOT / floor
+
+
+def test_tests_and_benchmarks_share_helpers_alone() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        for name in imports(path):
+            assert not re.search(r"\bbenchmarks\b|\btest_", name), f"{path} imports {name}"
+            assert not (ROOT / "benchmarks" / f"{name}.py").is_file(), f"{path} imports {name}"
+    for path in (ROOT / "benchmarks").rglob("*.py"):
+        assert not [name for name in imports(path) if name.startswith(("test_", "conftest"))], path
+
+
+def test_every_data_file_is_packaged() -> None:
+    """Folders are found by setuptools; what is no Python has to be named."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    data = told["setuptools"]["package-data"]
+    for path in (path for floor in FLOORS for path in (ROOT / floor).rglob("*") if path.is_file()):
+        if "__pycache__" not in path.parts and path.suffix != ".py":
+            package = ".".join(["flexrec", *path.relative_to(ROOT).parent.parts])
+            assert path.name in {*data.get(package, ()), *data["*"]}, path
 
 
 def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +345,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / name).write_bytes((tmp_path / "run.h5").read_bytes())
     for command in commands:
         if "serve" in command or command.startswith("assets"):
-            continue  # these stay, or fetch: tests/test_serve.py runs them
+            continue  # these stay, or fetch: tests/cli/test_serving.py runs them
         needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json", "--force"]

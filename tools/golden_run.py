@@ -1,7 +1,7 @@
 """Make tests/data/golden_run.h5: the small recording that the presets' goldens are made from.
 
     python tools/golden_run.py
-    python -m pytest tests/test_goldens.py --plot-update
+    python -m pytest tests/e2e/test_goldens.py --plot-update
 
 A real training run with torch, of a two-class problem in the plane, with fixed times. It has every
 key that a preset wants; a new preset that wants another gets it here.

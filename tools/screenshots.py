@@ -13,13 +13,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
-from browser import chromium, chromium_path, quiet_page  # noqa: E402 - lives beside the tests
-
 from flexrec.recorder import Recording  # noqa: E402
 from flexrec.replay import play, preset  # noqa: E402
-from flexrec.replay.assets import provide  # noqa: E402
-from flexrec.replay.server import start_server  # noqa: E402
-from flexrec.replay.visdom_sink import VisdomSink  # noqa: E402
+from flexrec.replay.server.assets import provide  # noqa: E402
+from flexrec.replay.server.server import start_server  # noqa: E402
+from flexrec.replay.sinks.visdom import VisdomSink  # noqa: E402
+from support.browser import chromium, chromium_path, quiet_page  # noqa: E402 - lives beside the tests
 
 PRESET = "loss+acc+confusion+grads"
 FOLDER = ROOT / "docs" / "screenshots"

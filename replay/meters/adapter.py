@@ -14,8 +14,6 @@ from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import array_of, is_tensor
 from flexrec.replay.meters.base import Meter
 
-__all__ = ["MetricMeter", "is_metric"]
-
 
 class MetricMeter(Meter):
     """A torchmetrics metric, or anything with update, compute and reset, as a meter.

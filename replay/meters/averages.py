@@ -5,14 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.arguments import NUMBERS, array, count, number
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
-from flexrec.recorder.states import Averages
+from flexrec.recorder.reduction.reductions import Averages
+from flexrec.recorder.reduction.validation import NUMBERS, array, count, number
 from flexrec.replay.meters.base import Meter
-from flexrec.replay.meters.columns import Floats, Ints, moments, overlap, own_parts
-
-__all__ = ["AverageValueMeter", "MovingAverageValueMeter"]
+from flexrec.replay.meters.slices import Floats, Ints, moments, overlap, own_parts
 
 
 class AverageValueMeter(Meter):

@@ -6,9 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.states import Reduction
-
-__all__ = ["Meter"]
+from flexrec.recorder.events import Reduction
 
 
 class Meter(ABC):

@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.classes import tally
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
-from flexrec.recorder.states import MOST_CLASSES, Cells, ClassErrors
+from flexrec.recorder.reduction.class_counts import tally
+from flexrec.recorder.reduction.reductions import MOST_CLASSES, Cells, ClassErrors
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["ClassErrorMeter", "ConfusionMeter"]
 
 Ints = NDArray[np.int64]
 

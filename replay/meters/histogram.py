@@ -6,10 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
-from flexrec.recorder.states import Bins
+from flexrec.recorder.reduction.reductions import Bins
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["HistogramMeter"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -5,11 +5,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.arguments import array, count
 from flexrec.recorder.errors import MeterError
+from flexrec.recorder.reduction.validation import array, count
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["InformationMeter", "entropy"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.arguments import array, count
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
+from flexrec.recorder.reduction.validation import array, count
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["ImageMeter", "TextMeter"]
 
 _CHANNELS = (1, 3, 4)
 

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.arguments import array, binary, shapes_differ
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Array
+from flexrec.recorder.reduction.validation import array, binary, shapes_differ
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["APMeter", "AUCMeter", "mAPMeter"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,8 +19,6 @@ from flexrec.replay.meters.ranking import APMeter, AUCMeter, mAPMeter
 from flexrec.replay.meters.single import BestValueMeter, LastValueMeter, TimeMeter
 from flexrec.replay.meters.squared import MSEMeter
 
-__all__ = ["Factory", "build", "meter_info", "meter_types", "resolve"]
-
 Factory: TypeAlias = Callable[..., Meter]
 
 _METERS: dict[str, type[Meter]] = {

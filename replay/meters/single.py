@@ -5,12 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.arguments import array, number
 from flexrec.recorder.events import Part
+from flexrec.recorder.reduction.validation import array, number
 from flexrec.replay.meters.base import Meter
-from flexrec.replay.meters.columns import Floats, Ints, overlap, own_parts, reduced
-
-__all__ = ["BestValueMeter", "LastValueMeter", "TimeMeter"]
+from flexrec.replay.meters.slices import Floats, Ints, overlap, own_parts, reduced
 
 
 class BestValueMeter(Meter):

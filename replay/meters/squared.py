@@ -3,10 +3,8 @@
 import math
 from typing import Any
 
-from flexrec.recorder.states import SquaredErrors
+from flexrec.recorder.reduction.reductions import SquaredErrors
 from flexrec.replay.meters.base import Meter
-
-__all__ = ["MSEMeter"]
 
 
 class MSEMeter(Meter):

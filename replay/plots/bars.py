@@ -11,8 +11,6 @@ from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import ARRAYS, LAYOUT, XY, Message, PlotType, Traces
 from flexrec.replay.window import Trace
 
-__all__ = ["BARS"]
-
 
 def _columns(
     draw: Callable[..., Any], columns: Sequence[NDArray[Any]], names: list[str], opts: Message

@@ -1,8 +1,5 @@
 """The colours of traces: plotly's own, and a ramp for many. What is coloured is in `looks`."""
 
-__all__ = ["CYCLE", "ramp"]
-
-
 CYCLE = (
     (31, 119, 180),
     (255, 127, 14),

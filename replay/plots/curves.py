@@ -22,8 +22,6 @@ from flexrec.replay.plots.plot_type import (
 )
 from flexrec.replay.window import Trace
 
-__all__ = ["CURVES", "curve", "names_of", "scattered"]
-
 SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
 
 

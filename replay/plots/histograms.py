@@ -19,8 +19,6 @@ from flexrec.replay.plots.plot_type import (
 )
 from flexrec.replay.window import Trace
 
-__all__ = ["HISTOGRAMS", "edges_of", "shares"]
-
 
 def _histograms(client: Any, traces: Traces, opts: Message) -> Message:
     opts.pop("numbins", None)  # the bins were chosen with the marks at hand

@@ -8,8 +8,6 @@ from flexrec.replay.plots.pairs import subtracted
 from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, Traces, axes
 from flexrec.replay.window import Trace
 
-__all__ = ["COLOURS", "MATRICES", "heatmap"]
-
 MAX_TICKS = 20
 COLOURS = frozenset({"colormap", "xmin", "xmax"})
 

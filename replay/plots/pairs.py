@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.replay.pictures import decoded
 from flexrec.replay.plots.colours import CYCLE
+from flexrec.replay.plots.pictures import decoded
 from flexrec.replay.plots.plot_type import Message
-
-__all__ = ["overlaid", "pictures", "subtracted"]
 
 
 def overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]) -> Message:
     """Golden dotted, obtained drawn through, obtained − golden below; a colour for each trace."""
-    from flexrec.replay.compare_traces import aligned_lines, named  # no replay needs it
+    from flexrec.replay.golden.trace import aligned_lines, named  # no replay needs it
 
     sides = named(golden["data"]), named(obtained["data"])
     order = [name for name in dict.fromkeys((*sides[0], *sides[1])) if name in names]
@@ -55,7 +53,7 @@ def subtracted(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], _names: set[str]
 ) -> Message | None:
     """Obtained − golden of a matrix, as a heatmap."""
-    from flexrec.replay.tolerance import numbers
+    from flexrec.replay.golden.tolerance import numbers
 
     if not obtained["data"]:
         return None

@@ -6,11 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.replay.pictures import grid, pixels
 from flexrec.replay.plots.pairs import pictures
+from flexrec.replay.plots.pictures import grid, pixels
 from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
-
-__all__ = ["PANES"]
 
 PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
 PANE_WIDTH = 120  # pixels that a window's bar needs for a title

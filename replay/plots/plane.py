@@ -20,8 +20,6 @@ from flexrec.replay.plots.plot_type import (
 )
 from flexrec.replay.window import Trace
 
-__all__ = ["PLANES"]
-
 
 def _plane(client: Any, traces: Traces, opts: Message) -> Message:
     colours = opts.pop("colormap", "Viridis")

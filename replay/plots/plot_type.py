@@ -13,24 +13,6 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.window import Trace
 
-__all__ = [
-    "ARRAYS",
-    "LAYOUT",
-    "PANE",
-    "RANKS",
-    "XY",
-    "Draw",
-    "Floats",
-    "History",
-    "Message",
-    "MisfitError",
-    "PlotType",
-    "SideBySide",
-    "Traces",
-    "axes",
-    "rank",
-]
-
 RANKS = ("scalar", "vector", "matrix", "3-D", "4-D", "text")
 """What a value can be: an array by its number of axes, or a string."""
 

@@ -11,8 +11,6 @@ from flexrec.replay.plots.panes import PANES
 from flexrec.replay.plots.plane import PLANES
 from flexrec.replay.plots.plot_type import PlotType, SideBySide
 
-__all__ = ["TYPES", "plot_info", "plot_type", "plot_types", "side_by_side_of"]
-
 TYPES: dict[str, PlotType] = {
     kind.name: kind for kind in (*CURVES, *PLANES, *BARS, *MATRICES, *HISTOGRAMS, *PANES)
 }

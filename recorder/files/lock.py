@@ -1,0 +1,186 @@
+"""One recorder for a path: a lock in a file beside the recording. Nothing here knows HDF5.
+
+HDF5's own lock will not do: a writer gives it up when it enters SWMR. The lock is flock's on
+`.<name>.lock`, so it ends with its owner, however that ends; the file's text only names the owner.
+What else may have that name, a link to somebody's file say, is neither locked nor written.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.files.atomic_write import beside, what
+
+_HELD = {errno.EWOULDBLOCK, errno.EACCES}  # the latter on SMB; any other error: no lock is given
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_BEGINS = '{"pid": '  # what an owner writes
+_MOST = 4096  # bytes, and more than it writes
+
+
+def lock_file(path: Path) -> Path:
+    """Where the lock of a recording is: beside it, hidden."""
+    return beside(path, "lock")
+
+
+def why_not(path: Path, error: OSError) -> str:
+    """Why no lock file could be made beside a path: that it has one is no user's concern."""
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return f"there is no folder {path.parent}"
+    return f"{error.strerror} (in the folder {path.parent})"
+
+
+class PathLock:
+    """The right to write a recording, until `release` or the end of this process.
+
+    Where the file system gives no locks, the owner's pid decides, on its own host; on another
+    host its word is taken until the lock file is removed by hand.
+
+    Raises:
+        RecordingError: another recorder has it; the message names its process and host. Or what
+            has the lock file's name is none.
+        OSError: the lock file cannot be made.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = lock_file(path)
+        while True:
+            self._descriptor = _opened(self._file)
+            try:
+                if not _locked(self._descriptor):
+                    raise RecordingError(_refusal(path, _owner(self._descriptor)))
+                if _is_at(self._descriptor, self._file):  # else its last owner has removed it
+                    _refuse_others(self._descriptor, self._file)
+                    break
+            except BaseException:
+                os.close(self._descriptor)
+                raise
+            os.close(self._descriptor)
+        try:
+            self._sign()
+        except BaseException:
+            self.release()
+            raise
+
+    def _sign(self) -> None:
+        me = {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
+        try:
+            os.truncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(me).encode(), 0)
+        except OSError:  # a full disk: the lock holds, only its owner has no name
+            with suppress(OSError):
+                os.truncate(self._descriptor, 0)
+
+    def release(self) -> None:
+        """Give it up, and remove the lock file; a second call does nothing."""
+        if self._descriptor >= 0:
+            try:
+                with suppress(OSError):  # in a folder that keeps its files: then it stays, unlocked
+                    if _is_at(self._descriptor, self._file):
+                        self._file.unlink(missing_ok=True)
+            finally:
+                self.forget()
+
+    def forget(self) -> None:
+        """In a forked child: let go of the copy; the parent's lock stays."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _opened(file: Path) -> int:
+    try:
+        descriptor = os.open(file, _FLAGS, 0o666)
+    except OSError:
+        with suppress(FileNotFoundError):
+            _refuse_special(file.lstat(), file)
+        raise
+    try:
+        _refuse_special(os.fstat(descriptor), file)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _refuse_special(status: os.stat_result, file: Path) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise RecordingError(_not_ours(file, what(status.st_mode))) from None
+    if status.st_nlink > 1:
+        raise RecordingError(_not_ours(file, "a file that has another name too")) from None
+
+
+def _refuse_others(descriptor: int, file: Path) -> None:
+    """Refuse a file that no PathLock wrote: a large one, or a text that is not an owner's.
+
+    A loss of power leaves nothing, or whatever was on the disk, in one that was ours.
+    """
+    content = os.pread(descriptor, _MOST + 1, 0)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError:
+        text = ""
+    is_torn = not all(char.isprintable() or char.isspace() for char in text)
+    is_ours = is_torn or text.startswith(_BEGINS) or _BEGINS.startswith(text)
+    if len(content) > _MOST or not is_ours:
+        raise RecordingError(_not_ours(file, "a file with something else in it"))
+
+
+def _not_ours(file: Path, kind: str) -> str:
+    return (
+        f"{file} is {kind}, where flexrec's lock file is to be: it is left as it is; move it away, "
+        "or choose another path"
+    )
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in _HELD and not _may_live(_owner(descriptor))
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except (FileNotFoundError, NotADirectoryError):  # it, or its folder, is gone
+        return False
+
+
+def _owner(descriptor: int) -> dict[str, Any]:
+    try:
+        owner = json.loads(os.pread(descriptor, _MOST, 0))
+    except ValueError:  # not written yet, or never
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _may_live(owner: dict[str, Any]) -> bool:
+    if not owner:
+        return False
+    return owner.get("host") != socket.gethostname() or (
+        owner.get("started") is not None and owner["started"] == _started(owner.get("pid"))
+    )
+
+
+def _started(pid: object) -> str | None:
+    """When a process began, in the kernel's ticks; None where there is none of that number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _refusal(path: Path, owner: dict[str, Any]) -> str:
+    who = f"process {owner['pid']} on {owner['host']}" if "host" in owner else "another process"
+    return (
+        f"{path} is being recorded by {who}; wait for its end, or choose another path; if that "
+        f"process is gone, remove {lock_file(path)}"
+    )

@@ -1,0 +1,13 @@
+"""Read HDF5 files of unknown origin. Nothing here knows what a recording holds.
+
+In: a path. Out: attributes and rows of datasets, or a RecordingError. Open file.py first.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "chunks",
+    "dataset",
+    "errors",
+    "file",
+    "superblock",
+)

@@ -1,0 +1,137 @@
+"""The chunks of a dataset: where they lie, what they hold, and several of them at once.
+
+Nothing here opens a file; what a chunk may hold is known before it is inflated.
+"""
+
+import os
+import threading
+import zlib
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from h5py import h5d, h5z
+from numpy.typing import NDArray
+
+from flexrec.recorder.events import Array
+from flexrec.recorder.hdf5.errors import FAILURES
+
+Task = Callable[[], None]
+
+FILTERS = (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE)  # in this order
+_WORKERS = min(4, os.cpu_count() or 1)
+_WORTH_SHARING = 16  # tasks for each of the threads, at least
+_FEW = 2  # chunks that are looked up one by one
+_FAR = 1 << 62  # no file is as long
+
+
+class Places:
+    """Where a dataset's chunks lie in the file.
+
+    HDF5 looks for a chunk by going through all from the first on: so for more than a few of them
+    it is asked once, for all.
+    """
+
+    def __init__(self, found: h5d.DatasetID, rows: int, rank: int) -> None:
+        self._id, self._rows, self._rank = found, rows, rank
+        self._table = np.empty((0, 3), np.int64)
+
+    def of(self, first: int, last: int, most: int) -> NDArray[np.int64]:
+        """(n, 3) Offset, bytes there, and filters left out, of chunks `first` to `last`.
+
+        The rows end before the first chunk that is not in the file.
+
+        Args:
+            first, last: the chunks, counted from 0.
+            most: how many chunks a file of this size can hold.
+        """
+        if last - first > _FEW and hasattr(self._id, "chunk_iter"):  # HDF5 before 1.12.3 has none
+            if last > len(self._table):
+                self._sweep(most)
+            return self._table[first:last]
+        if last <= len(self._table):
+            return self._table[first:last]
+        places = []
+        for chunk in range(first, min(last, first + most)):
+            try:
+                where = (chunk * self._rows, *[0] * (self._rank - 1))
+                info = self._id.get_chunk_info_by_coord(where)
+            except FAILURES:
+                break
+            if info.byte_offset is None or max(info.byte_offset, info.size) > _FAR:
+                break
+            places.append((info.byte_offset, info.size, info.filter_mask))
+        return np.array(places, np.int64).reshape(-1, 3)
+
+    def _sweep(self, most: int) -> None:
+        found = array("q")
+
+        def note(info: Any) -> bool | None:
+            where = -1 if info.byte_offset is None else info.byte_offset
+            found.extend((info.chunk_offset[0] // self._rows, where, info.size, info.filter_mask))
+            return True if len(found) > 4 * most else None  # True ends the sweep
+
+        try:
+            self._id.chunk_iter(note)
+        except FAILURES:  # what was found before is good
+            del found[len(found) // 4 * 4 :]
+        rows = np.frombuffer(found, np.int64).reshape(-1, 4).copy()
+        wrong = (rows[:, 0] != np.arange(len(rows))) | (rows[:, 1] < 0)
+        self._table = rows[: int(wrong.argmax()) if wrong.any() else len(rows), 1:]
+
+
+def inflated(data: bytes, whole: int) -> bytes | None:
+    """A chunk's bytes, or None where there is no end to them within what it should hold.
+
+    So memory is bounded, whatever it inflates to. zlib checks a checksum of what it inflated.
+    """
+    stream = zlib.decompressobj()
+    found = stream.decompress(data, whole + 1)
+    return found if stream.eof else None
+
+
+def unshuffle(data: bytes, first: int, into: Array) -> None:
+    """Put elements of a shuffled chunk, from the one numbered `first` on, into flat elements.
+
+    A chunk is shuffled when the first bytes of all elements come first, then all second ones, ….
+    """
+    itemsize = into.dtype.itemsize
+    lanes = np.frombuffer(data, np.uint8).reshape(itemsize, -1)[:, first : first + len(into)]
+    elements = into.view(np.uint8).reshape(-1, itemsize)
+    for i in range(itemsize):  # four times as quick as transposing
+        elements[:, i] = lanes[i]
+
+
+def share_out(tasks: Sequence[Task], least: int = 0) -> None:
+    """Do them all, on several threads where each has `least` (0: so many as are short); zlib and
+    numpy let others run.
+
+    They are begun in their order, and no more of them once one has failed: so of several errors
+    the first in that order is always raised.
+    """
+    workers = min(_WORKERS, len(tasks) // (least or _WORTH_SHARING))
+    # No thread can be started while the interpreter ends.
+    if workers < 2 or not threading.main_thread().is_alive():
+        for task in tasks:
+            task()
+        return
+    left, failed = iter(enumerate(tasks)), dict[int, BaseException]()
+
+    def work() -> None:
+        for i, task in left:
+            try:
+                task()
+            except BaseException as error:  # noqa: BLE001 - raised below
+                failed[i] = error
+            if failed:
+                break
+
+    others = [threading.Thread(target=work) for _ in range(1, workers)]
+    for other in others:
+        other.start()
+    work()
+    for other in others:
+        other.join()
+    if failed:
+        raise failed[min(failed)]

@@ -1,0 +1,252 @@
+"""A dataset of a file of unknown origin, read by its rows. `UntrustedFile.dataset` makes them.
+
+Layout, type, filters and sizes are checked before anything is read; chunks are read and inflated
+here and in chunks.py, never by HDF5.
+"""
+
+from collections.abc import Collection
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from h5py import h5d, h5z
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.events import Array
+from flexrec.recorder.hdf5.chunks import FILTERS, Places, Task, inflated, share_out, unshuffle
+from flexrec.recorder.hdf5.errors import as_recording_error
+
+_MOST_DEFLATED = 1032  # deflate stores no more than so many bytes in one
+_CHUNK_BYTES = 16 << 20  # no recorder makes larger chunks
+_SHARED_BYTES = 1 << 15, 1 << 20  # of chunks that are worth a thread, and take little memory
+_ENTRY_BYTES = 8  # a chunk takes at least so many bytes of a file, for its place alone
+
+
+class Source(Protocol):
+    """What a dataset needs of its file: file.py's UntrustedFile is one."""
+
+    only_checked: bool
+    path: Path
+    size: int
+
+    def allow(self, nbytes: int, what: str) -> None:
+        """Refuse to take so much memory where the file is far smaller."""
+
+    def check_open(self) -> None:
+        """Before anything is read: HDF5 and the system do not know a closed file from another."""
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Bytes of the file, all of them there."""
+
+    def read_into(self, into: Array, offset: int) -> None:
+        """Fill a whole array with bytes of the file, all of them there."""
+
+    def refresh(self) -> None:
+        """Look how large the file is now."""
+
+
+class UntrustedDataset:
+    """Rows of one dtype: `dataset[first:last]`."""
+
+    def __init__(
+        self,
+        file: "Source",
+        path: str,
+        found: h5d.DatasetID,
+        dtypes: Collection[np.dtype[Any]],
+        width: int | None,
+    ) -> None:
+        self._file, self._path, self._id = file, path, found
+        plan = found.get_create_plist()
+        layout = plan.get_layout()
+        self._contiguous = layout == h5d.CONTIGUOUS
+        if not self._contiguous and layout != h5d.CHUNKED:
+            raise RecordingError(f"{path} is laid out in a way that is not read (virtual, compact)")
+        if self._contiguous and plan.get_external_count():
+            raise RecordingError(f"{path} lies in another file, which is not read")
+        self.dtype: np.dtype[Any] = found.dtype
+        if self.dtype not in dtypes:
+            wanted = " or ".join(map(str, dtypes))
+            raise RecordingError(f"{path} holds {self.dtype!s:.80}, not {wanted}")
+        self._width = width
+        self._row: int = (1 if width is None else width) * self.dtype.itemsize  # bytes
+        filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
+        if filters != [code for code in FILTERS if code in filters]:
+            raise RecordingError(f"{path} is compressed in a way that is not read: {filters}")
+        self._filters = filters
+        self._length = self._measured()
+        self._chunk = 0 if self._contiguous else self._chunk_rows(plan)
+        self._places = Places(found, self._chunk, 1 if width is None else 2)
+        self._known = 0  # chunks at the start that lie whole in the file, as `stored` found
+        logical = self._length * self._row
+        if self._filters and logical > _MOST_DEFLATED * file.size:
+            raise RecordingError(f"{path} claims {logical:,} bytes, more than the file can hold")
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, rows: slice) -> Array:
+        """Rows `first:last`, as in numpy, in memory of their own.
+
+        Raises:
+            RecordingError: they are not in the file, or damaged.
+        """
+        first, last, _ = rows.indices(self._length)
+        count, tasks = max(last - first, 0), list[Task]()
+        with as_recording_error(self._file.path):
+            self._file.check_open()
+            self._allow(count, self.dtype)
+            found = np.empty(count if self._width is None else (count, self._width), self.dtype)
+            self._fill(first, found, tasks)
+            share_out(tasks)
+        return found
+
+    def fill(self, first: int, into: Array, tasks: list[Task]) -> None:
+        """Fill an array, of this dtype or another that can hold it, with the rows from one on.
+
+        It is filled once the tasks that this adds are done, which several datasets may share.
+
+        Raises:
+            RecordingError: as above.
+        """
+        with as_recording_error(self._file.path):
+            self._file.check_open()
+            if first + len(into) > self._length:
+                raise RecordingError(f"{self._path} has but {self._length} rows")
+            self._allow(len(into), into.dtype)
+            self._fill(first, into, tasks)
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many bytes of the file it takes."""
+        with as_recording_error(self._file.path):
+            self._file.check_open()
+            return int(self._id.get_storage_size())
+
+    def stored(self) -> int:
+        """How many rows at the start lie within the file; of an uncompressed dataset.
+
+        A file that was cut short, or killed before all was written, claims more.
+        """
+        self._file.check_open()
+        if self._contiguous:
+            place: int | None = self._id.get_offset()
+            there = 0 if place is None else max(self._file.size - place, 0) // self._row
+            return min(there, self._length)
+        chunks = -(-self._length // self._chunk)
+        start, size, mask = self._placed(self._known, chunks).T
+        left = np.clip((self._file.size - start) // self._row, 0, self._chunk)
+        rows = np.where((size == self._chunk * self._row) & (mask == 0), left, 0)
+        cut = np.flatnonzero(rows < self._chunk)[:1]
+        self._known += int(cut[0]) if len(cut) else len(rows)
+        return min(self._known * self._chunk + int(rows[cut].sum()), self._length)
+
+    def refresh(self) -> None:
+        """Look how long the dataset is now, while it is being written."""
+        with as_recording_error(self._file.path):
+            self._file.refresh()
+            self._id.refresh()
+            self._length = self._measured()
+
+    # ------------------------------------------------------------------ inside
+
+    def _allow(self, count: int, dtype: np.dtype[Any]) -> None:
+        """Refuse to read so many rows where the file is far smaller."""
+        if self._filters:
+            self._file.allow(count * self._row // self.dtype.itemsize * dtype.itemsize, self._path)
+        elif count * self._row > self._file.size:
+            raise RecordingError(f"{self._path} claims more than the file holds")
+
+    def _fill(self, first: int, rows: Array, tasks: list[Task]) -> None:
+        if not rows.nbytes:
+            return
+        if not self._contiguous:
+            self._read_chunks(first, first + len(rows), rows, tasks)
+            return
+        start = self._id.get_offset()
+        if start is None:
+            raise RecordingError(f"{self._path} is not in the file")
+        self._read_plain(start + first * self._row, rows)
+
+    def _measured(self) -> int:
+        shape: tuple[int, ...] = self._id.shape or ()
+        wanted = () if self._width is None else (self._width,)
+        if len(shape) != 1 + len(wanted) or shape[1:] != wanted:
+            raise RecordingError(f"{self._path} has the shape {shape!s:.80}")
+        return int(shape[0])
+
+    def _chunk_rows(self, plan: Any) -> int:
+        chunk: tuple[int, ...] = plan.get_chunk()
+        if chunk[1:] != (() if self._width is None else (self._width,)) or not self._row:
+            raise RecordingError(f"{self._path} has chunks of {chunk!s:.80}")
+        if not 0 < chunk[0] * self._row <= _CHUNK_BYTES:
+            raise RecordingError(f"{self._path} has chunks of {chunk[0] * self._row:,} bytes")
+        return int(chunk[0])
+
+    def _placed(self, first: int, last: int) -> Array:
+        return self._places.of(first, last, self._file.size // _ENTRY_BYTES)
+
+    def _read_chunks(self, first: int, last: int, rows: Array, tasks: list[Task]) -> None:
+        begin, end = first // self._chunk, -(-last // self._chunk)
+        places = self._placed(begin, end).tolist()
+        if len(places) < end - begin:
+            raise RecordingError(f"a part of {self._path} is not in the file")
+        least, most = _SHARED_BYTES
+        later = self._filters and least <= self._chunk * self._row <= most
+        for i, place in enumerate(places, begin):
+            base = i * self._chunk
+            low, high = max(first, base), min(last, base + self._chunk)
+            read = partial(self._read_chunk, place, low - base, rows[low - first : high - first])
+            if later:
+                tasks.append(read)
+            else:
+                read()
+
+    def _read_chunk(self, place: list[int], skip: int, into: Array) -> None:
+        """Fill `into` with a chunk's rows from the one numbered `skip` on."""
+        start, size, mask = place
+        whole = self._chunk * self._row
+        if not self._filters:
+            if size != whole:
+                raise RecordingError(f"a part of {self._path} has another size than it should")
+            self._read_plain(start + skip * self._row, into)
+            return
+        if size > whole + whole // 8 + 64:  # zlib-ng can make an eighth more of noise
+            raise RecordingError(f"a part of {self._path} is larger than what it holds")
+        raw = self._file.pread(size, start)
+        used = [code for i, code in enumerate(self._filters) if not mask >> i & 1]
+        data = inflated(raw, whole) if h5z.FILTER_DEFLATE in used else raw
+        if h5z.FILTER_DEFLATE not in used:
+            self._refuse_unchecked()
+        if data is None:
+            raise RecordingError(f"a part of {self._path} does not inflate to what it should hold")
+        if len(data) != whole:
+            raise RecordingError(f"a part of {self._path} has another size than it should")
+        flat = into.reshape(-1)
+        first = skip * (self._row // self.dtype.itemsize)
+        if h5z.FILTER_SHUFFLE not in used or self.dtype.itemsize == 1:
+            flat[:] = np.frombuffer(data, self.dtype)[first : first + len(flat)]
+        elif flat.dtype == self.dtype:
+            unshuffle(data, first, flat)
+        else:
+            same = np.empty(len(flat), self.dtype)
+            unshuffle(data, first, same)
+            flat[:] = same
+
+    def _read_plain(self, offset: int, into: Array) -> None:
+        """Fill `into` with rows that lie in the file as they are."""
+        self._refuse_unchecked()
+        if into.dtype == self.dtype:
+            self._file.read_into(into, offset)
+        else:
+            same = np.empty(into.shape, self.dtype)
+            self._file.read_into(same, offset)
+            into[:] = same
+
+    def _refuse_unchecked(self) -> None:
+        if self._file.only_checked:
+            raise RecordingError(
+                f"{self._path} has no checksum: whether it is whole cannot be told, as the file "
+                "was not closed to the end"
+            )

@@ -1,0 +1,12 @@
+"""Statistics of a torch model's layers, taken by hooks. torch is imported here.
+
+In: a torch.nn.Module. Out: numbers by `layer/source/stat`, a step at a time. Open tooled_model.py
+first; torch's private names are in torch_private.py, table.py needs no torch.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "activations",
+    "table",
+    "tooled_model",
+)

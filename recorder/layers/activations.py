@@ -1,0 +1,68 @@
+"""A model's activations on a probe batch: what each layer gives for the same inputs.
+
+One pass in evaluation mode, without gradients; the model is left as it was.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flexrec.recorder.errors import InputError
+from flexrec.recorder.layers.eager import EagerWhileHooked
+from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
+
+
+def activations(
+    model: nn.Module, inputs: Any, layers: Layers = None, name: str = ""
+) -> dict[str, Tensor]:
+    """What each layer gives for `inputs`: a tensor (samples, units) a layer.
+
+    >>> model = nn.Sequential(nn.Linear(3, 5), nn.Tanh())
+    >>> {name: tuple(out.shape) for name, out in activations(model, torch.zeros(4, 3)).items()}
+    {'0': (4, 5), '1': (4, 5)}
+
+    Args:
+        model: any module; its modes and random state are as before afterwards.
+        inputs: what the model is called with: one tensor, a tuple of arguments, or a dict of
+            keyword arguments.
+        layers: which layers, as in TooledModel. One that is called several times in the pass
+            gives what it gave last; one whose output is no floating tensor, nothing.
+        name: of the model, as in TooledModel.
+
+    Raises:
+        DefinitionError: there is no such layer.
+        InputError: no layer gave anything.
+    """
+    chosen = choose_layers(unwrapped(model), layers, name)
+    found: dict[str, Tensor] = {}
+
+    def keep(layer: str) -> Any:
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
+                rows = output.detach().clone()  # what comes next may change it in place
+                found[layer] = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+
+        return hook
+
+    handles = [module.register_forward_hook(keep(layer)) for layer, module in chosen.items()]
+    modes = {module: module.training for module in model.modules()}
+    devices = {p.device.index for p in model.parameters() if p.is_cuda}
+    written = EagerWhileHooked()
+    try:
+        with torch.random.fork_rng(devices), torch.no_grad():
+            model.eval()
+            if isinstance(inputs, dict):
+                model(**inputs)
+            else:
+                model(*(inputs if isinstance(inputs, tuple) else (inputs,)))
+    finally:
+        written.release()
+        for handle in handles:
+            handle.remove()
+        for module, training in modes.items():  # a module before those in it
+            if module.training != training:
+                module.train(training)
+    if not found:
+        raise InputError("no layer gave a floating tensor for these inputs")
+    return {name: found[name] for name in chosen if name in found}

@@ -1,0 +1,395 @@
+"""TooledModel: statistics of a model's layers, step by step.
+
+Which statistics there are is in statistics.py, how they are measured in measures.py, and what
+the hooks do in step_hooks.py. No files here.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from types import TracebackType
+from typing import Any, Self, TypeAlias, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from flexrec.recorder.errors import DefinitionError, nearest, warn
+from flexrec.recorder.events import Array
+from flexrec.recorder.layers.eager import compiled_afterwards
+from flexrec.recorder.layers.gradient_noise import GradientStream
+from flexrec.recorder.layers.loss_scale import Scaler
+from flexrec.recorder.layers.measures import MOMENTS, Number, norm, ratio
+from flexrec.recorder.layers.safe_hook import NO_KEYWORDS, Hook, error_line
+from flexrec.recorder.layers.statistics import Stat, measures_of, plan
+from flexrec.recorder.layers.step_hooks import ArmedStep
+from flexrec.recorder.layers.table import Table, layer_table
+from flexrec.recorder.layers.torch_private import (
+    COMPILED,
+    has_compiled,
+    in_backward,
+    in_transform,
+    is_replica,
+)
+
+_SOON = 100  # steps, by which a model that tells nothing is spoken of
+
+Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
+"""Which layers: names and patterns, a predicate of name and module, or None for all."""
+
+
+class ModelOptions(TypedDict, total=False):
+    """The options of TooledModel, for those who hand them on; TooledModel explains them."""
+
+    sources: Iterable[str]
+    stats: Iterable[Stat]
+    layers: Layers
+    every: int
+    scaler: Scaler | None
+    name: str
+
+
+Module: TypeAlias = nn.Module
+"""For those who may not import torch."""
+
+
+class TooledModel:
+    """Statistics of a model's layers: of what goes in and out, of gradients and weights.
+
+    >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> tooled = TooledModel(model)
+    >>> model(torch.randn(16, 8)).square().mean().backward()
+    >>> list(tooled.step())[:4]
+    ['0/grad_out/mean', '0/grad_out/std', '0/inputs/mean', '0/inputs/std']
+
+    Keys are `layer/source/statistic`, the layer being its dotted path in the model. Layers are
+    the modules without children and those with parameters of their own. docs/tooled_model.md
+    says what every source and statistic means. The model's results, copies and pickles are not
+    touched; evaluation and steps that are not armed cost one call that does nothing.
+
+    Args:
+        model: any module, also as torch.compile or DistributedDataParallel returned it.
+        sources: out of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
+        stats: names (`flexrec.recorder.layers.statistics.STATISTICS`), and functions from a tensor
+        to a
+            number, such as torch.var, whose `__name__` is the key.
+        layers: which layers, by default all; an exact name may also be that of a whole block.
+        every: arm the first step, and then one in so many.
+        scaler: the GradScaler in use; gradients are divided by its scale.
+        name: of the model, put before its layers' names, as if it were a part of a larger one:
+            `TooledModel(critic, name="critic")` gives `critic.0/weights/std`.
+
+    Raises:
+        DefinitionError: no such source, statistic or layer, no module, or one in DataParallel.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        sources: Iterable[str] = ("grad_in", "grad_out", "inputs", "weights"),
+        stats: Iterable[Stat] = ("mean", "std"),
+        *,
+        layers: Layers = None,
+        every: int = 1,
+        scaler: Scaler | None = None,
+        name: str = "",
+    ) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise DefinitionError(
+                f"every must be a whole number of steps, 1 or more, got {every!r}"
+            )
+        self._model, self._core = model, unwrapped(model)
+        self._layers = choose_layers(self._core, layers, name)
+        _check_hookable(model, self._layers)
+        self._plan = plan(sources, stats)
+        self._measures = measures_of(self._plan)
+        self._keys = {
+            (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
+            for layer in self._layers
+            for source, statistics in self._plan.items()
+        }
+        self._every, self._scaler = every, scaler
+        self._steps = 0
+        self._is_removed = self._was_armed = self._had_gradients = self._has_told = False
+        self._had_updates = False
+        self._failure: str | None = None
+        self._armed: ArmedStep | None = None
+        self._latest: dict[str, float | Array | Tensor] = {}
+        self._streams: dict[str, GradientStream] = {}
+        self._hook = Hook(self._before_forward)
+        self._handle = model.register_forward_pre_hook(self._hook, with_kwargs=True)
+        weakref.finalize(self, self._handle.remove)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, in the model's order."""
+        return tuple(self._layers)
+
+    @property
+    def is_removed(self) -> bool:
+        """Whether its hooks were taken off."""
+        return self._is_removed
+
+    @property
+    def silence(self) -> str | None:
+        """Why there is less than one may think, in so many words; None: nothing is missing."""
+        if not self._steps:
+            return "step() was never called" if self._armed is not None else None
+        if not self._was_armed:
+            where = "; of one that is compiled, give what torch.compile returned"
+            return "there was no pass through it in training mode, with gradients" + (
+                where if has_compiled() else ""
+            )
+        if "grad_weights" in self._plan and not self._had_gradients:
+            return "its weights had no gradients at step(): call it before they are set to zero"
+        if "updates" in self._plan and not self._had_updates:
+            return "no weight had changed at step(): call it after the optimizer's step"
+        return None
+
+    def step(self) -> dict[str, float | Array | Tensor]:
+        """End the step: take the hooks off, and give its statistics by key.
+
+        Call it after the optimizer's step and before gradients are set to zero. Empty where the
+        step was not armed or no training pass ran. On the CPU values are floats, and
+        arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
+        single tensor, and nothing waits for it.
+        """
+        due, armed, self._armed = self._due(), self._armed, None
+        traced, self._hook.traced = self._hook.traced, False
+        if self._steps == _SOON and self.silence:
+            warn(f"a tooled model has told less than it could so far: {self.silence}")
+        self._steps += 1
+        if armed is None:
+            if due and traced:
+                raise compiled_afterwards()
+            self._tell(self._failure)
+            return {}
+        armed.close()
+        self._was_armed = True
+        try:
+            self._feed_streams(armed)
+            self._latest = _settled(self._collect(armed))
+        except DefinitionError:  # what the caller asked for cannot be
+            raise
+        except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+            armed.fail(error)
+            self._latest = {}
+        self._tell(self._failure or armed.failure)
+        return dict(self._latest)
+
+    def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
+        """What `step` gave last, nested by layer, source and statistic, all of it on the CPU.
+
+        While a step is armed it is what this one has collected so far. Waits for an accelerator.
+        """
+        values = self._latest if self._armed is None else _settled(self._collect(self._armed))
+        nested: dict[str, dict[str, dict[str, float | Array]]] = {}
+        for key, value in _fetched(values).items():
+            layer, source, name = key.rsplit("/", 2)
+            nested.setdefault(layer, {}).setdefault(source, {})[name] = value
+        return nested
+
+    def table(self) -> Table:
+        """`stats()` as text: sources above statistics, a row a layer."""
+        return layer_table(self.stats())
+
+    def reset(self) -> None:
+        """Begin a new window, such as an epoch, for signal, noise and snr."""
+        self._streams.clear()
+
+    def remove(self) -> None:
+        """Take all hooks off; what was collected last can still be read."""
+        self._is_removed = True
+        self._handle.remove()
+        if self._armed is not None:
+            self._armed.close()
+            self._armed = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.remove()
+
+    # ------------------------------------------------------------------ inside
+
+    def fail(self, error: Exception) -> None:
+        """Something could not be measured, and is left out."""
+        if self._armed is not None:
+            self._armed.fail(error)
+        else:
+            self._failure = self._failure or error_line(error)
+
+    def _tell(self, failure: str | None) -> None:
+        """Say once that something could not be measured."""
+        if failure is not None and not self._has_told:
+            self._has_told = True
+            warn(f"TooledModel cannot measure everything, and leaves out what it cannot: {failure}")
+
+    def _due(self) -> bool:
+        return self._steps % self._every == 0
+
+    def _before_forward(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
+        """The one permanent hook: arm the step where it is due and a training pass begins."""
+        if not self._due():
+            return
+        if not self._core.training or not torch.is_grad_enabled():
+            if self._armed is not None:
+                self._armed.enter(False, args, kwargs)
+            return
+        if is_replica(module):
+            raise _in_data_parallel()
+        if in_backward() or in_transform():
+            return
+        if self._armed is None:
+            self._armed = ArmedStep(self._model, self._layers, self._measures, self._scaler)
+        self._armed.enter(True, args, kwargs)
+
+    def _feed_streams(self, armed: ArmedStep) -> None:
+        """Give the minibatch's gradients to the layers' streams, where a statistic reads them."""
+        if all(statistic.measure for statistic in self._plan.get("grad_weights", ())):
+            return
+        for layer in self._layers:
+            gradients = armed.gradients(layer)
+            if gradients:
+                stream = self._streams.setdefault(layer, GradientStream())
+                stream.add(gradients, finite=self._scaler is not None)
+
+    def _collect(self, armed: ArmedStep) -> dict[str, Number]:
+        partials = armed.partials()
+        self._had_gradients |= any(source == "grad_weights" for _, source in partials)
+        values: dict[str, Number] = {}
+        for (layer, source), statistics in self._keys.items():
+            measured = partials.get((layer, source), {})
+            for key, statistic in statistics:
+                measure = statistic.measure
+                found = measured.get(measure) if measure else self._streams.get(layer)
+                if found is None:
+                    continue
+                value = statistic.read(found)
+                if statistic.per_weight:
+                    weights = partials.get((layer, "weights"))
+                    if weights is None:  # they are no longer the layer's own
+                        continue
+                    value = ratio(value, norm(weights[MOMENTS]))
+                values[key] = value
+        if not self._had_updates:
+            updates = [value for key, value in values.items() if "/updates/" in key]
+            # What is no float here cannot be asked without waiting for it.
+            self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
+        return values
+
+
+def _settled(values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
+    """CPU tensors as floats and arrays; a device's 0-d tensors copied into one, as views of it."""
+    settled: dict[str, float | Array | Tensor] = dict(values)
+    devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
+    for key, value in values.items():
+        if isinstance(value, Tensor):
+            if value.is_cpu:
+                settled[key] = value.item() if value.dim() == 0 else value.numpy()
+            elif value.dim() == 0:
+                devices.setdefault(value.device, {}).setdefault(value.dtype, {})[key] = value
+    for device, kinds in devices.items():
+        wide = torch.float32 if device.type == "mps" else torch.float64
+        together = torch.cat([torch.stack(list(kind.values())).to(wide) for kind in kinds.values()])
+        keys = (key for kind in kinds.values() for key in kind)
+        settled.update(zip(keys, together.unbind(), strict=True))
+    return settled
+
+
+def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:
+    """The same on the CPU, each device's 0-d tensors in one copy."""
+    fetched: dict[str, float | Array] = {}
+    groups: dict[torch.device, dict[str, Tensor]] = {}
+    for key, value in values.items():
+        if not isinstance(value, Tensor):
+            fetched[key] = value
+        elif value.dim():
+            fetched[key] = value.cpu().numpy()
+        else:
+            fetched[key] = 0.0  # keeps the order
+            groups.setdefault(value.device, {})[key] = value
+    for tensors in groups.values():
+        fetched.update(zip(tensors, torch.stack(list(tensors.values())).tolist(), strict=True))
+    return fetched
+
+
+# ---------------------------------------------------------------- layers by name
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of torch.compile, DistributedDataParallel and their like."""
+    if not isinstance(model, nn.Module):
+        raise DefinitionError(f"a model is a torch.nn.Module, got {type(model).__name__}")
+    children = dict(model.named_children())
+    if children.keys() not in ({COMPILED}, {"module"}) or any(model.parameters(recurse=False)):
+        return model
+    return unwrapped(children.popitem()[1])
+
+
+def _named(model: nn.Module) -> dict[str, nn.Module]:
+    """Every module by its path, without the parts that torch.compile put in."""
+    modules = {
+        ".".join(part for part in path.split(".") if part != COMPILED): module
+        for path, module in model.named_modules()
+    }
+    name = type(model).__name__
+    while name in modules:
+        name += "_"
+    return {path or name: module for path, module in modules.items()}
+
+
+def choose_layers(model: nn.Module, wanted: Layers, name: str = "") -> dict[str, nn.Module]:
+    """The layers that are wanted, in the model's order; their names begin with the model's."""
+    if "/" in name:
+        raise DefinitionError(f"a model's name has no slash, as its keys have; got {name!r}")
+    modules = _named(model)
+    layers = [
+        layer
+        for layer, module in modules.items()
+        if not any(True for _ in module.children())
+        or any(True for _ in module.parameters(recurse=False))
+    ]
+    if wanted is None:
+        chosen = set(layers)
+    elif callable(wanted):
+        chosen = {layer for layer in layers if wanted(layer, modules[layer])}
+    else:
+        chosen = set()
+        for pattern in [wanted] if isinstance(wanted, str) else wanted:
+            found = {layer for layer in layers if fnmatchcase(layer, str(pattern))}
+            if pattern in modules:
+                found.add(pattern)
+            if not found:
+                raise DefinitionError(
+                    f"no layer {pattern!r}{nearest(str(pattern), modules)} "
+                    "(TooledModel(model).layers lists them)"
+                )
+            chosen |= found
+    if not chosen:
+        raise DefinitionError("layers chooses none of the model's layers")
+    before = f"{name}." if name else ""
+    return {f"{before}{layer}": modules[layer] for layer in modules if layer in chosen}
+
+
+def _check_hookable(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        raise _in_data_parallel()
+    for name, module in {"the model": model, **layers}.items():
+        if isinstance(module, torch.jit.ScriptModule):
+            raise DefinitionError(
+                f"{name} is a ScriptModule, which takes no hooks; tool the model that it was made "
+                "from, or leave it out with layers="
+            )
+
+
+def _in_data_parallel() -> DefinitionError:
+    return DefinitionError(
+        "a model in DataParallel cannot be tooled, its replicas live for one pass; "
+        "use DistributedDataParallel, or one device"
+    )

@@ -1,0 +1,226 @@
+"""Recordings of one run's processes, made into one: which belong together, and writing it.
+
+How events are put in order is in merge_order.py, how they are then read in merged_store.py.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.errors import RecordingError, counted
+from flexrec.recorder.files.atomic_write import begin, check_target, clear_litter, put_in_place
+from flexrec.recorder.files.lock import PathLock, why_not
+from flexrec.recorder.hdf5.errors import as_recording_error, first_line
+from flexrec.recorder.maintenance.merge_order import LEAST, Source
+from flexrec.recorder.maintenance.merged_store import MergedStore
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.storage.compact import write_closed
+from flexrec.recorder.storage.open_store import RECORDING
+from flexrec.recorder.storage.series import Marks
+
+_PIECE = 1 << 17  # events that are looked through at a time
+
+
+def merge_recordings(
+    recordings: Iterable[Recording | str | os.PathLike[str]],
+    into: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Make one recording of those of several processes, as if one had recorded it all.
+
+    >>> merge_recordings(["run-0.h5", "run-1.h5"], "run.h5")  # doctest: +SKIP
+    2406
+
+    The first mark (`log` or `reset`) of one belongs to the first of every other, the second to the
+    second, and so on: they must be the same but for step and time, and there is one of them in what
+    is made. What lies between two marks in all recordings comes together, in the order of its
+    steps; at the same step, in the order of the recordings; what is of one recording stays in its
+    order. Steps, times and values stay as they were recorded. Of a mark, they are the first
+    recording's that has it.
+
+    A recording that ended early has fewer marks and gives what it has. One without any is cut by
+    step: an event comes before the first mark of a later step, and before one of its own step
+    where, in the recording that has most marks, an add of that step does. Where the run ended with
+    its last `log`, what is of later steps comes before that: such a recording was longer than the
+    others at the end, or killed before its first mark. A run ended so if a recording with all marks
+    was closed, and none of those has adds after that `log`.
+
+    What was superseded is left out. The config is the first recording's; `facts["merged"]` has for
+    each its file, facts, and config where that is another. The recordings are left as they are, and
+    may be of runs that go on, or were killed: they are read as far as they are whole.
+
+    Args:
+        recordings: the recordings, or their paths.
+        into: the file to make, closed; it is there whole, or not at all.
+        overwrite: whether a recording may be there already.
+
+    Returns:
+        How many events it has: adds, logs and resets.
+
+    Raises:
+        RecordingError: the recordings' marks differ, one is given twice or cannot be read, or the
+            file is there already, is one of them, no recording, or cannot be written.
+    """
+    given = list(recordings)
+    paths = [run.path if isinstance(run, Recording) else Path(run) for run in given]
+    _check(paths)
+    try:
+        there = [path for path in paths if path.exists()]
+        target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
+    except OSError as error:
+        raise RecordingError(f"cannot write {into}: {error.strerror or error}") from None
+    try:
+        lock = PathLock(target)
+    except OSError as error:
+        raise RecordingError(f"cannot write {into}: {why_not(target, error)}") from None
+    try:
+        clear_litter(target)
+        with ExitStack() as stack:
+            runs = [
+                run if isinstance(run, Recording) else stack.enter_context(Recording(run))
+                for run in given
+            ]
+            for run in runs:
+                damage = run._store.damage()
+                if damage:
+                    raise RecordingError(
+                        f"{run.path} is damaged: {damage}; repair it first: that keeps a copy"
+                    )
+            merged = MergedStore(_sources(runs), _texts(runs))
+            closing = begin(target, "closing")
+            stack.callback(closing.unlink, missing_ok=True)
+            write_closed(merged, closing)
+            put_in_place(closing, target, RECORDING, overwrite=overwrite)
+            return merged.effective_count()
+    except (OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5's, of a full disk
+        raise RecordingError(f"cannot write {into}: {first_line(error)}") from None
+    finally:
+        lock.release()
+
+
+def _check(paths: Sequence[Path]) -> None:
+    """Refuse what would count a recording twice."""
+    if not paths:
+        raise RecordingError("there is nothing to merge: give the paths of recordings")
+    seen = dict[str, Path]()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real in seen:
+            raise RecordingError(f"{seen[real]} and {path} are one file: it would count twice")
+        seen[real] = path
+
+
+def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:
+    """The config and facts of what is made, as they are stored."""
+    first, merged = runs[0], list[dict[str, Any]]()
+    for run in runs:
+        merged.append({"file": str(run.path), "facts": run.facts})
+        if run.config != first.config:
+            merged[-1]["config"] = run.config
+    facts = {**(first.facts or {}), "merged": merged}
+    return {fmt.CONFIG: first._store.text(fmt.CONFIG), fmt.FACTS: json.dumps(facts).encode()}
+
+
+# ---------------------------------------------------------------------- marks
+
+
+def _sources(runs: Sequence[Recording]) -> list[Source]:
+    """The recordings, and which of their marks are taken.
+
+    Raises:
+        RecordingError: their marks differ.
+    """
+    marks = [run.marks for run in runs]
+    longest = max(range(len(runs)), key=lambda i: len(marks[i]))
+    sources, taken = list[Source](), 0
+    for run, own in zip(runs, marks, strict=True):
+        _match(run, own, runs[longest], marks[longest])
+        first = int(own.position[taken]) if len(own) > taken else run._store.count
+        sources.append(Source(run._store, first))
+        taken = max(taken, len(own))
+    unmarked = [source for source, own in zip(sources, marks, strict=True) if not len(own)]
+    if taken and unmarked:
+        cuts = _cuts(sources[longest], marks[longest])
+        complete = [run for run, own in zip(runs, marks, strict=True) if len(own) == taken]
+        end = _end(complete, marks[longest])
+        if end is not None:
+            cuts = cuts[: int(np.searchsorted(cuts, cuts[end]))]  # what is later comes before it
+        for source in unmarked:
+            source.cuts = cuts
+    return sources
+
+
+def _match(run: Recording, marks: Marks, other: Recording, others: Marks) -> None:
+    """Refuse marks that are not the first of the other recording's."""
+    for number, (mark, its) in enumerate(zip(_told(marks), _told(others), strict=False), 1):
+        if mark != its:
+            raise RecordingError(
+                f"{run.path} and {other.path} cannot be merged: mark {number} is {mark} "
+                f"in the one and {its} in the other. The first has {_places(marks, number)}, "
+                f"the second {_places(others, number)}. Where only one was resumed, or each at "
+                "another checkpoint, resume both once more at the same one, before that mark, and "
+                'record again what came after it: Recorder(path, mode="resume"), '
+                "load_state_dict(state)"
+            )
+
+
+def _places(marks: Marks, number: int) -> str:
+    """How many marks there are, and the x of the logs around the one of a number."""
+    near = slice(max(number - 4, 0), number + 3)
+    logs = [f"{x:g}" for x in marks.x[near][marks.is_log[near]].tolist()]
+    return f"{counted(len(marks), 'mark')} (near it, logs at x = {', '.join(logs) or 'nowhere'})"
+
+
+def _told(marks: Marks) -> Iterator[str]:
+    """All that must be the same of marks."""
+    columns = (marks.is_log.tolist(), marks.x.tolist(), marks.reset.tolist(), marks.keys)
+    for is_log, x, reset, keys in zip(*columns, strict=True):
+        yield f"log(x={x!r}, keys={keys!r}, reset={reset})" if is_log else f"reset(keys={keys!r})"
+
+
+def _cuts(source: Source, marks: Marks) -> Ints:
+    """Up to which step what has no marks comes before each of a source's marks."""
+    high, highest = LEAST, [np.empty(0, np.int64)]
+    for first in range(0, source.store.count, _PIECE):
+        last = min(first + _PIECE, source.store.count)
+        with as_recording_error(source.store.file.path):
+            steps = np.maximum.accumulate(source.steps(first, last)).clip(high)
+        high = int(steps[-1])
+        highest.append(
+            steps[marks.position[slice(*np.searchsorted(marks.position, (first, last)))] - first]
+        )
+    # `step(); log()` gives a mark the step of the next add, `log(); step()` that of the last one.
+    cuts = np.where(np.concatenate(highest) >= marks.step, marks.step, marks.step - 1)
+    return np.maximum.accumulate(cuts)
+
+
+def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
+    """Which mark is the log that a run ended with; None where it went on, or may have.
+
+    Args:
+        complete: the recordings that have all marks.
+        marks: those of one of them.
+    """
+    logs = np.flatnonzero(marks.is_log)
+    if not len(logs) or not any(run.closed for run in complete):
+        return None
+    last = int(logs[-1])
+    return (
+        None if any(_adds_after(run, int(run.marks.position[last])) for run in complete) else last
+    )
+
+
+def _adds_after(run: Recording, position: int) -> bool:
+    """Whether there is an add after a position that was not superseded."""
+    with as_recording_error(run.path):
+        return any(
+            (run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1)
+        )

@@ -1,0 +1,257 @@
+"""Several recordings as one store: their events in one order, their columns by key and form.
+
+A byte is kept of each event, the recording that it is from (two bytes from 257 recordings on); all
+else is read anew, block by block. Whose turn it is, is found in merge_order.py.
+"""
+
+import math
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.events import Array
+from flexrec.recorder.maintenance.merge_order import Source, in_order
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import RUN_BYTES, ArrayColumn, Ints
+from flexrec.recorder.storage.series import joined
+from flexrec.recorder.storage.store import Chunk, Codes, Part, Store, What, block_ends
+
+_TOGETHER, _LEAST = 64 << 20, 2 << 20  # bytes read of all recordings at once, and of one at least
+_GAP = 1 << 12  # events that are read and not taken, rather than gone to by themselves
+
+
+@dataclass
+class _Piece:
+    """What a block takes from one source.
+
+    Attributes:
+        number, source: which.
+        span: where it begins and ends among the source's events.
+        taken: (n,) the positions there of the events that are taken.
+        places: (n,) their positions here.
+    """
+
+    number: int
+    source: Source
+    span: tuple[int, int]
+    taken: Ints
+    places: Ints
+
+    def moved(self, positions: Ints) -> Ints:
+        """Positions there as positions here."""
+        found: Ints = self.places[np.searchsorted(self.taken, positions)]
+        return found
+
+
+class _Schemas:
+    """The sources' schemas as one; what is taken of them comes in the order in which it appears."""
+
+    def __init__(self, schemas: Sequence[fmt.Schema]) -> None:
+        self._schemas = schemas
+        self._first = np.cumsum([0, *(len(schema.signatures) for schema in schemas)])
+        self._codes = np.full(int(self._first[-1]), -1)  # of the signatures of all, one by one
+        self._columns = dict[fmt.Column, int]()
+        self._numbers = [dict[int, int]() for _ in schemas]  # of each source's columns
+        self._signatures = dict[tuple[int, ...], int]()
+        keysets = dict.fromkeys(keys for schema in schemas for keys in schema.keysets)
+        self._keysets = {keys: number for number, keys in enumerate(keysets)}
+
+    def learn(self, of: Array, codes: Codes) -> None:
+        """Take in the signatures of the next events."""
+        adds = codes >= 0
+        known = self._first[of[adds]] + codes[adds]
+        fresh = known[self._codes[known] < 0]
+        for number in dict.fromkeys(fresh.tolist()):
+            source = bisect_right(self._first, number) - 1
+            columns = self._schemas[source].signatures[number - self._first[source]]
+            signature = tuple([self._learn_column(source, column) for column in columns])
+            self._codes[number] = self._signatures.setdefault(signature, len(self._signatures))
+
+    def _learn_column(self, source: int, column: int) -> int:
+        """The number here of a source's column; those that it shares were learnt before it."""
+        known, found = self._numbers[source], self._schemas[source].columns[column]
+        if column not in known:
+            if found.same:
+                same = tuple([one and (known[one[0]], one[1]) for one in found.same])
+                found = found._replace(same=same)
+            known[column] = self._columns.setdefault(found, len(self._columns))
+        return known[column]
+
+    def merged(self) -> fmt.Schema:
+        """The one schema."""
+        return fmt.Schema(list(self._columns), list(self._signatures), list(self._keysets))
+
+    def columns(self, source: int) -> dict[int, int]:
+        """Which column of the source each of the columns is, of those that it has."""
+        return {number: column for column, number in self._numbers[source].items()}
+
+    def codes(self, source: int, codes: Codes) -> Codes:
+        """A source's codes as those of the one schema."""
+        found, adds = codes.astype(np.int64), codes >= 0
+        found[adds] = self._codes[self._first[source] + found[adds]]
+        return found
+
+    def keysets(self, source: int, keys: Ints) -> Ints:
+        """A source's numbers of key sets as those of the one schema."""
+        own = [self._keysets[each] for each in self._schemas[source].keysets]
+        found: Ints = np.array([*own, fmt.ALL_KEYS])[keys]  # ALL_KEYS is -1: the last
+        return found
+
+
+class _Mixed(ArrayColumn):
+    """Arrays of several recordings, in the order of their events."""
+
+    def __init__(self, parts: Sequence[ArrayColumn], order: Ints) -> None:
+        shapes = np.concatenate([part.shapes for part in parts])[order]
+        super().__init__(parts[0].source, parts[0].form, order, shapes)
+        ends = np.cumsum([len(part) for part in parts])
+        self._parts, self._of = parts, np.searchsorted(ends, order, "right")
+
+    def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
+        """The arrays flattened; of many recordings less is read at once of each."""
+        each = min(run_bytes, max(_TOGETHER // len(self._parts), _LEAST))
+        pieces = [part.flat(each) for part in self._parts]
+        return (next(pieces[i]) for i in self._of.tolist())
+
+
+class MergedStore(Store):
+    """The events of several recordings as if one had them all, without what was superseded.
+
+    Args:
+        sources: the recordings; at the same step, the events of an earlier one come first.
+        texts: the config and the facts.
+    """
+
+    resumes, orderly = 0, False
+
+    def __init__(self, sources: Sequence[Source], texts: Mapping[str, bytes]) -> None:
+        self._sources, self._texts = sources, texts
+        self._schemas = _Schemas([source.store.schema for source in sources])
+        self._of: list[Array] = []  # of each block: which sources its events are from
+        self._spans: list[list[tuple[int, int]]] = []  # and where these lie in each of them
+        self._ends = array("q")
+        self.count = self.mark_count = 0
+        for of, events in in_order(sources):
+            self._schemas.learn(of, events["code"])
+            self.mark_count += int((events["code"] < 0).sum())
+            first = 0
+            for last in block_ends(np.cumsum(events["slots"]), 0, 0):
+                self._add_block(of[first:last], events["position"][first:last])
+                first = last
+        self.schema = self._schemas.merged()
+        self._columns = [self._schemas.columns(number) for number in range(len(sources))]
+        self._measure()
+
+    def _add_block(self, of: Array, positions: Ints) -> None:
+        # One span goes on where the last ended, as stores like it, but for long gaps: nothing in
+        # what was superseded bounds what lies there.
+        before = self._spans[-1] if self._spans else [(0, 0)] * len(self._sources)
+        spans = [(end, end) for _, end in before]
+        for i in np.unique(of).tolist():
+            mine = positions[of == i]
+            first, end = int(mine[0]), spans[i][0]
+            spans[i] = (first if first - end > _GAP else end, int(mine[-1]) + 1)
+        self._of.append(of.copy())
+        self._spans.append(spans)
+        self.count += len(of)
+        self._ends.append(self.count)
+
+    @property
+    def created(self) -> float:
+        """When the first of the recordings began."""
+        # By its time a recording is known: the first one's positions are not those of this one.
+        return math.nextafter(min(source.store.created for source in self._sources), math.inf)
+
+    def text(self, name: str) -> bytes:
+        """The config or the facts."""
+        return self._texts[name]
+
+    def stored_bytes(self, column: int) -> int:
+        """As they lie in the recordings."""
+        return sum(
+            source.store.stored_bytes(columns[column])
+            for source, columns in zip(self._sources, self._columns, strict=True)
+            if column in columns
+        )
+
+    def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
+        """Where the marks stand in a block, and what they say."""
+        places, found = [np.empty(0, np.int64)], [np.empty(0, fmt.MARK)]
+        for piece in self._pieces(first, last):
+            positions, marks = piece.source.store.marks(*piece.span)
+            taken = piece.source.takes(marks["code"], positions)
+            marks = marks[taken]
+            marks["keys"] = self._schemas.keysets(piece.number, marks["keys"])
+            places.append(piece.moved(positions[taken]))
+            found.append(marks)
+        order = np.argsort(np.concatenate(places))
+        return np.concatenate(places)[order], np.concatenate(found)[order]
+
+    def chunks(
+        self, columns: Sequence[int], first: int, last: int, what: What = "all"
+    ) -> list[Chunk]:
+        """The rows that a block's events have of each column, of those that have any there."""
+        found = dict[int, list[tuple[_Piece, Chunk]]]()
+        for piece in self._pieces(first, last):
+            own = self._columns[piece.number]
+            here = {own[column]: column for column in columns if column in own}
+            for chunk in piece.source.store.chunks(list(here), *piece.span, what):
+                if len(chunk):
+                    found.setdefault(here[chunk.column], []).append((piece, chunk))
+        shared, chunks = dict[frozenset[int], tuple[Ints, Ints]](), []
+        for column in filter(found.__contains__, columns):
+            within = self.within(column)
+            if within not in shared:
+                places = joined([piece.moved(chunk.positions) for piece, chunk in found[column]])
+                order = np.argsort(places, kind="stable")
+                shared[within] = places[order], order
+            chunks.append(_mixed(column, [chunk for _, chunk in found[column]], *shared[within]))
+        return chunks
+
+    def close(self) -> None:
+        """Close the recordings."""
+        for source in self._sources:
+            source.store.close()
+
+    # ------------------------------------------------------------------ inside
+
+    def _pieces(self, first: int, last: int) -> Iterator[_Piece]:
+        """What a block takes from each of the sources that it takes from."""
+        block = bisect_left(self._ends, last)
+        of, spans = self._of[block], self._spans[block]
+        for number, (source, span) in enumerate(zip(self._sources, spans, strict=True)):
+            places = np.flatnonzero(of == number) + first
+            if len(places):
+                codes, positions = source.store.codes(*span), np.arange(*span)
+                taken = positions[source.takes(codes, positions)]
+                yield _Piece(number, source, span, taken, places)
+
+    def _codes_between(self, first: int, last: int) -> Codes:
+        found = np.empty(last - first, np.int64)
+        for piece in self._pieces(first, last):
+            codes = piece.source.store.codes(*piece.span)[piece.taken - piece.span[0]]
+            found[piece.places - first] = self._schemas.codes(piece.number, codes)
+        return found
+
+    def _block_ends(self) -> Sequence[int]:
+        return self._ends
+
+
+def _mixed(column: int, chunks: Sequence[Chunk], positions: Ints, order: Ints) -> Chunk:
+    """A column's rows of several sources, put in order."""
+
+    def put(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+        rows = joined(arrays)
+        return rows[order] if len(rows) else rows
+
+    parts: list[Part] = []
+    for same in zip(*(chunk.parts for chunk in chunks), strict=True):
+        ragged = [part for part in same if isinstance(part, ArrayColumn)]
+        parts.append(_Mixed(ragged, order) if ragged else put(same))
+    step, time = put([chunk.step for chunk in chunks]), put([chunk.time for chunk in chunks])
+    return Chunk(column, positions, step, time, parts)

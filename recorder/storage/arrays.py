@@ -1,0 +1,130 @@
+"""Arrays and texts, each of its own shape, that lie end to end or apart in a dataset of elements.
+
+Shapes and offsets come from outside: `sizes_fit` and `end_to_end` say which can be true.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.events import LARGEST, Array
+from flexrec.recorder.storage import format as fmt
+
+Ints = NDArray[np.int64]
+
+RUN_BYTES = 8 << 20
+"""How much of an array's neighbours is read at once, about."""
+
+_GAP_BYTES = 1 << 16  # which are so far apart at most
+
+
+class Elements(Protocol):
+    """Where the arrays lie: an UntrustedDataset, or what a journal says of a dataset."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of an element."""
+
+    def __getitem__(self, rows: slice) -> Array:
+        """Elements `first:last`, in memory of their own."""
+
+
+@dataclass
+class ArrayColumn:
+    """Arrays of one dtype and rank, each of its own shape, read when they are iterated over."""
+
+    source: Elements
+    form: fmt.Form
+    offsets: Ints  # in elements of `source`, which are bytes where it is the blobs
+    shapes: Ints  # (n, ndim)
+    is_kept: bool = False  # all of it is kept when it is first iterated over
+    _kept: list[str | Array] | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __iter__(self) -> Iterator[str | Array]:
+        if not self.is_kept:
+            return self._read()
+        if self._kept is None:
+            self._kept = list(self._read())
+        return iter(self._kept)
+
+    def _read(self) -> Iterator[str | Array]:
+        for piece, shape in zip(self.flat(), self.shapes.tolist(), strict=True):
+            if self.form.kind == fmt.TEXT:
+                yield piece.tobytes().decode("utf-8", "surrogatepass")
+            else:
+                yield piece.reshape(shape).copy()
+
+    @property
+    def size(self) -> int:
+        """How many elements the arrays have together."""
+        return int(self.shapes.prod(axis=1).sum())
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the arrays take together."""
+        return self.size * self.form.dtype.itemsize
+
+    def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
+        """The arrays flattened, as views of what was read at once."""
+        counts = self.shapes.prod(axis=1) * (self.form.dtype.itemsize // self._unit)
+        for first, last in self._runs(counts, run_bytes):
+            low = int(self.offsets[first])
+            data = self.source[low : int(self.offsets[last - 1] + counts[last - 1])]
+            for i in range(first, last):
+                start = int(self.offsets[i]) - low
+                yield data[start : start + int(counts[i])].view(self.form.dtype)
+
+    @property
+    def _unit(self) -> int:
+        return int(self.source.dtype.itemsize)
+
+    def _runs(self, counts: Ints, run_bytes: int) -> Iterator[tuple[int, int]]:
+        """Split into runs of neighbours that are worth reading at once."""
+        ends = self.offsets + counts
+        gaps = (self.offsets[1:] - ends[:-1]) * self._unit
+        first, n = 0, len(ends)
+        for i in range(1, n + 1):
+            if (
+                i == n
+                or not 0 <= gaps[i - 1] <= _GAP_BYTES
+                or (ends[i] - self.offsets[first]) * self._unit > run_bytes
+            ):
+                yield first, i
+                first = i
+
+
+def sizes_fit(rows: NDArray[np.float64], form: fmt.Form, available: int) -> NDArray[np.bool_]:
+    """Which offsets and shapes are whole numbers that point at nothing outside of the blobs.
+
+    Args:
+        rows: (n, 1 + rank) an offset in bytes and a shape in each.
+        form: of the arrays.
+        available: bytes of blobs.
+    """
+    # In floating point: the product of absurd shapes must not wrap around.
+    with np.errstate(invalid="ignore", over="ignore"):
+        whole = ((rows >= 0) & (rows < LARGEST) & (rows == np.floor(rows))).all(axis=1)
+        # numpy bounds the axes of empty arrays too.
+        widths = np.maximum(rows[:, 1:], 1).prod(axis=1) * form.dtype.itemsize
+        ends = rows[:, 0] + rows[:, 1:].prod(axis=1) * form.dtype.itemsize
+        fit: NDArray[np.bool_] = whole & (widths < LARGEST) & (ends <= available)
+    return fit
+
+
+def end_to_end(shapes: Ints, form: fmt.Form, available: int) -> Ints:
+    """Where each array begins among the elements, which must be all there are."""
+    sized = np.concatenate([np.zeros((len(shapes), 1)), shapes], axis=1)
+    if not sizes_fit(sized, form, available * form.dtype.itemsize).all():
+        raise RecordingError("an array's shape is absurd")
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(shapes.prod(axis=1))])
+    # An overflow of the sum would show: no array is larger than all of the elements.
+    if (np.diff(offsets) < 0).any() or offsets[-1] != available:
+        raise RecordingError("the arrays' shapes do not fit their elements")
+    return offsets

@@ -1,0 +1,348 @@
+"""From the live layout to the closed one: the same events, compressed, a dataset for every part.
+
+It reads through a store, so it rewrites a killed recorder's file as well as a running one's.
+"""
+
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from h5py import h5d, h5f, h5p, h5s, h5t
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.events import Array
+from flexrec.recorder.files.atomic_write import begin, put_in_place
+from flexrec.recorder.hdf5.chunks import share_out
+from flexrec.recorder.hdf5.errors import traced
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import ArrayColumn
+from flexrec.recorder.storage.deflate import deflated
+from flexrec.recorder.storage.open_store import RECORDING, open_store
+from flexrec.recorder.storage.store import Chunk, Store
+
+_ROWS = 1 << 14  # rows of a chunk, at most
+_DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
+_OPEN_BYTES = 1 << 13  # that a part of a column takes while it is written, about
+_AT_ONCE = 4 << 20  # bytes of chunks that are compressed at once, on several threads, about
+_LARGE, _CHUNKS = 1 << 15, 2  # bytes of chunks that are worth a thread, and how many of them
+_HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
+# Array data of so many bytes is compressed no more than so many times: readers that bound their
+# memory by the size of the file, as ours do, can read it.
+_PLENTY, _DENSEST = 64 << 20, 32
+
+
+def close_recording(source: Path, path: Path) -> None:
+    """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed.
+
+    It is as private as the source; nothing but the source is replaced.
+    """
+    store, _ = open_store(source)
+    try:
+        if store.cut:
+            raise RecordingError(f"{store.cut} events at its end cannot be read")
+        damage = store.damage()
+        if damage:
+            raise RecordingError(damage)
+        closing = begin(path, "closing", like=source)
+        try:
+            write_closed(store, closing)
+            put_in_place(closing, path, RECORDING, overwrite=source == path, like=source)
+        finally:
+            closing.unlink(missing_ok=True)
+    finally:
+        store.close()
+
+
+def write_closed(store: Store, path: Path) -> None:
+    """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
+    # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
+    # then an error, where HDF5 would crash.
+    with (
+        traced(),
+        h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file,
+    ):
+        file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
+        output = _Output(file.id)
+        for name in (fmt.CONFIG, fmt.FACTS):
+            _write_bytes(output, name, store.text(name))
+        _write_bytes(output, fmt.SCHEMA, store.schema.encode())
+        _write_events(store.recorded(), output)
+        file.create_group(fmt.SERIES)
+        for view, root in zip(store.views(), (fmt.SERIES, fmt.SUPERSEDED_SERIES), strict=False):
+            _write_series(view, output, root)
+        output.flush()
+        file.flush()
+
+
+def _write_bytes(output: "_Output", name: str, data: bytes) -> None:
+    rows = _Rows(output, name, np.dtype("u1"), len(data))
+    rows.append(np.frombuffer(data, "u1"))
+    rows.finish()
+
+
+def _write_events(store: Store, output: "_Output") -> None:
+    """The codes of all events, and the marks."""
+    code = np.min_scalar_type(-max(4, len(store.schema.signatures)))
+    codes = _Rows(output, fmt.EVENTS, code, store.count)
+    marks = _Rows(output, fmt.MARKS, fmt.MARK, store.mark_count)
+    for block in store.blocks():
+        codes.append(store.codes(*block))
+        marks.append(store.marks(*block)[1])
+    codes.finish()
+    marks.finish()
+
+
+def _write_series(store: Store, output: "_Output", root: str) -> None:
+    """One pass over the events to measure the columns, and more to lay them out and fill them."""
+    everything = list(range(len(store.schema.columns)))
+    columns = everything if root == fmt.SERIES else store.columns_held()
+    paths = _paths(store, root)
+    plans = {column: _Plan(store, column, paths) for column in columns}
+    for chunks in store.scan(columns):
+        for chunk in chunks:
+            plans[chunk.column].measure(chunk)
+    shared: dict[frozenset[int], str] = {}
+    for some in _few_at_a_time(plans):
+        writers = {
+            column: _Writer(store, output, paths[column], column, plan, shared)
+            for column, plan in some.items()
+        }
+        for chunks in store.scan(list(writers)):
+            for chunk in chunks:
+                if len(chunk):
+                    writers[chunk.column].append(chunk)
+        for writer in writers.values():
+            writer.finish()
+
+
+def _few_at_a_time(plans: "dict[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
+    """The columns, as many at a time as take little memory while their chunks fill."""
+    some, held = dict[int, _Plan](), 0
+    for column, plan in plans.items():
+        if some and held + plan.held > _HELD:
+            yield some
+            some, held = {}, 0
+        some[column] = plan
+        held += plan.held
+    yield some
+
+
+def _paths(store: Store, root: str) -> list[str]:
+    """The group of each column."""
+    columns = store.schema.columns
+    forms_before = fmt.first_forms(columns)
+    return [
+        fmt.series_path(c, before, root) for c, before in zip(columns, forms_before, strict=True)
+    ]
+
+
+class _Plan:
+    """What has to be known of a column before it is laid out.
+
+    Attributes:
+        linked: of the parts that are another column's in every row, where that one's are.
+    """
+
+    def __init__(self, store: Store, column: int, paths: Sequence[str]) -> None:
+        columns = store.schema.columns
+        self._forms = columns[column].forms
+        self.linked: dict[int, str] = {}
+        for part in range(len(self._forms)):
+            there = store.linked(column, part)
+            if there is not None:
+                owner, its = there
+                self.linked[part] = f"{paths[owner]}/{fmt.part_name(columns[owner], its)}"
+        self.rows = 0
+        self.single = [True] * len(self._forms)  # whether every number is exactly a float32
+        self.elements = [0] * len(self._forms)  # of the array data
+
+    def measure(self, chunk: Chunk) -> None:
+        self.rows += len(chunk)
+        for i, part in enumerate(chunk.parts):
+            if i in self.linked:
+                continue
+            if isinstance(part, ArrayColumn):
+                self.elements[i] += part.size
+            elif self.single[i]:
+                self.single[i] = _is_single(part)
+
+    @property
+    def held(self) -> int:
+        """How many bytes wait at most for a chunk to fill, steps and times included."""
+        rows, total = min(self.rows, _ROWS), 16
+        data = _OPEN_BYTES * len(self._forms)
+        for form, elements, single in zip(self._forms, self.elements, self.single, strict=True):
+            if form.kind == fmt.NUMBER:
+                total += 4 if single else 8
+            else:
+                total += 8 * form.ndim
+                data += min(elements * form.dtype.itemsize, _DATA_BYTES)
+        return rows * total + data
+
+
+def _is_single(numbers: Array) -> bool:
+    """Whether every number is exactly a float32."""
+    with np.errstate(over="ignore"):
+        same = numbers.astype(np.float32) == numbers
+    return bool(same.all() or (same | np.isnan(numbers)).all())
+
+
+class _Output:
+    """The file, and chunks on their way to it: several are compressed at once."""
+
+    def __init__(self, file: h5f.FileID) -> None:
+        self.file = file
+        self._waiting: list[tuple[h5d.DatasetID, tuple[int, ...], Array, int]] = []
+        self._size = 0
+
+    def put(
+        self, dataset: h5d.DatasetID, place: tuple[int, ...], chunk: Array, least: int = 0
+    ) -> None:
+        """Take a chunk in, which becomes so many bytes at least; a large one is written when there
+        are several, or by `flush`."""
+        if chunk.nbytes < _LARGE:
+            dataset.write_direct_chunk(place, deflated(chunk, least))
+            return
+        self._waiting.append((dataset, place, chunk, least))
+        self._size += chunk.nbytes
+        if self._size > _AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all chunks that wait."""
+        waiting, self._waiting, self._size = self._waiting, [], 0
+        found = dict[int, bytes]()
+
+        def deflate(i: int) -> None:
+            *_, chunk, least = waiting[i]
+            found[i] = deflated(chunk, least)
+
+        share_out([partial(deflate, i) for i in range(len(waiting))], _CHUNKS)
+        for i, (dataset, place, _, _) in enumerate(waiting):
+            dataset.write_direct_chunk(place, found.pop(i))
+
+
+class _Rows:
+    """Fills a dataset from its start, whole chunks at a time: each is compressed once."""
+
+    def __init__(
+        self, output: _Output, path: str, dtype: np.dtype[Any], rows: int, *width: int
+    ) -> None:
+        is_data = path.endswith(f"/{fmt.DATA}")
+        limit = _DATA_BYTES // dtype.itemsize if is_data else _ROWS
+        self._chunk, self._width, self._dtype = min(rows, limit), width, dtype
+        is_plenty = is_data and rows * dtype.itemsize >= _PLENTY
+        self._least = self._chunk * dtype.itemsize // _DENSEST if is_plenty else 0
+        plan = _layout(self._chunk, *width)
+        kind, space = h5t.py_create(dtype, logical=True), h5s.create_simple((rows, *width))
+        self._output = output
+        self._dataset = h5d.create(output.file, path.encode(), kind, space, plan, _links())
+        self._end = 0
+        self._waiting: list[Array] = []
+        self._count = 0
+
+    def append(self, rows: Array) -> None:
+        self._waiting.append(rows.astype(self._dtype, "C"))  # a copy: nothing larger is held on to
+        self._count += len(rows)
+        if self._count >= self._chunk > 0:
+            self._write(self._count - self._count % self._chunk)
+
+    def finish(self) -> None:
+        self._write(self._count)
+
+    def _write(self, count: int) -> None:
+        if not count:
+            return
+        rows = self._waiting[0] if len(self._waiting) == 1 else np.concatenate(self._waiting)
+        for first in range(0, count if rows.size else 0, self._chunk):
+            chunk = np.zeros((self._chunk, *self._width), self._dtype)
+            some = rows[first : min(first + self._chunk, count)]
+            chunk[: len(some)] = some
+            place = (self._end + first, *(0 for _ in self._width))
+            self._output.put(self._dataset, place, chunk, self._least)
+        self._end += count
+        self._waiting, self._count = [rows[count:].copy()], self._count - count
+
+
+class _Writer:
+    """Fills one column's group."""
+
+    def __init__(
+        self,
+        store: Store,
+        output: _Output,
+        path: str,
+        column: int,
+        plan: _Plan,
+        shared: dict[frozenset[int], str],
+    ) -> None:
+        definition = store.schema.columns[column]
+        self.parts: dict[int, _Rows] = {}
+        self.shapes: dict[int, _Rows] = {}
+        for i, form in enumerate(definition.forms):
+            part = f"{path}/{fmt.part_name(definition, i)}"
+            if i in plan.linked:
+                _link(output, part, plan.linked[i])
+            elif form.kind == fmt.NUMBER:
+                dtype = np.dtype("<f4" if plan.single[i] else "<f8")
+                self.parts[i] = _Rows(output, part, dtype, plan.rows)
+            else:
+                shape = f"{part}/{fmt.SHAPE}", np.dtype("<i8"), plan.rows, form.ndim
+                self.shapes[i] = _Rows(output, *shape)
+                data = f"{part}/{fmt.DATA}", form.dtype, plan.elements[i]
+                self.parts[i] = _Rows(output, *data)
+        # Keys that were only ever added together share step and time.
+        within = store.within(column)
+        self.times: list[_Rows] = []
+        for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
+            if within not in shared:
+                self.times.append(_Rows(output, f"{path}/{name}", np.dtype(kind), plan.rows))
+            else:
+                _link(output, f"{path}/{name}", f"{shared[within]}/{name}")
+        shared.setdefault(within, path)
+
+    def append(self, chunk: Chunk) -> None:
+        for rows, values in zip(self.times, (chunk.step, chunk.time), strict=False):
+            rows.append(values)
+        for i, rows in self.parts.items():
+            part = chunk.parts[i]
+            if isinstance(part, ArrayColumn):
+                self.shapes[i].append(part.shapes)
+                for array in part.flat():
+                    rows.append(array)
+            else:
+                rows.append(part)
+
+    def finish(self) -> None:
+        for rows in (*self.times, *self.shapes.values(), *self.parts.values()):
+            rows.finish()
+
+
+def _link(output: _Output, path: str, there: str) -> None:
+    """Give what is at a path a second one."""
+    output.file.links.create_hard(path.encode(), output.file, there.encode(), _links())
+
+
+@cache
+def _links() -> h5p.PropLCID:
+    """How links are made: the groups on their paths with them."""
+    plan = h5p.create(h5p.LINK_CREATE)
+    plan.set_char_encoding(h5t.CSET_UTF8)
+    plan.set_create_intermediate_group(True)
+    return plan
+
+
+@lru_cache(64)
+def _layout(*chunk: int) -> h5p.PropDCID:
+    """How datasets are laid out in such chunks, compressed; without any, as they are."""
+    plan = h5p.create(h5p.DATASET_CREATE)
+    plan.set_obj_track_times(False)
+    if 0 in chunk:
+        return plan
+    plan.set_chunk(chunk)
+    plan.set_shuffle()
+    plan.set_deflate(1)
+    return plan

@@ -1,0 +1,275 @@
+"""The live layout: what a running, killed or cleanly stopped writer left.
+
+Nothing is kept of an event: each block is read anew whenever it is asked for.
+"""
+
+from array import array
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.hdf5.dataset import UntrustedDataset
+from flexrec.recorder.hdf5.file import UntrustedFile
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import ArrayColumn, Ints, sizes_fit
+from flexrec.recorder.storage.journal_reader import JournalledDataset, journal_of
+from flexrec.recorder.storage.store import (
+    Chunk,
+    Codes,
+    Part,
+    Store,
+    What,
+    block_ends,
+    times_resumed,
+)
+
+_PIECE = 1 << 17  # events that are looked through at a time, at opening
+
+
+@dataclass
+class _Block:
+    """Events that follow each other, and their values."""
+
+    events: NDArray[Any]
+    codes: Codes  # as they are shown
+    values: NDArray[np.float64]
+
+    def starts(self, rows: Ints) -> Ints:
+        """Where the slots of some of the events begin, among the values."""
+        found: Ints = self.events["start"][rows] - self.events["start"][0]
+        return found
+
+
+class LiveStore(Store):
+    """Events, their values, and the blobs of arrays and texts: four growing datasets."""
+
+    def __init__(self, file: UntrustedFile) -> None:
+        self.file = file
+        self._journal = journal_of(file)
+        self._events = self._dataset(fmt.EVENTS)
+        self._schema_text = self._dataset(fmt.SCHEMA)
+        self._values = self._dataset(fmt.VALUES)
+        self._blobs = self._dataset(fmt.BLOBS)
+        file.refresh()  # a writer may have added to it meanwhile
+        self.schema, self._schema_bytes = fmt.Schema(), 0
+        self._supersede(self._load(0, 0))
+        self.last_step = self._last_step()
+
+    def tail(self) -> "LiveStore":
+        """What was appended since this was read, as a store of its own; resumes have no effect."""
+        if self._journal is not None:
+            self._journal.refresh()
+        for dataset in (self._events, self._schema_text, self._blobs, self._values):
+            if isinstance(dataset, UntrustedDataset):
+                dataset.refresh()
+        new = copy(self)
+        new._superseded = new._hidden = ()
+        new._tally = None
+        new._load(self._first + self.count, self._end)
+        return new
+
+    def damaged_from(self, *, is_strict: bool = True) -> int | None:
+        """By the journal's checksums, where there is a journal."""
+        if self._journal is None:
+            return None
+        if not is_strict:
+            return self._journal.damaged
+        strict = self._journal.strictly()
+        first = strict.event_count if strict.damaged is None else strict.damaged
+        return first if first < self.count else None
+
+    def accept_damage(self) -> None:
+        """Have arrays and texts read as they are, where they do not fit their checksums."""
+        if self._journal is not None:
+            self._journal.accept_arrays()
+
+    def stored_bytes(self, column: int) -> int:
+        """As they lie there: uncompressed."""
+        definition = self.schema.columns[column]
+        total = 8 * definition.slots * self.row_counts()[column]
+        for (chunk,) in self.scan([column]) if definition.has_arrays else ():
+            for i, part in enumerate(chunk.parts):
+                if isinstance(part, ArrayColumn) and not definition.shares(i):
+                    total += part.nbytes
+        return total
+
+    def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
+        """Where the marks stand among events `first` to `last`, and what they say."""
+        block = self._block(first, last)
+        where = np.flatnonzero((block.codes < 0) & (block.codes != fmt.SUPERSEDED))
+        events, starts = block.events[where], block.starts(where)
+        marks = np.empty(len(where), fmt.MARK)
+        for name in ("code", "step", "time"):
+            marks[name] = events[name]
+        for i, name in enumerate(("x", "reset", "keys")):
+            marks[name] = block.values[starts + i]
+        return where + first, marks
+
+    def chunks(
+        self, columns: Sequence[int], first: int, last: int, what: What = "all"
+    ) -> list[Chunk]:
+        """The rows that a block's events have of each column."""
+        block = self._block(first, last, values=what != "times")
+        shared: dict[frozenset[int], tuple[Ints, Ints, Ints, NDArray[np.float64]]] = {}
+        chunks = []
+        for column in columns:
+            within = self.within(column)
+            if within not in shared:
+                rows = self._rows_in(block.codes, column)
+                step, time = block.events["step"][rows], block.events["time"][rows]
+                shared[within] = rows, rows + first, step, time
+            rows, where, step, time = shared[within]
+            parts = self._parts(block, column, rows) if what != "times" else []
+            chunks.append(Chunk(column, where, step, time, parts))
+        return chunks
+
+    # ------------------------------------------------------------------ opening
+
+    def _dataset(self, name: str) -> UntrustedDataset | JournalledDataset:
+        if self._journal is not None:
+            return JournalledDataset(self._journal, name)
+        return self.file.dataset(name, (fmt.LIVE_LAYOUT[name][0],))
+
+    def _load(self, first: int, slot: int) -> list[tuple[int, float]]:
+        """Look through the events from `first` on, the first of them having its values at `slot`.
+
+        Returns:
+            The resumes: of each its position, and the first position that it supersedes.
+        """
+        self._first, self._ends = first, array("q")
+        # First the events: what these rows point at is in the file already.
+        stored = max(self._events.stored() - first, 0)
+        if len(self._schema_text) > self._schema_bytes:
+            text = self._schema_text[: self._schema_text.stored()].tobytes()
+            self.schema, self._schema_bytes = fmt.Schema.decode(text), len(text)
+        self._measure()
+        self.count = self.mark_count = 0
+        self._array_bytes, self.orderly = 0.0, True
+        resumes: list[tuple[int, float]] = []
+        while self.count < stored:
+            begin, last = self.count, min(self.count + _PIECE, stored)
+            events = self._events[first + begin : first + last]
+            slot = self._take(events, slot)
+            resumes += self._resumes(events[: self.count - begin], begin)
+            if self.count < last:
+                break
+        self._end, self.resumes = slot, times_resumed([position for position, _ in resumes])
+        self.cut = max(len(self._events) - first, 0) - self.count
+        if self._journal is not None:
+            self.is_torn = not self.cut and self._journal.is_torn
+            self.cut += self._journal.left_out
+        return resumes
+
+    def _take(self, events: NDArray[Any], slot: int) -> int:
+        """Count in as many events as are whole; return where the slots of the next would begin."""
+        codes = events["code"]
+        known = (codes < len(self.schema.signatures)) & (codes >= fmt.DROPPED)
+        codes = codes[: _leading(known)]
+        ends = np.cumsum(self.sizes(codes)) + slot
+        right = events["start"][: len(codes)] == np.concatenate([[slot], ends[:-1]])[: len(codes)]
+        ends = ends[: _leading(right & (ends <= self._values.stored()))]
+        begin, ragged = self.count, [c.has_arrays for c in self.schema.columns]
+        for last in block_ends(ends, begin, slot):
+            block = events[self.count - begin : last - begin]
+            whole = self._reachable(block, np.flatnonzero(ragged).tolist()) if any(ragged) else None
+            if whole is not None and whole < len(block):
+                self._add_end(self.count + whole)
+                break
+            self._add_end(last)
+        codes = codes[: self.count - begin]
+        self.mark_count += int((codes < 0).sum())
+        self.orderly = self.orderly and not (codes < fmt.RESET).any()
+        return int(ends[len(codes) - 1]) if len(codes) else slot
+
+    def _add_end(self, last: int) -> None:
+        if last > self.count:
+            self._ends.append(last)
+            self.count = last
+
+    def _reachable(self, events: NDArray[Any], ragged: Sequence[int]) -> int:
+        """How many events at the start have their arrays and texts in the file."""
+        block, stored, whole = self._block_of(events, events["code"]), self._blobs.stored(), []
+        for column in ragged:
+            rows, definition = self._rows_in(block.codes, column), self.schema.columns[column]
+            for part, form in enumerate(definition.forms):
+                if form.kind != fmt.NUMBER and not definition.shares(part):
+                    sizes = _gather(block.values, self._slots(block, column, part, rows), form)
+                    fit = _leading(sizes_fit(sizes, form, stored))
+                    whole += [int(rows[fit])] if fit < len(rows) else []
+                    self._array_bytes += sizes[:fit, 1:].prod(axis=1).sum() * form.dtype.itemsize
+        if self._array_bytes > stored:
+            raise RecordingError("arrays lie upon one another")
+        return min(whole, default=len(events))
+
+    def _resumes(self, events: NDArray[Any], begin: int) -> list[tuple[int, float]]:
+        found = np.flatnonzero(events["code"] == fmt.RESUME).tolist()
+        starts = events["start"][found].tolist()
+        firsts = [float(self._values[at : at + 1][0]) for at in starts]
+        return [(begin + i, first) for i, first in zip(found, firsts, strict=True)]
+
+    def _last_step(self) -> int | None:
+        for first, last in reversed(list(self.blocks())):
+            left = np.flatnonzero(self.codes(first, last) >= fmt.RESET)
+            if len(left):
+                at = self._first + first + int(left[-1])
+                return int(self._events[at : at + 1]["step"][0])
+        return None
+
+    # ------------------------------------------------------------------ reading
+
+    def _block_ends(self) -> Sequence[int]:
+        return self._ends
+
+    def _codes_between(self, first: int, last: int) -> Codes:
+        codes: Codes = self._events[self._first + first : self._first + last]["code"].copy()
+        return codes
+
+    def _block(self, first: int, last: int, *, values: bool = True) -> _Block:
+        events = self._events[self._first + first : self._first + last]
+        return self._block_of(events, self._shown(events["code"], first), values=values)
+
+    def _block_of(self, events: NDArray[Any], codes: Codes, *, values: bool = True) -> _Block:
+        if not len(events) or not values:
+            return _Block(events, codes, np.empty(0))
+        high = int(events["start"][-1]) + int(self.sizes(events["code"][-1:])[0])
+        return _Block(events, codes, self._values[int(events["start"][0]) : high])
+
+    def _slots(self, block: _Block, column: int, part: int, rows: Ints) -> Ints:
+        """Where the slots of a column's part begin, in the rows that hold it."""
+        column, part = self.schema.owner(column, part)
+        starts = block.starts(rows) + self.schema.columns[column].slots_before(part)
+        places = self._places[column]
+        if len(places) == 1:
+            return starts + places[0][1]
+        slots: Ints = starts + self.slot_offsets(column)[block.codes[rows]]
+        return slots
+
+    def _parts(self, block: _Block, column: int, rows: Ints) -> list[Part]:
+        parts: list[Part] = []
+        for i, form in enumerate(self.schema.columns[column].forms):
+            slots = self._slots(block, column, i, rows)
+            if form.kind == fmt.NUMBER:
+                parts.append(block.values[slots])
+            else:
+                found = _gather(block.values, slots, form)
+                if not sizes_fit(found, form, len(self._blobs)).all():
+                    raise RecordingError("an array lies outside of the file")
+                sizes = found.astype(np.int64)
+                parts.append(ArrayColumn(self._blobs, form, sizes[:, 0], sizes[:, 1:]))
+        return parts
+
+
+def _leading(true: NDArray[np.bool_]) -> int:
+    """How many are true before the first that is not."""
+    return len(true) if true.all() else int(true.argmin())
+
+
+def _gather(values: NDArray[np.float64], slots: Ints, form: fmt.Form) -> NDArray[np.float64]:
+    """(n, slots) The slots of a form, a row for each of the places where they begin."""
+    rows: NDArray[np.float64] = values[slots[:, None] + np.arange(form.slots)]
+    return rows

@@ -1,0 +1,97 @@
+"""Opening a recording to read it, in whichever layout it is: `open_store`."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
+from flexrec.recorder.files.atomic_write import Kind
+from flexrec.recorder.hdf5.errors import as_recording_error
+from flexrec.recorder.hdf5.file import UntrustedFile
+from flexrec.recorder.hdf5.superblock import SIGNATURE
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.closed_store import ClosedStore
+from flexrec.recorder.storage.live_store import LiveStore
+from flexrec.recorder.storage.store import Store
+
+_PAUSES, _FRESH = (0.005, 0.02, 0.05), 5.0  # seconds: of patience, and what may be being written
+# The attribute that says so, as HDF5 writes it near the beginning; a damaged file has it too.
+_OURS = re.compile(rb"%b\0.{0,24}%b" % (fmt.ATTR_FORMAT.encode(), fmt.MAGIC.encode()), re.DOTALL)
+_HEAD = 1 << 16  # bytes
+
+
+def open_store(path: Path) -> tuple[Store, bool]:
+    """Open a recording; the flag says whether it was closed.
+
+    Raises:
+        NotARecordingError, VersionError, RecordingError: see their names.
+    """
+    for pause in _PAUSES:
+        try:
+            return _open(path)
+        except (NotARecordingError, VersionError):
+            raise
+        except RecordingError:  # torn by a writer at this very moment, perhaps
+            if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH:
+                raise
+            time.sleep(pause)
+    return _open(path)
+
+
+def _open(path: Path) -> tuple[Store, bool]:
+    file = UntrustedFile(path)
+    try:
+        with as_recording_error(path):
+            if file.attribute(fmt.ATTR_FORMAT) != fmt.MAGIC.encode():
+                raise NotARecordingError(
+                    f"{path} is an HDF5 file, but not a recording of flexrec's"
+                )
+            version = file.attribute(fmt.ATTR_VERSION)
+            if not isinstance(version, int):
+                raise RecordingError(f"its version is {version!r:.40}")
+            if version > fmt.VERSION:
+                raise VersionError(
+                    f"{path} has format version {version}, this flexrec reads up to "
+                    f"{fmt.VERSION}; install a newer flexrec"
+                )
+            closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
+            if closed and file.cut_short:
+                raise RecordingError("it was closed, and its end is missing since")
+            # Where power fails as it is closed, only HDF5's last bytes may be missing.
+            file.only_checked = closed and file.unclosed
+            return (ClosedStore(file) if closed else LiveStore(file)), closed
+    except BaseException:
+        file.close()
+        raise
+
+
+def _is_recording(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    return head.startswith(SIGNATURE) and _OURS.search(head) is not None
+
+
+RECORDING = Kind("a recording of flexrec's", _is_recording)
+"""A recording of any version, whole or damaged."""
+
+
+def stored_json(store: Store, path: Path, name: str) -> Any:
+    """What a text of JSON in a recording says.
+
+    Raises:
+        RecordingError: it is damaged.
+    """
+    try:
+        return json.loads(store.text(name))
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(f"{path} is damaged: {name}: {error!s:.80}") from None
+
+
+def stored_facts(store: Store, path: Path) -> dict[str, Any] | None:
+    """The facts of the run; raises as `stored_json`."""
+    facts = stored_json(store, path, fmt.FACTS)
+    if not isinstance(facts, dict | None):
+        raise RecordingError(f"{path} is damaged: facts: they are no object")
+    return facts

@@ -1,0 +1,161 @@
+"""What reading gives: series, rows, indices and marks, and how they come from a store's chunks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.events import Add, Event, Log, Reset, State, Value
+from flexrec.recorder.hdf5.errors import as_recording_error
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.storage.store import Chunk, Store
+
+
+@dataclass(frozen=True)
+class Series:
+    """Everything that was added under one key, in order.
+
+    Keys that were added together may share `step`, `time` and `position`, which are read-only.
+
+    Attributes:
+        key: the key.
+        step: (n,) int64, the step of each add.
+        time: (n,) float64, its time, in seconds since 1970.
+        value: (n,) float64 where every value is a number; else a list of the values: numbers,
+            texts, arrays, and tuples of those. Of keys that are read together, an array that was
+            recorded once for several is one object.
+        position: (n,) int64, where each add stands among the events.
+    """
+
+    key: str
+    step: Ints
+    time: NDArray[np.float64]
+    value: Any  # either of two: a union would have every caller ask which
+    position: Ints
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+
+class Index(NamedTuple):
+    """Where and when values were added: (n,) arrays, in order."""
+
+    position: Ints
+    step: Ints
+    time: NDArray[np.float64]
+    order: Ints | None = None  # of the chunks' rows laid end to end; None: as they are
+
+    @classmethod
+    def of(cls, chunks: Sequence[Chunk]) -> "Index":
+        """The rows of chunks, put in the recorded order."""
+        order = None
+        position = joined([np.empty(0, np.int64), *(chunk.positions for chunk in chunks)])
+        step = joined([np.empty(0, np.int64), *(chunk.step for chunk in chunks)])
+        time = joined([np.empty(0), *(chunk.time for chunk in chunks)])
+        if len({chunk.column for chunk in chunks}) > 1:
+            order = np.argsort(position, kind="stable")
+            position, step, time = position[order], step[order], time[order]
+        for shared in (position, step, time):
+            shared.flags.writeable = False
+        return cls(position, step, time, order)
+
+
+class Row(NamedTuple):
+    """One value of a key."""
+
+    position: int
+    step: int
+    time: float
+    value: Value
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The `log` and `reset` calls, in order: one array element each.
+
+    Attributes:
+        position: where each stands among the events.
+        is_log: whether it plots (else it only resets).
+        x: the position on the plots' x axis.
+        reset: whether the meters start anew.
+        keys: the meters' names, or None for all.
+        step, time: when.
+    """
+
+    position: Ints
+    is_log: NDArray[np.bool_]
+    x: NDArray[np.float64]
+    reset: NDArray[np.bool_]
+    keys: list[tuple[str, ...] | None]
+    step: Ints
+    time: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+def events_of(store: Store, first: int = 0) -> Iterator[Event]:
+    """A store's events from position `first` on, in order, but for those superseded."""
+    with as_recording_error(store.file.path):
+        schema = store.schema
+        columns = range(len(schema.columns))
+        for block in store.blocks(first):
+            rows = {chunk.column: rows_of(store, chunk) for chunk in store.chunks(columns, *block)}
+            marks, mark = marks_of(store, [store.marks(*block)]), 0
+            for code in store.codes(*block).tolist():
+                if code >= 0:
+                    found = schema.signatures[code]
+                    added = [(schema.columns[c].key, next(rows[c])) for c in found]
+                    values = {key: row.value for key, row in added}
+                    yield Add(values, added[0][1].step, added[0][1].time)
+                elif code >= fmt.RESET:
+                    yield _mark_event(marks, mark)
+                    mark += 1
+
+
+def _mark_event(marks: Marks, i: int) -> Event:
+    step, time, keys = int(marks.step[i]), float(marks.time[i]), marks.keys[i]
+    if marks.is_log[i]:
+        return Log(float(marks.x[i]), keys, bool(marks.reset[i]), step, time)
+    return Reset(keys, step, time)
+
+
+def marks_of(store: Store, found: Sequence[tuple[Ints, NDArray[Any]]]) -> Marks:
+    """The logs and resets among marks, which are given by their positions and rows."""
+    position = joined([np.empty(0, np.int64), *(where for where, _ in found)])
+    marks = joined([np.empty(0, fmt.MARK), *(rows for _, rows in found)])
+    which, keysets = marks["code"] >= fmt.RESET, store.schema.keysets
+    position, marks = position[which], marks[which]
+    if len(marks) and not fmt.ALL_KEYS <= marks["keys"].min() <= marks["keys"].max() < max(
+        1, len(keysets)
+    ):
+        raise RecordingError("a mark names unknown keys")
+    return Marks(
+        position,
+        marks["code"] == fmt.LOG,
+        marks["x"],
+        marks["reset"] != 0,
+        [None if k == fmt.ALL_KEYS else keysets[k] for k in marks["keys"].tolist()],
+        marks["step"],
+        marks["time"],
+    )
+
+
+def rows_of(store: Store, chunk: Chunk) -> Iterator[Row]:
+    """A chunk's rows, one by one."""
+    column = store.schema.columns[chunk.column]
+    where, step, time = chunk.positions.tolist(), chunk.step.tolist(), chunk.time.tolist()
+    values = chunk.values(column.bare)
+    if column.reduction is not None:
+        values = (State(parts, column.reduction) for parts in values)  # type: ignore[arg-type]
+    return map(Row, where, step, time, values)
+
+
+def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Arrays end to end; a single one that is not empty is given as it is."""
+    filled = [array for array in arrays if len(array)] or arrays[:1]
+    return filled[0] if len(filled) == 1 else np.concatenate(filled)

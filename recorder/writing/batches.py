@@ -1,0 +1,204 @@
+"""From queued events to what is appended to the file: here signatures get their numbers.
+
+One thread at a time uses it. What it numbers stays numbered; what a batch holds does not count
+until `Batches.written` was set to the batch's, so that a batch which failed is made again, alike.
+"""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from flexrec.recorder.events import Array
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.writing.accelerator import OnDevice, fetched_arrays, fetched_numbers
+from flexrec.recorder.writing.encoders import Held, Queued
+from flexrec.recorder.writing.event_queue import EventQueue, Signature
+from flexrec.recorder.writing.live_file import Block, LiveFile
+
+_MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # of a batch, about
+TOP_WORDS = 2  # words of a record that come before its slots: step and time
+
+
+class Written(NamedTuple):
+    """How many columns, signatures and key sets the file knows."""
+
+    columns: int
+    signatures: int
+    keysets: int
+
+
+class Batch(NamedTuple):
+    """What is appended for some events.
+
+    Attributes:
+        events: how many these are.
+        block: what the file takes.
+        written: what the file knows then.
+        weights: bytes of arrays and texts, by key; what a meter's state has is not counted.
+    """
+
+    events: int
+    block: Block
+    written: Written
+    weights: dict[str, float]
+
+
+class Batches:
+    """Makes batches of events.
+
+    Args:
+        queue: where the events come from, which knows what their numbers stand for.
+        schema: what the file knows already.
+
+    Attributes:
+        written: how much of the schema is in the file.
+        schema: all of it; to be read alone.
+    """
+
+    def __init__(self, queue: EventQueue, schema: fmt.Schema) -> None:
+        self._queue, self.schema = queue, schema
+        # By number. To look up a column may run Python's code, its hash: each of these grows by one
+        # call of setdefault, so that an interrupt leaves nothing half done.
+        self._columns = {column: i for i, column in enumerate(schema.columns)}
+        self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
+        self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
+        self.written = Written(len(self._columns), len(self._signatures), len(self._keysets))
+        # What the queue's numbers are in the file; marks have their codes.
+        self._codes = {code: code for code in range(fmt.DROPPED, 0)}
+        self._slots: list[fmt.Slots] = []
+        self._arrays: dict[int, list[tuple[str | None, int, fmt.Form]]] = {}
+
+    def of(self, events: Sequence[Queued], file: LiveFile) -> Batch:
+        """The batch of the first of the events: as many as are not too much for one."""
+        some = events[:_MOST_EVENTS]
+        nbytes = np.array([event[3] for event in some], np.int64)
+        ends = np.cumsum(nbytes + [len(event[1]) for event in some])
+        count = min(int(np.searchsorted(ends, _MOST_BYTES)) + 1, len(some))
+        numbers, records, small, _, held = zip(*some[:count], strict=True)
+        codes, nbytes = self._codes_of(numbers), nbytes[:count]
+        rows, values = self._laid_out(codes, records)
+        self._name_keysets(rows, values)
+        weights = self._point(rows, values, nbytes, file.blob_bytes)
+        _fetch_numbers(rows, values, held)
+        rows["start"] += file.value_count
+        block = Block(self._lines(), _blobs(small, held, nbytes), values, rows)
+        written = Written(len(self._columns), len(self._signatures), len(self._keysets))
+        return Batch(count, block, written, weights)
+
+    # ------------------------------------------------------------------ the schema
+
+    def _codes_of(self, numbers: Sequence[int]) -> Array:
+        for number in dict.fromkeys(numbers):
+            if number not in self._codes:
+                self._codes[number] = self._code(self._queue.signatures[number])
+        return np.array(list(map(self._codes.__getitem__, numbers)), np.int64)
+
+    def _code(self, signature: Signature) -> int:
+        numbers: list[int] = []
+        for column in signature:
+            same = tuple(one and (numbers[one[0]], one[1]) for one in column.same)
+            known = column._replace(same=same)
+            numbers.append(self._columns.setdefault(known, len(self._columns)))
+        code = self._signatures.setdefault(tuple(numbers), len(self._signatures))
+        columns, signatures = self.schema.columns, self.schema.signatures
+        columns += islice(self._columns, len(columns), None)
+        signatures += islice(self._signatures, len(signatures), None)
+        missing = signatures[len(self._slots) :]
+        self._slots += list(map(self.schema.slots_of, missing))
+        return code
+
+    def _name_keysets(self, rows: Array, values: Array) -> None:
+        """Give the key sets of marks their numbers in the file."""
+        for start in rows["start"][rows["code"] < 0].tolist():
+            number = int(values[start + 2])
+            if number in self._queue.keysets:
+                keys = self._queue.keysets[number]
+                values[start + 2] = self._keysets.setdefault(keys, len(self._keysets))
+
+    def _lines(self) -> bytes:
+        """What the file does not know yet of the schema."""
+        columns, signatures, keysets = self.written
+        lines = list(map(fmt.Schema.column_line, islice(self._columns, columns, None)))
+        lines += map(fmt.Schema.signature_line, islice(self._signatures, signatures, None))
+        lines += map(fmt.Schema.keyset_line, islice(self._keysets, keysets, None))
+        return b"".join(lines)
+
+    # ------------------------------------------------------------------ the values
+
+    def _laid_out(self, codes: Array, records: Sequence[bytes]) -> tuple[Array, Array]:
+        """The events' rows and their slots; `start` counts from the first of these."""
+        words = np.frombuffer(b"".join(records), "<f8")
+        totals = np.array([*(slots.total for slots in self._slots), fmt.MARK_SLOTS])
+        lengths = totals[np.maximum(codes, -1)] + TOP_WORDS  # of marks, the last
+        at = np.cumsum(lengths) - lengths
+        rows = np.empty(len(codes), fmt.EVENT)
+        rows["code"], rows["step"], rows["time"] = codes, words.view("<i8")[at], words[at + 1]
+        rows["start"] = at - TOP_WORDS * np.arange(len(codes))
+        are_slots = np.ones(len(words), bool)
+        are_slots[at] = are_slots[at + 1] = False
+        return rows, words[are_slots]
+
+    def _point(self, rows: Array, values: Array, nbytes: Array, blob_base: int) -> dict[str, float]:
+        """Have the slots of arrays say where these are in the file; return what they weigh."""
+        weights: dict[str, float] = {}
+        firsts = blob_base + np.cumsum(nbytes) - nbytes
+        for code in np.unique(rows["code"][nbytes > 0]).tolist():
+            which = rows["code"] == code
+            starts = rows["start"][which]
+            for key, slot, form in self._arrays_of(code):
+                at = starts + slot
+                values[at] += firsts[which]
+                sizes = values[at[:, None] + np.arange(1, form.slots)].prod(axis=1)
+                if key is not None:
+                    weights[key] = weights.get(key, 0.0) + form.dtype.itemsize * float(sizes.sum())
+        return weights
+
+    def _arrays_of(self, code: int) -> list[tuple[str | None, int, fmt.Form]]:
+        """Of each array of a signature the key (None: it is a state's), first slot and form."""
+        if code not in self._arrays:
+            found: list[tuple[str | None, int, fmt.Form]] = []
+            slot = 0
+            for number in self.schema.signatures[code]:
+                column = self.schema.columns[number]
+                key = column.key if column.reduction is None else None
+                for part, form in enumerate(column.forms):
+                    if column.shares(part):
+                        continue
+                    if form.kind != fmt.NUMBER:
+                        found.append((key, slot, form))
+                    slot += form.slots
+            self._arrays[code] = found
+        return self._arrays[code]
+
+
+def _fetch_numbers(rows: Array, values: Array, held: Sequence[Held | None]) -> None:
+    """Fetch numbers from an accelerator into their slots."""
+    waiting = [
+        ([start + slot for slot in slots], tensor)
+        for start, one in zip(rows["start"].tolist(), held, strict=True)
+        if one is not None
+        for slots, tensor in one.waiting
+    ]
+    if waiting:
+        slots, numbers = fetched_numbers(waiting)
+        values[slots] = numbers
+
+
+def _blobs(small: Sequence[bytes], held: Sequence[Held | None], nbytes: Array) -> list[Array]:
+    """All arrays, in order, those from an accelerator too."""
+    blobs: list[Any] = []
+    for i in np.flatnonzero(nbytes).tolist():
+        one = held[i]
+        blobs += [small[i]] if one is None else one.blobs
+    there = [blob for blob in blobs if isinstance(blob, OnDevice)]
+    fetched = iter(fetched_arrays(there) if there else ())
+    return [
+        next(fetched)
+        if isinstance(blob, OnDevice)
+        else np.frombuffer(blob, "u1")
+        if isinstance(blob, bytes)
+        else blob
+        for blob in blobs
+    ]

@@ -1,0 +1,316 @@
+"""Opening a recording to write: a new one, or one that goes on where an earlier run ended.
+
+Whatever is made is made beside the path, and put there whole: a kill leaves what was there before.
+An earlier run's file is never appended to; its events are copied to a new live file.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.errors import counted, warn
+from flexrec.recorder.events import Array
+from flexrec.recorder.files.atomic_write import begin, keep, put_in_place
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import ArrayColumn, Ints
+from flexrec.recorder.storage.open_store import RECORDING, open_store, stored_facts, stored_json
+from flexrec.recorder.storage.store import Chunk, Codes, Store
+from flexrec.recorder.writing.live_file import Block, LiveFile
+from flexrec.recorder.writing.trail import Trail, marked
+
+_BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
+_HINT = "at_step is the last step that holds, next_step the one that training goes on with"
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run goes on.
+
+    Attributes:
+        first: the position of the first event that is superseded; no event has it where none is.
+        step: the step that is recorded next.
+        held: the last step that holds; None where there is none, or where steps do not rise.
+        gap: where steps between what is recorded and `step` are missing, what to say of it.
+        mix: where what is of later steps is kept, for it comes before what holds, the same of that.
+    """
+
+    first: int
+    step: int
+    held: int | None = None
+    gap: str = ""
+    mix: str = ""
+
+    def doubts(self) -> list[str]:
+        """What to warn of where the step was given by `at_step` or `next_step`."""
+        return [*([f"{self.gap}; {_HINT}"] if self.gap else []), *([self.mix] if self.mix else [])]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A live file, ready for more, and what it knows already.
+
+    Attributes:
+        resumption: where what is recorded goes on; None: nothing is recorded.
+        step: the step that is recorded first, where nothing is recorded.
+        trail: the logs and resumes that are in the file.
+    """
+
+    file: LiveFile
+    schema: fmt.Schema = field(default_factory=fmt.Schema)
+    resumption: Resumption | None = None
+    step: int = 0
+    trail: Trail = field(default_factory=Trail)
+
+
+def open_new(
+    path: Path, *, config: Any, facts: Any, at_step: int | None = None, overwrite: bool = False
+) -> Opened:
+    """A new, empty recording at the path.
+
+    Args:
+        config, facts, at_step: as for `open_resumed`, where there is nothing to resume.
+        overwrite: in place of the recording that may be there.
+    """
+    found = Search(at_step).found(0)
+    for doubt in found.doubts():
+        warn(f"{path} is new: {doubt}")
+
+    def make(making: Path) -> Opened:
+        return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
+
+    return _made(path, make, overwrite=overwrite)
+
+
+def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
+    """A live recording at the path with all that was recorded there, live or closed.
+
+    Args:
+        config: replaces the recorded one, unless it is None.
+        facts: of this run; they are added to those of the first.
+        at_step: the last step that holds; None: all that was recorded does.
+    """
+    store, _ = open_store(path)
+    with closing(store):
+        old = stored_facts(store, path)
+        if old is not None:
+            resumed = [*old.get("resumed", []), *([facts] if facts else [])]
+            facts = {**old, "resumed": resumed} if resumed else old
+        config = stored_json(store, path, fmt.CONFIG) if config is None else config
+        created = store.created
+
+        def make(making: Path) -> Opened:
+            file = LiveFile(making, config=config, facts=facts, created=created)
+            trail = Trail()
+            resumption = _copy_events(store, file, at_step, trail)
+            return Opened(file, store.schema, resumption, trail=trail)
+
+        faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
+        damage = store.damage()
+        if damage:
+            store.accept_damage()
+            faults.append(damage)
+        if faults:
+            warn(f"{path}: {'; '.join(faults)}; the file as it was is {keep(path)}")
+        return _made(path, make, overwrite=True)
+
+
+def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:
+    making = begin(path, "making")
+    opened = None
+    try:
+        opened = make(making)
+        for doubt in opened.resumption.doubts() if opened.resumption is not None else ():
+            warn(f"{path}: {doubt}")
+        put_in_place(making, path, RECORDING, overwrite=overwrite)
+    except BaseException:
+        if opened is not None:
+            opened.file.close()
+        making.unlink(missing_ok=True)
+        raise
+    return opened
+
+
+@dataclass
+class Search:
+    """Where the run goes on, found while its events go by.
+
+    Attributes:
+        at_step: the last step that holds; None: all that was recorded does.
+        begin: what comes before this position holds, whatever its step.
+        end: what comes from this position on does not, whatever its step; None: nothing.
+        amid: the keys that hold of the step `at_step` itself; empty: all.
+    """
+
+    at_step: int | None
+    begin: int = 0
+    end: int | None = None
+    amid: frozenset[str] = frozenset()
+    after_add: int = 0  # the step after that of the last add
+    last: int | None = None  # the step of the last event
+    lowest: int = fmt.STEPS[-1]
+    highest: int = fmt.STEPS[0]
+    late: int | None = None  # the first event of a later step after the last that holds
+    is_mixed: bool = False  # whether others come before that
+    stride: int = 1  # by how much steps rise from an event to the next, at most
+    falls: bool = False  # whether they fall somewhere
+
+    def through(self, store: Store) -> "Search":
+        """See all events of a store."""
+        columns = store.columns_held()
+        for first, last in store.blocks():
+            steps = np.zeros(last - first, np.int64)
+            where, marks = store.marks(first, last)
+            steps[where - first] = marks["step"]
+            for chunk in store.chunks(columns, first, last, "times"):
+                steps[chunk.positions - first] = chunk.step
+            self.see(store.codes(first, last), steps, first, store.schema.keys_of)
+        return self
+
+    def see(
+        self, codes: Codes, steps: Ints, first: int, keys_of: Callable[[int], Iterable[str]]
+    ) -> None:
+        """Take in the events from `first` on; those with a code of SUPERSEDED do not count.
+
+        Args:
+            keys_of: the keys of adds with a code.
+        """
+        left = np.flatnonzero(codes >= fmt.RESET)
+        if not len(left):
+            return
+        known, adds = steps[left], codes[left] >= 0
+        rises = np.diff(known, prepend=known[0] if self.last is None else self.last)
+        self.stride = max(self.stride, int(rises.max()))
+        self.falls = self.falls or bool((rises < 0).any())
+        self.last = int(known[-1])
+        self.lowest = min(self.lowest, int(known.min()))
+        self.highest = max(self.highest, int(known.max()))
+        self.after_add = int(known[adds][-1]) + 1 if adds.any() else self.after_add
+        if self.at_step is None:
+            return
+        # A log right after the last step's end has the next one's number, and belongs to the last.
+        is_late = (known > self.at_step) & (adds | (known > self.at_step + 1))
+        holds = known <= self.at_step
+        if self.amid:
+            for code in np.unique(codes[left[adds & (known == self.at_step)]]).tolist():
+                if self.amid.isdisjoint(keys_of(code)):
+                    others = (codes[left] == code) & (known == self.at_step)
+                    is_late, holds = is_late | others, holds & ~others
+        places = left + first
+        among = places >= self.begin
+        if self.end is not None:
+            among &= places < self.end
+        self._cut(places[holds & among], places[is_late & among])
+
+    def _cut(self, kept: Ints, late: Ints) -> None:
+        if len(kept):
+            self.is_mixed |= self.late is not None or bool((late < kept[-1]).any())
+            self.late, late = None, late[late > kept[-1]]
+        if self.late is None and len(late):
+            self.late = int(late[0])
+
+    def found(self, count: int) -> Resumption:
+        """What follows the last event up to the step is superseded from the first later one on."""
+        step = max(self.after_add, self.last or 0) if self.at_step is None else self.at_step + 1
+        end = count if self.end is None else min(self.end, count)
+        return Resumption(
+            first=end if self.late is None else self.late,
+            step=min(step, fmt.STEPS[-1]),
+            held=None if self.falls or not self.after_add else min(self.after_add, step) - 1,
+            gap=self._gap() if self.end is None else "",
+            mix=self._mix(),
+        )
+
+    def _gap(self) -> str:
+        """Steps need not follow one another; but so far apart no two of them were.
+
+        How far apart they are is not known where only one is.
+        """
+        if self.at_step is None or self.late is not None or self.is_mixed:
+            return ""
+        last = -1 if self.last is None else self.highest
+        missing = self.at_step - bool(self.amid) - last
+        if missing < self.stride or (self.last is not None and self.lowest == self.highest):
+            return ""
+        ends = (
+            "nothing is recorded" if self.last is None else f"what is recorded ends at step {last}"
+        )
+        return (
+            f"{ends}, and training goes on with step {last + missing + 1}; "
+            f"{counted(missing, 'step')} between are missing"
+        )
+
+    def _mix(self) -> str:
+        if not self.is_mixed:
+            return ""
+        return (
+            f"steps fall in this recording: at_step cannot tell what holds, and what is of steps "
+            f"after {self.at_step}, but comes before others up to it, is kept; use "
+            "load_state_dict(state_dict())"
+        )
+
+
+def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail) -> Resumption:
+    """Append all of a store's events, superseded ones too; find where the run goes on."""
+    file.append(Block(store.schema.encode()))
+    offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
+    views = store.views()
+    columns = [view.columns_held() for view in views]
+    recorded, search, slot = store.recorded(), Search(at_step), 0
+    for first, last in store.blocks():
+        codes = recorded.codes(first, last)
+        ends = np.cumsum(store.sizes(codes))
+        events = np.zeros(last - first, fmt.EVENT)
+        events["code"], events["start"][1:] = codes, ends[:-1]
+        values = np.zeros(int(ends[-1]))
+        _copy_marks(recorded, first, last, events, values)
+        for view, held in zip(views, columns, strict=True):
+            for chunk in view.chunks(held, first, last):
+                rows = chunk.positions - first
+                events["step"][rows], events["time"][rows] = chunk.step, chunk.time
+                at = offsets[chunk.column][events["code"][rows]] + events["start"][rows]
+                _copy_parts(store.schema.columns[chunk.column], chunk, at, values, file)
+        search.see(store.codes(first, last), events["step"], first, store.schema.keys_of)
+        trail.note(marked(events, values, first), first)
+        events["start"] += slot
+        slot += len(values)
+        file.append(Block(values=values, events=events))
+    return search.found(store.count)
+
+
+def _copy_marks(store: Store, first: int, last: int, events: Array, values: Array) -> None:
+    where, marks = store.marks(first, last)
+    rows = where - first
+    for i, name in enumerate(("x", "reset", "keys")):
+        values[events["start"][rows] + i] = marks[name]
+    events["step"][rows], events["time"][rows] = marks["step"], marks["time"]
+
+
+def _copy_parts(column: fmt.Column, chunk: Chunk, at: Ints, values: Array, file: LiveFile) -> None:
+    """Put a column's rows into the values, and their arrays into the file."""
+    for i, (form, part) in enumerate(zip(column.forms, chunk.parts, strict=True)):
+        if column.shares(i):
+            continue
+        if isinstance(part, ArrayColumn):
+            sizes = part.shapes.prod(axis=1) * form.dtype.itemsize
+            values[at] = file.blob_bytes + np.concatenate([[0], np.cumsum(sizes)])[:-1]
+            values[at[:, None] + np.arange(1, form.slots)] = part.shapes
+            _copy_arrays(part, file)
+        else:
+            values[at] = part
+        at = at + form.slots
+
+
+def _copy_arrays(part: ArrayColumn, file: LiveFile) -> None:
+    waiting: list[Array] = []
+    size = 0
+    for array in part.flat():
+        waiting.append(array)
+        size += array.nbytes
+        if size >= _BLOB_BYTES:
+            file.append(Block(blobs=waiting))
+            waiting, size = [], 0
+    file.append(Block(blobs=waiting))

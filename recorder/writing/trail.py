@@ -1,0 +1,103 @@
+"""Trail: what a checkpoint has to know of all that was recorded, kept up while it is written.
+
+That is which logs hold, in order, and which keys the last step has already.
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from flexrec.recorder.events import Array
+from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.storage.store import Codes, taken_back
+
+
+class Latest(NamedTuple):
+    """What is recorded at the step of the last add, since the last resume.
+
+    Attributes:
+        step: which; None where there is no add.
+        keys: what was added there.
+    """
+
+    step: int | None = None
+    keys: frozenset[str] = frozenset()
+
+    def after(self, codes: Codes, steps: Ints, keys_of: Callable[[int], Iterable[str]]) -> "Latest":
+        """The same, after more events.
+
+        Args:
+            keys_of: the keys of adds with a code.
+        """
+        resumes = np.flatnonzero(codes == fmt.RESUME)
+        begin = int(resumes[-1]) + 1 if len(resumes) else 0
+        before = Latest() if begin else self
+        codes, steps = codes[begin:], steps[begin:]
+        adds = np.flatnonzero(codes >= 0)
+        if not len(adds):
+            return before
+        step = int(steps[adds[-1]])
+        there = np.unique(codes[adds[steps[adds] == step]]).tolist()
+        keys = frozenset(key for code in there for key in keys_of(code))
+        return Latest(step, keys | before.keys if before.step == step else keys)
+
+
+class Marked(NamedTuple):
+    """Some events' logs and resumes.
+
+    Attributes:
+        logs: the positions of logs.
+        resumes: of resumes the positions, and the first that each supersedes.
+    """
+
+    logs: list[int]
+    resumes: list[tuple[int, float]]
+
+
+def marked(rows: Array, values: Array, first: int) -> Marked:
+    """Those of the events from position `first` on, given as they are laid out in a file.
+
+    Args:
+        values: from the slot on that the first of the events has.
+    """
+    resumes = np.flatnonzero(rows["code"] == fmt.RESUME)
+    x = values[rows["start"][resumes] - rows["start"][0]] if len(resumes) else resumes
+    logs = (np.flatnonzero(rows["code"] == fmt.LOG) + first).tolist()
+    return Marked(
+        logs, list(zip((resumes + first).tolist(), x.astype(float).tolist(), strict=True))
+    )
+
+
+class Trail:
+    """The logs and resumes of a recording."""
+
+    def __init__(self) -> None:
+        self._logs = list[int]()
+        self._resumes = list[tuple[int, float]]()
+
+    def note(self, more: Marked, first: int) -> None:
+        """Take in those of the events from position `first` on, in the place of what was noted
+        there: where an interrupt comes before they count as written, they are written again."""
+        self._logs[bisect_left(self._logs, first) :] = more.logs
+        self._resumes[bisect_left(self._resumes, (first, 0.0)) :] = more.resumes
+
+    def holding(self, count: int, more: Marked, until: int) -> list[int]:
+        """The positions of the logs that hold.
+
+        Args:
+            count: what was noted of events from this position on does not count,
+            more: but this.
+            until: how many events there are; what was recorded later does not count either.
+        """
+        logs = [*self._logs[: bisect_left(self._logs, count)], *more.logs]
+        resumes = [*self._resumes[: bisect_left(self._resumes, (count, 0.0))], *more.resumes]
+        found: list[int] = []
+        begin = 0
+        ranges = taken_back([one for one in resumes if one[0] < until], until)
+        for first, last in [*ranges, (until, until)]:
+            found += logs[bisect_left(logs, begin) : bisect_left(logs, first)]
+            begin = last
+        return found

@@ -1,0 +1,345 @@
+"""Plots and meters as plain data, checked: from Python dicts or a TOML file. Nothing is run here.
+
+A definition names things; names are looked up and checked at once, so that a wrong one is told
+with its nearest neighbour before anything is plotted.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any, TypeAlias, cast
+
+from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.recorder.events import Reduction
+from flexrec.replay.meters import Meter, build, resolve
+from flexrec.replay.plots.registry import plot_type
+
+Table: TypeAlias = Mapping[str, Any]
+
+_PLACEHOLDERS = ("key", "layer", "source", "stat")
+_PLACEHOLDER = re.compile(r"\{(\w*)\}")
+_PATTERN = re.compile(r"[*?\[]")
+_METER = ("type", "target", "key", "field", "args", "label", "exclude", "only", "optional")
+
+
+@dataclass(frozen=True)
+class PlotDefinition:
+    """A window to be: its name (with placeholders, one for each expansion), type and opts."""
+
+    name: str
+    type: str
+    opts: Mapping[str, Any] = field(default_factory=dict)
+    env: str | None = None
+    win: str | None = None
+
+
+@dataclass(frozen=True)
+class MeterDefinition:
+    """A meter to be.
+
+    Attributes:
+        name: what `log` and `reset` call it; a pattern is as good as a key.
+        key: which recorded key feeds it: a name, or a pattern with `*`, `?` or `[…]`.
+        type: a meter's name, dotted path or class.
+        args: the arguments of its constructor.
+        targets: the plots that it is drawn in.
+        field: which of the meter's results is drawn; the first by default.
+        label: the legend's name; the meter's name by default, the key for a pattern.
+        exclude: patterns of keys that do not feed it, though `key` matches them.
+        only: groups of patterns, of each of which a key must match one too; none: any may feed it.
+        optional: nothing is said where no key feeds it.
+    """
+
+    name: str
+    key: str
+    type: Any
+    args: Mapping[str, Any]
+    targets: tuple[str, ...]
+    field: str | None = None
+    label: str | None = None
+    exclude: tuple[str, ...] = ()
+    only: tuple[tuple[str, ...], ...] = ()
+    optional: bool = False
+
+    @property
+    def is_pattern(self) -> bool:
+        """Whether several keys may feed it, each a meter of its own."""
+        return _PATTERN.search(self.key) is not None
+
+    def matches(self, key: str) -> bool:
+        """Whether the key feeds it."""
+        if _fits(key, self.exclude) or not all(_fits(key, group) for group in self.only):
+            return False
+        return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
+
+    def build(self) -> Meter:
+        """A new meter."""
+        return build(self.type, dict(self.args))
+
+    def label_for(self, key: str) -> str:
+        """The legend's name of the trace that the key feeds."""
+        if self.label is not None:
+            return expand(self.label, key)
+        return key if self.is_pattern else self.name
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Plots and meters by name, in the order of their windows and traces."""
+
+    plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
+    meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+
+    def __add__(self, other: "Definitions") -> "Definitions":
+        """Both; a meter of the same name in both draws into the plots of both."""
+        meters = dict(self.meters)
+        for name, meter in other.meters.items():
+            if name in meters:
+                if replace(meters[name], targets=meter.targets) != meter:
+                    raise DefinitionError(f"meter {name!r} is defined twice, and differently")
+                targets = dict.fromkeys(meters[name].targets + meter.targets)
+                meter = replace(meter, targets=tuple(targets))
+            meters[name] = meter
+        for name, plot in other.plots.items():
+            if self.plots.get(name, plot) != plot:
+                raise DefinitionError(f"plot {name!r} is defined twice, and differently")
+        return Definitions({**self.plots, **other.plots}, meters)
+
+    def only(self, patterns: Sequence[str]) -> "Definitions":
+        """The same, fed by keys alone that one of the patterns means."""
+        group = tuple(patterns)
+        meters = {
+            name: replace(meter, only=(*meter.only, group)) for name, meter in self.meters.items()
+        }
+        return replace(self, meters=meters)
+
+    def wanted(self) -> list[str]:
+        """The keys and patterns that feed the meters."""
+        return list(dict.fromkeys(meter.key for meter in self.meters.values()))
+
+    def reductions(self) -> dict[str, Reduction]:
+        """For `Recorder(reduce=…)`: what is enough of each key to play these definitions.
+
+            >>> from flexrec.replay import preset
+            >>> [f"{key}: {kept}" for key, kept in preset("MSE").reductions().items()]
+            ['train_mse: MSEMeter()', 'test_mse: MSEMeter()']
+
+        Keys and patterns that a meter needs the values of are left out, and those of which only
+        some keys feed it.
+
+        Raises:
+            DefinitionError: two meters of one key remember different things.
+        """
+        needed: dict[str, set[Reduction | None]] = {}
+        for meter in self.meters.values():
+            built = meter.build()
+            if not built.counts_only:
+                kind = None if meter.exclude or meter.only else built.reduction
+                needed.setdefault(meter.key, set()).add(kind)
+        reduced: dict[str, Reduction] = {}
+        for key in needed:
+            kinds = set[Reduction | None]()
+            for other in needed:
+                if fnmatchcase(other, key) or fnmatchcase(key, other):
+                    kinds |= needed[other]
+            if None in kinds:
+                continue
+            if len(kinds) > 1:
+                names = " and ".join(sorted(map(str, kinds)))
+                raise DefinitionError(f"{key!r} feeds {names}: it cannot be reduced for both")
+            reduced[key] = cast("Reduction", kinds.pop())
+        return reduced
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The same as plain dicts, as `define` takes them."""
+        return {
+            "plots": {name: _plot_table(plot) for name, plot in self.plots.items()},
+            "meters": {name: _meter_table(meter) for name, meter in self.meters.items()},
+        }
+
+
+def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
+    """Check plots and meters given as dicts.
+
+    >>> defs = define(
+    ...     {"loss": {"type": "line", "opts": {"title": "Loss"}}},
+    ...     {"train_loss": {"type": "AverageValueMeter", "target": "loss"}},
+    ... )
+    >>> defs.meters["train_loss"].targets
+    ('loss',)
+
+    Args:
+        plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
+        meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
+            "args": {…}, "label": …, "exclude": patterns, "only": patterns, "optional": bool};
+            type and target are needed. `{key}`, `{layer}`, `{source}` and `{stat}` in targets,
+            plots' names, titles and labels stand for parts of a matched key `layer/source/stat`.
+        where: put before every message: the file, say.
+
+    Raises:
+        DefinitionError: names the place, what is wrong, and the nearest right name.
+    """
+    try:
+        checked = {name: _plot(name, table) for name, table in _tables(plots, "plots").items()}
+        return Definitions(
+            checked,
+            {
+                name: _meter(name, table, checked)
+                for name, table in _tables(meters, "meters").items()
+            },
+        )
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}" if where else str(error)) from None
+
+
+def expand(template: str, key: str) -> str:
+    """Fill the placeholders in from a key `layer/source/stat`.
+
+    >>> expand("{source} of {layer}", "conv1/grad_in/std")
+    'grad_in of conv1'
+    """
+    parts = key.rsplit("/", 2)
+    if len(parts) == 2:  # `layer/activations`
+        parts = [*parts, ""]
+    layer, source, stat = parts if len(parts) == 3 else (key, "", "")
+    values = {"key": key, "layer": layer, "source": source, "stat": stat}
+    return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def _fits(key: str, patterns: Iterable[str]) -> bool:
+    """Whether the key is one of these, or one of these is a pattern of it."""
+    return any(key == pattern or fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _tables(tables: object, what: str) -> dict[str, Table]:
+    if not isinstance(tables, Mapping):
+        raise DefinitionError(f"{what} must be a table, got {type(tables).__name__}")
+    for name, table in tables.items():
+        if not isinstance(name, str):
+            raise DefinitionError(f"{what}: names must be strings, got {type(name).__name__}")
+        if not isinstance(table, Mapping):
+            raise DefinitionError(f"{what}.{name} must be a table, got {type(table).__name__}")
+    return dict(tables)
+
+
+def _plot(name: str, table: Table) -> PlotDefinition:
+    where = f"plots.{name}"
+    check_names(where, table, ("type", "opts"))
+    _check_placeholders(where, name)
+    named = _text(where, table, "type")
+    try:
+        kind = plot_type(named)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}.type: {error}") from None
+    opts = table.get("opts", {})
+    if not isinstance(opts, Mapping):
+        raise DefinitionError(f"{where}.opts must be a table, got {type(opts).__name__}")
+    own = {key: value for key, value in opts.items() if key not in ("env", "win")}
+    try:
+        kind.check_opts(own)
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}.opts: {error}") from None
+    env, win = (
+        _text(f"{where}.opts", opts, key) if key in opts else None for key in ("env", "win")
+    )
+    return PlotDefinition(name, kind.name, own, env, win)
+
+
+def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> MeterDefinition:
+    where = f"meters.{name}"
+    check_names(where, table, _METER)
+    if "type" not in table:
+        raise DefinitionError(f"{where} needs a type: a meter's name (flexrec meters lists them)")
+    args = table.get("args", {})
+    if not isinstance(args, Mapping):
+        raise DefinitionError(f"{where}.args must be a table, got {type(args).__name__}")
+    targets = _names(where, table, "target")
+    if not targets:
+        raise DefinitionError(f"{where} needs a target: the plot that it is drawn in")
+    for target in targets:
+        if target not in plots:
+            raise DefinitionError(
+                f"{where}.target: there is no plot {target!r}{nearest(str(target), plots)}"
+            )
+    label = _text(where, table, "label") if "label" in table else None
+    _check_placeholders(f"{where}.label", label or "")
+    key = _text(where, table, "key") if "key" in table else name
+    chosen = _text(where, table, "field") if "field" in table else None
+    exclude = _names(where, table, "exclude")
+    only = table.get("only", ())
+    if only and isinstance(only, (list, tuple)) and all(isinstance(g, (list, tuple)) for g in only):
+        groups = tuple(_names(where, {"only": group}, "only") for group in only)
+    else:
+        groups = (_names(where, table, "only"),) if only else ()
+    optional = table.get("optional", False)
+    if not isinstance(optional, bool):
+        raise DefinitionError(f"{where}.optional must be true or false, got {optional!r:.40}")
+    try:
+        fields = build(resolve(table["type"]), dict(args)).fields
+    except DefinitionError as error:
+        raise DefinitionError(f"{where}: {error}") from None
+    if chosen is not None and chosen not in fields:
+        raise DefinitionError(
+            f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
+        )
+    return MeterDefinition(
+        name, key, table["type"], dict(args), targets, chosen, label, exclude, groups, optional
+    )
+
+
+def _names(where: str, table: Table, key: str) -> tuple[str, ...]:
+    """One name, or several."""
+    value = table.get(key, ())
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
+        raise DefinitionError(f"{where}.{key} must be a name or a list of names, got {value!r:.60}")
+    return tuple(names)
+
+
+def _text(where: str, table: Table, key: str) -> str:
+    value = table.get(key)
+    if not isinstance(value, str) or not value:
+        came = "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+        raise DefinitionError(f"{where}.{key} must be a name, got {came}")
+    return value
+
+
+def check_names(where: str, table: Table, known: tuple[str, ...]) -> None:
+    for name in table:
+        if name not in known:
+            raise DefinitionError(
+                f"{where}: unknown key {name!r}{nearest(str(name), known)} "
+                f"(there are {', '.join(known)})"
+            )
+
+
+def _check_placeholders(where: str, template: str) -> None:
+    for name in _PLACEHOLDER.findall(template):
+        if name not in _PLACEHOLDERS:
+            raise DefinitionError(
+                f"{where}: unknown placeholder {{{name}}}; there are "
+                + ", ".join(f"{{{known}}}" for known in _PLACEHOLDERS)
+            )
+
+
+def _plot_table(plot: PlotDefinition) -> dict[str, Any]:
+    places = {"env": plot.env, "win": plot.win}
+    opts = {**plot.opts, **{key: value for key, value in places.items() if value is not None}}
+    return {"type": plot.type, **({"opts": opts} if opts else {})}
+
+
+def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
+    table: dict[str, Any] = {"type": meter.type}
+    if meter.key != meter.name:
+        table["key"] = meter.key
+    for name in ("field", "label", "args", "optional"):
+        if getattr(meter, name):
+            table[name] = getattr(meter, name)
+    for name, names in (("target", meter.targets), ("exclude", meter.exclude)):
+        if names:
+            table[name] = names[0] if len(names) == 1 else list(names)
+    if meter.only:
+        groups = [list(group) for group in meter.only]
+        table["only"] = groups[0] if len(groups) == 1 else groups
+    return table

@@ -1,0 +1,39 @@
+"""Definitions files: TOML tables and presets, read into Definitions."""
+
+import os
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.replay.definitions.definitions import Definitions, check_names, define
+from flexrec.replay.definitions.presets import preset
+
+
+def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> Definitions:
+    """Read a definitions file: tables `[plots.NAME]` and `[meters.NAME]`, and `preset = "…"`.
+
+    Args:
+        path: the TOML file.
+        phases: replaces the file's own `phases` where given.
+
+    Raises:
+        DefinitionError: names the file, the table and the key.
+    """
+    path = Path(path)
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DefinitionError(f"cannot read {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DefinitionError(f"{path} is not TOML: {error}") from None
+    check_names(str(path), tables, ("plots", "meters", "preset", "phases"))
+    own_phases = tables.get("phases", ["train", "test"])
+    if not (isinstance(own_phases, list) and all(isinstance(p, str) for p in own_phases)):
+        raise DefinitionError(f'{path}: phases must be a list of names, such as ["train", "test"]')
+    own = define(tables.get("plots", {}), tables.get("meters", {}), where=str(path))
+    if "preset" not in tables:
+        return own
+    if not isinstance(tables["preset"], str):
+        raise DefinitionError(f"{path}: preset must be a name, such as 'loss+MSE'")
+    return preset(tables["preset"], phases=tuple(phases) or own_phases) + own

@@ -1,0 +1,13 @@
+"""Events through meters into windows. No file, clock, socket or random number here.
+
+In: definitions and events, or whole columns. Out: windows. Open engine.py first; column_replay.py
+is the quick way.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "column_replay",
+    "engine",
+    "schedule",
+    "window_builder",
+)

@@ -1,0 +1,84 @@
+"""When the meters are read and reset: at the recorded marks, or every N steps. No meters here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.series import Marks
+from flexrec.replay.engine.engine import Binding
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Marks in order: positions in the recorded order, the rows below a position coming before."""
+
+    position: Ints
+    is_log: NDArray[np.bool_]
+    x: NDArray[np.float64]
+    reset: NDArray[np.bool_]
+    time: NDArray[np.float64]
+    keys: Sequence[tuple[str, ...] | None]
+
+    @classmethod
+    def recorded(cls, marks: Marks) -> Self:
+        """The recorded logs and resets."""
+        return cls(marks.position, marks.is_log, marks.x, marks.reset, marks.time, marks.keys)
+
+    @classmethod
+    def every(cls, run: Recording, keys: Sequence[str], every: int) -> Self:
+        """A mark after the last event of every N steps, among the recorded resets.
+
+        Args:
+            keys: those whose events count.
+        """
+        order, group, time = _last_adds(run, keys, every)
+        n, marks = len(order), run.marks
+        resets = np.flatnonzero(~marks.is_log)
+        where = np.concatenate([order + 1, marks.position[resets]])
+        sort = np.argsort(where, kind="stable")
+        named = [*[None] * n, *(marks.keys[i] for i in resets)]
+        return cls(
+            where[sort],
+            np.concatenate([np.ones(n, bool), np.zeros(len(resets), bool)])[sort],
+            np.concatenate([group * float(every), np.zeros(len(resets))])[sort],
+            np.ones(n + len(resets), bool),
+            np.concatenate([time, marks.time[resets]])[sort],
+            [named[i] for i in sort],
+        )
+
+    def of(self, binding: Binding) -> "Schedule":
+        """The part that means this meter."""
+        if all(keys is None for keys in self.keys):
+            return self
+        meant = np.array([binding.selected(keys) for keys in self.keys], bool)
+        return Schedule(
+            self.position[meant],
+            self.is_log[meant],
+            self.x[meant],
+            self.reset[meant],
+            self.time[meant],
+            [keys for keys, is_meant in zip(self.keys, meant, strict=True) if is_meant],
+        )
+
+
+def _last_adds(
+    run: Recording, keys: Sequence[str], every: int
+) -> tuple[Ints, Ints, NDArray[np.float64]]:
+    """Where the last add of every N steps stands, which N steps these are, and when it was."""
+    none = np.empty(0, np.int64)
+    found, held = list[tuple[Ints, Ints, NDArray[np.float64]]](), (none, none, np.empty(0))
+    for block in run.when(keys):
+        position = np.concatenate([held[0], block.position])
+        group = np.concatenate([held[1], block.step // every])
+        time = np.concatenate([held[2], block.time])
+        last = np.flatnonzero(group[1:] != group[:-1])
+        found.append((position[last], group[last], time[last]))
+        held = position[-1:], group[-1:], time[-1:]  # more of its steps may follow
+    order, group, time = map(np.concatenate, zip(*found, held, strict=True))
+    return order, group, time

@@ -1,0 +1,189 @@
+"""What the meters said, gathered into windows. Pure: no events, files, clocks or visdom here."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.replay.definitions.definitions import (
+    Definitions,
+    MeterDefinition,
+    PlotDefinition,
+    expand,
+)
+from flexrec.replay.plots.plot_type import MisfitError, PlotType, rank
+from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.window import Trace, Window
+
+Place: TypeAlias = tuple[int, int]
+"""Where a trace stands: its meter's place in the definitions, then its key's in the run."""
+
+
+@dataclass
+class _Line:
+    """One trace in the making: a value for every mark."""
+
+    label: str
+    x: list[float] = field(default_factory=list)
+    values: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class _Plot:
+    definition: PlotDefinition
+    name: str
+    kind: PlotType
+    key: str  # that it was first drawn of, for its title
+    lines: dict[Place, _Line] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What its window's bar says."""
+        asked = self.definition.opts.get("title")
+        if asked is None:
+            return self.name[:1].upper() + self.name[1:]
+        return expand(str(asked), self.key)
+
+
+class WindowBuilder:
+    """The plots of one run, filled with points by the meters.
+
+    Args:
+        definitions: what to draw.
+        env: visdom's environment for plots that name none of their own.
+        uid: put before window ids, so that several loggers can share an environment.
+    """
+
+    def __init__(
+        self, definitions: Definitions, *, env: str | None = None, uid: str | None = None
+    ) -> None:
+        self.definitions, self._env, self._uid = definitions, env, uid
+        self._plots: dict[tuple[str, str], _Plot] = {}
+
+    def point(
+        self, meter: MeterDefinition, key: str, place: Place, xs: Sequence[float], values: Any
+    ) -> None:
+        """Add what a meter said at one or several marks to every plot that it is drawn in."""
+        for target in meter.targets:
+            plot = self._plot(self.definitions.plots[target], key)
+            line = plot.lines.get(place)
+            if line is None:
+                line = plot.lines[place] = _Line(meter.label_for(key))
+            line.x.extend(xs)
+            line.values.extend(values)
+            if not _keeps_all(plot.kind, line.values[-1]):
+                del line.x[:-1], line.values[:-1]
+
+    def windows(self) -> list[Window]:
+        """Every plot that something was drawn in, in the order of the definitions."""
+        order = {name: i for i, name in enumerate(self.definitions.plots)}
+        plots = sorted(
+            self._plots.values(), key=lambda plot: (order[plot.definition.name], min(plot.lines))
+        )
+        return [window for plot in plots for window in self._windows(plot)]
+
+    def redefine(self, definitions: Definitions) -> None:
+        """Go on with other definitions: what is drawn stays where its plot and meter stay."""
+        meters = list(self.definitions.meters)
+        index = {name: i for i, name in enumerate(definitions.meters)}
+        kept = {}
+        for (name, instance), plot in self._plots.items():
+            new = definitions.plots.get(name)
+            if new is None or new.type != plot.definition.type:
+                continue
+            lines = {
+                (index[meters[i]], order): line
+                for (i, order), line in plot.lines.items()
+                if meters[i] in index and name in definitions.meters[meters[i]].targets
+            }
+            if lines:
+                kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines)
+        self.definitions, self._plots = definitions, kept
+
+    def _plot(self, definition: PlotDefinition, key: str) -> _Plot:
+        name = expand(definition.name, key)
+        plot = self._plots.get((definition.name, name))
+        if plot is None:
+            kind = plot_type(definition.type)
+            plot = self._plots[definition.name, name] = _Plot(definition, name, kind, key)
+        return plot
+
+    def _windows(self, plot: _Plot) -> Iterable[Window]:
+        lines = [plot.lines[place] for place in sorted(plot.lines)]
+        if plot.kind.max_traces == 1 and self._draws_several(plot):
+            for line in lines:
+                title = f"{plot.title}: {line.label}"
+                yield self._window(plot, f"{plot.name}.{line.label}", title, [line])
+        else:
+            yield self._window(plot, plot.name, plot.title, lines)
+
+    def _draws_several(self, plot: _Plot) -> bool:
+        """Whether a plot that shows one trace may be asked for several, now or later."""
+        feeding = [m for m in self.definitions.meters.values() if plot.definition.name in m.targets]
+        return len(feeding) > 1 or feeding[0].is_pattern
+
+    def _window(self, plot: _Plot, name: str, title: str, lines: list[_Line]) -> Window:
+        traces = [trace for line in lines for trace in _traces(plot, line)]
+        own = plot.definition.win  # where the plot makes several windows, all ids begin with it
+        if own is None or name != plot.definition.name:
+            win = ".".join(filter(None, (own or self._uid, name)))
+        else:
+            win = own
+        opts = {**plot.definition.opts, "title": title}
+        env = plot.definition.env if plot.definition.env is not None else self._env
+        return Window(win, env, plot.kind.name, tuple(traces), opts)
+
+
+def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
+    """The windows of several runs in one: traces side by side, named by run.
+
+    Plots that show one trace at a time (a matrix, an image) become a window for each run.
+    """
+    if len(runs) == 1:
+        return list(next(iter(runs.values())))
+    merged: dict[tuple[str | None, str], Window] = {}
+    for run, windows in runs.items():
+        for window in windows:
+            win, opts = window.win, dict(window.opts)
+            if plot_type(window.type).max_traces is not None:
+                win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
+            named = tuple(replace(t, name=f"{run} {t.name}", run=run) for t in window.traces)
+            before = merged.get((window.env, win))
+            traces = before.traces + named if before else named
+            merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
+    return list(merged.values())
+
+
+def _keeps_all(kind: PlotType, value: Any) -> bool:
+    """Whether the values of all marks are drawn, not the latest alone."""
+    return kind.history is not None or _stacks(kind, value)
+
+
+def _stacks(kind: PlotType, value: Any) -> bool:
+    """Whether vectors are laid side by side, one column for each mark: a heatmap of histograms."""
+    return "matrix" in kind.ranks and "vector" not in kind.ranks and rank(value) == "vector"
+
+
+def _traces(plot: _Plot, line: _Line) -> list[Trace]:
+    try:
+        if plot.kind.history is not None:
+            return plot.kind.history.gather(line.label, line.x, line.values, plot.definition.opts)
+        return [_latest(plot.kind, line)]
+    except MisfitError as error:
+        raise DefinitionError(
+            f"plot {plot.name!r}: a {plot.kind.name} takes {plot.kind.takes}; "
+            f"{line.label!r} gives {error}; choose another plot type, meter or field"
+        ) from None
+
+
+def _latest(kind: PlotType, line: _Line) -> Trace:
+    last = line.values[-1]
+    if _stacks(kind, last):
+        if len({np.shape(value) for value in line.values}) > 1:
+            raise MisfitError("vectors whose length changes")
+        return Trace(line.label, np.stack(line.values, axis=1), np.array(line.x))
+    if rank(last) not in kind.ranks:
+        raise MisfitError(f"a {rank(last)}")
+    return Trace(line.label, last if isinstance(last, str) else np.asarray(last))

@@ -1,0 +1,11 @@
+"""Recordings as tables: CSV, Parquet, and what each key holds.
+
+In: a recording. Out: rows, files and summaries. Open tables.py first.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = (
+    "keys",
+    "summary",
+    "tables",
+)

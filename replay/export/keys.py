@@ -1,0 +1,28 @@
+"""Which of a recording's keys a command works on."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from flexrec.recorder.errors import listed
+from flexrec.recorder.recording import Recording, UnknownKeyError
+
+
+def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:
+    """The keys that the patterns mean, in the recording's order; all where there are none.
+
+    Raises:
+        UnknownKeyError: a name or pattern fits no key.
+    """
+    chosen: set[str] = set()
+    for pattern in patterns:
+        fitting = fitting_keys(run, pattern)
+        if not fitting:
+            there = listed(run) or "none at all"
+            raise UnknownKeyError(f"{run.path} has no key that fits {pattern!r}; there are {there}")
+        chosen.update(fitting)
+    return [key for key in run if not patterns or key in chosen]
+
+
+def fitting_keys(run: Recording, pattern: str) -> list[str]:
+    """The keys of that name or pattern, in the recording's order."""
+    return [key for key in run if key == pattern or fnmatchcase(key, pattern)]

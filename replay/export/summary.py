@@ -1,0 +1,99 @@
+"""What a recording holds, key by key: counts, steps, last, least, greatest and mean values."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.series import Series
+
+T = TypeVar("T")
+
+
+@dataclass
+class Summary:
+    """What a row shows of a key's numbers; min, max and mean are of those that are finite."""
+
+    count: int = 0
+    steps: tuple[int, int] | None = None
+    last: float = math.nan
+    least: float = math.inf
+    greatest: float = -math.inf
+    total: float = 0.0
+    finite: int = 0
+
+    def take(self, series: Series) -> None:
+        """Take in the next values."""
+        values = np.asarray(series.value)
+        if not len(values):
+            return
+        first, last = int(series.step.min()), int(series.step.max())
+        low, high = self.steps or (first, last)
+        self.steps = min(low, first), max(high, last)
+        self.count += len(values)
+        self.last = float(values[-1])
+        values = values[np.isfinite(values)]
+        if len(values):
+            self.least = min(self.least, float(values.min()))
+            self.greatest = max(self.greatest, float(values.max()))
+            with np.errstate(over="ignore"):
+                self.total += float(values.sum())
+            self.finite += len(values)
+
+    def row(self) -> list[str]:
+        """Kind, values, steps, last, min, max, mean."""
+        found = (math.nan,) * 3
+        if self.finite:
+            found = self.least, self.greatest, self.total / self.finite
+        shown = [f"{value:.6g}" for value in (self.last, *found)] if self.count else [""] * 4
+        odd = self.count - self.finite
+        count = f"{self.count}, {odd} not finite" if odd else str(self.count)
+        return ["number", count, _span(self.steps), *shown]
+
+
+def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) -> T:
+    """What is read of the keys; an error names the key that cannot be read."""
+    try:
+        return read(keys)
+    except RecordingError:
+        for key in keys:
+            try:
+                read([key])
+            except RecordingError as error:
+                raise RecordingError(f"{error}: key {key!r} (-k chooses others)") from None
+        raise
+
+
+def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
+    numbers = summaries(run, [key for key in keys if run.is_number(key)])
+    return [
+        [key, *(numbers[key].row() if key in numbers else _other_row(run, key)), _size(run, key)]
+        for key in keys
+    ]
+
+
+def _size(run: Recording, key: str) -> str:
+    """What a key takes; nothing, where its arrays are an earlier key's."""
+    size = run.stored_bytes(key)
+    return f"{size:,}" if size or not len(run.index(key)) else "shared"
+
+
+def summaries(run: Recording, keys: Sequence[str]) -> dict[str, Summary]:
+    found = {key: Summary() for key in keys}
+    for series in run.parts(keys):
+        found[series.key].take(series)
+    return found
+
+
+def _other_row(run: Recording, key: str) -> list[str]:
+    step = run.index(key).step
+    steps = (int(step.min()), int(step.max())) if len(step) else None
+    return [run.kind(key), str(len(step)), _span(steps), "", "", "", ""]
+
+
+def _span(steps: tuple[int, int] | None) -> str:
+    return f"{steps[0]}–{steps[1]}" if steps else ""

@@ -1,0 +1,129 @@
+"""A recording's numbers and texts as a table, for pandas or a spreadsheet.
+
+Which rows there are, and CSV; how they become Parquet is in parquet.py.
+"""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from io import TextIOWrapper
+from itertools import groupby, repeat
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+import numpy as np
+
+from flexrec.recorder.errors import RecordingError, printable
+from flexrec.recorder.files.atomic_write import Kind, replacing, writing
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.series import Row, Series
+
+_HEADER = ("key", "step", "time", "value")
+
+
+_PLAIN = {"number", "text"}
+
+
+LONE_SURROGATES = "backslashreplace"  # what becomes of surrogates, which UTF-8 does not have
+
+
+_ROWS, _CHARACTERS = 1 << 16, 1 << 22  # of a piece, about, at most
+
+
+def is_plain(kind: str) -> bool:
+    return set(kind.split(" or ")) <= _PLAIN
+
+
+def table_pieces(run: Recording, keys: Sequence[str]) -> Iterator[Series]:
+    """The keys' values in the order of the rows, a bounded number of them at a time."""
+    for are_numbers, group in groupby(keys, run.is_number):
+        pieces = _numbers if are_numbers else _texts
+        yield from pieces(run, group)
+
+
+def _numbers(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
+    """Pieces of columns: nothing is done for each value."""
+    for series in run.parts(keys, most=1 << 20):
+        for first in range(0, len(series), _ROWS):
+            rows = slice(first, first + _ROWS)
+            step, time, position = series.step[rows], series.time[rows], series.position[rows]
+            yield Series(series.key, step, time, series.value[rows], position)
+
+
+def _texts(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
+    """Texts, and numbers among them; long texts are fewer in a piece."""
+    for key in keys:
+        rows, size = list[Row](), 0
+        for row in run.rows(key):
+            rows.append(row)
+            size += len(row.value) if isinstance(row.value, str) else 0
+            if len(rows) == _ROWS or size >= _CHARACTERS:
+                yield _series(key, rows)
+                rows, size = [], 0
+        if rows:
+            yield _series(key, rows)
+
+
+def _series(key: str, rows: Sequence[Row]) -> Series:
+    position, step, time, value = zip(*rows, strict=True)
+    return Series(key, np.array(step), np.array(time), list(value), np.array(position))
+
+
+def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> int:
+    """Write the format that the file's name says; return how many rows there are."""
+    ending = out.suffix.lower()
+    if ending not in ("", ".csv", ".txt", ".parquet"):
+        raise RecordingError(
+            f"{out}: no table is called {ending}; there are .csv and .txt, for CSV, and .parquet"
+        )
+    if ending != ".parquet":
+        with (
+            _made(out, run, _CSV, overwrite) as file,
+            TextIOWrapper(file, encoding="utf-8", errors=LONE_SURROGATES, newline="") as text,
+        ):
+            return write_csv(table_pieces(run, keys), text)
+    from flexrec.replay.export.parquet import (  # says so where there is no pyarrow
+        PARQUET,
+        write_parquet,
+    )
+
+    with _made(out, run, PARQUET, overwrite) as file:
+        return write_parquet(table_pieces(run, keys), file, keys=keys)
+
+
+@contextmanager
+def _made(out: Path, run: Recording, kind: Kind, overwrite: bool) -> Iterator[BinaryIO]:
+    """A file to write, which is there when it is whole: half a table is worse than none."""
+    with (
+        writing(out),
+        replacing(out, kind, overwrite=overwrite, inputs=[run.path]) as partial,
+        partial.open("wb") as file,
+    ):
+        yield file
+
+
+def _holds_csv(path: Path) -> bool:
+    with path.open("rb") as file:  # a spreadsheet may have put other line ends, and a mark first
+        return file.readline(64).strip(b"\xef\xbb\xbf\r\n") == ",".join(_HEADER).encode()
+
+
+_CSV = Kind("a table that flexrec wrote as CSV", _holds_csv)
+
+
+def write_csv(pieces: Iterable[Series], file: TextIO) -> int:
+    writer = csv.writer(file, lineterminator="\n")
+    # Python 3.11 does not quote a lone \r, which readers take for the end of a row.
+    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerow(_HEADER)
+    count, clean = 0, printable if file.isatty() else str
+    for piece in pieces:
+        if isinstance(piece.value, list):
+            values = [clean(value) if isinstance(value, str) else value for value in piece.value]
+        else:
+            values = piece.value.tolist()
+        when = piece.step.tolist(), piece.time.tolist()
+        is_odd = isinstance(piece.value, list) or "\r" in piece.key
+        rows = zip(repeat(clean(piece.key)), *when, values, strict=False)
+        (quoting if is_odd else writer).writerows(rows)
+        count += len(piece)
+    return count

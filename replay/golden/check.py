@@ -1,0 +1,130 @@
+"""Windows against a golden file: the one engine behind `flexrec check` and pytest's `plot_check`.
+
+It reads and writes files; comparing is in `compare`, telling in `report`.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flexrec.recorder.errors import DefinitionError, RecordingError
+from flexrec.recorder.files.atomic_write import ANYTHING, check_target, discard
+from flexrec.replay.golden.compare import compare
+from flexrec.replay.golden.model import RTOL, Comparison
+from flexrec.replay.golden.snapshot import read_golden, settings, snapshot, write_golden
+from flexrec.replay.sinks.env_file import ENVIRONMENT
+from flexrec.replay.window import Window
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a check came to.
+
+    Attributes:
+        path: the golden.
+        comparison: with the golden as it was; None where there was none.
+        golden, obtained: both documents; `golden` is None where there was none.
+        written: whether the golden was written.
+        kept: the file that holds what was obtained, where it differs.
+    """
+
+    path: Path
+    comparison: Comparison | None
+    golden: dict[str, Any] | None
+    obtained: dict[str, Any]
+    written: bool = False
+    kept: Path | None = None
+
+
+def check(
+    windows: Iterable[Window],
+    path: str | os.PathLike[str],
+    *,
+    rtol: float = RTOL,
+    atol: float = 0.0,
+    update: bool = False,
+    max_points: int | None = None,
+    digits: int | None = None,
+) -> Outcome:
+    """Compare windows with a golden file, or write it.
+
+        outcome = check(play(run, preset("loss")), "loss.json")
+
+    What was obtained is kept beside a golden that it differs from, as `NAME.obtained.json`; the
+    file, whoever wrote it, goes when they are equal again. It is never written through a link.
+
+    Args:
+        windows: what would be sent to visdom.
+        path: the golden.
+        rtol, atol: as for `compare`.
+        update: write the golden where it is missing or differs. One that is equal within the
+            tolerance is left as it is, so that nothing drifts; a file that is no golden stays.
+        max_points, digits: as for `snapshot`; by default what the golden states, or, for a new
+            one, all points and all digits.
+
+    Raises:
+        DefinitionError: there is no golden and `update` is false; a file cannot be read or
+            written; a window cannot be drawn.
+    """
+    path = Path(path)
+    golden = _golden(path, update)
+    stated = settings(golden) if golden is not None else (0, None)
+    obtained = snapshot(
+        windows,
+        max_points=stated[0] if max_points is None else max_points,
+        digits=stated[1] if digits is None else digits,
+    )
+    found = None if golden is None else compare(golden, obtained, rtol=rtol, atol=atol)
+    beside = obtained_path(path)
+    if found is not None and found.equal:
+        discard(beside, ENVIRONMENT, inputs=_present(path))
+        return Outcome(path, found, golden, obtained)
+    if update:
+        write_golden(path, obtained, overwrite=True)
+        discard(beside, ENVIRONMENT, inputs=_present(path))
+        return Outcome(path, found, golden, obtained, written=True)
+    if beside.is_symlink():
+        raise DefinitionError(
+            f"what was obtained differs, and is not written: {beside} is a link, which may lead to "
+            "the golden or another file; remove it"
+        )
+    write_golden(beside, obtained, overwrite=True, inputs=_present(path))
+    return Outcome(path, found, golden, obtained, kept=beside)
+
+
+def obtained_path(path: Path) -> Path:
+    """Where what was obtained is kept.
+
+    >>> obtained_path(Path("goldens/loss.json")).as_posix()
+    'goldens/loss.obtained.json'
+    """
+    return path.with_name(f"{path.name.removesuffix('.json')}.obtained.json")
+
+
+def _golden(path: Path, update: bool) -> dict[str, Any] | None:
+    if update:
+        try:  # reading a pipe, say, would not end
+            check_target(path, ANYTHING, overwrite=True)
+        except OSError:
+            pass  # reading or writing it says so
+        except RecordingError as error:
+            raise DefinitionError(str(error)) from None
+    return None if update and _is_new(path) else read_golden(path)
+
+
+def _is_new(path: Path) -> bool:
+    """Whether there is nothing, or an empty file, as mktemp(1) makes them."""
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError):  # writing it says what is amiss
+        return True
+    except OSError:  # reading it says so
+        return False
+    return stat.S_ISREG(status.st_mode) and not status.st_size
+
+
+def _present(path: Path) -> list[Path]:
+    return [path] if path.exists() else []

@@ -1,0 +1,168 @@
+"""What windows look like, as one document; and the file that a document is kept in, the golden.
+
+A golden is a visdom environment file: visdom shows it as it is. Nothing is compared here.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.errors import DefinitionError, RecordingError
+from flexrec.recorder.files.atomic_write import replacing
+from flexrec.recorder.storage.open_store import RECORDING
+from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.sinks.env_file import ENVIRONMENT, dump, env_document, is_environment
+from flexrec.replay.window import Trace, Window
+
+SETTINGS = "flexrec"
+"""The document's key for what visdom has no place for; visdom does not look at it."""
+_ENVIRONMENT = 'which is a visdom environment file ({"jsons": {window id: window}, "reload": {}})'
+
+
+def snapshot(
+    windows: Iterable[Window], *, max_points: int = 0, digits: int | None = None
+) -> dict[str, Any]:
+    """The windows as a document that `compare` compares and `write_golden` writes.
+
+        >>> from flexrec.replay import Trace, Window
+        >>> loss = Window("loss", None, "line", (Trace("train", y=[0.5, 0.25], x=[0, 1]),))
+        >>> snapshot([loss])["jsons"]["loss"]["content"]["data"][0]["y"]
+        [0.5, 0.25]
+
+    Pure: the windows stay as they are, and the same windows give the same document, whatever
+    the version of visdom. It holds everything that visdom would be sent. NaN and infinities are
+    null, visdom's gap.
+
+    Args:
+        windows: any number, of any environments.
+        max_points: thin each line to so many points, peaks kept; 0 keeps all.
+        digits: round the values to so many significant digits; None keeps them exact.
+
+    Returns:
+        visdom's environment file `{"jsons": {window id: window}, "reload": {}}`; and, only where
+        there is something to state, `"flexrec"`: `digits`, `max_points`, and `envs`, the
+        environments that windows name.
+
+    Raises:
+        DefinitionError: a window cannot be drawn, two have one id, or a bound makes no sense.
+        ServerError: visdom is not installed.
+    """
+    if max_points < 0 or (digits is not None and not 1 <= digits <= 17):
+        raise DefinitionError(
+            f"max_points is 0 or more, digits 1 to 17; got {max_points} and {digits}"
+        )
+    windows = list(windows)
+    if digits is not None:  # rounded first: what is thinned then does not hang on the last bits
+        windows = [_rounded(window, digits) for window in windows]
+    document = env_document(thin_window(window, max_points) for window in windows)
+    stated: dict[str, Any] = {"digits": digits} if digits is not None else {}
+    if max_points:
+        stated["max_points"] = max_points
+    envs = {window.win: window.env for window in windows if window.env is not None}
+    if envs:
+        stated["envs"] = envs
+    return {**document, SETTINGS: stated} if stated else document
+
+
+def settings(document: Mapping[str, Any]) -> tuple[int, int | None]:
+    """The `max_points` and `digits` that a document was made with.
+
+    >>> settings({"jsons": {}, "reload": {}})
+    (0, None)
+    """
+    stated = document.get(SETTINGS, {})
+    return stated.get("max_points", 0), stated.get("digits")
+
+
+def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The document in a golden, or in any environment file that visdom wrote.
+
+    Raises:
+        DefinitionError: there is no such file, or it is no environment file; the message has
+            the next step.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DefinitionError(f"there is no golden {path}; --update writes it") from None
+    except OSError as error:
+        raise DefinitionError(f"cannot read the golden {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        kind = RECORDING.name if RECORDING.holds(path) else "no text"
+        raise DefinitionError(
+            f"{path} is {kind}, and no golden, {_ENVIRONMENT}: name another"
+        ) from None
+    if not text:
+        raise DefinitionError(f"the golden {path} is empty; --update writes it")
+    try:
+        # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
+        document = json.loads(text, parse_constant=lambda _: None)
+    except ValueError as error:
+        raise DefinitionError(f"{path} is no golden, which is JSON: {error}") from None
+    if not _is_golden(document):
+        raise DefinitionError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
+    whole: dict[str, Any] = document
+    return whole
+
+
+def write_golden(
+    path: str | os.PathLike[str],
+    document: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    inputs: Iterable[Path] = (),
+) -> None:
+    """Write the document, whole or not at all; folders are made.
+
+    Args:
+        path: the golden.
+        document: as of `snapshot`.
+        overwrite: whether a visdom environment file may be there.
+        inputs: files that are never written.
+
+    Raises:
+        DefinitionError: the file cannot be written, or what is there is not overwritten: any
+            file, or, with `overwrite`, one that is no visdom environment file.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, ENVIRONMENT, overwrite=overwrite, inputs=inputs) as partial:
+            partial.write_text(dump(document), encoding="ascii", newline="\n")
+    except OSError as error:
+        raise DefinitionError(f"cannot write {path}: {error.strerror}") from None
+    except RecordingError as error:
+        raise DefinitionError(str(error)) from None
+
+
+def _is_golden(document: Any) -> bool:
+    if not is_environment(document):
+        return False
+    stated = document.get(SETTINGS, {})
+    return (
+        isinstance(stated, dict)
+        and isinstance(stated.get("envs", {}), dict)
+        and isinstance(stated.get("max_points", 0), int)
+        and isinstance(stated.get("digits", 1), int)
+    )
+
+
+def _rounded(window: Window, digits: int) -> Window:
+    if plot_type(window.type).shown_as == "image":
+        return window
+    return replace(window, traces=tuple(_rounded_trace(t, digits) for t in window.traces))
+
+
+def _rounded_trace(trace: Trace, digits: int) -> Trace:
+    if isinstance(trace.y, str) or np.asarray(trace.y).dtype.kind != "f":
+        return trace
+    y = np.asarray(trace.y, np.float64)
+    flat = [float(f"{value:.{digits}g}") for value in y.ravel().tolist()]
+    return replace(trace, y=np.array(flat, np.float64).reshape(y.shape))

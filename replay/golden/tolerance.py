@@ -1,0 +1,137 @@
+"""Numbers in JSON lists, held against each other within a tolerance. No windows, no reports.
+
+The verdict is that of exact arithmetic: `|golden - obtained| <= atol + rtol * |golden|`, with the
+numbers that the floats stand for and no rounding on the way.
+"""
+
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from itertools import chain
+from types import NoneType
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Number: TypeAlias = float | int | None
+"""A number of JSON; None is a gap, equal to another gap and to nothing else."""
+
+_GREATEST = int(sys.float_info.max)
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A rectangular JSON list of numbers: its leaves in order, and its shape."""
+
+    leaves: list[Number]
+    shape: tuple[int, ...]
+    kinds: frozenset[type]
+    """Of int, float and NoneType, those that are among the leaves."""
+
+    @cached_property
+    def array(self) -> NDArray[np.float64]:
+        """The leaves (n,), NaN for None; made only where two lists differ."""
+        return np.array(self.leaves, np.float64)
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How two lists of numbers of one shape differ.
+
+    Attributes:
+        where: places of the values out of tolerance, in the flat order.
+        kinds: places where an integer stands for a float or a float for an integer.
+        max_abs, max_rel: the largest errors among `where`, of pairs without a gap; None where
+            there is no such pair. An error relative to 0 is infinite.
+    """
+
+    where: NDArray[np.intp]
+    kinds: NDArray[np.intp]
+    max_abs: float | None
+    max_rel: float | None
+
+
+def numbers(value: Any) -> Numbers | None:
+    """The list as numbers; None where it is no list, ragged, or holds anything else.
+
+    >>> numbers([[1, None], [0.5, 2]]).shape
+    (2, 2)
+    >>> numbers(["1"]) is None
+    True
+    """
+    if not isinstance(value, list):
+        return None
+    leaves: list[Any] = value
+    shape: tuple[int, ...] = (len(leaves),)
+    while leaves and isinstance(leaves[0], list):
+        widths = {len(row) if isinstance(row, list) else -1 for row in leaves}
+        if len(widths) > 1:
+            return None
+        shape += (widths.pop(),)
+        leaves = list(chain.from_iterable(leaves))
+    kinds = frozenset(map(type, leaves))
+    if not kinds <= {int, float, NoneType}:
+        return None
+    if int in kinds and any(type(leaf) is int and abs(leaf) > _GREATEST for leaf in leaves):
+        return None
+    return Numbers(leaves, shape, kinds)
+
+
+def deviation(golden: Numbers, obtained: Numbers, *, rtol: float, atol: float) -> Deviation | None:
+    """How the numbers differ, or None; both are of one shape.
+
+    >>> deviation(numbers([1.0]), numbers([1.5]), rtol=0.0, atol=0.25).max_abs
+    0.5
+    """
+    kinds = _changed_kinds(golden, obtained)
+    if golden.leaves == obtained.leaves:
+        return Deviation(np.array([], np.intp), kinds, None, None) if len(kinds) else None
+    where = _out_of_tolerance(golden, obtained, rtol, atol)
+    if not len(where) and not len(kinds):
+        return None
+    a, b = golden.array[where], obtained.array[where]
+    both = np.isfinite(a) & np.isfinite(b)
+    error, size = np.abs(a - b)[both], np.abs(a)[both]
+    if not len(error):
+        return Deviation(where, kinds, None, None)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        relative = np.where(error > 0, error / size, 0.0)
+    return Deviation(where, kinds, float(error.max()), float(relative.max()))
+
+
+def _changed_kinds(golden: Numbers, obtained: Numbers) -> NDArray[np.intp]:
+    if len((golden.kinds | obtained.kinds) - {NoneType}) < 2:
+        return np.array([], np.intp)
+    pairs = zip(map(type, golden.leaves), map(type, obtained.leaves), strict=True)
+    return np.array([i for i, pair in enumerate(pairs) if pair in _CHANGED], np.intp)
+
+
+_CHANGED = {(int, float), (float, int)}
+
+
+def _out_of_tolerance(
+    golden: Numbers, obtained: Numbers, rtol: float, atol: float
+) -> NDArray[np.intp]:
+    a, b = golden.array, obtained.array
+    gaps = np.isnan(a), np.isnan(b)
+    with np.errstate(over="ignore", invalid="ignore"):
+        error = np.abs(a - b)
+        allowed = atol + rtol * np.abs(a)
+        out = error > allowed
+        # Where rounding could turn the verdict, and where a float cannot hold an integer, the
+        # numbers themselves are asked.
+        slack = 8 * np.finfo(np.float64).eps * (np.abs(a) + np.abs(b) + allowed) + 1e-322
+        close = (a != b) & (np.abs(error - allowed) <= slack) & (rtol > 0 or atol > 0)
+        close |= (np.abs(a) >= 2.0**53) & (np.abs(b) >= 2.0**53)
+    for i in np.flatnonzero(close & ~gaps[0] & ~gaps[1]):
+        out[i] = _beyond(golden.leaves[i], obtained.leaves[i], rtol, atol)
+    return np.flatnonzero(out | (gaps[0] != gaps[1]))
+
+
+def _beyond(golden: Number, obtained: Number, rtol: float, atol: float) -> bool:
+    if golden is None or obtained is None:
+        return golden is not obtained
+    exact = Fraction(golden)
+    return abs(exact - Fraction(obtained)) > Fraction(atol) + Fraction(rtol) * abs(exact)

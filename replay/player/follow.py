@@ -1,0 +1,242 @@
+"""Recordings → windows while they are written: the engine is fed as events come.
+
+Once the recordings are closed, or on Ctrl-C or SIGTERM, the windows are those of a plain replay:
+the law.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Self
+
+from flexrec.recorder.errors import DefinitionError, ServerError
+from flexrec.recorder.events import Log
+from flexrec.recorder.storage.follow import Follower, Superseded
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.engine.engine import Engine
+from flexrec.replay.engine.window_builder import overlay
+from flexrec.replay.player.player import EverySteps, run_names
+from flexrec.replay.player.sources import windows_of
+from flexrec.replay.sinks.visdom import VisdomSink
+from flexrec.replay.window import Window, equal
+
+_LOOK_EVERY = 5.0  # seconds between looks whether an idle server has forgotten the windows
+
+
+class FollowedRun:
+    """One recording, and the windows of what it holds so far.
+
+    Args:
+        path: the recording.
+        definitions: what to draw.
+        every: as in `play`; where it is None, a recording is drawn step by step until it is seen
+            to have logs.
+    """
+
+    def __init__(self, path: Path, definitions: Definitions, *, every: int | None = None) -> None:
+        self.path, self._definitions, self._every = path, definitions, every
+        self._follower: Follower | None = None
+        self._start(has_logs=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recording is closed, and everything in it was taken in."""
+        return self._follower is not None and self._follower.ended
+
+    def poll(self) -> bool:
+        """Take in what is new; whether there was anything.
+
+        Raises:
+            RecordingError: it can no longer be read.
+            MeterError: a meter cannot take a value.
+        """
+        news, again = False, True
+        while again:
+            again = False
+            self._follower = self._follower or Follower(self.path)
+            for event in self._follower.poll():
+                news = True
+                if isinstance(event, Superseded):
+                    self._start(has_logs=False)
+                    again = True
+                    break
+                if self._every is None and not self._has_logs and isinstance(event, Log):
+                    self._start(has_logs=True)
+                    again = True
+                    break
+                (self._steps or self._engine).feed(event)
+        return news
+
+    def windows(self) -> list[Window]:
+        """What there is to show."""
+        return self._engine.windows()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._follower is not None:
+            self._follower.close()
+
+    def _start(self, *, has_logs: bool) -> None:
+        """Forget everything, to read the recording from its start."""
+        self.close()
+        self._follower, self._has_logs = None, has_logs
+        self._engine = Engine(self._definitions)
+        every = self._every or (None if has_logs else 1)
+        self._steps = EverySteps(self._engine, every) if every else None
+
+
+class Screen:
+    """A visdom server that windows grow on, and that may be restarted meanwhile.
+
+    Args:
+        sink: where the windows go; None: they are only kept.
+        tell: is told, once, that the server does not answer.
+    """
+
+    def __init__(self, sink: VisdomSink | None, tell: Callable[[str], None]) -> None:
+        self._sink, self._tell = sink, tell
+        self._shown: dict[tuple[str | None, str], Window] = {}
+        self._stale = self._told = False
+        self._looked = time.monotonic()
+        if sink is not None:
+            sink.probe()
+
+    def show(self, windows: Sequence[Window], *, last: bool = False) -> None:
+        """Send what changed, all of it where the server may have forgotten; `last`: or raise.
+
+        Raises:
+            ServerError: the last windows cannot be sent.
+        """
+        wanted = {(window.env, window.win): window for window in windows}
+        try:
+            self._send(wanted, everything=last or self._stale or not self._remembered())
+            self._stale = False
+        except ServerError as error:
+            if last:
+                raise
+            self._stale = True
+            if not self._told:
+                self._told = True
+                self._tell(f"{error}; following goes on, and all is sent when it answers")
+
+    def look(self) -> None:
+        """Send everything again where the server has forgotten it; when nothing else is new."""
+        if self._stale or time.monotonic() - self._looked > _LOOK_EVERY:
+            self.show(list(self._shown.values()))
+
+    def _send(self, wanted: dict[tuple[str | None, str], Window], *, everything: bool) -> None:
+        before, self._shown = self._shown, wanted
+        if self._sink is None:
+            return
+        for place in before.keys() - wanted.keys():
+            self._sink.remove(before[place])
+        changed = [
+            window
+            for place, window in wanted.items()
+            if everything or place not in before or not equal(before[place], window)
+        ]
+        self._sink.show(changed)
+
+    def _remembered(self) -> bool:
+        self._looked = time.monotonic()
+        first = next(iter(self._shown.values()), None)
+        return self._sink is None or first is None or self._sink.holds(first)
+
+
+def follow_recordings(
+    paths: Sequence[Path],
+    definitions: Definitions,
+    sink: VisdomSink | None,
+    *,
+    every: int | None = None,
+    poll_seconds: float = 1.0,
+    tell: Callable[[str], None],
+) -> list[Window]:
+    """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
+
+    >>> follow_recordings([Path("run.h5")], preset("loss"), VisdomSink(), tell=print)
+    ... # doctest: +SKIP
+
+    Args:
+        paths: the recordings.
+        definitions, every: as in `play`.
+        sink: a visdom server, which may be restarted meanwhile; None: nothing is shown.
+        poll_seconds: how often the recordings are looked at.
+        tell: is told what the user should know.
+
+    Returns:
+        The windows at the end: those that `play` gives.
+
+    Raises:
+        RecordingError, MeterError, DefinitionError: as `play`.
+        ServerError: the server does not answer at the start or at the end.
+    """
+    screen = Screen(sink, tell)
+    names = run_names(list(paths))
+    runs = {n: FollowedRun(p, definitions, every=every) for n, p in zip(names, paths, strict=True)}
+    try:
+        with _Interrupts() as interrupts:
+            while not interrupts.came and not all(run.ended for run in runs.values()):
+                news = [run.poll() for run in runs.values()]
+                if any(news):
+                    screen.show(overlay({name: run.windows() for name, run in runs.items()}))
+                else:
+                    screen.look()
+                if not all(run.ended for run in runs.values()):
+                    time.sleep(poll_seconds)
+    finally:
+        for run in runs.values():
+            run.close()
+    try:
+        windows = windows_of(list(paths), definitions, every=every)
+    except DefinitionError:
+        if not interrupts.came:
+            raise
+        windows = []  # stopped before there was anything to show
+    try:
+        screen.show(windows, last=True)
+    except ServerError as error:
+        if not interrupts.came:
+            raise
+        tell(str(error))  # a server of ours may have had the Ctrl-C too
+    return windows
+
+
+class _Interrupts:
+    """Notes that Ctrl-C or SIGTERM came, and does not end, while the block runs.
+
+    Raised anywhere, it might come up where HDF5 calls back, and be lost; a Ctrl-C after either is
+    raised. A handler of the caller's, such as that of `flexrec serve`, is called as ever. SIGTERM
+    without one, which timeout(1) sends twice, is only noted.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # no other can set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler) or (number, handler) == (signal.SIGTERM, signal.SIG_DFL):
+                    self._before[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        again, self.came = self.came, True
+        handler = self._before[number]
+        if not callable(handler):
+            return
+        try:
+            handler(number, frame)
+        except KeyboardInterrupt:
+            if again:
+                raise

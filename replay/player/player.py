@@ -1,0 +1,178 @@
+"""Recordings → windows. The quick way over whole columns; `plain=True` is the engine itself.
+
+Both give the same windows: exactly where the meters are fed one by one, within 1e-12 relative
+where a meter reduces columns (engine/column_replay.py).
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from flexrec.recorder.errors import DefinitionError, listed
+from flexrec.recorder.events import Add, Event, Log, Reset
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
+from flexrec.replay.engine.engine import Binding, Engine, bind
+from flexrec.replay.engine.schedule import Schedule
+from flexrec.replay.engine.window_builder import WindowBuilder, overlay
+from flexrec.replay.window import Window
+
+_HELD = 1 << 22
+"""How many values are read from a recording at a time, at most."""
+
+
+def play(
+    recordings: Recording | Sequence[Recording],
+    definitions: Definitions,
+    *,
+    every: int | None = None,
+    env: str | None = None,
+    uid: str | None = None,
+    plain: bool = False,
+) -> list[Window]:
+    """Run recordings through definitions; several are overlaid, their traces named by run.
+
+    >>> windows = play(Recording("run.h5"), preset("loss+MSE"))  # doctest: +SKIP
+
+    Args:
+        recordings: one, or several.
+        definitions: plots and meters, from `preset`, `define` or `load_toml`.
+        every: a point for every N steps instead of one for each recorded `log`; the default is
+            the recorded marks, or, where there are none, every step.
+        env: visdom's environment for plots that name none of their own.
+        uid: put before window ids.
+        plain: feed the engine event by event.
+
+    Raises:
+        DefinitionError: a recording has none of the keys that the meters want, or a plot cannot
+            draw what its meter gives.
+        MeterError: a meter cannot take a recorded value.
+    """
+    if every is not None and every < 1:
+        raise DefinitionError(f"every must be at least 1, got {every}")
+    runs = [recordings] if isinstance(recordings, Recording) else list(recordings)
+    names = run_names([run.path for run in runs])
+    played = {}
+    for name, run in zip(names, runs, strict=True):
+        meters = definitions.meters.values()
+        if not any(meter.matches(key) for meter in meters for key in run):
+            wanted, there = listed(definitions.wanted()), listed(run)
+            groups = (group for meter in meters for group in meter.only)
+            only = listed(dict.fromkeys(name for group in groups for name in group))
+            raise DefinitionError(
+                f"{run.path} has none of the keys that are to be plotted; wanted are "
+                f"{wanted or 'none at all: no meter is defined'}"
+                + (f", of these {only} alone" if only else "")
+                + f"; there are {there or 'none at all'}"
+            )
+        played[name] = _play(run, definitions, every, env, uid, plain)
+    return overlay(played)
+
+
+def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
+    """The keys and patterns that meters want and that the recording does not have."""
+    meters = [meter for meter in definitions.meters.values() if not meter.optional]
+    found = dict.fromkeys((meter.key for meter in meters), False)
+    for meter in meters:
+        found[meter.key] |= any(map(replace(meter, only=()).matches, recording.keys()))
+    return [key for key, is_there in found.items() if not is_there]
+
+
+def run_names(paths: Sequence[Path]) -> list[str]:
+    """What runs are called in legends: the file's name, with as many folders as tell them apart.
+
+    >>> run_names([Path("a/run.h5"), Path("b/run.h5")])
+    ['a/run', 'b/run']
+    """
+    whole = [path.absolute().with_suffix("") for path in paths]
+    for depth in range(1, max(len(path.parts) for path in whole) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in whole]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{path.name} {i}" for i, path in enumerate(whole)]  # the same file, given twice
+
+
+def _play(
+    run: Recording,
+    definitions: Definitions,
+    every: int | None,
+    env: str | None,
+    uid: str | None,
+    plain: bool,
+) -> list[Window]:
+    if every is None and not run.marks.is_log.any():
+        every = 1
+    if plain:
+        engine = Engine(definitions, env=env, uid=uid)
+        steps = EverySteps(engine, every) if every else None
+        for event in run.events():
+            (steps or engine).feed(event)
+        if steps:
+            steps.end()
+        return engine.windows()
+    board = WindowBuilder(definitions, env=env, uid=uid)
+    bindings = {key: bind(definitions, key, i) for i, key in enumerate(run.keys())}
+    bound = {key: found for key, found in bindings.items() if found}
+    schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
+    numbers = [key for key in bound if run.is_number(key)]
+    for keys in run.groups(numbers, _HELD):
+        for key, blocks, at_once in _columns(run, keys):
+            plans = [(binding, schedule.of(binding)) for binding in bound[key]]
+            found = reduced(plans, blocks, at_once=at_once)
+            for (binding, meant), points in zip(plans, found, strict=True):
+                points = fed(binding, run, meant) if points is None else points
+                _draw(board, binding, points)
+    for key in bound:
+        if not run.is_number(key):
+            for binding in bound[key]:
+                _draw(board, binding, fed(binding, run, schedule.of(binding)))
+    return board.windows()
+
+
+def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:
+    """The blocks of each key's numbers, and whether all are one: but for a key that is too long."""
+    if len(keys) == 1 and run.counts()[keys[0]] > _HELD:
+        yield keys[0], run.numbers(keys[0]), False
+        return
+    for key, column in run.columns(keys).items():
+        yield key, [(sys.maxsize, column)], True
+
+
+def _draw(board: WindowBuilder, binding: Binding, points: Points) -> None:
+    if len(points.x):
+        board.point(binding.definition, binding.key, binding.place, points.x, points.values)
+
+
+class EverySteps:
+    """Puts a mark after every N steps, in place of the recorded logs.
+
+    Args:
+        engine: what the events are for: adds that it does not want count for nothing.
+        every: N.
+    """
+
+    def __init__(self, engine: Engine, every: int) -> None:
+        self._engine, self._every = engine, every
+        self._last: Add | None = None
+        self._resets: list[Event] = []  # since the last add: the mark, if any, comes before
+
+    def feed(self, event: Event) -> None:
+        """Feed the engine what matters of an event, and before it the mark that is due."""
+        if isinstance(event, Reset):
+            self._resets.append(event)
+        if not isinstance(event, Add) or not any(map(self._engine.wants, event.values)):
+            return
+        if self._last is not None and event.step // self._every != self._last.step // self._every:
+            self.end()
+        for reset in self._resets:
+            self._engine.feed(reset)
+        self._engine.feed(event)
+        self._last, self._resets = event, []
+
+    def end(self) -> None:
+        """Feed the engine the mark that ends the steps so far."""
+        if self._last is not None:
+            x = float(self._last.step // self._every * self._every)
+            self._engine.feed(Log(x, None, True, self._last.step, self._last.time))

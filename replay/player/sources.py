@@ -1,0 +1,97 @@
+"""What is to be drawn, and of what: the arguments that `flexrec check`, `flexrec
+replay` and `plot_check` share.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.definitions.presets import PHASES, preset
+from flexrec.replay.definitions.toml import load_toml
+from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
+from flexrec.replay.player.player import play
+from flexrec.replay.window import Window
+
+
+def definitions_from(
+    *,
+    preset_name: str | None = None,
+    definitions: Definitions | str | os.PathLike[str] | None = None,
+    phases: Sequence[str] | None = None,
+) -> Definitions | None:
+    """The definitions that a preset's name, a TOML file or an object stand for; None for none.
+
+    Raises:
+        DefinitionError: no such preset, or the file is wrong.
+    """
+    total = Definitions()
+    if preset_name is not None:
+        total += preset(preset_name, phases=tuple(phases or PHASES))
+    if isinstance(definitions, Definitions):
+        total += definitions
+    elif definitions is not None:
+        total += load_toml(definitions, phases=tuple(phases or ()))
+    return total if total.plots else None
+
+
+def windows_of(
+    source: Any, definitions: Definitions | None = None, *, every: int | None = None
+) -> list[Window]:
+    """The windows that a source would send to visdom.
+
+    Args:
+        source: a recording or its path, several of them, a FlexLogger or TooledModelLogger that
+            has logged, or a list of windows.
+        definitions: what to draw of recordings. A logger draws its own: it may be left out, or
+            must be the same plots and meters.
+        every: as for `play`; recordings only.
+
+    Raises:
+        DefinitionError: definitions are missing or not the logger's.
+        RecordingError: a recording cannot be read.
+        TypeError: the source is none of these.
+    """
+    if isinstance(source, TooledModelLogger):
+        source = source.logger
+    if isinstance(source, FlexLogger):
+        _check_same(source, definitions, every)
+        return source.windows()
+    several = list(source) if isinstance(source, list | tuple) else [source]
+    if several and all(isinstance(item, Window) for item in several):
+        if definitions is not None or every is not None:
+            raise DefinitionError("windows are drawn already: give no preset, definitions or every")
+        return several
+    if not several or not all(isinstance(r, str | os.PathLike | Recording) for r in several):
+        raise TypeError(
+            "what is checked is a recording or its path, a list of them, a FlexLogger or a list of "
+            f"windows, not {type(source).__name__}"
+        )
+    if definitions is None:
+        raise DefinitionError(
+            "nothing to plot: give a preset (flexrec presets lists them) or definitions"
+        )
+    with ExitStack() as stack:
+        runs = [
+            run if isinstance(run, Recording) else stack.enter_context(Recording(run))
+            for run in several
+        ]
+        return play(runs, definitions, every=every)
+
+
+def _check_same(logger: FlexLogger, definitions: Definitions | None, every: int | None) -> None:
+    if every is not None:
+        raise DefinitionError("a logger has logged already: `every` is for recordings")
+    if definitions is None:
+        return
+    wanted = {
+        plot: [name for name, meter in definitions.meters.items() if plot in meter.targets]
+        for plot in definitions.plots
+    }
+    if logger.get_definitions() != wanted:
+        raise DefinitionError(
+            f"the logger draws {logger.get_definitions()}, not what was asked for: {wanted}"
+        )

@@ -1,0 +1,113 @@
+"""Arrays of any sensible kind as the 8-bit pictures that visdom shows. No visdom, no files."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def decoded(src: str) -> NDArray[np.uint8]:
+    """The pixels (height, width, channels) in the `src` of a window's picture.
+
+        >>> decoded(payload(window)["data"][0]["content"]["src"]).shape
+        (28, 28, 3)
+
+    Compare pictures by these: how a PNG is packed differs between versions of its libraries.
+
+    Raises:
+        ValueError: not a data URL that holds a picture.
+    """
+    from PIL import Image, UnidentifiedImageError  # comes with visdom, takes its time
+
+    head, _, packed = src.partition(";base64,")
+    if not head.startswith("data:image/"):
+        raise ValueError(f"not a picture's data URL: {src[:40]!r}")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(packed, validate=True))) as picture:
+            return np.asarray(picture, dtype=np.uint8)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"the data URL holds no picture: {src[:40]!r}") from error
+
+
+def pixels(image: Any) -> NDArray[np.uint8]:
+    """The picture as (3 or 4, height, width), 0 to 255.
+
+        >>> pixels([[0.0, 1.0]]).tolist()
+        [[[0, 255]], [[0, 255]], [[0, 255]]]
+
+    Integers are taken as 0 to 255. Floats within 0 to 1 are stretched to 0 to 255, floats within
+    −1 to 1 too; others are taken as 0 to 255. What lies outside is cut off, NaN is black.
+
+    Args:
+        image: (height, width), or (channels, height, width) of 1, 3 or 4 channels.
+
+    Raises:
+        ValueError: another shape, or no pixels.
+    """
+    array = np.asarray(image)
+    if array.ndim == 2:
+        array = array[np.newaxis]
+    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.size == 0:
+        raise ValueError(
+            f"an image is (height, width) or (channels, height, width) with 1, 3 or 4 channels, "
+            f"not {np.shape(image)}"
+        )
+    scaled = _scaled(array)
+    return np.repeat(scaled, 3, axis=0) if len(scaled) == 1 else scaled
+
+
+def grid(images: Any, *, nrow: int = 8, padding: int = 2) -> NDArray[np.uint8]:
+    """The pictures of a batch side by side, as one (3 or 4, height, width), 0 to 255.
+
+        >>> grid(np.zeros((3, 5, 5)), nrow=2, padding=1).shape
+        (3, 14, 14)
+
+    They share one scale, found as `pixels` finds it; white lies between them.
+
+    Args:
+        images: (batch, height, width), or (batch, channels, height, width).
+        nrow: how many stand in a row.
+        padding: pixels around each.
+
+    Raises:
+        ValueError: another shape, no pictures, nrow below 1 or padding below 0.
+    """
+    batch = np.asarray(images)
+    if batch.ndim == 3:
+        batch = batch[:, np.newaxis]
+    if batch.ndim != 4 or batch.shape[1] not in (1, 3, 4) or batch.size == 0:
+        raise ValueError(
+            "images are (batch, height, width) or (batch, channels, height, width) with 1, 3 or "
+            f"4 channels, not {np.shape(images)}"
+        )
+    if nrow < 1 or padding < 0:
+        raise ValueError(f"nrow is at least 1 and padding at least 0, not {nrow} and {padding}")
+    count, channels = batch.shape[:2]
+    columns = min(nrow, count)
+    rows = -(-count // columns)
+    edge = (padding, padding)
+    around = ((0, rows * columns - count), (0, 0), edge, edge)
+    tiles = np.pad(_scaled(batch), around, constant_values=255)
+    height, width = tiles.shape[2:]
+    sheet = tiles.reshape(rows, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
+    return pixels(sheet.reshape(channels, rows * height, columns * width))
+
+
+def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
+    if values.dtype == bool:
+        return np.where(values, 255, 0).astype(np.uint8)
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"an image holds numbers, not {values.dtype}")
+    if values.dtype.kind == "f":
+        finite = values[np.isfinite(values)]
+        least, greatest = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+        values = np.nan_to_num(values.astype(np.float64), nan=np.nan, posinf=1e9, neginf=-1e9)
+        if greatest <= 1 and least >= 0:
+            values = values * 255.0
+        elif greatest <= 1 and least >= -1:
+            values = (values + 1.0) * 127.5
+        values = np.rint(np.nan_to_num(values, nan=0.0))
+    scaled: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
+    return scaled

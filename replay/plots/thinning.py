@@ -1,0 +1,83 @@
+"""Fewer points for the browser, with every peak in place. No drawing and no visdom."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from flexrec.recorder.errors import DefinitionError
+from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.window import Window
+
+
+def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    """At most `max_points` of the points, those that give the line its shape.
+
+        >>> x, y = thin(range(1000), [0.0] * 500 + [9.0] + [0.0] * 499, 10)
+        >>> len(x) <= 10, 500 in x
+        (True, True)
+
+    The points between the first and the last are cut into buckets of equal length; each gives
+    its least and its greatest value, and one value that is not finite if it holds any, so that
+    gaps survive. The first and the last point are always kept, the order is, and nothing is
+    averaged or moved. At or below `max_points`, nothing changes at all.
+
+    Args:
+        x: positions (n,), in any order.
+        y: values (n,); NaN and infinities are gaps.
+        max_points: the bound; 0 keeps everything; less than 5 counts as 5.
+
+    Returns:
+        x and y of the points kept, in their order, with their dtypes.
+
+    Raises:
+        DefinitionError: a negative bound, or x and y that are not two vectors of one length.
+    """
+    x, y = np.asarray(x), np.asarray(y)
+    if max_points < 0:
+        raise DefinitionError(f"max_points is {max_points}; 0 keeps all points, N keeps N")
+    if x.ndim != 1 or x.shape != y.shape:
+        raise DefinitionError(f"x and y are vectors of one length, not {x.shape} and {y.shape}")
+    if max_points == 0 or len(y) <= max(max_points, 5):
+        return x, y
+    kept = _shape_giving(y.astype(np.float64), max(max_points, 5))
+    return x[kept], y[kept]
+
+
+def thin_window(window: Window, max_points: int) -> Window:
+    """The window thinned where it is of lines, dots or stems; other types come back as they are.
+
+    Raises:
+        DefinitionError: as `thin`; or no such plot type.
+    """
+    if not plot_type(window.type).accumulates:
+        return window
+    traces = []
+    for trace in window.traces:
+        x = np.arange(len(trace.y)) if trace.x is None else trace.x
+        x, y = thin(x, trace.y, max_points)
+        traces.append(replace(trace, x=x, y=y))
+    return replace(window, traces=tuple(traces))
+
+
+def _shape_giving(y: NDArray[np.float64], max_points: int) -> NDArray[np.intp]:
+    """The indices to keep of more than `max_points` values, in order."""
+    gaps = ~np.isfinite(y)
+    buckets = (max_points - 2) // (3 if gaps.any() else 2)
+    inner = len(y) - 2
+    width = -(-inner // buckets)
+    rows = -(-inner // width)
+
+    def in_buckets(values: NDArray[Any], filler: float) -> NDArray[Any]:
+        padded = np.full(rows * width, filler, dtype=values.dtype)
+        padded[:inner] = values[1:-1]
+        return padded.reshape(rows, width)
+
+    # A bucket's own values come before its filler, so argmin and argmax never choose filler.
+    first = 1 + width * np.arange(rows)
+    least = first + in_buckets(np.where(gaps, np.inf, y), np.inf).argmin(axis=1)
+    greatest = first + in_buckets(np.where(gaps, -np.inf, y), -np.inf).argmax(axis=1)
+    holes = in_buckets(gaps, False)
+    gap = (first + holes.argmax(axis=1))[holes.any(axis=1)]
+    return np.unique(np.concatenate(([0], least, greatest, gap, [len(y) - 1])))

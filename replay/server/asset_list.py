@@ -1,0 +1,51 @@
+"""Which files visdom's page needs beyond its own: their npm packages and pinned checksums.
+
+They are listed in asset_list.json. visdom downloads them when its server first starts; `assets`
+gets them from where the user allows, and takes none whose checksum differs.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file of the page.
+
+    Attributes:
+        file: where the page asks for it, below visdom's `static/`.
+        package: the npm package and version that holds it, as `"jquery@3.1.1"`.
+        member: its path in the package.
+        sha256: the checksum, in hexadecimal.
+        family: the visdom that needs it, `"0.2"` or `"0.3"` (and newer); empty: both.
+    """
+
+    file: str
+    package: str
+    member: str
+    sha256: str
+    family: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the cache and in a bundle: the same content is there once."""
+        return f"{self.package}/{self.member}"
+
+
+@cache
+def all_assets() -> tuple[Asset, ...]:
+    """The files that the page of any visdom needs."""
+    path = Path(__file__).with_name("asset_list.json")
+    return tuple(Asset(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+
+
+def needed(visdom_version: str) -> tuple[Asset, ...]:
+    """The files that this visdom's page needs.
+
+    >>> len(needed("0.2.4")), len(needed("0.3.0"))
+    (29, 22)
+    """
+    family = "0.2" if visdom_version.startswith(("0.1.", "0.2.")) else "0.3"
+    return tuple(asset for asset in all_assets() if asset.family in ("", family))

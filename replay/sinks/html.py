@@ -1,0 +1,182 @@
+"""Windows into one HTML file that needs nothing else: no server, no network, no second file.
+
+The plots are visdom's own, as `visdom.payload` makes them; plotly.js comes from the `plotly`
+package and goes into the file.
+"""
+
+import base64
+import hashlib
+import html
+import importlib.util
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flexrec.recorder.errors import ServerError
+from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
+from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.sinks.palette import Palette
+from flexrec.replay.window import Window
+
+_AXIS = re.compile(r"[xyz]axis\d*")
+_MARK = b'<meta name="generator" content="flexrec">'
+
+
+def _holds_page(path: Path) -> bool:
+    with path.open("rb") as file:
+        return _MARK in file.read(512)
+
+
+PAGE = Kind("an HTML page of flexrec's", _holds_page)
+
+
+class HtmlSink:
+    """Writes, when closed, one HTML file that shows the windows from a disk, a mail or a wiki.
+
+        sink = HtmlSink("run.html")
+        sink.show(windows)
+        sink.close()
+
+    Args:
+        path: the file; it is there whole, or not at all.
+        title: what the page is called; by default the file's name without its suffix.
+        max_points: thin each trace to so many points; 0 keeps all.
+        overwrite: whether a page of flexrec's may be there already.
+
+    Raises:
+        RecordingError: something is there that is not overwritten; the message says what.
+        ServerError: plotly is not installed.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        title: str | None = None,
+        max_points: int = 2000,
+        overwrite: bool = False,
+    ) -> None:
+        check_target(path, PAGE, overwrite=overwrite)
+        self.path, self._overwrite = Path(path), overwrite
+        self.title = title or self.path.stem
+        self.max_points = max_points
+        self._plotly = _plotly_js()
+        self._windows: dict[tuple[str | None, str], Window] = {}
+
+    def show(self, windows: Sequence[Window]) -> None:
+        """Take in these windows."""
+        self._windows.update({(window.env, window.win): window for window in windows})
+
+    def close(self) -> None:
+        """Write the file; after more windows it can be written again.
+
+        Raises:
+            DefinitionError: a window cannot be drawn.
+            RecordingError: something is there that is not overwritten.
+            OSError: the file cannot be written; the one that was there is untouched.
+        """
+        painted = Palette().paint(list(self._windows.values()))
+        windows = [thin_window(window, self.max_points) for window in painted]
+        text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
+        with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
+            partial.write_text(text, encoding="utf-8")
+        self._overwrite = True  # what is there now is its own
+
+
+def html_page(windows: Sequence[Window], *, title: str, plotly_js: str) -> str:
+    """The page's text.
+
+    Nothing in a window can become markup or script: texts are data, which the page's script sets
+    as text; and the page's policy lets no script run but the two that are named by their digest.
+
+    Raises:
+        DefinitionError: a window cannot be drawn.
+    """
+    folder = Path(__file__).parent
+    script = (folder / "page.js").read_text("utf-8")
+    parts = {
+        "policy": _policy(plotly_js, script),
+        "title": html.escape(title),
+        "windows": _inert(json.dumps([_shown(window) for window in windows], allow_nan=False)),
+        "plotly": plotly_js,
+        "script": script,
+    }
+    template = (folder / "page.html").read_text("utf-8")
+    return re.sub(r"@(\w+)@", lambda found: parts[found[1]], template)
+
+
+def _plotly_js() -> Path:
+    spec = importlib.util.find_spec("plotly")
+    if spec is not None and spec.origin is not None:
+        path = Path(spec.origin).parent / "package_data" / "plotly.min.js"
+        if path.is_file():
+            return path
+    raise ServerError("an HTML file needs plotly: pip install 'flexrec[html]'")
+
+
+def _policy(*scripts: str) -> str:
+    """Scripts by digest, pictures from the file itself; nothing from anywhere else."""
+    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in scripts)
+    allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _inert(text: str) -> str:
+    """JSON that cannot end the element that it stands in."""
+    return text.replace("<", "\\u003c")
+
+
+def _shown(window: Window) -> dict[str, Any]:
+    """What the page's script is told of a window."""
+    from flexrec.replay.sinks.visdom import payload  # takes its time to import visdom
+
+    message = payload(window)
+    opts, first = message["opts"], message["data"][0]
+    shown = {"title": opts["title"], "width": opts.get("width"), "height": opts.get("height")}
+    if first["type"] == "text":
+        return {**shown, "text": window.traces[0].y}
+    if first["type"] == "image":
+        content = first["content"]
+        return {**shown, "src": content["src"], "caption": content.get("caption")}
+    data = [
+        {
+            **trace,
+            "name": _literal(trace.get("name")),
+            # The page's policy forbids to make code of text, which plotly's WebGL lines do.
+            "type": "scatter" if trace["type"] == "scattergl" else trace["type"],
+        }
+        for trace in message["data"]
+    ]
+    layout = _renewed(message["layout"])
+    # On the left: plotly's buttons come up on the right.
+    layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}, "x": 0.02}
+    return {**shown, "data": data, "layout": layout}
+
+
+def _renewed(layout: Mapping[str, Any]) -> dict[str, Any]:
+    """visdom's layout, which is for plotly.js 2, as later ones want it: titles are objects."""
+    renewed: dict[str, Any] = {}
+    for name, value in layout.items():
+        if name == "scene":
+            renewed[name] = _renewed(value)
+        elif _AXIS.fullmatch(name) and isinstance(value, Mapping):
+            axis = {key: item for key, item in value.items() if key not in ("title", "titlefont")}
+            axis["title"] = {
+                "text": _literal(value.get("title")) or "",
+                "font": value.get("titlefont") or {},
+            }
+            renewed[name] = {"automargin": True, **axis}
+        else:
+            renewed[name] = value
+    return renewed
+
+
+def _literal(text: Any) -> Any:
+    """A text that plotly shows as it is: plotly obeys some markup, links among it."""
+    return html.escape(text, quote=False) if isinstance(text, str) else text

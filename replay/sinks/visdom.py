@@ -1,0 +1,321 @@
+"""Windows into a running visdom: the only import of visdom's client in the project.
+
+`plots` says how each plot type is drawn, `visdom_http` how a server is spoken to.
+"""
+
+import json
+import math
+import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed
+from flexrec.replay.plots.plot_type import PlotType, rank
+from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.sinks.http import Connection, TransientError
+from flexrec.replay.sinks.palette import Palette
+from flexrec.replay.window import Window
+
+BACK_OFF_SECONDS = 0.25
+
+
+class VisdomSink:
+    """Draws windows in a visdom server, each whole and in one request.
+
+        sink = VisdomSink(server="http://localhost", port=8097, env="my_env")
+        sink.show(windows)
+        sink.save()
+
+    A window that is shown again replaces itself: nothing is ever drawn twice. What fails for a
+    moment (a server that restarts, a cut connection, HTTP 500, 502, 503, 504) is tried again,
+    after a quarter of a second, then half a second, and so on; a silent server is not.
+
+    Args:
+        server, port, base_url, username, password, timeout: as for `Connection`; credentials
+            default to VISDOM_USERNAME and VISDOM_PASSWORD of the environment.
+        env: the environment of the windows that name none.
+        max_points: thin each trace to so many points for the browser; 0 sends all.
+        retries: how often a request is tried again.
+
+    Raises:
+        ServerError: the address is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        server: str = "http://localhost",
+        port: int = 8097,
+        env: str = "main",
+        base_url: str = "",
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float = 60.0,
+        max_points: int = 2000,
+        retries: int = 4,
+    ) -> None:
+        self.env = env
+        self.max_points = max_points
+        self.retries = retries
+        self._connection = Connection(
+            server,
+            port,
+            base_url=base_url,
+            username=username,
+            password=password,
+            timeout=timeout,
+        )
+        self._palette = Palette()
+        self._probed = False
+
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._connection.url
+
+    def probe(self) -> None:
+        """Make sure, within seconds, that visdom answers and lets us in.
+
+        Raises:
+            ServerError: says what is wrong, and what to do.
+        """
+        self._connection.probe()
+        self._probed = True
+
+    def show(self, windows: Sequence[Window]) -> None:
+        """Draw every window; the first call probes the server before it sends anything.
+
+        Raises:
+            ServerError: names the windows that had been sent before it failed.
+            DefinitionError: a window cannot be drawn, as `payload` says; those before it are.
+        """
+        if not self._probed:
+            self.probe()
+        for k, window in enumerate(self._palette.paint(windows)):
+            message = literal(payload(thin_window(window, self.max_points)))
+            message["eid"] = window.env or self.env
+            # The page of 0.3.0 draws a window anew only where its version has changed, and a page
+            # may be open from an earlier replay: the clock gives a version that none has had.
+            message["version"] = time.time_ns() // 1_000_000
+            try:
+                answer = self._post("events", message)
+                if answer != window.win:
+                    raise ServerError(
+                        f"{self.url} answers {answer[:40]!r} where visdom repeats the window's id"
+                    )
+            except ServerError as error:
+                sent = listed(repr(done.win) for done in windows[:k]) or "none"
+                raise ServerError(
+                    f"{error}; window {window.win!r} was not drawn "
+                    f"(sent before it, {k} of {len(windows)}: {sent})"
+                ) from error
+
+    def holds(self, window: Window) -> bool:
+        """Whether the server has a window of this id; one that was restarted has forgotten it.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        message = {"win": window.win, "eid": window.env or self.env}
+        return self._post("win_exists", message) == "true"
+
+    def remove(self, window: Window) -> None:
+        """Take a window off the server, if it is there.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        self._post("close", {"win": window.win, "eid": window.env or self.env})
+
+    def windows(self, env: str | None = None) -> dict[str, dict[str, Any]]:
+        """What the server holds in an environment: {window id: visdom's window}.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        name = env or self.env
+        if name.replace("/", "_") not in self.environments():
+            return {}
+        found: dict[str, dict[str, Any]] = json.loads(
+            self._post("win_data", {"win": None, "eid": name})
+        )
+        return found
+
+    def environments(self) -> list[str]:
+        """The names of the server's environments, in alphabetical order.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        return sorted(json.loads(self._post("env_state", {})))
+
+    def save(self, env: str | None = None) -> None:
+        """Have the server write an environment to its folder.
+
+        Raises:
+            ServerError: the server fails, or has no such environment.
+        """
+        name = env or self.env
+        # visdom 0.2.4 overwrites with `null` an environment that it has not opened yet.
+        self.windows(name)
+        if not json.loads(self._post("save", {"data": [name]})):
+            raise ServerError(f"{self.url} has no environment {name!r} to save")
+
+    def close(self) -> None:
+        """Let go of the connection; the windows stay."""
+        self._connection.close()
+
+    def _post(self, endpoint: str, message: Mapping[str, Any]) -> str:
+        for attempt in range(self.retries):
+            try:
+                return self._connection.post(endpoint, message)
+            except TransientError:
+                time.sleep(BACK_OFF_SECONDS * 2**attempt)
+        return self._connection.post(endpoint, message)
+
+
+def payload(window: Window) -> dict[str, Any]:
+    """The message that visdom's own client would send for a window, the same in every version.
+
+        >>> loss = Trace("loss", y=[0.5, 0.25], x=[0, 1])
+        >>> payload(Window("w", "main", "line", (loss,)))["data"][0]["y"]
+        [0.5, 0.25]
+
+    The traces of a line may differ in length and in x. NaN and infinities become null, which the
+    browser draws as a gap. The window and its opts are left as they are.
+
+    Args:
+        window: what to draw.
+        client: a `visdom.Visdom(send=False, …)`; by default one that is made once.
+
+    Returns:
+        JSON values only: win, eid ("main" where the window names no environment), data, layout
+        (not for images and text) and opts.
+
+    Raises:
+        DefinitionError: the window has no traces or too many, a value of the wrong rank, an opt
+            that the plot type does not know, or a value of an opt that visdom refuses.
+        ServerError: visdom is not installed.
+    """
+    kind = plot_type(window.type)
+    _check(window, kind)
+    client = _client()
+    try:
+        message: dict[str, Any] = _plain(kind.draw(client, window.traces, _opts(window)))
+    except (AssertionError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise DefinitionError(f"window {window.win!r}, a {kind.name} plot: {error}") from error
+    _settle_axes(message)
+    return {**message, "win": window.win, "eid": window.env or message["eid"]}
+
+
+def literal(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A payload whose names and title plotly shows as they are.
+
+        >>> literal({"data": [{"name": "a<b"}], "layout": {"title": "t"}})
+        {'data': [{'name': 'a&lt;b'}], 'layout': {'title': 't'}}
+
+    plotly obeys some markup, links among it, and a key may come from anyone's recording.
+    """
+    data = [
+        {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
+        for trace in message["data"]
+    ]
+    if "layout" not in message:
+        return {**message, "data": data}
+    layout = {
+        key: _unmarked(item) if key == "title" else item for key, item in message["layout"].items()
+    }
+    return {**message, "data": data, "layout": layout}
+
+
+_SHOWN = ("name", "labels", "title")  # what of a trace plotly writes, and a key may be in
+
+
+def _unmarked(item: Any) -> Any:
+    if isinstance(item, str):
+        return item.replace("&", "&amp;").replace("<", "&lt;")
+    return [_unmarked(each) for each in item] if isinstance(item, list) else item
+
+
+def _check(window: Window, kind: PlotType) -> None:
+    kind.check_opts(window.opts)
+    count, most = len(window.traces), kind.max_traces
+    if count == 0 or (most is not None and count > most):
+        raise DefinitionError(
+            f"window {window.win!r} holds {counted(count, 'trace')}; "
+            f"a {kind.name} plot draws {'at least 1' if most is None else f'1 to {most}'}"
+        )
+    for trace in window.traces:
+        given = rank(trace.y)
+        if given not in (kind.ranks if kind.history is None else (kind.history.rank,)):
+            raise DefinitionError(
+                f"window {window.win!r}, trace {trace.name!r}: a {given} cannot be drawn; "
+                f"a {kind.name} plot takes {kind.takes}"
+            )
+
+
+def _opts(window: Window) -> dict[str, Any]:
+    """A copy in JSON's types, without the empty values, which visdom's versions read apart."""
+    opts = {name: _plain(value) for name, value in window.opts.items()}
+    opts = {name: value for name, value in opts.items() if value not in (None, "", [], {})}
+    return {**opts, "title": str(opts.get("title", window.win))}
+
+
+def _settle_axes(message: dict[str, Any]) -> None:
+    # visdom 0.2.4 forgets an axis whose only opt is `tick: false`.
+    layout = message.get("layout", {})
+    for axis in "xy":
+        if message["opts"].get(f"{axis}tick") is False and "scene" not in layout:
+            layout.setdefault(f"{axis}axis", {})["showticklabels"] = False
+
+
+def _plain(value: Any) -> Any:
+    """The value in JSON's own types; NaN and infinities become None."""
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_plain(item) for item in value]
+    raise DefinitionError(f"JSON has no {type(value).__name__}: {value!r}")
+
+
+@cache
+def _client() -> Any:
+    return _import_visdom().Visdom(send=False, use_incoming_socket=False)
+
+
+def _import_visdom() -> Any:
+    """visdom, without the seconds that its search for torch and openTSNE takes.
+
+    It wants them for tensors and embeddings; we give it numpy arrays only. So that nobody else
+    in the process meets a visdom that knows no tensors, this one is kept out of `sys.modules`.
+    """
+    if "visdom" in sys.modules:
+        return sys.modules["visdom"]
+    hidden: dict[str, Any] = {
+        name: None for name in ("torch", "openTSNE") if name not in sys.modules
+    }
+    sys.modules.update(hidden)  # None there makes an import fail at once
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import visdom
+    except ImportError as error:
+        raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'") from error
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "visdom"]:
+        del sys.modules[name]
+    return visdom

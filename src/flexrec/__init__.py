@@ -1,0 +1,73 @@
+"""Record metrics and layer statistics while training; decide afterwards how to plot them.
+
+    import flexrec
+
+    with flexrec.Recorder("run.h5") as rec:
+        rec.add(train_loss=0.5)
+        rec.log(epoch=0)
+
+    windows = flexrec.play("run.h5", flexrec.preset("loss"))
+
+Names are imported when they are first used. The training side is flexrec.recorder, the viewing side
+flexrec.replay, the command line flexrec.cli; what none of these gives is internal.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flexrec.recorder import Recorder, Recording, TooledModel
+    from flexrec.replay import (
+        FlexLogger,
+        TooledModelLogger,
+        define,
+        get_preset_logger,
+        load_toml,
+        meter_info,
+        meter_types,
+        play,
+        plot_info,
+        plot_types,
+        preset,
+        preset_info,
+        preset_names,
+    )
+
+    __version__: str
+
+__all__ = [
+    "FlexLogger",
+    "Recorder",
+    "Recording",
+    "TooledModel",
+    "TooledModelLogger",
+    "__version__",
+    "define",
+    "get_preset_logger",
+    "load_toml",
+    "meter_info",
+    "meter_types",
+    "play",
+    "plot_info",
+    "plot_types",
+    "preset",
+    "preset_info",
+    "preset_names",
+]
+
+_RECORDER = ("Recorder", "Recording", "TooledModel")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("flexrec")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    side = "recorder" if name in _RECORDER else "replay"
+    return getattr(import_module(f"{__name__}.{side}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

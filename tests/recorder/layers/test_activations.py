@@ -1,0 +1,145 @@
+"""Activations on a probe batch, and the information plane from file to window."""
+
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import DefinitionError, InputError, Recorder, Recording
+from flexrec.replay import play, preset
+
+pytest.importorskip("torch")
+import torch
+
+from flexrec.recorder.layers.activations import activations
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def net() -> "torch.nn.Sequential":
+    """A network whose training and evaluation differ."""
+    nn = torch.nn
+    return nn.Sequential(nn.Linear(4, 3), nn.Tanh(), nn.Dropout(0.5), nn.Linear(3, 2))
+
+
+def test_layers_give_what_they_give_in_evaluation() -> None:
+    model, inputs = net(), torch.randn(6, 4)
+    found = activations(model, inputs)
+    assert list(found) == ["0", "1", "2", "3"]
+    hidden = torch.tanh(model[0](inputs))
+    assert torch.equal(found["1"], hidden.detach())
+    assert torch.equal(found["2"], hidden.detach()), "no dropout"
+    assert not found["3"].requires_grad
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = net()
+    model[1].eval()
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    activations(model, torch.randn(6, 4, generator=torch.Generator()), layers="1")
+    assert torch.equal(before, torch.get_rng_state())
+    assert [module.training for module in model] == [True, False, True, True]
+    assert not any(module._forward_hooks for module in model.modules())
+    with pytest.raises(RuntimeError):
+        activations(model, torch.randn(6, 5))
+    assert not any(module._forward_hooks for module in model.modules())
+    assert model.training
+
+
+def test_images_are_flattened_and_arguments_are_passed_on() -> None:
+    class Two(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(1, 2, 3)
+            self.index = torch.nn.Identity()
+
+        def forward(self, x: "torch.Tensor", *, scale: float = 1.0) -> "torch.Tensor":
+            self.index(torch.arange(3))
+            return self.conv(x * scale)
+
+    found = activations(Two(), {"x": torch.randn(5, 1, 4, 4), "scale": 2.0})
+    assert {name: tuple(rows.shape) for name, rows in found.items()} == {"conv": (5, 8)}
+
+
+def test_what_cannot_be_recorded_is_told() -> None:
+    with pytest.raises(DefinitionError, match="no layer 'fc'"):
+        activations(net(), torch.randn(2, 4), "fc")
+    with pytest.raises(InputError, match="no layer gave a floating tensor"):
+        activations(torch.nn.Sequential(torch.nn.Identity()), torch.arange(3))
+
+
+def test_the_information_plane_from_file_to_window(tmp_path: Path) -> None:
+    bits = torch.arange(64)[:, None] >> torch.arange(6) & 1
+    model = torch.nn.Sequential(torch.nn.Linear(6, 2), torch.nn.Tanh())
+    with Recorder(tmp_path / "run.h5") as rec:
+        for epoch, weights in enumerate((0.0, 9.0)):
+            torch.nn.init.zeros_(model[0].bias)
+            torch.nn.init.zeros_(model[0].weight)
+            model[0].weight.data[0, 0] = weights
+            rec.activations(model, 2.0 * bits - 1, bits[:, 0], layers="1")
+            rec.log(epoch)
+    with Recording(tmp_path / "run.h5") as run:
+        (window,) = play(run, preset("infoplane"))
+    (trace,) = window.traces
+    assert trace.name == "1"
+    assert trace.x.tolist() == [0.0, 1.0], "I(X;T): nothing, then one bit"
+    assert trace.y.tolist() == [0.0, 1.0], "I(T;Y) likewise"
+    assert trace.marks.tolist() == [0.0, 1.0]
+
+
+def test_the_example_shows_layers_losing_what_the_next_does_not_get(tmp_path: Path) -> None:
+    out = tmp_path / "plane.h5"
+    subprocess.run(
+        [
+            *(sys.executable, ROOT / "examples" / "infoplane.py", "--out", out),
+            *("--epochs", "20", "--marks", "5"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    with Recording(out) as run:
+        plane, *others = play(run, preset("infoplane+snr"))
+    assert [trace.name for trace in plane.traces] == ["1", "3", "5", "7", "9"]
+    for trace in plane.traces:
+        assert ((trace.y >= 0) & (trace.y <= 1)).all(), "I(T;Y) is at most H(Y), one bit"
+        assert (trace.x <= 12).all(), "I(X;T) is at most H(X), twelve bits"
+        assert (trace.y <= trace.x + 1e-9).all()
+    for before, after in pairwise(plane.traces):
+        assert (after.x <= before.x + 1.0).all(), "data processing, up to the binning"
+    assert plane.traces[-1].y[-1] > plane.traces[-1].y[0], "training teaches the last layer of Y"
+    assert len(others) == 3
+
+
+def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None:
+    class Folds(torch.nn.Module):
+        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+            return x.reshape(-1, 2)
+
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), Folds(), torch.nn.Linear(2, 2))
+    inputs = torch.randn(6, 4)
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for wrong in (torch.zeros(7), torch.zeros(6, 2), 3, [0, 1]):
+            with pytest.raises(InputError, match=r"number for each sample.* give 12, 6 rows"):
+                rec.activations(model, inputs, wrong)
+        rec.activations(model, inputs, [0, 1] * 3)
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.keys() == ["0/activations"]  # the others have no row for each sample
+
+
+def test_a_layer_that_diverged_leaves_the_others_on_the_plane(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    inputs, classes = torch.randn(6, 4), torch.arange(6) % 2
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for epoch in range(3):
+            if epoch == 2:
+                torch.nn.init.constant_(model[2].weight, float("nan"))
+            rec.activations(model, inputs, classes)
+            rec.log(epoch)
+    with Recording(tmp_path / "run.h5") as run:
+        (window,) = play(run, preset("infoplane"))
+    assert [len(trace.y) for trace in window.traces] == [3, 3, 3]
+    assert [int(np.isnan(trace.y).sum()) for trace in window.traces] == [0, 0, 1]

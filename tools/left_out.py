@@ -1,0 +1,33 @@
+"""Say in one line what `make test` could not test on this machine; in CI that is a failure."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from support.browser import chromium_path  # noqa: E402
+
+
+def main() -> int:
+    """Return 1 where something was left out and CI is set, else 0."""
+    missing = []
+    find = [sys.executable, str(ROOT / "tools" / "find_python.py"), "3.12"]
+    if subprocess.run(find, stdout=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 - ours
+        missing.append("visdom 0.3 (no Python 3.12 or newer found)")
+    if importlib.util.find_spec("playwright") is None:
+        missing.append("the pages in a browser (no playwright: pip install 'flexrec[browser]')")
+    elif chromium_path() is None:
+        missing.append("the pages in a browser (no Chromium: make browser installs it)")
+    if not missing:
+        print("nothing was left out")
+        return 0
+    print(f"NOT TESTED: {'; '.join(missing)}")
+    return 1 if os.environ.get("CI", "").lower() not in ("", "0", "false") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
