@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.html import HtmlSink
-from flexrec.replay.window import Trace, Window
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.browser import chromium, chromium_path, quiet_page

@@ -16,9 +16,9 @@ from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.golden.check import Outcome, check
 from flexrec.replay.golden.report import report_json, report_text
-from flexrec.replay.golden.trace import aligned_lines
 from flexrec.replay.golden.visual import messages, show_in_visdom
 from flexrec.replay.player.sources import windows_of
+from flexrec.replay.plots.contents import aligned_lines
 
 _PLOTS = 3  # text plots, unless all are asked for
 

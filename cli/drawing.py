@@ -12,7 +12,7 @@ from flexrec.replay.export.keys import fitting_keys
 from flexrec.replay.player.player import play
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
-from flexrec.replay.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window
 
 MAX_POINTS = 2000
 

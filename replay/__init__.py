@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from flexrec.replay.meters import meter_info, meter_types
     from flexrec.replay.player.player import play
     from flexrec.replay.plots.registry import plot_info, plot_types
-    from flexrec.replay.window import Trace, Window
+    from flexrec.replay.plots.window import Trace, Window
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
@@ -28,7 +28,6 @@ DOORS = (
     "plots",
     "server",
     "sinks",
-    "window",
 )
 
 __all__ = [
@@ -56,8 +55,8 @@ _HOMES = {
     "Definitions": "definitions.definitions",
     "FlexLogger": "flexlogger",
     "TooledModelLogger": "flexlogger",
-    "Trace": "window",
-    "Window": "window",
+    "Trace": "plots.window",
+    "Window": "plots.window",
     "compare": "golden.compare",
     "define": "definitions.definitions",
     "get_preset_logger": "flexlogger",
@@ -65,8 +64,8 @@ _HOMES = {
     "meter_info": "meters",
     "meter_types": "meters",
     "play": "player.player",
-    "plot_info": "plots",
-    "plot_types": "plots",
+    "plot_info": "plots.registry",
+    "plot_types": "plots.registry",
     "preset": "definitions.presets",
     "preset_info": "definitions.presets",
     "preset_names": "definitions.presets",

@@ -20,9 +20,9 @@ from flexrec.recorder.events import (
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import PHASES, preset
 from flexrec.replay.engine.engine import Engine
+from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.resending import ResendingSink
-from flexrec.replay.window import Window, equal
 
 if TYPE_CHECKING:
     from flexrec.recorder import Recorder

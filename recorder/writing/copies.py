@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from flexrec.recorder.events import Array
-from flexrec.recorder.writing.live_file import SMALL
 
+SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
 _SLAB = 12 << 20  # bytes of memory that large arrays are copied to
 _PAGE = 2 << 20  # bytes of a huge page: new memory comes at twice the pace in whole ones
 _SPARE = 8  # slabs that are kept for later

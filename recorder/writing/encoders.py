@@ -24,8 +24,7 @@ from flexrec.recorder.writing.accelerator import (
     read_plain,
     tensor_reader,
 )
-from flexrec.recorder.writing.copies import Copier, Slab
-from flexrec.recorder.writing.live_file import SMALL
+from flexrec.recorder.writing.copies import SMALL, Copier, Slab
 from flexrec.recorder.writing.shared_arrays import Part
 
 Blob = bytes | Array | OnDevice

@@ -20,7 +20,7 @@ from flexrec.recorder.events import State, gather
 from flexrec.recorder.reduction.reducer import Reducer
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.accelerator import OnDevice, gathered, take
-from flexrec.recorder.writing.copies import Copier, Slab
+from flexrec.recorder.writing.copies import SMALL, Copier, Slab
 from flexrec.recorder.writing.encoders import (
     RECORD_BYTES,
     ArrayEncoder,
@@ -31,7 +31,6 @@ from flexrec.recorder.writing.encoders import (
     Queued,
     pack_record,
 )
-from flexrec.recorder.writing.live_file import SMALL
 from flexrec.recorder.writing.shared_arrays import Part, Sharing
 
 _PLENTY_BYTES = 8 << 20  # that are worth waking the writer

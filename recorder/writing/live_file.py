@@ -21,9 +21,9 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.journal import checksum
+from flexrec.recorder.writing.copies import SMALL
 from flexrec.recorder.writing.journal_writer import JournalWriter, Slot, write_all
 
-SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
 _LAYOUT = tuple(fmt.LIVE_LAYOUT.items())
 _SCHEMA, _BLOBS, _VALUES, _EVENTS = range(len(_LAYOUT))
 

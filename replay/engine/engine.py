@@ -16,7 +16,7 @@ from flexrec.recorder.events import Add, Event, Log, State, Value
 from flexrec.replay.definitions.definitions import Definitions, MeterDefinition
 from flexrec.replay.engine.window_builder import Place, WindowBuilder
 from flexrec.replay.meters import Meter
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 
 class Binding:

@@ -15,7 +15,7 @@ from flexrec.replay.definitions.definitions import (
 )
 from flexrec.replay.plots.plot_type import MisfitError, PlotType, rank
 from flexrec.replay.plots.registry import plot_type
-from flexrec.replay.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window
 
 Place: TypeAlias = tuple[int, int]
 """Where a trace stands: its meter's place in the definitions, then its key's in the run."""

@@ -9,7 +9,5 @@ DOORS = (
     "compare",
     "report",
     "snapshot",
-    "tolerance",
-    "trace",
     "visual",
 )

@@ -15,8 +15,8 @@ from flexrec.recorder.files.atomic_write import ANYTHING, check_target, discard
 from flexrec.replay.golden.compare import compare
 from flexrec.replay.golden.model import RTOL, Comparison
 from flexrec.replay.golden.snapshot import read_golden, settings, snapshot, write_golden
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.env_file import ENVIRONMENT
-from flexrec.replay.window import Window
 
 
 @dataclass(frozen=True)

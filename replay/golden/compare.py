@@ -12,7 +12,8 @@ from typing import Any
 from flexrec.recorder.errors import DefinitionError, counted, listed
 from flexrec.replay.golden.model import ABSENT, RTOL, Comparison, Difference
 from flexrec.replay.golden.snapshot import SETTINGS, settings
-from flexrec.replay.golden.trace import Tolerance, compare_leaves, compare_trace, named
+from flexrec.replay.golden.trace import Tolerance, compare_leaves, compare_trace
+from flexrec.replay.plots.contents import named
 from flexrec.replay.plots.pictures import decoded
 
 _SWAPS = 8  # so many differing traces are searched for two that have changed places

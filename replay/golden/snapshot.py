@@ -17,8 +17,8 @@ from flexrec.recorder.files.atomic_write import replacing
 from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.env_file import ENVIRONMENT, dump, env_document, is_environment
-from flexrec.replay.window import Trace, Window
 
 SETTINGS = "flexrec"
 """The document's key for what visdom has no place for; visdom does not look at it."""

@@ -4,36 +4,14 @@ The verdict is that of exact arithmetic: `|golden - obtained| <= atol + rtol * |
 numbers that the floats stand for and no rounding on the way.
 """
 
-import sys
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
-from itertools import chain
 from types import NoneType
-from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Number: TypeAlias = float | int | None
-"""A number of JSON; None is a gap, equal to another gap and to nothing else."""
-
-_GREATEST = int(sys.float_info.max)
-
-
-@dataclass(frozen=True)
-class Numbers:
-    """A rectangular JSON list of numbers: its leaves in order, and its shape."""
-
-    leaves: list[Number]
-    shape: tuple[int, ...]
-    kinds: frozenset[type]
-    """Of int, float and NoneType, those that are among the leaves."""
-
-    @cached_property
-    def array(self) -> NDArray[np.float64]:
-        """The leaves (n,), NaN for None; made only where two lists differ."""
-        return np.array(self.leaves, np.float64)
+from flexrec.replay.plots.contents import Number, Numbers
 
 
 @dataclass(frozen=True)
@@ -53,35 +31,10 @@ class Deviation:
     max_rel: float | None
 
 
-def numbers(value: Any) -> Numbers | None:
-    """The list as numbers; None where it is no list, ragged, or holds anything else.
-
-    >>> numbers([[1, None], [0.5, 2]]).shape
-    (2, 2)
-    >>> numbers(["1"]) is None
-    True
-    """
-    if not isinstance(value, list):
-        return None
-    leaves: list[Any] = value
-    shape: tuple[int, ...] = (len(leaves),)
-    while leaves and isinstance(leaves[0], list):
-        widths = {len(row) if isinstance(row, list) else -1 for row in leaves}
-        if len(widths) > 1:
-            return None
-        shape += (widths.pop(),)
-        leaves = list(chain.from_iterable(leaves))
-    kinds = frozenset(map(type, leaves))
-    if not kinds <= {int, float, NoneType}:
-        return None
-    if int in kinds and any(type(leaf) is int and abs(leaf) > _GREATEST for leaf in leaves):
-        return None
-    return Numbers(leaves, shape, kinds)
-
-
 def deviation(golden: Numbers, obtained: Numbers, *, rtol: float, atol: float) -> Deviation | None:
     """How the numbers differ, or None; both are of one shape.
 
+    >>> from flexrec.replay.plots.contents import numbers
     >>> deviation(numbers([1.0]), numbers([1.5]), rtol=0.0, atol=0.25).max_abs
     0.5
     """

@@ -1,13 +1,14 @@
 """One trace, or one field, held against the golden's: plain JSON in, differences out. Pure."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from flexrec.recorder.errors import counted
 from flexrec.replay.golden.model import ABSENT, Difference, Point, Points
-from flexrec.replay.golden.tolerance import Numbers, deviation, numbers
+from flexrec.replay.golden.tolerance import deviation
+from flexrec.replay.plots.contents import Numbers, line_of, numbers
 
 _DATA = ("x", "y", "z", "values", "labels")  # what a trace draws; its other fields say how
 
@@ -143,7 +144,7 @@ def _aligned(
     lengths = [len(y) for y in (golden.get("y"), obtained.get("y")) if isinstance(y, list)]
     if len(set(lengths)) < 2:
         return None
-    a, b = _line(golden), _line(obtained)
+    a, b = line_of(golden), line_of(obtained)
     if a is None or b is None:
         return None
     xs = list(a), list(b)
@@ -160,42 +161,6 @@ def _aligned(
     ys = numbers([a[x] for x in common]), numbers([b[x] for x in common])
     if ys[0] is not None and ys[1] is not None:
         found += _numbers(window, name, "y", ys[0], ys[1], tolerance, common)
-    return found
-
-
-def _line(trace: Mapping[str, Any]) -> dict[Any, Any] | None:
-    """{x: y} of a trace of single points, or None where an x is a gap or comes twice."""
-    x, y = numbers(trace.get("x")), numbers(trace.get("y"))
-    if x is None or y is None or len(x.shape) > 1 or x.shape != y.shape:
-        return None
-    line = dict(zip(x.leaves, y.leaves, strict=True))
-    return line if len(line) == len(x.leaves) and None not in line else None
-
-
-def aligned_lines(
-    golden: Sequence[Mapping[str, Any]], obtained: Sequence[Mapping[str, Any]]
-) -> dict[str, tuple[list[Any], list[Any], list[Any]]]:
-    """{trace: (x, golden y, obtained y)} at the x that both have, of lines of both names."""
-    found = {}
-    others = named(obtained)
-    for name, trace in named(golden).items():
-        a, b = _line(trace), _line(others.get(name, {}))
-        common = [x for x in a if x in b] if a and b else []
-        if a and b and common:
-            found[name] = (common, [a[x] for x in common], [b[x] for x in common])
-    return found
-
-
-def named(traces: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Traces by name, or by type where they have none; a second one of a name is `name #2`."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for trace in traces:
-        name = base = str(trace.get("name") or trace.get("type") or "trace")
-        count = 1
-        while name in found:
-            count += 1
-            name = f"{base} #{count}"
-        found[name] = trace
     return found
 
 

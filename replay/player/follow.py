@@ -20,8 +20,8 @@ from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.player.player import EverySteps, run_names
 from flexrec.replay.player.sources import windows_of
+from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.sinks.visdom import VisdomSink
-from flexrec.replay.window import Window, equal
 
 _LOOK_EVERY = 5.0  # seconds between looks whether an idle server has forgotten the windows
 

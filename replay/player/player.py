@@ -17,7 +17,7 @@ from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
 from flexrec.replay.engine.schedule import Schedule
 from flexrec.replay.engine.window_builder import WindowBuilder, overlay
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 _HELD = 1 << 22
 """How many values are read from a recording at a time, at most."""

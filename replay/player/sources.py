@@ -14,7 +14,7 @@ from flexrec.replay.definitions.presets import PHASES, preset
 from flexrec.replay.definitions.toml import load_toml
 from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
 from flexrec.replay.player.player import play
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 
 def definitions_from(

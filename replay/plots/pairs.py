@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 
 from flexrec.replay.plots.colours import CYCLE
+from flexrec.replay.plots.contents import aligned_lines, named, numbers
 from flexrec.replay.plots.pictures import decoded
 from flexrec.replay.plots.plot_type import Message
 
 
 def overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]) -> Message:
     """Golden dotted, obtained drawn through, obtained − golden below; a colour for each trace."""
-    from flexrec.replay.golden.trace import aligned_lines, named  # no replay needs it
-
     sides = named(golden["data"]), named(obtained["data"])
     order = [name for name in dict.fromkeys((*sides[0], *sides[1])) if name in names]
     colours = {name: f"rgb{CYCLE[k % len(CYCLE)]}" for k, name in enumerate(order)}
@@ -53,8 +52,6 @@ def subtracted(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], _names: set[str]
 ) -> Message | None:
     """Obtained − golden of a matrix, as a heatmap."""
-    from flexrec.replay.golden.tolerance import numbers
-
     if not obtained["data"]:
         return None
     old, new = (numbers(content["data"][0].get("z")) for content in (golden, obtained))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import DefinitionError, nearest
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.window import Trace
 
 RANKS = ("scalar", "vector", "matrix", "3-D", "4-D", "text")
 """What a value can be: an array by its number of axes, or a string."""

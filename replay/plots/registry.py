@@ -3,13 +3,13 @@
 import textwrap
 
 from flexrec.recorder.errors import DefinitionError, nearest
-from flexrec.replay.plots.bars import BARS
-from flexrec.replay.plots.curves import CURVES
-from flexrec.replay.plots.histograms import HISTOGRAMS
-from flexrec.replay.plots.matrices import MATRICES
-from flexrec.replay.plots.panes import PANES
-from flexrec.replay.plots.plane import PLANES
 from flexrec.replay.plots.plot_type import PlotType, SideBySide
+from flexrec.replay.plots.types.bars import BARS
+from flexrec.replay.plots.types.curves import CURVES
+from flexrec.replay.plots.types.histograms import HISTOGRAMS
+from flexrec.replay.plots.types.matrices import MATRICES
+from flexrec.replay.plots.types.panes import PANES
+from flexrec.replay.plots.types.plane import PLANES
 
 TYPES: dict[str, PlotType] = {
     kind.name: kind for kind in (*CURVES, *PLANES, *BARS, *MATRICES, *HISTOGRAMS, *PANES)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.plots.registry import plot_type
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 
 def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDArray[Any]]:

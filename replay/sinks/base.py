@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 
 class Sink(Protocol):

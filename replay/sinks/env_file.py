@@ -12,8 +12,8 @@ from typing import Any
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
 from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.palette import Palette
-from flexrec.replay.window import Window
 
 
 class EnvFileSink:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from flexrec.replay.plots.colours import CYCLE, ramp
 from flexrec.replay.plots.registry import TYPES
-from flexrec.replay.window import Window
+from flexrec.replay.plots.window import Window
 
 FEW = 10
 """Up to so many traces have a colour each; more go along a ramp, in their order."""

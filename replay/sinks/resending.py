@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from flexrec.recorder.errors import ServerError, warn
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Sink
-from flexrec.replay.window import Window
 
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds between tries to reach the server
 

@@ -18,9 +18,9 @@ from flexrec.recorder.errors import DefinitionError, ServerError, counted, liste
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.http import Connection, TransientError
 from flexrec.replay.sinks.palette import Palette
-from flexrec.replay.window import Window
 
 BACK_OFF_SECONDS = 0.25
 

@@ -16,12 +16,12 @@ import pytest
 
 from flexrec.recorder import Recorder
 from flexrec.replay.plots.colours import CYCLE
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server.assets import provide
 from flexrec.replay.server.server import Server, start_server
 from flexrec.replay.sinks.env_file import EnvFileSink
 from flexrec.replay.sinks.html import HtmlSink
 from flexrec.replay.sinks.visdom import VisdomSink
-from flexrec.replay.window import Trace, Window
 from support.window_cases import WINDOWS, window
 
 if TYPE_CHECKING:

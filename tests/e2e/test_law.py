@@ -13,8 +13,8 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.engine.engine import Engine
+from flexrec.replay.plots.window import equal
 from flexrec.replay.sinks.base import ListSink
-from flexrec.replay.window import equal
 from support.block_cases import blocks_of
 
 pytestmark = pytest.mark.viewing

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder import Recorder
-from flexrec.replay.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window
 
 X = np.arange(6.0)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.replay.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window
 
 NAN, INF = float("nan"), float("inf")
 

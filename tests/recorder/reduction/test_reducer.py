@@ -19,8 +19,8 @@ from flexrec.recorder.storage.format import Form, Schema
 from flexrec.recorder.writing.flusher import advice
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.meters import build, meter_types
+from flexrec.replay.plots.window import equal
 from flexrec.replay.sinks.base import ListSink
-from flexrec.replay.window import equal
 
 quiet = settings(
     max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -20,7 +20,7 @@ from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.recorder.writing import flusher
 from flexrec.replay.definitions.definitions import define
 from flexrec.replay.player.player import play
-from flexrec.replay.window import equal
+from flexrec.replay.plots.window import equal
 from support.crashing import crash
 from support.event_cases import same_event
 from support.moments import at_moment

@@ -15,10 +15,10 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.reduction.reductions import SquaredErrors
-from flexrec.recorder.writing import live_file
+from flexrec.recorder.writing import copies
 from support.moments import at_moment
 
-LARGE = np.arange(live_file.SMALL / 8 + 1)
+LARGE = np.arange(copies.SMALL / 8 + 1)
 
 
 def add_and_flush(rec: Recorder) -> None:

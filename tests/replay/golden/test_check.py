@@ -24,9 +24,9 @@ from flexrec.replay.golden.report import report_json, report_text
 from flexrec.replay.golden.snapshot import read_golden, write_golden
 from flexrec.replay.golden.trace import Tolerance, compare_leaves
 from flexrec.replay.player.sources import windows_of
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.base import ListSink
 from flexrec.replay.sinks.env_file import dump
-from flexrec.replay.window import Trace, Window
 from support.golden_cases import (
     BASE,
     MUTATIONS,

@@ -19,9 +19,9 @@ from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions, define
 from flexrec.replay.player.follow import FollowedRun, Screen, follow_recordings
 from flexrec.replay.player.player import play
+from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.server.server import start_server
 from flexrec.replay.sinks.visdom import VisdomSink
-from flexrec.replay.window import Window, equal
 from support.crashing import crash, event_at, record
 from support.event_cases import same_event
 

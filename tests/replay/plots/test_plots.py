@@ -14,13 +14,13 @@ from flexrec.replay.engine.window_builder import WindowBuilder
 from flexrec.replay.golden.model import Comparison, Difference
 from flexrec.replay.golden.visual import messages
 from flexrec.replay.plots.colours import ramp
-from flexrec.replay.plots.curves import curve, names_of, scattered
-from flexrec.replay.plots.histograms import edges_of, shares
 from flexrec.replay.plots.plot_type import RANKS, History, MisfitError, PlotType, rank
 from flexrec.replay.plots.registry import TYPES, plot_info, plot_type, plot_types, side_by_side_of
+from flexrec.replay.plots.types.curves import curve, names_of, scattered
+from flexrec.replay.plots.types.histograms import edges_of, shares
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.palette import FEW, Palette
 from flexrec.replay.sinks.visdom import payload
-from flexrec.replay.window import Trace, Window
 from support.window_cases import WINDOWS
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "plots.md"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.plots.thinning import thin, thin_window
-from flexrec.replay.window import Trace, equal
+from flexrec.replay.plots.window import Trace, equal
 from support.window_cases import window
 
 VALUES = st.lists(

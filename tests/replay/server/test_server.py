@@ -11,11 +11,11 @@ import pytest
 import requests
 
 from flexrec.recorder.errors import ServerError
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server.server import Server, start_server
 from flexrec.replay.sinks.env_file import EnvFileSink
 from flexrec.replay.sinks.http import Connection
 from flexrec.replay.sinks.visdom import VisdomSink
-from flexrec.replay.window import Trace, Window
 
 
 def answers(server: Server) -> bool:

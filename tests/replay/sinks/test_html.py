@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from flexrec.recorder.errors import DefinitionError, ServerError
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.html import HtmlSink, html_page
 from flexrec.replay.sinks.visdom import payload
-from flexrec.replay.window import Trace, Window
 from support.window_cases import WINDOWS, window
 
 PLOTLY = "window.Plotly = 'library';"

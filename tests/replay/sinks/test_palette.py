@@ -4,9 +4,9 @@ import numpy as np
 
 from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.palette import FEW, Palette
 from flexrec.replay.sinks.visdom import payload
-from flexrec.replay.window import Trace, Window
 from support.window_cases import window
 
 

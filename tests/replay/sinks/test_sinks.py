@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.plots.pictures import decoded
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server.server import Server, start_server
 from flexrec.replay.sinks.base import ListSink, Sink
 from flexrec.replay.sinks.env_file import EnvFileSink, dump, env_document
 from flexrec.replay.sinks.visdom import VisdomSink, _import_visdom
-from flexrec.replay.window import Trace, Window
 from support.window_cases import TEST, TRAIN, WINDOWS, window
 
 GOLDEN = Path(__file__).parents[2] / "data" / "windows.json"

@@ -15,10 +15,10 @@ import pytest
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.replay.plots.pictures import decoded
+from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server.server import Server
 from flexrec.replay.sinks import visdom
 from flexrec.replay.sinks.visdom import VisdomSink, payload
-from flexrec.replay.window import Trace, Window
 from support.fake_http import answering, scripted
 from support.window_cases import INF, NAN, TEST, TRAIN, WINDOWS, window
 
@@ -277,7 +277,7 @@ def test_visdom_is_imported_late_alone_and_without_torch(tmp_path: Path) -> None
     for heavy in ("torch", "openTSNE"):
         (tmp_path / f"{heavy}.py").write_text("raise RuntimeError('should not be imported')")
     code = (
-        "import sys, flexrec.replay.sinks.visdom as vs, flexrec.replay.window as w\n"
+        "import sys, flexrec.replay.sinks.visdom as vs, flexrec.replay.plots.window as w\n"
         "assert not any(name.split('.')[0] == 'visdom' for name in sys.modules)\n"
         "vs.payload(w.Window('w', None, 'line', (w.Trace('a', [1.0]),)))\n"
         "assert not {'torch', 'openTSNE', 'visdom'} & set(sys.modules)\n"

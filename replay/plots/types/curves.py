@@ -20,7 +20,7 @@ from flexrec.replay.plots.plot_type import (
     PlotType,
     Traces,
 )
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.window import Trace
 
 SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.replay.plots.matrices import COLOURS, heatmap
 from flexrec.replay.plots.pairs import subtracted
 from flexrec.replay.plots.plot_type import (
     XY,
@@ -17,7 +16,8 @@ from flexrec.replay.plots.plot_type import (
     Traces,
     rank,
 )
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.types.matrices import COLOURS, heatmap
+from flexrec.replay.plots.window import Trace
 
 
 def _histograms(client: Any, traces: Traces, opts: Message) -> Message:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.replay.plots.curves import curve, names_of, scattered
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import (
     LAYOUT,
@@ -18,7 +17,8 @@ from flexrec.replay.plots.plot_type import (
     Traces,
     axes,
 )
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.types.curves import curve, names_of, scattered
+from flexrec.replay.plots.window import Trace
 
 
 def _plane(client: Any, traces: Traces, opts: Message) -> Message:

@@ -6,7 +6,7 @@ import numpy as np
 
 from flexrec.replay.plots.pairs import subtracted
 from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, Traces, axes
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
 COLOURS = frozenset({"colormap", "xmin", "xmax"})

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.replay.plots.curves import names_of
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import ARRAYS, LAYOUT, XY, Message, PlotType, Traces
-from flexrec.replay.window import Trace
+from flexrec.replay.plots.types.curves import names_of
+from flexrec.replay.plots.window import Trace
 
 
 def _columns(
