@@ -21,7 +21,7 @@ from flexrec.recorder.storage.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD,
 
 _NAMES, _LAYOUT = tuple(fmt.LIVE_LAYOUT), tuple(fmt.LIVE_LAYOUT.values())
 _BLOBS, _EVENTS = _NAMES.index(fmt.BLOBS), _NAMES.index(fmt.EVENTS)
-_PART = 1 << 20  # bytes that are read at a time to take their checksum
+_PART = 1 << 18  # bytes that are read at a time to take their checksum
 
 
 class _Extent(NamedTuple):
@@ -227,6 +227,11 @@ class Journal:
         data, begun, ended = memoryview(b""), 0, 0  # the bytes of elements from one to another
         for i in grown.tolist():
             begin, end = int(lengths[i]), int(lengths[i + 1])
+            if _PART < (end - begin) * size <= end * size <= self._file.size:
+                found, is_there = self._checksum(dataset, begin, end)
+                if is_there or i >= synced:
+                    fits[i] &= is_there and found == int(wanted[i])
+                continue
             if not begun <= begin < end <= ended:
                 begun, ended = begin, max(end, min(begin + _PART // size, int(lengths[-1])))
                 # All together are no more than the file: places may be forged to lie upon another.
@@ -250,6 +255,17 @@ class Journal:
                 break
         return memoryview(b"".join(parts))
 
+    def _checksum(self, dataset: int, first: int, last: int) -> tuple[int, bool]:
+        """Of the elements `first` to `last`, and whether all of them are in the file."""
+        step, crc = max(_PART // _LAYOUT[dataset][0].itemsize, 1), 0
+        for at in range(first, last, step):
+            end = min(at + step, last)
+            part = self._bytes(dataset, at, end)
+            if len(part) < (end - at) * _LAYOUT[dataset][0].itemsize:
+                return crc, False
+            crc = checksum(part, crc)
+        return crc, True
+
     def _check_arrays(self, first: int, last: int) -> None:
         """Check the arrays and texts of the blocks that have these bytes of them."""
         ends, checksums, are_checked = self._arrays
@@ -257,11 +273,8 @@ class Journal:
             begin = ends[i - 1] if i else 0
             if are_checked[i] or begin == ends[i]:
                 continue
-            crc = 0
-            for at in range(begin, ends[i], _PART):
-                part = self._bytes(_BLOBS, at, min(at + _PART, ends[i]))
-                crc = checksum(part, crc)
-            if ends[i] <= self.stored[_BLOBS] and crc != checksums[i]:
+            found, is_there = self._checksum(_BLOBS, begin, ends[i])
+            if is_there and found != checksums[i]:
                 raise RecordingError(
                     f"{self.path} is damaged: arrays or texts in it are not as they were written"
                 )

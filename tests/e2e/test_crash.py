@@ -49,7 +49,8 @@ def unfinished(path: Path, events: int = 100) -> Path:
     "trial", ["kill-time", "kill-write", "kill-close", "kill-repair", "kill-resume"]
 )
 def test_kills(shim: Path, trial: str) -> None:
-    script = f"import crash_trials as c, sys; sys.exit(c.run(c.TRIALS[{trial!r}], 5000, 12) != 12)"
+    run = f"c.run(c.TRIALS[{trial!r}], 5000, 12)"
+    script = f"from support import crash_trials as c; raise SystemExit({run} != 12)"
     done = under_shim(shim, script)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -292,7 +292,7 @@ def test_a_child_of_a_closed_recorder_keeps_its_files(path: Path, tmp_path: Path
 
 def test_a_forked_child_may_record_elsewhere_and_outlive_the_parents_lock(path: Path) -> None:
     rec = recorder(path)
-    reading, writing = os.pipe()
+    (reading, writing), (hearing, telling) = os.pipe(), os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
@@ -301,11 +301,13 @@ def test_a_forked_child_may_record_elsewhere_and_outlive_the_parents_lock(path: 
         try:
             with recorder(path.with_name("child.h5")) as own:
                 own.add(a=1)
+            os.write(telling, b"x")
             os.read(reading, 1)
             status = 0
         finally:
             os._exit(status)
     rec.add(a=2)
+    os.read(hearing, 1)  # else a file of the child's may get the number of one that goes
     rec.close()
     recorder(path, mode="resume").close()
     os.write(writing, b"x")

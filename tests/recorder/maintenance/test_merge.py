@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
@@ -319,7 +319,12 @@ def test_what_is_made_has_all_values_of_the_ranks(
             else:
                 crash(rec)
     with few_at_a_time(few):
-        merge_recordings(paths, folder / "run.h5")
+        try:
+            merge_recordings(paths, folder / "run.h5")
+        except RecordingError as error:
+            # A rank that went back further than the others lacks marks that they have.
+            assert "cannot be merged: mark" in str(error)
+            reject()
     expected = Counter(pair for path in paths for pair in pairs_of(path))
     assert Counter(pairs_of(folder / "run.h5")) == expected
     with Recording(folder / "run.h5") as run:
@@ -588,7 +593,7 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     merge_recordings(paths[:1], into)
     refused(paths, into, "run.h5 exists already; overwrite=True overwrites it")
     assert merge_recordings(paths, into, overwrite=True) == 2
-    with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
+    with pytest.raises(RecordingError, match=r"cannot write .*there is no folder"):
         merge_recordings(paths, tmp_path / "none" / "run.h5")
     with (
         Recorder(into, mode="w", facts=False),

@@ -234,7 +234,8 @@ def test_a_failed_sync_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "fsync", fsync)
     for first in (20, 40):
         record(rec, first, first + 20)
-        rec.flush(fsync=True)
+        with pytest.warns(RuntimeWarning, match="events could not be brought to the disk"):
+            rec.flush(fsync=True)
     _, records, _ = journal(path)
     assert not records["synced"].any(), "what the failed one covered may never reach the disk"
     with pytest.warns(RuntimeWarning, match="60 events before it could not be brought to the disk"):

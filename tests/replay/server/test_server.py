@@ -12,6 +12,7 @@ import requests
 
 from flexrec.recorder.errors import ServerError
 from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.server import server as server_module
 from flexrec.replay.server.server import Server, start_server
 from flexrec.replay.sinks.env_file import EnvFileSink
 from flexrec.replay.sinks.http import Connection
@@ -128,8 +129,13 @@ def test_it_listens_elsewhere_when_asked(tmp_path: Path) -> None:
         start_server(env_path=tmp_path, host="192.0.2.1")
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_cannot_start_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ServerError, match="is no folder"):
+        start_server(env_path=tmp_path / "file")
+    monkeypatch.setattr(server_module, "env_folder", Path)  # it becomes a file meanwhile
     with pytest.raises(ServerError, match=r"(?s)server ended; it said.*Error"):
         start_server(env_path=tmp_path / "file")
 
