@@ -322,9 +322,9 @@ def test_what_is_made_has_all_values_of_the_ranks(
         try:
             merge_recordings(paths, folder / "run.h5")
         except RecordingError as error:
-            # A rank that went back further than the others lacks marks that they have.
-            assert "cannot be merged: mark" in str(error)
-            reject()
+            if "cannot be merged: mark" not in str(error):
+                raise
+            reject()  # a rank that went back further than the others lacks marks that they have
     expected = Counter(pair for path in paths for pair in pairs_of(path))
     assert Counter(pairs_of(folder / "run.h5")) == expected
     with Recording(folder / "run.h5") as run:

@@ -37,13 +37,13 @@ def flush_and_add(rec: Recorder) -> None:
 WORKS: dict[str, tuple[Callable[[Recorder], object], int]] = {
     "numbers": (lambda rec: rec.add(a=1.0, b=2.0), 1),
     "arrays": (lambda rec: rec.add({"a": 1.0, "d": np.arange(3.0)}), 2),
-    "another shape": (lambda rec: rec.add({"a": 1.0, "d": np.arange(2.0)}), 7),
-    "large arrays": (lambda rec: rec.add({"a": 1.0, "d": LARGE}), 7),
-    "texts": (lambda rec: rec.add({"a": 1.0, "t": "text"}), 23),
-    "a reduced key": (lambda rec: rec.add({"a": 1.0, "reduced": (LARGE, LARGE)}), 11),
-    "new keys": (lambda rec: rec.add({"a": 1.0, "new": 2.0}), 17),
+    "another shape": (lambda rec: rec.add({"a": 1.0, "d": np.arange(2.0)}), 13),
+    "large arrays": (lambda rec: rec.add({"a": 1.0, "d": LARGE}), 13),
+    "texts": (lambda rec: rec.add({"a": 1.0, "t": "text"}), 41),
+    "a reduced key": (lambda rec: rec.add({"a": 1.0, "reduced": (LARGE, LARGE)}), 23),
+    "new keys": (lambda rec: rec.add({"a": 1.0, "new": 2.0}), 29),
     "a mark": (lambda rec: rec.log(3.0, keys="a"), 1),
-    "a flush": (lambda rec: rec.flush(), 11),
+    "a flush": (lambda rec: rec.flush(), 31),
 }
 HANDLERS: dict[str, Callable[[Recorder], object]] = {
     "adds": lambda rec: rec.add({"a": 1.0, "d": LARGE[:-1], "newer": 2.0}),
