@@ -77,6 +77,7 @@ EXTRA = Window("extra", None, "line", (TRAIN,), {"title": "Extra"})
 
 
 PIXEL = np.array(BASE["picture"].traces[0].y)
+PIXEL[2, 1, 3] += 9
 
 
 # What is changed, and what must be said: kind, window, trace, field, and a part of the message.

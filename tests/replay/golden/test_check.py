@@ -31,7 +31,6 @@ from support.golden_cases import (
     BASE,
     MUTATIONS,
     NAN,
-    PIXEL,
     TEST,
     Windows,
     feed,
@@ -40,8 +39,6 @@ from support.golden_cases import (
     with_value,
 )
 from support.window_cases import WINDOWS
-
-PIXEL[2, 1, 3] += 9
 
 
 def documents(windows: Mapping[str, Window]) -> Any:
