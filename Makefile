@@ -53,6 +53,11 @@ check: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 
+# The property tests, with examples that no run has tried before.
+.PHONY: search
+search: venv
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile=search
+
 # What must never be lost: thousands of kills, failing writes, full disks, losses of power; hours.
 .PHONY: soak
 soak: venv

@@ -83,7 +83,7 @@ def power(quick: bool) -> bool:
 
 def _script(name: str, *arguments: str) -> bool:
     """Run one of the tests' scripts, which prints its table."""
-    command = [sys.executable, "-W", "ignore", str(TESTS / name), *arguments]
+    command = [sys.executable, "-W", "ignore", str(HERE / name), *arguments]
     return not subprocess.run(command, check=False).returncode
 
 

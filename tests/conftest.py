@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support.visdom_server import visdom_server
 
@@ -13,6 +14,11 @@ __all__ = ["visdom_server"]
 
 # The tests run side by side: one thread each, and in what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A run gives what the last one gave; `make search` looks for examples that are new.
+settings.register_profile("same", derandomize=True)
+settings.register_profile("search", print_blob=True)
+settings.load_profile("same")
 
 TESTS = Path(__file__).parent
 VIEWING = ("cli", "replay")  # folders of the viewing side
@@ -44,7 +50,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             _left_out.append(f"{len(marked)} {marker} tests were left out: {why}")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Say what was left out, and why."""
     for line in _left_out:
         terminalreporter.write_line(line)
