@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from flexrec.recorder.errors import InputError
-from flexrec.recorder.layers.eager import EagerWhileHooked
+from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
 
 
@@ -48,7 +48,7 @@ def activations(
     handles = [module.register_forward_hook(keep(layer)) for layer, module in chosen.items()]
     modes = {module: module.training for module in model.modules()}
     devices = {p.device.index for p in model.parameters() if p.is_cuda}
-    written = EagerWhileHooked()
+    written = EagerWhileObserved()
     try:
         with torch.random.fork_rng(devices), torch.no_grad():
             model.eval()

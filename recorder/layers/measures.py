@@ -37,6 +37,13 @@ class Measure:
     merge: Callable[[Partial, Partial], Partial]
 
 
+def local(tensor: Tensor) -> Tensor:
+    """The part of a DTensor that is in this process, without a collective; else the tensor."""
+    to_local = getattr(tensor, "to_local", None)
+    part: Tensor = tensor if to_local is None else to_local()
+    return part
+
+
 def prepare(tensor: Tensor) -> Tensor | None:
     """The tensor as it is measured, detached; None where there is nothing to measure.
 
@@ -44,10 +51,10 @@ def prepare(tensor: Tensor) -> Tensor | None:
     True
 
     float16, bfloat16 and float8 become float32; complex numbers become pairs of real ones; of
-    a sparse tensor the stored values count, duplicates summed. float32 and float64 stay.
+    a sparse tensor the stored values count, duplicates summed. float32 and float64 stay. Of a
+    DTensor it is this process's part.
     """
-    if tensor.requires_grad:
-        tensor = tensor.detach()
+    tensor = local(tensor.detach() if tensor.requires_grad else tensor)
     if tensor.is_nested:
         return None
     if tensor.layout is not torch.strided:
@@ -310,8 +317,7 @@ between −2^16 and −2^15, …, up to −2^−24; smaller than 2^−24; from 2
 def _alive(tensor: Tensor) -> Partial:
     alive = tensor.ne(0)
     if tensor.dim() > 1:
-        unit = 1 if tensor.dim() in (4, 5) else tensor.dim() - 1
-        alive = alive.movedim(unit, -1).flatten(0, -2).any(0)
+        alive = alive.flatten(0, -2).any(0)
     return {alive.numel(): alive.reshape(-1)}
 
 
@@ -322,8 +328,7 @@ def _merge_alive(a: Partial, b: Partial) -> Partial:
 ALIVE = Measure(_alive, _merge_alive)
 """By the number of units: which of them were not zero somewhere in the batch.
 
-A unit is an index of dimension 1 of (N, C, H, W) and (N, C, D, H, W), and of the last dimension
-of any other tensor; who knows that one is (N, C, L) gives it transposed.
+It is given tensors whose last dimension counts units; units.py knows which one does.
 """
 
 

@@ -1,27 +1,26 @@
 """TooledModel: statistics of a model's layers, step by step.
 
-Which statistics there are is in statistics.py, how they are measured in measures.py, and what
-the hooks do in step_hooks.py. No files here.
+Which statistics there are is in statistics.py, how they are measured in measures.py, how calls are
+seen in calls.py, and what one step collects in armed_step.py. No files here.
 """
 
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Any, Self, TypeAlias, TypedDict
+from typing import Self, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder.errors import DefinitionError, nearest, warn
+from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
 from flexrec.recorder.events import Array
-from flexrec.recorder.layers.eager import compiled_afterwards
+from flexrec.recorder.layers.armed_step import ArmedStep
+from flexrec.recorder.layers.calls import Observer
+from flexrec.recorder.layers.failures import Failures
 from flexrec.recorder.layers.gradient_noise import GradientStream
-from flexrec.recorder.layers.loss_scale import Scaler
+from flexrec.recorder.layers.loss_scale import LossScale, Scaler
 from flexrec.recorder.layers.measures import MOMENTS, Number, norm, ratio
-from flexrec.recorder.layers.safe_hook import NO_KEYWORDS, Hook, error_line
 from flexrec.recorder.layers.statistics import Stat, measures_of, plan
-from flexrec.recorder.layers.step_hooks import ArmedStep
 from flexrec.recorder.layers.table import Table, layer_table
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
@@ -29,6 +28,7 @@ from flexrec.recorder.layers.torch_private import (
     in_backward,
     in_transform,
     is_replica,
+    is_replica_of,
 )
 
 _SOON = 100  # steps, by which a model that tells nothing is spoken of
@@ -98,26 +98,39 @@ class TooledModel:
                 f"every must be a whole number of steps, 1 or more, got {every!r}"
             )
         self._model, self._core = model, unwrapped(model)
-        self._layers = choose_layers(self._core, layers, name)
-        _check_hookable(model, self._layers)
+        self._roots = _wrappers(model)
+        self._wanted, self._name = layers, name
+        chosen = choose_layers(self._core, layers, name)
+        _check_layers(model, chosen)
         self._plan = plan(sources, stats)
         self._measures = measures_of(self._plan)
-        self._keys = {
-            (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
-            for layer in self._layers
-            for source, statistics in self._plan.items()
-        }
         self._every, self._scaler = every, scaler
         self._steps = 0
-        self._is_removed = self._was_armed = self._had_gradients = self._has_told = False
-        self._had_updates = False
-        self._failure: str | None = None
+        self._is_removed = self._was_armed = self._had_gradients = self._had_updates = False
+        self._failures = Failures()
         self._armed: ArmedStep | None = None
         self._latest: dict[str, float | Array | Tensor] = {}
         self._streams: dict[str, GradientStream] = {}
-        self._hook = Hook(self._before_forward)
-        self._handle = model.register_forward_pre_hook(self._hook, with_kwargs=True)
-        weakref.finalize(self, self._handle.remove)
+        self._observer = Observer(self)
+        self._set_layers(chosen)
+
+    def _set_layers(self, layers: dict[str, nn.Module]) -> None:
+        """These are the layers now, and this is the model's tree of modules."""
+        self._layers = layers
+        self._keys = {
+            (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
+            for layer in layers
+            for source, statistics in self._plan.items()
+        }
+        self._tree = {module: _children(module) for module in self._model.modules()}
+        self._observe()
+
+    def _observe(self) -> None:
+        """See calls of all parts of the model, as long as the step is due."""
+        if self._due() and not self._is_removed:
+            self._observer.observe(self._tree)
+        else:
+            self._observer.close()
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -132,13 +145,16 @@ class TooledModel:
     @property
     def silence(self) -> str | None:
         """Why there is less than one may think, in so many words; None: nothing is missing."""
+        if self._is_removed:
+            return None
         if not self._steps:
             return "step() was never called" if self._armed is not None else None
         if not self._was_armed:
-            where = "; of one that is compiled, give what torch.compile returned"
-            return "there was no pass through it in training mode, with gradients" + (
-                where if has_compiled() else ""
-            )
+            where = "; what a compiled function calls is not seen: compile the model instead"
+            return (
+                "there was no pass through it, or through a part of it, in training mode, with "
+                "gradients"
+            ) + (where if has_compiled() else "")
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
         if "updates" in self._plan and not self._had_updates:
@@ -153,35 +169,30 @@ class TooledModel:
         arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
         single tensor, and nothing waits for it.
         """
-        due, armed, self._armed = self._due(), self._armed, None
-        traced, self._hook.traced = self._hook.traced, False
+        armed, self._armed = self._armed, None
         if self._steps == _SOON and self.silence:
             warn(f"a tooled model has told less than it could so far: {self.silence}")
+        was_due = self._due()
         self._steps += 1
-        if armed is None:
-            if due and traced:
-                raise compiled_afterwards()
-            self._tell(self._failure)
-            return {}
-        armed.close()
-        self._was_armed = True
-        try:
-            self._feed_streams(armed)
-            self._latest = _settled(self._collect(armed))
-        except DefinitionError:  # what the caller asked for cannot be
-            raise
-        except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
-            armed.fail(error)
+        if was_due != self._due():
+            self._observe()
+        if armed is not None:
+            armed.close()
+            self._was_armed = True
             self._latest = {}
-        self._tell(self._failure or armed.failure)
-        return dict(self._latest)
+            with self._failures.leaving_out("all of a step"):
+                self._feed_streams(armed)
+                self._latest = self._settled(self._collect(armed))
+        self._failures.tell()
+        return dict(self._latest) if armed is not None else {}
 
     def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
         """What `step` gave last, nested by layer, source and statistic, all of it on the CPU.
 
         While a step is armed it is what this one has collected so far. Waits for an accelerator.
         """
-        values = self._latest if self._armed is None else _settled(self._collect(self._armed))
+        armed = self._armed
+        values = self._latest if armed is None else self._settled(self._collect(armed))
         nested: dict[str, dict[str, dict[str, float | Array]]] = {}
         for key, value in _fetched(values).items():
             layer, source, name = key.rsplit("/", 2)
@@ -197,9 +208,9 @@ class TooledModel:
         self._streams.clear()
 
     def remove(self) -> None:
-        """Take all hooks off; what was collected last can still be read."""
+        """Watch no longer; what was collected last can still be read."""
         self._is_removed = True
-        self._handle.remove()
+        self._observer.close()
         if self._armed is not None:
             self._armed.close()
             self._armed = None
@@ -217,47 +228,64 @@ class TooledModel:
 
     # ------------------------------------------------------------------ inside
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, what: str, error: Exception) -> None:
         """Something could not be measured, and is left out."""
-        if self._armed is not None:
-            self._armed.fail(error)
-        else:
-            self._failure = self._failure or error_line(error)
+        self._failures.add(what, error)
 
-    def _tell(self, failure: str | None) -> None:
-        """Say once that something could not be measured."""
-        if failure is not None and not self._has_told:
-            self._has_told = True
-            warn(f"TooledModel cannot measure everything, and leaves out what it cannot: {failure}")
+    def step_of(self, module: nn.Module) -> ArmedStep | None:
+        """The step that a call belongs to, armed if it is due and a training pass begins here."""
+        if is_replica(module):
+            self._check_replica(module)
+        if self._armed is None and self._trains(module) and not (in_backward() or in_transform()):
+            self._follow_layers()
+            scale = None
+            if self._scaler is not None and self._scaler.is_enabled():
+                scale = LossScale(self._scaler, self._core)
+            self._armed = ArmedStep(
+                self._layers, self._measures, self._roots, self._trains, scale, self._failures
+            )
+        return self._armed
 
     def _due(self) -> bool:
         return self._steps % self._every == 0
 
-    def _before_forward(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
-        """The one permanent hook: arm the step where it is due and a training pass begins."""
-        if not self._due():
-            return
-        if not self._core.training or not torch.is_grad_enabled():
-            if self._armed is not None:
-                self._armed.enter(False, args, kwargs)
-            return
-        if is_replica(module):
+    def _trains(self, module: nn.Module) -> bool:
+        """Whether a pass that begins with a call of this module now is one of training."""
+        asked = self._core if id(module) in self._roots else module
+        return asked.training and torch.is_grad_enabled()
+
+    def _check_replica(self, replica: nn.Module) -> None:
+        if self._trains(replica) and any(is_replica_of(replica, module) for module in self._tree):
             raise _in_data_parallel()
-        if in_backward() or in_transform():
+
+    def _follow_layers(self) -> None:
+        """Take modules for layers that were put into the model since."""
+        if all(_children(module) == children for module, children in self._tree.items()):
             return
-        if self._armed is None:
-            self._armed = ArmedStep(self._model, self._layers, self._measures, self._scaler)
-        self._armed.enter(True, args, kwargs)
+        try:
+            layers = choose_layers(self._core, self._wanted, self._name)
+            _check_layers(self._model, layers)
+        except DefinitionError as error:
+            there = set(self._core.modules())
+            layers = {name: layer for name, layer in self._layers.items() if layer in there}
+            gone = listed(name for name in self._layers if name not in layers)
+            warn(f"layers of a tooled model are no longer in it, and left out: {gone} ({error})")
+        for name in self._streams.keys() - {
+            n for n, m in layers.items() if self._layers.get(n) is m
+        }:
+            del self._streams[name]
+        self._set_layers(layers)
 
     def _feed_streams(self, armed: ArmedStep) -> None:
         """Give the minibatch's gradients to the layers' streams, where a statistic reads them."""
         if all(statistic.measure for statistic in self._plan.get("grad_weights", ())):
             return
         for layer in self._layers:
-            gradients = armed.gradients(layer)
-            if gradients:
-                stream = self._streams.setdefault(layer, GradientStream())
-                stream.add(gradients, finite=self._scaler is not None)
+            with self._failures.leaving_out(layer, "grad_weights"):
+                gradients = armed.gradients(layer)
+                if gradients:
+                    stream = self._streams.setdefault(layer, GradientStream())
+                    stream.add(gradients, finite=self._scaler is not None)
 
     def _collect(self, armed: ArmedStep) -> dict[str, Number]:
         partials = armed.partials()
@@ -270,36 +298,38 @@ class TooledModel:
                 found = measured.get(measure) if measure else self._streams.get(layer)
                 if found is None:
                     continue
-                value = statistic.read(found)
-                if statistic.per_weight:
-                    weights = partials.get((layer, "weights"))
-                    if weights is None:  # they are no longer the layer's own
-                        continue
-                    value = ratio(value, norm(weights[MOMENTS]))
-                values[key] = value
+                with self._failures.leaving_out(key):
+                    value = statistic.read(found)
+                    if statistic.per_weight:
+                        weights = partials.get((layer, "weights"), {})
+                        if MOMENTS not in weights:  # they are no longer the layer's own
+                            continue
+                        value = ratio(value, norm(weights[MOMENTS]))
+                    values[key] = value
         if not self._had_updates:
             updates = [value for key, value in values.items() if "/updates/" in key]
             # What is no float here cannot be asked without waiting for it.
             self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
         return values
 
-
-def _settled(values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
-    """CPU tensors as floats and arrays; a device's 0-d tensors copied into one, as views of it."""
-    settled: dict[str, float | Array | Tensor] = dict(values)
-    devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
-    for key, value in values.items():
-        if isinstance(value, Tensor):
+    def _settled(self, values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
+        """CPU tensors as floats and arrays; a device's 0-d ones copied into one, as views of it."""
+        settled: dict[str, float | Array | Tensor] = {}
+        devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
+        for key, value in values.items():
+            settled[key] = value
+            if not isinstance(value, Tensor):
+                continue
             if value.is_cpu:
                 settled[key] = value.item() if value.dim() == 0 else value.numpy()
             elif value.dim() == 0:
                 devices.setdefault(value.device, {}).setdefault(value.dtype, {})[key] = value
-    for device, kinds in devices.items():
-        wide = torch.float32 if device.type == "mps" else torch.float64
-        together = torch.cat([torch.stack(list(kind.values())).to(wide) for kind in kinds.values()])
-        keys = (key for kind in kinds.values() for key in kind)
-        settled.update(zip(keys, together.unbind(), strict=True))
-    return settled
+        for device, kinds in devices.items():
+            wide = torch.float32 if device.type == "mps" else torch.float64
+            stacked = [torch.stack(list(kind.values())).to(wide) for kind in kinds.values()]
+            keys = (key for kind in kinds.values() for key in kind)
+            settled.update(zip(keys, torch.cat(stacked).unbind(), strict=True))
+        return settled
 
 
 def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:
@@ -320,6 +350,19 @@ def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | 
 
 
 # ---------------------------------------------------------------- layers by name
+
+
+def _children(module: nn.Module) -> tuple[tuple[str, nn.Module | None], ...]:
+    return tuple(module._modules.items())
+
+
+def _wrappers(model: nn.Module) -> frozenset[int]:
+    """The ids of the whole model inside its wrappers, and of these."""
+    core = unwrapped(model)
+    found = [model]
+    while found[-1] is not core:
+        found += found[-1].children()
+    return frozenset(map(id, found))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -377,14 +420,14 @@ def choose_layers(model: nn.Module, wanted: Layers, name: str = "") -> dict[str,
     return {f"{before}{layer}": modules[layer] for layer in modules if layer in chosen}
 
 
-def _check_hookable(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
+def _check_layers(model: nn.Module, layers: Mapping[str, nn.Module]) -> None:
     if any(isinstance(module, nn.DataParallel) for module in model.modules()):
         raise _in_data_parallel()
     for name, module in {"the model": model, **layers}.items():
         if isinstance(module, torch.jit.ScriptModule):
             raise DefinitionError(
-                f"{name} is a ScriptModule, which takes no hooks; tool the model that it was made "
-                "from, or leave it out with layers="
+                f"{name} is a ScriptModule, whose parts cannot be seen; tool the model that it was "
+                "made from, or leave it out with layers="
             )
 
 

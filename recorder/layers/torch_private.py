@@ -5,10 +5,13 @@ Each function says what it reads; tests/recorder/layers tries them on real model
 
 import contextlib
 import sys
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 
 def in_backward() -> bool:
@@ -19,9 +22,6 @@ def in_backward() -> bool:
 def in_transform() -> bool:
     """Whether torch.jit.trace or a torch.func transform is at work: tensors have no values."""
     return torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
-
-
-MODULE_CALL = nn.Module._call_impl.__code__
 
 
 def hidden_from_modes() -> contextlib.AbstractContextManager[Any]:
@@ -38,24 +38,86 @@ def dispatch_modes_are_active() -> bool:
     return bool(torch._C._len_torch_dispatch_stack())
 
 
-def forward_pre_hooks(module: nn.Module) -> dict[int, Any]:
-    """A module's table of hooks that run before it."""
-    return module._forward_pre_hooks
+_CALL = "_compiled_call_impl"
+"""What torch asks of every module before it calls it; `module.compile()` sets it."""
 
 
-def forward_pre_hooks_with_kwargs(module: nn.Module) -> dict[int, Any]:
-    """Which hooks of that table take keyword arguments."""
-    return module._forward_pre_hooks_with_kwargs
+class CallSlot:
+    """Answers, while it is open, what torch asks of every module before it calls it.
+
+    It is in the class nn.Module, in the place of an attribute that is None there; what
+    `module.compile()` sets is kept in the module, as ever. Compiled code never asks.
+
+    Args:
+        call_of: gives what is called in the place of a module, or None for the module itself.
+    """
+
+    def __init__(self, call_of: Callable[[nn.Module], Callable[..., Any] | None]) -> None:
+        self._call_of = call_of
+
+    def open(self) -> None:
+        """Begin to answer."""
+        if vars(nn.Module)[_CALL] is not self:
+            setattr(nn.Module, _CALL, self)
+
+    def close(self) -> None:
+        """Leave torch as it was."""
+        if vars(nn.Module)[_CALL] is self:
+            setattr(nn.Module, _CALL, None)
+
+    def __get__(self, module: nn.Module | None, owner: object = None) -> Any:
+        if module is None:
+            return None
+        if is_compiling() or _compiled_code_runs():
+            return vars(module).get(_CALL)
+        return self._call_of(module) or vars(module).get(_CALL)
+
+    def __set__(self, module: nn.Module, value: Any) -> None:
+        vars(module)[_CALL] = value
+
+    def __delete__(self, module: nn.Module) -> None:
+        del vars(module)[_CALL]
 
 
-def forward_hooks(module: nn.Module) -> dict[int, Any]:
-    """A module's table of hooks that run after it."""
-    return module._forward_hooks
+_compiled_code_runs: Callable[[], Any] = getattr(
+    torch._C._dynamo.eval_frame, "get_eval_frame_callback", lambda: None
+)
+
+
+def own_call(module: nn.Module) -> Callable[..., Any]:
+    """What torch calls where nothing is in the slot."""
+    call: Callable[..., Any] = vars(module).get(_CALL) or module._call_impl
+    return call
+
+
+def compiled_inside(module: nn.Module) -> nn.Module | None:
+    """The module that torch.compile made this one of; None: it is none of those."""
+    modules = vars(module).get("_modules")
+    return modules.get(COMPILED) if isinstance(modules, dict) else None  # a ScriptModule has others
+
+
+def add_gradient_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], Any]:
+    """What `register_hook` does without a handle; gives what takes the hook off.
+
+    Handles are numbered through the process, and the numbers of a user's own hooks are in pickles.
+    """
+    if tensor._backward_hooks is None:
+        tensor._backward_hooks = OrderedDict()
+        if tensor.grad_fn is not None:
+            tensor.grad_fn._register_hook_dict(tensor)
+    key, hooks = id(hook), tensor._backward_hooks
+    hooks[key] = hook
+    return lambda: hooks.pop(key, None)
 
 
 def is_replica(module: nn.Module) -> bool:
     """Whether it is one of the copies that DataParallel makes for a step."""
     return "_is_replica" in vars(module)
+
+
+def is_replica_of(module: nn.Module, original: nn.Module) -> bool:
+    """Whether it is a copy of this one: they share their tables of hooks."""
+    return module._forward_hooks is original._forward_hooks
 
 
 def has_compiled() -> bool:
@@ -76,3 +138,9 @@ def scale_version(scaler: object) -> int | None:
     """How often a GradScaler's scale was changed in place; None before its first use."""
     scale = getattr(scaler, "_scale", None)
     return scale._version if isinstance(scale, Tensor) else None
+
+
+def notes_of(node: Any) -> dict[str, Any]:
+    """What can be noted at a node of the graph of gradients; torch's stubs take it for a method."""
+    notes: dict[str, Any] = node.metadata
+    return notes

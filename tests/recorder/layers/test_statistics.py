@@ -264,12 +264,10 @@ def test_dead_units_of_rows() -> None:
     assert read("dead", rows, torch.tensor([[0.0, 0.0, 0.0, 3.0]])) == 0.25
 
 
-def test_a_unit_of_an_image_is_a_channel_and_of_a_sequence_a_feature() -> None:
-    images = torch.zeros(2, 4, 3, 3)
-    images[1, 2, 0, 1] = -1.0
+def test_a_unit_is_an_index_of_the_last_dimension() -> None:
+    images = torch.zeros(2, 3, 3, 4)
+    images[1, 0, 1, 2] = -1.0
     assert read("dead", images) == 0.75
-    assert read("dead", images.unsqueeze(-1)) == 0.75
-    assert read("dead", images.flatten(2).transpose(1, 2)) == 0.75
     assert read("dead", torch.tensor([0.0, 1.0])) == 0.5
 
 

@@ -16,7 +16,7 @@ from torch.utils import checkpoint
 
 from flexrec.recorder import DefinitionError, Recorder, TooledModel
 from flexrec.recorder.layers.activations import activations
-from flexrec.recorder.layers.eager import EagerWhileHooked
+from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
 
 EVERYTHING: dict[str, Any] = {"sources": SOURCES, "stats": list(STATISTICS)}
@@ -132,7 +132,9 @@ def test_what_cannot_be_measured_is_left_out_and_spoken_of_once() -> None:
         model(X)
         broken.kept.sum().backward()
         if not step:
-            with pytest.raises(RuntimeWarning, match=r"leaves out .*: RuntimeError: not this"):
+            with pytest.raises(
+                RuntimeWarning, match=r"leaves out 1/outputs \(RuntimeError: not this"
+            ):
                 tooled.step()
         else:
             values = tooled.step()
@@ -237,7 +239,7 @@ def test_an_interrupt_ends_a_pass() -> None:
     model.train()
     assert tooled.step()["parts.0/inputs/mean"] == pytest.approx(1e6, rel=1e-3)
     tooled.remove()
-    assert not EagerWhileHooked.holders
+    assert not EagerWhileObserved.holders
 
 
 def test_a_step_may_end_amid_a_pass() -> None:
@@ -308,7 +310,7 @@ def test_compiled_code_runs_as_written_through_the_backward_pass(reentrant: bool
 
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Any:
-            seen.append(EagerWhileHooked.holders)
+            seen.append(EagerWhileObserved.holders)
             return x.tanh()
 
     def function(parts: Any, x: Tensor) -> Any:
@@ -319,7 +321,7 @@ def test_compiled_code_runs_as_written_through_the_backward_pass(reentrant: bool
     model(X.clone().requires_grad_()).sum().backward()
     tooled.step()
     assert seen == [1, 1]
-    assert not EagerWhileHooked.holders
+    assert not EagerWhileObserved.holders
 
 
 # ---------------------------------------------------------------- a GradScaler

@@ -349,45 +349,6 @@ def test_outputs_and_gradients_are_not_altered() -> None:
         assert torch.equal(ours.grad, theirs.grad)
 
 
-# ---------------------------------------------------------------- units
-
-
-class Permuted(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.transpose(1, 2)
-
-
-@pytest.mark.parametrize("inplace", [False, True])
-@pytest.mark.parametrize("batch_norm", [False, True])
-def test_units_of_one_dimensional_convolutions_are_channels(
-    inplace: bool, batch_norm: bool
-) -> None:
-    conv = nn.Conv1d(3, 8, 3)
-    nn.init.constant_(conv.bias, -100.0)
-    conv.bias.data[0] = 0.0
-    norm = nn.BatchNorm1d(8, affine=False, momentum=0.0) if batch_norm else nn.Identity()
-    norm.eval()
-    model = nn.Sequential(
-        *(
-            conv,
-            norm,
-            nn.ReLU(inplace),
-            nn.Dropout(0.0),
-            nn.MaxPool1d(2),
-            Permuted(),
-            nn.Identity(),
-        ),
-        *(nn.ReLU(), nn.Linear(8, 5), nn.ReLU()),
-    )
-    with TooledModel(model, ("outputs",), ("dead",)) as tooled:
-        model(torch.randn(4, 3, 20)).sum().backward()
-        values = tooled.step()
-    dead = [values[f"{layer}/outputs/dead"] for layer in range(8)]
-    assert dead == [0.0, 0.0, *[0.875] * 6], "of channels, and after the permutation of the last"
-    # A sequence of features, each a unit, comes out of a matrix, whatever went in.
-    assert values["8/outputs/dead"] == 0.0
-
-
 # ---------------------------------------------------------------- what tells nothing
 
 
@@ -396,7 +357,10 @@ def test_a_model_that_tells_nothing_is_spoken_of_after_a_hundred_steps() -> None
     with TooledModel(model) as tooled:
         for _ in range(100):
             tooled.step()
-        with pytest.warns(RuntimeWarning, match="so far: there was no pass through it in training"):
+        with pytest.warns(
+            RuntimeWarning,
+            match="so far: there was no pass through it, or through a",
+        ):
             tooled.step()
         for _ in range(100):
             tooled.step()

@@ -76,28 +76,8 @@ def test_the_model_does_not_keep_its_tooled_model(armed: bool) -> None:
     del tooled
     gc.collect()
     assert gone() is None
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    assert nn.Module.__dict__["_compiled_call_impl"] is None
     model(torch.randn(4, 3)).sum().backward()
-
-
-def test_after_a_step_only_the_hook_on_the_root_is_left() -> None:
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-    tooled = TooledModel(model, ALL)
-    model(torch.randn(4, 3)).sum().backward()
-
-    def hooks() -> int:
-        return sum(
-            len(module._forward_hooks) + len(module._forward_pre_hooks)
-            for module in model.modules()
-        )
-
-    assert hooks() > 1
-    tooled.step()
-    assert hooks() == len(model._forward_pre_hooks) == 1
-    model(torch.randn(4, 3))
-    tooled.remove()
-    assert hooks() == 0
-    assert not any(module._forward_pre_hooks_with_kwargs for module in model.modules())
 
 
 def test_weights_that_were_replaced_are_read_afresh() -> None:
@@ -195,27 +175,28 @@ def test_blocks_that_are_compiled_keep_their_names(
 
 @pytest.mark.parametrize("make", [Small, lambda: Small().inner], ids=["own class", "Sequential"])
 @pytest.mark.parametrize("in_place", [False, True])
-def test_compiling_after_tooling_is_refused(
+def test_a_model_that_is_compiled_after_tooling_is_seen(
     compiled: tuple[Callable[[nn.Module], Any], list[int]],
     make: Callable[[], nn.Module],
     in_place: bool,
 ) -> None:
-    compile_, _ = compiled
-    model = make()
-    tooled = TooledModel(model)
+    compile_, graphs = compiled
+    model, x = make(), torch.randn(5, 3)
+    expected = step_of(model, x)
+    tooled = TooledModel(model, ALL, every=2)
     if in_place:
         model.compile(backend="eager")
     fast = model if in_place else compile_(model)
-
-    def train() -> None:
-        fast(torch.randn(5, 3)).sum().backward()
-        tooled.step()
-
-    with pytest.raises(DefinitionError, match=r"give TooledModel what torch\.compile"):
-        train()
+    fast.eval()
+    fast(x)
+    fast.train()
+    for armed in (True, False, True):
+        model.zero_grad()
+        fast(x).square().sum().backward()
+        assert tooled.step() == (pytest.approx(expected) if armed else {})
     tooled.remove()
-    torch._dynamo.reset()
-    fast(torch.randn(5, 3)).sum().backward()
+    fast(x).sum().backward()
+    assert len(graphs) == (0 if in_place else 1), "compiled once, and by its own backend in place"
 
 
 def test_distributed_data_parallel_has_the_models_own_names(tmp_path: Path) -> None:

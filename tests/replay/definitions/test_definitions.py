@@ -149,10 +149,10 @@ def test_a_warning_points_at_the_line_that_called(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         with Recorder(tmp_path / "run.h5", facts=False) as rec:
-            rec.watch(torch.nn.Linear(3, 2)).fail(RuntimeError("cannot"))
+            rec.watch(torch.nn.Linear(3, 2)).fail("0/weights", RuntimeError("cannot"))
             rec.step()
             alone = TooledModel(torch.nn.Linear(3, 2))
-            alone.fail(RuntimeError("cannot"))
+            alone.fail("0/weights", RuntimeError("cannot"))
             alone.step()
     assert len(said) == 3, "of each model, and of what the first told at the end"
     assert {Path(warning.filename).name for warning in said} == {Path(__file__).name}
