@@ -106,7 +106,8 @@ class TooledModel:
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
         self._steps = 0
-        self._is_removed = self._was_armed = self._had_gradients = self._had_updates = False
+        self._is_removed = self._was_armed = self._had_gradients = False
+        self._measured_updates = self._had_updates = False
         self._failures = Failures()
         self._armed: ArmedStep | None = None
         self._latest: dict[str, float | Array | Tensor] = {}
@@ -157,7 +158,7 @@ class TooledModel:
             ) + (where if has_compiled() else "")
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
-        if "updates" in self._plan and not self._had_updates:
+        if self._measured_updates and not self._had_updates:
             return "no weight had changed at step(): call it after the optimizer's step"
         return None
 
@@ -289,7 +290,7 @@ class TooledModel:
 
     def _collect(self, armed: ArmedStep) -> dict[str, Number]:
         partials = armed.partials()
-        self._had_gradients |= any(source == "grad_weights" for _, source in partials)
+        self._had_gradients |= any(p.grad is not None for p in self._core.parameters())
         values: dict[str, Number] = {}
         for (layer, source), statistics in self._keys.items():
             measured = partials.get((layer, source), {})
@@ -308,6 +309,7 @@ class TooledModel:
                     values[key] = value
         if not self._had_updates:
             updates = [value for key, value in values.items() if "/updates/" in key]
+            self._measured_updates |= bool(updates)
             # What is no float here cannot be asked without waiting for it.
             self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
         return values

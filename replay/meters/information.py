@@ -138,14 +138,24 @@ def entropy(counts: NDArray[Any]) -> float:
 
 def _mixture_information(rows: Floats, noise: float) -> float:
     """−1/N Σ_i log2 1/N Σ_j exp(−‖t_i − t_j‖² / 2 noise), some rows at a time."""
-    squares = (rows * rows).sum(axis=1)
+    rows = rows - rows.mean(axis=0)  # distances stay, and are told exactly near 0
     total = 0.0
     for first in range(0, len(rows), _ROWS):
-        part = slice(first, first + _ROWS)
-        distances = squares[part, None] + squares - 2 * rows[part] @ rows.T
+        distances = _squared_distances(rows[first : first + _ROWS], rows, noise * 1e-9)
         kernel = np.exp(-np.maximum(distances, 0) / (2 * noise)).mean(axis=1)
         total -= float(np.log2(kernel).sum())
     return max(0.0, total / len(rows))
+
+
+def _squared_distances(some: Floats, rows: Floats, error: float) -> Floats:
+    """‖t_i − t_j‖² of some rows and all; by a product of matrices where that errs by no more."""
+    squares = (rows * rows).sum(axis=1)
+    if squares.max() * np.finfo(np.float64).eps <= error:
+        return (some * some).sum(axis=1)[:, None] + squares - 2 * some @ rows.T
+    distances = np.zeros((len(some), len(rows)))
+    for mine, others in zip(some.T, rows.T, strict=True):
+        distances += (mine[:, None] - others) ** 2
+    return distances
 
 
 def _checked(bounds: Any) -> tuple[float, float]:

@@ -134,3 +134,18 @@ def test_activations_that_are_not_finite_leave_a_gap(bad: float) -> None:
     assert np.isnan([*plane, ixt, ity]).all()
     meter.add(np.array([[0.5], [-0.5]]), np.array([0, 1]))
     assert meter.value()[1:] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e8])
+def test_pairwise_information_is_the_same_far_from_zero(offset: float) -> None:
+    generator = np.random.default_rng(0)
+    rows, classes = generator.normal(size=(300, 4)).round(3), np.arange(300) % 3
+    options: dict[str, Any] = {"estimator": "pairwise", "noise": 0.01}
+    wanted = measure(rows, classes, **options)
+    assert wanted[0] > 7
+    assert measure(rows + offset, classes, **options) == pytest.approx(wanted, rel=1e-5)
+    # Rows that are far from each other too: the class is one bit more, and is told wholly.
+    both = np.concatenate([rows + offset, rows - offset])
+    sides = np.arange(600) // 300
+    ixt, ity = measure(both, sides, **options)
+    assert (ixt, ity) == pytest.approx((wanted[0] + 1, 1.0), rel=1e-5)
