@@ -1,4 +1,4 @@
-"""Statistics of a torch model's layers, taken by hooks. torch is imported here.
+"""Statistics of a torch model's layers, taken as they are called. torch is imported here.
 
 In: a torch.nn.Module. Out: numbers by `layer/source/stat`, a step at a time. Open tooled_model.py
 first; torch's private names are in torch_private.py, table.py needs no torch.

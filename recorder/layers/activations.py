@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.layers.calls import EagerWhileObserved
+from flexrec.recorder.layers.measures import local
 from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
 
 
@@ -40,7 +41,7 @@ def activations(
     def keep(layer: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
-                rows = output.detach().clone()  # what comes next may change it in place
+                rows = local(output.detach()).clone()  # what comes next may change it in place
                 found[layer] = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
 
         return hook

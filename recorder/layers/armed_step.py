@@ -81,16 +81,19 @@ class ArmedStep:
 
     # ------------------------------------------------------------------ the calls
 
-    def enter(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> int:
+    @property
+    def depth(self) -> int:
+        """How many calls are under way."""
+        return len(self._passes)
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """A module is called: a pass begins, or goes on, or another within one, as of a model that
-        calls itself. Gives how many calls this one is within."""
-        depth = len(self._passes)
-        goes_on = depth > 0 and id(module) not in self._roots
+        calls itself."""
+        goes_on = bool(self._passes) and id(module) not in self._roots
         self._passes.append(self._passes[-1] if goes_on else self._trains(module))
         if self._takes_inputs and id(module) in self._names:
             values = args[0] if len(args) == 1 and not kwargs else (args, _without_masks(kwargs))
             self._take(module, values, "inputs", "grad_in")
-        return depth
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
         """The call has given this."""
@@ -98,7 +101,7 @@ class ArmedStep:
             self._take(module, output, "outputs", "grad_out", args if self._counts_units else None)
 
     def leave(self, depth: int) -> None:
-        """The call is over, by its end or by an exception."""
+        """So many calls are still under way: one is over, by its end or by an exception."""
         del self._passes[depth:]
 
     def close(self) -> None:

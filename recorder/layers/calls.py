@@ -29,14 +29,18 @@ Call: TypeAlias = Callable[..., Any]
 class Step(Protocol):
     """What a call is told to."""
 
-    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> int:
-        """A module is called; gives what `leave` is told."""
+    @property
+    def depth(self) -> int:
+        """How many calls are under way."""
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """A module is called."""
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
         """The call has given this."""
 
     def leave(self, depth: int) -> None:
-        """The call is over, by its end or by an exception."""
+        """So many calls are still under way: one is over, by its end or by an exception."""
 
 
 class Owner(Protocol):
@@ -82,8 +86,9 @@ class Observer:
         step = self._step_of(module)
         if step is None:
             return call(*args, **kwargs)
-        depth = step.enter(module, args, kwargs)
+        depth = step.depth
         try:
+            step.enter(module, args, kwargs)
             output = call(*args, **kwargs)
             step.result(module, args, output)
         finally:

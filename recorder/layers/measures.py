@@ -1,6 +1,6 @@
 """What is measured of a tensor, and how the results of several tensors are pooled.
 
-Nothing here knows of names, layers or hooks. On the CPU partial results are Python floats; on
+Nothing here knows of names, layers or calls. On the CPU partial results are Python floats; on
 any other device they are tensors there, and nothing waits for the device.
 """
 

@@ -1,6 +1,6 @@
 """The statistics by name, and which of them are taken of which source.
 
-What they are read from is measured in measures.py; nothing here knows of layers or hooks.
+What they are read from is measured in measures.py; nothing here knows of layers or calls.
 """
 
 import math

@@ -64,7 +64,7 @@ class TooledModel:
     Keys are `layer/source/statistic`, the layer being its dotted path in the model. Layers are
     the modules without children and those with parameters of their own. docs/tooled_model.md
     says what every source and statistic means. The model's results, copies and pickles are not
-    touched; evaluation and steps that are not armed cost one call that does nothing.
+    touched, and nothing is put into it. Of a DTensor only this process's part is measured.
 
     Args:
         model: any module, also as torch.compile or DistributedDataParallel returned it.
@@ -140,7 +140,7 @@ class TooledModel:
 
     @property
     def is_removed(self) -> bool:
-        """Whether its hooks were taken off."""
+        """Whether the watch is over."""
         return self._is_removed
 
     @property
@@ -163,7 +163,7 @@ class TooledModel:
         return None
 
     def step(self) -> dict[str, float | Array | Tensor]:
-        """End the step: take the hooks off, and give its statistics by key.
+        """End the step, and give its statistics by key.
 
         Call it after the optimizer's step and before gradients are set to zero. Empty where the
         step was not armed or no training pass ran. On the CPU values are floats, and

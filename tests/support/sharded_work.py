@@ -23,33 +23,39 @@ def spread(tensor: Tensor) -> Tensor:
     return tensor.max() - tensor.min()
 
 
+def part(tensor: Any) -> Tensor:
+    """What this rank holds."""
+    held: Tensor = tensor.detach().to_local()
+    return held
+
+
 def train(watch: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 1))
     for layer in (model[0], model[2], model):
         fully_shard(layer)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    stats = [*STATISTICS, torch.var, spread]
+    stats: list[Any] = [*STATISTICS, torch.var, spread]
     tooled = TooledModel(model, SOURCES, stats) if watch else None
     losses, values, parts = [], dict[str, Any](), list[Tensor]()
     for step in range(3):
         x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
-        before = [p.to_local().detach().clone() for p in model.parameters()]
+        before = [part(p).clone() for p in model.parameters()]
         loss = model(x).square().mean()
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
         if tooled is not None:
             values = tooled.step()
-        after = [p.to_local().detach() for p in model.parameters()]
-        gradients = [p.grad.to_local() for p in model.parameters()]
+        after = [part(p) for p in model.parameters()]
+        gradients = [part(p.grad) for p in model.parameters()]
         parts = [after[0], gradients[0], after[0] - before[0]]
     return {
         "losses": losses,
         "values": {k: v if isinstance(v, float) else v.tolist() for k, v in values.items()},
-        "norms": [part.norm().item() for part in parts],
-        "spreads": [spread(part).item() for part in parts],
+        "norms": [held.norm().item() for held in parts],
+        "spreads": [spread(held).item() for held in parts],
         "size": parts[0].numel(),
     }
 

@@ -154,6 +154,22 @@ def test_a_statistic_of_the_callers_that_fails_is_raised_by_name() -> None:
         model(X)
 
 
+def test_a_pass_is_over_where_a_statistic_failed() -> None:
+    def spread(tensor: Tensor) -> float:
+        if tensor.mean() > 50:
+            raise ValueError("no such thing")
+        return 1.0
+
+    model = nn.Sequential(nn.Linear(4, 4))
+    with TooledModel(model, ("inputs",), ("max", spread)) as tooled:
+        model(X)
+        with pytest.raises(DefinitionError, match="'spread' failed"):
+            model(X + 100)
+        model.eval()
+        model(X + 10)  # is of no training pass
+        assert tooled.step()["0/inputs/max"] == X.max().item()
+
+
 def test_masks_are_not_measured() -> None:
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
     mask = nn.Transformer.generate_square_subsequent_mask(8)

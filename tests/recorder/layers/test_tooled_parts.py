@@ -35,14 +35,14 @@ class Trained(nn.Module):
         self.head = nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.net(x))  # type: ignore[no-any-return]
+        return self.head(self.net(x))
 
     def training_step(self, x: Tensor) -> Tensor:
-        return self.head(self.net(x))  # type: ignore[no-any-return]
+        return self.head(self.net(x))
 
 
 def by_parts(model: Any) -> Tensor:
-    return model.training_step(X)  # type: ignore[no-any-return]
+    return model.training_step(X)
 
 
 def by_layers(model: Any) -> Tensor:
@@ -53,7 +53,7 @@ def by_layers(model: Any) -> Tensor:
 
 
 def by_checkpoint(model: Any) -> Tensor:
-    return model.head(checkpoint.checkpoint(model.net, X, use_reentrant=False))  # type: ignore[no-any-return]
+    return model.head(checkpoint.checkpoint(model.net, X, use_reentrant=False))
 
 
 @pytest.mark.parametrize("call", [by_parts, by_layers, by_checkpoint])
