@@ -151,7 +151,8 @@ def _squared_distances(some: Floats, rows: Floats, error: float) -> Floats:
     """‖t_i − t_j‖² of some rows and all; by a product of matrices where that errs by no more."""
     squares = (rows * rows).sum(axis=1)
     if squares.max() * np.finfo(np.float64).eps <= error:
-        return (some * some).sum(axis=1)[:, None] + squares - 2 * some @ rows.T
+        lengths: Floats = (some * some).sum(axis=1)[:, None] + squares
+        return lengths - 2 * some @ rows.T
     distances = np.zeros((len(some), len(rows)))
     for mine, others in zip(some.T, rows.T, strict=True):
         distances += (mine[:, None] - others) ** 2
