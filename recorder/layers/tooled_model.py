@@ -7,7 +7,7 @@ seen in calls.py, and what one step collects in armed_step.py. No files here.
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
-from typing import Self, TypeAlias, TypedDict
+from typing import Any, Self, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -216,6 +216,10 @@ class TooledModel:
             self._armed.close()
             self._armed = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, as of a module that holds it, watches nothing."""
+        return _removed, ()
+
     def __enter__(self) -> Self:
         return self
 
@@ -332,6 +336,12 @@ class TooledModel:
             keys = (key for kind in kinds.values() for key in kind)
             settled.update(zip(keys, torch.cat(stacked).unbind(), strict=True))
         return settled
+
+
+def _removed() -> TooledModel:
+    tooled = TooledModel(nn.Identity())
+    tooled.remove()
+    return tooled
 
 
 def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:

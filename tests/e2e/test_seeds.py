@@ -140,7 +140,7 @@ def test_a_tooled_model_logger_charts_each_layer_or_source(
     assert set(charts) <= set(titles)
     traces = {trace.name: trace for trace in titles[charts[0]].traces}
     assert traces[lines].x.tolist() == [0, 1, 2]
-    assert not model._forward_pre_hooks
+    assert logger.tooled.is_removed
 
 
 def test_what_there_is_can_be_asked_in_any_letter_case() -> None:
@@ -203,7 +203,7 @@ def test_a_watched_model_is_recorded_at_every_step(tmp_path: Path) -> None:
             rec.step()
         weights = float(model[0].weight.detach().max())
         assert tooled.stats()["0"]["weights"]["max"] == pytest.approx(weights)
-    assert not model._forward_pre_hooks, "close takes the hooks off"
+    assert tooled.is_removed, "close ends the watch"
     with Recording(tmp_path / "run.h5") as run:
         assert {"0/grad_out/mean", "0/weights/max", "2/grad_out/max"} <= set(run.keys())
         assert run["0/weights/max"].step.tolist() == [0, 1, 2, 3]

@@ -1,8 +1,10 @@
 """Nothing is put into a module that is watched: copies, pickles and scripts are its own."""
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -188,6 +190,25 @@ def test_a_copy_is_not_watched(duplicate: Callable[[Any], nn.Module]) -> None:
         model(torch.ones(2, 3)).sum().backward()
         duplicate(model[0])(torch.zeros(2, 3)).sum().backward()
         assert tooled.step()["0/inputs/mean"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "duplicate",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],  # noqa: S301
+)
+def test_a_module_may_hold_what_watches_it(duplicate: Callable[[Any], Any]) -> None:
+    model: Any = Small()
+    model.tooled = TooledModel(model, ALL)
+    model(torch.ones(2, 3)).sum().backward()
+    twin = duplicate(model)
+    assert twin.tooled.is_removed
+    twin(torch.ones(2, 3)).sum().backward()
+    assert (twin.tooled.step(), twin.tooled.stats()) == ({}, {})
+    assert model.tooled.step()
+    gone = weakref.ref(model.tooled)
+    del model, twin
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
