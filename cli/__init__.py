@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 
 __all__ = ["main"]
 
@@ -15,6 +16,9 @@ def main() -> None:
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
 
-    from flexrec.cli.commands import run
+    try:
+        from flexrec.cli.commands import run
 
-    run()
+        run()
+    except KeyboardInterrupt:  # while importing, too
+        sys.exit(130)

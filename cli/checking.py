@@ -10,14 +10,14 @@ import numpy as np
 
 from flexrec.cli.output import echo, echo_as_is
 from flexrec.cli.progress import reading
-from flexrec.cli.replaying import tell_missing, tell_state
+from flexrec.cli.replaying import tell_left_out, tell_missing, tell_state, tell_unlogged
 from flexrec.recorder.errors import ServerError, counted, printable
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.golden.check import Outcome, check
 from flexrec.replay.golden.report import report_json, report_text
 from flexrec.replay.golden.visual import messages, show_in_visdom
-from flexrec.replay.player.sources import windows_of
+from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.contents import aligned_lines
 
 _PLOTS = 3  # text plots, unless all are asked for
@@ -48,11 +48,15 @@ def check_recordings(
         for run in runs:
             tell_state(run)
             tell_missing(run, definitions)
+            if every is None:
+                tell_unlogged(run, definitions)
         with reading(runs):
-            windows = windows_of(runs, definitions, every=every)
+            played = played_from(runs, definitions, every=every)
+    tell_left_out(played.left_out)
     outcome = check(
-        windows,
+        played.windows,
         golden,
+        left_out=played.left_out,
         rtol=rtol,
         atol=atol,
         update=update,
@@ -63,7 +67,7 @@ def check_recordings(
     if show and outcome.comparison is not None and not outcome.comparison:
         # With --json, stdout is for machines alone.
         echo_as_is(_shown(outcome, server, port, base_url, env, full), err=as_json)
-    return outcome.written or bool(outcome.comparison)
+    return outcome.holds
 
 
 def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from flexrec.cli import options
-from flexrec.cli.output import echo, echo_as_is
+from flexrec.cli.output import drop_output, echo, echo_as_is, escape_the_unknown
 from flexrec.recorder.errors import FlexrecError
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
+OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of a server of our own
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -48,6 +49,7 @@ def _begin(
 
 @app.command()
 def replay(
+    context: typer.Context,
     recordings: options.Recordings,
     preset: options.Preset = None,
     config: options.Config = None,
@@ -67,15 +69,25 @@ def replay(
     assets: options.Bundle = None,
     no_browser: options.NoBrowser = False,
     follow: options.Follow = False,
+    strict: options.Strict = False,
 ) -> None:
     """Run recordings through meters and plots, into visdom.
 
-    A server's credentials come from VISDOM_USERNAME and VISDOM_PASSWORD.
+    A server's credentials come from VISDOM_USERNAME and VISDOM_PASSWORD. Exits with 1 where
+    something was left out of what was drawn.
     """
     from flexrec.cli import replaying
 
-    if sum([save is not None, html is not None, serve]) > 1:
+    chosen = _given(context, "save", "html", "serve")
+    if len(chosen) > 1:
         raise typer.BadParameter("choose one of --save, --html and --serve")
+    if save is not None or html is not None:
+        _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
+    elif serve:
+        _refuse(context, "with --serve", "server", "base_url", "force")
+    else:
+        _refuse(context, "without --save or --html", "force")
+        _refuse(context, "without --serve", *OF_A_SERVER)
     definitions = replaying.definitions_of(preset, config, phases)
     if keys:
         definitions = definitions.only(keys)
@@ -108,13 +120,18 @@ def replay(
             outlet = replaying.into_server(
                 server, port, base_url=base_url, env=env, max_points=max_points
             )
-        replaying.replay_recordings(recordings, definitions, outlet, every=every, follow=follow)
+        whole = replaying.replay_recordings(
+            recordings, definitions, outlet, every=every, strict=strict, follow=follow
+        )
         if running:
             running.stay()
+    if not whole:
+        raise typer.Exit(1)
 
 
 @app.command()
 def serve(
+    context: typer.Context,
     recordings: options.RecordingsFirst = None,
     preset: options.Preset = None,
     config: options.Config = None,
@@ -135,6 +152,8 @@ def serve(
     from flexrec.cli import replaying
     from flexrec.cli.serving import viewer
 
+    if not recordings:
+        _refuse(context, "without recordings", "preset", "config", "phases", "every")
     env = replaying.environment_of(recordings or (), env)
     if recordings:
         definitions = replaying.definitions_of(preset, config, phases)
@@ -180,12 +199,14 @@ def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
 
 @app.command()
 def check(
+    context: typer.Context,
     recordings: options.Recordings,
     golden: options.Golden,
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
     every: options.Every = None,
+    keys: options.Only = None,
     update: options.Update = False,
     rtol: options.Rtol = 1e-9,
     atol: options.Atol = 0.0,
@@ -201,14 +222,18 @@ def check(
 ) -> None:
     """Compare what recordings would show with a golden file.
 
-    Exits with 0 where they are equal, 1 where they differ, 2 where they cannot be compared.
+    Exits with 0 where they are equal, 1 where they differ or something was left out of what was
+    drawn, 2 where they cannot be compared.
     """
     from flexrec.cli.checking import check_recordings
     from flexrec.cli.replaying import definitions_of
 
+    if not show:
+        _refuse(context, "without --show", "server", "port", "base_url", "env")
+    definitions = definitions_of(preset, config, phases)
     holds = check_recordings(
         recordings,
-        definitions_of(preset, config, phases),
+        definitions.only(keys) if keys else definitions,
         golden=golden,
         every=every,
         rtol=rtol,
@@ -238,10 +263,13 @@ def show(
     if plot is not None:
         if keys:
             raise typer.BadParameter("--plot takes a pattern itself: leave --key out")
+        if model:
+            raise typer.BadParameter("choose one of --plot and --model")
         from flexrec.cli.drawing import plot_text
 
-        echo_as_is(plot_text(recording, plot))
-        return
+        drawn, whole = plot_text(recording, plot)
+        echo_as_is(drawn)
+        raise typer.Exit(0 if whole else 1)
     from flexrec.cli.showing import model_text, recording_text
 
     text = model_text if model else recording_text
@@ -281,7 +309,10 @@ def export(
     """
     from flexrec.cli.exporting import export_recording
 
-    export_recording(recording, out, keys=keys or (), overwrite=force)
+    to_stdout = out is None or str(out) == "-"
+    if force and to_stdout:
+        raise typer.BadParameter("--force is for a file: give --out NAME")
+    export_recording(recording, None if to_stdout else out, keys=keys or (), overwrite=force)
 
 
 @app.command()
@@ -316,6 +347,24 @@ def plots(name: options.Name = None) -> None:
     _tell(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
 
 
+def _given(context: typer.Context, *names: str) -> list[str]:
+    """Those of the parameters that were said on the command line, as they are said there."""
+    said = [
+        name
+        for name in names
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    return [f"--{name.replace('_', '-')}" for name in said]
+
+
+def _refuse(context: typer.Context, where: str, *names: str) -> None:
+    """Refuse options that do nothing."""
+    useless = _given(context, *names)
+    if useless:
+        verb = "does" if len(useless) == 1 else "do"
+        raise typer.BadParameter(f"{' and '.join(useless)} {verb} nothing {where}")
+
+
 def _tell(
     name: str | None,
     names: Sequence[str],
@@ -331,17 +380,30 @@ def _tell(
         typer.echo(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
 
 
+def _told(error: FlexrecError | OSError) -> str:
+    if isinstance(error, FlexrecError) or error.filename is not None:
+        return str(error)
+    return f"the output cannot be written: {error.strerror or error}"
+
+
 def run() -> None:
     """Do what the command line says; an error is one line on stderr, and the exit code 2."""
+    escape_the_unknown()
     try:
-        app()
-    except FlexrecError as error:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads the output has seen enough
+        drop_output()
+        sys.exit(1)
+    except (FlexrecError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        echo(f"flexrec: {error}", err=True)
+        if isinstance(error, OSError):
+            drop_output()
+        echo(f"flexrec: {_told(error)}", err=True)
         sys.exit(2)
     except Exception:  # noqa: BLE001 - a bug; Python's own status, 1, says that something differs
         traceback.print_exc()
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
+from flexrec.cli.replaying import tell_left_out
 from flexrec.cli.text_plot import text_plot
 from flexrec.recorder.errors import DefinitionError, listed, nearest, printable
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.presets import preset, preset_names
 from flexrec.replay.export.keys import fitting_keys
-from flexrec.replay.player.player import play
+from flexrec.replay.player.player import Played, play_all
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Trace, Window
@@ -17,14 +18,15 @@ from flexrec.replay.plots.window import Trace, Window
 MAX_POINTS = 2000
 
 
-def plot_text(path: Path, name: str) -> str:
-    """The lines of a preset, or of the keys of that name or pattern, as text.
+def plot_text(path: Path, name: str) -> tuple[str, bool]:
+    """The lines of a preset, or of the keys of that name or pattern, as text; whether all of them.
 
     Raises:
         DefinitionError: there is neither such a preset nor such a key, or nothing that is a line.
     """
     with Recording(path) as run:
-        windows = _windows(run, name)
+        windows, left_out = _played(run, name)
+    tell_left_out(left_out)
     drawn = [window for window in windows if plot_type(window.type).accumulates]
     if not drawn:
         raise DefinitionError(
@@ -32,13 +34,14 @@ def plot_text(path: Path, name: str) -> str:
         )
     others = [window for window in windows if window not in drawn]
     left = [printable(f"{w.title} is a {w.type}: not shown as text") for w in others]
-    return "\n".join([*(_drawn(thin_window(window, MAX_POINTS)) for window in drawn), *left])
+    lines = [*(_drawn(thin_window(window, MAX_POINTS)) for window in drawn), *left]
+    return "\n".join(lines), not left_out
 
 
-def _windows(run: Recording, name: str) -> list[Window]:
+def _played(run: Recording, name: str) -> Played:
     known = {preset_name.lower() for preset_name in preset_names()}
     if name not in run and {part.strip().lower() for part in name.split("+")} <= known:
-        return play(run, preset(name))
+        return play_all(run, preset(name))
     fitting = fitting_keys(run, name)
     keys = [key for key in fitting if run.is_number(key)]
     if fitting and not keys:
@@ -52,7 +55,8 @@ def _windows(run: Recording, name: str) -> list[Window]:
         Trace(key, np.asarray(series[key].value, np.float64), np.asarray(series[key].step))
         for key in keys
     ]
-    return [Window(name, None, "line", tuple(traces), {"title": name, "xlabel": "step"})]
+    window = Window(name, None, "line", tuple(traces), {"title": name, "xlabel": "step"})
+    return Played([window], [])
 
 
 def _drawn(window: Window) -> str:

@@ -13,7 +13,6 @@ from flexrec.recorder.errors import counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.tables import (
-    LONE_SURROGATES,
     is_plain,
     table_pieces,
     write_csv,
@@ -35,7 +34,6 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
         kinds = {key: run.kind(key) for key in chosen_keys(run, keys)}
         plain = [key for key, kind in kinds.items() if is_plain(kind)]
         if out is None:
-            sys.stdout.reconfigure(errors=LONE_SURROGATES)  # type: ignore[union-attr]
             write_csv(table_pieces(run, plain), sys.stdout)
         else:
             with reading([run]):

@@ -138,6 +138,7 @@ Out = Annotated[
         help="The file to write, CSV or NAME.parquet; default: CSV to stdout.",
     ),
 ]
+Strict = Annotated[bool, Option("--strict", help="End at the first value that cannot be drawn.")]
 Keys = Annotated[
     list[str] | None,
     Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),

@@ -1,10 +1,23 @@
-"""Printing, where what comes out of a recording cannot command the terminal; and writing files."""
+"""Printing, where what comes out of a recording cannot command the terminal."""
 
+import os
 import sys
 
 import typer
 
 from flexrec.recorder.errors import printable
+
+
+def escape_the_unknown() -> None:
+    """Have stdout and stderr write what their encoding lacks as escapes, such as \\u2588."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def drop_output() -> None:
+    """Have stdout lead nowhere: what it still holds could not be written, and never will be."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -13,6 +26,5 @@ def echo(text: str, *, err: bool = False) -> None:
 
 
 def echo_as_is(text: str, *, err: bool = False) -> None:
-    """Print a text whose control characters are meant; what cannot be encoded is escaped."""
-    encoding = (sys.stderr if err else sys.stdout).encoding or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    """Print a text whose control characters are meant."""
+    typer.echo(text, err=err)

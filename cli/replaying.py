@@ -13,7 +13,8 @@ from flexrec.recorder.errors import DefinitionError, RecordingError, counted, li
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.player.player import missing_keys, play, run_names
+from flexrec.replay.engine.left_out import LeftOut
+from flexrec.replay.player.player import count_unlogged, missing_keys, play_all, run_names
 from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
@@ -64,24 +65,31 @@ def replay_recordings(
     outlet: Outlet,
     *,
     every: int | None,
+    strict: bool = False,
     follow: bool = False,
-) -> None:
-    """Play the recordings, and say what went where."""
+) -> bool:
+    """Play the recordings, say what went where, and return whether nothing was left out."""
     if follow:
         from flexrec.replay.player.follow import follow_recordings
 
         for path in paths:  # a path that is none of ours is told at once
             Recording(path).close()
-        windows = follow_recordings(paths, definitions, outlet.server, every=every, tell=_tell)
+        played = follow_recordings(
+            paths, definitions, outlet.server, every=every, tell=_tell, strict=strict
+        )
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
             tell_state(run)
         if not follow:
             with reading(runs):
-                windows = play(runs, definitions, every=every)
+                played = play_all(runs, definitions, every=every, strict=strict)
         for run in runs:
             tell_missing(run, definitions)
+            if every is None:
+                tell_unlogged(run, definitions)
+    windows, left_out = played
+    tell_left_out(left_out)
     if not follow or outlet.server is None:
         outlet.sink.show(windows)
     with writing(outlet.place):
@@ -91,11 +99,12 @@ def replay_recordings(
         traces = listed((trace.name for trace in window.traces), most=8)
         echo(f"{window.title}: {traces}" + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
-    if not windows:
+    if not windows and not left_out:
         _tell(
             "nothing to draw: no value of these keys came before a log mark of theirs; "
             "--every N draws by step, flexrec show tells what there is"
         )
+    return not left_out
 
 
 def _try_to_write(path: Path) -> None:
@@ -140,3 +149,20 @@ def tell_missing(run: Recording, definitions: Definitions) -> None:
     missing = missing_keys(run, definitions)
     if missing:
         echo(f"flexrec: not in {run.path}: {listed(missing)}", err=True)
+
+
+def tell_unlogged(run: Recording, definitions: Definitions) -> None:
+    """Say on stderr how many values came after the last log: they are in no window."""
+    count = count_unlogged(run, definitions)
+    if count:
+        verb = "is" if count == 1 else "are"
+        _tell(
+            f"{run.path}: {counted(count, 'value')} after the last log {verb} not plotted: call "
+            "log() after all adds of an epoch, or draw by step with --every N"
+        )
+
+
+def tell_left_out(left_out: Sequence[LeftOut]) -> None:
+    """Say on stderr what could not be drawn, and why."""
+    for left in left_out:
+        _tell(f"left out: {left}")

@@ -125,9 +125,9 @@ class Recording:
         """How many bytes of it were read so far; those that were read twice count twice."""
         return self._store.file.read_bytes
 
-    def counts(self) -> dict[str, int]:
-        """How many values each key has."""
-        rows = self._store.row_counts()
+    def counts(self, first: int = 0) -> dict[str, int]:
+        """How many values each key has, from the event at position `first` on."""
+        rows = self._store.row_counts(first)
         return {key: sum(rows[c] for c in columns) for key, columns in self._columns.items()}
 
     def is_number(self, key: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self, Unpack
 
-from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest
+from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest, warn
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -20,6 +20,7 @@ from flexrec.recorder.events import (
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import PHASES, preset
 from flexrec.replay.engine.engine import Engine
+from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.resending import ResendingSink
@@ -81,10 +82,11 @@ class FlexLogger:
     def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Feed meters: a key for each, its value what the meter's `add` takes.
 
+        A value that its meter cannot take is left out, with one warning for each meter.
+
         Raises:
             DefinitionError: no meter takes a key (and there is no recorder to keep it).
             InputError: a value is of no kind that meters take; nothing is added.
-            MeterError: a meter cannot take a value; the others have theirs.
         """
         normal: dict[str, Value] = {}
         arrays: Known = {}  # the same pair for several meters stays the same
@@ -146,7 +148,14 @@ class FlexLogger:
 
     def windows(self) -> list[Window]:
         """What is plotted now."""
-        return self._engine.windows()
+        windows = self._engine.windows()
+        self._warn()
+        return windows
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What meters and plots could not take so far."""
+        return list(self._engine.left_out)
 
     def show(self) -> None:
         """Send the windows that have changed since they were last sent."""
@@ -214,6 +223,11 @@ class FlexLogger:
         if self._recorder is not None:
             self._recorder.record(event)
         self._engine.feed(event)
+        self._warn()
+
+    def _warn(self) -> None:
+        for left in self._engine.left_out.news():
+            warn(f"left out: {left}")
 
     def _checked(self, keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
         names = normalise_keys(keys)

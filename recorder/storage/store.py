@@ -157,17 +157,20 @@ class Store(ABC):
     def tally(self) -> Ints:
         """(signatures,) How many adds of each are shown."""
         if self._tally is None:
-            count = len(self.schema.signatures)
-            tally = np.zeros(count, np.int64)
-            for first, last in self.blocks():
-                codes = self.codes(first, last)
-                tally += np.bincount(codes[codes >= 0], minlength=count)
-            self._tally = tally  # only once nothing went wrong
+            self._tally = self._counted(0)  # only once nothing went wrong
         return self._tally
 
-    def row_counts(self) -> list[int]:
-        """How many rows each column has."""
-        tally = self.tally().tolist()
+    def _counted(self, first: int) -> Ints:
+        count = len(self.schema.signatures)
+        tally = np.zeros(count, np.int64)
+        for block in self.blocks(first):
+            codes = self.codes(*block)
+            tally += np.bincount(codes[codes >= 0], minlength=count)
+        return tally
+
+    def row_counts(self, first: int = 0) -> list[int]:
+        """How many rows each column has, from the event at position `first` on."""
+        tally = (self._counted(first) if first else self.tally()).tolist()
         return [sum(tally[s] for s, _ in places) for places in self._places]
 
     def columns_held(self) -> list[int]:

@@ -27,6 +27,10 @@ def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> De
         raise DefinitionError(f"cannot read {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DefinitionError(f"{path} is not TOML: {error}") from None
+    except RecursionError:
+        raise DefinitionError(
+            f"{path} cannot be read: its tables or lists are nested too deeply"
+        ) from None
     check_names(str(path), tables, ("plots", "meters", "preset", "phases"))
     own_phases = tables.get("phases", ["train", "test"])
     if not (isinstance(own_phases, list) and all(isinstance(p, str) for p in own_phases)):

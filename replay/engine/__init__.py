@@ -8,6 +8,7 @@ is the quick way.
 DOORS = (
     "column_replay",
     "engine",
+    "left_out",
     "schedule",
     "window_builder",
 )

@@ -127,10 +127,14 @@ class _Sliced(_Column):
         filled = stops > starts
         if not filled.any():
             return True
-        columns = self._binding.meter.reduce_slices(values, starts[filled], stops[filled])
+        binding = self._binding
+        try:
+            columns = binding.meter.reduce_slices(values, starts[filled], stops[filled])
+        except Exception:  # noqa: BLE001 - a meter may be anyone's: fed one by one, it says more
+            return False
         if columns is None or self.points is None:
             return False
-        chosen = columns[0] if len(columns) == 1 else self._binding.chosen(columns)
+        chosen = columns[0] if len(columns) == 1 else binding.chosen(columns)
         self.points.x += self._x[which][filled].tolist()
         self.points.values += chosen.tolist()
         return True
@@ -159,7 +163,7 @@ class _Between(_Column):
     def _add(self, values: Floats) -> None:
         try:
             self._binding.add_numbers(values)
-        except (TypeError, ValueError):  # fed one by one, it will say at which
+        except Exception:  # noqa: BLE001 - as above: fed one by one, it says at which
             self.points, self.going = None, False
 
 
@@ -169,15 +173,16 @@ class _Marks:
     def __init__(self, binding: Binding, schedule: Schedule) -> None:
         self.points = Points()
         self._binding, self._schedule = binding, schedule
-        binding.reset(0.0)
+        binding.begin()
 
     def pass_by(self, i: int) -> None:
         """Do what a mark asks for."""
         schedule = self._schedule
         if schedule.is_log[i]:
-            value = self._binding.read(float(schedule.time[i]))
+            x = float(schedule.x[i])
+            value = self._binding.read(x, float(schedule.time[i]))
             if value is not None:
-                self.points.x.append(float(schedule.x[i]))
+                self.points.x.append(x)
                 self.points.values.append(value)
         if schedule.reset[i]:
             self._binding.reset(float(schedule.time[i]))

@@ -14,70 +14,66 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Add, Event, Log, State, Value
 from flexrec.replay.definitions.definitions import Definitions, MeterDefinition
+from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.engine.window_builder import Place, WindowBuilder
 from flexrec.replay.meters import Meter
 from flexrec.replay.plots.window import Window
 
 
 class Binding:
-    """A meter bound to the key that feeds it."""
+    """A meter bound to the key that feeds it. What it raises is noted in `left_out`."""
 
-    def __init__(self, definition: MeterDefinition, key: str, place: Place) -> None:
+    def __init__(
+        self, definition: MeterDefinition, key: str, place: Place, left_out: LeftOuts
+    ) -> None:
         self.definition, self.key, self.place = definition, key, place
         self.meter = definition.build()
-        self._has_data = False
+        self._has_data, self._left_out = False, left_out
+
+    def begin(self) -> None:
+        """Start from nothing: no values, and nothing left out."""
+        self._left_out.forget((self.key, self.definition.name))
+        self.reset(0.0)
 
     def add(self, value: Value, step: int, time: float) -> None:
-        """Feed the meter; MeterError names the key, the step and what came."""
-        args = value if isinstance(value, tuple) else (value,)
-        self._tick(time)
-        if isinstance(value, State) and not self.meter.counts_only:
-            self._merge(value, step)
-            return
+        """Feed the meter; a value that it cannot take is left out."""
         try:
-            self.meter.add(*args)
-        except (TypeError, ValueError) as error:
-            name = type(self.meter).__name__
-            came = ", ".join(map(_describe, args))
-            why = _takes(self.meter, args) or error
-            raise MeterError(
-                f"{self.key!r} at step {step}: {name} was given {came}: {why}"
-            ) from None
-        self._has_data = True
+            self._tick(time)
+            self._take(value)
+        except Exception as error:  # noqa: BLE001 - a meter may be anyone's
+            self._leave_out(self._refusal(value, error), step=step)
+        else:
+            self._has_data = True
 
     def add_numbers(self, values: NDArray[np.float64]) -> None:
-        """Feed the meter many numbers; for one that reduces columns and has no use for time."""
+        """Feed the meter many numbers; for one that reduces columns and has no use for time.
+
+        Raises:
+            Exception: what the meter raised.
+        """
         if len(values):
             self.meter.add_all(values)
             self._has_data = True
 
-    def _merge(self, state: State, step: int) -> None:
-        """Take in what a meter remembered; MeterError where it was another kind of meter."""
-        own = self.meter.reduction
-        if own is None or not state.reduction.serves(own):
-            asked = own or type(self.meter).__name__
-            raise MeterError(
-                f"{self.key!r} was recorded with reduce=: the values were not kept, but what "
-                f"{state.reduction} remembers of them; {asked} cannot be computed from that"
-            )
-        try:
-            self.meter.merge(*state)
-        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
-            raise MeterError(f"{self.key!r} at step {step}: a damaged state: {error}") from None
-        self._has_data = True
-
-    def read(self, time: float) -> Any:
-        """What is to be drawn now, or None where nothing was added since the last reset."""
+    def read(self, x: float, time: float) -> Any:
+        """What is to be drawn at x, or None where nothing was added since the last reset."""
         if not self._has_data:
             return None
-        self._tick(time)
-        return self.chosen(self.meter.value())
+        try:
+            self._tick(time)
+            return self.chosen(self.meter.value())
+        except Exception as error:  # noqa: BLE001 - as above
+            self._leave_out(f"{self._name} gives no value: {_told(error)}", x=x)
+            return None
 
     def reset(self, time: float) -> None:
         """Start the meter anew."""
-        self._tick(time)
-        self.meter.reset()
         self._has_data = False
+        try:
+            self._tick(time)
+            self.meter.reset()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._leave_out(f"{self._name} cannot be reset: {_told(error)}")
 
     def selected(self, keys: Sequence[str] | None) -> bool:
         """Whether `log(keys=…)` or `reset(keys=…)` means this meter."""
@@ -90,15 +86,51 @@ class Binding:
             value = value[fields.index(self.definition.field) if self.definition.field else 0]
         return value.copy() if isinstance(value, np.ndarray) else value
 
+    @property
+    def _name(self) -> str:
+        return type(self.meter).__name__
+
+    def _take(self, value: Value) -> None:
+        if isinstance(value, State) and not self.meter.counts_only:
+            self._merge(value)
+        else:
+            self.meter.add(*_arguments(value))
+
+    def _merge(self, state: State) -> None:
+        """Take in what a meter remembered; MeterError where it was another kind of meter."""
+        own = self.meter.reduction
+        if own is None or not state.reduction.serves(own):
+            raise MeterError(
+                f"it was recorded with reduce=: the values were not kept, but what "
+                f"{state.reduction} remembers of them; {own or self._name} cannot be computed "
+                "from that"
+            )
+        try:
+            self.meter.merge(*state)
+        except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise MeterError(f"a damaged state: {error}") from None
+
+    def _refusal(self, value: Value, error: Exception) -> str:
+        """Why the meter does not take the value."""
+        if isinstance(value, State):
+            return _told(error)
+        args = _arguments(value)
+        came = ", ".join(map(_describe, args))
+        return f"{self._name} was given {came}: {_takes(self.meter, args) or _told(error)}"
+
+    def _leave_out(self, why: str, *, step: int | None = None, x: float | None = None) -> None:
+        name = self.definition.name
+        self._left_out.note((self.key, name), LeftOut(self.key, name, why, step, x))
+
     def _tick(self, time: float) -> None:
         if self.meter.uses_time:
             self.meter.tick(time)
 
 
-def bind(definitions: Definitions, key: str, order: int) -> list[Binding]:
+def bind(definitions: Definitions, key: str, order: int, left_out: LeftOuts) -> list[Binding]:
     """A binding for every meter that the key feeds; `order` is the key's place in the run."""
     return [
-        Binding(meter, key, (i, order))
+        Binding(meter, key, (i, order), left_out)
         for i, meter in enumerate(definitions.meters.values())
         if meter.matches(key)
     ]
@@ -111,12 +143,27 @@ class Engine:
     >>> for event in recording.events():  # doctest: +SKIP
     ...     engine.feed(event)
     >>> engine.windows()  # doctest: +SKIP
+
+    A value that its meter or plot cannot take is left out, and noted in `left_out`; all else is
+    drawn.
+
+    Args:
+        definitions: what to draw.
+        env: visdom's environment for plots that name none of their own.
+        uid: put before window ids.
+        strict: raise at the first value that would be left out.
     """
 
     def __init__(
-        self, definitions: Definitions, *, env: str | None = None, uid: str | None = None
+        self,
+        definitions: Definitions,
+        *,
+        env: str | None = None,
+        uid: str | None = None,
+        strict: bool = False,
     ) -> None:
-        self.board = WindowBuilder(definitions, env=env, uid=uid)
+        self.left_out = LeftOuts(strict=strict)
+        self.board = WindowBuilder(definitions, self.left_out, env=env, uid=uid)
         self._bindings: dict[str, list[Binding]] = {}
 
     @property
@@ -128,7 +175,7 @@ class Engine:
         """Take in the next event.
 
         Raises:
-            MeterError: a meter cannot take a value; the other meters have theirs.
+            MeterError: a meter fails, if the engine is strict.
         """
         if isinstance(event, Add):
             self._add(event)
@@ -138,7 +185,7 @@ class Engine:
                 if not binding.selected(event.keys):
                     continue
                 if isinstance(event, Log):
-                    value = binding.read(event.time)
+                    value = binding.read(event.x, event.time)
                     if value is not None:
                         self.board.point(
                             binding.definition, binding.key, binding.place, [event.x], [value]
@@ -147,7 +194,11 @@ class Engine:
                     binding.reset(event.time)
 
     def windows(self) -> list[Window]:
-        """Every window that has something to show."""
+        """Every window that has something to show.
+
+        Raises:
+            DefinitionError: a plot cannot draw what its meter gives, if the engine is strict.
+        """
         return self.board.windows()
 
     def wants(self, key: str) -> bool:
@@ -166,7 +217,7 @@ class Engine:
         }
         self.board.redefine(definitions)
         for order, key in enumerate(self._bindings):
-            bindings = bind(definitions, key, order)
+            bindings = bind(definitions, key, order, self.left_out)
             for i, binding in enumerate(bindings):
                 before = old.get((binding.definition.name, key))
                 if before is not None and _same_meter(before.definition, binding.definition):
@@ -175,22 +226,32 @@ class Engine:
             self._bindings[key] = bindings
 
     def _add(self, event: Add) -> None:
-        failure: MeterError | None = None
         for key, value in event.values.items():
             bindings = self._bindings.get(key)
             if bindings is None:
-                bindings = self._bindings[key] = bind(self.definitions, key, len(self._bindings))
+                order = len(self._bindings)
+                bindings = self._bindings[key] = bind(self.definitions, key, order, self.left_out)
             for binding in bindings:
-                try:
-                    binding.add(value, event.step, event.time)
-                except MeterError as error:
-                    failure = failure or error
-        if failure is not None:
-            raise failure
+                binding.add(value, event.step, event.time)
 
 
 def _same_meter(a: MeterDefinition, b: MeterDefinition) -> bool:
     return (a.key, a.type, a.args) == (b.key, b.type, b.args)
+
+
+def _arguments(value: Value) -> tuple[Any, ...]:
+    """What a meter's `add` is called with."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _told(error: Exception) -> str:
+    """An error in one line; those that no meter of ours raises by their type too."""
+    text = " ".join(str(error).split())
+    return (
+        text
+        if text and isinstance(error, (TypeError, ValueError))
+        else (f"{type(error).__name__}: {text}".removesuffix(": "))
+    )
 
 
 def _takes(meter: Meter, args: tuple[Any, ...]) -> str | None:

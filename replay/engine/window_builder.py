@@ -1,6 +1,7 @@
 """What the meters said, gathered into windows. Pure: no events, files, clocks or visdom here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -13,7 +14,8 @@ from flexrec.replay.definitions.definitions import (
     PlotDefinition,
     expand,
 )
-from flexrec.replay.plots.plot_type import MisfitError, PlotType, rank
+from flexrec.replay.engine.left_out import LeftOut, LeftOuts
+from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Trace, Window
 
@@ -26,6 +28,8 @@ class _Line:
     """One trace in the making: a value for every mark."""
 
     label: str
+    key: str
+    meter: str
     x: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
@@ -52,14 +56,21 @@ class WindowBuilder:
 
     Args:
         definitions: what to draw.
+        left_out: is told of the values that a plot cannot draw.
         env: visdom's environment for plots that name none of their own.
         uid: put before window ids, so that several loggers can share an environment.
     """
 
     def __init__(
-        self, definitions: Definitions, *, env: str | None = None, uid: str | None = None
+        self,
+        definitions: Definitions,
+        left_out: LeftOuts,
+        *,
+        env: str | None = None,
+        uid: str | None = None,
     ) -> None:
         self.definitions, self._env, self._uid = definitions, env, uid
+        self._left_out = left_out
         self._plots: dict[tuple[str, str], _Plot] = {}
 
     def point(
@@ -70,11 +81,13 @@ class WindowBuilder:
             plot = self._plot(self.definitions.plots[target], key)
             line = plot.lines.get(place)
             if line is None:
-                line = plot.lines[place] = _Line(meter.label_for(key))
-            line.x.extend(xs)
-            line.values.extend(values)
-            if not _keeps_all(plot.kind, line.values[-1]):
-                del line.x[:-1], line.values[:-1]
+                line = plot.lines[place] = _Line(meter.label_for(key), key, meter.name)
+            if plot.kind.history is not None:
+                line.x.extend(xs)
+                line.values.extend(values)
+            else:
+                for x, value in zip(xs, values, strict=True):
+                    self._show(plot, line, x, value)
 
     def windows(self) -> list[Window]:
         """Every plot that something was drawn in, in the order of the definitions."""
@@ -102,6 +115,19 @@ class WindowBuilder:
                 kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines)
         self.definitions, self._plots = definitions, kept
 
+    def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
+        """Show a value in place of those before, or beside them, where it is a vector of many."""
+        if plot.kind.fits(value):
+            line.x, line.values = [x], [value]
+        elif not _stacks(plot.kind, value):
+            place = (line.key, line.meter, plot.name)
+            self._left_out.note(place, _misfit(plot, line, x, value), DefinitionError)
+        elif line.values and not _stacks(plot.kind, line.values[-1]):
+            line.x, line.values = [x], [value]
+        else:
+            line.x.append(x)
+            line.values.append(value)
+
     def _plot(self, definition: PlotDefinition, key: str) -> _Plot:
         name = expand(definition.name, key)
         plot = self._plots.get((definition.name, name))
@@ -112,20 +138,41 @@ class WindowBuilder:
 
     def _windows(self, plot: _Plot) -> Iterable[Window]:
         lines = [plot.lines[place] for place in sorted(plot.lines)]
+        drawn = [(line, traces) for line in lines if (traces := self._traces(plot, line))]
         if plot.kind.max_traces == 1 and self._draws_several(plot):
-            for line in lines:
+            for line, traces in drawn:
                 title = f"{plot.title}: {line.label}"
-                yield self._window(plot, f"{plot.name}.{line.label}", title, [line])
-        else:
-            yield self._window(plot, plot.name, plot.title, lines)
+                yield self._window(plot, f"{plot.name}.{line.label}", title, traces)
+        elif drawn:
+            every = [trace for _, traces in drawn for trace in traces]
+            yield self._window(plot, plot.name, plot.title, every)
 
     def _draws_several(self, plot: _Plot) -> bool:
         """Whether a plot that shows one trace may be asked for several, now or later."""
         feeding = [m for m in self.definitions.meters.values() if plot.definition.name in m.targets]
         return len(feeding) > 1 or feeding[0].is_pattern
 
-    def _window(self, plot: _Plot, name: str, title: str, lines: list[_Line]) -> Window:
-        traces = [trace for line in lines for trace in _traces(plot, line)]
+    def _traces(self, plot: _Plot, line: _Line) -> list[Trace]:
+        """What is drawn of a line: its values of the commonest form."""
+        forms = _forms(plot.kind, line.values)
+        drawn = _commonest(forms)
+        xs, values = line.x, line.values
+        odd = [i for i, form in enumerate(forms) if form is None or form != drawn]
+        if odd:
+            self._leave_out(plot, line, xs[odd[0]], values[odd[0]], len(odd))
+            fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
+            xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
+        traces = _gathered(plot, line.label, xs, values) if values else []
+        if traces and not plot.kind.condition(traces[0].y):  # of vectors side by side
+            self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
+            return []
+        return traces
+
+    def _leave_out(self, plot: _Plot, line: _Line, x: float, value: Any, count: int) -> None:
+        left = replace(_misfit(plot, line, x, value), count=count)
+        self._left_out.put((line.key, line.meter, plot.name, "form"), left, DefinitionError)
+
+    def _window(self, plot: _Plot, name: str, title: str, traces: list[Trace]) -> Window:
         own = plot.definition.win  # where the plot makes several windows, all ids begin with it
         if own is None or name != plot.definition.name:
             win = ".".join(filter(None, (own or self._uid, name)))
@@ -156,34 +203,41 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     return list(merged.values())
 
 
-def _keeps_all(kind: PlotType, value: Any) -> bool:
-    """Whether the values of all marks are drawn, not the latest alone."""
-    return kind.history is not None or _stacks(kind, value)
-
-
 def _stacks(kind: PlotType, value: Any) -> bool:
     """Whether vectors are laid side by side, one column for each mark: a heatmap of histograms."""
     return "matrix" in kind.ranks and "vector" not in kind.ranks and rank(value) == "vector"
 
 
-def _traces(plot: _Plot, line: _Line) -> list[Trace]:
-    try:
-        if plot.kind.history is not None:
-            return plot.kind.history.gather(line.label, line.x, line.values, plot.definition.opts)
-        return [_latest(plot.kind, line)]
-    except MisfitError as error:
-        raise DefinitionError(
-            f"plot {plot.name!r}: a {plot.kind.name} takes {plot.kind.takes}; "
-            f"{line.label!r} gives {error}; choose another plot type, meter or field"
-        ) from None
+def _forms(kind: PlotType, values: Sequence[Any]) -> Sequence[Hashable]:
+    """What of each value decides which others it is drawn with; None: it cannot be drawn."""
+    form = np.shape if kind.history is None else kind.history.form
+    if set(map(type, values)) == {float}:
+        return [form(values[0])] * len(values)
+    return [form(value) for value in values]
 
 
-def _latest(kind: PlotType, line: _Line) -> Trace:
-    last = line.values[-1]
-    if _stacks(kind, last):
-        if len({np.shape(value) for value in line.values}) > 1:
-            raise MisfitError("vectors whose length changes")
-        return Trace(line.label, np.stack(line.values, axis=1), np.array(line.x))
-    if rank(last) not in kind.ranks:
-        raise MisfitError(f"a {rank(last)}")
-    return Trace(line.label, last if isinstance(last, str) else np.asarray(last))
+def _commonest(forms: Sequence[Hashable]) -> Hashable:
+    """The form that most values have; None where none can be drawn."""
+    count = Counter(forms)
+    del count[None]
+    return count.most_common(1)[0][0] if count else None
+
+
+def _gathered(plot: _Plot, label: str, xs: Sequence[float], values: Sequence[Any]) -> list[Trace]:
+    """The traces of values of one form."""
+    if plot.kind.history is not None:
+        return plot.kind.history.gather(label, xs, values, plot.definition.opts)
+    last = values[-1]
+    if _stacks(plot.kind, last):
+        return [Trace(label, np.stack(values, axis=1), np.array(xs))]
+    return [Trace(label, last if isinstance(last, str) else np.asarray(last))]
+
+
+def _misfit(plot: _Plot, line: _Line, x: float, value: Any) -> LeftOut:
+    came = rank(value)
+    shape = "" if isinstance(value, str) or not np.ndim(value) else f" of shape {np.shape(value)}"
+    why = (
+        f"plot {plot.name!r}: a {plot.kind.name} takes {plot.kind.takes}; {line.label!r} gives a "
+        f"{came}{shape}; choose another plot type, meter or field"
+    )
+    return LeftOut(line.key, line.meter, why, x=x)

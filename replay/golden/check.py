@@ -5,15 +5,16 @@ It reads and writes files; comparing is in `compare`, telling in `report`.
 
 import os
 import stat
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flexrec.recorder.errors import DefinitionError, RecordingError
 from flexrec.recorder.files.atomic_write import ANYTHING, check_target, discard
+from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.golden.compare import compare
-from flexrec.replay.golden.model import RTOL, Comparison
+from flexrec.replay.golden.model import ABSENT, RTOL, Comparison, Difference
 from flexrec.replay.golden.snapshot import read_golden, settings, snapshot, write_golden
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.env_file import ENVIRONMENT
@@ -29,6 +30,7 @@ class Outcome:
         golden, obtained: both documents; `golden` is None where there was none.
         written: whether the golden was written.
         kept: the file that holds what was obtained, where it differs.
+        left_out: what could not be drawn; each is a difference, too.
     """
 
     path: Path
@@ -37,12 +39,19 @@ class Outcome:
     obtained: dict[str, Any]
     written: bool = False
     kept: Path | None = None
+    left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def holds(self) -> bool:
+        """Whether the golden is what all values of the source give, now that it may be written."""
+        return (self.written or bool(self.comparison)) and not self.left_out
 
 
 def check(
     windows: Iterable[Window],
     path: str | os.PathLike[str],
     *,
+    left_out: Sequence[LeftOut] = (),
     rtol: float = RTOL,
     atol: float = 0.0,
     update: bool = False,
@@ -59,6 +68,7 @@ def check(
     Args:
         windows: what would be sent to visdom.
         path: the golden.
+        left_out: what could not be drawn, each a difference, whatever the golden holds.
         rtol, atol: as for `compare`.
         update: write the golden where it is missing or differs. One that is equal within the
             tolerance is left as it is, so that nothing drifts; a file that is no golden stays.
@@ -78,21 +88,30 @@ def check(
         digits=stated[1] if digits is None else digits,
     )
     found = None if golden is None else compare(golden, obtained, rtol=rtol, atol=atol)
+    outcome = Outcome(path, _with(found, left_out), golden, obtained, left_out=tuple(left_out))
     beside = obtained_path(path)
     if found is not None and found.equal:
         discard(beside, ENVIRONMENT, inputs=_present(path))
-        return Outcome(path, found, golden, obtained)
+        return outcome
     if update:
         write_golden(path, obtained, overwrite=True)
         discard(beside, ENVIRONMENT, inputs=_present(path))
-        return Outcome(path, found, golden, obtained, written=True)
+        return replace(outcome, written=True)
     if beside.is_symlink():
         raise DefinitionError(
             f"what was obtained differs, and is not written: {beside} is a link, which may lead to "
             "the golden or another file; remove it"
         )
     write_golden(beside, obtained, overwrite=True, inputs=_present(path))
-    return Outcome(path, found, golden, obtained, kept=beside)
+    return replace(outcome, kept=beside)
+
+
+def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison | None:
+    """The comparison, with a difference for each that was left out."""
+    if found is None:
+        return None
+    more = [Difference("left out", "", None, "", str(left), ABSENT, ABSENT) for left in left_out]
+    return replace(found, differences=(*found.differences, *more))
 
 
 def obtained_path(path: Path) -> Path:

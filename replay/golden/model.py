@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-KINDS = ("missing", "extra", "renamed", "reordered", "type", "layout", "values")
-"""What a difference can be, of a window, a trace, a point or a field."""
+KINDS = ("missing", "extra", "renamed", "reordered", "type", "layout", "values", "left out")
+"""What a difference can be, of a window, a trace, a point or a field; or of a value left out."""
 
 ABSENT = "(absent)"
 """What stands for a value where there is none."""
@@ -59,7 +59,7 @@ class Difference:
 
     Attributes:
         kind: one of `KINDS`.
-        window: visdom's window id, as the golden has it; "" for the file's own settings.
+        window: visdom's window id, as the golden has it; "" for what is of no one window.
         trace: the trace's name, or None where the window itself is meant.
         field: "y", "title", "layout.yaxis.type", …; "" where the whole is meant.
         message: one line that says it, without window, trace and field.

@@ -78,14 +78,16 @@ class PlotCheck:
         __tracebackhide__ = True
         from flexrec.replay.golden.check import check
         from flexrec.replay.golden.report import report_text
-        from flexrec.replay.player.sources import definitions_from, windows_of
+        from flexrec.replay.player.sources import definitions_from, played_from
 
         path = self._claim(name)
         drawn = definitions_from(preset_name=preset, definitions=definitions, phases=phases)
         is_new = not path.exists()
+        played = played_from(source, drawn, every=every)
         outcome = check(
-            windows_of(source, drawn, every=every),
+            played.windows,
             path,
+            left_out=played.left_out,
             rtol=rtol,
             atol=atol,
             update=self._update or is_new,
@@ -100,14 +102,17 @@ class PlotCheck:
                 f"there was no golden: {shown} was written; look at it, commit it, and run again",
                 pytrace=False,
             )
-        if outcome.comparison is not None and not (outcome.comparison or outcome.written):
+        if outcome.kept is not None and outcome.comparison is not None:
             pytest.fail(
                 f"the plots differ from the golden {shown}\n"
                 f"{report_text(outcome.comparison)}\n"
-                f"obtained: {os.path.relpath(outcome.kept or path)}\n"
+                f"obtained: {os.path.relpath(outcome.kept)}\n"
                 "pytest --plot-update accepts it",
                 pytrace=False,
             )
+        if outcome.left_out:
+            told = "\n".join(map(str, outcome.left_out))
+            pytest.fail(f"what was left out of the plots of {shown}:\n{told}", pytrace=False)
 
     def _claim(self, name: str | None) -> Path:
         """The golden of this call, which no other call may have."""
@@ -132,7 +137,7 @@ def plot_check(request: pytest.FixtureRequest) -> PlotCheck:
     return PlotCheck(request)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
     """Name the goldens that were written, on whichever worker."""
     written = {
         value: None

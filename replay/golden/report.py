@@ -43,7 +43,7 @@ def report_text(comparison: Comparison, *, full: bool = False) -> str:
     count = len(comparison.differences)
     lines = [f"{counted(count, 'difference')} in {counted(named, 'window')} {tolerance}"]
     for window, found in groups if full else groups[:_WINDOWS]:
-        lines.append(f"window {window}:" if window else "the file:")
+        lines.append(f"window {window}:" if window else "as a whole:")
         lines += _window_lines(found, full)
     if not full and len(groups) > _WINDOWS:
         lines.append(f"and {counted(len(groups) - _WINDOWS, 'more window')} (--full shows all)")

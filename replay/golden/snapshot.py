@@ -104,7 +104,7 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
         document = json.loads(text, parse_constant=lambda _: None)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DefinitionError(f"{path} is no golden, which is JSON: {error}") from None
     if not _is_golden(document):
         raise DefinitionError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")

@@ -18,8 +18,8 @@ from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.window_builder import overlay
-from flexrec.replay.player.player import EverySteps, run_names
-from flexrec.replay.player.sources import windows_of
+from flexrec.replay.player.player import EverySteps, Played, run_names
+from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.sinks.visdom import VisdomSink
 
@@ -34,10 +34,19 @@ class FollowedRun:
         definitions: what to draw.
         every: as in `play`; where it is None, a recording is drawn step by step until it is seen
             to have logs.
+        strict: as in `play`.
     """
 
-    def __init__(self, path: Path, definitions: Definitions, *, every: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        definitions: Definitions,
+        *,
+        every: int | None = None,
+        strict: bool = False,
+    ) -> None:
         self.path, self._definitions, self._every = path, definitions, every
+        self._strict = strict
         self._follower: Follower | None = None
         self._start(has_logs=False)
 
@@ -51,7 +60,7 @@ class FollowedRun:
 
         Raises:
             RecordingError: it can no longer be read.
-            MeterError: a meter cannot take a value.
+            MeterError: a meter cannot take a value, if `strict`.
         """
         news, again = False, True
         while again:
@@ -83,7 +92,7 @@ class FollowedRun:
         """Forget everything, to read the recording from its start."""
         self.close()
         self._follower, self._has_logs = None, has_logs
-        self._engine = Engine(self._definitions)
+        self._engine = Engine(self._definitions, strict=self._strict)
         every = self._every or (None if has_logs else 1)
         self._steps = EverySteps(self._engine, every) if every else None
 
@@ -154,7 +163,8 @@ def follow_recordings(
     every: int | None = None,
     poll_seconds: float = 1.0,
     tell: Callable[[str], None],
-) -> list[Window]:
+    strict: bool = False,
+) -> Played:
     """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
 
     >>> follow_recordings([Path("run.h5")], preset("loss"), VisdomSink(), tell=print)
@@ -162,13 +172,13 @@ def follow_recordings(
 
     Args:
         paths: the recordings.
-        definitions, every: as in `play`.
+        definitions, every, strict: as in `play`.
         sink: a visdom server, which may be restarted meanwhile; None: nothing is shown.
         poll_seconds: how often the recordings are looked at.
         tell: is told what the user should know.
 
     Returns:
-        The windows at the end: those that `play` gives.
+        The windows at the end, those that `play` gives, and what was left out of them.
 
     Raises:
         RecordingError, MeterError, DefinitionError: as `play`.
@@ -176,7 +186,10 @@ def follow_recordings(
     """
     screen = Screen(sink, tell)
     names = run_names(list(paths))
-    runs = {n: FollowedRun(p, definitions, every=every) for n, p in zip(names, paths, strict=True)}
+    runs = {
+        name: FollowedRun(path, definitions, every=every, strict=strict)
+        for name, path in zip(names, paths, strict=True)
+    }
     try:
         with _Interrupts() as interrupts:
             while not interrupts.came and not all(run.ended for run in runs.values()):
@@ -191,18 +204,18 @@ def follow_recordings(
         for run in runs.values():
             run.close()
     try:
-        windows = windows_of(list(paths), definitions, every=every)
+        played = played_from(list(paths), definitions, every=every, strict=strict)
     except DefinitionError:
         if not interrupts.came:
             raise
-        windows = []  # stopped before there was anything to show
+        played = Played([], [])  # stopped before there was anything to show
     try:
-        screen.show(windows, last=True)
+        screen.show(played.windows, last=True)
     except ServerError as error:
         if not interrupts.came:
             raise
         tell(str(error))  # a server of ours may have had the Ctrl-C too
-    return windows
+    return played
 
 
 class _Interrupts:

@@ -8,19 +8,28 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
-from flexrec.recorder.errors import DefinitionError, listed
+from flexrec.recorder.errors import DefinitionError, listed, warn
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
+from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.engine.schedule import Schedule
 from flexrec.replay.engine.window_builder import WindowBuilder, overlay
 from flexrec.replay.plots.window import Window
 
 _HELD = 1 << 22
 """How many values are read from a recording at a time, at most."""
+
+
+class Played(NamedTuple):
+    """What recordings gave: windows, and what had to be left out of them."""
+
+    windows: list[Window]
+    left_out: list[LeftOut]
 
 
 def play(
@@ -31,10 +40,14 @@ def play(
     env: str | None = None,
     uid: str | None = None,
     plain: bool = False,
+    strict: bool = False,
 ) -> list[Window]:
     """Run recordings through definitions; several are overlaid, their traces named by run.
 
     >>> windows = play(Recording("run.h5"), preset("loss+MSE"))  # doctest: +SKIP
+
+    A value that its meter or plot cannot take is left out, with one warning for each meter of a
+    key; all else is drawn.
 
     Args:
         recordings: one, or several.
@@ -44,17 +57,37 @@ def play(
         env: visdom's environment for plots that name none of their own.
         uid: put before window ids.
         plain: feed the engine event by event.
+        strict: raise at the first value that would be left out.
 
     Raises:
-        DefinitionError: a recording has none of the keys that the meters want, or a plot cannot
-            draw what its meter gives.
-        MeterError: a meter cannot take a recorded value.
+        DefinitionError: a recording has none of the keys that the meters want; if `strict`, a
+            plot cannot draw what its meter gives.
+        MeterError: if `strict`, a meter cannot take a recorded value.
     """
+    played = play_all(
+        recordings, definitions, every=every, env=env, uid=uid, plain=plain, strict=strict
+    )
+    for left in played.left_out:
+        warn(f"left out: {left}")
+    return played.windows
+
+
+def play_all(
+    recordings: Recording | Sequence[Recording],
+    definitions: Definitions,
+    *,
+    every: int | None = None,
+    env: str | None = None,
+    uid: str | None = None,
+    plain: bool = False,
+    strict: bool = False,
+) -> Played:
+    """As `play`, but return what was left out instead of warning of it."""
     if every is not None and every < 1:
         raise DefinitionError(f"every must be at least 1, got {every}")
     runs = [recordings] if isinstance(recordings, Recording) else list(recordings)
     names = run_names([run.path for run in runs])
-    played = {}
+    windows, left_out = dict[str, list[Window]](), list[LeftOut]()
     for name, run in zip(names, runs, strict=True):
         meters = definitions.meters.values()
         if not any(meter.matches(key) for meter in meters for key in run):
@@ -67,8 +100,9 @@ def play(
                 + (f", of these {only} alone" if only else "")
                 + f"; there are {there or 'none at all'}"
             )
-        played[name] = _play(run, definitions, every, env, uid, plain)
-    return overlay(played)
+        windows[name], found = _play(run, definitions, every, env, uid, plain, strict)
+        left_out += [replace(left, run=name) for left in found] if len(runs) > 1 else found
+    return Played(overlay(windows), left_out)
 
 
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
@@ -78,6 +112,28 @@ def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
     for meter in meters:
         found[meter.key] |= any(map(replace(meter, only=()).matches, recording.keys()))
     return [key for key, is_there in found.items() if not is_there]
+
+
+def count_unlogged(recording: Recording, definitions: Definitions) -> int:
+    """How many values that meters want were added after the last log, or reset, that means them.
+
+    In a recording without logs, none: it is drawn step by step.
+    """
+    ends: dict[str | None, int] = {}
+    for position, keys in zip(recording.marks.position.tolist(), recording.marks.keys, strict=True):
+        ends |= dict.fromkeys(keys if keys is not None else (None,), position)
+    if not recording.marks.is_log.any():
+        return 0
+    counts: dict[int, dict[str, int]] = {}
+    total = 0
+    for key in recording:
+        names = [meter.name for meter in definitions.meters.values() if meter.matches(key)]
+        if names:
+            end = max(ends.get(name, 0) for name in (None, key, *names))
+            if end not in counts:
+                counts[end] = recording.counts(end)
+            total += counts[end][key]
+    return total
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
@@ -101,19 +157,21 @@ def _play(
     env: str | None,
     uid: str | None,
     plain: bool,
-) -> list[Window]:
+    strict: bool,
+) -> Played:
     if every is None and not run.marks.is_log.any():
         every = 1
     if plain:
-        engine = Engine(definitions, env=env, uid=uid)
+        engine = Engine(definitions, env=env, uid=uid, strict=strict)
         steps = EverySteps(engine, every) if every else None
         for event in run.events():
             (steps or engine).feed(event)
         if steps:
             steps.end()
-        return engine.windows()
-    board = WindowBuilder(definitions, env=env, uid=uid)
-    bindings = {key: bind(definitions, key, i) for i, key in enumerate(run.keys())}
+        return Played(engine.windows(), list(engine.left_out))
+    left_out = LeftOuts(strict=strict)
+    board = WindowBuilder(definitions, left_out, env=env, uid=uid)
+    bindings = {key: bind(definitions, key, i, left_out) for i, key in enumerate(run.keys())}
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
     numbers = [key for key in bound if run.is_number(key)]
@@ -128,7 +186,7 @@ def _play(
         if not run.is_number(key):
             for binding in bound[key]:
                 _draw(board, binding, fed(binding, run, schedule.of(binding)))
-    return board.windows()
+    return Played(board.windows(), list(left_out))
 
 
 def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:

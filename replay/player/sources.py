@@ -13,7 +13,7 @@ from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.definitions.presets import PHASES, preset
 from flexrec.replay.definitions.toml import load_toml
 from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
-from flexrec.replay.player.player import play
+from flexrec.replay.player.player import Played, play_all
 from flexrec.replay.plots.window import Window
 
 
@@ -38,17 +38,21 @@ def definitions_from(
     return total if total.plots else None
 
 
-def windows_of(
-    source: Any, definitions: Definitions | None = None, *, every: int | None = None
-) -> list[Window]:
-    """The windows that a source would send to visdom.
+def played_from(
+    source: Any,
+    definitions: Definitions | None = None,
+    *,
+    every: int | None = None,
+    strict: bool = False,
+) -> Played:
+    """The windows that a source would send to visdom, and what is left out of them.
 
     Args:
         source: a recording or its path, several of them, a FlexLogger or TooledModelLogger that
             has logged, or a list of windows.
         definitions: what to draw of recordings. A logger draws its own: it may be left out, or
             must be the same plots and meters.
-        every: as for `play`; recordings only.
+        every, strict: as for `play`; recordings only.
 
     Raises:
         DefinitionError: definitions are missing or not the logger's.
@@ -59,12 +63,12 @@ def windows_of(
         source = source.logger
     if isinstance(source, FlexLogger):
         _check_same(source, definitions, every)
-        return source.windows()
+        return Played(source.windows(), source.left_out)
     several = list(source) if isinstance(source, list | tuple) else [source]
     if several and all(isinstance(item, Window) for item in several):
         if definitions is not None or every is not None:
             raise DefinitionError("windows are drawn already: give no preset, definitions or every")
-        return several
+        return Played(several, [])
     if not several or not all(isinstance(r, str | os.PathLike | Recording) for r in several):
         raise TypeError(
             "what is checked is a recording or its path, a list of them, a FlexLogger or a list of "
@@ -79,7 +83,7 @@ def windows_of(
             run if isinstance(run, Recording) else stack.enter_context(Recording(run))
             for run in several
         ]
-        return play(runs, definitions, every=every)
+        return play_all(runs, definitions, every=every, strict=strict)
 
 
 def _check_same(logger: FlexLogger, definitions: Definitions | None, every: int | None) -> None:

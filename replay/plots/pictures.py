@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_CHANNELS = (1, 3, 4)
+
 
 def decoded(src: str) -> NDArray[np.uint8]:
     """The pixels (height, width, channels) in the `src` of a window's picture.
@@ -31,6 +33,26 @@ def decoded(src: str) -> NDArray[np.uint8]:
         raise ValueError(f"the data URL holds no picture: {src[:40]!r}") from error
 
 
+def is_picture(image: Any) -> bool:
+    """Whether `pixels` takes it.
+
+    >>> is_picture(np.zeros((3, 5, 5))), is_picture(np.zeros((2, 5, 5)))
+    (True, False)
+    """
+    shape = np.shape(image)
+    return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[0] in _CHANNELS))
+
+
+def is_batch(images: Any) -> bool:
+    """Whether `grid` takes them.
+
+    >>> is_batch(np.zeros((8, 5, 5))), is_batch(np.zeros((0, 5, 5)))
+    (True, False)
+    """
+    shape = np.shape(images)
+    return 0 not in shape and (len(shape) == 3 or (len(shape) == 4 and shape[1] in _CHANNELS))
+
+
 def pixels(image: Any) -> NDArray[np.uint8]:
     """The picture as (3 or 4, height, width), 0 to 255.
 
@@ -46,15 +68,13 @@ def pixels(image: Any) -> NDArray[np.uint8]:
     Raises:
         ValueError: another shape, or no pixels.
     """
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = array[np.newaxis]
-    if array.ndim != 3 or array.shape[0] not in (1, 3, 4) or array.size == 0:
+    if not is_picture(image):
         raise ValueError(
             f"an image is (height, width) or (channels, height, width) with 1, 3 or 4 channels, "
             f"not {np.shape(image)}"
         )
-    scaled = _scaled(array)
+    array = np.asarray(image)
+    scaled = _scaled(array[np.newaxis] if array.ndim == 2 else array)
     return np.repeat(scaled, 3, axis=0) if len(scaled) == 1 else scaled
 
 
@@ -74,16 +94,15 @@ def grid(images: Any, *, nrow: int = 8, padding: int = 2) -> NDArray[np.uint8]:
     Raises:
         ValueError: another shape, no pictures, nrow below 1 or padding below 0.
     """
-    batch = np.asarray(images)
-    if batch.ndim == 3:
-        batch = batch[:, np.newaxis]
-    if batch.ndim != 4 or batch.shape[1] not in (1, 3, 4) or batch.size == 0:
+    if not is_batch(images):
         raise ValueError(
             "images are (batch, height, width) or (batch, channels, height, width) with 1, 3 or "
             f"4 channels, not {np.shape(images)}"
         )
     if nrow < 1 or padding < 0:
         raise ValueError(f"nrow is at least 1 and padding at least 0, not {nrow} and {padding}")
+    batch = np.asarray(images)
+    batch = batch[:, np.newaxis] if batch.ndim == 3 else batch
     count, channels = batch.shape[:2]
     columns = min(nrow, count)
     rows = -(-count // columns)

@@ -3,7 +3,7 @@
 Nothing is drawn, imported from visdom, read or written here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,15 +26,11 @@ Draw: TypeAlias = Callable[[Any, Traces, Message], Message]
 """Draws traces: (visdom's client, which only builds its message; traces; opts) to the message."""
 
 Gather: TypeAlias = Callable[[str, Sequence[float], Sequence[Any], Mapping[str, Any]], list[Trace]]
-"""Makes traces of all marks: (label, the marks' x, their values, opts); raises MisfitError."""
+"""Makes traces of all marks: (label, the marks' x, their values, opts); of values of one form."""
 
 SideBySide: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any], set[str]], Message | None]
 """Puts two runs side by side: (golden content, obtained content, names of the traces that differ)
 to the content of a plot of the difference, or None where there is nothing to draw."""
-
-
-class MisfitError(Exception):
-    """A meter's values are of a kind that a history cannot take; the text says which."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,13 @@ class History:
 
     Attributes:
         rank: of what is drawn, of `RANKS`.
+        form: of a value; only values of one form are drawn together. None: it cannot be drawn.
         gather: makes the traces.
         is_curve: whether the traces are points (x, value), one a mark, which can be thinned.
     """
 
     rank: str
+    form: Callable[[Any], Hashable]
     gather: Gather
     is_curve: bool = False
 
@@ -69,6 +67,7 @@ class PlotType:
         takes: one line: what the meter must give.
         ranks: the kinds of value that it takes, of `RANKS`.
         opts: the names of visdom's opts that it knows.
+        condition: what a value of one of these ranks must be besides.
         draw: asks visdom's client for the message.
         shown_as: what visdom makes of it: plotly's type of trace, or `image` or `text`.
         history: how the values of all marks are drawn; None: the latest value is.
@@ -84,6 +83,7 @@ class PlotType:
     opts: frozenset[str]
     draw: Draw
     shown_as: str
+    condition: Callable[[Any], bool] = lambda _: True
     history: History | None = None
     side_by_side: SideBySide | None = None
     colour_opt: str | None = None
@@ -93,6 +93,15 @@ class PlotType:
     def accumulates(self) -> bool:
         """Whether every mark adds a point (x, value) to the meter's trace."""
         return self.history is not None and self.history.is_curve
+
+    def fits(self, value: Any) -> bool:
+        """Whether the type draws a value of one mark.
+
+        >>> text = PlotType("words", "", "", ("text",), PANE, draw=None, shown_as="text")
+        >>> text.fits("done"), text.fits(0.5)
+        (True, False)
+        """
+        return rank(value) in self.ranks and self.condition(value)
 
     def check_opts(self, opts: Mapping[str, Any]) -> None:
         """Raise DefinitionError for an opt that this type does not know, naming the nearest."""
@@ -112,15 +121,20 @@ class PlotType:
 
 
 def rank(value: Any) -> str:
-    """Which of `RANKS` a value is; an array of five axes or more is `"5-D"` and so on.
+    """Which of `RANKS` a value is; `"5-D"` and so on where there are more axes, or its type.
 
-    >>> rank(0.5), rank([1, 2]), rank("done")
-    ('scalar', 'vector', 'text')
+    >>> rank(0.5), rank([1, 2]), rank("done"), rank({})
+    ('scalar', 'vector', 'text', 'dict')
     """
     if isinstance(value, str):
         return "text"
-    axes = np.ndim(value)
-    return RANKS[axes] if axes < RANKS.index("text") else f"{axes}-D"
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of unequal lengths
+        return type(value).__name__
+    if array.dtype.kind not in "biuf":
+        return type(value).__name__ if array.dtype.kind == "O" else f"{array.dtype}"
+    return RANKS[array.ndim] if array.ndim < RANKS.index("text") else f"{array.ndim}-D"
 
 
 def axes(letters: str) -> frozenset[str]:

@@ -167,7 +167,7 @@ def test_points_and_digits_are_stated_and_kept_to(tmp_path: Path) -> None:
     assert path.stat().st_size < 5000
     flexrec_check(*options, code=0)
     out, _ = flexrec_check(*options, "--max-points", 0, code=1)
-    assert "the file:\n  layout    max_points: nothing, golden 100" in out
+    assert "as a whole:\n  layout    max_points: nothing, golden 100" in out
 
 
 def free_port() -> int:

@@ -315,7 +315,8 @@ def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
         rec.step(7)
         rec.add(train_mse=(np.ones((4, 20)), np.ones((4, 3))))
         rec.log(0)
-    line = fails("replay", path, "-p", "MSE", "--save", tmp_path / "e.json")
+    out, line = flexrec("replay", path, "-p", "MSE", "--save", tmp_path / "e.json", code=1)
+    assert out == f"0 windows in {tmp_path / 'e.json'}\n"
     for part in ("'train_mse' at step 7", "MSEMeter", "float64[4, 20]", "float64[4, 3]"):
         assert part in line
 
@@ -343,7 +344,7 @@ def test_a_meter_fed_too_few_or_too_many_values_says_what_it_takes(
     table = {"type": meter, "target": "p", "args": args}
     definitions = define({"p": {"type": "line"}}, {"a": table})
     with Recording(tmp_path / "run.h5") as run, pytest.raises(MeterError) as raised:
-        play(run, definitions, plain=plain)
+        play(run, definitions, plain=plain, strict=True)
     assert str(raised.value).startswith(f"'a' at step 7: {meter} was given ")
     assert f": {why}" in str(raised.value)
 

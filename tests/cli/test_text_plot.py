@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flexrec.cli.drawing import plot_text
-from flexrec.cli.output import echo_as_is
+from flexrec.cli.output import echo_as_is, escape_the_unknown
 from flexrec.cli.text_plot import text_plot
 from flexrec.recorder import Recorder
 
@@ -76,6 +76,7 @@ def test_any_output_can_show_it(encoding: str, monkeypatch: pytest.MonkeyPatch) 
     text = text_plot("loss", [("größe 温度", [0, 1, 2], [-2, -1, 0])])
     assert "++" in text
     assert text.replace("größe 温度", "").isascii()
+    escape_the_unknown()
     echo_as_is(text + " 0–59")
     output.flush()
     shown = output.written.getvalue().decode(encoding)
@@ -129,5 +130,6 @@ def test_a_preset_is_drawn_in_one_plot(tmp_path: Any) -> None:
         for i in range(5):
             rec.add(train_loss=1.0 / (i + 1), test_loss=2.0 / (i + 1))
             rec.log(i)
-    text = plot_text(tmp_path / "run.h5", "loss")
+    text, whole = plot_text(tmp_path / "run.h5", "loss")
+    assert whole
     assert text.splitlines()[-1].split() == ["++", "train_loss", "xx", "test_loss"]

@@ -12,7 +12,6 @@ import pytest
 from flexrec.recorder import (
     DefinitionError,
     InputError,
-    MeterError,
     Recorder,
     Recording,
     ServerError,
@@ -40,14 +39,32 @@ def test_an_unknown_key_names_the_nearest() -> None:
     ("value", "error", "message"),
     [
         (object(), InputError, "'train_mse': cannot record a object"),
-        (1.0, MeterError, "'train_mse' at step 0: MSEMeter was given 1.0"),
-        ((np.ones(3), "a"), MeterError, "float64\\[3\\], the text 'a'"),
+        (1j, InputError, "'train_mse': cannot record a complex"),
     ],
 )
-def test_what_a_meter_cannot_take_is_named(value: Any, error: type, message: str) -> None:
+def test_what_is_no_value_is_refused(value: Any, error: type, message: str) -> None:
     logger = get_preset_logger("loss+MSE", sink=ListSink())
     with pytest.raises(error, match=message):
         logger.add({"train_loss": 1.0, "train_mse": value})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1.0, "left out: 'train_mse' at step 0: MSEMeter was given 1.0"),
+        ((np.ones(3), "a"), "float64\\[3\\], the text 'a'"),
+    ],
+)
+def test_what_a_meter_cannot_take_is_warned_of_once(value: Any, message: str) -> None:
+    logger = get_preset_logger("loss+MSE", sink=ListSink())
+    with pytest.warns(RuntimeWarning, match=message) as warned:
+        logger.add({"train_mse": value, "train_loss": 1.0})
+    logger.add({"train_mse": value, "train_loss": 2.0})  # a warning would be an error
+    logger.log(0)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    assert [w.traces[0].y.tolist() for w in logger.windows()] == [[1.5]]
+    assert [(left.key, left.step, left.count) for left in logger.left_out] == [("train_mse", 0, 2)]
 
 
 def test_bad_x_is_refused() -> None:
@@ -97,8 +114,9 @@ def test_a_plot_that_cannot_draw_its_meter_says_so() -> None:
         sink=ListSink(),
     )
     logger.add(a=1.0)
-    with pytest.raises(DefinitionError, match="plot 'p': a heatmap takes a matrix"):
+    with pytest.warns(RuntimeWarning, match="plot 'p': a heatmap takes a matrix"):
         logger.log(0)
+    assert logger.windows() == []
 
 
 class Flaky:

@@ -87,6 +87,10 @@ def _pie(client: Any, traces: Traces, opts: Message) -> Message:
     return message
 
 
+def _are_slices(value: Any) -> bool:
+    return np.size(value) > 0 and not (np.asarray(value) < 0).any()
+
+
 BARS = (
     PlotType(
         name="bar",
@@ -120,8 +124,10 @@ BARS = (
     PlotType(
         name="pie",
         doc="a pie chart",
-        takes="the slices (n,) of one meter, named by legend; or a number from each meter",
+        takes="the slices (n,) of one meter, named by legend; or a number from each meter; none "
+        "is negative",
         ranks=("scalar", "vector"),
+        condition=_are_slices,
         opts=LAYOUT | {"legend"},
         draw=_pie,
         shown_as="pie",

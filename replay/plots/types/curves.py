@@ -16,9 +16,9 @@ from flexrec.replay.plots.plot_type import (
     Floats,
     History,
     Message,
-    MisfitError,
     PlotType,
     Traces,
+    rank,
 )
 from flexrec.replay.plots.window import Trace
 
@@ -132,23 +132,26 @@ def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
     return message
 
 
+def _form(value: Any) -> tuple[int, ...] | None:
+    """A number's is that of a vector of one: both are drawn as a number."""
+    if type(value) is float or rank(value) == "scalar":
+        return (1,)
+    return np.shape(value) if rank(value) == "vector" and len(value) else None
+
+
 def _points(
     label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
 ) -> list[Trace]:
     """A line for a number, and for a vector one a component."""
     x = np.array(xs, np.float64)
-    try:
-        y = np.array(values, np.float64)
-    except (ValueError, TypeError):
-        raise MisfitError("texts, or arrays whose shape changes") from None
-    if y.ndim == 1:
-        return [Trace(label, y, x)]
-    if y.ndim == 2:
-        return [Trace(f"{label} {i}", y[:, i], x) for i in range(y.shape[1])]
-    raise MisfitError(f"arrays of shape {y.shape[1:]}")
+    if set(map(type, values)) != {float}:
+        values = [np.ravel(value) for value in values]
+    columns = np.array(values, np.float64).reshape(len(x), -1).T
+    names = [f"{label} {i}" for i in range(len(columns))] if len(columns) > 1 else [label]
+    return [Trace(name, y, x) for name, y in zip(names, columns, strict=True)]
 
 
-POINTS = History("vector", _points, is_curve=True)
+POINTS = History("vector", _form, _points, is_curve=True)
 _OPTS = XY | {
     *("legend", "markersymbol", "markersize", "markercolor", "markerborderwidth"),
     *("linecolor", "dash", "fillarea", "traceopts", "webgl"),

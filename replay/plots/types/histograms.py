@@ -11,7 +11,6 @@ from flexrec.replay.plots.plot_type import (
     Floats,
     History,
     Message,
-    MisfitError,
     PlotType,
     Traces,
     rank,
@@ -25,12 +24,15 @@ def _histograms(client: Any, traces: Traces, opts: Message) -> Message:
     return heatmap(client, traces, {"colormap": "Viridis", **opts})
 
 
+def _form(value: Any) -> bool | None:
+    """Any number of samples may be drawn beside any other."""
+    return rank(value) == "vector" or None
+
+
 def _frequencies(
     label: str, xs: Sequence[float], values: Sequence[Any], opts: Mapping[str, Any]
 ) -> list[Trace]:
     """A column of frequencies for each mark, all over the same bins."""
-    if any(rank(value) != "vector" for value in values):
-        raise MisfitError(f"a {rank(values[-1])}")
     columns = [np.asarray(value, np.float64) for value in values]
     columns = [column[np.isfinite(column)] for column in columns]
     edges = edges_of(np.concatenate(columns), opts.get("numbins", _BINS))
@@ -81,7 +83,7 @@ HISTOGRAMS = (
         opts=XY | COLOURS | {"numbins"},
         max_traces=1,
         draw=_histograms,
-        history=History("matrix", _frequencies),
+        history=History("matrix", _form, _frequencies),
         shown_as="heatmap",
         side_by_side=subtracted,
     ),

@@ -31,10 +31,14 @@ def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> N
             layout.setdefault(f"{axis}axis", {}).setdefault("dtick", 1)
 
 
+def _is_surface(matrix: Any) -> bool:
+    return all(length >= 2 for length in np.shape(matrix))
+
+
 def _surface(name: str) -> Draw:
     def draw(client: Any, traces: Traces, opts: Message) -> Message:
         matrix = np.asarray(traces[0].y, dtype=np.float64)
-        if min(matrix.shape) < 2:
+        if not _is_surface(matrix):
             raise ValueError(f"a surface has at least 2 by 2 values, not {matrix.shape}")
         # 0.2.4 takes the extremes with NaN in them.
         finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
@@ -78,6 +82,7 @@ MATRICES = (
         doc="lines of equal value",
         takes="a matrix (rows, columns) of at least 2 by 2",
         ranks=("matrix",),
+        condition=_is_surface,
         opts=XY | COLOURS,
         max_traces=1,
         draw=_surface("contour"),
@@ -89,6 +94,7 @@ MATRICES = (
         doc="a surface in three dimensions that the mouse turns",
         takes="a matrix (rows, columns) of at least 2 by 2",
         ranks=("matrix",),
+        condition=_is_surface,
         opts=LAYOUT | axes("xyz") | COLOURS,
         max_traces=1,
         draw=_surface("surf"),

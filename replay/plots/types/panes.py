@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.replay.plots.pairs import pictures
-from flexrec.replay.plots.pictures import grid, pixels
+from flexrec.replay.plots.pictures import grid, is_batch, is_picture, pixels
 from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
 
 PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
@@ -62,6 +62,7 @@ PANES = (
         takes="(height, width) or (channels, height, width), channels 1, 3 or 4 (with alpha); "
         "integers 0 to 255, or floats 0 to 1, -1 to 1 or 0 to 255",
         ranks=("matrix", "3-D"),
+        condition=is_picture,
         opts=PANE | {"caption", "jpgquality"},
         max_traces=1,
         draw=_image,
@@ -73,6 +74,7 @@ PANES = (
         doc="pictures side by side, nrow (8) a row, padding (2) pixels around each",
         takes="(batch, height, width) or (batch, channels, height, width), values as for image",
         ranks=("3-D", "4-D"),
+        condition=is_batch,
         opts=PANE | {"caption", "jpgquality", "nrow", "padding"},
         max_traces=1,
         draw=_images,

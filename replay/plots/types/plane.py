@@ -12,10 +12,10 @@ from flexrec.replay.plots.plot_type import (
     Floats,
     History,
     Message,
-    MisfitError,
     PlotType,
     Traces,
     axes,
+    rank,
 )
 from flexrec.replay.plots.types.curves import curve, names_of, scattered
 from flexrec.replay.plots.window import Trace
@@ -93,12 +93,15 @@ def _marks(trace: Trace) -> Floats:
 _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
 
 
+def _form(value: Any) -> bool | None:
+    """Pairs alone are drawn."""
+    return (rank(value) == "vector" and len(value) == 2) or None
+
+
 def _places(
     label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
 ) -> list[Trace]:
     """The places of all marks, and the marks for the colour."""
-    if any(np.shape(value) != (2,) for value in values):
-        raise MisfitError(f"values of shape {np.shape(values[-1])}")
     places = np.array(values, np.float64)
     return [Trace(label, places[:, 1], places[:, 0], marks=np.array(xs))]
 
@@ -111,7 +114,7 @@ PLANES = (
         ranks=("vector",),
         opts=LAYOUT | axes("xy") | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},
         draw=_plane,
-        history=History("vector", _places),
+        history=History("vector", _form, _places),
         shown_as="scatter",
         side_by_side=overlaid,
     ),

@@ -192,7 +192,7 @@ def test_followed_windows_are_those_of_a_replay(path: Path, logs: bool, every: i
     assert (before, run.ended) == (False, True)
     if every is None and logs:
         assert_equal(run.windows(), replayed(path, plain=True))
-    shown = follow_recordings([path], LOSS, None, every=every, tell=print)
+    shown = follow_recordings([path], LOSS, None, every=every, tell=print).windows
     assert_equal(shown, replayed(path, every=every))
 
 
@@ -202,7 +202,7 @@ def test_several_recordings_are_followed(tmp_path: Path) -> None:
         with recorder(path) as rec:
             rec.add(a=1.0)
             rec.log()
-    windows = follow_recordings(paths, LOSS, None, tell=print)
+    windows = follow_recordings(paths, LOSS, None, tell=print).windows
     assert [trace.name for trace in windows[0].traces] == ["a a", "b a"]
 
 
@@ -245,7 +245,7 @@ def test_a_server_that_is_restarted_gets_all_windows_again(path: Path, tmp_path:
         screen.show(run.windows())
         assert (points(sink, "loss"), points(sink, "k")) == (3, 1)
         rec.close()
-        windows = follow_recordings([path], LOSS, sink, tell=told.append)
+        windows = follow_recordings([path], LOSS, sink, tell=told.append).windows
         assert_equal(windows, replayed(path))
         assert points(sink, "loss") == 4
     with pytest.raises(ServerError, match="nobody listens"):

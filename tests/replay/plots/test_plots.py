@@ -10,11 +10,12 @@ import pytest
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.definitions.definitions import define
+from flexrec.replay.engine.left_out import LeftOuts
 from flexrec.replay.engine.window_builder import WindowBuilder
 from flexrec.replay.golden.model import Comparison, Difference
 from flexrec.replay.golden.visual import messages
 from flexrec.replay.plots.colours import ramp
-from flexrec.replay.plots.plot_type import RANKS, History, MisfitError, PlotType, rank
+from flexrec.replay.plots.plot_type import RANKS, History, PlotType, rank
 from flexrec.replay.plots.registry import TYPES, plot_info, plot_type, plot_types, side_by_side_of
 from flexrec.replay.plots.types.curves import curve, names_of, scattered
 from flexrec.replay.plots.types.histograms import edges_of, shares
@@ -46,8 +47,6 @@ def test_every_type_says_what_it_is(name: str) -> None:
 
 def _total(label: str, xs: Any, values: Any, _opts: Any) -> list[Trace]:
     """One curve: the sum so far."""
-    if any(rank(value) != "vector" for value in values):
-        raise MisfitError(f"a {rank(values[-1])}")
     return [Trace(label, np.cumsum([np.sum(value) for value in values]), np.array(xs))]
 
 
@@ -68,7 +67,7 @@ TOY = PlotType(
     opts=frozenset({"title", "markercolor", "width", "height"}),
     draw=_dots,
     shown_as="toy",
-    history=History("vector", _total),
+    history=History("vector", lambda value: len(np.shape(value)) or None, _total),
     side_by_side=_sums,
     colour_opt="markercolor",
 )
@@ -85,7 +84,7 @@ def test_one_entry_is_all_that_a_plot_type_takes(monkeypatch: pytest.MonkeyPatch
 
     meters = {f"m{k}": {"type": "LastValueMeter", "target": "w"} for k in range(FEW + 1)}
     definitions = define({"w": {"type": "total"}}, meters)
-    board = WindowBuilder(definitions)
+    board = WindowBuilder(definitions, LeftOuts())
     for mark in range(3):
         for k, meter in enumerate(definitions.meters.values()):
             board.point(meter, meter.name, (k, 0), [mark], [np.array([mark, k])])
@@ -102,10 +101,10 @@ def test_one_entry_is_all_that_a_plot_type_takes(monkeypatch: pytest.MonkeyPatch
     assert message["data"] == [{"type": "bar", "x": ["m0"], "y": [2.0]}]
 
 
-def test_an_entry_says_what_its_history_cannot_take(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_says_what_its_values_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(TYPES, "total", TOY)
     definitions = define({"w": {"type": "total"}}, {"m": {"type": "LastValueMeter", "target": "w"}})
-    board = WindowBuilder(definitions)
+    board = WindowBuilder(definitions, LeftOuts(strict=True))
     board.point(definitions.meters["m"], "m", (0, 0), [0.0], [1.0])
     with pytest.raises(DefinitionError, match="takes a vector at every mark; 'm' gives a scalar"):
         board.windows()
