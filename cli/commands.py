@@ -28,7 +28,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib import metadata
 
-        typer.echo(f"flexrec {metadata.version('flexrec')}")
+        echo_as_is(f"flexrec {metadata.version('flexrec')}")
         raise typer.Exit
 
 
@@ -183,7 +183,7 @@ def assets_status() -> None:
     """Say what of visdom's page is there, and what is missing."""
     from flexrec.cli.serving import assets_text
 
-    typer.echo(assets_text())
+    echo_as_is(assets_text())
 
 
 @assets_app.command("bundle")
@@ -194,7 +194,7 @@ def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
     """
     from flexrec.cli.serving import bundle_assets
 
-    typer.echo(bundle_assets(out, overwrite=force))
+    echo_as_is(bundle_assets(out, overwrite=force))
 
 
 @app.command()
@@ -373,11 +373,11 @@ def _tell(
 ) -> None:
     """Print what there is to know of one name, or all names with a line for each."""
     if name is not None:
-        typer.echo(info(name))
+        echo_as_is(info(name))
         return
     width = max(map(len, names))
     for each in names:
-        typer.echo(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
+        echo_as_is(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
 
 
 def _told(error: FlexrecError | OSError) -> str:

@@ -25,8 +25,9 @@ def plot_text(path: Path, name: str) -> tuple[str, bool]:
         DefinitionError: there is neither such a preset nor such a key, or nothing that is a line.
     """
     with Recording(path) as run:
-        windows, left_out = _played(run, name)
-    tell_left_out(left_out)
+        played = _played(run, name)
+    tell_left_out(played)
+    windows = played.windows
     drawn = [window for window in windows if plot_type(window.type).accumulates]
     if not drawn:
         raise DefinitionError(
@@ -35,7 +36,7 @@ def plot_text(path: Path, name: str) -> tuple[str, bool]:
     others = [window for window in windows if window not in drawn]
     left = [printable(f"{w.title} is a {w.type}: not shown as text") for w in others]
     lines = [*(_drawn(thin_window(window, MAX_POINTS)) for window in drawn), *left]
-    return "\n".join(lines), not left_out
+    return "\n".join(lines), not played.left_out
 
 
 def _played(run: Recording, name: str) -> Played:

@@ -3,8 +3,6 @@
 import os
 import sys
 
-import typer
-
 from flexrec.recorder.errors import printable
 
 
@@ -27,4 +25,4 @@ def echo(text: str, *, err: bool = False) -> None:
 
 def echo_as_is(text: str, *, err: bool = False) -> None:
     """Print a text whose control characters are meant."""
-    typer.echo(text, err=err)
+    print(text, file=sys.stderr if err else sys.stdout, flush=True)

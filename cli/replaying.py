@@ -13,8 +13,7 @@ from flexrec.recorder.errors import DefinitionError, RecordingError, counted, li
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.engine.left_out import LeftOut
-from flexrec.replay.player.player import count_unlogged, missing_keys, play_all, run_names
+from flexrec.replay.player.player import Played, count_unlogged, missing_keys, play_all, run_names
 from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
@@ -88,8 +87,8 @@ def replay_recordings(
             tell_missing(run, definitions)
             if every is None:
                 tell_unlogged(run, definitions)
-    windows, left_out = played
-    tell_left_out(left_out)
+    tell_left_out(played)
+    windows = played.windows
     if not follow or outlet.server is None:
         outlet.sink.show(windows)
     with writing(outlet.place):
@@ -99,12 +98,12 @@ def replay_recordings(
         traces = listed((trace.name for trace in window.traces), most=8)
         echo(f"{window.title}: {traces}" + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
-    if not windows and not left_out:
+    if not windows and not played.left_out:
         _tell(
             "nothing to draw: no value of these keys came before a log mark of theirs; "
             "--every N draws by step, flexrec show tells what there is"
         )
-    return not left_out
+    return not played.left_out
 
 
 def _try_to_write(path: Path) -> None:
@@ -162,7 +161,7 @@ def tell_unlogged(run: Recording, definitions: Definitions) -> None:
         )
 
 
-def tell_left_out(left_out: Sequence[LeftOut]) -> None:
+def tell_left_out(played: Played) -> None:
     """Say on stderr what could not be drawn, and why."""
-    for left in left_out:
+    for left in played.left_out:
         _tell(f"left out: {left}")

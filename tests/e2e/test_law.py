@@ -13,6 +13,7 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.engine.engine import Engine
+from flexrec.replay.player.player import play_all
 from flexrec.replay.plots.window import equal
 from flexrec.replay.sinks.base import ListSink
 from support.block_cases import blocks_of
@@ -36,6 +37,14 @@ def pairs(draw: st.DrawFn) -> tuple[Any, Any]:
     return rng.normal(size=(n, 3)).astype("f4"), rng.integers(0, 3, n)
 
 
+odd_values: st.SearchStrategy[Any] = (
+    st.sampled_from(["", "text", "0.5"])
+    | st.sampled_from([0, 1, 3, (0, 2), (2, 3), (2, 0, 2)]).map(np.ones)
+    | st.sampled_from([(1.0, 2.0), (1.0, 0.5), (np.eye(3), np.full(3, -100)), (1.0, "x", 2.0)])
+)
+"""Values that some meter or plot or other does not take."""
+
+
 def a_value(key: str) -> st.SearchStrategy[Any]:
     """A value that the meters of a key take."""
     if key in PAIRS:
@@ -46,7 +55,7 @@ def a_value(key: str) -> st.SearchStrategy[Any]:
 
 
 @st.composite
-def runs(draw: st.DrawFn) -> list[Event]:
+def runs(draw: st.DrawFn, *, odd: bool = False) -> list[Event]:
     """A run: adds, logs of all or some meters, resets, steps that mostly go up."""
     known = NUMBERS + PAIRS + STATISTICS + TEXTS
     chosen = draw(st.lists(st.sampled_from(known), min_size=1, max_size=5, unique=True))
@@ -58,7 +67,10 @@ def runs(draw: st.DrawFn) -> list[Event]:
         kind = draw(st.sampled_from(["add"] * 5 + ["log", "log", "reset"]))
         if kind == "add":
             keys = draw(st.lists(st.sampled_from(chosen), min_size=1, unique=True))
-            events.append(Add({key: draw(a_value(key)) for key in keys}, step, time))
+            values = {key: draw(a_value(key)) for key in keys}
+            if odd and draw(st.integers(0, 2)) == 0:
+                values[draw(st.sampled_from(keys))] = draw(odd_values)
+            events.append(Add(values, step, time))
         elif kind == "log":
             x = draw(finite | st.just(float(step)))
             events.append(Log(x, draw(selections), draw(st.booleans()), step, time))
@@ -179,6 +191,34 @@ def test_replay_of_a_recording_is_what_was_live(
             quick = play(run, defs)
             assert not differ(quick, shown), differ(quick, shown)
     rec.close()
+
+
+@settings(max_examples=150, deadline=None)
+@given(events=runs(odd=True), defs=definitions, every=st.none() | st.integers(1, 4), block=blocks)
+def test_what_is_left_out_is_the_same_quickly_and_plainly(
+    events: list[Event],
+    defs: Definitions,
+    every: int | None,
+    block: int | None,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("law") / "run.h5"
+    record(events, path, close=True)
+    with blocks_of(block), Recording(path) as run:
+        if not any(any(m.matches(key) for m in defs.meters.values()) for key in run):
+            return
+        plain = play_all(run, defs, every=every, plain=True)
+        quick = play_all(run, defs, every=every)
+        assert not differ(quick.windows, plain.windows), differ(quick.windows, plain.windows)
+        assert sorted(quick.left_out, key=str) == sorted(plain.left_out, key=str)
+        if every is None and run.marks.is_log.any():
+            engine = Engine(defs)
+            for event in events:
+                engine.feed(event)
+            shown = engine.windows()
+            assert len(shown) == len(plain.windows)
+            assert all(map(equal, plain.windows, shown)), differ(plain.windows, shown)
+            assert sorted(engine.left_out, key=str) == sorted(plain.left_out, key=str)
 
 
 @settings(max_examples=100, deadline=None)
