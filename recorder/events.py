@@ -32,6 +32,8 @@ class Reduction(ABC):
     """The meter's name."""
     shown: ClassVar[tuple[str, ...]] = ()
     """The meter's other arguments: they change what it shows, not what it remembers."""
+    optional: ClassVar[tuple[str, ...]] = ()
+    """Arguments that are not told of where they are empty or false."""
 
     @abstractmethod
     def state_of(self, *args: Any) -> tuple[Part, ...]:
@@ -57,7 +59,8 @@ class Reduction(ABC):
 
     def args(self) -> dict[str, Any]:
         """The arguments that the states depend on, as plain data."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in every.items() if value or name not in self.optional}
 
     def __str__(self) -> str:
         args = ", ".join(f"{name}={value!r}" for name, value in self.args().items())

@@ -13,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import MeterError
-from flexrec.recorder.events import Part, Reduction
+from flexrec.recorder.events import Array, Part, Reduction
 from flexrec.recorder.reduction.class_counts import cells, highest, ranks_from_below, sparse, tally
 from flexrec.recorder.reduction.validation import (
     NUMBERS,
     array,
     count,
+    counting,
+    flattened,
+    ignored,
     labels,
     number,
     shapes_differ,
@@ -39,19 +42,27 @@ _FINEST = -1074
 class Averages(Reduction):
     """Of an AverageValueMeter."""
 
+    mean: bool = False
+
     meter = "AverageValueMeter"
+    optional = ("mean",)
+
+    def serves(self, asked: Reduction) -> bool:
+        """States say how many values there are, and which: they are the same for any."""
+        return isinstance(asked, Averages)
 
     def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
         """(how many, the first, their mean less the first, squared deviations from the mean)."""
         many = number("n", n)
         if not (many >= 1 and many % 1 == 0):
             raise MeterError(f"n must be a whole number of at least 1, got {n}")
+        parts = 1.0 if self.mean else many
         if isinstance(value, NUMBERS):
-            return many, number("value", value) / many, 0.0, 0.0
+            return many, number("value", value) / parts, 0.0, 0.0
         values = array("value", value)
         if values.size == 1:
-            return many, float(values.reshape(())) / many, 0.0, 0.0
-        return many, np.divide(values, many, dtype=np.float64), 0.0, 0.0
+            return many, float(values.reshape(())) / parts, 0.0, 0.0
+        return many, np.divide(values, parts, dtype=np.float64), 0.0, 0.0
 
 
 @dataclass(frozen=True)
@@ -83,29 +94,40 @@ class ClassErrors(Reduction):
     """Of a ClassErrorMeter. `topk` may be given as one k or several; it is kept sorted."""
 
     topk: Any = (1,)
+    ignore: Any = ()  # a class number or several, kept sorted
 
     meter = "ClassErrorMeter"
     shown = ("accuracy",)
+    optional = ("ignore",)
 
     def __post_init__(self) -> None:
         ks = self.topk if isinstance(self.topk, Iterable) else (self.topk,)
         object.__setattr__(self, "topk", tuple(sorted({count("topk", k) for k in ks})))
         if not self.topk:
             raise ValueError("topk must name at least one k")
+        object.__setattr__(self, "ignore", ignored(self.ignore))
 
     def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
         """(how many, then for every k how many are wrong)."""
-        scores, classes = array("output", output), array("target", target)
+        scores, classes = flattened(array("output", output), array("target", target))
         scores = scores if scores.ndim == 2 else np.atleast_2d(scores)
         if scores.ndim != 2 or classes.size != len(scores) or classes.ndim > 2:
             raise shapes_differ(("output", "target"), (scores, classes))
+        classes = classes.reshape(-1)
+        if self.ignore:
+            counts = counting(classes, self.ignore)
+            scores, classes = scores[counts], classes[counts]
         n, C = scores.shape
+        if C == 1:
+            raise MeterError(
+                "output must have a column of scores for each class, got one alone; of one score "
+                "for each sample AUCMeter makes a curve, and ConfusionMeter takes classes"
+            )
         if self.topk[-1] > C:
             raise MeterError(
                 f"topk must be at most the number of classes, got {self.topk[-1]} "
                 f"for output {scores.shape}"
             )
-        classes = classes.reshape(-1)
         if self.topk == (1,):
             return float(n), float(np.count_nonzero(highest(scores) != classes))
         if classes.dtype != np.int64 or span(classes) > C:
@@ -120,11 +142,14 @@ class Cells(Reduction):
     """Of a ConfusionMeter."""
 
     k: int | None = None
+    ignore: Any = ()  # a class number or several, kept sorted
 
     meter = "ConfusionMeter"
     shown = ("normalized",)
+    optional = ("ignore",)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "ignore", ignored(self.ignore))
         if self.k is not None:
             object.__setattr__(self, "k", count("k", self.k))
 
@@ -139,25 +164,45 @@ class Cells(Reduction):
 
     def serves(self, asked: Reduction) -> bool:
         """A meter that is not told its size takes any."""
-        return isinstance(asked, Cells) and asked.k in (None, self.k)
+        if not isinstance(asked, Cells):
+            return False
+        return asked.k in (None, self.k) and asked.ignore == self.ignore
 
     def samples(self, predicted: Any, target: Any, least: int = 0) -> tuple[int, Ints, Ints]:
         """k, where it is not given at least `least`; each sample's row and column of (k, k)."""
+        came = array("predicted", predicted), array("target", target)
+        predicted, target = self._samples(*came)
         columns, wide = self._classes("predicted", predicted)
         rows, high = self._classes("target", target)
         if columns.shape != rows.shape:
-            raise shapes_differ(("predicted", "target"), (columns, rows))
+            raise shapes_differ(("predicted", "target"), came)
+        if self.ignore:  # also among one-hot rows
+            counts = counting(rows, self.ignore)
+            rows, columns = rows[counts], columns[counts]
         return self.k or max(wide, high, least), rows, columns
 
-    def _classes(self, what: str, value: Any) -> tuple[Ints, int]:
+    def _samples(self, predicted: Array, target: Array) -> tuple[Array, Array]:
+        """Each a row or a number for each sample that is not ignored."""
+        if predicted.ndim > 2 and predicted.shape == target.shape:
+            predicted, target = predicted.reshape(-1), target.reshape(-1)
+        predicted, target = flattened(predicted, target)
+        target, predicted = flattened(target, predicted)
+        if self.ignore and target.size == np.shape(np.atleast_1d(predicted))[0]:
+            counts = counting(target.reshape(-1), self.ignore)
+            predicted, target = np.atleast_1d(predicted)[counts], target.reshape(-1)[counts]
+        return predicted, target
+
+    def _classes(self, what: str, found: Array) -> tuple[Ints, int]:
         """The classes (N,), and how many there are at least."""
-        found = array(what, value)
         if found.ndim < 2 or (found.ndim == 2 and found.shape[1] == 1):
             return labels(what, found, self.k or MOST_CLASSES)
         wide = found.shape[1]
         if found.ndim != 2 or not 0 < wide <= (self.k or MOST_CLASSES) or wide < (self.k or 1):
             k = self.k or "k"
-            raise MeterError(f"{what} must be classes (N,) or (N, {k}), got shape {found.shape}")
+            raise MeterError(
+                f"{what} must be classes (N,), or (N, {k}), got shape {found.shape}; pixels are "
+                f"(N, H, W), or scores (N, {k}, H, W)"
+            )
         classes = highest(found)
         if what == "target":
             at = found.take(np.arange(0, found.size, wide) + classes)

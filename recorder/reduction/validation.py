@@ -1,7 +1,7 @@
 """What meters' `add` is given, checked and as numpy arrays. No meters here, and no torch import."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,44 @@ def count(what: str, value: Any, *, least: int = 1) -> int:
     if whole < least or isinstance(value, bool):
         raise ValueError(f"{what} must be a whole number of at least {least}, got {value!r}")
     return whole
+
+
+def ignored(value: Any) -> tuple[int, ...]:
+    """A constructor's argument of class numbers to ignore: none, one or several; sorted.
+
+    >>> ignored(-100), ignored([255, -100]), ignored(None)
+    ((-100,), (-100, 255), ())
+    """
+    several = () if value is None else value if isinstance(value, Iterable) else (value,)
+    try:
+        return tuple(sorted({operator.index(each) for each in several}))
+    except TypeError:
+        raise TypeError(f"ignore must be a class number or several, got {value!r:.60}") from None
+
+
+def flattened(scores: Array, classes: Array) -> tuple[Array, Array]:
+    """Scores (N, C, …) and classes (N, …) as (samples, C) and (samples,); others as they are.
+
+    >>> scores, classes = flattened(np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 4)))
+    >>> scores.shape, classes.shape
+    ((32, 3), (32,))
+    """
+    if scores.ndim < 3 or classes.shape != (len(scores), *scores.shape[2:]):
+        return scores, classes
+    rows = np.moveaxis(scores, 1, -1).reshape(classes.size, scores.shape[1])
+    return rows, classes.reshape(-1)
+
+
+def counting(classes: Array, ignore: Sequence[int]) -> Array:
+    """Which of the classes (N,) are not ignored.
+
+    >>> counting(np.array([0, -100, 1]), [-100]).tolist()
+    [True, False, True]
+    """
+    counts = np.ones(classes.shape, bool)
+    for each in ignore:
+        counts &= classes != each
+    return counts
 
 
 def labels(what: str, found: Array, k: int) -> tuple[Ints, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import MeterError
+from flexrec.recorder.errors import MeterError, warn
 from flexrec.recorder.events import Array
 from flexrec.recorder.reduction.reductions import Averages
 from flexrec.recorder.reduction.validation import NUMBERS, array, count, number
@@ -23,7 +23,8 @@ class AverageValueMeter(Meter):
         (3.0, 2.6457513110645907)
 
     Takes a number, or an array: arrays of one shape are averaged element by element. `add(s, n)`
-    stands for n values whose sum is s, each taken to be s / n.
+    stands for n values whose sum is s, each taken to be s / n; with `mean`, for n values whose
+    mean is s.
     Gives (mean, std); std is that of a sample (divided by n − 1). One value has an infinite std;
     None gives (nan, nan): both as in TNT. With infinities the mean is theirs and the std is nan.
 
@@ -31,14 +32,23 @@ class AverageValueMeter(Meter):
     sample variances", eq. 2.1, on values from which the first one is subtracted: however large
     the offset, the std is then accurate. O(1) memory.
 
+    Args:
+        mean: whether pairs are (mean, n), as of a loss that is averaged over its batch. By default
+            they are (sum, n), as in TNT, with a warning where that looks like a mistake; False
+            says that they are.
+
     Raises:
         MeterError: no number; n is not a whole number above 0; the array's shape changes.
     """
 
     fields = ("mean", "std")
-    reduction = Averages()
+    reduction: Averages
 
-    def __init__(self) -> None:
+    def __init__(self, mean: bool | None = None) -> None:
+        if mean not in (None, False, True):
+            raise ValueError(f"mean must be true or false, got {mean!r}")
+        self.reduction = Averages(bool(mean))
+        self._doubts = mean is None
         self.reset()
 
     def reset(self) -> None:
@@ -56,6 +66,12 @@ class AverageValueMeter(Meter):
             # what the next line does, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)
         else:
+            if self._doubts and n > 1 and isinstance(value, float) and 0 < abs(value) < 1:
+                self._doubts = False
+                warn(
+                    f"({value:g}, {n:g}) is taken for a sum of {n:g} values, {value / n:.3g} each; "
+                    "where it is their mean, give the AverageValueMeter mean=True, else mean=False"
+                )
             self.merge(*self.reduction.state_of(value, n))
 
     def value(self) -> tuple[Any, Any]:

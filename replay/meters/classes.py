@@ -25,23 +25,30 @@ class ClassErrorMeter(Meter):
         (50.0, 0.0)
 
     Takes (output, target): scores (N, C), or (C,) for one sample, and classes (N,), (N, 1) or a
-    number. Of equal scores the lower class comes first; NaN counts as the highest score. A
-    target that is none of the C classes is wrong, as in TNT. None gives nan.
+    number; or those of pixels, (N, C, H, W) and (N, H, W), each a sample. Of equal scores the
+    lower class comes first; NaN counts as the highest score. A target that is none of the C
+    classes is wrong, as in TNT, unless it is ignored. None gives nan.
     Gives one percentage for each k, in ascending order of k. O(1) memory.
 
     Args:
         topk: one k or several.
         accuracy: give 100 minus the error.
+        ignore: a target, or several, whose samples do not count, such as -100 of padding.
 
     Raises:
-        MeterError: shapes do not fit; a k is greater than C.
+        MeterError: shapes do not fit; C is 1; a k is greater than C.
     """
 
     fields: tuple[str, ...] = ("top1",)
     reduction: ClassErrors
 
-    def __init__(self, topk: int | Iterable[int] = (1,), accuracy: bool = False) -> None:
-        self.reduction = ClassErrors(topk)
+    def __init__(
+        self,
+        topk: int | Iterable[int] = (1,),
+        accuracy: bool = False,
+        ignore: int | Iterable[int] | None = None,
+    ) -> None:
+        self.reduction = ClassErrors(topk, ignore)
         self.topk: tuple[int, ...] = self.reduction.topk
         self.accuracy = accuracy
         self.fields = tuple(f"top{k}" for k in self.topk)
@@ -87,6 +94,7 @@ class ConfusionMeter(Meter):
 
     Takes (predicted, target): predicted classes (N,), (N, 1) or a number, or scores (N, k), of
     which the highest counts, the lower class of equals; target classes, or one-hot rows (N, k).
+    Or those of pixels, (N, H, W) and (N, k, H, W), each a sample.
     Gives a matrix (k, k): rows are the targets, columns the predicted classes; int64 counts, or
     with `normalized` each row divided by its sum (a row without samples stays 0). None gives
     zeros, as in TNT. O(k²) memory.
@@ -94,6 +102,7 @@ class ConfusionMeter(Meter):
     Args:
         k: the number of classes; None: as many as the scores have, or the classes that came.
         normalized: give shares of each row.
+        ignore: a target class, or several, whose samples do not count, such as -100 of padding.
 
     Raises:
         MeterError: shapes do not fit; classes outside 0 to k − 1; a target row that is not
@@ -103,8 +112,13 @@ class ConfusionMeter(Meter):
     fields = ("confusion",)
     reduction: Cells
 
-    def __init__(self, k: int | None = None, normalized: bool = False) -> None:
-        self.reduction, self.k = Cells(k), k
+    def __init__(
+        self,
+        k: int | None = None,
+        normalized: bool = False,
+        ignore: int | Iterable[int] | None = None,
+    ) -> None:
+        self.reduction, self.k = Cells(k, ignore), k
         self.normalized = normalized
         self.reset()
 

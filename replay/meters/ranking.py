@@ -108,6 +108,8 @@ class APMeter(Meter):
         scores, hits = array("output", output, keep=True), binary("target", target)
         if scores.shape != hits.shape or scores.ndim not in (1, 2):
             raise shapes_differ(("output", "target"), (scores, hits))
+        if not len(scores):
+            return  # no samples, of however many classes
         scores, hits = scores.reshape(len(scores), -1), hits.reshape(len(hits), -1)
         if self._scores and self._scores[0].shape[1] != scores.shape[1]:
             raise MeterError(

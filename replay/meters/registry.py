@@ -56,8 +56,8 @@ def meter_types() -> list[str]:
 def meter_info(name: str) -> str:
     """A meter's constructor, fields and documentation, by name in any letter case.
 
-        >>> print(meter_info("confusionmeter").splitlines()[0])
-        ConfusionMeter(k: int | None = None, normalized: bool = False)
+        >>> print(meter_info("msemeter").splitlines()[0])
+        MSEMeter(root: bool = False)
 
     Raises:
         DefinitionError: there is no such meter; the message has the nearest name.

@@ -119,17 +119,20 @@ class LastValueMeter(Meter):
 
 
 class TimeMeter(Meter):
-    """Seconds since the last reset, on recorded time; with `unit`, seconds for each add.
+    """Seconds since the last reset, on recorded time; with `unit`, seconds from add to add.
 
         >>> meter = TimeMeter(unit=True)
         >>> for time in (10.0, 11.0, 14.0, 16.0):
         ...     meter.tick(time)
         ...     meter.add("anything")
         >>> meter.value()
-        1.5
+        2.0
 
     Takes anything: what counts is when. The clock starts at the first add, as a key is not known
-    before, and anew at every reset after it. None gives 0, or nan with `unit`. O(1) memory.
+    before, and anew at every reset after it. With `unit` it is the mean of the times between the
+    adds since the last reset, so that what runs between two phases counts for neither; of one add
+    alone, the time since the add before it. No time is negative. None gives 0, or nan with
+    `unit`. O(1) memory.
     """
 
     fields = ("seconds",)
@@ -140,7 +143,8 @@ class TimeMeter(Meter):
         self.unit = unit
         self._now = 0.0
         self._start: float | None = None
-        self._n = 0
+        self._last: float | None = None  # of the adds, before the reset too
+        self._n, self._spans, self._span = 0, 0.0, math.nan
 
     def tick(self, time: float) -> None:
         """What time it is, in seconds."""
@@ -150,17 +154,21 @@ class TimeMeter(Meter):
         """Count one."""
         if self._start is None:
             self._start = self._now
-        self._n += 1
+        if self._last is not None:
+            self._span = max(0.0, self._now - self._last)
+            self._spans += self._span if self._n else 0.0
+        self._n, self._last = self._n + 1, self._now
 
     def value(self) -> float:
-        """Seconds since the reset, or for each add."""
-        seconds = 0.0 if self._start is None else self._now - self._start
+        """Seconds since the reset, or from add to add."""
         if not self.unit:
-            return seconds
-        return seconds / self._n if self._n else math.nan
+            return 0.0 if self._start is None else max(0.0, self._now - self._start)
+        if self._n > 1:
+            return self._spans / (self._n - 1)
+        return self._span if self._n else math.nan
 
     def reset(self) -> None:
         """Start the clock anew, once it runs."""
         if self._start is not None:
             self._start = self._now
-        self._n = 0
+        self._n, self._spans = 0, 0.0

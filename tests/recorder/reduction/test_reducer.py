@@ -74,7 +74,11 @@ CASES: list[tuple[str, dict[str, Any], Make]] = [
     ("ConfusionMeter", {"normalized": True}, classes),
     ("HistogramMeter", {"bins": 7}, samples),
     ("HistogramMeter", {"bins": 4, "range": [-2, 2]}, samples),
-    ("AverageValueMeter", {}, sums),
+    ("AverageValueMeter", {"mean": False}, sums),
+    ("AverageValueMeter", {"mean": True}, sums),
+    ("ClassErrorMeter", {"topk": [3, 1], "ignore": [0, 2]}, scores),
+    ("ConfusionMeter", {"k": 5, "ignore": 1}, scores),
+    ("ConfusionMeter", {"ignore": (1, 3, -100)}, classes),
 ]
 
 
@@ -121,7 +125,7 @@ def results(path: Path, meter: str, args: dict[str, Any]) -> list[Any]:
 def windows(path: Path, meter: str, args: dict[str, Any]) -> list[Window]:
     """What is plotted."""
     with Recording(path) as run:
-        return play(run, definitions(meter, args))
+        return play(run, definitions(meter, args), strict=True)
 
 
 def same(a: Any, b: Any) -> bool:
@@ -241,7 +245,7 @@ def test_a_matrix_of_given_size_serves_a_meter_that_is_not_told() -> None:
     [
         ({"a": "MSEMetre"}, "did you mean 'MSEMeter'"),
         ({"a": "AUCMeter"}, "keeps no small state"),
-        ({"a": ("ConfusionMeter", {"K": 10})}, "there are k, normalized"),
+        ({"a": ("ConfusionMeter", {"K": 10})}, "there are k, ignore, normalized"),
         ({"a": ("ConfusionMeter", {"k": 0})}, "at least 1"),
         ({"a": ("HistogramMeter", {"range": (1, 0)})}, "lowest, highest"),
         ({"a": 3}, "takes a meter's name"),

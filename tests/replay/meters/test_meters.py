@@ -4,6 +4,7 @@ import doctest
 import importlib
 import math
 import pkgutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 import flexrec.replay.meters as meters
+from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import MeterError
+from flexrec.recorder.events import Add, Log
+from flexrec.replay import play, preset
 from flexrec.replay.meters import (
     APMeter,
     AUCMeter,
@@ -352,7 +356,8 @@ def test_channels_come_first(came: tuple[int, ...], given: tuple[int, ...]) -> N
 
 
 @pytest.mark.parametrize("unit", [False, True])
-def test_time_is_recorded_time_since_the_first_add_or_a_later_reset(unit: bool) -> None:
+def test_time_is_recorded_time(unit: bool) -> None:
+    """Since the first add or a later reset; with unit, from add to add."""
     meter = TimeMeter(unit)
     nothing = NAN if unit else 0.0
     assert equal(meter.value(), nothing)
@@ -362,13 +367,163 @@ def test_time_is_recorded_time_since_the_first_add_or_a_later_reset(unit: bool) 
         return meter
 
     at(5.0).reset()  # before the first add nobody knows of the meter
-    for time in (10.0, 12.0, 15.0):
+    at(10.0).add(1.0)
+    assert equal(at(11.0).value(), NAN if unit else 1.0)
+    for time in (12.0, 15.0):
         at(time).add(1.0)
-    assert at(16.0).value() == (2.0 if unit else 6.0)
+    assert at(16.0).value() == (2.5 if unit else 6.0)
     at(20.0).reset()
     assert equal(at(20.0).value(), nothing)
     at(21.0).add(1.0, "two")
-    assert at(23.0).value() == 3.0
+    assert at(23.0).value() == (6.0 if unit else 3.0)  # one add: since the one before
+    at(22.0).add(1.0)
+    assert at(23.0).value() == (1.0 if unit else 3.0)
+
+
+@pytest.mark.parametrize("unit", [False, True])
+def test_a_clock_that_is_set_back_makes_no_time_negative(unit: bool) -> None:
+    meter = TimeMeter(unit)
+    for time in (5000.0, 1400.0):
+        meter.tick(time)
+        meter.add(1.0)
+    assert meter.value() == 0.0
+    meter.reset()
+    meter.tick(1000.0)
+    meter.add(1.0)
+    assert meter.value() == 0.0
+
+
+def test_the_time_of_a_phase_is_its_own(tmp_path: Path) -> None:
+    """The preset `time`: 0.2 s a step of training, 0.02 s one of testing, in every epoch."""
+    now = 100.0
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for epoch in range(3):
+            for key, seconds in (("train_loss", 0.2), ("test_loss", 0.02)):
+                for _ in range(5):
+                    now += seconds
+                    rec.record(Add({key: 1.0}, 0, now))
+            rec.record(Log(float(epoch), None, True, 0, now))
+    with Recording(tmp_path / "run.h5") as run:
+        train, test = play(run, preset("time"))[0].traces
+    assert train.y == pytest.approx([0.2] * 3)
+    assert test.y == pytest.approx([0.02] * 3)
+
+
+IGNORED: list[tuple[int | list[int], list[int]]] = [
+    (-100, [0, 2, 3, 5]),
+    ([-100, 255], [0, 2, 5]),
+    (1, [0, 1, 3, 4, 5]),
+    ([-100, 255, 0, 1, 2], []),
+]
+TARGETS = np.array([0, -100, 1, 255, -100, 2])
+
+
+@pytest.mark.parametrize(("ignore", "kept"), IGNORED)
+def test_ignored_targets_do_not_count(ignore: Any, kept: list[int]) -> None:
+    rng = np.random.default_rng(5)
+    scores = rng.normal(size=(6, 3))
+    for args in ({"topk": [1, 2]}, {"accuracy": True}):
+        meter, plain = ClassErrorMeter(ignore=ignore, **args), ClassErrorMeter(**args)
+        meter.add(scores, TARGETS)
+        plain.add(scores[kept], TARGETS[kept])
+        assert equal(meter.value(), plain.value())
+
+
+@pytest.mark.parametrize("k", [None, 3])
+@pytest.mark.parametrize("form", ["scores", "classes", "column", "one-hot"])
+def test_ignored_targets_are_in_no_cell(k: int | None, form: str) -> None:
+    rng = np.random.default_rng(5)
+    scores, targets = rng.normal(size=(6, 3)), TARGETS
+    predicted = scores if form in ("scores", "one-hot") else scores.argmax(axis=1)
+    if form == "one-hot":
+        targets = np.array([0, 1, 1, 0, 2, 2])
+    meter = ConfusionMeter(k, ignore=[1] if form == "one-hot" else [-100, 255])
+    shown = {"column": targets[:, np.newaxis], "one-hot": np.eye(3)[targets.clip(0, 2)]}.get(
+        form, targets
+    )
+    meter.add(predicted, shown)
+    plain = ConfusionMeter(3)
+    kept = np.flatnonzero(targets != 1) if form == "one-hot" else np.array([0, 2, 5])
+    plain.add(scores[kept], targets[kept])
+    assert meter.value().tolist() == plain.value().tolist()
+
+
+def test_ignore_is_a_class_number_or_several() -> None:
+    for kind in (ClassErrorMeter, ConfusionMeter):
+        for wrong in ("a", 0.5, [0.5]):
+            with pytest.raises(TypeError, match="ignore must be a class number or several"):
+                kind(ignore=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("ignore", [None, -100])
+def test_pixels_are_samples(ignore: int | None) -> None:
+    rng = np.random.default_rng(6)
+    scores = rng.normal(size=(2, 4, 5, 3)).astype("f4")
+    classes = rng.integers(0, 4, (2, 5, 3))
+    if ignore is not None:
+        classes[0, 0] = ignore
+    rows = np.stack([scores[n, :, h, w] for n in range(2) for h in range(5) for w in range(3)])
+    flat = classes.reshape(-1)
+    one_hot = np.moveaxis(np.eye(4)[classes.clip(0)], -1, 1)
+    cases: list[tuple[Any, Any, Any]] = [
+        (ClassErrorMeter, scores, classes),
+        (ConfusionMeter, scores, classes),
+        (ConfusionMeter, scores.argmax(axis=1), classes),
+    ]
+    if ignore is None:
+        cases.append((ConfusionMeter, scores.argmax(axis=1), one_hot))
+    for kind, *pair in cases:
+        pixels, samples = kind(ignore=ignore), kind(ignore=ignore)
+        pixels.add(*pair)
+        samples.add(rows, flat)
+        assert equal(pixels.value(), samples.value())
+    nothing = ClassErrorMeter()
+    nothing.add(np.zeros((0, 4, 5, 3)), np.zeros((0, 5, 3)))
+    assert math.isnan(nothing.value())
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (2, 1, 4, 4)])
+def test_one_column_of_scores_is_an_error(shape: tuple[int, ...]) -> None:
+    with pytest.raises(MeterError, match="a column of scores for each class, got one alone"):
+        ClassErrorMeter().add(np.ones(shape), np.ones((shape[0], *shape[2:])))
+
+
+@pytest.mark.parametrize("kind", [APMeter, mAPMeter])
+@pytest.mark.parametrize("empty", [(0,), (0, 3), (0, 5)])
+@pytest.mark.parametrize("first", [False, True])
+def test_an_empty_batch_is_no_samples(kind: Any, empty: tuple[int, ...], first: bool) -> None:
+    batch = [[0.9, 0.2, 0.1], [0.4, 0.8, 0.3]], [[1, 0, 0], [1, 0, 1]]
+    nothing = np.zeros(empty), np.zeros(empty, int)
+    alone, beside = kind(), kind()
+    alone.add(*batch, [1, 2])
+    for came in (nothing, batch) if first else (batch, nothing):
+        beside.add(*came, *([[1, 2]] if came is batch else []))
+    assert equal(alone.value(), beside.value())
+
+
+def test_pairs_of_a_mean_and_a_size() -> None:
+    meter, plain = AverageValueMeter(mean=True), AverageValueMeter()
+    meter.add(0.5, 32)
+    meter.add(0.25, 8)
+    meter.add(np.full(1, 0.75), 2)
+    for value, n in ((0.5, 32), (0.25, 8), (0.75, 2)):
+        for _ in range(n):
+            plain.add(value)
+    assert close(meter.value(), plain.value())
+    with pytest.raises(ValueError, match="mean must be true or false, got 'yes'"):
+        AverageValueMeter(mean="yes")  # type: ignore[arg-type]
+
+
+def test_a_sum_that_looks_like_a_mean_is_warned_of_once() -> None:
+    meter = AverageValueMeter()
+    with pytest.warns(RuntimeWarning, match=r"\(0.5, 32\) is taken for a sum.* 0.0156 each"):
+        meter.add(0.5, 32)
+    meter.add(0.5, 32)
+    for quiet in (AverageValueMeter(mean=True), AverageValueMeter(mean=False)):
+        quiet.add(0.5, 32)
+    plain = AverageValueMeter()
+    for pair in ((0.5, 1), (16.0, 32), (0, 32), (3, 4)):
+        plain.add(*pair)
 
 
 WRONG_ARGUMENTS: list[tuple[Any, dict[str, Any]]] = [
@@ -383,6 +538,9 @@ WRONG_ARGUMENTS: list[tuple[Any, dict[str, Any]]] = [
     (HistogramMeter, {"range": (1, 0)}),
     (HistogramMeter, {"range": (0, INF)}),
     (TextMeter, {"lines": 0}),
+    (AverageValueMeter, {"mean": "yes"}),
+    (ClassErrorMeter, {"ignore": "a"}),
+    (ConfusionMeter, {"ignore": 0.5}),
 ]
 
 

@@ -115,7 +115,7 @@ def test_every_meter_of_a_metric_object_is_a_fresh_copy() -> None:
         ("MSEMetre", {}, "no meter 'MSEMetre'; did you mean 'MSEMeter'"),
         ("ConfusionMeter", {"n": 3}, r"ConfusionMeter has no argument 'n'.*\(k: int"),
         ("ConfusionMeter", {"normalised": 1}, "'normalised'; did you mean 'normalized'"),
-        ("AverageValueMeter", {"k": 3}, r"AverageValueMeter has no argument 'k'.*Meter\(\)"),
+        ("AverageValueMeter", {"k": 3}, r"AverageValueMeter has no argument 'k'.*\(mean: bool"),
         ("MovingAverageValueMeter", {}, "needs the argument 'windowsize'"),
         ("ConfusionMeter", {"k": 0}, "ConfusionMeter: k must be .* at least 1, got 0"),
         ("HistogramMeter", {"range": 1}, "HistogramMeter: "),
