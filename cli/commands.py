@@ -305,7 +305,8 @@ def export(
 ) -> None:
     """Write a recording's numbers and texts as CSV or Parquet, a row for each.
 
-    CSV has key, step, time, value; Parquet, for --out NAME.parquet, has texts in a column, text.
+    The columns are key, step, time, value and text, of which one is empty. --out NAME.parquet is
+    Parquet, --out - is CSV to stdout, as without --out.
     """
     from flexrec.cli.exporting import export_recording
 

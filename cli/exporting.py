@@ -34,11 +34,17 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
         kinds = {key: run.kind(key) for key in chosen_keys(run, keys)}
         plain = [key for key, kind in kinds.items() if is_plain(kind)]
         if out is None:
-            write_csv(table_pieces(run, plain), sys.stdout)
+            written = write_csv(table_pieces(run, plain), sys.stdout)
         else:
             with reading([run]):
-                rows = write_table(run, plain, out, overwrite)
-            echo(f"{out}: {counted(rows, 'row')} of {counted(len(plain), 'key')}")
+                written = write_table(run, plain, out, overwrite)
+            echo(f"{out}: {counted(written.rows, 'row')} of {counted(len(plain), 'key')}")
+    if written.formulas:
+        echo(
+            f"flexrec: {counted(written.formulas, 'cell')} with =, +, - or @ first, which a "
+            "spreadsheet may run as a formula: import these columns as text",
+            err=True,
+        )
     left = [f"{key} ({kind})" for key, kind in kinds.items() if not is_plain(kind)]
     if left:
         echo(f"flexrec: left out, for Python alone: {listed(left)}", err=True)

@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from io import TextIOWrapper
 from itertools import groupby, repeat
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, NamedTuple, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError, printable
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Row, Series
 
-_HEADER = ("key", "step", "time", "value")
+_HEADER = ("key", "step", "time", "value", "text")
 
 
 _PLAIN = {"number", "text"}
@@ -28,6 +29,13 @@ LONE_SURROGATES = "backslashreplace"  # what becomes of surrogates, which UTF-8 
 
 
 _ROWS, _CHARACTERS = 1 << 16, 1 << 22  # of a piece, about, at most
+
+
+class Written(NamedTuple):
+    """How many rows a table has, and how many cells of CSV a spreadsheet may take for formulas."""
+
+    rows: int
+    formulas: int = 0
 
 
 def is_plain(kind: str) -> bool:
@@ -69,8 +77,8 @@ def _series(key: str, rows: Sequence[Row]) -> Series:
     return Series(key, np.array(step), np.array(time), list(value), np.array(position))
 
 
-def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> int:
-    """Write the format that the file's name says; return how many rows there are."""
+def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> Written:
+    """Write the format that the file's name says."""
     ending = out.suffix.lower()
     if ending not in ("", ".csv", ".txt", ".parquet"):
         raise RecordingError(
@@ -88,7 +96,7 @@ def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
     )
 
     with _made(out, run, PARQUET, overwrite) as file:
-        return write_parquet(table_pieces(run, keys), file, keys=keys)
+        return Written(write_parquet(table_pieces(run, keys), file, keys=keys))
 
 
 @contextmanager
@@ -110,20 +118,49 @@ def _holds_csv(path: Path) -> bool:
 _CSV = Kind("a table that flexrec wrote as CSV", _holds_csv)
 
 
-def write_csv(pieces: Iterable[Series], file: TextIO) -> int:
+def write_csv(pieces: Iterable[Series], file: TextIO) -> Written:
+    """Write key, step, time, and value or text, of which the other is empty."""
     writer = csv.writer(file, lineterminator="\n")
-    # Python 3.11 does not quote a lone \r, which readers take for the end of a row.
-    quoting = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow(_HEADER)
-    count, clean = 0, printable if file.isatty() else str
+    rows = formulas = 0
+    clean = printable if file.isatty() else str
     for piece in pieces:
-        if isinstance(piece.value, list):
+        key = clean(piece.key)
+        if isinstance(piece.value, list) or "\r" in key:
             values = [clean(value) if isinstance(value, str) else value for value in piece.value]
+            file.writelines(_lines(_quoted(key), piece, values))
+            formulas += sum(_is_formula(value) for value in values)
         else:
-            values = piece.value.tolist()
-        when = piece.step.tolist(), piece.time.tolist()
-        is_odd = isinstance(piece.value, list) or "\r" in piece.key
-        rows = zip(repeat(clean(piece.key)), *when, values, strict=False)
-        (quoting if is_odd else writer).writerows(rows)
-        count += len(piece)
-    return count
+            when = piece.step.tolist(), piece.time.tolist()
+            values = _written(piece.value)
+            writer.writerows(zip(repeat(key), *when, values, repeat(""), strict=False))
+        rows += len(piece)
+        formulas += len(piece) * _is_formula(key)
+    return Written(rows, formulas)
+
+
+def _lines(key: str, piece: Series, values: Sequence[Any]) -> Iterator[str]:
+    for step, time, value in zip(piece.step.tolist(), piece.time.tolist(), values, strict=True):
+        if isinstance(value, str):
+            cells = f",{_quoted(value)}"
+        else:
+            cells = f"{'NaN' if value != value else repr(float(value))},"
+        yield f"{key},{step},{time!r},{cells}\n"
+
+
+def _written(values: NDArray[np.float64]) -> list[Any]:
+    """Numbers as they are written: of all that readers take for no number, polars knows NaN."""
+    numbers = values.tolist()
+    if np.isnan(values).any():
+        return ["NaN" if value != value else value for value in numbers]
+    return numbers
+
+
+def _quoted(text: str) -> str:
+    """A text that readers take for one cell, a lone \\r in it too, and not for an empty one."""
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _is_formula(value: Any) -> bool:
+    """Whether a spreadsheet may run a cell, rather than show it."""
+    return isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -10,6 +10,9 @@ from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Window
 
+_FEWEST = 7
+"""Points of one bucket, with the first, the last, and a gap between any two."""
+
 
 def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDArray[Any]]:
     """At most `max_points` of the points, those that give the line its shape.
@@ -19,14 +22,15 @@ def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDA
         (True, True)
 
     The points between the first and the last are cut into buckets of equal length; each gives
-    its least and its greatest value, and one value that is not finite if it holds any, so that
-    gaps survive. The first and the last point are always kept, the order is, and nothing is
-    averaged or moved. At or below `max_points`, nothing changes at all.
+    its least and its greatest value. Between two of the points kept, a value that is not finite is
+    kept too, where there is one: no line is drawn across a gap. The first and the last point are
+    always kept, the order is, and nothing is averaged or moved. At or below `max_points`, nothing
+    changes at all.
 
     Args:
         x: positions (n,), in any order.
         y: values (n,); NaN and infinities are gaps.
-        max_points: the bound; 0 keeps everything; less than 5 counts as 5.
+        max_points: the bound; 0 keeps everything; less than 7 counts as 7.
 
     Returns:
         x and y of the points kept, in their order, with their dtypes.
@@ -39,9 +43,12 @@ def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDA
         raise DefinitionError(f"max_points is {max_points}; 0 keeps all points, N keeps N")
     if x.ndim != 1 or x.shape != y.shape:
         raise DefinitionError(f"x and y are vectors of one length, not {x.shape} and {y.shape}")
-    if max_points == 0 or len(y) <= max(max_points, 5):
+    bound = max(max_points, _FEWEST)
+    if max_points == 0 or len(y) <= bound:
         return x, y
-    kept = _shape_giving(y.astype(np.float64), max(max_points, 5))
+    values, buckets = y.astype(np.float64), (bound - 2) // 2
+    while len(kept := _shape_giving(values, buckets)) > bound:  # the gaps are too many
+        buckets = max(1, min(buckets - 1, buckets * bound // len(kept)))
     return x[kept], y[kept]
 
 
@@ -61,16 +68,15 @@ def thin_window(window: Window, max_points: int) -> Window:
     return replace(window, traces=tuple(traces))
 
 
-def _shape_giving(y: NDArray[np.float64], max_points: int) -> NDArray[np.intp]:
-    """The indices to keep of more than `max_points` values, in order."""
+def _shape_giving(y: NDArray[np.float64], buckets: int) -> NDArray[np.intp]:
+    """The indices to keep, in order: at most 2 a bucket, the first, the last, and gaps between."""
     gaps = ~np.isfinite(y)
-    buckets = (max_points - 2) // (3 if gaps.any() else 2)
     inner = len(y) - 2
     width = -(-inner // buckets)
     rows = -(-inner // width)
 
-    def in_buckets(values: NDArray[Any], filler: float) -> NDArray[Any]:
-        padded = np.full(rows * width, filler, dtype=values.dtype)
+    def in_buckets(values: NDArray[np.float64], filler: float) -> NDArray[np.float64]:
+        padded = np.full(rows * width, filler)
         padded[:inner] = values[1:-1]
         return padded.reshape(rows, width)
 
@@ -78,6 +84,13 @@ def _shape_giving(y: NDArray[np.float64], max_points: int) -> NDArray[np.intp]:
     first = 1 + width * np.arange(rows)
     least = first + in_buckets(np.where(gaps, np.inf, y), np.inf).argmin(axis=1)
     greatest = first + in_buckets(np.where(gaps, -np.inf, y), -np.inf).argmax(axis=1)
-    holes = in_buckets(gaps, False)
-    gap = (first + holes.argmax(axis=1))[holes.any(axis=1)]
-    return np.unique(np.concatenate(([0], least, greatest, gap, [len(y) - 1])))
+    kept = np.unique(np.concatenate(([0], least, greatest, [len(y) - 1])))
+    return kept if not gaps.any() else np.union1d(kept, _between(kept, gaps))
+
+
+def _between(kept: NDArray[np.intp], gaps: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """The first gap between two neighbours of those kept, where neither of them is one."""
+    places = np.flatnonzero(gaps)
+    following = np.searchsorted(places, kept[:-1])
+    after = np.append(places, len(gaps))[following]
+    return after[(after < kept[1:]) & ~gaps[kept[:-1]] & ~gaps[kept[1:]]]

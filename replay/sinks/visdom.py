@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed
+from flexrec.replay.plots.dates import in_milliseconds
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
@@ -211,6 +212,7 @@ def payload(window: Window) -> dict[str, Any]:
     except (AssertionError, KeyError, IndexError, TypeError, ValueError) as error:
         raise DefinitionError(f"window {window.win!r}, a {kind.name} plot: {error}") from error
     _settle_axes(message)
+    in_milliseconds(message)
     return {**message, "win": window.win, "eid": window.env or message["eid"]}
 
 

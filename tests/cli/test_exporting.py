@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
@@ -53,9 +54,13 @@ def test_every_value_is_a_row_and_reads_back_exactly(run: Path) -> None:
         assert [float(row["value"]) for row in rows[:3]] == loss.value.tolist()
         assert [float(row["time"]) for row in rows[:3]] == loss.time.tolist()
         assert [int(row["step"]) for row in rows[:3]] == [0, 1, 2]
-    assert rows[3]["value"] == "nan"
-    assert rows[6]["value"] == 'a,"b"\nc'
-    assert [row["value"] for row in rows[9:12]] == ["first", "0.5", "0.5"]
+    assert rows[3]["value"] == "NaN"  # polars takes nan for a text
+    assert rows[6]["text"] == 'a,"b"\nc'
+    assert [(row["value"], row["text"]) for row in rows[9:12]] == [
+        ("", "first"),
+        ("0.5", ""),
+        ("0.5", ""),
+    ]
 
 
 def test_line_breaks_of_every_kind_stay_in_their_row(tmp_path: Path) -> None:
@@ -68,8 +73,56 @@ def test_line_breaks_of_every_kind_stay_in_their_row(tmp_path: Path) -> None:
     exported(path, "-o", out)
     with out.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["value"] for row in rows] == [*texts, "0.5"]
+    assert [row["text"] for row in rows] == [*texts, ""]
+    assert rows[-1]["value"] == "0.5"
     assert rows[-1]["key"] == "key\rof numbers"
+
+
+def test_numbers_are_numbers_to_every_reader(tmp_path: Path) -> None:
+    """The column of values has nothing but numbers, NaN and empty cells, and no quotes."""
+    path, out = tmp_path / "run.h5", tmp_path / "run.csv"
+    with Recorder(path, facts=False) as rec:
+        for value in (0.5, "a text", float("nan"), -float("inf"), "", "NaN"):
+            rec.add({"mixed": value, "b\r": 1.0})
+        rec.add(plain=float("nan"))
+    exported(path, "-o", out)
+    with out.open(newline="", encoding="utf-8") as file:
+        rows = [
+            line.rsplit(",", 2)[1:] for line in file.read().split("\n")[1:-1] if '"b' not in line
+        ]
+    values = ["0.5", "", "NaN", "-inf", "", "", "NaN"]
+    assert rows == list(map(list, zip(values, ["", '"a text"', "", "", '""', '"NaN"', ""])))  # noqa: B905
+    table = pa_csv.read_csv(
+        out,
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(null_values=[""], quoted_strings_can_be_null=False),
+    )
+    assert table.schema.field("value").type == pa.float64()
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
+def test_what_a_spreadsheet_may_run_is_said(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        rec.add({"note": text, "fine": "1 = 1", text: -1.0})
+    done = subprocess.run([FLEXREC, "export", path], capture_output=True, text=True, check=True)
+    assert done.stderr.startswith("flexrec: 2 cells with =, +, - or @ first")
+    done = subprocess.run(
+        [FLEXREC, "export", path, "-k", "fine"], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
+
+
+def test_a_dash_is_stdout(run: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [FLEXREC, "export", run, "-o", "-"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert done.stdout == subprocess.check_output([FLEXREC, "export", run], text=True)
+    assert list(tmp_path.iterdir()) == [run]
 
 
 def test_keys_are_chosen_by_name_and_pattern_in_the_recordings_order(run: Path) -> None:
@@ -87,7 +140,7 @@ def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(run), "-o", str(out), "-k", "loss"])
     assert done.stdout == f"{out}: 3 rows of 1 key\n"
     whole = out.read_text()
-    assert whole.startswith("key,step,time,value\nloss,0,")
+    assert whole.startswith("key,step,time,value,text\nloss,0,")
     with pytest.raises(RecordingError, match="exists already; --force"):
         exported(run, "-o", out)
     assert out.read_text() == whole
@@ -121,7 +174,7 @@ def test_what_a_link_points_to_is_replaced(run: Path, tmp_path: Path) -> None:
     for _ in range(2):
         exported(run, "-o", link, "--force")
         assert link.is_symlink()
-        assert out.read_text().startswith("key,step,time,value\nloss,0,")
+        assert out.read_text().startswith("key,step,time,value,text\nloss,0,")
 
 
 @pytest.mark.parametrize("name", ["run.csv", "run.parquet"])
@@ -162,7 +215,7 @@ def test_a_table_of_another_kind_is_refused(run: Path, tmp_path: Path, name: str
 @pytest.mark.parametrize("name", ["run.CSV", "run.txt", "run"])
 def test_csv_is_called_csv_txt_or_nothing(run: Path, tmp_path: Path, name: str) -> None:
     exported(run, "-o", tmp_path / name)
-    assert (tmp_path / name).read_text().startswith("key,step,time,value\n")
+    assert (tmp_path / name).read_text().startswith("key,step,time,value,text\n")
 
 
 def test_an_unknown_key_and_a_folder_that_is_not_there_are_told(run: Path, tmp_path: Path) -> None:
@@ -214,8 +267,9 @@ def test_parquet_has_the_rows_of_csv(run: Path, tmp_path: Path) -> None:
     texts = [text is not None for text in found["text"]]
     assert texts == [False] * 6 + [True] * 4 + [False] * 5
     assert [value is None for value in found["value"]] == texts
-    both = [text or str(value) for value, text in zip(found["value"], found["text"], strict=True)]
-    assert both == [row["value"] for row in rows]
+    assert [text or "" for text in found["text"]] == [row["text"] for row in rows]
+    shown = ["" if value is None else str(value).replace("nan", "NaN") for value in found["value"]]
+    assert shown == [row["value"] for row in rows]
 
 
 def test_parquet_keeps_every_number_and_text_and_nan_is_no_null(tmp_path: Path) -> None:

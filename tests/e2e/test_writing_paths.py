@@ -224,7 +224,7 @@ def test_a_table_that_a_spreadsheet_saved_is_still_a_table(
     run: Path, tmp_path: Path, ending: bytes
 ) -> None:
     path = tmp_path / "t.csv"
-    path.write_bytes(b"\xef\xbb\xbfkey,step,time,value" + ending + b"loss,0,0,1")
+    path.write_bytes(b"\xef\xbb\xbfkey,step,time,value,text" + ending + b"loss,0,0,1,")
     WRITERS["export"].write(path, run, True)
 
 

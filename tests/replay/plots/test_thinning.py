@@ -1,6 +1,7 @@
 """Thinning keeps the shape: peaks, ends, gaps and order, held against a plain loop."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -17,41 +18,63 @@ VALUES = st.lists(
 )
 
 
-def reference(y: list[float], bound: int) -> list[int]:
-    """The rule, in a loop: the indices that are kept."""
-    bound = max(bound, 5)
-    if len(y) <= bound:
-        return list(range(len(y)))
+def reference(y: list[float], buckets: int) -> list[int]:
+    """The rule, in a loop: the indices that are kept with so many buckets."""
     gaps = [not math.isfinite(value) for value in y]
-    buckets = (bound - 2) // (3 if any(gaps) else 2)
     width = math.ceil((len(y) - 2) / buckets)
-    kept = {0, len(y) - 1}
+    chosen = {0, len(y) - 1}
     for start in range(1, len(y) - 1, width):
         bucket = range(start, min(start + width, len(y) - 1))
-        finite = [k for k in bucket if not gaps[k]]
-        if finite:
-            kept |= {min(finite, key=lambda k: y[k]), max(finite, key=lambda k: y[k])}
-        kept |= set([k for k in bucket if gaps[k]][:1])
+        finite = [k for k in bucket if not gaps[k]] or [start]
+        chosen |= {min(finite, key=lambda k: y[k]), max(finite, key=lambda k: y[k])}
+    kept = set(chosen)
+    for a, b in pairwise(sorted(chosen)):
+        if not (gaps[a] or gaps[b]):
+            kept |= set([k for k in range(a, b) if gaps[k]][:1])
     return sorted(kept)
 
 
 @given(y=VALUES, bound=st.integers(1, 60))
 def test_the_rule_is_followed(y: list[float], bound: int) -> None:
     x, thinned = thin(np.arange(len(y)), y, bound)
-    assert x.tolist() == reference(y, bound)
+    bound = max(bound, 7)
+    if len(y) <= bound:
+        assert x.tolist() == list(range(len(y)))
+    else:
+        most = (bound - 2) // 2
+        fitting = [kept for b in range(1, most + 1) if len(kept := reference(y, b)) <= bound]
+        assert x.tolist() in fitting
+        if all(map(math.isfinite, y)):
+            assert x.tolist() == reference(y, most)
     np.testing.assert_array_equal(thinned, np.asarray(y)[x.astype(int)])
 
 
 @given(y=VALUES, bound=st.integers(1, 60))
 def test_what_a_reader_sees_survives(y: list[float], bound: int) -> None:
     _, thinned = thin(np.arange(len(y)), y, bound)
-    assert len(thinned) <= max(bound, 5)
+    assert len(thinned) <= max(bound, 7)
     if y:
         np.testing.assert_array_equal(thinned[[0, -1]], [y[0], y[-1]])
     finite = [value for value in y if math.isfinite(value)]
     if finite:
         assert {min(finite), max(finite)} <= set(thinned.tolist())
     assert np.isfinite(thinned).all() == (len(finite) == len(y))
+
+
+@given(y=st.lists(st.sampled_from([1.0, 2.0, math.nan, math.inf]), max_size=200),
+       bound=st.integers(1, 60))  # fmt: skip
+def test_no_line_is_drawn_across_a_gap(y: list[float], bound: int) -> None:
+    x, thinned = thin(np.arange(len(y)), y, bound)
+    for a, b in pairwise(range(len(x))):
+        if np.isfinite(thinned[[a, b]]).all():
+            assert np.isfinite(y[x[a] : x[b]]).all()
+
+
+def test_two_gaps_in_a_bucket_are_two() -> None:
+    nan = math.nan
+    y = [0, nan, 1, nan, 5, 2, 0, 0, 0, 0, 0, 0]
+    x, _ = thin(range(12), y, 8)
+    assert x.tolist() == [0, 1, 2, 3, 4, 6, 11]
 
 
 @given(y=VALUES)
