@@ -17,6 +17,9 @@ def _file(name: str) -> Path:
     return Path(name)
 
 
+# The panels of --help.
+DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "A server of one's own"
+
 Debug = Annotated[bool, Option("--debug", help="Show a traceback where there is an error.")]
 
 # What a command works on.
@@ -32,58 +35,102 @@ Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 # What is drawn of recordings.
 Preset = Annotated[
     str | None,
-    Option("--preset", "-p", help="Named plots, such as loss+MSE (see: flexrec presets)."),
+    Option(
+        "--preset",
+        "-p",
+        help="Named plots, such as loss+MSE (see: flexrec presets).",
+        rich_help_panel=DRAWN,
+    ),
 ]
 Config = Annotated[
-    Path | None, Option("--config", "-c", help="A TOML file that defines plots and meters.")
+    Path | None,
+    Option(
+        "--config", "-c", help="A TOML file that defines plots and meters.", rich_help_panel=DRAWN
+    ),
 ]
 Phases = Annotated[
-    str | None, Option(help="The preset's phases, with commas between; default train,test.")
+    str | None,
+    Option(
+        help="The preset's phases, with commas between; default train,test.", rich_help_panel=DRAWN
+    ),
 ]
 Every = Annotated[
     int | None,
-    Option(min=1, help="A point for every N steps, instead of one for each recorded log."),
+    Option(
+        min=1,
+        help="A point for every N steps, instead of one for each recorded log.",
+        rich_help_panel=DRAWN,
+    ),
 ]
 MaxPoints = Annotated[
-    int, Option(min=0, help="Points that a trace is thinned to, peaks kept; 0: all.")
+    int,
+    Option(
+        min=0, help="Points that a trace is thinned to, peaks kept; 0: all.", rich_help_panel=DRAWN
+    ),
 ]
 Follow = Annotated[
     bool,
-    Option("--follow", help="Go on while training writes, until it ends, or Ctrl-C or SIGTERM."),
+    Option(
+        "--follow",
+        help="Go on while training writes, until it ends, or Ctrl-C or SIGTERM.",
+        rich_help_panel=DRAWN,
+    ),
 ]
 
 # Where it is drawn: in a server that is there, in a file, or in a server of one's own.
-Server = Annotated[str, Option(help="visdom's address.")]
-Port = Annotated[int, Option(help="visdom's port.", min=0, max=65535)]
-BaseUrl = Annotated[str, Option(help="The path that visdom is served under.")]
-Env = Annotated[str | None, Option(help="visdom's environment; default: the recording's name.")]
+Server = Annotated[str, Option(help="visdom's address.", rich_help_panel=WHERE)]
+Port = Annotated[int, Option(help="visdom's port.", min=0, max=65535, rich_help_panel=WHERE)]
+BaseUrl = Annotated[
+    str, Option(help="The path that visdom is served under.", rich_help_panel=WHERE)
+]
+Env = Annotated[
+    str | None,
+    Option(help="visdom's environment; default: the recording's name.", rich_help_panel=WHERE),
+]
 Save = Annotated[
     Path | None,
     Option(
         parser=_file,
         metavar="<path>",
         help="Write a visdom environment file instead of calling a server.",
+        rich_help_panel=WHERE,
     ),
 ]
 Html = Annotated[
     Path | None,
     Option(
-        parser=_file, metavar="<path>", help="Write one HTML file that shows the plots by itself."
+        parser=_file,
+        metavar="<path>",
+        help="Write one HTML file that shows the plots by itself.",
+        rich_help_panel=WHERE,
     ),
 ]
-Serve = Annotated[bool, Option("--serve", help="Start a server, as flexrec serve does, and stay.")]
-ListenPort = Annotated[
-    int, Option(help="The port to listen on; 0: any free one.", min=0, max=65535)
+Serve = Annotated[
+    bool,
+    Option("--serve", help="Start a server, as flexrec serve does, and stay.", rich_help_panel=OWN),
 ]
-Host = Annotated[str, Option(help="The address to listen on; 0.0.0.0: from everywhere.")]
-Login = Annotated[bool, Option("--login", help="Ask for VISDOM_USERNAME and VISDOM_PASSWORD.")]
+ListenPort = Annotated[
+    int,
+    Option(help="The port to listen on; 0: any free one.", min=0, max=65535, rich_help_panel=OWN),
+]
+Host = Annotated[
+    str, Option(help="The address to listen on; 0.0.0.0: from everywhere.", rich_help_panel=OWN)
+]
+Login = Annotated[
+    bool,
+    Option("--login", help="Ask for VISDOM_USERNAME and VISDOM_PASSWORD.", rich_help_panel=OWN),
+]
 EnvPath = Annotated[
-    Path | None, Option(help="The folder of visdom's environment files; default: ~/.visdom.")
+    Path | None,
+    Option(
+        help="The folder of visdom's environment files; default: ~/.visdom.", rich_help_panel=OWN
+    ),
 ]
 Bundle = Annotated[
-    Path | None, Option(help="The page's files, made elsewhere by: flexrec assets bundle.")
+    Path | None,
+    Option(help="The page's files, made elsewhere by: flexrec assets bundle.", rich_help_panel=OWN),
 ]
-NoBrowser = Annotated[bool, Option("--no-browser", help="Open no browser.")]
+NoBrowser = Annotated[bool, Option("--no-browser", help="Open no browser.", rich_help_panel=OWN)]
 
 # What is compared with a golden file, and how it is told.
 Golden = Annotated[
@@ -138,14 +185,22 @@ Out = Annotated[
         help="The file to write, CSV or NAME.parquet; default: CSV to stdout.",
     ),
 ]
-Strict = Annotated[bool, Option("--strict", help="End at the first value that cannot be drawn.")]
+Strict = Annotated[
+    bool,
+    Option("--strict", help="End at the first value that cannot be drawn.", rich_help_panel=DRAWN),
+]
 Keys = Annotated[
     list[str] | None,
     Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),
 ]
 Only = Annotated[
     list[str] | None,
-    Option("--key", "-k", help="Draw fitting keys alone, such as blocks.0.*; may be given again."),
+    Option(
+        "--key",
+        "-k",
+        help="Draw fitting keys alone, such as blocks.0.*; may be given again.",
+        rich_help_panel=DRAWN,
+    ),
 ]
 Force = Annotated[bool, Option("--force", help="Overwrite the file, if it is of the same kind.")]
 Into = Annotated[

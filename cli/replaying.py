@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
@@ -96,7 +96,8 @@ def replay_recordings(
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
         traces = listed((trace.name for trace in window.traces), most=8)
-        echo(f"{window.title}: {traces}" + (f" ({counted(points, 'point')})" if points else ""))
+        shown = one_line(f"{window.title}: {traces}")
+        echo(shown + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
     if not windows and not played.left_out:
         _tell(

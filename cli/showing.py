@@ -5,12 +5,10 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from flexrec.recorder.errors import counted
+from flexrec.recorder.errors import counted, one_line
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.summary import naming_the_damaged, summaries, summary_rows
-
-_BREAKS = {ord("\n"): "\\n", ord("\t"): "\\t"}  # in a key; they would break a line of the table
 
 
 def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
@@ -28,15 +26,15 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
             if facts.get(name):
                 value = facts[name]
                 text = " ".join(map(str, value)) if isinstance(value, list) else value
-                lines.append(f"{name}: {text}")
+                lines.append(one_line(f"{name}: {text}"))
         if run.config is not None:
-            lines.append(f"config: {run.config}")
+            lines.append(one_line(f"config: {run.config}"))
         logs = int(run.marks.is_log.sum())
         keys, events = counted(len(run), "key"), counted(run.event_count, "event")
         lines.append(f"{keys}, {events}, {counted(logs, 'log')}")
         rows = naming_the_damaged(lambda keys: summary_rows(run, keys), chosen)
     headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")
-    rows = [[cell.translate(_BREAKS) for cell in row] for row in rows]
+    rows = [[one_line(cell) for cell in row] for row in rows]
     return "\n".join([*lines, tabulate(rows, headers, disable_numparse=True)])
 
 
@@ -52,7 +50,7 @@ def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
     statistics: dict[str, dict[str, dict[str, float]]] = {}
     for key, last in latest.items():
         rest, _, stat = key.rpartition("/")
-        layer, _, source = rest.rpartition("/")
+        layer, _, source = one_line(rest).rpartition("/")
         statistics.setdefault(layer, {}).setdefault(source, {})[stat] = last
     if not statistics:
         return f"{path} has no layer statistics: record them with Recorder.watch(model)"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from uniplot import plot_to_string
 
-from flexrec.recorder.errors import printable
+from flexrec.recorder.errors import one_line
 
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = ArrayLike | Sequence[float | None]
@@ -52,7 +52,7 @@ def text_plot(
     finite = [(name, *_finite(x, y)) for name, x, y in curves]
     finite = [(name, x, y) for name, x, y in finite if np.isfinite(y).any()]
     if not finite:
-        return printable(f"{title}: no finite values")
+        return one_line(f"{title}: no finite values")
     is_log = is_log and all(np.nanmin(y) > 0 for _, _, y in finite)
     size = len(finite) if _has_colours() else len(marks)
     groups = [finite[i : i + size] for i in range(0, len(finite), size)]
@@ -75,8 +75,8 @@ def _graph(
         width=max(NARROW, columns - MARGIN),
         line_length_hard_cap=max(NARROW + MARGIN, columns),
         height=height,
-        title=printable(title),
-        legend_labels=[printable(name) for name in names],
+        title=one_line(title),
+        legend_labels=[one_line(name) for name in names],
         color=has_colours,
         character_set="braille" if has_braille and (has_colours or len(xs) == 1) else "ascii",
         force_ascii_characters=list(marks),

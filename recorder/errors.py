@@ -56,9 +56,14 @@ class ServerError(FlexrecError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'loss+MSE'?"` for a near miss, `""` where nothing is near."""
-    by_folded = {candidate.lower(): candidate for candidate in known}
-    found = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
+    """`"; did you mean 'loss+MSE'?"` for a near miss, `""` where nothing is near.
+
+    >>> nearest("MSE", ["AUCMeter", "MSEMeter"])
+    "; did you mean 'MSEMeter'?"
+    """
+    wanted, by_folded = name.lower(), {candidate.lower(): candidate for candidate in known}
+    found = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
+    found = found or [folded for folded in by_folded if len(wanted) > 1 and wanted in folded]
     return f"; did you mean {by_folded[found[0]]!r}?" if found else ""
 
 
@@ -91,10 +96,24 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
+# Marks that turn the direction of what follows, and breaks of lines and paragraphs.
+_MARKS = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+_CONTROLS |= {c: f"\\u{c:04x}" for c in _MARKS}
+_BREAKS = {ord("\n"): "\\n", ord("\t"): "\\t"}
+
+
+def one_line(text: str) -> str:
+    """The text as `printable` has it, its line breaks and tabs as escapes too.
+
+    >>> one_line("loss\\nconfig: {}")
+    'loss\\\\nconfig: {}'
+    """
+    return printable(text).translate(_BREAKS)
 
 
 def printable(text: str) -> str:
-    """The text with control characters, but for line breaks and tabs, as escapes.
+    """The text with control characters, but for line breaks and tabs, as escapes; so are marks
+    that turn the direction of a text.
 
     >>> printable("loss\\x1b[2J")
     'loss\\\\x1b[2J'

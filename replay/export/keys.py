@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from flexrec.recorder.errors import listed
+from flexrec.recorder.errors import listed, nearest
 from flexrec.recorder.recording import Recording, UnknownKeyError
 
 
@@ -17,8 +17,10 @@ def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         fitting = fitting_keys(run, pattern)
         if not fitting:
-            there = listed(run) or "none at all"
-            raise UnknownKeyError(f"{run.path} has no key that fits {pattern!r}; there are {there}")
+            there, near = listed(run) or "none at all", nearest(pattern, run)
+            raise UnknownKeyError(
+                f"{run.path} has no key that fits {pattern!r}{near}; there are {there}"
+            )
         chosen.update(fitting)
     return [key for key in run if not patterns or key in chosen]
 

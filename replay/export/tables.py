@@ -150,7 +150,7 @@ def _lines(key: str, piece: Series, values: Sequence[Any]) -> Iterator[str]:
 
 def _written(values: NDArray[np.float64]) -> list[Any]:
     """Numbers as they are written: of all that readers take for no number, polars knows NaN."""
-    numbers = values.tolist()
+    numbers: list[Any] = values.tolist()
     if np.isnan(values).any():
         return ["NaN" if value != value else value for value in numbers]
     return numbers

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flexrec.recorder.errors import DefinitionError, listed, warn
+from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
@@ -93,11 +93,12 @@ def play_all(
         if not any(meter.matches(key) for meter in meters for key in run):
             wanted, there = listed(definitions.wanted()), listed(run)
             groups = (group for meter in meters for group in meter.only)
-            only = listed(dict.fromkeys(name for group in groups for name in group))
+            names = list(dict.fromkeys(name for group in groups for name in group))
+            only, near = listed(names), "".join(nearest(name, run) for name in names)
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; wanted are "
                 f"{wanted or 'none at all: no meter is defined'}"
-                + (f", of these {only} alone" if only else "")
+                + (f", of these {only} alone{near}" if only else "")
                 + f"; there are {there or 'none at all'}"
             )
         windows[name], found = _play(run, definitions, every, env, uid, plain, strict)

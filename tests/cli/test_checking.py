@@ -133,6 +133,42 @@ def test_every_phases_and_config_as_in_replay(runs: tuple[Path, Path], tmp_path:
     flexrec_check(run, "-g", path, "--config", config, code=1)
 
 
+def test_what_is_left_out_is_a_difference(tmp_path: Path) -> None:
+    path, golden = tmp_path / "odd.h5", tmp_path / "g.json"
+    for value in (0.5, "a text"):
+        with Recorder(path, facts=False, mode="w") as rec:
+            rec.add(train_loss=1.0, lr=0.5)
+            rec.log(0)
+            rec.add(train_loss=2.0, lr=value)
+            rec.log(1)
+        if value == 0.5:  # the golden has the very windows that are drawn of the other
+            flexrec_check(path, "-p", "loss+lr", "-g", golden, "--every", 5, "--update", code=0)
+    arguments = (path, "-p", "loss+lr", "--phases", "train", "-g", golden, "--every", 5)
+    out, error = flexrec_check(*arguments, code=1)
+    assert out.startswith(f"{golden}: 1 difference in 0 windows")
+    assert "as a whole:\n  left out  'lr' at step 0: LastValueMeter was given the text" in out
+    assert error.count("flexrec: left out: 'lr' at step 0") == 1
+    (told,) = json.loads(flexrec_check(*arguments, "--json", code=1)[0])["differences"]
+    assert told["kind"] == "left out"
+    before = golden.read_bytes()
+    assert flexrec_check(*arguments, "--update", code=1)[0].count("written") == 0
+    assert golden.read_bytes() == before
+    golden.unlink()
+    assert "written" in flexrec_check(*arguments, "--update", code=1)[0]
+    flexrec_check(*arguments, "-k", "train_*", "--update", code=0)
+    flexrec_check(*arguments, "-k", "train_*", code=0)
+
+
+@pytest.mark.parametrize("deep", ["[" * 100_000, '{"a":' * 100_000])
+def test_a_golden_that_is_nested_too_deeply_is_none(
+    deep: str, runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "g.json").write_text(deep)
+    _, error = flexrec_check(runs[0], "-p", "loss", "-g", tmp_path / "g.json", code=2)
+    assert error.startswith(f"flexrec: {tmp_path / 'g.json'} is no golden, which is JSON: ")
+    assert error.count("\n") == 1
+
+
 def test_json_is_for_machines(runs: tuple[Path, Path], golden: Path) -> None:
     run, bent = runs
     show = ("--json", "--show", "--port", free_port())

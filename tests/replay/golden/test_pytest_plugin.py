@@ -49,6 +49,34 @@ def goldens(pytester: pytest.Pytester, folder: str = "goldens") -> list[str]:
     return sorted(p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file())
 
 
+def test_the_plugin_loads_where_pytest_is_older() -> None:
+    """The name came with pytest 8.4, and every run of its users would end as the plugin loads."""
+    code = (
+        "import pytest\nif hasattr(pytest, 'TerminalReporter'): del pytest.TerminalReporter\n"
+        "import flexrec.replay.golden.pytest_plugin"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_what_is_left_out_fails(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it=HEAD
+        + """
+@pytest.mark.filterwarnings("ignore:left out")
+def test_loss(plot_check):
+    logger = FlexLogger(preset("loss+lr"), sink=ListSink())
+    logger.add(train_loss=1.0, lr="a text")
+    logger.log()
+    plot_check(logger)
+"""
+    )
+    for _ in range(2):
+        text = fails(pytester, "--plot-update")
+        assert "left out of the plots of goldens/test_it/test_loss.json:" in text
+        assert "'lr' at step 0: LastValueMeter was given the text 'a text'" in text
+    assert "left out of the plots" in fails(pytester)
+
+
 def test_the_life_of_a_golden(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=ONE.format(2.0))
     golden = "goldens/test_it/test_loss.json"
