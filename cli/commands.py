@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Annotated
@@ -387,9 +388,14 @@ def _told(error: FlexrecError | OSError) -> str:
     return f"the output cannot be written: {error.strerror or error}"
 
 
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    echo(f"flexrec: {message}", err=True)
+
+
 def run() -> None:
     """Do what the command line says; an error is one line on stderr, and the exit code 2."""
     escape_the_unknown()
+    warnings.showwarning = _show_warning
     try:
         try:
             app()

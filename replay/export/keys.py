@@ -19,7 +19,7 @@ def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:
         if not fitting:
             there, near = listed(run) or "none at all", nearest(pattern, run)
             raise UnknownKeyError(
-                f"{run.path} has no key that fits {pattern!r}{near}; there are {there}"
+                f"{run.path} has no key that fits {pattern!r}; there are {there}{near}"
             )
         chosen.update(fitting)
     return [key for key in run if not patterns or key in chosen]

@@ -98,8 +98,8 @@ def play_all(
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; wanted are "
                 f"{wanted or 'none at all: no meter is defined'}"
-                + (f", of these {only} alone{near}" if only else "")
-                + f"; there are {there or 'none at all'}"
+                + (f", of these {only} alone" if only else "")
+                + f"; there are {there or 'none at all'}{near}"
             )
         windows[name], found = _play(run, definitions, every, env, uid, plain, strict)
         left_out += [replace(left, run=name) for left in found] if len(runs) > 1 else found

@@ -118,6 +118,18 @@ def test_those_of_other_commands_are_refused(odd: Path, tmp_path: Path) -> None:
         assert message in " ".join(error.replace("│", "").split())
 
 
+def test_a_warning_is_one_line(tmp_path: Path) -> None:
+    path, saved = tmp_path / "run.h5", tmp_path / "e.json"
+    with Recorder(path, facts=False) as rec:
+        for _ in range(3):
+            rec.add(train_loss=(0.5, 32))
+        rec.log(0)
+    words = ("replay", path, "-p", "loss", "--phases", "train", "--save", saved)
+    _, error = flexrec(*words)
+    assert error.count("\n") == 1
+    assert error.startswith("flexrec: (0.5, 32) is taken for a sum of 32 values, 0.0156 each;")
+
+
 def test_help_of_replay_is_in_panels() -> None:
     out, _ = flexrec("replay", "--help")
     panels = ("What is drawn", "Where it is drawn", "A server of one's own")
