@@ -9,6 +9,7 @@ registry.py knows them all. visdom is not imported here: its client is handed to
 DOORS = (
     "colours",
     "contents",
+    "dates",
     "pictures",
     "plot_type",
     "registry",
