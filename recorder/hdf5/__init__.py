@@ -9,5 +9,6 @@ DOORS = (
     "dataset",
     "errors",
     "file",
+    "interrupts",
     "superblock",
 )

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from flexrec.recorder import InputError, Recorder, Recording, RecordingError
 from flexrec.recorder.events import Add, Event, Log, normalise
 from flexrec.recorder.recording import UnknownKeyError
-from flexrec.recorder.writing import encoders, event_queue
+from flexrec.recorder.writing import event_queue
+from flexrec.recorder.writing.values import encoders
 from support.event_cases import events, same, same_event
 
 quiet = settings(

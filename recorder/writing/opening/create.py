@@ -20,7 +20,7 @@ from flexrec.recorder.storage.arrays import ArrayColumn, Ints
 from flexrec.recorder.storage.open_store import RECORDING, open_store, stored_facts, stored_json
 from flexrec.recorder.storage.store import Chunk, Codes, Store
 from flexrec.recorder.writing.live_file import Block, LiveFile
-from flexrec.recorder.writing.trail import Trail, marked
+from flexrec.recorder.writing.opening.trail import Trail, marked
 
 _BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
 _HINT = "at_step is the last step that holds, next_step the one that training goes on with"
@@ -57,6 +57,7 @@ class Opened:
         resumption: where what is recorded goes on; None: nothing is recorded.
         step: the step that is recorded first, where nothing is recorded.
         trail: the logs and resumes that are in the file.
+        config: what the file has, as plain JSON data.
     """
 
     file: LiveFile
@@ -64,6 +65,7 @@ class Opened:
     resumption: Resumption | None = None
     step: int = 0
     trail: Trail = field(default_factory=Trail)
+    config: Any = None
 
 
 def open_new(
@@ -80,7 +82,8 @@ def open_new(
         warn(f"{path} is new: {doubt}")
 
     def make(making: Path) -> Opened:
-        return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
+        file = LiveFile(making, config=config, facts=facts)
+        return Opened(file, step=found.step, config=config)
 
     return _made(path, make, overwrite=overwrite)
 
@@ -106,7 +109,7 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             file = LiveFile(making, config=config, facts=facts, created=created)
             trail = Trail()
             resumption = _copy_events(store, file, at_step, trail)
-            return Opened(file, store.schema, resumption, trail=trail)
+            return Opened(file, store.schema, resumption, trail=trail, config=config)
 
         faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
         damage = store.damage()
