@@ -5,13 +5,14 @@ why replaying a recording gives the windows that live plotting gave.
 """
 
 import math
+import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,9 @@ class State(tuple[Part, ...]):
 
 LARGEST = 2**53
 """Bytes: no array, nor one with an element on an empty axis, is as large."""
+
+STEPS = range(-(1 << 63), 1 << 63)
+"""Which steps there are."""
 
 _WIDEST = 16  # bytes of an element, at most
 _ACCEPTED = (
@@ -173,6 +177,19 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
         if not isinstance(name, str):
             raise InputError(f"keys must be strings, got {type(name).__name__}")
     return names
+
+
+def whole_step(step: object) -> int:
+    """The number of a step.
+
+    Raises:
+        InputError: it is no whole number of 64 bits.
+    """
+    if isinstance(step, SupportsIndex) and not isinstance(step, bool):
+        whole = operator.index(step)
+        if whole in STEPS:
+            return whole
+    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
 
 
 def log_position(x: object) -> float:

@@ -21,7 +21,15 @@ from flexrec.recorder.errors import (
     listed,
     warn,
 )
-from flexrec.recorder.events import Add, Event, Log, Reset, log_position, normalise_keys
+from flexrec.recorder.events import (
+    Add,
+    Event,
+    Log,
+    Reset,
+    log_position,
+    normalise_keys,
+    whole_step,
+)
 from flexrec.recorder.files.atomic_write import ExistsError, check_target, clear_litter
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.hdf5.interrupts import HeldInterrupts
@@ -31,7 +39,7 @@ from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.recorder.writing import lifetime
 from flexrec.recorder.writing.checkpoints import NO_STEP, Checkpoints
 from flexrec.recorder.writing.config import Config
-from flexrec.recorder.writing.event_queue import EventQueue, whole_step
+from flexrec.recorder.writing.event_queue import EventQueue
 from flexrec.recorder.writing.flusher import Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
 from flexrec.recorder.writing.opening.facts import gather_facts

@@ -16,6 +16,7 @@ from flexrec.recorder.events import (
     gather,
     normalise,
     normalise_keys,
+    whole_step,
 )
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import PHASES, preset
@@ -79,10 +80,18 @@ class FlexLogger:
         """Whether a meter takes the key, or a recorder, which keeps any."""
         return self._recorder is not None or self._engine.wants(key)
 
-    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+    def add(
+        self,
+        values: Mapping[str, object] | None = None,
+        /,
+        *,
+        step: int | None = None,
+        **named: object,
+    ) -> None:
         """Feed meters: a key for each, its value what the meter's `add` takes.
 
         A value that its meter cannot take is left out, with one warning for each meter.
+        With `step`, it is at that step, which then is the current one.
 
         Raises:
             DefinitionError: no meter takes a key (and there is no recorder to keep it).
@@ -101,6 +110,8 @@ class FlexLogger:
             taken = normalise(key, value, arrays)
             if taken is not None:
                 normal[key] = taken
+        if step is not None:
+            self._go_to(step)
         if normal:
             self._take(Add(normal, self.current_step, time.time()))
 
@@ -218,6 +229,12 @@ class FlexLogger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _go_to(self, step: int) -> None:
+        """Have what is added from now on belong to a step; a recorder goes along."""
+        self._step = whole_step(step)
+        if self._recorder is not None:
+            self._recorder.add({}, step=step)
 
     def _take(self, event: Event) -> None:
         if self._recorder is not None:

@@ -81,7 +81,6 @@ MARK = np.dtype(
     ]
 )
 ALL_KEYS = -1
-STEPS = range(-(1 << 63), 1 << 63)  # which there are
 
 NUMBER, TEXT = "number", "text"
 _DTYPES = {

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from flexrec.recorder.errors import InputError, RecordingError, counted
+from flexrec.recorder.events import STEPS, whole_step
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.writing.event_queue import EventQueue, whole_step
+from flexrec.recorder.writing.event_queue import EventQueue
 from flexrec.recorder.writing.flusher import FAILURES, Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, Search
 
-NO_STEP = fmt.STEPS[0] - 1
+NO_STEP = STEPS[0] - 1
 
 
 class Checkpoints:

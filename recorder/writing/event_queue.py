@@ -5,19 +5,18 @@ thread-safe: there is nothing that another thread or a signal's handler could fi
 number a signature has in the file is decided when events are taken out (batches.py).
 """
 
-import operator
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from time import monotonic, time
-from typing import Any, SupportsIndex, cast
+from typing import Any, cast
 
 import numpy as np
 
 from flexrec.recorder.errors import InputError, RecordingError
-from flexrec.recorder.events import State, gather
+from flexrec.recorder.events import STEPS, State, gather
 from flexrec.recorder.reduction.reducer import Reducer
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.accelerator import OnDevice, gathered, take
@@ -293,22 +292,9 @@ def mark_event(
     return code, pack_record(step, now, (x, float(reset), float(keyset))), b"", 0, None
 
 
-def whole_step(step: object) -> int:
-    """The number of a step.
-
-    Raises:
-        InputError: it is no whole number of 64 bits.
-    """
-    if isinstance(step, SupportsIndex) and not isinstance(step, bool):
-        whole = operator.index(step)
-        if whole in fmt.STEPS:
-            return whole
-    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
-
-
 def check_step(step: int) -> None:
     """Raise InputError for what is no step."""
-    if step not in fmt.STEPS:
+    if step not in STEPS:
         raise InputError(f"step {step} has more than 64 bits")
 
 

@@ -73,6 +73,22 @@ def test_bad_x_is_refused() -> None:
         logger.log("one")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("records", [False, True])
+def test_values_are_added_at_a_step(tmp_path: Path, records: bool) -> None:
+    recorder = Recorder(tmp_path / "run.h5", facts=False) if records else None
+    logger = get_preset_logger("loss", sink=ListSink(), recorder=recorder)
+    for step in (0, 10, 20):
+        logger.add({"train_loss": step}, step=step)
+        logger.log()
+    assert logger.current_step == 20
+    (window,) = logger.windows()
+    assert window.traces[0].x.tolist() == [0, 10, 20]
+    if recorder is not None:
+        recorder.close()
+        with Recording(tmp_path / "run.h5") as run:
+            assert run["train_loss"].step.tolist() == [0, 10, 20]
+
+
 def test_x_counts_logs_until_steps_are_counted() -> None:
     logger = get_preset_logger("loss", sink=ListSink())
     for value in (1.0, 2.0):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import counted, warn
-from flexrec.recorder.events import Array
+from flexrec.recorder.events import STEPS, Array
 from flexrec.recorder.files.atomic_write import begin, keep, put_in_place
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints
@@ -154,8 +154,8 @@ class Search:
     amid: frozenset[str] = frozenset()
     after_add: int = 0  # the step after that of the last add
     last: int | None = None  # the step of the last event
-    lowest: int = fmt.STEPS[-1]
-    highest: int = fmt.STEPS[0]
+    lowest: int = STEPS[-1]
+    highest: int = STEPS[0]
     late: int | None = None  # the first event of a later step after the last that holds
     is_mixed: bool = False  # whether others come before that
     stride: int = 1  # by how much steps rise from an event to the next, at most
@@ -221,7 +221,7 @@ class Search:
         end = count if self.end is None else min(self.end, count)
         return Resumption(
             first=end if self.late is None else self.late,
-            step=min(step, fmt.STEPS[-1]),
+            step=min(step, STEPS[-1]),
             held=None if self.falls or not self.after_add else min(self.after_add, step) - 1,
             gap=self._gap() if self.end is None else "",
             mix=self._mix(),
