@@ -498,11 +498,7 @@ class Recorder:
         self._queue.step = state["state"]["step"]
         self._config = _config(state["config"], self._queue)
 
-    if not TYPE_CHECKING:  # checkers would believe that there is any attribute
-
-        def __getattr__(self, name: str) -> NoReturn:
-            hint = f"; write {_WRITE[name]}" if name in _WRITE else ""
-            raise AttributeError(f"a Recorder has no {name}{hint}", name=name, obj=self)
+    if not TYPE_CHECKING:  # checkers would believe that any attribute can be set
 
         def __setattr__(self, name: str, value: object) -> None:
             is_method = callable(getattr(Recorder, name, None))
@@ -532,10 +528,15 @@ class Recorder:
 
 
 _WRITE = {
-    "add_scalar": "rec.add({tag: value}, step=n)",
-    "add_scalars": "rec.add({tag: value}, step=n)",
     "config": "rec.config.update({name: value})",
     "current_step": "rec.step(n), or rec.add(…, step=n)",
+    "path": "Recorder(path), for another file",
+}
+"""What to write in place of setting an attribute."""
+
+_ELSEWHERE = {
+    "add_scalar": "rec.add({tag: value}, step=n)",
+    "add_scalars": "rec.add({tag: value}, step=n)",
     "end": "rec.close()",
     "finish": "rec.close()",
     "log_dict": "rec.add(values, step=n)",
@@ -543,11 +544,24 @@ _WRITE = {
     "log_metric": "rec.add({key: value}, step=n)",
     "log_metrics": "rec.add(values, step=n)",
     "log_params": "rec.config.update(values)",
-    "path": "Recorder(path), for another file",
     "stop": "rec.close()",
     "track": "rec.add({key: value}, step=n)",
 }
-"""What to write in place of what other tools have, and of what cannot be set."""
+"""What to write in place of what other tools have."""
+
+
+class _Elsewhere:
+    """What only other tools have. A `__getattr__` would make every attribute slower."""
+
+    def __init__(self, name: str, write: str) -> None:
+        self._name, self._message = name, f"a Recorder has no {name}; write {write}"
+
+    def __get__(self, recorder: Recorder | None, _: type[Recorder]) -> NoReturn:
+        raise AttributeError(self._message, name=self._name, obj=recorder)
+
+
+for _name, _write in _ELSEWHERE.items():
+    setattr(Recorder, _name, _Elsewhere(_name, _write))
 
 
 def _config(data: Any, queue: EventQueue) -> Config | None:

@@ -218,7 +218,9 @@ def test_where_no_lock_can_be_made_the_folder_is_named(tmp_path: Path, made: boo
     if made:
         folder.parent.write_text("a file where the folder should be")
     recorder(tmp_path / "old.h5").close()
-    uses = [lambda: merge_recordings([tmp_path / "old.h5"], folder / "run.h5")]
+    uses: list[Callable[[], object]] = [
+        lambda: merge_recordings([tmp_path / "old.h5"], folder / "run.h5")
+    ]
     uses += [lambda: recorder(folder / "run.h5")] if made else []
     for use in uses:
         with pytest.raises(RecordingError, match="cannot") as told:

@@ -171,7 +171,7 @@ BAD = [
     ({"k": 10**400}, "too large for a float64"),
     ({"k": np.timedelta64(3, "s")}, "cannot record a numpy.timedelta64"),
     ({"k": (1, None)}, "cannot record a NoneType"),
-    ({"k": np.ma.array([1.0, 999.0], mask=[0, 1])}, "masked elements; give its filled"),
+    ({"k": np.ma.array([1.0, 999.0], mask=[False, True])}, "masked elements; give its filled"),
     ({"k": (np.zeros(2), np.ma.masked)}, "'k': cannot record an array with masked elements"),
     ({"k": Decimal("sNaN")}, "cannot record a decimal.Decimal"),
     ({3: 1.0}, "keys must be strings, got int"),
@@ -215,7 +215,8 @@ def test_values_are_added_at_a_step(path: Path, arrays: bool) -> None:
         rec.add({"step": 7.0}, acc=1)
         rec.step()
         rec.add(acc=2)
-        rec.add(step=np.int64(50))
+        at: Any = np.int64(50)
+        rec.add(step=at)
         rec.add(acc=3)
         for wrong in (1.5, "3", True, 1 << 63):
             with pytest.raises(InputError, match="a step is a whole number"):
@@ -247,7 +248,7 @@ def test_an_add_at_a_step_does_not_end_the_watched_models_step(path: Path) -> No
 @pytest.mark.parametrize("x", [float("nan"), float("inf")])
 def test_a_log_is_at_a_finite_position(path: Path, x: float) -> None:
     with recorder(path) as rec:
-        with pytest.raises(InputError, match="x must be a finite number, got (nan|inf)"):
+        with pytest.raises(InputError, match=r"x must be a finite number, got (nan|inf)"):
             rec.log(x)
         rec.log(3)
     with Recording(path) as run:
@@ -378,7 +379,7 @@ def test_a_config_may_hold_paths_and_numpys_numbers(path: Path) -> None:
 def test_a_config_that_is_not_json_is_refused(path: Path) -> None:
     with pytest.raises(RecordingError, match="config must be plain JSON data: JSON has no object"):
         Recorder(path, config=[object()])
-    with pytest.raises(RecordingError, match=r"config\['a'\] must be plain .*: JSON has no bytes"):
+    with pytest.raises(RecordingError, match=r"config\['a'\]\['deep'\] must.*: JSON has no bytes"):
         Recorder(path, config={"lr": 0.1, "a": {"deep": b""}})
     Recorder(path).close()
 

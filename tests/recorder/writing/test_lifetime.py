@@ -259,8 +259,14 @@ def test_a_fork_amid_writes_leaves_the_parents_file_alone(path: Path) -> None:
     thread = threading.Thread(target=adds)
     thread.start()
     forks = 0
+
+    def closes() -> bool:
+        rec.add(a=-1)
+        rec.close()
+        return True
+
     while not done.is_set() or not forks:
-        assert in_fork(lambda: rec.close() is None)
+        assert in_fork(closes)
         forks += 1
     thread.join()
     rec.close()

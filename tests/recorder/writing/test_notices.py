@@ -95,7 +95,7 @@ HABITS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda rec: rec.add_scalar("loss", 1, 3), AttributeError, "rec.add({tag: value}, step=n)"),
     (lambda rec: rec.log_metrics({}), AttributeError, "rec.add(values, step=n)"),
     (lambda rec: rec.finish(), AttributeError, "write rec.close()"),
-    (lambda rec: rec.whatever, AttributeError, "has no whatever"),
+    (lambda rec: rec.whatever, AttributeError, "has no attribute 'whatever'"),
     (lambda rec: setattr(rec, "step", 5), AttributeError, "write rec.step(5)"),
     (lambda rec: setattr(rec, "config", {}), AttributeError, "write rec.config.update("),
     (lambda rec: setattr(rec, "current_step", 5), AttributeError, "write rec.step(n)"),

@@ -49,7 +49,7 @@ def test_each_rank_may_have_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_folder_cannot_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="is a folder.*to resume one, give the path of its"):
+    with pytest.raises(RecordingError, match=r"is a folder.*to resume one, give the path of its"):
         recorder(tmp_path, mode="resume")
     assert list(tmp_path.iterdir()) == []
 
