@@ -9,7 +9,7 @@ from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 
 _MANY_BYTES = 1 << 30  # tensors of one key that are worth a word
-_MANY_ADDS, _MANY_LOGS = 50, 3  # at one place that are worth a word
+_MANY_ADDS, _MANY_LOGS = 50, 3  # at one step that are worth a word
 
 
 class HeavyKeys:
@@ -66,25 +66,19 @@ class Places:
 
     def __init__(self) -> None:
         self._adds = dict[int, int]()  # of each signature
-        self._step: int | None = None  # of all adds so far
-        self._logs, self._x = 0, 0.0  # logs so far, and the position of all of them
-        self._is_spread = False
+        self._step: int | None = None  # of all events so far; logs were at it too
+        self._logs, self._is_spread = 0, False
 
     def see(self, rows: Array, values: Array) -> None:
         """Take in events, as they are laid out in a file; `values` begin with the first's."""
         if self._is_spread or not len(rows):
             return
         codes, steps = rows["code"], rows["step"]
-        steps = steps[codes >= 0]
         logs = np.flatnonzero(codes == fmt.LOG)
         x = values[rows["start"][logs] - rows["start"][0]] if len(logs) else np.empty(0)
-        if len(steps):
-            self._step = int(steps[0]) if self._step is None else self._step
-            self._is_spread = bool((steps != self._step).any())
-        if len(x):
-            self._x = self._x if self._logs else float(x[0])
-            self._is_spread |= bool((x != self._x).any())
-            self._logs += len(x)
+        self._step = int(steps[0]) if self._step is None else self._step
+        self._is_spread = bool((steps != self._step).any() or (x != self._step).any())
+        self._logs += len(x)
         for code, count in zip(*np.unique(codes[codes >= 0], return_counts=True), strict=True):
             self._adds[int(code)] = self._adds.get(int(code), 0) + int(count)
 
@@ -95,7 +89,7 @@ class Places:
             return None
         if self._logs >= _MANY_LOGS:
             return (
-                f"all {counted(self._logs, 'log')} are at x = {self._x:g}, one point of a plot: "
+                f"all {counted(self._logs, 'log')} are at x = {self._step}, one point of a plot: "
                 "write rec.log(epoch), or rec.step() after each step"
             )
         if most >= _MANY_ADDS and not self._logs:
