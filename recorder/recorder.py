@@ -4,6 +4,7 @@ It knows nothing of datasets (writing/live_file.py, storage/format.py) and nothi
 plots.
 """
 
+import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -38,7 +39,7 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.recorder.writing import lifetime
 from flexrec.recorder.writing.checkpoints import NO_STEP, Checkpoints
-from flexrec.recorder.writing.config import Config
+from flexrec.recorder.writing.config import Config, as_json
 from flexrec.recorder.writing.event_queue import EventQueue
 from flexrec.recorder.writing.flusher import Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
@@ -144,6 +145,7 @@ class Recorder:
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
         self._reducer = Reducer({} if reduce is None else reduce)
+        config = json.loads(as_json("config", config))
         self._path = place(path, resumes=mode == "resume")
         self._watched: list[TooledModel] = []
         self._closing = threading.RLock()

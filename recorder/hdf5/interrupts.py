@@ -26,7 +26,7 @@ class HeldInterrupts:
         self._came: list[int] = []
 
     def __enter__(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.get_ident() != threading.main_thread().ident:
             return
         try:
             for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):

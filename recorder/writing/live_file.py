@@ -154,9 +154,9 @@ class LiveFile:
         """
         if self._descriptor < 0:
             return  # closed: the number may be another file's by now
-        with tempfile.TemporaryFile() as instead:
-            instead.truncate(os.fstat(self._descriptor).st_size)
-            os.dup2(instead.fileno(), self._descriptor)
+        instead = _nowhere(os.fstat(self._descriptor).st_size)
+        os.dup2(instead, self._descriptor)
+        os.close(instead)
         with suppress(OSError, RuntimeError):
             self.close()
 
@@ -227,6 +227,21 @@ class LiveFile:
             parts.chunks[dataset] += 1
             parts.places.append((dataset, number, start))
         return start
+
+
+def _nowhere(size: int) -> int:
+    """A descriptor to which HDF5 can write as to a file of that size, for nobody to read."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("flexrec")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError:  # a limit on the size of files
+        os.close(descriptor)
+        return os.open(os.devnull, os.O_RDWR)
+    return descriptor
 
 
 class _Parts:

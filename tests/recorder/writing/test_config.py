@@ -94,6 +94,14 @@ def test_what_scripts_have_is_taken(tmp_path: Path, given: Any, expected: Any) -
         assert run.config == expected
 
 
+def test_what_was_taken_can_be_read_and_changed(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, config=Settings(), facts=False) as rec:
+        assert rec.config["optimizer"]["kind"] == "ADAM"
+        rec.config["out"] = None
+    assert config(path) == {"optimizer": {"lr": 0.1, "kind": "ADAM"}, "out": None}
+
+
 def test_what_torch_has_is_taken() -> None:
     torch = pytest.importorskip("torch")
     given = {"d": torch.device("cpu"), "t": torch.float32, "n": torch.tensor(2)}
