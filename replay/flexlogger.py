@@ -91,7 +91,8 @@ class FlexLogger:
         """Feed meters: a key for each, its value what the meter's `add` takes.
 
         A value that its meter cannot take is left out, with one warning for each meter.
-        With `step`, it is at that step, which then is the current one.
+
+        With `step`, the values belong to that step, which then is the current one.
 
         Raises:
             DefinitionError: no meter takes a key (and there is no recorder to keep it).
