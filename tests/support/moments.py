@@ -8,12 +8,14 @@ __all__ = ["at_moment"]
 
 def at_moment(moment: int, work: Callable[[], object], handler: Callable[[], object]) -> bool:
     """Run it, and the handler at the n-th moment at which Python would; false: it ended before."""
-    left, is_inside = moment, False
+    left, is_inside, has_come = moment, False, False
 
     def profile(*_: object) -> None:
-        nonlocal left
+        nonlocal left, has_come
         left -= is_inside
-        if left < 0:
+        # Once: to collect garbage as it makes ready for this call, Python may call it within.
+        if left < 0 and not has_come:
+            has_come = True
             sys.setprofile(None)
             handler()
 
@@ -24,4 +26,4 @@ def at_moment(moment: int, work: Callable[[], object], handler: Callable[[], obj
         is_inside = False
     finally:
         sys.setprofile(None)
-    return left < 0
+    return has_come
