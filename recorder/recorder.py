@@ -19,7 +19,9 @@ import numpy as np
 
 from flexrec.recorder.errors import (
     DefinitionError,
+    ExistsError,
     InputError,
+    OutputError,
     RecordingError,
     counted,
     listed,
@@ -33,7 +35,7 @@ from flexrec.recorder.events import (
     normalise,
     normalise_keys,
 )
-from flexrec.recorder.files.atomic_write import ExistsError, check_name, check_target, clear_litter
+from flexrec.recorder.files.atomic_write import check_name, check_target, clear_litter
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.reduction.reducer import Reducer, Rules
 from flexrec.recorder.storage import format as fmt
@@ -596,7 +598,9 @@ def _opened(
         is_empty = not target.stat().st_size
         state, going_on = (", empty", "") if is_empty else ("", 'mode="resume" to go on, ')
         hint = f'pass mode="w" to overwrite it, {going_on}or choose another path'
-        raise RecordingError(f"{path} exists already{state}; {hint}") from None
+        raise ExistsError(f"{path} exists already{state}", hint=hint) from None
+    except OutputError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
         raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None

@@ -45,7 +45,7 @@ def close_recording(source: Path, path: Path) -> None:
             raise RecordingError(f"{store.cut} events at its end cannot be read")
         damage = store.damage()
         if damage:
-            raise RecordingError(damage)
+            raise store.file.damaged(damage)
         closing = begin(path, "closing", like=source)
         try:
             write_closed(store, closing)

@@ -23,7 +23,6 @@ from flexrec.recorder.storage.series import events_of
 from flexrec.recorder.storage.store import Store
 
 _PATIENCE = 30.0  # seconds for which a file that cannot be read is tried again
-_TORN = (RecordingError, OSError, RuntimeError, KeyError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Follower:
         try:
             yield from self._news()
             self._failing_since = None
-        except _TORN as error:
+        except RecordingError as error:
             self._check_open()
             self._forget()
             now = time.monotonic()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flexrec.recorder.errors import DefinitionError, counted, listed
+from flexrec.recorder.errors import DefinitionError, GoldenError, counted, listed
 from flexrec.replay.golden.model import ABSENT, RTOL, Comparison, Difference
 from flexrec.replay.golden.snapshot import SETTINGS, settings
 from flexrec.replay.golden.trace import Tolerance, compare_leaves, compare_trace
@@ -229,7 +229,7 @@ def _picture(
     try:
         pixels = [decoded(content["src"]) for content in (golden, obtained)]
     except ValueError as error:
-        raise DefinitionError(f"window {window!r}: {error}") from None
+        raise GoldenError(f"window {window!r}: {error}") from error
     told = compare_leaves(window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance)
     return found + [replace(difference, kind="values") for difference in told]
 

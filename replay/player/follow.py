@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from flexrec.recorder.errors import DefinitionError, ServerError
+from flexrec.recorder.errors import DefinitionError, MissingDependency, ServerError
 from flexrec.recorder.events import Log
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
@@ -123,7 +123,7 @@ class Screen:
         try:
             self._send(wanted, everything=last or self._stale or not self._remembered())
             self._stale = False
-        except ServerError as error:
+        except (MissingDependency, ServerError) as error:
             if last:
                 raise
             self._stale = True
@@ -211,7 +211,7 @@ def follow_recordings(
         played = Played([], [])  # stopped before there was anything to show
     try:
         screen.show(played.windows, last=True)
-    except ServerError as error:
+    except (MissingDependency, ServerError) as error:
         if not interrupts.came:
             raise
         tell(str(error))  # a server of ours may have had the Ctrl-C too

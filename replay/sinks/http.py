@@ -12,12 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import MissingDependency, ServerError
 
 try:
     import requests
 except ImportError as missing:
-    raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'") from missing
+    raise MissingDependency.of("plotting into visdom", "visdom") from missing
 
 
 CONNECT_SECONDS = 5.0
@@ -145,7 +145,7 @@ class Connection:
         if isinstance(error, requests.exceptions.SSLError):
             return ServerError(f"{where} does not speak TLS as it should: http instead of https?")
         if "gaierror" in causes:
-            return ServerError(f"{where}: the host name does not resolve; check --server")
+            return ServerError(f"{where}: the host name does not resolve", hint="check server=")
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return ServerError(f"{where} cannot be reached: wrong host, or a firewall between")
         if isinstance(error, requests.exceptions.ReadTimeout):
@@ -155,8 +155,8 @@ class Connection:
             )
         if "ConnectionRefusedError" in causes:
             return TransientError(
-                f"nobody listens at {where}: start visdom (flexrec serve), "
-                "or name another --server and --port"
+                f"nobody listens at {where}: start visdom (flexrec serve)",
+                hint="or give another server= and port=",
             )
         if causes & {"BadStatusLine", "LineTooLong", "HTTPException"}:
             return self._not_visdom("does not speak HTTP")

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from flexrec.recorder.errors import ServerError, warn
+from flexrec.recorder.errors import MissingDependency, ServerError, warn
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Sink
 
@@ -45,7 +45,7 @@ class ResendingSink:
             self._sink = self._sink or self._connect()
             self._sink.show(windows)
             self._wait = _FIRST_WAIT
-        except ServerError as error:
+        except (MissingDependency, ServerError) as error:
             self._sink = None
             self._next_try = time.monotonic() + self._wait
             self._wait = min(2 * self._wait, _LONGEST_WAIT)

@@ -353,7 +353,7 @@ def test_an_exception_in_the_loop_closes(path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         train()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
     assert values(path) == [1]
 
 
@@ -361,7 +361,7 @@ def test_an_uncaught_exception_without_with_closes_too(path: Path) -> None:
     code = "import sys; from flexrec.recorder import Recorder; Recorder(sys.argv[1]).add(a=1); 1/0"
     assert "ZeroDivisionError" in python(code, path, check=1)
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
 
 
 def test_os_exit_keeps_what_was_flushed(path: Path) -> None:
@@ -449,7 +449,7 @@ def test_the_folder_may_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir("/")
     rec.close()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
 
 
 def test_a_link_to_the_recording_stays_a_link(path: Path, tmp_path: Path) -> None:
@@ -511,7 +511,7 @@ def test_a_file_that_may_not_grow(path: Path, end: str) -> None:
         assert found == list(range(len(found)))
         assert "events could not be written and are lost" in done.stderr
     with Recording(path) as run:
-        assert run.closed == (end == "freed")
+        assert run.complete == (end == "freed")
 
 
 def test_a_file_that_may_not_grow_raises_where_asked(path: Path) -> None:
@@ -537,6 +537,6 @@ def test_warnings_as_errors_do_not_stop_the_writer(path: Path) -> None:
     # Whoever speaks first: the thread tells it on stderr, a call of the user's raises it.
     assert "cannot write" in done.stdout + done.stderr
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
     found = [value for value in values(path) if value >= 0]
     assert found == list(range(len(found)))

@@ -18,9 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError, UnknownKeyError
 from flexrec.recorder.events import Add, Event, Log, normalise
-from flexrec.recorder.recording import UnknownKeyError
 from flexrec.recorder.writing import encoders, event_queue
 from support.event_cases import events, same, same_event
 
@@ -92,7 +91,7 @@ def test_many_blocks_come_back_in_order(path: Path) -> None:
             rec.step()
         rec.flush()
         with Recording(path) as live:
-            assert not live.closed
+            assert not live.complete
             seen = [live["k2"], live["k700"]]
     with Recording(path) as closed:
         for series, key in zip(seen, ("k2", "k700"), strict=True):
@@ -352,7 +351,7 @@ def test_a_kill_loses_nothing_that_was_flushed(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -9
     with Recording(path) as run:
-        assert not run.closed
+        assert not run.complete
         assert run.state == "the run has not ended, or was killed; it is whole up to step 499"
         assert run["a"].value.tolist() == list(range(500))
 
@@ -361,7 +360,7 @@ def test_an_exit_without_close_closes(path: Path) -> None:
     code = "from flexrec.recorder import Recorder; import sys; Recorder(sys.argv[1]).add(a=1)"
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(path)], check=True)
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         assert run["a"].value.tolist() == [1.0]
 
 
@@ -424,7 +423,7 @@ def test_a_failing_file_is_warned_of_once_and_written_later(
     with pytest.warns(RuntimeWarning, match="5 events could not be written"):
         rec.close()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         assert run["a"].value.tolist() == [1.0, 2.0, 3.0]
         assert run.dropped == 5
 

@@ -33,7 +33,7 @@ def read_whole(path: Path) -> list[Event]:
         events = list(run.events())
         assert run.dropped >= 0
         for key in run:
-            assert len(list(run.rows(key))) == len(run[key]) == len(run.index(key).step)
+            assert len(list(run.rows(key))) == len(run[key]) == len(run.columns.index(key).step)
         return events
 
 

@@ -369,7 +369,7 @@ def test_the_schema_says_what_reduced_a_key(tmp_path: Path) -> None:
     assert '"reduced":["ConfusionMeter",{"k":10}]' in text
     raw = recorded(tmp_path / "b.h5", [pair] * 50, None)
     with Recording(path) as small, Recording(raw) as large:
-        assert small.stored_bytes("key") < 3000
+        assert small.columns.stored_bytes("key") < 3000
         assert large.kind("key") == "(float32:2, int64:1)"
 
 

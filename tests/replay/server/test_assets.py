@@ -244,7 +244,8 @@ def test_a_bundle_brings_everything(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_registry", registry.url)
-    assert write_bundle("page.zip") == (Path("page.zip"), len(CONTENTS))
+    made = write_bundle("page.zip")
+    assert (made.path, made.files) == (Path("page.zip"), len(CONTENTS))
     assert not cache_folder().exists()
     first = Path("page.zip").read_bytes()
     monkeypatch.delenv("npm_config_registry")
@@ -291,7 +292,7 @@ def test_visdoms_own_download_is_the_last_resort(monkeypatch: pytest.MonkeyPatch
         "    path.parent.mkdir(parents=True, exist_ok=True)\n"
         "    path.write_bytes(text)\n",
     )
-    assert write_bundle("page.zip")[1] == len(OURS)
+    assert write_bundle("page.zip").files == len(OURS)
     assert provide(bundle="page.zip").whole
     monkeypatch.setattr(assets, "_VISDOMS_OWN_DOWNLOAD", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
