@@ -55,7 +55,7 @@ _NO_STEP = fmt.STEPS[0] - 1
 class Recorder:
     """Append metrics, marks and layer statistics to an HDF5 file while training goes on.
 
-    >>> with Recorder("run.h5", config={"lr": 1e-3}) as rec:  # doctest: +SKIP
+    >>> with Recorder("new.h5", config={"lr": 1e-3}) as rec:
     ...     for epoch in range(5):
     ...         for x, y in loader:
     ...             rec.add({"train_loss": loss, "train_mse": (output, target)})
@@ -189,7 +189,7 @@ class Recorder:
     def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Record values under their keys, at the current step and time.
 
-        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
+        >>> rec.add({"train_loss": 0.5}, lr=1e-3)
 
         A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
         string, or a tuple or list of those. None means "nothing to add". A tensor's value is
@@ -261,7 +261,6 @@ class Recorder:
         """Where the recording is, as plain data for a checkpoint; flushed and synced first.
 
         >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
-        ... # doctest: +SKIP
 
         Take it after `step()`: of a state from amid a step, `amid` names the keys that the step has
         already, and a warning comes where they are added there again after it was loaded. `logs`
@@ -301,8 +300,8 @@ class Recorder:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
 
-        >>> rec = Recorder("run.h5", mode="resume")  # doctest: +SKIP
-        >>> rec.load_state_dict(torch.load(path)["rec"])  # doctest: +SKIP
+        >>> torch.save({"rec": rec.state_dict()}, path)
+        >>> rec.load_state_dict(torch.load(path)["rec"])
 
         With the state of another recording, as that of rank 0 where each rank has its own, what
         comes before the last log that the state counts holds, what comes from the next log on is
@@ -448,7 +447,7 @@ class Recorder:
     ) -> None:
         """Record what each layer gives for a probe batch, for the preset `infoplane`.
 
-        >>> rec.activations(model, images, labels)  # doctest: +SKIP
+        >>> rec.activations(model, images, labels)
 
         The key is `layer/activations`, the value the pair (activations (samples, units), classes
         (samples,)). One pass in evaluation mode, without gradients; the model stays as it was.

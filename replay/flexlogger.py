@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 class FlexLogger:
     """Feed meters while training, and plot them at every `log`.
 
-    >>> logger = FlexLogger(  # doctest: +SKIP
+    >>> logger = FlexLogger(
     ...     {"loss": {"type": "line"}},
     ...     {"train_loss": {"type": "AverageValueMeter", "target": "loss"}},
     ... )
-    >>> logger.add({"train_loss": 0.5})  # doctest: +SKIP
-    >>> logger.log(epoch)  # doctest: +SKIP
+    >>> logger.add({"train_loss": 0.5})
+    >>> logger.log(epoch)
 
     A server that is absent or dies never stops training: one warning, the windows stay in
     memory, and go out whole when it is back.
@@ -170,7 +170,7 @@ class FlexLogger:
     def get_definitions(self) -> dict[str, list[str]]:
         """Each plot's meters.
 
-        >>> get_preset_logger("loss+MSE").get_definitions()  # doctest: +SKIP
+        >>> get_preset_logger("loss+MSE").get_definitions()
         {'loss': ['train_loss', 'test_loss'], 'mse': ['train_mse', 'test_mse']}
         """
         found = self._engine.definitions
@@ -247,9 +247,9 @@ class FlexLogger:
 class TooledModelLogger:
     """Chart the statistics of a model's layers while training.
 
-    >>> logger = TooledModelLogger(model, mode="by_source")  # doctest: +SKIP
-    >>> loss.backward()  # doctest: +SKIP
-    >>> logger.step(log=True)  # doctest: +SKIP
+    >>> logger = TooledModelLogger(model, mode="by_source")
+    >>> model(x).sum().backward()
+    >>> logger.step(log=True)
 
     Args:
         model: the model to watch; a TooledModel is made of it.
@@ -338,7 +338,7 @@ def get_preset_logger(
 ) -> FlexLogger:
     """A FlexLogger of a preset's definitions; the arguments are `preset`'s and FlexLogger's.
 
-    >>> logger = get_preset_logger("loss+MSE")  # doctest: +SKIP
+    >>> logger = get_preset_logger("loss+MSE")
     """
     return FlexLogger(
         preset(name, phases=phases),

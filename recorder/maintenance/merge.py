@@ -59,7 +59,7 @@ def merge_recordings(
     """Make one recording of those of several processes, as if one had recorded it all.
 
     >>> merge_recordings(["run-0.h5", "run-1.h5"], "all.h5")
-    Merged(path=PosixPath('all.h5'), recordings=2, events=36)
+    Merged(path=PosixPath('all.h5'), recordings=2, events=42)
 
     The first mark (`log` or `reset`) of one belongs to the first of every other, the second to the
     second, and so on: they must be the same but for step and time, and there is one of them in what

@@ -241,7 +241,7 @@ def _examine(path: Path) -> dict[str, Any]:
                 store.count,
                 store.last_step,
                 store.cut,
-                store.is_torn,
+                bool(store.cut) and store.is_torn,
             )
         )
     finally:

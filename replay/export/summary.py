@@ -64,7 +64,7 @@ def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) 
             try:
                 read([key])
             except RecordingError as error:
-                raise RecordingError(
+                raise type(error)(
                     f"{error.message}: key {key!r}", hint="keys= chooses others"
                 ) from error
         raise

@@ -44,7 +44,7 @@ def play(
 ) -> list[Window]:
     """Run recordings through definitions; several are overlaid, their traces named by run.
 
-    >>> windows = play(Recording("run.h5"), preset("loss+MSE"))  # doctest: +SKIP
+    >>> windows = play(Recording("run.h5"), preset("loss+MSE"))
 
     A value that its meter or plot cannot take is left out, with one warning for each meter of a
     key; all else is drawn.
