@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
-    "columns",
     "errors",
     "events",
     "files",

@@ -1,4 +1,4 @@
-"""Recording: what users read. Its values by key are read in columns.py."""
+"""Recording: what users read. Its values by key are read in storage/columns.py."""
 
 import math
 import os
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from flexrec.recorder.columns import ColumnReader
 from flexrec.recorder.errors import MissingDependency, RecordingError, counted, listed
 from flexrec.recorder.events import Event
 from flexrec.recorder.storage import format as fmt
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
 from flexrec.recorder.storage.series import Marks, Row, Series, events_of, marks_of
 

@@ -16,10 +16,10 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.atomic_write import begin, put_in_place
 from flexrec.recorder.hdf5.chunks import share_out
+from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.hdf5.errors import traced
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
-from flexrec.recorder.storage.deflate import deflated
 from flexrec.recorder.storage.open_store import RECORDING, open_store
 from flexrec.recorder.storage.store import Chunk, Store
 

@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
-from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder import ExistsError, OutputError, Recorder, Recording, RecordingError
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export import parquet, tables
 
@@ -140,8 +140,9 @@ def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(run), "-o", str(out), "-k", "loss"])
     assert done.stdout == f"{out}: 3 rows of 1 key\n"
     whole = out.read_text()
-    assert whole.startswith("key,step,time,value,text\nloss,0,")
-    with pytest.raises(RecordingError, match="exists already; --force"):
+    assert whole.startswith("key,step,time,value,text
+loss,0,")
+    with pytest.raises(ExistsError, match="exists already"):
         exported(run, "-o", out)
     assert out.read_text() == whole
     exported(run, "-o", out, "--force")
@@ -221,7 +222,7 @@ def test_csv_is_called_csv_txt_or_nothing(run: Path, tmp_path: Path, name: str) 
 def test_an_unknown_key_and_a_folder_that_is_not_there_are_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"no key that fits 'lss'; there are loss, layer0"):
         exported(run, "-k", "lss")
-    with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*No such file"):
         exported(run, "-o", tmp_path / "none" / "run.csv")
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
-from flexrec.recorder.columns import ColumnReader
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.store import Store
 from flexrec.replay import define, play
 

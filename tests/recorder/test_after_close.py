@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
-from flexrec.recorder.columns import ColumnReader
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.maintenance.merge import _sources, _texts
@@ -22,6 +21,7 @@ from flexrec.recorder.maintenance.merged_store import MergedStore
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
 from flexrec.recorder.storage.closed_store import ClosedStore
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.follow import Follower
 from flexrec.recorder.storage.live_store import LiveStore
 from flexrec.recorder.storage.store import Store

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder import ExistsError, Recorder, Recording, RecordingError, merge_recordings
 from flexrec.recorder.files import lock
 from flexrec.recorder.files.lock import PathLock, lock_file
 from flexrec.recorder.maintenance.repair import repair
@@ -86,7 +86,7 @@ def test_a_dead_owner_bars_nobody(path: Path) -> None:
 
 def test_a_refused_recorder_leaves_no_lock(path: Path) -> None:
     recorder(path).close()
-    with pytest.raises(RecordingError, match="exists already"):
+    with pytest.raises(ExistsError, match="exists already"):
         recorder(path)
     assert os.listdir(path.parent) == ["run.h5"]
 

@@ -18,7 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError, UnknownKeyError
+from flexrec.recorder import (
+    ExistsError,
+    InputError,
+    Recorder,
+    Recording,
+    RecordingError,
+    UnknownKeyError,
+)
 from flexrec.recorder.events import Add, Event, Log, normalise
 from flexrec.recorder.writing import encoders, event_queue
 from support.event_cases import events, same, same_event
@@ -298,7 +305,7 @@ def test_a_config_that_is_not_json_is_refused(path: Path) -> None:
 
 def test_modes(path: Path) -> None:
     recorder(path).close()
-    with pytest.raises(RecordingError, match='exists already; pass mode="w" to overwrite'):
+    with pytest.raises(ExistsError, match='exists already; pass mode="w" to overwrite'):
         Recorder(path)
     with recorder(path, mode="w") as rec:
         rec.add(a=1)

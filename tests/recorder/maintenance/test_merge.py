@@ -15,7 +15,14 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder import (
+    FlexrecError,
+    OutputError,
+    Recorder,
+    Recording,
+    RecordingError,
+    merge_recordings,
+)
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.maintenance import merge
 from flexrec.recorder.maintenance.merge import Merged
@@ -548,7 +555,7 @@ def test_merging_holds_few_events_at_a_time(
 def refused(paths: Sequence[Path], into: Path, match: str, *, overwrite: bool = False) -> None:
     """Merging raises, and changes nothing in the folder."""
     before = {path: path.read_bytes() for path in into.parent.iterdir()}
-    with pytest.raises(RecordingError, match=match):
+    with pytest.raises(FlexrecError, match=match):
         merge_recordings(paths, into, overwrite=overwrite)
     assert {path: path.read_bytes() for path in into.parent.iterdir()} == before
 
@@ -595,7 +602,7 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     merge_recordings(paths[:1], into)
     refused(paths, into, "run.h5 exists already; overwrite=True overwrites it")
     assert merge_recordings(paths, into, overwrite=True).events == 2
-    with pytest.raises(RecordingError, match=r"cannot write .*there is no folder"):
+    with pytest.raises(OutputError, match=r"cannot write .*there is no folder"):
         merge_recordings(paths, tmp_path / "none" / "run.h5")
     with (
         Recorder(into, mode="w", facts=False),
@@ -615,7 +622,7 @@ def test_what_ends_it_early_leaves_nothing(
         raise error
 
     monkeypatch.setattr(merge, "write_closed", end)
-    raised = KeyboardInterrupt if error is KeyboardInterrupt else RecordingError
+    raised = KeyboardInterrupt if error is KeyboardInterrupt else OutputError
     with pytest.raises(raised, match=None if raised is KeyboardInterrupt else "No space left"):
         merge_recordings(paths, tmp_path / "run.h5")
     assert sorted(tmp_path.iterdir()) == paths

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,7 @@ def test_the_command_says_what_was_repaired() -> None:
 
 @pytest.mark.parametrize("name", ["verify", "repair"])
 def test_a_folder_is_told_as_one(tmp_path: Path, name: str) -> None:
-    work = {"verify": verify, "repair": repair}[name]
+    work: Callable[[Path], object] = verify if name == "verify" else repair
     with pytest.raises(RecordingError, match=r"is a folder; give the path of a recording"):
         work(tmp_path)
     assert fails(name, tmp_path) == f"{tmp_path} is a folder; give the path of a recording"
@@ -159,7 +160,7 @@ def test_what_comes_up_in_the_child_is_what_it_is(
 
 def test_a_bug_in_the_child_is_none_of_the_files(killed: Path, monkeypatch: Any) -> None:
     patched(monkeypatch, "import flexrec.recorder.maintenance.repair as r; r._read_all = None")
-    with pytest.raises(RecordingError, match="was not read.*TypeError: 'NoneType'") as caught:
+    with pytest.raises(RecordingError, match=r"was not read.*TypeError: 'NoneType'") as caught:
         verify(killed)
     assert not isinstance(caught.value, DamagedError)
 

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from flexrec.recorder import Recorder, Recording, RecordingError, Series
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.hdf5.chunks import share_out
+from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.compact import close_recording
-from flexrec.recorder.storage.deflate import deflated
 from flexrec.replay import define, play
 from flexrec.replay.meters import (
     AverageValueMeter,

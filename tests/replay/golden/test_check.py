@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flexrec.recorder import Recording
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, GoldenError
 from flexrec.replay import FlexLogger, compare, define, play, preset, snapshot
 from flexrec.replay.golden.check import check, obtained_path
 from flexrec.replay.golden.model import KINDS
@@ -222,7 +222,7 @@ def test_a_check_thins_and_rounds_as_the_golden_states(tmp_path: Path) -> None:
 def test_what_was_obtained_is_kept_and_goes(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "g.json"
     bent = list(MUTATIONS["a value"][0].values())
-    with pytest.raises(DefinitionError, match=r"there is no golden .*g\.json; --update writes it"):
+    with pytest.raises(GoldenError, match=r"there is no golden .*g\.json; update=True writes it"):
         check(BASE.values(), path)
     assert check(BASE.values(), path, update=True).written
     first = path.read_bytes()
@@ -256,7 +256,7 @@ def test_a_file_that_is_no_golden_is_told_and_left(tmp_path: Path, text: str) ->
     path = tmp_path / "g.json"
     path.write_text(text)
     for update in (False, True):
-        with pytest.raises(DefinitionError, match=r"g\.json is no golden"):
+        with pytest.raises(GoldenError, match=r"g\.json is no golden"):
             check(BASE.values(), path, update=update)
     assert path.read_text() == text
 
@@ -384,8 +384,11 @@ def test_a_short_report_is_short_and_a_full_one_full() -> None:
     short, full = report_text(found), report_text(found, full=True)
     assert short.startswith("72 differences in 12 windows (rtol 1e-09, atol 0)\nwindow w0:\n")
     assert len(short.splitlines()) == 1 + 10 * 6 + 1
-    assert "  and 2 more (--full shows all)" in short
-    assert short.endswith("and 2 more windows (--full shows all)")
+    assert "  and 2 more\n" in short
+    assert short.endswith("and 2 more windows")
+    hinted = report_text(found, hint="so shows all")
+    assert "  and 2 more (so shows all)\n" in hinted
+    assert hinted.endswith("and 2 more windows (so shows all)")
     assert len(full.splitlines()) == 1 + 12 * (1 + 6 * 51)
     assert "      index 49 (x = 49): 0.75, golden 0.5; error 0.25" in full
     tables = report_json(found, full=True)["differences"]

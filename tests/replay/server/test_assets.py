@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import OutputError, ServerError
 from flexrec.replay.server import assets
 from flexrec.replay.server.asset_list import Asset, all_assets, needed
 from flexrec.replay.server.assets import cache_folder, provide, survey, write_bundle
@@ -229,7 +229,7 @@ def test_what_cannot_be_fetched_says_what_to_do(
     with pytest.raises(ServerError, match=says) as caught:
         provide()
     assert "flexrec assets bundle page.zip" in str(caught.value)
-    assert "--assets page.zip" in str(caught.value)
+    assert "bundle=PATH" in str(caught.value)
 
 
 def test_a_package_that_is_not_there_is_named(
@@ -307,7 +307,7 @@ def test_a_cache_that_cannot_be_written_is_told(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("npm_config_registry", registry.url)
-    with pytest.raises(ServerError, match="set XDG_CACHE_HOME"):
+    with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
         provide()
 
 

@@ -1,6 +1,6 @@
 """A recording's values by key: whole, or a bounded number at a time, as replaying reads them.
 
-What users see is in recording.py. Which columns of the file a key has, is known here.
+What users see is in recorder/recording.py. Which columns of the file a key has, is known here.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
