@@ -33,7 +33,7 @@ def compare(
 
     Pure: nothing is read, written or changed. Structure compares exactly: windows and traces
     with their names and order, types, titles, layouts, opts, whether a number is an integer or
-    a float. A number may be off by `atol + rtol * |golden|`, in exact arithmetic; a gap (NaN)
+    a float. A number may be off by `atol + rtol * |golden|`; a gap (NaN)
     equals a gap and nothing else. Pictures compare by their pixels. What visdom makes up
     (`contentID`, `i`, `version`, `comment`, `reload`) is not looked at. A document that was
     rounded to some digits is never compared finer than its last one.
