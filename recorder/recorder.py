@@ -579,7 +579,7 @@ def _locked(path: Path, target: Path) -> PathLock:
     try:
         return PathLock(target)
     except OSError as error:
-        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from None
+        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from error
 
 
 def _opened(
@@ -602,7 +602,7 @@ def _opened(
         raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
-        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None
+        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from error
 
 
 _recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()

@@ -108,10 +108,10 @@ def check_source(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise RecordingError(f"{path} does not exist; give the path of a recording") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise RecordingError(f"{path} does not exist; give the path of a recording") from error
     except OSError as error:
-        raise RecordingError(f"{path} cannot be opened: {error.strerror}") from None
+        raise RecordingError(f"{path} cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise RecordingError(f"{path} is {what(mode)}; give the path of a recording")
 

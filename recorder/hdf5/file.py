@@ -219,10 +219,10 @@ class UntrustedFile:
         links = group.links
         try:
             kind = links.get_info(name).type
-        except (KeyError, RuntimeError):
+        except (KeyError, RuntimeError) as error:
             if links.exists(name):
                 raise
-            raise self.damaged(f"{path} is missing") from None
+            raise self.damaged(f"{path} is missing") from error
         if kind != h5l.TYPE_HARD:
             raise self.damaged(f"{path} is a link to elsewhere: it is not followed")
         return h5o.open(group, name)

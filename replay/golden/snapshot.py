@@ -90,8 +90,8 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise GoldenError(f"there is no golden {path}", hint="update=True writes it") from None
+    except FileNotFoundError as error:
+        raise GoldenError(f"there is no golden {path}", hint="update=True writes it") from error
     except OSError as error:
         raise GoldenError(f"cannot read the golden {path}: {error.strerror}") from error
     except UnicodeDecodeError:
@@ -105,7 +105,7 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
         # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
         document = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is no golden, which is JSON: {error}") from None
+        raise GoldenError(f"{path} is no golden, which is JSON: {error}") from error
     if not _is_golden(document):
         raise GoldenError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
     whole: dict[str, Any] = document

@@ -1,7 +1,7 @@
 """Numbers in JSON lists, held against each other within a tolerance. No windows, no reports.
 
-The verdict is that of numpy's `isclose`: `|golden - obtained| <= atol + rtol * |golden|`, in floats.
-Where both tolerances are 0, it is Python's `==`, which knows large integers apart.
+The verdict is that of numpy's `isclose`, `|golden - obtained| <= atol + rtol * |golden|` in floats;
+where both tolerances are 0, that of Python's `==`, which tells large integers apart.
 """
 
 from dataclasses import dataclass
