@@ -200,7 +200,7 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
     if out != run:
         out.symlink_to(run)
     with pytest.raises(
-        RecordingError, match=r"is read here, so it is not written|no table is called \.h5"
+        OutputError, match=r"is read here, so it is not written|no table is called \.h5"
     ):
         exported(run, "-o", out, "--force")
     assert run.read_bytes() == whole
@@ -208,7 +208,7 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["run.xlsx", "run.tsv", "run.csv.gz", "run.json"])
 def test_a_table_of_another_kind_is_refused(run: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordingError, match=r"there are \.csv and \.txt, for CSV, and \.parquet"):
+    with pytest.raises(OutputError, match=r"there are \.csv and \.txt, for CSV, and \.parquet"):
         exported(run, "-o", tmp_path / name, "--force")
     assert list(tmp_path.iterdir()) == [run]
 

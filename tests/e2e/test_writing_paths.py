@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flexrec.cli.commands import app
-from flexrec.recorder import FlexrecError, OutputError, Recorder, Recording, RecordingError
+from flexrec.recorder import FlexrecError, OutputError, Recorder, Recording
 from flexrec.recorder.files.atomic_write import ANYTHING, beside, check_target, keep, replacing
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.replay.golden.check import check, obtained_path
@@ -235,7 +235,7 @@ def test_a_damaged_recording_is_replaced_as_a_whole_one(
     whole = run.read_bytes()
     run.write_bytes(whole[damage])
     if damage.stop == 60:  # nothing says that it was a recording
-        with pytest.raises(RecordingError, match="is not a recording of flexrec's"):
+        with pytest.raises(OutputError, match="is not a recording of flexrec's"):
             Recorder(run, mode="w", facts=False)
         return
     Recorder(run, mode="w", facts=False).close()

@@ -4,6 +4,8 @@ import ast
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +113,16 @@ def test_lower_floors_name_no_options_of_the_command_line() -> None:
         if LONG_FLAG.search(text) and not LONG_FLAG.fullmatch(text)
     }
     assert not found
+
+
+@pytest.mark.parametrize("module", ["flexrec", "flexrec.recorder"])
+def test_a_watched_model_without_torch_says_what_to_install(module: str) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from flexrec.recorder import MissingDependency\n"
+        f"try: from {module} import TooledModel\n"
+        "except MissingDependency as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    wanted = "TooledModel needs torch, which is not installed: pip install 'torch>=2.6'\n"
+    assert done.stdout == wanted

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.storage.format import Schema
 from flexrec.recorder.writing import accelerator, encoders, event_queue
@@ -299,7 +299,7 @@ def test_the_schema_says_whose_a_part_is() -> None:
 def test_a_schema_that_shares_what_cannot_be_is_refused(
     lines: list[dict[str, Any]], message: str
 ) -> None:
-    with pytest.raises(RecordingError, match=message):
+    with pytest.raises(ValueError, match=message):
         Schema.decode(schema(COLUMNS[0], *lines))
 
 
