@@ -410,7 +410,7 @@ def test_an_empty_golden_is_written(run: Path, folder: Path) -> None:
     golden = folder / "g.json"
     golden.touch()
     command = ["check", str(run), "-p", "loss", "--golden", str(golden)]
-    with pytest.raises(FlexrecError, match=r"g\.json is empty; --update writes it"):
+    with pytest.raises(FlexrecError, match=r"g\.json is empty; update=True writes it"):
         app(command, standalone_mode=False)
     app([*command, "--update"], standalone_mode=False)
     app(command, standalone_mode=False)
