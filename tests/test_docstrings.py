@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def names(
             "loss": model(x).sum(),
             "model": model,
             "np": np,
+            "owner": mock.Mock(),
             "path": "checkpoint.pt",
             "rec": rec,
             "recording": recording,
@@ -97,6 +99,7 @@ def names(
         }
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # which some examples show
 @pytest.mark.parametrize("name", modules())
 def test_the_examples_of_a_module_run(name: str, names: dict[str, Any]) -> None:
     module = importlib.import_module(name)
