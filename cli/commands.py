@@ -153,7 +153,7 @@ def serve(
     from flexrec.cli.serving import viewer
 
     if not recordings:
-        _refuse(context, "without recordings", "preset", "config", "phases", "every")
+        _refuse(context, "without recordings", "preset", "config", "phases", "every", "keys")
     env = replaying.environment_of(recordings or (), env)
     if recordings:
         definitions = replaying.definitions_of(preset, config, phases, keys)
@@ -230,7 +230,6 @@ def check(
 
     if not show:
         _refuse(context, "without --show", "server", "port", "base_url", "env")
-    definitions = definitions_of(preset, config, phases)
     holds = check_recordings(
         recordings,
         definitions_of(preset, config, phases, keys),
@@ -382,7 +381,9 @@ def _tell(
 
 
 def _told(error: FlexrecError | OSError) -> str:
-    if isinstance(error, FlexrecError) or error.filename is not None:
+    if isinstance(error, FlexrecError):
+        return error_text(error)
+    if error.filename is not None:
         return str(error)
     return f"the output cannot be written: {error.strerror or error}"
 
@@ -406,7 +407,7 @@ def run() -> None:
     except (FlexrecError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        if isinstance(error, OSError):
+        if not isinstance(error, FlexrecError):
             drop_output()
         echo(f"flexrec: {_told(error)}", err=True)
         sys.exit(2)

@@ -140,8 +140,7 @@ def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(run), "-o", str(out), "-k", "loss"])
     assert done.stdout == f"{out}: 3 rows of 1 key\n"
     whole = out.read_text()
-    assert whole.startswith("key,step,time,value,text
-loss,0,")
+    assert whole.startswith("key,step,time,value,text\nloss,0,")
     with pytest.raises(ExistsError, match="exists already"):
         exported(run, "-o", out)
     assert out.read_text() == whole
