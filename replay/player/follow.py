@@ -168,7 +168,7 @@ def follow_recordings(
     """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
 
     >>> follow_recordings([Path("run.h5")], preset("loss"), None, tell=print)
-    [<Window 'loss': line, 1 trace (train_loss)>]
+    Played(windows=[<Window 'loss': line, 1 trace (train_loss)>], left_out=[])
 
     Args:
         paths: the recordings.
