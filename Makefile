@@ -33,6 +33,16 @@ $(VENV3)/.done: pyproject.toml constraints.txt
 	$(PIP_ENV) $(VENV3)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[html,browser,test]"
 	@touch $@
 
+# The oldest versions that pyproject.toml promises, without torch.
+.PHONY: test-oldest
+test-oldest: .venv-oldest/.done
+	.venv-oldest/bin/python -m pytest -n 2 -W default::DeprecationWarning -m viewing
+
+.venv-oldest/.done: pyproject.toml oldest.txt
+	$(PYTHON) -m venv .venv-oldest
+	PIP_CONSTRAINT=$(CURDIR)/oldest.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[fast,html,test]"
+	@touch $@
+
 # The pages in a real browser. As root on Debian it is installed; screenshots go to build/.
 .PHONY: browser browser-test screenshots
 browser:
@@ -70,4 +80,4 @@ bench: venv
 	$(BIN)/python benchmarks/suite.py
 
 clean:
-	rm -rf .venv .venv-visdom3 demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-visdom3 demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

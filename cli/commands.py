@@ -140,6 +140,7 @@ def serve(
     env: options.Env = None,
     port: options.ListenPort = PORT,
     host: options.Host = LOOPBACK,
+    allow_host: options.AllowHost = None,
     env_path: options.EnvPath = None,
     assets: options.Bundle = None,
     login: options.Login = False,
@@ -165,6 +166,7 @@ def serve(
         login=login,
         env=env,
         browser=not no_browser,
+        hosts=allow_host or (),
     ) as running:
         if recordings:
             outlet = replaying.into_server(

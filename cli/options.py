@@ -120,6 +120,14 @@ Login = Annotated[
     bool,
     Option("--login", help="Ask for VISDOM_USERNAME and VISDOM_PASSWORD.", rich_help_panel=OWN),
 ]
+AllowHost = Annotated[
+    list[str] | None,
+    Option(
+        "--allow-host",
+        help="Another name that leads here, as a proxy's; may be given again.",
+        rich_help_panel=OWN,
+    ),
+]
 EnvPath = Annotated[
     Path | None,
     Option(

@@ -10,8 +10,6 @@ _OPTIONS = {
     "bundle=": "--assets ",
     "keys=": "-k",
     "overwrite=True": "--force",
-    "port=": "--port",
-    "server=": "--server",
     "update=True": "--update",
 }
 

@@ -1,6 +1,7 @@
 """`flexrec replay`: definitions and recordings in, windows out to a sink."""
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -120,7 +121,8 @@ def _tell(message: str) -> None:
 def environment_of(paths: Sequence[Path], env: str | None) -> str:
     """The environment that is asked for, or one named after the recordings; empty without any."""
     names = run_names(list(paths)) if paths else []
-    return env or "+".join(name.replace("/", "_") for name in names)
+    # visdom's page takes a + for two environments; the name is also that of a file.
+    return env or listed((re.sub("[/+]", "_", name) for name in names), most=4)[:80]
 
 
 def definitions_of(

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -86,8 +86,13 @@ def viewer(
     login: bool,
     env: str,
     browser: bool,
+    hosts: Sequence[str] = (),
 ) -> Iterator[Viewer]:
-    """A viewer for as long as the block runs; then its server saves and ends."""
+    """A viewer for as long as the block runs; then its server saves and ends.
+
+    Raises:
+        ServerError: it cannot be started, or did not save all; names what is lost.
+    """
     username, password = _credentials() if login else ("", "")
     if host not in LOCAL and not login:
         typer.echo(
@@ -104,6 +109,7 @@ def viewer(
         username=username,
         password=password,
         files=page.files,
+        hosts=hosts,
     ) as server:
         made = Viewer(server, env=env, browser=browser)
         before = {number: signal.signal(number, made.stop) for number in STOPPING}
@@ -117,6 +123,8 @@ def viewer(
                 signal.signal(number, handler)
             for name in server.close():
                 typer.echo(f"saved {folder / name}.json")
+        if server.trouble:
+            raise ServerError(server.trouble)
 
 
 def bundle_assets(out: Path, *, overwrite: bool) -> str:

@@ -5,12 +5,14 @@ why replaying a recording gives the windows that live plotting gave.
 """
 
 import math
+import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from decimal import Decimal
 from numbers import Real
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, SupportsIndex, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,6 +82,9 @@ class State(tuple[Part, ...]):
 
 LARGEST = 2**53
 """Bytes: no array, nor one with an element on an empty axis, is as large."""
+
+STEPS = range(-(1 << 63), 1 << 63)
+"""Which steps there are."""
 
 _WIDEST = 16  # bytes of an element, at most
 _ACCEPTED = (
@@ -156,7 +161,10 @@ def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
     if values is None:
         return named
     if not isinstance(values, Mapping):
-        raise InputError(f"add takes a mapping or keywords, got {type(values).__name__}")
+        raise InputError(
+            f"add takes a mapping or keywords, got {type(values).__name__}: "
+            'write add({"loss": value})'
+        )
     return {**values, **named}
 
 
@@ -171,8 +179,34 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
     return names
 
 
+def whole_step(step: object) -> int:
+    """The number of a step.
+
+    Raises:
+        InputError: it is no whole number of 64 bits.
+    """
+    if isinstance(step, SupportsIndex) and not isinstance(step, bool):
+        whole = operator.index(step)
+        if whole in STEPS:
+            return whole
+    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
+
+
+def log_position(x: object) -> float:
+    """The `x` of `log`, where on the x axis a point is drawn.
+
+    Raises:
+        InputError: it is no number, or not finite.
+    """
+    position = normalise("x", x)
+    if not isinstance(position, float) or not math.isfinite(position):
+        got = type(x).__name__ if not isinstance(position, float) else position
+        raise InputError(f"x must be a finite number, got {got}")
+    return position
+
+
 def _part(key: str, value: object, known: "Known | None") -> Part:
-    if isinstance(value, (Real, np.number, np.bool_)):
+    if isinstance(value, (Real, Decimal, np.number, np.bool_)):
         return _number(key, value)
     if isinstance(value, str):
         return value
@@ -194,7 +228,7 @@ def _number(key: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise InputError(f"{key!r}: {value!r:.40} is too large for a float64") from None
-    except TypeError:  # numpy's timedelta64 counts as a number, and is none
+    except (TypeError, ValueError):  # numpy's timedelta64, a signalling NaN: they are none
         raise InputError(
             f"{key!r}: cannot record a {_type_name(value)}; accepted are {_ACCEPTED}"
         ) from None
@@ -205,6 +239,11 @@ def _array(key: str, array: Array) -> Part:
         raise InputError(
             f"{key!r}: cannot record an array of dtype {array.dtype}; "
             "accepted are booleans, integers, floats and complex numbers"
+        )
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise InputError(
+            f"{key!r}: cannot record an array with masked elements; give its filled(…), with NaN "
+            "say, or its compressed()"
         )
     if array.ndim == 0:
         return _number(key, array[()])

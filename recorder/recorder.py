@@ -4,16 +4,13 @@ It knows nothing of datasets (writing/live_file.py, storage/format.py) and nothi
 plots.
 """
 
-import atexit
-import operator
+import json
 import os
 import threading
-import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, SupportsIndex, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self, Unpack
 
 import numpy as np
 
@@ -32,24 +29,27 @@ from flexrec.recorder.events import (
     Event,
     Log,
     Reset,
-    normalise,
+    log_position,
     normalise_keys,
+    whole_step,
 )
-from flexrec.recorder.files.atomic_write import check_name, check_target, clear_litter
+from flexrec.recorder.files.atomic_write import check_target, clear_litter
 from flexrec.recorder.files.lock import PathLock, why_not
+from flexrec.recorder.hdf5.interrupts import HeldInterrupts
 from flexrec.recorder.reduction.reducer import Reducer, Rules
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.open_store import RECORDING
-from flexrec.recorder.writing.create import Opened, Search, open_new, open_resumed
+from flexrec.recorder.writing import lifetime
+from flexrec.recorder.writing.checkpoints import NO_STEP, Checkpoints
+from flexrec.recorder.writing.config import Config, as_json
 from flexrec.recorder.writing.event_queue import EventQueue
-from flexrec.recorder.writing.facts import gather_facts, rank
-from flexrec.recorder.writing.flusher import FAILURES, Flusher, briefly
+from flexrec.recorder.writing.flusher import Flusher, briefly
+from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
+from flexrec.recorder.writing.opening.facts import gather_facts
+from flexrec.recorder.writing.opening.place import place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
-
-
-_NO_STEP = fmt.STEPS[0] - 1
 
 
 class Recorder:
@@ -63,11 +63,15 @@ class Recorder:
     ...         rec.log(epoch)
 
     What is added reaches the file within `flush_seconds`, by a thread of its own; a kill loses
-    nothing older. `close` rewrites the file compressed. Threads may add at the same time; the
-    copy in a forked child records nothing.
+    nothing older. `close` rewrites the file compressed; a recorder that nothing can reach any more
+    is closed too. Threads may add at the same time. A copy, as a forked child, a pickle and
+    `copy.deepcopy` make it, records nothing.
 
     Args:
-        path: the file to make; `{rank}` in it becomes the process's rank (torchrun, SLURM, MPI).
+        path: the file to make, and folders on the way to it. `{rank}` in it becomes the process's
+            rank (torch.distributed, torchrun, MPI, Flux, SLURM). A folder, one that is there or a
+            path that ends with a slash, gives a file in it with a name of its own; the attribute
+            `path` tells it.
         mode: "x" refuses an existing file, "w" overwrites a recording, "resume" goes on with one
             after a kill or a close, or makes it where there is none, or an empty file.
         at_step: where to resume, the last step that holds: what was recorded after it stays in
@@ -78,8 +82,10 @@ class Recorder:
             just done, as a Trainer's callback does under `global_step`, give `at_step`. What is
             recorded after `step()`, such as an evaluation, belongs to the next step: record it
             before, or resume by `load_state_dict`.
-        config: plain JSON data to keep with the recording; paths become texts. Where it resumes,
-            it replaces the one that is there.
+        config: settings to keep with the recording: a mapping, an argparse.Namespace, a
+            dataclass, or other plain JSON data. In it paths, enums, and torch's dtypes and devices
+            become texts. Where it resumes, it replaces the one that is there. The attribute
+            `config` has it, and `config.update` changes it later.
         facts: keep host, versions, argv, job, rank and git commit too.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is made to survive a loss of power.
@@ -94,11 +100,12 @@ class Recorder:
             that keep a small state. What the meter remembers of each add is recorded in
             place of the tensors: replaying through that meter gives the same, to the bit, and no
             other meter can be asked. A tensor on an accelerator is waited for.
+        compress: whether `close` compresses the file: it takes longer, and makes it smaller.
 
     Raises:
         DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
         RecordingError: the file exists (mode "x"), is no recording (every mode), cannot be made
-            or resumed, or another recorder is writing it.
+            or resumed, or another recorder is writing it; or config is not plain data.
         InputError: a value cannot be recorded; nothing of that call is.
     """
 
@@ -116,6 +123,7 @@ class Recorder:
         on_error: Literal["warn", "raise"] = "warn",
         buffer_bytes: int = 256 << 20,
         reduce: Rules | None = None,
+        compress: bool = True,
     ) -> None:
         if mode not in ("x", "w", "resume"):
             raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
@@ -129,8 +137,8 @@ class Recorder:
             )
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
-        at_step = None if at_step is None else _whole(at_step)
-        at_step = at_step if next_step is None else _whole(next_step) - 1
+        at_step = None if at_step is None else whole_step(at_step)
+        at_step = at_step if next_step is None else whole_step(next_step) - 1
         for name, number in (
             ("flush_seconds", flush_seconds),
             ("fsync_seconds", fsync_seconds),
@@ -138,91 +146,149 @@ class Recorder:
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
-        reducer = Reducer({} if reduce is None else reduce)
-        name = os.fspath(path).replace("{rank}", str(rank()))
-        check_name(name)
-        self.path = Path(name)
-        # Where it is does not change when the program changes its folder.
-        target = Path(os.path.realpath(self.path))
-        lock = _locked(self.path, target)
-        try:
-            gathered = gather_facts() if facts else None
-            opened = _opened(self.path, target, mode, config, gathered, at_step)
-        except BaseException:
-            lock.release()
-            raise
-        self._raises = on_error == "raise"
-        self._flusher = Flusher(
-            self.path,
-            target,
-            lock,
-            opened,
-            flush_seconds=flush_seconds,
-            fsync_seconds=fsync_seconds,
-            on_error=on_error,
-            buffer_bytes=buffer_bytes,
-        )
-        self._queue = EventQueue(reducer, self._flusher.wake)
-        self._reducer = reducer
+        self._reducer = Reducer({} if reduce is None else reduce)
+        config = json.loads(as_json("config", config))
+        self._path = place(path, resumes=mode == "resume")
         self._watched: list[TooledModel] = []
         self._closing = threading.RLock()
         self._took_leave = False
-        self._found = opened.file.event_count  # events that were there at first
-        self._resumed = 0  # marks of resumes since
-        # The last step that earlier runs recorded and that holds; none has it where that is not
-        # known, or where steps that come again were warned of.
-        self._held_to = _NO_STEP
-        # The step amid which the state that was loaded was taken, and the keys that it had.
-        self._amid: tuple[int, frozenset[str]] = _NO_STEP, frozenset()
-        self._queue.step = opened.step
-        if opened.resumption is not None:
-            self._go_on(opened.resumption.first, opened.resumption.step)
-            if opened.resumption.held is not None:
-                self._held_to = opened.resumption.held
-        self._look_to = self._held_to  # up to which step adds are looked at for that
-        _recorders.add(self)
-        atexit.register(self.close)
-        self._flusher.start(self._queue)
+        self._copied: dict[str, Any] | None = None  # of a copy: the state as it was then
+        # Where it is does not change when the program changes its folder.
+        target = Path(os.path.realpath(self._path))
+        with HeldInterrupts():
+            lock = _locked(self._path, target)
+            try:
+                gathered = gather_facts() if facts else None
+                opened = _opened(self._path, target, mode, config, gathered, at_step)
+            except BaseException:
+                lock.release()
+                raise
+            self._flusher = Flusher(
+                self._path,
+                target,
+                lock,
+                opened,
+                flush_seconds=flush_seconds,
+                fsync_seconds=fsync_seconds,
+                on_error=on_error,
+                buffer_bytes=buffer_bytes,
+                compress=bool(compress),
+            )
+            self._queue = EventQueue(self._reducer, self._flusher.wake)
+            self._config = _config(opened.config, self._queue)
+            self._checkpoints = Checkpoints(
+                self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
+            )
+            self._look_to = self._checkpoints.look_to  # up to which step adds are looked at
+            self._flusher.start(self._queue, self)
+            lifetime.begin(self._flusher)
+
+    @property
+    def path(self) -> Path:
+        """The file that is written."""
+        return self._path
+
+    @property
+    def config(self) -> Config:
+        """The settings that the recording keeps; what is set here is recorded.
+
+        >>> rec.config.update(batch_size=64)  # doctest: +SKIP
+
+        Raises:
+            InputError: the config is no mapping.
+        """
+        if self._config is None:
+            raise InputError(
+                "this recording's config is no mapping: it has no names to read or to set"
+            )
+        return self._config
+
+    def __repr__(self) -> str:
+        step = f"step {self.current_step}"
+        if self._queue.is_inert:
+            return f"<Recorder {self.path}: a copy, which records nothing; {step}>"
+        flusher = self._flusher
+        state = "closed" if flusher.has_ended else "recording"
+        return f"<Recorder {self.path}: {state}; {step}, {counted(flusher.events, 'event')}>"
 
     # ------------------------------------------------------------------ recording
 
-    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+    def add(
+        self,
+        values: Mapping[str, object] | None = None,
+        /,
+        *extra: Never,
+        step: int | None = None,
+        **named: object,
+    ) -> None:
         """Record values under their keys, at the current step and time.
 
         >>> rec.add({"train_loss": 0.5}, lr=1e-3)
+        >>> rec.add({"train_loss": 0.5}, step=100)
 
         A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
         string, or a tuple or list of those. None means "nothing to add". A tensor's value is
         taken now; on an accelerator it is copied there, without waiting, and fetched at the
         next flush.
+
+        Args:
+            values: by key.
+            step: the step that they belong to, which then is the current one. Unlike `step()` it
+                does not record the watched models' statistics.
+            named: more values by key.
         """
-        self._queue.add(values, named)
-        if self._queue.step <= self._look_to:
-            self._look_at({*(values or ()), *named})
+        queue = self._queue
+        if extra or step is not None:
+            self._add_at(values, named, step, extra)
+        else:
+            queue.add(values, named)
+        if queue.step <= self._look_to:
+            self._look_to = self._checkpoints.look_at({*(values or ()), *named})
+
+    def _add_at(self, values: Any, named: Mapping[str, object], step: object, extra: Any) -> None:
+        if extra:
+            key = values if isinstance(values, str) else "loss"
+            raise InputError(f'add takes a mapping or keywords: write rec.add({{"{key}": value}})')
+        queue, before = self._queue, self._queue.step
+        queue.step = whole_step(step)
+        try:
+            queue.add(values, named)
+        except BaseException:  # nothing was added
+            queue.step = before
+            raise
 
     def log(
         self,
         x: float | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **other: Never,
     ) -> None:
         """Record a mark: at replay, plot the meters here, at `x`, and reset them.
+
+        >>> rec.log(epoch)  # doctest: +SKIP
 
         Args:
             x: the position on the plots' x axis; the current step by default.
             keys: only these meters; all by default.
             reset: whether the meters start anew after it.
         """
-        position = float(self._queue.step) if x is None else _number("x", x)
-        self.record(Log(position, normalise_keys(keys), bool(reset), self._queue.step, time()))
+        if other or isinstance(x, (str, Mapping)):
+            raise InputError(
+                "log takes no values, but where on the x axis they are plotted: write "
+                'rec.add({"loss": value}), and then rec.log(epoch)'
+            )
+        queue = self._queue
+        position = float(queue.step) if x is None else log_position(x)
+        self.record(Log(position, normalise_keys(keys), bool(reset), queue.step, queue.now()))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
-        self.record(Reset(normalise_keys(keys), self._queue.step, time()))
+        self.record(Reset(normalise_keys(keys), self._queue.step, self._queue.now()))
 
     def record(self, event: Event) -> None:
         """Record an event as it is, with its own step and time."""
-        step = _whole(event.step)
+        step = whole_step(event.step)
         if isinstance(event, Add):
             self._queue.add_at(step, event.time, event.values)
             return
@@ -244,9 +310,9 @@ class Recorder:
         if n is None and not self._watched and queue.refusal is None:
             queue.step += 1  # the hot path
             return
-        queue.refused()
-        following = queue.step + 1 if n is None else _whole(n)
-        for tooled in self._watched:
+        is_inert = queue.refused()
+        following = queue.step + 1 if n is None else whole_step(n)
+        for tooled in () if is_inert else self._watched:
             statistics = tooled.step()
             if statistics:
                 self.add(statistics)
@@ -271,31 +337,9 @@ class Recorder:
         Raises:
             RecordingError: it could not be written or synced, and `on_error` is "raise".
         """
-        flusher, queue = self._flusher, self._queue
-        is_done = not queue.refused() and flusher.write(fsync=True)
-        waiting = 0 if is_done else max(flusher.count() - flusher.safe, 0)
-        if waiting and flusher.failure and queue.refusal is None:
-            flusher.warn(
-                f"{self.path}: a checkpoint's state was asked for, and {counted(waiting, 'event')} "
-                f"before it could not be brought to the disk: {flusher.failure}"
-            )
-        flusher.speak()
-        queue.refused()
-        events = flusher.safe
-        return {
-            "step": queue.step,
-            "events": events,
-            "waiting": waiting,
-            "created": flusher.created,
-            "logs": len(flusher.logs(events + waiting)),
-            "amid": sorted(self._keys_here()),
-        }
-
-    def _keys_here(self) -> frozenset[str]:
-        """What was added at the current step already."""
-        step, latest, (loaded, keys) = self._queue.step, self._flusher.latest(), self._amid
-        found = latest.keys if latest.step == step else frozenset[str]()
-        return found | keys if loaded == step else found
+        if not self._queue.refused():
+            return self._checkpoints.state()
+        return dict(self._copied or self._checkpoints.state_now())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
@@ -312,102 +356,11 @@ class Recorder:
             InputError: it is not what `state_dict` gives.
             RecordingError: the file cannot be written, and `on_error` is "raise".
         """
-        try:
-            step, created = _whole(state["step"]), float(state["created"])
-            events, waiting = operator.index(state["events"]), state.get("waiting", 0)
-            events += operator.index(waiting)
-            logs = None if state.get("logs") is None else operator.index(state["logs"])
-            amid = frozenset(map(str, state.get("amid", ())))
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"not the state of a recorder: {error!r}") from None
-        if self._queue.refused():
-            return
-        self.flush()
-        if created == self._flusher.created and events >= 0:
-            self._go_on(self._up_to(events), step)
-        else:
-            first = self._first_from(step, logs, amid)
-            # Where nothing is superseded there is no mark: it would hide what is added meanwhile.
-            if first is not None:
-                self._go_on(first, step)
-            self._queue.step = step
-        self._held_to = min(self._held_to, step - 1)
-        self._amid = step, amid
-        self._look_to = step if amid else self._held_to
-        self.flush()
+        with HeldInterrupts():
+            self._checkpoints.load(state)
+        self._look_to = self._checkpoints.look_to
 
-    def _go_on(self, first: int, step: int) -> None:
-        """Take back the events from position `first` on; go on at the step."""
-        self._queue.mark(fmt.RESUME, float(first), step=step, now=time())
-        self._queue.step = step
-        self._resumed += 1
-
-    def _up_to(self, events: int) -> int:
-        """The position after so many events, or, where there are fewer, after those."""
-        count = self._flusher.count()
-        # The marks of this run's resumes are none of an earlier run's events.
-        held = self._found if count == self._found + self._resumed else count
-        if events > held:
-            self._flusher.warn(
-                f"{self.path} has {counted(held, 'event')}, and the checkpoint was made after "
-                f"{events:,}: the last {events - held:,} before it are missing, for they never "
-                "reached the file"
-            )
-        return min(events, held)
-
-    def _first_from(self, step: int, logs: int | None, amid: frozenset[str]) -> int | None:
-        """The position of the first event that another recording's state supersedes, if any."""
-        held = self._flusher.logs()
-        search = Search(step if amid else step - 1, amid=amid)
-        if logs is not None:
-            search.begin = held[min(logs, len(held)) - 1] + 1 if logs > 0 and held else 0
-            search.end = held[logs] if 0 <= logs < len(held) else None
-        try:
-            count = self._flusher.seen(search)
-        except FAILURES as error:
-            message = f"cannot read what was recorded at step {step} or after it: {briefly(error)}"
-            if self._raises:
-                raise RecordingError(f"{self.path}: {message}") from None
-            self._flusher.warn(f"{self.path}: {message}; it is not superseded")
-            return None
-        found = search.found(count)
-        missing = found.gap
-        if not missing and logs is not None and 0 < len(held) < logs:
-            missing = (
-                f"it has {counted(len(held), 'log')}, and the checkpoint was made after {logs:,}"
-            )
-        if missing:
-            self._flusher.warn(
-                f"{self.path}: {missing}; at a checkpoint every rank calls flush(), before it is "
-                "saved"
-            )
-        if found.mix:
-            self._flusher.warn(f"{self.path}: {found.mix}")
-        return found.first if found.first < count else None
-
-    def _look_at(self, keys: set[str]) -> None:
-        """Warn once of what was added at a step that is recorded already."""
-        step, (loaded, known) = self._queue.step, self._amid
-        if step <= self._held_to:
-            self._warn_of_repeats()
-        elif step == loaded and not known.isdisjoint(keys):
-            self._look_to = self._held_to
-            self._flusher.warn(
-                f"{self.path}: the checkpoint was made amid step {step}, and what was added there "
-                "already is added again: where training does that step anew, it is there twice, "
-                "and later ones have too high a number; take state_dict() after step()"
-            )
-            self._flusher.speak()
-
-    def _warn_of_repeats(self) -> None:
-        held, self._held_to, self._look_to = self._held_to, _NO_STEP, _NO_STEP
-        step = self._queue.step
-        self._flusher.warn(
-            f"{self.path}: step {step} is recorded already, as are those up to {held}: from now on "
-            "it is there twice; where training goes on with it again, say so with "
-            f'mode="resume", next_step={step}, or with load_state_dict'
-        )
-        self._flusher.speak()
+    # ------------------------------------------------------------------ models
 
     def watch(self, model: "Module", **options: "Unpack[ModelOptions]") -> "TooledModel":
         """Record statistics of a model's layers at every `step`.
@@ -485,16 +438,8 @@ class Recorder:
         Raises:
             RecordingError: it could not be written, and `on_error` is "raise".
         """
-        flusher, queue = self._flusher, self._queue
-        if queue.refused():
-            return
-        has_told = flusher.has_told
-        is_done = flusher.write(fsync=fsync)
-        if fsync and not is_done and has_told:
-            left = counted(flusher.count() - flusher.safe, "event")
-            flusher.warn(f"{self.path}: {left} could not be brought to the disk: {flusher.failure}")
-        flusher.speak()
-        queue.refused()
+        if not self._queue.refused():
+            self._flusher.flush(fsync=fsync)
 
     def close(self) -> None:
         """Write what is left, stop the thread, and rewrite the file compressed.
@@ -507,25 +452,23 @@ class Recorder:
             RecordingError: something is lost, or not surely on the disk, and `on_error` is
                 "raise". All else is done first: the recorder is closed.
         """
+        if self._queue.is_inert:
+            return
         flusher, queue = self._flusher, self._queue
         if flusher.is_amid(self.close):
             return  # in a signal's handler: when what is being written is
-        with self._closing:
-            if flusher.has_ended and not flusher.is_rewriting:
-                flusher.release()  # an interrupt may have come before that
-            if flusher.has_ended or queue.is_inert:
-                return
-            if not self._took_leave:  # else an interrupt came amid an earlier call
-                self._take_leave()
-                self._took_leave = True
-        # First of all, so that no thread goes on adding more than is written meanwhile.
-        queue.close(f"{self.path} is closed")
-        try:
+        with HeldInterrupts():
+            with self._closing:
+                if flusher.has_ended and not flusher.is_rewriting:
+                    flusher.release()  # an interrupt may have come before that
+                if flusher.has_ended:
+                    return
+                if not self._took_leave:  # else an interrupt came amid an earlier call
+                    self._take_leave()
+                    self._took_leave = True
+            # First of all, so that no thread goes on adding more than is written meanwhile.
+            queue.close(f"{self.path} is closed")
             flusher.finish()
-        except RecordingError:
-            atexit.unregister(self.close)
-            raise
-        atexit.unregister(self.close)
 
     def _take_leave(self) -> None:
         """Speak of what came to nothing, and take the hooks off."""
@@ -539,6 +482,33 @@ class Recorder:
             )
         for tooled in self._watched:
             tooled.remove()
+
+    # ------------------------------------------------------------------ copies and habits
+
+    def __getstate__(self) -> dict[str, Any]:
+        if not self._queue.is_inert:
+            self._flusher.write()
+        state = self._copied or self._checkpoints.state_now()
+        config = None if self._config is None else self._config.as_dict()
+        return {"path": os.fspath(self._path), "state": state, "config": config}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Make the copy that a pickle, or `copy.copy`, gives: it records nothing."""
+        self._path, self._copied = Path(state["path"]), state["state"]
+        self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
+        self._queue = EventQueue(self._reducer, lambda _: None)
+        self._queue.silence("this is a copy of a recorder")
+        self._queue.step = state["state"]["step"]
+        self._config = _config(state["config"], self._queue)
+
+    if not TYPE_CHECKING:  # checkers would believe that any attribute can be set
+
+        def __setattr__(self, name: str, value: object) -> None:
+            is_method = callable(getattr(Recorder, name, None))
+            if name in _WRITE or (is_method and not callable(value)):
+                write = _WRITE.get(name, f"rec.{name}({value!r:.40})")
+                raise AttributeError(f"{name} cannot be set; write {write}", name=name, obj=self)
+            super().__setattr__(name, value)
 
     def __enter__(self) -> Self:
         return self
@@ -560,22 +530,51 @@ class Recorder:
                 error.add_note(str(failure))
 
 
-def _whole(step: object) -> int:
-    if isinstance(step, SupportsIndex) and not isinstance(step, bool):
-        whole = operator.index(step)
-        if whole in fmt.STEPS:
-            return whole
-    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
+_WRITE = {
+    "config": "rec.config.update({name: value})",
+    "current_step": "rec.step(n), or rec.add(…, step=n)",
+    "path": "Recorder(path), for another file",
+}
+"""What to write in place of setting an attribute."""
+
+_ELSEWHERE = {
+    "add_scalar": "rec.add({tag: value}, step=n)",
+    "add_scalars": "rec.add({tag: value}, step=n)",
+    "end": "rec.close()",
+    "finish": "rec.close()",
+    "log_dict": "rec.add(values, step=n)",
+    "log_hyperparams": "rec.config.update(values)",
+    "log_metric": "rec.add({key: value}, step=n)",
+    "log_metrics": "rec.add(values, step=n)",
+    "log_params": "rec.config.update(values)",
+    "stop": "rec.close()",
+    "track": "rec.add({key: value}, step=n)",
+}
+"""What to write in place of what other tools have."""
 
 
-def _number(name: str, value: object) -> float:
-    number = normalise(name, value)
-    if not isinstance(number, float):
-        raise InputError(f"{name} must be a number, got {type(value).__name__}")
-    return number
+class _Elsewhere:
+    """What only other tools have. A `__getattr__` would make every attribute slower."""
+
+    def __init__(self, name: str, write: str) -> None:
+        self._name, self._message = name, f"a Recorder has no {name}; write {write}"
+
+    def __get__(self, recorder: Recorder | None, _: type[Recorder]) -> NoReturn:
+        raise AttributeError(self._message, name=self._name, obj=recorder)
+
+
+for _name, _write in _ELSEWHERE.items():
+    setattr(Recorder, _name, _Elsewhere(_name, _write))
+
+
+def _config(data: Any, queue: EventQueue) -> Config | None:
+    """What changes a recording's config; None: it is no mapping."""
+    data = {} if data is None else data
+    return Config(data, queue.configure) if isinstance(data, dict) else None
 
 
 def _locked(path: Path, target: Path) -> PathLock:
+    lifetime.let_go(target)
     try:
         return PathLock(target)
     except OSError as error:
@@ -603,18 +602,3 @@ def _opened(
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
         raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from error
-
-
-_recorders: "weakref.WeakSet[Recorder]" = weakref.WeakSet()
-
-
-def _silence_in_child() -> None:
-    """In a forked child: record nothing, and let nothing of HDF5 reach the parent's file."""
-    for recorder in list(_recorders):
-        recorder._queue.is_inert = True
-        recorder._queue.refusal = "this is the copy in a forked child"
-        recorder._closing = threading.RLock()
-        recorder._flusher.forget()
-
-
-os.register_at_fork(after_in_child=_silence_in_child)

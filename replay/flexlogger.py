@@ -1,11 +1,22 @@
 """FlexLogger: the engine, live. It keeps the step and the time; the engine has neither."""
 
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast
 
-from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest, warn
+import numpy as np
+
+from flexrec.recorder.errors import (
+    DefinitionError,
+    InputError,
+    ServerError,
+    listed,
+    nearest,
+    warn,
+)
 from flexrec.recorder.events import (
     Add,
     Event,
@@ -16,18 +27,43 @@ from flexrec.recorder.events import (
     gather,
     normalise,
     normalise_keys,
+    whole_step,
 )
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import PHASES, preset
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.left_out import LeftOut
-from flexrec.replay.plots.window import Window, equal
-from flexrec.replay.sinks.base import Sink
-from flexrec.replay.sinks.resending import ResendingSink
+from flexrec.replay.plots.window import Window
+from flexrec.replay.sinks.base import ChangesSink, Sink
 
 if TYPE_CHECKING:
     from flexrec.recorder import Recorder
     from flexrec.recorder.layers.tooled_model import ModelOptions, Module
+    from flexrec.replay.sinks.resending import ResendingSink
+
+Position: TypeAlias = float | date | np.datetime64
+"""A place on the x axis: a number, or a date, which becomes seconds since 1970."""
+
+
+class LoggerOptions(TypedDict, total=False):
+    """The options of FlexLogger, for those who hand them on; FlexLogger explains them."""
+
+    env: str
+    uid: str | None
+    server: str
+    port: int
+    base_url: str
+    username: str | None
+    password: str | None
+    timeout: float
+    sink: Sink | None
+    recorder: "Recorder | None"
+
+
+if TYPE_CHECKING:
+
+    class TooledModelLoggerOptions(LoggerOptions, ModelOptions, total=False):
+        """The options of TooledModelLogger: FlexLogger's, and those of TooledModel."""
 
 
 class FlexLogger:
@@ -40,19 +76,27 @@ class FlexLogger:
     >>> logger.add({"train_loss": 0.5})
     >>> logger.log(epoch)
 
-    A server that is absent or dies never stops training: one warning, the windows stay in
-    memory, and go out whole when it is back.
+    A thread sends the windows. A server that is absent, dies, hangs or is slow never holds up
+    training: there is one warning, the windows stay in memory, and all go out when it is back.
+    Use it in a `with` block, or call `close` at the end: it waits until all is sent.
+
+    A forked process has a connection of its own and draws into the same windows: give its logger
+    an `env` or a `uid`. A copy, which is what a spawned process gets, starts empty.
 
     Args:
         plots, meters: as in `define`; or checked definitions as `plots` alone.
         env: visdom's environment, for plots that name none of their own.
-        uid: put before window ids, so that several loggers can share an environment.
-        server, port: where visdom listens; the connection is made at the first `log`.
-        sink: where windows go instead of visdom.
+        uid: put before window ids, so that several loggers and runs can share an environment.
+        server, port, base_url: where visdom listens; the connection is made at the first `log`.
+        username, password: for a server that asks for a login; by default VISDOM_USERNAME and
+            VISDOM_PASSWORD of the environment.
+        timeout: seconds without an answer after which a request to the server has failed.
+        sink: where windows go instead of visdom, in the calling thread.
         recorder: record everything too; keys that no meter takes are then recorded alone.
 
     Raises:
         DefinitionError: a definition is wrong.
+        ServerError: the address is none, or visdom is not installed.
     """
 
     def __init__(
@@ -64,25 +108,56 @@ class FlexLogger:
         uid: str | None = None,
         server: str = "http://localhost",
         port: int = 8097,
+        base_url: str = "",
+        username: str | None = None,
+        password: str | None = None,
+        timeout: float = 5.0,
         sink: Sink | None = None,
         recorder: "Recorder | None" = None,
     ) -> None:
         checked = plots if isinstance(plots, Definitions) else define(plots, meters or {})
         self._engine = Engine(checked, uid=uid)
-        self._sink = sink if sink is not None else ResendingSink(_visdom(server, port, env))
+        self._options = LoggerOptions(
+            env=env,
+            uid=uid,
+            server=server,
+            port=port,
+            base_url=base_url,
+            username=username,
+            password=password,
+            timeout=timeout,
+            sink=sink,
+            recorder=recorder,
+        )
+        self._sink = ChangesSink(sink) if sink is not None else _visdom(self._options)
         self._recorder = recorder
         self._step: int | None = None  # None until step() is called
         self._logs = 0
-        self._shown: dict[tuple[str | None, str], Window] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self._engine.definitions, self._options)
+
+    def __repr__(self) -> str:
+        plots = listed(self._engine.definitions.plots)
+        return f"<FlexLogger of {plots or 'no plots'} in {self._sink}>"
 
     def takes(self, key: str) -> bool:
         """Whether a meter takes the key, or a recorder, which keeps any."""
         return self._recorder is not None or self._engine.wants(key)
 
-    def add(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+    def add(
+        self,
+        values: Mapping[str, object] | None = None,
+        /,
+        *,
+        step: int | None = None,
+        **named: object,
+    ) -> None:
         """Feed meters: a key for each, its value what the meter's `add` takes.
 
         A value that its meter cannot take is left out, with one warning for each meter.
+
+        With `step`, the values belong to that step, which then is the current one.
 
         Raises:
             DefinitionError: no meter takes a key (and there is no recorder to keep it).
@@ -101,30 +176,30 @@ class FlexLogger:
             taken = normalise(key, value, arrays)
             if taken is not None:
                 normal[key] = taken
+        if step is not None:
+            self._go_to(step)
         if normal:
             self._take(Add(normal, self.current_step, time.time()))
 
     def log(
         self,
-        x: float | None = None,
+        x: Position | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
     ) -> None:
         """Plot the meters at `x`, and reset them.
 
         Args:
-            x: the position on the x axis; by default the step, or, where `step` was never
-                called, the number of logs so far.
+            x: the position on the x axis: a number, or a date, which is drawn as seconds since
+                1970, for plots whose opts say `xtype="date"`; one without a time zone is UTC. By
+                default the step, or, where `step` was never called, the number of logs so far.
             keys: only these meters; all by default.
             reset: whether the meters start anew.
         """
         if x is None:
             counted = self._step is None and self._recorder is None
             x = self._logs if counted else self.current_step
-        position = normalise("x", x)
-        if not isinstance(position, float):
-            raise InputError(f"x must be a number, got {type(x).__name__}")
-        names = self._checked(keys)
+        position, names = _position(x), self._checked(keys)
         self._logs += 1
         self._take(Log(position, names, bool(reset), self.current_step, time.time()))
         self.show()
@@ -157,15 +232,88 @@ class FlexLogger:
         """What meters and plots could not take so far."""
         return list(self._engine.left_out)
 
+    def log_point(self, plot: str, x: Position, y: float, *, name: str | None = None) -> None:
+        """Draw one point of a line without a meter: what is given is what is drawn.
+
+        >>> logger.log_point("learning rate", epoch, 1e-3)  # doctest: +SKIP
+
+        Args:
+            plot: the plot; a line plot of that name is made where there is none.
+            x, y: the point.
+            name: the line's name, for several lines in one plot; by default the plot's.
+        """
+        _position(x)  # refused before anything is defined
+        meter = name or plot
+        tables = self._engine.definitions.tables()
+        table = {"type": "LastValueMeter", "target": plot}
+        if tables["meters"].get(meter, table) != table:
+            raise DefinitionError(f"{meter!r} is a meter already: give the line another name")
+        if plot not in tables["plots"]:
+            self.add_plot(plot, {"type": "line"})
+        if meter not in tables["meters"]:
+            self.add_meter(meter, table)
+        self.add({meter: y})
+        self.log(x, meter)
+
+    def value(self, name: str) -> Any:
+        """What a meter says: of what was added since it was reset, else what it said last.
+
+            >>> logger.value("train_loss")  # doctest: +SKIP
+            0.125
+
+        Args:
+            name: the meter, or a key that feeds one.
+
+        Returns:
+            A number, array or text, the field that is drawn; {key: value} of a meter whose key is
+            a pattern; None where nothing was added so far.
+
+        Raises:
+            DefinitionError: there is no such meter.
+            MeterError: the meter fails.
+        """
+        (name,) = self._checked(name) or ()
+        found = self._engine.values(name)
+        meter = self._engine.definitions.meters.get(name)
+        if meter is not None and meter.is_pattern:
+            return found
+        return next(iter(found.values()), None)
+
+    def values(self) -> dict[str, Any]:
+        """What the meters say that were fed: {meter: value}, or {key: value} of a pattern's."""
+        found: dict[str, Any] = {}
+        for name, meter in self._engine.definitions.meters.items():
+            for key, value in self._engine.values(name).items():
+                found[key if meter.is_pattern else name] = value
+        return found
+
+    def print_meters(self, *names: str) -> None:
+        """Print what the meters say, these or all: a line of numbers and texts, then arrays.
+
+        >>> logger.print_meters()  # doctest: +SKIP
+        train_loss 0.125  test_loss 0.25
+        """
+        chosen = {name: self.value(name) for name in names} if names else self.values()
+        short = {name: value for name, value in chosen.items() if not np.ndim(value)}
+        words = (f"{k} {v:.6g}" if isinstance(v, float) else f"{k} {v}" for k, v in short.items())
+        print("  ".join(words))
+        for name in chosen.keys() - short.keys():
+            print(f"{name}\n{chosen[name]}")
+
     def show(self) -> None:
-        """Send the windows that have changed since they were last sent."""
-        changed = []
-        for window in self.windows():
-            before = self._shown.get((window.env, window.win))
-            if before is None or not equal(before, window):
-                self._shown[window.env, window.win] = window
-                changed.append(window)
-        self._sink.show(changed)
+        """Send the windows that have changed, and take away those that are gone."""
+        self._sink.show(self.windows())
+
+    def save(self) -> None:
+        """Have visdom write its environments to its folder, after all is sent.
+
+        A server that fails is warned of.
+        """
+        self.show()
+        try:
+            self._sink.save(dict.fromkeys(window.env for window in self.windows()))
+        except ServerError as error:
+            warn(str(error))
 
     def get_definitions(self) -> dict[str, list[str]]:
         """Each plot's meters.
@@ -205,8 +353,12 @@ class FlexLogger:
         self._redefine(**{part: {name: merged}})
 
     def close(self) -> None:
-        """Send what has not been sent, and close the sink."""
-        self._sink.close()
+        """Send what has not been sent, within half a minute, and warn of what could not be."""
+        self.show()  # a Ctrl-C may have come up before an earlier call could
+        try:
+            self._sink.close()
+        except ServerError as error:
+            warn(str(error))
 
     def __enter__(self) -> Self:
         return self
@@ -218,6 +370,12 @@ class FlexLogger:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _go_to(self, step: int) -> None:
+        """Have what is added from now on belong to a step; a recorder goes along."""
+        self._step = whole_step(step)
+        if self._recorder is not None:
+            self._recorder.add({}, step=step)
 
     def _take(self, event: Event) -> None:
         if self._recorder is not None:
@@ -242,6 +400,8 @@ class FlexLogger:
         self._engine.redefine(
             define({**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})})
         )
+        if self._logs:
+            self.show()  # what is no longer drawn is taken away
 
 
 class TooledModelLogger:
@@ -255,38 +415,26 @@ class TooledModelLogger:
         model: the model to watch; a TooledModel is made of it.
         mode: "by_layer" makes a chart for each layer, "by_source" one for each source and
             statistic, with a line for each layer.
-        env, uid, server, port, sink, recorder: as in FlexLogger.
-        options: sources, stats, layers, every, scaler and name, as in TooledModel.
+        options: env, uid, server and the others of FlexLogger; sources, stats, layers, every,
+            scaler and name, as in TooledModel.
     """
 
     def __init__(
         self,
         model: "Module",
         mode: Literal["by_layer", "by_source"] = "by_layer",
-        *,
-        env: str = "main",
-        uid: str | None = None,
-        server: str = "http://localhost",
-        port: int = 8097,
-        sink: Sink | None = None,
-        recorder: "Recorder | None" = None,
-        **options: "Unpack[ModelOptions]",
+        **options: "Unpack[TooledModelLoggerOptions]",
     ) -> None:
         from flexrec.recorder.layers.tooled_model import TooledModel  # needs torch
 
         presets = {"by_layer": "layers", "by_source": "sources"}
         if mode not in presets:
             raise DefinitionError(f"mode must be 'by_layer' or 'by_source', got {mode!r}")
-        self.logger = get_preset_logger(
-            presets[mode],
-            env=env,
-            uid=uid,
-            server=server,
-            port=port,
-            sink=sink,
-            recorder=recorder,
-        )
-        self.tooled: TooledModel = TooledModel(model, **options)
+        known = LoggerOptions.__annotations__
+        logger = {key: value for key, value in options.items() if key in known}
+        tooled = {key: value for key, value in options.items() if key not in known}
+        self.logger = get_preset_logger(presets[mode], **cast(LoggerOptions, logger))
+        self.tooled: TooledModel = TooledModel(model, **cast("ModelOptions", tooled))
 
     def add(self) -> None:
         """Feed the meters the statistics of the step that has just run, those that are drawn."""
@@ -297,7 +445,7 @@ class TooledModelLogger:
 
     def log(
         self,
-        x: float | None = None,
+        x: Position | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
     ) -> None:
@@ -326,36 +474,44 @@ class TooledModelLogger:
 
 
 def get_preset_logger(
-    name: str,
-    *,
-    phases: Iterable[str] = PHASES,
-    env: str = "main",
-    uid: str | None = None,
-    server: str = "http://localhost",
-    port: int = 8097,
-    sink: Sink | None = None,
-    recorder: "Recorder | None" = None,
+    name: str, *, phases: Iterable[str] = PHASES, **options: Unpack[LoggerOptions]
 ) -> FlexLogger:
-    """A FlexLogger of a preset's definitions; the arguments are `preset`'s and FlexLogger's.
+    """A FlexLogger of a preset's definitions.
 
-    >>> logger = get_preset_logger("loss+MSE")
+    >>> logger = get_preset_logger("loss+MSE", env="my_env")
+
+    Args:
+        name, phases: as in `preset`.
+        options: env, server and the others of FlexLogger.
     """
-    return FlexLogger(
-        preset(name, phases=phases),
-        env=env,
-        uid=uid,
-        server=server,
-        port=port,
-        sink=sink,
-        recorder=recorder,
-    )
+    return FlexLogger(preset(name, phases=phases), **options)
 
 
-def _visdom(server: str, port: int, env: str) -> Callable[[], Sink]:
-    def connect() -> Sink:
-        from flexrec.replay.sinks.visdom import VisdomSink  # imports visdom
+def _visdom(options: LoggerOptions) -> "ResendingSink":
+    from flexrec.replay.sinks.resending import ResendingSink  # imports visdom
+    from flexrec.replay.sinks.visdom import VisdomSink
 
-        # A server that hangs may hold training up for seconds, not for a minute.
-        return VisdomSink(server=server, port=port, env=env, timeout=5, retries=1)
+    own = ("env", "server", "port", "base_url", "username", "password", "timeout")
+    chosen = {key: value for key, value in options.items() if key in own}
+    return ResendingSink(VisdomSink(**cast(Any, chosen), retries=0))
 
-    return connect
+
+def _again(kind: type[FlexLogger], definitions: Definitions, options: LoggerOptions) -> FlexLogger:
+    """What a copy of a logger is: of the same definitions and options, and empty."""
+    return kind(definitions, **options)
+
+
+def _position(x: object) -> float:
+    """A place on the x axis as a number, dates as seconds since 1970."""
+    if isinstance(x, np.datetime64):
+        x = x.astype("datetime64[us]").item()  # None for NaT
+    if isinstance(x, date) and not isinstance(x, datetime):
+        x = datetime(x.year, x.month, x.day)
+    if isinstance(x, datetime):
+        x = (x if x.tzinfo else x.replace(tzinfo=UTC)).timestamp()
+    position = normalise("x", x)
+    if not isinstance(position, float):
+        raise InputError(f"x must be a number or a date, got {type(x).__name__}")
+    if not math.isfinite(position):
+        raise InputError(f"x must be a finite number, got {position}: it could not be drawn")
+    return position

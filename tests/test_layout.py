@@ -331,7 +331,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert len(blocks) >= 4
     for block in blocks:
         if "get_preset_logger(" in block:  # no server listens here: it must only warn
-            with pytest.warns(RuntimeWarning, match="windows are kept in memory"):
+            with pytest.warns(RuntimeWarning, match="kept in memory|could not be sent"):
                 exec(compile(block, "README.md", "exec"), scope)  # noqa: S102 - our own README
         elif "load_state_dict(" in block:  # no rank recorded here before
             with pytest.warns(RuntimeWarning, match="nothing is recorded, and training goes on"):

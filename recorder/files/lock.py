@@ -5,6 +5,7 @@ HDF5's own lock will not do: a writer gives it up when it enters SWMR. The lock 
 What else may have that name, a link to somebody's file say, is neither locked nor written.
 """
 
+import builtins
 import errno
 import fcntl
 import json
@@ -179,8 +180,20 @@ def _started(pid: object) -> str | None:
 
 
 def _refusal(path: Path, owner: dict[str, Any]) -> str:
+    if (owner.get("pid"), owner.get("host")) == (os.getpid(), socket.gethostname()):
+        return f"{path} is being recorded by another Recorder of this process; {_what_to_do()}"
     who = f"process {owner['pid']} on {owner['host']}" if "host" in owner else "another process"
     return (
         f"{path} is being recorded by {who}; wait for its end, or choose another path; if that "
         f"process is gone, remove {lock_file(path)}"
     )
+
+
+def _what_to_do() -> str:
+    if hasattr(builtins, "__IPYTHON__"):
+        return (
+            "run rec.close() before the cell that makes it is run again, or make it in "
+            "`with Recorder(…) as rec:`; where no name for it is left, restart the kernel, or "
+            "choose another path"
+        )
+    return "call its close() first, or choose another path"

@@ -10,5 +10,6 @@ DOORS = (
     "deflate",
     "errors",
     "file",
+    "interrupts",
     "superblock",
 )

@@ -35,10 +35,22 @@ def deflated(rows: Array, least: int = 0) -> bytes:
     return found[:2] + _EMPTY * -(-missing // len(_EMPTY)) + found[2:] if missing else found
 
 
-def _deflated(rows: Array) -> bytes:
+def stored(rows: Array, least: int = 0) -> bytes:
+    """The same, but made no smaller, so that it takes no time; it is larger than `least`."""
+    del least
+    return _stored(_lanes(rows)[0])
+
+
+def _lanes(rows: Array) -> tuple[list[bytes], Array]:
+    """Each lane's bytes, and the elements' (n, itemsize)."""
     itemsize = rows.dtype.itemsize
     elements = rows.reshape(-1).view(np.uint8).reshape(-1, itemsize)
-    lanes = [elements[:, i].tobytes() for i in range(itemsize)]
+    return [elements[:, i].tobytes() for i in range(itemsize)], elements
+
+
+def _deflated(rows: Array) -> bytes:
+    itemsize = rows.dtype.itemsize
+    lanes, elements = _lanes(rows)
     if len(elements) < _MANY:
         is_apart = len(elements) >= _BLOCK and itemsize <= _BLOCKS
         together = _together(lanes, zlib.Z_BLOCK if is_apart else zlib.Z_NO_FLUSH)

@@ -3,7 +3,7 @@
 It reads through a store, so it rewrites a killed recorder's file as well as a running one's.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.atomic_write import begin, put_in_place
 from flexrec.recorder.hdf5.chunks import share_out
-from flexrec.recorder.hdf5.deflate import deflated
+from flexrec.recorder.hdf5.deflate import deflated, stored
 from flexrec.recorder.hdf5.errors import traced
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
@@ -34,10 +34,14 @@ _HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written
 _PLENTY, _DENSEST = 64 << 20, 32
 
 
-def close_recording(source: Path, path: Path) -> None:
+def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
     """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed.
 
     It is as private as the source; nothing but the source is replaced.
+
+    Args:
+        source, path: from where to where.
+        compress: make it smaller; else zlib's checksums are there, and nothing is gained.
     """
     store, _ = open_store(source)
     try:
@@ -48,7 +52,7 @@ def close_recording(source: Path, path: Path) -> None:
             raise store.file.damaged(damage)
         closing = begin(path, "closing", like=source)
         try:
-            write_closed(store, closing)
+            write_closed(store, closing, compress=compress)
             put_in_place(closing, path, RECORDING, overwrite=source == path, like=source)
         finally:
             closing.unlink(missing_ok=True)
@@ -56,7 +60,7 @@ def close_recording(source: Path, path: Path) -> None:
         store.close()
 
 
-def write_closed(store: Store, path: Path) -> None:
+def write_closed(store: Store, path: Path, *, compress: bool = True) -> None:
     """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
     # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
     # then an error, where HDF5 would crash.
@@ -65,7 +69,7 @@ def write_closed(store: Store, path: Path) -> None:
         h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file,
     ):
         file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
-        output = _Output(file.id)
+        output = _Output(file.id, deflated if compress else stored)
         for name in (fmt.CONFIG, fmt.FACTS):
             _write_bytes(output, name, store.text(name))
         _write_bytes(output, fmt.SCHEMA, store.schema.encode())
@@ -193,8 +197,8 @@ def _is_single(numbers: Array) -> bool:
 class _Output:
     """The file, and chunks on their way to it: several are compressed at once."""
 
-    def __init__(self, file: h5f.FileID) -> None:
-        self.file = file
+    def __init__(self, file: h5f.FileID, deflate: Callable[[Array, int], bytes]) -> None:
+        self.file, self._deflated = file, deflate
         self._waiting: list[tuple[h5d.DatasetID, tuple[int, ...], Array, int]] = []
         self._size = 0
 
@@ -204,7 +208,7 @@ class _Output:
         """Take a chunk in, which becomes so many bytes at least; a large one is written when there
         are several, or by `flush`."""
         if chunk.nbytes < _LARGE:
-            dataset.write_direct_chunk(place, deflated(chunk, least))
+            dataset.write_direct_chunk(place, self._deflated(chunk, least))
             return
         self._waiting.append((dataset, place, chunk, least))
         self._size += chunk.nbytes
@@ -218,7 +222,7 @@ class _Output:
 
         def deflate(i: int) -> None:
             *_, chunk, least = waiting[i]
-            found[i] = deflated(chunk, least)
+            found[i] = self._deflated(chunk, least)
 
         share_out([partial(deflate, i) for i in range(len(waiting))], _CHUNKS)
         for i, (dataset, place, _, _) in enumerate(waiting):

@@ -80,7 +80,6 @@ MARK = np.dtype(
     ]
 )
 ALL_KEYS = -1
-STEPS = range(-(1 << 63), 1 << 63)  # which there are
 
 NUMBER, TEXT = "number", "text"
 _DTYPES = {
@@ -185,11 +184,15 @@ class Schema:
     """Columns, signatures (the columns of an add, in order) and the key sets of marks.
 
     It is stored as JSON lines and only ever grows, so it can be appended to a live file.
+
+    Attributes:
+        config: the JSON text of the config, where it has changed since the file was made.
     """
 
     columns: list[Column] = field(default_factory=list)
     signatures: list[tuple[int, ...]] = field(default_factory=list)
     keysets: list[tuple[str, ...]] = field(default_factory=list)
+    config: str | None = None
 
     def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
         """Where the columns lie in the value stream.
@@ -254,8 +257,13 @@ class Schema:
         """The JSON line of the key set of a mark."""
         return _line({"keys": list(keys)})
 
+    @staticmethod
+    def config_line(text: str) -> bytes:
+        """The JSON line of a config that has changed, given as JSON text."""
+        return f'{{"config":{text}}}\n'.encode()
+
     def encode(self) -> bytes:
-        """All lines: what a closed file stores."""
+        """What a closed file stores: all lines but those of configs, which it has elsewhere."""
         lines = [self.column_line(column) for column in self.columns]
         lines += [self.signature_line(signature) for signature in self.signatures]
         lines += [self.keyset_line(keys) for keys in self.keysets]
@@ -299,6 +307,8 @@ class Schema:
                 if any(same and same[0] not in columns[:place] for same in self.columns[c].same):
                     raise ValueError("a signature lacks a column that another of it shares")
             self.signatures.append(columns)
+        elif "config" in entry:
+            self.config = json.dumps(entry["config"], ensure_ascii=False)
         else:
             keys = tuple(entry["keys"])
             for key in keys:

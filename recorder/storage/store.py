@@ -228,7 +228,9 @@ class Store(ABC):
         return float(found) if isinstance(found, int | float) else 0.0
 
     def text(self, name: str) -> bytes:
-        """A dataset of bytes: the config or the facts."""
+        """A text: the config, which may have changed since the file was made, or the facts."""
+        if name == fmt.CONFIG and self.schema.config is not None:
+            return self.schema.config.encode()
         found = self.file.dataset(name, BYTES)
         self.file.allow(len(found) * _PARSED, name)
         return found[:].tobytes()

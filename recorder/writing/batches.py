@@ -13,20 +13,21 @@ import numpy as np
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.accelerator import OnDevice, fetched_arrays, fetched_numbers
-from flexrec.recorder.writing.encoders import Held, Queued
 from flexrec.recorder.writing.event_queue import EventQueue, Signature
 from flexrec.recorder.writing.live_file import Block, LiveFile
+from flexrec.recorder.writing.values.encoders import Held, Queued
 
 _MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # of a batch, about
 TOP_WORDS = 2  # words of a record that come before its slots: step and time
 
 
 class Written(NamedTuple):
-    """How many columns, signatures and key sets the file knows."""
+    """How many columns, signatures, key sets and changes of the config the file knows."""
 
     columns: int
     signatures: int
     keysets: int
+    configs: int
 
 
 class Batch(NamedTuple):
@@ -64,7 +65,7 @@ class Batches:
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
         self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
-        self.written = Written(len(self._columns), len(self._signatures), len(self._keysets))
+        self.written = self._known(0)
         # What the queue's numbers are in the file; marks have their codes.
         self._codes = {code: code for code in range(fmt.DROPPED, 0)}
         self._slots: list[fmt.Slots] = []
@@ -72,6 +73,9 @@ class Batches:
 
     def of(self, events: Sequence[Queued], file: LiveFile) -> Batch:
         """The batch of the first of the events: as many as are not too much for one."""
+        configs = len(self._queue.configs)  # another thread may add to them
+        if not events:
+            return Batch(0, Block(self._lines(configs)), self._known(configs), {})
         some = events[:_MOST_EVENTS]
         nbytes = np.array([event[3] for event in some], np.int64)
         ends = np.cumsum(nbytes + [len(event[1]) for event in some])
@@ -83,9 +87,13 @@ class Batches:
         weights = self._point(rows, values, nbytes, file.blob_bytes)
         _fetch_numbers(rows, values, held)
         rows["start"] += file.value_count
-        block = Block(self._lines(), _blobs(small, held, nbytes), values, rows)
-        written = Written(len(self._columns), len(self._signatures), len(self._keysets))
-        return Batch(count, block, written, weights)
+        block = Block(self._lines(configs), _blobs(small, held, nbytes), values, rows)
+        return Batch(count, block, self._known(configs), weights)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the config has changed, which takes no event."""
+        return self.written.configs < len(self._queue.configs)
 
     # ------------------------------------------------------------------ the schema
 
@@ -117,12 +125,16 @@ class Batches:
                 keys = self._queue.keysets[number]
                 values[start + 2] = self._keysets.setdefault(keys, len(self._keysets))
 
-    def _lines(self) -> bytes:
-        """What the file does not know yet of the schema."""
-        columns, signatures, keysets = self.written
+    def _known(self, configs: int) -> Written:
+        return Written(len(self._columns), len(self._signatures), len(self._keysets), configs)
+
+    def _lines(self, configs: int) -> bytes:
+        """What the file does not know yet of the schema, and of so many changes of the config."""
+        columns, signatures, keysets, known = self.written
         lines = list(map(fmt.Schema.column_line, islice(self._columns, columns, None)))
         lines += map(fmt.Schema.signature_line, islice(self._signatures, signatures, None))
         lines += map(fmt.Schema.keyset_line, islice(self._keysets, keysets, None))
+        lines += map(fmt.Schema.config_line, self._queue.configs[max(known, configs - 1) : configs])
         return b"".join(lines)
 
     # ------------------------------------------------------------------ the values

@@ -10,18 +10,18 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
-from time import time
+from time import monotonic, time
 from typing import Any, cast
 
 import numpy as np
 
 from flexrec.recorder.errors import InputError, RecordingError
-from flexrec.recorder.events import State, gather
+from flexrec.recorder.events import STEPS, State, gather
 from flexrec.recorder.reduction.reducer import Reducer
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.accelerator import OnDevice, gathered, take
-from flexrec.recorder.writing.copies import SMALL, Copier, Slab
-from flexrec.recorder.writing.encoders import (
+from flexrec.recorder.writing.values.copies import SMALL, Copier, Slab
+from flexrec.recorder.writing.values.encoders import (
     RECORD_BYTES,
     ArrayEncoder,
     Blob,
@@ -31,7 +31,7 @@ from flexrec.recorder.writing.encoders import (
     Queued,
     pack_record,
 )
-from flexrec.recorder.writing.shared_arrays import Part, Sharing
+from flexrec.recorder.writing.values.shared_arrays import Part, Sharing
 
 _PLENTY_BYTES = 8 << 20  # that are worth waking the writer
 
@@ -53,10 +53,11 @@ class EventQueue:
     Attributes:
         step: the step that what is added now belongs to.
         refusal: why calls raise: closed, or a write error; None: they do not.
-        is_inert: whether calls do nothing: the copy in a forked child.
+        is_inert: whether calls do nothing: a copy, such as a forked child's.
         signatures: the columns of adds, by the numbers that queued events have; several numbers may
             have the same.
         keysets: the keys of marks, by the numbers that queued marks have.
+        configs: what the config became, each time it changed, as JSON text.
     """
 
     def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
@@ -66,6 +67,9 @@ class EventQueue:
         self.is_inert = False
         self.signatures: dict[int, Signature] = {}
         self.keysets: dict[int, tuple[str, ...]] = {}
+        self.configs: list[str] = []
+        # Times are the clock's at the start and what has passed since: so they never go back.
+        self._epoch = time() - monotonic()
         self._events: deque[Queued] = deque()
         self._numbers = count()
         self._encoders: dict[tuple[str, ...], Encoder] = {}
@@ -80,7 +84,7 @@ class EventQueue:
 
     def add(self, values: Mapping[str, object] | None, named: Mapping[str, object]) -> None:
         """Add values under their keys, at the current step and time."""
-        now = time()
+        now = monotonic() + self._epoch
         if named or type(values) is not dict:
             values = dict(named) if values is None else gather(values, named)
         keys = tuple(values)
@@ -113,6 +117,15 @@ class EventQueue:
             self._weigh(event)
         if self.refusal is not None:
             self._check_in_time(event)
+
+    def now(self) -> float:
+        """The time of what comes now, in seconds since 1970; it never goes back."""
+        return monotonic() + self._epoch
+
+    def configure(self, text: str) -> None:
+        """Take in what the config has become, as JSON text."""
+        if not self.refused():
+            self.configs.append(text)
 
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values of any kind, at a step and time. Raises, saying what is wrong."""
@@ -168,6 +181,10 @@ class EventQueue:
                 self._events.append(_END)
                 self._is_cut = True
 
+    def silence(self, why: str) -> None:
+        """Have all calls do nothing from now on."""
+        self.is_inert, self.refusal = True, why
+
     def release(self, events: Iterable[Queued]) -> None:
         """Events that were taken are written, or dropped: their memory may be used again."""
         for event in events:
@@ -175,7 +192,7 @@ class EventQueue:
                 self._copier.release(event[4].slabs)
 
     def refused(self) -> bool:
-        """Whether a call does nothing: in a forked child. Raises after a close or a failure."""
+        """Whether a call does nothing: in a copy. Raises after a close or a failure."""
         if self.refusal is not None and not self.is_inert:
             raise RecordingError(self.refusal)
         return self.is_inert
@@ -277,7 +294,7 @@ def mark_event(
 
 def check_step(step: int) -> None:
     """Raise InputError for what is no step."""
-    if step not in fmt.STEPS:
+    if step not in STEPS:
         raise InputError(f"step {step} has more than 64 bits")
 
 

@@ -7,14 +7,17 @@ file is written in live_file.py.
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from time import monotonic, sleep, time
+from queue import Empty, SimpleQueue
+from time import monotonic, sleep
+from typing import Protocol
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError, warn
+from flexrec.recorder.errors import RecordingError, counted, warn
 from flexrec.recorder.files.atomic_write import unused
 from flexrec.recorder.files.lock import PathLock
 from flexrec.recorder.hdf5.errors import errno_of, traced
@@ -24,29 +27,36 @@ from flexrec.recorder.storage.compact import close_recording
 from flexrec.recorder.storage.open_store import open_store
 from flexrec.recorder.storage.store import Codes
 from flexrec.recorder.writing.batches import TOP_WORDS, Batches
-from flexrec.recorder.writing.create import Opened, Search
-from flexrec.recorder.writing.encoders import Queued
 from flexrec.recorder.writing.event_queue import EventQueue, mark_event
-from flexrec.recorder.writing.trail import Latest, Marked, marked
+from flexrec.recorder.writing.notices import HeavyKeys, Places
+from flexrec.recorder.writing.opening.create import Opened, Search
+from flexrec.recorder.writing.opening.trail import Latest, Marked, marked
+from flexrec.recorder.writing.values.encoders import Queued
 
 _PLENTY = 16 << 20  # bytes that wait, from which on the writer is given a turn
 _TURN = 0.002  # seconds
-_MANY_BYTES = 1 << 30  # tensors of one key that are worth a word
 _OVERHEAD = 160  # bytes of memory that an event takes beside its record and its arrays, about
 _KEPT = (fmt.RESUME, fmt.DROPPED)  # marks without which what they speak of would be wrong
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, MemoryError, RecordingError)
 """What a file that cannot be written or read raises, out of HDF5 and of our own."""
 
 
+class Owner(Protocol):
+    """Whose flusher it is: a Recorder."""
+
+    def close(self) -> None:
+        """End the recording."""
+
+
 class Flusher:
-    """Writes what waits, from a thread of its own.
+    """Writes what waits, from a thread of its own, as long as its owner can be reached.
 
     Args:
         path: what the file is called in messages.
-        target: where it is.
+        target: where it is; also an attribute.
         lock: the right to write it.
         opened: the file, and what it knows.
-        flush_seconds, fsync_seconds, on_error, buffer_bytes: as for Recorder.
+        flush_seconds, fsync_seconds, on_error, buffer_bytes, compress: as for Recorder.
 
     Attributes:
         has_ended: whether the file was closed.
@@ -54,7 +64,10 @@ class Flusher:
         is_failing: whether the last write failed; `failure` says why the last that did.
         has_told: whether a warning said so, of which there is one.
         safe: how many events are on the disk itself.
+        on_end: called when it has ended.
     """
+
+    on_end: "Callable[[Flusher], None]"
 
     def __init__(
         self,
@@ -67,12 +80,13 @@ class Flusher:
         fsync_seconds: float,
         on_error: str,
         buffer_bytes: int,
+        compress: bool,
     ) -> None:
-        self._path, self._target, self._path_lock = path, target, lock
+        self._path, self.target, self._path_lock = path, target, lock
         self._file, self._schema = opened.file, opened.schema
         self._trail, self._latest = opened.trail, Latest()
         self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
-        self._on_error, self._buffer_bytes = on_error, buffer_bytes
+        self._on_error, self._buffer_bytes, self._compress = on_error, buffer_bytes, compress
         self.created, self.safe = opened.file.created, opened.file.event_count
         self.has_ended = self.is_rewriting = self.is_failing = self.has_told = False
         self.failure = ""
@@ -82,22 +96,23 @@ class Flusher:
         self._afterwards: Callable[[], None] | None = None
         self._waiting: list[Queued] = []  # taken out of the queue, and not in the file yet
         self._announced = 0  # bytes that came since the queue was last empty, about
-        self._heavy: dict[str, float] = {}  # bytes of tensors, by key
+        self._heavy, self._places = HeavyKeys(), Places()
         self._missed = False
         self._warnings: list[str] = []  # said by the next call that may speak
         self._dropped = 0  # events, ever
         self._unmarked = 0  # of those, the ones that the recording does not speak of yet
         self._synced = monotonic()
-        # Held while there is nothing to do at once. An Event would be held for good by an interrupt
-        # that comes amid its Python.
-        self._sleep = threading.Lock()
-        self._sleep.acquire()
+        # What is put here has the thread look at once. An Event would be held for good by an
+        # interrupt that comes amid its Python.
+        self._wakes = SimpleQueue[object]()
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
 
-    def start(self, queue: EventQueue) -> None:
-        """Begin to write what comes into a queue."""
+    def start(self, queue: EventQueue, owner: Owner) -> None:
+        """Begin to write what comes into a queue; end when nothing can reach the owner."""
         self._queue, self._batches = queue, Batches(queue, self._schema)
+        # Of the callbacks of weak references only those in C lose no interrupt.
+        self._owner = weakref.ref(owner, self._wakes.put)
         self._thread.start()
 
     # ------------------------------------------------------------------ what others ask
@@ -156,6 +171,25 @@ class Flusher:
         self._afterwards = afterwards
         return True
 
+    def flush(self, *, fsync: bool = False) -> None:
+        """Write all that came; warn, or raise where that was asked for, of what could not be.
+
+        Raises:
+            RecordingError: it could not be written, and `on_error` is "raise".
+        """
+        has_told = self.has_told
+        is_done = self.write(fsync=fsync)
+        if fsync and not is_done and has_told:
+            left = counted(self.count() - self.safe, "event")
+            self.warn(f"{self._path}: {left} could not be brought to the disk: {self.failure}")
+        self.speak()
+        self._queue.refused()
+
+    @property
+    def events(self) -> int:
+        """How many events were added, about: nothing waits for the writer to say so."""
+        return self._file.event_count + len(self._waiting) + len(self._queue)
+
     def count(self) -> int:
         """How many events are in the file or on their way to it, without those in the queue."""
         with self._writing:
@@ -182,9 +216,9 @@ class Flusher:
         """
         with self._writing:
             descriptor = self._file.duplicate()
-            is_there = self._file.is_at(self._target)
+            is_there = self._file.is_at(self.target)
             try:
-                store, _ = open_store(self._target if is_there else _open_as(descriptor))
+                store, _ = open_store(self.target if is_there else _open_as(descriptor))
                 try:
                     search.through(store)
                 finally:
@@ -227,7 +261,8 @@ class Flusher:
                 print(f"flexrec: {message}", file=sys.stderr)
 
     def forget(self) -> None:
-        """In a forked child: let nothing of HDF5, and no lock, reach the parent's file."""
+        """In a forked child: record nothing, and let nothing reach the parent's file or lock."""
+        self._queue.silence("this is the copy in a forked child")
         self._writing = threading.RLock()
         self._file.detach()
         self._path_lock.forget()
@@ -235,12 +270,32 @@ class Flusher:
     def release(self) -> None:
         """Give the path up; a second call does nothing."""
         self._path_lock.release()
+        self.on_end(self)
+
+    def leave(self) -> None:
+        """Before the interpreter ends: close the owner, or what is left of it."""
+        owner = self._owner()
+        if owner is None:
+            self.let_go()
+        else:
+            owner.close()
+
+    def let_go(self) -> None:
+        """End, where nothing can reach the owner; what was added is written."""
+        if self._owner() is not None:
+            return
+        self._queue.close(f"{self._path} is closed")
+        try:
+            self.finish()
+        except RecordingError as error:
+            self.warn(str(error))
+            self.speak()
 
     # ------------------------------------------------------------------ writing
 
     def _append(self) -> None:
         self._queue.take(self._waiting)
-        while self._waiting:
+        while self._waiting or self._batches.is_behind:
             batch = self._batches.of(self._waiting, self._file)
             count, written = batch.events, batch.written
             done = self._waiting[:count]
@@ -255,7 +310,9 @@ class Flusher:
             self._latest = latest
             del self._waiting[:count]
             self._queue.release(done)
-            self._weigh(batch.weights)
+            self._places.see(rows, batch.block.values)
+            for notice in self._heavy.weigh(batch.weights, self._batches.schema.columns):
+                self.warn(f"{self._path}: {notice}")
         self._announced = 0
 
     def _fsync(self) -> bool:
@@ -288,27 +345,9 @@ class Flusher:
     def _mark_dropped(self) -> None:
         """Record how many events were dropped."""
         count = self._unmarked
-        mark = [mark_event(fmt.DROPPED, self._queue.step, time(), count)]
+        mark = [mark_event(fmt.DROPPED, self._queue.step, self._queue.now(), count)]
         self._waiting += mark
         self._unmarked -= count
-
-    def _weigh(self, weights: dict[str, float]) -> None:
-        """Say once of a key that its tensors have become many."""
-        for key, size in weights.items():
-            before = self._heavy.get(key, 0.0)
-            self._heavy[key] = before + size
-            if before <= _MANY_BYTES < before + size:
-                columns = self._batches.schema.columns
-                meter = advice(key, next(c.forms for c in reversed(columns) if c.key == key))
-                self.warn(
-                    f"{self._path}: {key!r} has passed {_MANY_BYTES / (1 << 30):.3g} GiB of tensors"
-                    + (
-                        "; where one meter is enough for it, record what that one remembers in "
-                        f'their place, as with Recorder(…, reduce={{{key!r}: "{meter}"}})'
-                        if meter
-                        else ""
-                    )
-                )
 
     def _failed(self, error: Exception) -> None:
         self.is_failing, self.failure = True, briefly(error)
@@ -323,7 +362,7 @@ class Flusher:
             self.warn(f"{message}; recording goes on in memory, and writing is tried again")
 
     def _notice_deletion(self) -> None:
-        if not self._missed and not self._file.is_at(self._target):
+        if not self._missed and not self._file.is_at(self.target):
             self._missed = True
             self.warn(
                 f"{self._path} was deleted, moved or replaced; recording goes on, "
@@ -331,15 +370,17 @@ class Flusher:
             )
 
     def _rouse(self) -> None:
-        with suppress(RuntimeError):  # it is awake already
-            self._sleep.release()
+        if self._wakes.empty():
+            self._wakes.put(None)
 
     def _write_loop(self) -> None:
         while not self._stopping:
-            self._sleep.acquire(timeout=min(self._flush_seconds, threading.TIMEOUT_MAX))
+            with suppress(Empty):
+                self._wakes.get(timeout=min(self._flush_seconds, threading.TIMEOUT_MAX))
             if not self._stopping:
                 self.write()
                 self.speak()
+                self.let_go()
 
     # ------------------------------------------------------------------ the end
 
@@ -366,7 +407,12 @@ class Flusher:
             lost = self._dropped + len(self._waiting)
             if lost:
                 losses.append(f"{lost} events could not be written and are lost")
-            is_there = self._file.is_at(self._target)
+            if self._batches.is_behind:
+                losses.append("what the config was changed to could not be written and is lost")
+            notice = self._places.notice()
+            if notice:
+                self.warn(f"{self._path}: {notice}")
+            is_there = self._file.is_at(self.target)
             try:
                 self.has_ended = self.is_rewriting = True
                 self._rewrite()
@@ -379,7 +425,7 @@ class Flusher:
                         losses.append("its end may not be on the disk")
             finally:
                 self.is_rewriting = False
-                self._path_lock.release()
+                self.release()
         self._say(losses)
 
     def _say(self, losses: list[str]) -> None:
@@ -395,20 +441,20 @@ class Flusher:
 
     def _rewrite(self) -> None:
         """Close the file, and put the closed layout in its place, or where it was deleted."""
-        target = self._target
+        target = self.target
         if self._file.is_at(target):
             with traced():
                 self._file.close()
             if not self._waiting:
-                close_recording(target, target)
+                close_recording(target, target, compress=self._compress)
             return
         if os.path.lexists(target):
             target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
         try:  # a deleted file is there as long as it is open, and has no name but this
             target.parent.mkdir(parents=True, exist_ok=True)
-            close_recording(_open_as(descriptor), target)
-            if target != self._target:
+            close_recording(_open_as(descriptor), target, compress=self._compress)
+            if target != self.target:
                 self.warn(f"{self._path} is another file now; the recording is in {target}")
         except FAILURES as error:
             is_lost = not os.fstat(descriptor).st_nlink
@@ -430,17 +476,3 @@ def briefly(error: Exception) -> str:
     """HDF5's messages go on about addresses; the system's own say it in a few words."""
     number = errno_of(error)
     return os.strerror(number) if number else str(error)
-
-
-def advice(key: str, forms: Sequence[fmt.Form]) -> str | None:
-    """The meter that is most likely enough for a key's arrays; None: there is none."""
-    if key.endswith("/activations") or any(form.kind in (fmt.NUMBER, fmt.TEXT) for form in forms):
-        return None
-    ranks, kinds = [form.ndim for form in forms], [form.dtype.kind for form in forms]
-    if len(forms) == 1:
-        return "HistogramMeter"
-    if len(forms) != 2 or kinds[0] != "f":
-        return None
-    if ranks == [2, 1] and kinds[1] in "iu":
-        return "ClassErrorMeter"
-    return "MSEMeter" if ranks[0] == ranks[1] and kinds[1] == "f" else None

@@ -7,7 +7,7 @@ only ever appended to, and its first address never changes: with it, everything 
 import os
 import secrets
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
@@ -42,7 +42,7 @@ class JournalWriter:
     def __init__(self, file: h5py.File) -> None:
         early = h5p.create(h5p.DATASET_CREATE)
         early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-        self._id = file.create_dataset(
+        self._id: Any = file.create_dataset(
             fmt.JOURNAL,
             (EXTENT,),
             np.dtype(f"V{RECORD.itemsize}"),
@@ -51,6 +51,7 @@ class JournalWriter:
             fill_time="never",
             dcpl=early,
         ).id
+        self._room = EXTENT
         self._identity = secrets.randbits(63)
         self.start, self.synced = Slot(0, self._address(0)), 0
         file.attrs[fmt.ATTR_JOURNAL] = self.start.extent
@@ -90,13 +91,18 @@ class JournalWriter:
         write_all(self._descriptor, run, begin)
         return Slot(number, extent)
 
+    def close(self) -> None:
+        """Free what h5py has of it."""
+        self._id = None
+
     def _at(self, slot: Slot) -> int:
         return slot.extent + slot.number % EXTENT * RECORD.itemsize
 
     def _address(self, number: int) -> int:
         """Where the extent lies that begins with the record of this number."""
-        if self._id.shape[0] <= number:
+        if self._room <= number:
             self._id.set_extent((number + EXTENT,))
+            self._room = number + EXTENT
         address: int = self._id.get_chunk_info_by_coord((number,)).byte_offset
         return address
 

@@ -4,8 +4,8 @@ What the layout rests on was measured: SWMR with every dataset made up front, no
 no compression lost nothing in 700 kills, and exits cleanly on a full disk (docs/format.md).
 """
 
-import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -17,12 +17,12 @@ import h5py
 import numpy as np
 from h5py import h5d, h5p
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.journal import checksum
-from flexrec.recorder.writing.copies import SMALL
+from flexrec.recorder.writing.config import as_json
 from flexrec.recorder.writing.journal_writer import JournalWriter, Slot, write_all
+from flexrec.recorder.writing.values.copies import SMALL
 
 _LAYOUT = tuple(fmt.LIVE_LAYOUT.items())
 _SCHEMA, _BLOBS, _VALUES, _EVENTS = range(len(_LAYOUT))
@@ -71,8 +71,10 @@ class LiveFile:
         self.created = time.time() if created is None else created
         self.is_sync_lost = False
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
-        texts = {name: _json_bytes(name, value) for name, value in pairs}  # before a file is made
-        self._file = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
+        texts = {  # before a file is made
+            name: np.frombuffer(as_json(name, value).encode(), "u1") for name, value in pairs
+        }
+        self._file: Any = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
         try:
             self._begin(texts)
         except BaseException:
@@ -146,12 +148,17 @@ class LiveFile:
             self._journal.synced = slot.number
 
     def detach(self) -> None:
-        """In a forked child: from now on nothing that HDF5 does here reaches the file."""
+        """In a forked child: close the file for this process's HDF5 without a byte reaching it.
+
+        As long as HDF5 had it open, it would take another file that gets its inode's number for it.
+        """
         if self._descriptor < 0:
             return  # closed: the number may be another file's by now
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, self._descriptor)
-        os.close(null)
+        instead = _nowhere(os.fstat(self._descriptor).st_size)
+        os.dup2(instead, self._descriptor)
+        os.close(instead)
+        with suppress(OSError, RuntimeError):
+            self.close()
 
     def is_at(self, path: Path) -> bool:
         """Whether it is still the file at this path: nobody deleted, moved or replaced it."""
@@ -165,9 +172,15 @@ class LiveFile:
         return os.dup(self._descriptor)
 
     def close(self) -> None:
-        """Close the file, leaving it in the live layout."""
+        """Close the file, leaving it in the live layout; a second call does nothing.
+
+        What h5py has of it is freed here, where an interrupt can be held back.
+        """
         self._descriptor = -1
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+        self._file, self._ids = None, []
+        self._journal.close()
 
     def _flush(self) -> None:
         """Have HDF5 write its structures. After a flush that failed the next may fail for that
@@ -216,6 +229,21 @@ class LiveFile:
         return start
 
 
+def _nowhere(size: int) -> int:
+    """A descriptor to which HDF5 can write as to a file of that size, for nobody to read."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("flexrec")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    try:
+        os.ftruncate(descriptor, size)
+    except OSError:  # a limit on the size of files
+        os.close(descriptor)
+        return os.open(os.devnull, os.O_RDWR)
+    return descriptor
+
+
 class _Parts:
     """What is known of a block while it is written."""
 
@@ -242,26 +270,6 @@ def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5
         name, (0,), dtype, chunks=(chunk,), maxshape=(None,), fill_time="never", dcpl=early
     )
     return made.id
-
-
-def _json_bytes(name: str, value: Any, *, is_part: bool = False) -> Array:
-    try:
-        text = json.dumps(value, ensure_ascii=False, default=_plain)
-        return np.frombuffer(text.encode(), "u1")
-    except (TypeError, ValueError, RecursionError) as error:
-        if isinstance(value, Mapping) and not is_part:
-            for key, part in value.items():  # which of them it is
-                _json_bytes(f"{name}[{key!r:.80}]", part, is_part=True)
-        raise RecordingError(f"{name} must be plain JSON data: {error}") from None
-
-
-def _plain(value: object) -> Any:
-    """What JSON has in place of a value that it has not."""
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"JSON has no {type(value).__name__}")
 
 
 def _joined(arrays: Sequence[Array]) -> list[Array]:

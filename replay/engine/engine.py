@@ -29,6 +29,7 @@ class Binding:
         self.definition, self.key, self.place = definition, key, place
         self.meter = definition.build()
         self._has_data, self._left_out = False, left_out
+        self._last: Any = None
 
     def begin(self) -> None:
         """Start from nothing: no values, and nothing left out."""
@@ -61,10 +62,25 @@ class Binding:
             return None
         try:
             self._tick(time)
-            return self.chosen(self.meter.value())
+            self._last = self.chosen(self.meter.value())
         except Exception as error:  # noqa: BLE001 - as above
             self._leave_out(f"{self._name} gives no value: {_told(error)}", x=x)
             return None
+        return self._last
+
+    def latest(self) -> Any:
+        """What the meter says of what was added since the last reset, else what it said last.
+
+        Raises:
+            MeterError: the meter fails.
+        """
+        if not self._has_data:
+            return self._last
+        try:
+            return self.chosen(self.meter.value())
+        except Exception as error:  # a meter may be anyone's
+            why = f"{self._name} gives no value: {_told(error)}"
+            raise MeterError(f"{self.key!r}: {why}") from error
 
     def reset(self, time: float) -> None:
         """Start the meter anew."""
@@ -201,6 +217,13 @@ class Engine:
             DefinitionError: a plot cannot draw what its meter gives, if the engine is strict.
         """
         return self.board.windows()
+
+    def values(self, name: str) -> dict[str, Any]:
+        """What a meter says of each key that feeds it, or, by a key's name, what its meters say."""
+        bindings = [binding for found in self._bindings.values() for binding in found]
+        named = [binding for binding in bindings if binding.definition.name == name]
+        named = named or [binding for binding in bindings if binding.key == name][:1]
+        return {binding.key: binding.latest() for binding in named}
 
     def wants(self, key: str) -> bool:
         """Whether some meter takes the key."""

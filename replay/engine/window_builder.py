@@ -33,6 +33,11 @@ class _Line:
     x: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
+    def trim(self) -> None:
+        """Drop a position that has no value: a Ctrl-C came up between the two."""
+        count = min(len(self.x), len(self.values))
+        del self.x[count:], self.values[count:]
+
 
 @dataclass
 class _Plot:
@@ -82,6 +87,7 @@ class WindowBuilder:
             line = plot.lines.get(place)
             if line is None:
                 line = plot.lines[place] = _Line(meter.label_for(key), key, meter.name)
+            line.trim()
             if plot.kind.history is not None:
                 line.x.extend(xs)
                 line.values.extend(values)
@@ -138,6 +144,8 @@ class WindowBuilder:
 
     def _windows(self, plot: _Plot) -> Iterable[Window]:
         lines = [plot.lines[place] for place in sorted(plot.lines)]
+        for line in lines:
+            line.trim()
         drawn = [(line, traces) for line in lines if (traces := self._traces(plot, line))]
         if plot.kind.max_traces == 1 and self._draws_several(plot):
             for line, traces in drawn:

@@ -5,7 +5,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.meters.adapter import MetricMeter, is_metric
@@ -44,13 +44,17 @@ _METERS: dict[str, type[Meter]] = {
 _FOLDED = {name.lower(): meter for name, meter in _METERS.items()}
 
 
-def meter_types() -> list[str]:
-    """The names of all meters, in alphabetical order.
+@overload
+def meter_types() -> list[str]: ...
+@overload
+def meter_types(name: str) -> str: ...
+def meter_types(name: str | None = None) -> list[str] | str:
+    """The names of all meters, in alphabetical order; of one, what `meter_info` says of it.
 
     >>> meter_types()[:2]
     ['APMeter', 'AUCMeter']
     """
-    return sorted(_METERS, key=str.lower)
+    return sorted(_METERS, key=str.lower) if name is None else meter_info(name)
 
 
 def meter_info(name: str) -> str:

@@ -4,6 +4,7 @@ Once the recordings are closed, or on Ctrl-C or SIGTERM, the windows are those o
 the law.
 """
 
+import math
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Self
 
-from flexrec.recorder.errors import DefinitionError, MissingDependency, ServerError
+from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.events import Log
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
@@ -20,10 +21,9 @@ from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.player.player import EverySteps, Played, run_names
 from flexrec.replay.player.sources import played_from
-from flexrec.replay.plots.window import Window, equal
+from flexrec.replay.plots.window import Window
+from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.sinks.visdom import VisdomSink
-
-_LOOK_EVERY = 5.0  # seconds between looks whether an idle server has forgotten the windows
 
 
 class FollowedRun:
@@ -97,64 +97,6 @@ class FollowedRun:
         self._steps = EverySteps(self._engine, every) if every else None
 
 
-class Screen:
-    """A visdom server that windows grow on, and that may be restarted meanwhile.
-
-    Args:
-        sink: where the windows go; None: they are only kept.
-        tell: is told, once, that the server does not answer.
-    """
-
-    def __init__(self, sink: VisdomSink | None, tell: Callable[[str], None]) -> None:
-        self._sink, self._tell = sink, tell
-        self._shown: dict[tuple[str | None, str], Window] = {}
-        self._stale = self._told = False
-        self._looked = time.monotonic()
-        if sink is not None:
-            sink.probe()
-
-    def show(self, windows: Sequence[Window], *, last: bool = False) -> None:
-        """Send what changed, all of it where the server may have forgotten; `last`: or raise.
-
-        Raises:
-            ServerError: the last windows cannot be sent.
-        """
-        wanted = {(window.env, window.win): window for window in windows}
-        try:
-            self._send(wanted, everything=last or self._stale or not self._remembered())
-            self._stale = False
-        except (MissingDependency, ServerError) as error:
-            if last:
-                raise
-            self._stale = True
-            if not self._told:
-                self._told = True
-                self._tell(f"{error}; following goes on, and all is sent when it answers")
-
-    def look(self) -> None:
-        """Send everything again where the server has forgotten it; when nothing else is new."""
-        if self._stale or time.monotonic() - self._looked > _LOOK_EVERY:
-            self.show(list(self._shown.values()))
-
-    def _send(self, wanted: dict[tuple[str | None, str], Window], *, everything: bool) -> None:
-        before, self._shown = self._shown, wanted
-        if self._sink is None:
-            return
-        for place in before.keys() - wanted.keys():
-            self._sink.remove(before[place])
-        changed = [
-            window
-            for place, window in wanted.items()
-            if everything or place not in before or not equal(before[place], window)
-        ]
-        self._sink.show(changed)
-
-    def _remembered(self) -> bool:
-        self._looked = time.monotonic()
-        first = next(iter(self._shown.values()), None)
-        return self._sink is None or first is None or self._sink.holds(first)
-
-
 def follow_recordings(
     paths: Sequence[Path],
     definitions: Definitions,
@@ -184,7 +126,9 @@ def follow_recordings(
         RecordingError, MeterError, DefinitionError: as `play`.
         ServerError: the server does not answer at the start or at the end.
     """
-    screen = Screen(sink, tell)
+    screen = None if sink is None else ResendingSink(sink, tell=tell)
+    if sink is not None:
+        sink.probe()
     names = run_names(list(paths))
     runs = {
         name: FollowedRun(path, definitions, every=every, strict=strict)
@@ -194,10 +138,10 @@ def follow_recordings(
         with _Interrupts() as interrupts:
             while not interrupts.came and not all(run.ended for run in runs.values()):
                 news = [run.poll() for run in runs.values()]
-                if any(news):
+                if screen is not None and any(news):
                     screen.show(overlay({name: run.windows() for name, run in runs.items()}))
-                else:
-                    screen.look()
+                elif screen is not None:
+                    screen.report()
                 if not all(run.ended for run in runs.values()):
                     time.sleep(poll_seconds)
     finally:
@@ -209,9 +153,12 @@ def follow_recordings(
         if not interrupts.came:
             raise
         played = Played([], [])  # stopped before there was anything to show
+    if screen is None:
+        return played
     try:
-        screen.show(played.windows, last=True)
-    except (MissingDependency, ServerError) as error:
+        screen.show(played.windows)
+        screen.close(math.inf)
+    except ServerError as error:
         if not interrupts.came:
             raise
         tell(str(error))  # a server of ours may have had the Ctrl-C too

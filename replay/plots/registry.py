@@ -1,6 +1,7 @@
 """Which plot types there are. To add one, write its entry in one of the lists that are joined."""
 
 import textwrap
+from typing import overload
 
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.plots.plot_type import PlotType, SideBySide
@@ -16,13 +17,17 @@ TYPES: dict[str, PlotType] = {
 }
 
 
-def plot_types() -> list[str]:
-    """The names of all plot types, in alphabetical order.
+@overload
+def plot_types() -> list[str]: ...
+@overload
+def plot_types(name: str) -> str: ...
+def plot_types(name: str | None = None) -> list[str] | str:
+    """The names of all plot types, in alphabetical order; of one, what `plot_info` says of it.
 
     >>> plot_types()[:3]
     ['bar', 'boxplot', 'contour']
     """
-    return sorted(TYPES)
+    return sorted(TYPES) if name is None else plot_info(name)
 
 
 def plot_type(name: str) -> PlotType:

@@ -45,7 +45,7 @@ def needed(visdom_version: str) -> tuple[Asset, ...]:
     """The files that this visdom's page needs.
 
     >>> len(needed("0.2.4")), len(needed("0.3.0"))
-    (29, 22)
+    (152, 22)
     """
     family = "0.2" if visdom_version.startswith(("0.1.", "0.2.")) else "0.3"
     return tuple(asset for asset in all_assets() if asset.family in ("", family))

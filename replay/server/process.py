@@ -1,28 +1,42 @@
 """What runs in the process of our own visdom server: nothing of flexrec is imported here.
 
 Run as a script by `server`. Its settings come as one line of JSON on stdin, passwords among them,
-which no other user can see there; the end of stdin is the end of whoever started it.
+which no other user can see there; the end of stdin is the end of whoever started it. What it has to
+say are lines of JSON on stdout.
 """
 
 import asyncio
+import builtins
+import fcntl
 import hashlib
 import importlib
+import ipaddress
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
+from urllib.parse import urlsplit
 
 import tornado.httpserver
+import tornado.httputil
 import tornado.netutil
 import tornado.web
 
 MAX_UPLOAD_BYTES = 1 << 30  # as visdom's own
+GUESS_SECONDS = 1.0  # between wrong passwords from one address
+GUESSES = 10  # from one address that may wait
+PARTIAL = ".flexrec-partial-"
+WRITERS = ("utils.server_utils", "data_model.json_store", "server.app")  # as far as there are
 
 
 class PageFiles(tornado.web.StaticFileHandler):
@@ -51,13 +65,30 @@ class PageFiles(tornado.web.StaticFileHandler):
         return super().make_static_url(settings, path, include_version)
 
 
+class Refused(tornado.web.RequestHandler):
+    """Answers a request that a page of another site has sent, whatever it asks for."""
+
+    def initialize(self, why: str) -> None:
+        """Keep the reason."""
+        self.why = why
+
+    def prepare(self) -> None:
+        """Answer before anything is done."""
+        self.set_status(403)
+        self.finish(f"{self.why}\n")
+
+
 async def main(settings: Mapping[str, Any]) -> None:
-    """Serve until told to stop; then save what has changed."""
+    """Serve until told to stop; save what has changed, now and then and at the end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     threading.Thread(target=_await_end, args=(loop, stop), daemon=True).start()
+    folder = Path(settings["env_path"])
+    if not _is_ours_alone(folder):
+        _say("taken")
+        return
     sockets = tornado.netutil.bind_sockets(settings["port"], settings["host"] or None)
     port = sockets[0].getsockname()[1]
     if settings["port"] == 0 and len(sockets) > 1:  # a port for IPv4 and another for IPv6
@@ -65,11 +96,72 @@ async def main(settings: Mapping[str, Any]) -> None:
     app = _application(settings, port)
     server = tornado.httpserver.HTTPServer(app, max_buffer_size=MAX_UPLOAD_BYTES)
     server.add_sockets(sockets)
-    print("flexrec: visdom listens on", port, flush=True)
-    await stop.wait()
+    _say("listens", port)
+    saver = Saver(app, folder)
+    while not stop.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), settings["save_seconds"])
+        if not stop.is_set():
+            saver.save_changed()
     server.stop()
-    for name in _save(app, Path(settings["env_path"])):
-        print("flexrec: saved", name, flush=True)
+    for name, why in saver.save_all():
+        _say("lost" if why else "saved", name, why)
+
+
+class Saver:
+    """Writes environments to their files; one that cannot be written does not keep the others."""
+
+    def __init__(self, app: Any, folder: Path) -> None:
+        self._app, self._folder = app, folder
+        self._seen = {name: self._sign(name) for name in app.state}
+
+    def save_changed(self) -> None:
+        """Write the environments whose windows are others than when they were last written."""
+        for name in list(self._app.state):
+            sign = self._sign(name)
+            if sign != self._seen.get(name) and (self._is_saved(name) or not self._save(name)):
+                self._seen[name] = sign
+
+    def save_all(self) -> Iterator[tuple[str, str]]:
+        """Write the environments that differ from their files: each, and why it failed, or ""."""
+        for name in list(self._app.state):
+            if not self._is_saved(name):
+                yield name, self._save(name)
+
+    def _data(self, name: str) -> Any:
+        kept = self._app.state[name]
+        # One that was never opened is None there: 0.2.4 would overwrite its file with null.
+        return getattr(kept, "_raw_dict", kept)
+
+    def _sign(self, name: str) -> Any:
+        data = self._data(name)
+        windows = data["jsons"] if data else {}
+        return [(win, kept.get("contentID"), kept.get("version")) for win, kept in windows.items()]
+
+    def _is_saved(self, name: str) -> bool:
+        data = self._data(name)
+        if data is None:
+            return True
+        try:
+            return bool(json.loads((self._folder / f"{name}.json").read_bytes()) == data)
+        except (OSError, ValueError):
+            return False
+
+    def _save(self, name: str) -> str:
+        """Write one environment; why that failed, or ""."""
+        try:
+            if hasattr(self._app, "storage"):  # 0.3.0
+                self._app.storage.save_envs(self._app.state, [name])
+            else:
+                write = _visdom("utils.server_utils").serialize_env
+                write(self._app.state, [name], env_path=self._app.env_path)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be saved
+            return getattr(error, "strerror", None) or repr(error)
+        return ""
+
+
+def _say(what: str, *facts: object) -> None:
+    print("flexrec:", json.dumps([what, *facts]), flush=True)
 
 
 def _await_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
@@ -78,8 +170,28 @@ def _await_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
     loop.call_soon_threadsafe(stop.set)
 
 
+def _is_ours_alone(folder: Path) -> bool:
+    """Take the lock of the folder, for as long as this process lives."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    for left in folder.glob(f"{PARTIAL}*"):  # by one that was killed
+        left.unlink(missing_ok=True)
+    return True
+
+
+# ---------------------------------------------------------------------- visdom
+
+
 def _application(settings: Mapping[str, Any], port: int) -> Any:
     visdom_app = _visdom("server.app")
+    for name in WRITERS:
+        with suppress(ImportError):
+            _visdom(name).open = _whole
     PageFiles.elsewhere = dict(settings["files"])
     visdom_app.tornado_settings |= {
         "static_handler_class": PageFiles,
@@ -91,44 +203,160 @@ def _application(settings: Mapping[str, Any], port: int) -> Any:
         "env_path": settings["env_path"],
     }
     if not settings["username"]:
-        return visdom_app.Application(**options)
+        return _guarded(visdom_app.Application(**options), settings)
     digest = hashlib.sha256(settings["password"].encode()).hexdigest()
     login = {
         "username": settings["username"],
         "password": _visdom("utils.server_utils").hash_password(digest),
     }
+    _harden_login(_visdom("server.handlers.web_handlers").IndexHandler)
     with tempfile.TemporaryDirectory() as folder:
         # visdom reads its cookies' secret from a file at home: not from there.
         Path(folder, "COOKIE_SECRET").write_text(settings["secret"])
         visdom_app.DEFAULT_ENV_PATH = f"{folder}/"
-        return visdom_app.Application(**options, user_credential=login)
+        app = visdom_app.Application(**options, user_credential=login)
+    return _guarded(app, settings)
 
 
 def _visdom(module: str) -> Any:
     return importlib.import_module(f"visdom.{module}")  # untyped, and slow to import
 
 
-def _save(app: Any, folder: Path) -> list[str]:
-    """Write the environments that differ from their files; return their names."""
-    changed = [
-        name
-        for name, kept in app.state.items()
-        # One that was never opened is None there: 0.2.4 would overwrite its file with null.
-        if (data := getattr(kept, "_raw_dict", kept)) is not None
-        and not _is_saved(folder / f"{name}.json", data)
-    ]
-    if hasattr(app, "storage"):  # 0.3.0
-        app.storage.save_envs(app.state, changed)
-    else:
-        _visdom("utils.server_utils").serialize_env(app.state, changed, env_path=app.env_path)
-    return changed
+def _whole(path: Any, mode: str = "r", **options: Any) -> Any:
+    """What visdom's modules have as `open`: a file that is written is replaced, or untouched."""
+    if mode != "w":
+        return builtins.open(path, mode, **options)
+    return _replacing(Path(os.path.realpath(path)), **options)
 
 
-def _is_saved(path: Path, data: Any) -> bool:
+@contextmanager
+def _replacing(path: Path, **options: Any) -> Iterator[IO[str]]:
+    handle, partial = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
     try:
-        return bool(json.loads(path.read_bytes()) == data)
-    except (OSError, ValueError):
-        return False
+        with os.fdopen(handle, "w", **options) as file:
+            yield file
+            file.flush()
+            os.fsync(handle)
+        os.chmod(partial, _mode(path))
+        os.replace(partial, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(partial)
+        raise
+
+
+def _mode(path: Path) -> int:
+    """The file's permissions, or those that a new one gets."""
+    try:
+        return path.stat().st_mode & 0o777
+    except OSError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+# ---------------------------------------------------------------------- who may ask
+
+
+def _guarded(app: Any, settings: Mapping[str, Any]) -> Any:
+    """The application, which refuses what pages of other sites send, to websockets too."""
+    find = app.find_handler
+    proxies = {name.lower() for name in settings["hosts"]}
+    names = {*proxies, settings["host"].lower(), socket.gethostname().lower()}
+
+    def find_handler(request: tornado.httputil.HTTPServerRequest, **options: Any) -> Any:
+        why = _refusal(request, names, proxies)
+        if why:
+            return app.get_handler_delegate(request, Refused, {"why": why})
+        return find(request, **options)
+
+    app.find_handler = find_handler
+    return app
+
+
+def _refusal(
+    request: tornado.httputil.HTTPServerRequest, names: set[str], proxies: set[str]
+) -> str:
+    """Why a request is refused, or "": whether it was sent to us, and by a page of ours.
+
+    A name that someone else's DNS has lead here is told by the Host header, another site's page
+    by the Origin header or, where a browser leaves that out, by Sec-Fetch-Site.
+    """
+    host = _name(f"//{request.host}")
+    if not (_is_address(host) or host in names or host == _full_name()):
+        return f"this server does not go by the name {host!r}: give its other names to flexrec"
+    origin = request.headers.get("Origin")
+    if origin is not None:
+        same = urlsplit(origin).netloc.lower() == request.host.lower()
+        return "" if same or _name(origin) in proxies else _FOREIGN
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    reads = request.method in ("GET", "HEAD")
+    return "" if reads or site in ("none", "same-origin") else _FOREIGN
+
+
+_FOREIGN = "pages of other sites may not ask this server"
+
+
+@cache
+def _full_name() -> str:
+    return socket.getfqdn().lower()  # may take seconds, where there is no network
+
+
+def _name(address: str) -> str:
+    """The host's name in an address."""
+    try:
+        return (urlsplit(address).hostname or "").removesuffix(".")
+    except ValueError:
+        return ""
+
+
+def _is_address(host: str) -> bool:
+    """Whether it is this machine's own name, or a number, which no DNS is asked for."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return True
+    with suppress(OSError):
+        socket.inet_aton(host)  # 127.1
+        return True
+    return False
+
+
+def _harden_login(handler: Any) -> None:
+    """Have wrong passwords wait, one after the other, and keep the cookie from scripts."""
+    post: Callable[..., None] = handler.post
+    set_cookie: Callable[..., None] = handler.set_secure_cookie
+    locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+    waiting: defaultdict[str, int] = defaultdict(int)
+
+    async def slowed(self: Any, *args: Any, **options: Any) -> None:
+        address = self.request.remote_ip
+        if waiting[address] >= GUESSES:
+            self.set_status(429)
+            return
+        waiting[address] += 1
+        try:
+            async with locks[address]:
+                await guess(self, *args, **options)
+        finally:
+            waiting[address] -= 1
+            if not waiting[address]:
+                del waiting[address], locks[address]
+
+    async def guess(self: Any, *args: Any, **options: Any) -> None:
+        right = False
+        try:
+            post(self, *args, **options)
+            right = self.get_status() == 200
+        finally:
+            if not right:
+                await asyncio.sleep(GUESS_SECONDS)
+
+    def set_closed_cookie(self: Any, name: str, value: str) -> None:
+        set_cookie(self, name, value, httponly=True, samesite="Lax")
+
+    handler.post, handler.set_secure_cookie = slowed, set_closed_cookie
 
 
 if __name__ == "__main__":

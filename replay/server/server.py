@@ -11,15 +11,17 @@ import json
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from flexrec.recorder.errors import MissingDependency, OutputError, ServerError
+from flexrec.recorder.errors import MissingDependency, OutputError, ServerError, warn
 from flexrec.replay.sinks.http import Connection
 
 LOOPBACK = "127.0.0.1"
@@ -43,6 +45,7 @@ class Server:
         host: the address that it listens on.
         url: the address for a browser, and for a sink's `server`.
         env_path: the folder of its environment files.
+        trouble: after `close`, what could not be saved and why, or "".
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Server:
         self.port = 0
         self.host = host
         self.env_path = env_path
+        self.trouble = ""
         self._base_url = base_url
         self._process = process
         self._log = log
@@ -78,30 +82,52 @@ class Server:
     def close(self) -> list[str]:
         """End the server; it saves the environments that have changed, and these are returned.
 
-        A second call does nothing.
+        What cannot be saved is told by `trouble`. A second call does nothing.
         """
         if self._log.closed:
             return []
+        ended = self._process.poll() is not None
         self._process.terminate()
-        try:
-            self._process.wait(CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
+        size = -1
+        while self._process.poll() is None and size != (size := len(self.log)):
+            with suppress(subprocess.TimeoutExpired):  # it goes on as long as it saves
+                self._process.wait(CLOSE_SECONDS)
+        if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
         if self._process.stdin is not None:
             self._process.stdin.close()
-        saved = re.findall(r"^flexrec: saved (.*)$", self.log, re.MULTILINE)
+        lost = [f"{name!r} ({why})" for name, why in self._said("lost")]
+        if lost:
+            self.trouble = f"cannot save in {self.env_path}: {', '.join(lost)}"
+        elif self._process.returncode:
+            how = "was ended" if ended else f"did not end within {CLOSE_SECONDS:g} s"
+            self.trouble = (
+                f"visdom's server {how} ({_status(self._process.returncode)}): what has changed "
+                f"since it last saved is not in {self.env_path}"
+            )
+        saved = [str(name) for name, _ in self._said("saved")]
         self._log.close()
         return saved
+
+    def _said(self, what: str) -> list[list[Any]]:
+        """What the server has told of this kind: the facts of each line."""
+        lines = re.findall(r"^flexrec: (\[.*\])$", self.log, re.MULTILINE)
+        return [facts for kind, *facts in map(json.loads, lines) if kind == what]
 
     def _await(self, wanted: int, timeout: float, username: str, password: str) -> None:
         """Wait until it answers as visdom."""
         deadline = time.monotonic() + timeout
         while True:
             ended = self._process.poll() is not None
-            said = re.search(r"^flexrec: visdom listens on (\d+)$", self.log, re.MULTILINE)
+            said = self._said("listens")
             if said and not ended:
                 break
+            if ended and self._said("taken"):
+                raise ServerError(
+                    f"another flexrec server keeps its environments in {self.env_path}, and each "
+                    "would overwrite the other's: use that one, or name another folder"
+                )
             if ended and "Address already in use" in self.log:
                 raise ServerError(f"port {wanted} is taken: choose another, or 0 for any free one")
             if ended and re.search("Cannot assign|not known|gaierror", self.log):
@@ -110,7 +136,7 @@ class Server:
                 what = "ended" if ended else f"did not start within {timeout:g} s"
                 raise ServerError(f"visdom's server {what}; it said:\n{self.log[-2000:].strip()}")
             time.sleep(0.02)
-        self.port = int(said[1])
+        self.port = int(said[0][0])
         connection = Connection(self.url, username=username, password=password)
         connection.probe()
         connection.close()
@@ -119,7 +145,10 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        told = self._log.closed
         self.close()
+        if self.trouble and not told:
+            warn(self.trouble)
 
 
 def start_server(
@@ -131,6 +160,8 @@ def start_server(
     username: str = "",
     password: str = "",
     files: Mapping[str, str] | None = None,
+    hosts: Sequence[str] = (),
+    save_seconds: float = 60.0,
     timeout: float = 60.0,
 ) -> Server:
     """A visdom server that answers already.
@@ -139,8 +170,12 @@ def start_server(
             print(server.url)
 
     It shows the environment files in `env_path`. When it is closed, or this process ends, however
-    that be, it saves the environments that have changed and ends. visdom 0.2.4 may overwrite
-    files in that folder: give it copies of what is precious.
+    that be, it saves the environments that have changed and ends; besides it saves once a minute.
+    A file is replaced whole, or not at all. visdom 0.2.4 may overwrite files in that folder: give
+    it copies of what is precious.
+
+    It goes by its address, `localhost`, the machine's name, and those in `hosts`. A request to any
+    other name, and one that a page of another site sends, is refused.
 
     Args:
         env_path: the folder of environment files; made where missing.
@@ -150,13 +185,15 @@ def start_server(
         username, password: ask for a login; both or none.
         files: of the page, those that visdom's own folder lacks: {name below static/: path}.
             Without them the HTTP API works, and the page in the browser does not.
+        hosts: other names that lead to it, such as that of a proxy.
+        save_seconds: how often it saves.
         timeout: seconds that starting may take.
 
     Raises:
         MissingDependency: visdom is not installed.
         OutputError: `env_path` is no folder, or cannot be made.
-        ServerError: the port is taken, or the server did not start; the end of its log is in the
-            message.
+        ServerError: `env_path` is another server's, the port is taken, or the server did not start;
+            the end of its log is in the message.
     """
     if importlib.util.find_spec("visdom") is None:
         raise MissingDependency.of("a visdom server", "visdom")
@@ -167,8 +204,10 @@ def start_server(
         "env_path": str(env_folder(env_path)),
         "files": dict(files or {}),
         "host": host,
+        "hosts": list(hosts),
         "password": password,
         "port": port,
+        "save_seconds": save_seconds,
         "secret": secrets.token_hex(32),
         "username": username,
     }
@@ -223,3 +262,13 @@ def _reached_by(host: str) -> str:
     if address.is_unspecified:
         return LOOPBACK if address.version == 4 else "[::1]"
     return host if address.version == 4 else f"[{host}]"
+
+
+def _status(code: int) -> str:
+    """An exit status in words: what Popen gives as a negative number is a signal's."""
+    if code >= 0:
+        return f"exit status {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

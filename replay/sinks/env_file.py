@@ -13,6 +13,7 @@ from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
+from flexrec.replay.sinks.base import placed
 from flexrec.replay.sinks.palette import Palette
 
 
@@ -56,8 +57,12 @@ class EnvFileSink:
 
     def show(self, windows: Sequence[Window]) -> None:
         """Take in these windows."""
-        for window in windows:
+        for window in placed(windows).values():
             self._windows.setdefault(window.env or self.env, {})[window.win] = window
+
+    def remove(self, window: Window) -> None:
+        """Take a window away, if it is there."""
+        self._windows.get(window.env or self.env, {}).pop(window.win, None)
 
     def close(self) -> None:
         """Write the files; a second call does nothing.

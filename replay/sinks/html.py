@@ -19,6 +19,7 @@ from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
+from flexrec.replay.sinks.base import Place, placed
 from flexrec.replay.sinks.palette import Palette
 
 _AXIS = re.compile(r"[xyz]axis\d*")
@@ -64,11 +65,15 @@ class HtmlSink:
         self.title = title or self.path.stem
         self.max_points = max_points
         self._plotly = _plotly_js()
-        self._windows: dict[tuple[str | None, str], Window] = {}
+        self._windows: dict[Place, Window] = {}
 
     def show(self, windows: Sequence[Window]) -> None:
         """Take in these windows."""
-        self._windows.update({(window.env, window.win): window for window in windows})
+        self._windows.update(placed(windows))
+
+    def remove(self, window: Window) -> None:
+        """Take a window away, if it is there."""
+        self._windows.pop((window.env, window.win), None)
 
     def close(self) -> None:
         """Write the file; after more windows it can be written again.

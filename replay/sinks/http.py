@@ -6,7 +6,9 @@ No plots and no visdom here: `visdom` knows what to say, this knows how.
 import hashlib
 import ipaddress
 import json
+import math
 import os
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -38,7 +40,8 @@ class Connection:
         'http://localhost:8097'
 
     Nothing is sent before the first call. A login is tried only where the server asks for one.
-    Servers on the loopback are reached directly, whatever proxy the environment names.
+    Servers on the loopback are reached directly, whatever proxy the environment names. A forked
+    process has an HTTP session of its own; a copy that was pickled opens one.
 
     Args:
         server: "http://host", "https://host" or "host"; a port or a path in it counts.
@@ -48,7 +51,7 @@ class Connection:
         timeout: seconds without a byte from the server after which a request has failed.
 
     Raises:
-        ServerError: `server` is not such an address.
+        ServerError: `server`, `port` or `timeout` is no such thing.
     """
 
     def __init__(
@@ -61,12 +64,29 @@ class Connection:
         password: str | None = None,
         timeout: float = 60.0,
     ) -> None:
-        self.url, host = _address(server, port, base_url)
+        if not 0 < timeout < math.inf:
+            raise ServerError(f"timeout must be a number of seconds above 0, got {timeout!r}")
+        self.url, self._host = _address(server, port, base_url)
         self.timeout = timeout
         self._username = username or os.environ.get("VISDOM_USERNAME", "")
         self._password = password or os.environ.get("VISDOM_PASSWORD", "")
-        self._session = requests.Session()
-        self._session.trust_env = not _is_loopback(host)
+        self._sessions: dict[int, requests.Session] = {}  # by process
+        self.opened = 0  # connections, but for those that the server said it would close
+        self._port = 0  # of our end of the latest
+        self._kept = True  # whether the server said so of the latest
+
+    @property
+    def _session(self) -> requests.Session:
+        """This process's session: two that shared one would read each other's answers."""
+        session = self._sessions.get(os.getpid())
+        if session is None:
+            session = requests.Session()
+            session.trust_env = not _is_local(self._host)
+            self._sessions = {os.getpid(): session}
+        return session
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_sessions": {}}
 
     def post(self, endpoint: str, message: Mapping[str, Any]) -> str:
         """What the server answers to one request.
@@ -84,8 +104,8 @@ class Connection:
             ServerError: nobody listens, the name does not resolve, the port is silent, the
                 server is not visdom, or it wants a login that it was not given.
         """
-        question = {"win": "", "eid": "main"}
-        answer = self._authorised("win_exists", question, PROBE_SECONDS, PROBE_BYTES)
+        question, seconds = {"win": "", "eid": "main"}, min(self.timeout, PROBE_SECONDS)
+        answer = self._authorised("win_exists", question, seconds, PROBE_BYTES)
         if answer not in ("true", "false"):
             raise self._not_visdom(f"answers {answer[:40]!r}")
 
@@ -100,11 +120,29 @@ class Connection:
         if _wants_login(status, text):
             self._log_in(seconds)
             status, text = self._exchange(endpoint, message, seconds, limit)
+        if status == requests.codes.ok:
+            return text
+        proxy = self._proxy()
+        if proxy:
+            error = TransientError if status in RETRIED else ServerError
+            raise error(
+                f"{self.url} was asked through the proxy {proxy}, and the answer was HTTP status "
+                f"{status} to POST /{endpoint}; {self._directly()}"
+            )
         if status in RETRIED:
             raise TransientError(f"{self.url} fails with HTTP status {status} on {endpoint}")
-        if status != requests.codes.ok:
-            raise self._not_visdom(f"answers HTTP status {status} to POST /{endpoint}")
-        return text
+        raise self._not_visdom(f"answers HTTP status {status} to POST /{endpoint}")
+
+    def _proxy(self) -> str:
+        """The proxy that the environment names for this server, without its password, or ""."""
+        if not self._session.trust_env:
+            return ""
+        proxies = requests.utils.get_environ_proxies(self.url)
+        found = requests.utils.select_proxy(self.url, proxies)
+        return found.rpartition("@")[2] if found else ""
+
+    def _directly(self) -> str:
+        return f"to reach the server directly, set NO_PROXY={self._host} in the environment"
 
     def _log_in(self, seconds: float) -> None:
         if not (self._username and self._password):
@@ -133,19 +171,31 @@ class Connection:
                 allow_redirects=False,
                 stream=True,
             ) as response:
+                self._count(response)
                 return response.status_code, _read(response, seconds, limit)
         except requests.RequestException as error:
             raise self._explained(error, seconds) from error
+
+    def _count(self, response: requests.Response) -> None:
+        """Count the connections: a server that was restarted cannot be asked over the old one."""
+        sock = getattr(response.raw.connection, "sock", None)
+        port = sock.getsockname()[1] if sock is not None else 0
+        self.opened += self._kept and port != self._port
+        said = response.headers.get("Connection", "keep-alive" if response.raw.version > 10 else "")
+        self._port, self._kept = port, said.lower() == "keep-alive"
 
     def _explained(self, error: requests.RequestException, seconds: float) -> ServerError:
         where = self.url
         causes = {type(cause).__name__ for cause in _causes(error)}
         if isinstance(error, requests.exceptions.ProxyError):
-            return ServerError(f"{where} cannot be reached through the environment's HTTP proxy")
+            return ServerError(
+                f"{where} cannot be reached through the proxy {self._proxy()} that the environment "
+                f"names; {self._directly()}"
+            )
         if isinstance(error, requests.exceptions.SSLError):
             return ServerError(f"{where} does not speak TLS as it should: http instead of https?")
         if "gaierror" in causes:
-            return ServerError(f"{where}: the host name does not resolve", hint="check server=")
+            return ServerError(f"{where}: the host name does not resolve; check the address")
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return ServerError(f"{where} cannot be reached: wrong host, or a firewall between")
         if isinstance(error, requests.exceptions.ReadTimeout):
@@ -155,8 +205,8 @@ class Connection:
             )
         if "ConnectionRefusedError" in causes:
             return TransientError(
-                f"nobody listens at {where}: start visdom (flexrec serve)",
-                hint="or give another server= and port=",
+                f"nobody listens at {where}: start visdom (flexrec serve), "
+                "or name another server and port"
             )
         if causes & {"BadStatusLine", "LineTooLong", "HTTPException"}:
             return self._not_visdom("does not speak HTTP")
@@ -172,6 +222,8 @@ class Connection:
 
 def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
     """The URL that requests start with, and its host."""
+    if not isinstance(port, int):
+        raise ServerError(f"a server's port must be a whole number such as 8097, got {port!r}")
     try:
         parts = urlsplit(server if "://" in server else f"http://{server}")
         host, port = parts.hostname, parts.port or port
@@ -179,16 +231,26 @@ def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
         raise ServerError(f"{server!r} is not a server's address: {error}") from error
     if parts.scheme not in ("http", "https") or not host or not 0 < port < 65536:
         raise ServerError(f"{server!r}, port {port}: not an address such as http://localhost")
+    if host.endswith("localhost."):  # not every resolver knows it
+        host = host.removesuffix(".")
     path = "".join(f"/{part}" for part in f"{parts.path}/{base_url}".split("/") if part)
     literal = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{literal}:{port}{path}", host
 
 
-def _is_loopback(host: str) -> bool:
+def _is_local(host: str) -> bool:
+    """Whether the host is this machine, in any spelling: 127.1, 0.0.0.0 and localhost. too."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(host))
+        except OSError:
+            return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def _wants_login(status: int, text: str) -> bool:

@@ -1,54 +1,290 @@
-"""A sink for live plotting: a server that is absent or dies never stops training."""
+"""Windows into visdom from a thread of their own: no server can hold up who hands them over.
 
+The thread and its callers share attributes that are each assigned at once, and a queue as a bell,
+but no lock: a Ctrl-C that comes up between taking and releasing one would stop the thread for good.
+"""
+
+import os
+import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
-from flexrec.recorder.errors import MissingDependency, ServerError, warn
+from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed, warn
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import Sink
+from flexrec.replay.sinks.base import Place, changes, placed
+from flexrec.replay.sinks.visdom import VisdomSink
 
-_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds between tries to reach the server
+CLOSE_SECONDS = 30.0  # that `close` may take
+FIRST_SECONDS = 0.15  # that the first `show` waits, so that an absent server is told of at once
+_FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds between tries to reach the server
+_LOOK_SECONDS = 5.0  # between looks whether an idle server has forgotten the windows
+_TICK = 0.005
 
 
 class ResendingSink:
-    """Sends windows through another sink; keeps them, and sends all again, after a failure.
+    """Keeps the latest of each window, and has a thread send what the server lacks.
+
+        sink = ResendingSink(VisdomSink(env="my_env"))
+        sink.show(windows)
+        sink.close()
+
+    A window is sent once the server has answered. A server that is absent, slow or hangs is tried
+    again, and one that was restarted gets every window again. Where nobody calls `close`, the rest
+    is sent at the end of the program. A forked process goes on with a thread and a connection of
+    its own, and a pickled copy starts without windows.
 
     Args:
-        connect: makes the other sink, or raises ServerError.
+        sink: the server.
+        tell: is told, once, of a server that does not answer, and of each window that cannot be
+            drawn; by whoever calls this sink.
     """
 
-    def __init__(self, connect: Callable[[], Sink]) -> None:
-        self._connect = connect
-        self._sink: Sink | None = None
-        self._latest: dict[tuple[str | None, str], Window] = {}
-        self._warned = False
-        self._wait = _FIRST_WAIT
-        self._next_try = 0.0
+    def __init__(self, sink: VisdomSink, *, tell: Callable[[str], None] = warn) -> None:
+        self._sender = _Sender(sink)
+        self._tell = tell
+        self._told: set[str] = set()
+        self._waited = False
+        self._at_end = weakref.finalize(self, _finish, self._sender)
+
+    def __str__(self) -> str:
+        return f"{self._sender.sink.url}/env/{self._sender.sink.env}"
+
+    def __reduce__(self) -> tuple[type["ResendingSink"], tuple[VisdomSink]]:
+        return type(self), (self._sender.sink,)
 
     def show(self, windows: Sequence[Window]) -> None:
-        """Send the windows now, or when the server is back."""
-        self._latest.update({(window.env, window.win): window for window in windows})
-        if self._sink is not None:
-            self._send(windows)
-        elif time.monotonic() >= self._next_try:
-            self._send(list(self._latest.values()))
+        """Hand over all windows that there are; any other is taken off the server."""
+        if not self._at_end.alive:  # it was closed
+            self._at_end = weakref.finalize(self, _finish, self._sender)
+        self._sender.want(windows)
+        if not self._waited:
+            self._waited = True
+            _wait(lambda: self._sender.tries > 0, FIRST_SECONDS)
+        self.report()
 
-    def close(self) -> None:
-        """One last try to send what the server does not have."""
-        if self._sink is None and self._latest:
-            self._send(list(self._latest.values()))
-        if self._sink is not None:
-            self._sink.close()
+    def report(self) -> None:
+        """Tell what there is to tell."""
+        failure = self._sender.failure
+        if failure is not None and "" not in self._told:
+            self._told.add("")
+            self._tell(f"{failure}; windows are kept in memory and sent when it answers")
+        for message in list(self._sender.undrawable.values()):
+            if message not in self._told:
+                self._told.add(message)
+                self._tell(message)
 
-    def _send(self, windows: Sequence[Window]) -> None:
+    def save(self, envs: Iterable[str | None]) -> None:
+        """Have the server write environments to its folder, after all is sent.
+
+        Raises:
+            ServerError: the server fails.
+        """
+        self.flush()
+        for env in envs:
+            self._sender.sink.save(env)
+
+    def flush(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Wait until all is sent.
+
+        Raises:
+            ServerError: it could not be; names the windows.
+        """
+        self._sender.finish(seconds)
+        if self._sender.failure is not None:
+            self._told.add("")  # the error tells it
+        self.report()
+        self._sender.check()
+
+    def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """Send the rest, and let go of the connection.
+
+        Raises:
+            ServerError: not all could be sent within so many seconds; names the windows.
+        """
         try:
-            self._sink = self._sink or self._connect()
-            self._sink.show(windows)
-            self._wait = _FIRST_WAIT
-        except (MissingDependency, ServerError) as error:
-            self._sink = None
-            self._next_try = time.monotonic() + self._wait
-            self._wait = min(2 * self._wait, _LONGEST_WAIT)
-            if not self._warned:
-                self._warned = True
-                warn(f"{error}; windows are kept in memory and sent when it answers")
+            self.flush(seconds)
+        finally:
+            self._at_end.detach()
+            self._sender.sink.close()
+
+
+class _Sender:
+    """The thread's side.
+
+    Attributes:
+        sink: the server; only the thread speaks to it.
+        tries: how often the thread has tried to send.
+        failure: why the last try failed; None: it did not.
+        undrawable: why windows cannot be drawn.
+    """
+
+    def __init__(self, sink: VisdomSink) -> None:
+        self.sink = sink
+        self.tries = 0
+        self.failure: ServerError | None = None
+        self.undrawable: dict[Place, str] = {}
+        self._wanted: dict[Place, Window] = {}  # assigned by callers
+        self._sent: dict[Place, Window] = {}  # the rest is the thread's
+        self._start_anew()
+
+    def want(self, windows: Sequence[Window]) -> None:
+        """Have these windows sent."""
+        if self._process != os.getpid():  # a fork: the other process sends what was wanted there
+            self._sent = dict(self._wanted)
+            self._start_anew()
+        self._wanted = placed(windows)
+        self._ending = False
+        self._ring()
+
+    def finish(self, seconds: float) -> None:
+        """Have the thread look whether the server has all, send what it lacks, and end."""
+        if self._process != os.getpid() or not (self._wanted or self._sent):
+            return
+        self._ended, self._ending = False, True
+        self._ring()
+        if threading.get_ident() != self._thread:  # the garbage collector may call from anywhere
+            _wait(lambda: self._ended, seconds)
+
+    def check(self) -> None:
+        """Raise ServerError where the server may lack windows."""
+        if self._process != os.getpid():
+            return
+        _, unsent = self._lacking()
+        if not unsent and self.failure is not None:
+            raise ServerError(f"{self.failure}; it may have lost the windows that it was sent")
+        if unsent:
+            names = listed(repr(window.win) for window in unsent)
+            why = self.failure or f"{self.sink.url} takes too long"
+            what = counted(len(unsent), "window")
+            raise ServerError(f"{what} could not be sent ({names}): {why}")
+
+    def _start_anew(self) -> None:
+        self._process = os.getpid()
+        self._bell: SimpleQueue[None] = SimpleQueue()
+        self._only_one = threading.Lock()  # of threads; no caller waits for it
+        self._running = self._ending = self._ended = False
+        self._thread = 0
+        self._connections: int | None = None  # of the sink, when the last round began
+
+    def _ring(self) -> None:
+        """Wake the thread, or start it."""
+        self._bell.put(None)
+        if self._running:
+            return
+        try:
+            threading.Thread(target=self._run, name="flexrec-visdom", daemon=True).start()
+        except RuntimeError as error:  # there are too many, or the interpreter ends
+            self.failure = ServerError(f"no thread can be started to send windows: {error}")
+            self._ended = True
+
+    def _run(self) -> None:
+        if not self._only_one.acquire(blocking=False):
+            return
+        self._running, self._thread = True, threading.get_ident()
+        try:
+            self._work()
+        finally:
+            self._running, self._ended, self._thread = False, True, 0
+            self._only_one.release()
+
+    def _work(self) -> None:
+        """Send, and wait for more, until told to end."""
+        wait = _FIRST_WAIT
+        while True:
+            ending = self._ending
+            if self._try():
+                wait = _FIRST_WAIT
+                if ending and not any(self._lacking()):
+                    return
+                self._rest(_LOOK_SECONDS)
+            elif ending:
+                return
+            else:
+                self._rest(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _rest(self, seconds: float) -> None:
+        """Wait until there is something to do; after a failure, for so long."""
+        until = time.monotonic() + seconds
+        while not self._ending:
+            try:
+                self._bell.get(timeout=max(0.0, until - time.monotonic()))
+            except Empty:
+                return
+            if self.failure is None:
+                with suppress(Empty):
+                    while True:  # several calls are one reason to look
+                        self._bell.get_nowait()
+                return
+
+    def _try(self) -> bool:
+        """Send what the server lacks; whether it answered."""
+        try:
+            self._send()
+            self.failure = None
+        except ServerError as error:
+            self.failure = error
+        except Exception as error:  # noqa: BLE001 - the thread must go on, whatever comes up
+            self.failure = ServerError(f"windows cannot be sent to {self.sink.url}: {error!r}")
+        self.tries += 1
+        return self.failure is None
+
+    def _send(self) -> None:
+        wanted = self._wanted
+        if not self._is_held():
+            self._sent = {}
+        self._connections = self.sink.connections
+        gone, changed = changes(self._sent, wanted)
+        for window in gone:
+            self.sink.remove(window)
+            del self._sent[window.env, window.win]
+        for window, painted in zip(changed, self.sink.paint(changed), strict=True):
+            self._draw(window, painted)
+            if self._ending and self._wanted is not wanted:
+                break  # there are newer ones
+        if self._connections != self.sink.connections:
+            raise ServerError(f"{self.sink.url} was restarted meanwhile")
+
+    def _draw(self, window: Window, painted: Window) -> None:
+        place = (window.env, window.win)
+        try:
+            self.sink.draw(painted)
+            self.undrawable.pop(place, None)
+        except DefinitionError as error:
+            self.undrawable[place] = f"window {window.win!r} cannot be drawn: {error}"
+        self._sent[place] = window
+
+    def _is_held(self) -> bool:
+        """Whether the server has what it was sent; one that failed or is another may have not.
+
+        One that was restarted may have read older windows from its folder.
+        """
+        drawn = (window for place, window in self._sent.items() if place not in self.undrawable)
+        first = next(drawn, None)
+        if first is None or self.failure is not None:
+            self.sink.probe()
+            return False
+        held = self.sink.holds(first)
+        return held and self._connections in (None, self.sink.connections)
+
+    def _lacking(self) -> tuple[list[Window], list[Window]]:
+        """The windows that are to be taken off the server, and those that are to be sent."""
+        return changes(dict(self._sent), self._wanted)
+
+
+def _wait(done: Callable[[], bool], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not done() and time.monotonic() < until:
+        time.sleep(_TICK)
+
+
+def _finish(sender: _Sender) -> None:
+    """What is done where nobody called `close`."""
+    sender.finish(CLOSE_SECONDS)
+    try:
+        sender.check()
+    except ServerError as error:
+        warn(str(error))

@@ -5,6 +5,7 @@
 
 import json
 import math
+import re
 import sys
 import time
 import warnings
@@ -20,12 +21,14 @@ from flexrec.recorder.errors import (
     ServerError,
     counted,
     listed,
+    warn,
 )
 from flexrec.replay.plots.dates import in_milliseconds
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
+from flexrec.replay.sinks.base import placed
 from flexrec.replay.sinks.http import Connection, TransientError
 from flexrec.replay.sinks.palette import Palette
 
@@ -51,7 +54,7 @@ class VisdomSink:
         retries: how often a request is tried again.
 
     Raises:
-        ServerError: the address is none.
+        ServerError: the address is none, or visdom is not installed.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class VisdomSink:
         max_points: int = 2000,
         retries: int = 4,
     ) -> None:
+        if "+" in env:
+            warn(f"visdom's page cannot show the environment {env!r}: it takes a + for two of them")
         self.env = env
         self.max_points = max_points
         self.retries = retries
@@ -80,11 +85,21 @@ class VisdomSink:
         )
         self._palette = Palette()
         self._probed = False
+        _client()  # imported by the thread that makes the sink: no other may hide torch meanwhile
 
     @property
     def url(self) -> str:
         """Where the server is."""
         return self._connection.url
+
+    @property
+    def connections(self) -> int:
+        """How many connections there were, but for those that the server said it would close."""
+        return self._connection.opened
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        _client()
 
     def probe(self) -> None:
         """Make sure, within seconds, that visdom answers and lets us in.
@@ -104,24 +119,38 @@ class VisdomSink:
         """
         if not self._probed:
             self.probe()
-        for k, window in enumerate(self._palette.paint(windows)):
-            message = literal(payload(thin_window(window, self.max_points)))
-            message["eid"] = window.env or self.env
-            # The page of 0.3.0 draws a window anew only where its version has changed, and a page
-            # may be open from an earlier replay: the clock gives a version that none has had.
-            message["version"] = time.time_ns() // 1_000_000
+        windows = list(placed(windows).values())
+        for k, painted in enumerate(self.paint(windows)):
             try:
-                answer = self._post("events", message)
-                if answer != window.win:
-                    raise ServerError(
-                        f"{self.url} answers {answer[:40]!r} where visdom repeats the window's id"
-                    )
+                self.draw(painted)
             except ServerError as error:
                 sent = listed(repr(done.win) for done in windows[:k]) or "none"
                 raise ServerError(
-                    f"{error}; window {window.win!r} was not drawn "
+                    f"{error}; window {painted.win!r} was not drawn "
                     f"(sent before it, {k} of {len(windows)}: {sent})"
                 ) from error
+
+    def paint(self, windows: Sequence[Window]) -> list[Window]:
+        """The windows as `draw` wants them: in colours that go with those painted before."""
+        return self._palette.paint(windows)
+
+    def draw(self, window: Window) -> None:
+        """Draw one window that was painted.
+
+        Raises:
+            ServerError: the server fails.
+            DefinitionError: the window cannot be drawn.
+        """
+        message = literal(payload(thin_window(window, self.max_points)))
+        message["eid"] = window.env or self.env
+        # The page of 0.3.0 draws a window anew only where its version has changed, and a page may
+        # be open from an earlier replay: the clock gives a version that none has had.
+        message["version"] = time.time_ns() // 1_000_000
+        answer = self._post("events", message)
+        if answer != window.win:
+            raise ServerError(
+                f"{self.url} answers {answer[:40]!r} where visdom repeats the window's id"
+            )
 
     def holds(self, window: Window) -> bool:
         """Whether the server has a window of this id; one that was restarted has forgotten it.
@@ -228,7 +257,9 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
         >>> literal({"data": [{"name": "a<b"}], "layout": {"title": "t"}})
         {'data': [{'name': 'a&lt;b'}], 'layout': {'title': 't'}}
 
-    plotly obeys some markup, links among it, and a key may come from anyone's recording.
+    plotly obeys some markup, links among it, and a key may come from anyone's recording. It takes
+    the text between any two dollars for a formula, and shows nothing else; here the first one is
+    followed, and the last one preceded, by what is no space.
     """
     data = [
         {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
@@ -236,19 +267,36 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if "layout" not in message:
         return {**message, "data": data}
-    layout = {
-        key: _unmarked(item) if key == "title" else item for key, item in message["layout"].items()
-    }
+    layout = {key: _unmarked_of(key, item) for key, item in message["layout"].items()}
     return {**message, "data": data, "layout": layout}
 
 
+_FORMULA = re.compile(r"(\$+(?=[^\s$])[^$]*(?<=[^\s$])\$+(?!\d))")
 _SHOWN = ("name", "labels", "title")  # what of a trace plotly writes, and a key may be in
 
 
 def _unmarked(item: Any) -> Any:
     if isinstance(item, str):
-        return item.replace("&", "&amp;").replace("<", "&lt;")
+        return _without_prices(item.replace("&", "&amp;").replace("<", "&lt;"))
     return [_unmarked(each) for each in item] if isinstance(item, list) else item
+
+
+def _unmarked_of(name: str, item: Any) -> Any:
+    """The title of a layout, and the titles of its axes, whose markup is the user's own."""
+    if name == "title":
+        return _unmarked(item)
+    if not isinstance(item, Mapping):
+        return item
+    if isinstance(item.get("title"), str):
+        return {**item, "title": _without_prices(item["title"])}
+    return {key: _unmarked_of(key, part) for key, part in item.items()} if name == "scene" else item
+
+
+def _without_prices(text: str) -> str:
+    """The text with those dollars as entities that begin or end no formula."""
+    parts = _FORMULA.split(text)
+    parts[::2] = [part.replace("$", "&#36;") for part in parts[::2]]
+    return "".join(parts)
 
 
 def _check(window: Window, kind: PlotType) -> None:

@@ -24,10 +24,6 @@ from support.commands import fails
         (RecordingError("overwrite=True is part of a message"),) * 2,
         (ExistsError.of("a.h5"), "a.h5 exists already; --force overwrites it"),
         (GoldenError("none", hint="update=True writes it"), "none; --update writes it"),
-        (
-            ServerError("nobody", hint="or give another server= and port="),
-            "nobody; or give another --server and --port",
-        ),
         (ServerError("none", hint="give it as bundle=PATH"), "none; give it as --assets PATH"),
         (RecordingError("bad", hint="keys= chooses others"), "bad; -k chooses others"),
     ],

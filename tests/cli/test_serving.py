@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+import requests
 
 from flexrec.recorder import Recorder
 from flexrec.recorder.errors import OutputError, ServerError
@@ -101,6 +103,36 @@ def test_it_shows_saves_and_ends(
     assert f"saved {envs / 'run.json'}" in out
     assert error == ""
     assert list(json.loads((envs / "run.json").read_text())["jsons"]) == ["loss"]
+
+
+def test_what_cannot_be_saved_is_named(run: Path, tmp_path: Path) -> None:
+    envs = tmp_path / "envs"
+    options = ["-p", "loss", "--phases", "train", "--port", 0, "--env-path", envs, "--no-browser"]
+    with started("serve", run, *options) as (process, address):
+        until_drawn(address.partition("/env/")[0], "run")
+        (envs / "run.json").mkdir()
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+    assert process.returncode == 2
+    assert error == f"flexrec: cannot save in {envs}: 'run' (Is a directory)\n"
+
+
+def test_several_recordings_have_an_environment_that_the_page_can_open(
+    run: Path, tmp_path: Path
+) -> None:
+    others = [tmp_path / name for name in ("loss+MSE.h5", *(f"{i}.h5" for i in range(5)))]
+    for other in others:
+        other.write_bytes(run.read_bytes())
+    options = ["-p", "loss", "--phases", "train", "--port", 0, "--env-path", tmp_path / "envs"]
+    for paths, env in (
+        ((run, others[0]), "run, loss_MSE"),
+        ((run, *others), "run, loss_MSE, 0, 1 and 3 more"),
+    ):
+        with started("replay", *paths, *options, "--serve", "--no-browser") as (_, address):
+            url, _, named = address.partition("/env/")
+            assert unquote(named) == env
+            until_drawn(url, env)
+            assert requests.get(f"{url}/env/{named}", timeout=30).status_code == 200
 
 
 def test_a_followed_recording_grows_in_the_server_that_shows_it(tmp_path: Path) -> None:

@@ -170,6 +170,8 @@ NODES: dict[str, Callable[[Path], None]] = {
 def test_what_is_no_regular_file_is_never_replaced(
     name: str, node: str, run: Path, folder: Path
 ) -> None:
+    if (name, node) == ("Recorder", "folder"):  # it makes a file of its own name in it
+        return
     writer = WRITERS[name]
     path, link = folder / f"node.{writer.ending}", folder / f"link.{writer.ending}"
     NODES[node](path)
@@ -375,7 +377,7 @@ def test_the_name_of_a_folder_that_is_not_there_is_refused(
     name: str, run: Path, folder: Path
 ) -> None:
     writer = WRITERS[name]
-    if name == "write_golden":  # given a Path, as of `check`
+    if name in ("write_golden", "Recorder"):  # given a Path, as of `check`; it makes the folder
         return
     with pytest.raises(FlexrecError, match=r"runs/ ends with a slash, as a folder's name"):
         writer.write(f"{folder}/runs/", run, False)  # type: ignore[arg-type]

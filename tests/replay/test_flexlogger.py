@@ -1,10 +1,12 @@
 """FlexLogger: bad input is told at once, and a server that dies never stops training."""
 
-import uuid
+import inspect
+import json
 import warnings
-from collections.abc import Sequence
+from contextlib import suppress
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import pytest
@@ -16,11 +18,18 @@ from flexrec.recorder import (
     Recording,
     ServerError,
 )
-from flexrec.replay import FlexLogger, Window, get_preset_logger
+from flexrec.replay import (
+    FlexLogger,
+    get_preset_logger,
+    meter_info,
+    meter_types,
+    plot_info,
+    plot_types,
+)
+from flexrec.replay.flexlogger import LoggerOptions
+from flexrec.replay.plots.window import equal
 from flexrec.replay.server.server import start_server
 from flexrec.replay.sinks.base import ListSink
-from flexrec.replay.sinks.resending import ResendingSink
-from flexrec.replay.sinks.visdom import VisdomSink
 
 
 def test_an_unknown_key_names_the_nearest() -> None:
@@ -69,8 +78,24 @@ def test_what_a_meter_cannot_take_is_warned_of_once(value: Any, message: str) ->
 
 def test_bad_x_is_refused() -> None:
     logger = get_preset_logger("loss", sink=ListSink())
-    with pytest.raises(InputError, match="x must be a number, got str"):
+    with pytest.raises(InputError, match="x must be a number or a date, got str"):
         logger.log("one")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("records", [False, True])
+def test_values_are_added_at_a_step(tmp_path: Path, records: bool) -> None:
+    recorder = Recorder(tmp_path / "run.h5", facts=False) if records else None
+    logger = get_preset_logger("loss", sink=ListSink(), recorder=recorder)
+    for step in (0, 10, 20):
+        logger.add({"train_loss": step}, step=step)
+        logger.log()
+    assert logger.current_step == 20
+    (window,) = logger.windows()
+    assert window.traces[0].x.tolist() == [0, 10, 20]
+    if recorder is not None:
+        recorder.close()
+        with Recording(tmp_path / "run.h5") as run:
+            assert run["train_loss"].step.tolist() == [0, 10, 20]
 
 
 def test_x_counts_logs_until_steps_are_counted() -> None:
@@ -119,47 +144,6 @@ def test_a_plot_that_cannot_draw_its_meter_says_so() -> None:
     assert logger.windows() == []
 
 
-class Flaky:
-    """A sink that fails on demand."""
-
-    def __init__(self) -> None:
-        self.broken = False
-        self.shown: list[str] = []
-
-    def show(self, windows: Sequence[Window]) -> None:
-        """Take the windows in, or fail."""
-        if self.broken:
-            raise ServerError("visdom is gone")
-        self.shown += [window.win for window in windows]
-
-    def close(self) -> None:
-        """Nothing to do."""
-
-
-def test_windows_go_out_whole_when_the_server_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [0.0]
-    monkeypatch.setattr("flexrec.replay.sinks.resending.time.monotonic", lambda: clock[0])
-    flaky = Flaky()
-    logger = get_preset_logger("loss+MSE", sink=ResendingSink(lambda: flaky))
-    logger.add({"train_loss": 1.0, "train_mse": (np.ones(2), np.zeros(2))})
-    logger.log(0)
-    flaky.broken = True
-    logger.add(train_loss=1.0)
-    with pytest.warns(RuntimeWarning, match="visdom is gone; windows are kept in memory"):
-        logger.log(1)
-    for epoch in (2, 3):  # no second warning, and no second try: it is a second later
-        logger.add(train_loss=float(epoch))
-        logger.log(epoch)
-    flaky.broken, flaky.shown = False, []
-    logger.add(train_loss=5.0)
-    logger.log(4)
-    assert flaky.shown == []
-    clock[0] = 10.0
-    logger.add(train_loss=6.0)
-    logger.log(5)
-    assert flaky.shown == ["loss", "mse"], "all windows: the server may have lost everything"
-
-
 def test_no_server_is_one_warning_and_everything_is_recorded(tmp_path: Path) -> None:
     import socket
 
@@ -178,19 +162,220 @@ def test_no_server_is_one_warning_and_everything_is_recorded(tmp_path: Path) -> 
         assert run.marks.x.tolist() == [0, 1, 2]
 
 
-def test_a_real_server_dies_and_comes_back(tmp_path: Path) -> None:
-    env = uuid.uuid4().hex
-    with start_server(env_path=tmp_path / "a") as server:
-        port = server.port
-        logger = get_preset_logger("loss", port=port, env=env)
+TWO = (
+    {"loss": {"type": "line"}, "best": {"type": "line"}, "layers": {"type": "line"}},
+    {
+        "loss": {"type": "AverageValueMeter", "target": "loss"},
+        "best": {
+            "type": "BestValueMeter",
+            "key": "loss",
+            "target": "best",
+            "args": {"mode": "min"},
+        },
+        "*/norm": {"type": "LastValueMeter", "target": "layers"},
+    },
+)
+
+
+def test_what_meters_say_can_be_read_before_and_after_a_log(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logger = FlexLogger(*TWO, sink=ListSink())
+    assert logger.value("loss") is None
+    assert logger.values() == {}
+    for value in (1.0, 3.0):
+        logger.add({"loss": value, "a/norm": value, "b/norm": -value})
+    expected = {"loss": 2.0, "best": 1.0, "a/norm": 3.0, "b/norm": -3.0}
+    for _ in ("before", "after"):
+        assert logger.values() == expected
+        assert logger.value("*/norm") == {"a/norm": 3.0, "b/norm": -3.0}
+        assert logger.value("b/norm") == -3.0
+        logger.log(0)
+    logger.add(loss=5.0)
+    assert (logger.value("loss"), logger.value("a/norm")) == (5.0, 3.0)
+    logger.print_meters("loss", "best")
+    assert capsys.readouterr().out == "loss 5  best 5\n"
+    logger.print_meters()
+    assert capsys.readouterr().out == "loss 5  best 5  a/norm 3  b/norm -3\n"
+    with pytest.raises(DefinitionError, match="no meter 'los'; did you mean 'loss'"):
+        logger.value("los")
+
+
+def test_reading_a_meter_changes_nothing() -> None:
+    windows = []
+    for reads in (False, True):
+        logger = get_preset_logger("loss+MSE", sink=ListSink())
+        for x in range(3):
+            logger.add({"train_loss": x, "train_mse": (np.ones(2) * x, np.zeros(2))})
+            if reads:
+                logger.values()
+            logger.log(x)
+        windows.append(logger.windows())
+    assert all(map(equal, *windows))
+
+
+def test_matrices_are_printed_below(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = FlexLogger(
+        {"m": {"type": "heatmap"}},
+        {"m": {"type": "LastValueMeter", "target": "m"}},
+        sink=ListSink(),
+    )
+    logger.add(m=np.eye(2))
+    logger.print_meters()
+    assert capsys.readouterr().out == "\nm\n[[1. 0.]\n [0. 1.]]\n"
+
+
+def test_a_point_is_drawn_without_a_meter(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        logger = FlexLogger(*TWO, sink=ListSink(), recorder=rec)
+        for x in (1, 2):
+            logger.add(loss=9.0)
+            logger.log_point("rate", x, 0.1 / x)
+            logger.log_point("loss", x, float(x), name="held out")
+        rate = {w.win: w for w in logger.windows()}["rate"].traces[0]
+        held = {w.win: w for w in logger.windows()}["loss"].traces[0]
+        assert (rate.name, rate.x.tolist(), rate.y.tolist()) == ("rate", [1.0, 2.0], [0.1, 0.05])
+        assert (held.name, held.x.tolist(), held.y.tolist()) == ("held out", [1, 2], [1, 2])
+        assert logger.value("loss") == 9.0, "other meters are left alone"
+        with pytest.raises(DefinitionError, match="'loss' is a meter already"):
+            logger.log_point("loss", 3, 1.0)
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        datetime(2026, 1, 2, 3, 4, 5),
+        datetime(2026, 1, 2, 4, 4, 5, tzinfo=timezone(timedelta(hours=1))),
+        np.datetime64("2026-01-02T03:04:05"),
+        np.datetime64("2026-01-02T03:04:05.000000000", "ns"),
+    ],
+)
+def test_dates_are_seconds_since_1970(x: Any) -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    logger.add(train_loss=1.0)
+    logger.log(x)
+    assert logger.windows()[0].traces[0].x.tolist() == [1767323045.0]
+
+
+def test_a_day_is_its_beginning() -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    for x in (date(1970, 1, 2), np.datetime64("1970-01-03")):
+        logger.add(train_loss=1.0)
+        logger.log(x)
+    assert logger.windows()[0].traces[0].x.tolist() == [86400.0, 172800.0]
+
+
+@pytest.mark.parametrize("x", [float("nan"), float("inf"), np.datetime64("NaT", "s")])
+def test_an_x_that_cannot_be_drawn_is_refused(x: Any) -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    with pytest.raises(InputError, match="x must be a"):
+        logger.log(x)
+
+
+def test_windows_of_one_id_are_warned_of() -> None:
+    plots: Any = {
+        "heat": {"type": "heatmap"},
+        "heat.b": {"type": "heatmap"},
+    }
+    meters: Any = {
+        "a": {"type": "LastValueMeter", "target": "heat"},
+        "b": {"type": "LastValueMeter", "target": ["heat", "heat.b"]},
+    }
+    logger = FlexLogger(plots, meters, sink=ListSink())
+    logger.add(a=np.eye(2), b=np.eye(2))
+    with pytest.warns(
+        RuntimeWarning, match=r"two windows have the id 'heat\.b', 'Heat: b' \(a heat"
+    ):
+        logger.log(0)
+
+
+def test_a_definition_that_changes_takes_windows_out_of_a_sink() -> None:
+    sink = ListSink()
+    logger = get_preset_logger("loss+MSE", sink=sink)
+    logger.add({"train_loss": 1.0, "train_mse": (np.ones(2), np.zeros(2))})
+    logger.log(0)
+    logger.update_definition("mse", {"opts": {"win": "m"}})
+    assert [win for _, win in sink.windows] == ["loss", "m"]
+
+
+def test_options_are_spelled_once() -> None:
+    parameters = set(inspect.signature(FlexLogger).parameters) - {"plots", "meters"}
+    assert set(LoggerOptions.__annotations__) == parameters
+    taken = inspect.signature(get_preset_logger).parameters["options"].annotation
+    assert taken == Unpack[LoggerOptions]
+
+
+def test_a_login_and_a_base_url_can_be_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("VISDOM_USERNAME", raising=False)
+    monkeypatch.delenv("VISDOM_PASSWORD", raising=False)
+    login = {"username": "ada", "password": "sesame"}
+    with start_server(env_path=tmp_path, base_url="/vis", **login) as server:  # type: ignore[arg-type]
+        options: Any = {"port": server.port, "base_url": "vis", "timeout": 20, **login}
+        logger = get_preset_logger("loss", env="mine", **options)
         logger.add(train_loss=1.0)
         logger.log(0)
-    logger.add(train_loss=2.0)
-    with pytest.warns(RuntimeWarning, match="windows are kept in memory"):
-        logger.log(1)
-    with start_server(env_path=tmp_path / "b", port=port):
-        logger.add(train_loss=3.0)
-        logger.log(2)
+        logger.save()
+        saved = json.loads((tmp_path / "mine.json").read_text())
+        assert list(saved["jsons"]) == ["loss"]
         logger.close()
-        window = VisdomSink(port=port).windows(env)["loss"]
-        assert window["content"]["data"][0]["y"] == [1.0, 2.0, 3.0]
+        wrong = get_preset_logger("loss", **{**options, "password": "no"})
+        wrong.add(train_loss=1.0)
+        wrong.log(0)
+        with pytest.warns(
+            RuntimeWarning, match=r"not be sent.* refuses the password of user 'ada'"
+        ):
+            wrong.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"server": "ftp://x"}, "not an address such as"),
+        ({"port": "8097"}, "port must be a whole number such as 8097, got '8097'"),
+        ({"port": 0}, "not an address"),
+        ({"timeout": 0}, "timeout must be a number of seconds above 0"),
+    ],
+)
+def test_what_is_no_address_is_told_at_once(options: Any, told: str) -> None:
+    with pytest.raises(ServerError, match=told):
+        get_preset_logger("loss", **options)
+
+
+def test_saving_where_there_are_no_environments_is_refused() -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    with pytest.raises(TypeError, match="a ListSink has no environments to save"):
+        logger.save()
+
+
+def test_a_logger_says_what_it_is() -> None:
+    assert repr(get_preset_logger("loss+MSE", sink=ListSink())) == (
+        "<FlexLogger of loss, mse in a ListSink>"
+    )
+    assert "in http://localhost:8097/env/e>" in repr(get_preset_logger("loss", env="e"))
+
+
+def test_the_types_tell_of_one() -> None:
+    assert plot_types("line") == plot_info("line")
+    assert meter_types("AverageValueMeter") == meter_info("AverageValueMeter")
+
+
+class Interrupted(list[float]):
+    """Values at whose reading a Ctrl-C comes up."""
+
+    def __iter__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_between_a_position_and_its_value_shifts_nothing() -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    board = logger._engine.board
+    meter = logger._engine.definitions.meters["train_loss"]
+    for x in (0.0, 1.0, 2.0):
+        with suppress(KeyboardInterrupt):
+            board.point(meter, "train_loss", (0, 0), [x - 0.5], Interrupted([9.0]))
+        assert len(logger.windows()) == (x > 0)
+        board.point(meter, "train_loss", (0, 0), [x], [-x])
+    (trace,) = logger.windows()[0].traces
+    assert (trace.x.tolist(), trace.y.tolist()) == ([0.0, 1.0, 2.0], [0.0, -1.0, -2.0])

@@ -58,7 +58,7 @@ def record(path: Path, *, end: str, steps: int = 200) -> None:
     rng = np.random.default_rng(7)
     rec = Recorder(path, config={"lr": 0.1, "é": [1, None]}, flush_seconds=60)
     for i in range(steps):
-        rec.add(loss=i / 3, acc=float(i), **{"0/weights/std": rng.normal()})
+        rec.add({"loss": i / 3, "acc": float(i), "0/weights/std": rng.normal()})
         rec.add({"mse": (rng.normal(size=(4, 3)).astype("f4"), rng.integers(0, 9, 4))})
         if i % 5 == 0:
             rec.add(note=f"step {i} ☃", histogram=rng.normal(size=(2, 8)))

@@ -18,8 +18,10 @@ from flexrec.recorder.layers.tooled_model import ModelOptions, TooledModel  # no
 def test_what_is_handed_on_is_what_a_tooled_model_takes() -> None:
     parameters = set(inspect.signature(TooledModel).parameters) - {"model"}
     assert set(ModelOptions.__annotations__) == parameters
-    for taker in (Recorder.watch, TooledModelLogger.__init__):
-        assert inspect.signature(taker).parameters["options"].annotation == "Unpack[ModelOptions]"
+    taken = inspect.signature(Recorder.watch).parameters["options"].annotation
+    assert taken == "Unpack[ModelOptions]"
+    taken = inspect.signature(TooledModelLogger).parameters["options"].annotation
+    assert taken == "Unpack[TooledModelLoggerOptions]"
 
 
 def test_a_logger_takes_a_scaler_and_a_name() -> None:

@@ -606,7 +606,7 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
         merge_recordings(paths, tmp_path / "none" / "run.h5")
     with (
         Recorder(into, mode="w", facts=False),
-        pytest.raises(RecordingError, match="is being recorded by process"),
+        pytest.raises(RecordingError, match="is being recorded by another Recorder of this"),
     ):
         merge_recordings(paths, into, overwrite=True)
 

@@ -16,7 +16,7 @@ from flexrec.recorder.events import Add, State
 from flexrec.recorder.reduction.reducer import Reducer, reduction
 from flexrec.recorder.reduction.reductions import REDUCTIONS, Cells, ClassErrors
 from flexrec.recorder.storage.format import Form, Schema
-from flexrec.recorder.writing.flusher import advice
+from flexrec.recorder.writing.notices import advice
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.meters import build, meter_types
 from flexrec.replay.plots.window import equal
@@ -421,7 +421,7 @@ def test_bytes_are_counted_whatever_the_arrays_turn_into(tmp_path: Path) -> None
         for i in range(30):
             rec.add(k=np.zeros(100, "f8" if i % 10 else "f4"), n=1.0)
         rec.flush()
-        assert rec._flusher._heavy["k"] == 27 * 800 + 3 * 400
+        assert rec._flusher._heavy.sizes["k"] == 27 * 800 + 3 * 400
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from torch import nn
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import is_tensor, normalise
-from flexrec.recorder.writing import accelerator, encoders
-from flexrec.recorder.writing.encoders import NumberEncoder, Queued, pack_record
+from flexrec.recorder.writing import accelerator
+from flexrec.recorder.writing.values import encoders
+from flexrec.recorder.writing.values.encoders import NumberEncoder, Queued, pack_record
 from support.event_cases import same
 
 KINDS = (torch.float32, torch.int64, torch.bfloat16)

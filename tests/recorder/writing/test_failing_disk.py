@@ -48,7 +48,7 @@ def steps(path: Path, key: str = "a") -> list[int]:
 def failing(rec: Recorder, *calls: str) -> Iterator[None]:
     """Have calls of the recorder's file fail as on a broken disk: all writes, by default."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
     with pytest.MonkeyPatch.context() as patch:
@@ -142,7 +142,7 @@ def test_a_deleted_recording_that_cannot_be_written_anew_is_lost(
     rec.flush()
     path.unlink()
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(flusher, "close_recording", fail)
@@ -168,7 +168,7 @@ def test_a_recording_that_is_not_compressed_is_kept(
     record_steps(rec, 3)
     rec.flush(fsync=True)
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(flusher, "close_recording", fail)

@@ -11,7 +11,8 @@ import pytest
 from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.storage.format import Schema
-from flexrec.recorder.writing import accelerator, encoders, event_queue
+from flexrec.recorder.writing import accelerator, event_queue
+from flexrec.recorder.writing.values import encoders
 from flexrec.replay import FlexLogger, define, play
 from flexrec.replay.sinks.base import ListSink
 from support.event_cases import same
@@ -208,7 +209,7 @@ def test_it_is_copied_and_weighed_once(tmp_path: Path, monkeypatch: pytest.Monke
             wanted.append({"mse": (array, numbers), "class": (array, numbers), "out": array})
         assert len(clones) == 4 * 2
         rec.flush()
-        assert rec._flusher._heavy == {"mse": 4 * (4 * 3 * 4 + 4 * 8)}
+        assert rec._flusher._heavy.sizes == {"mse": 4 * (4 * 3 * 4 + 4 * 8)}
     check(tmp_path / "run.h5", wanted)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.reduction.reductions import SquaredErrors
-from flexrec.recorder.writing import copies
+from flexrec.recorder.writing.values import copies
 from support.moments import at_moment
 
 LARGE = np.arange(copies.SMALL / 8 + 1)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
-from flexrec.recorder.writing import encoders, event_queue, flusher, live_file
+from flexrec.recorder.writing import event_queue, flusher, live_file
+from flexrec.recorder.writing.values import encoders
 
 COUNT = 3000
 

@@ -17,10 +17,11 @@ from flexrec.recorder.events import Add
 from flexrec.recorder.storage import follow as reading
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions, define
-from flexrec.replay.player.follow import FollowedRun, Screen, follow_recordings
+from flexrec.replay.player.follow import FollowedRun, follow_recordings
 from flexrec.replay.player.player import play
 from flexrec.replay.plots.window import Window, equal
 from flexrec.replay.server.server import start_server
+from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.sinks.visdom import VisdomSink
 from support.crashing import crash, event_at, record
 from support.event_cases import same_event
@@ -226,13 +227,14 @@ def test_a_server_that_is_restarted_gets_all_windows_again(path: Path, tmp_path:
     with start_server(env_path=tmp_path / "one") as server:
         port = server.port
         sink = VisdomSink(server="127.0.0.1", port=port, env="e", retries=0)
-        screen = Screen(sink, told.append)
+        screen = ResendingSink(sink, tell=told.append)
         run.poll()
         screen.show(run.windows())
+        screen.flush()
+    with pytest.raises(ServerError, match="nobody listens"):
+        screen.flush()
     screen.show(run.windows())
-    screen.show(run.windows())
-    assert len(told) == 1, "told once"
-    assert "all is sent when it answers" in told[0]
+    assert told == [], "the error has told it"
     with start_server(env_path=tmp_path / "two", port=port):
         rec.add(a=3.0)
         rec.step()
@@ -240,9 +242,10 @@ def test_a_server_that_is_restarted_gets_all_windows_again(path: Path, tmp_path:
         rec.flush()
         run.poll()
         screen.show(run.windows())
+        screen.flush()
         assert (points(sink, "loss"), points(sink, "k")) == (3, 1), "also what did not change"
     with start_server(env_path=tmp_path / "three", port=port):  # nobody noticed
-        screen.show(run.windows())
+        screen.close()
         assert (points(sink, "loss"), points(sink, "k")) == (3, 1)
         rec.close()
         windows = follow_recordings([path], LOSS, sink, tell=told.append).windows
@@ -262,17 +265,19 @@ def test_a_window_that_no_longer_holds_is_taken_away(path: Path, tmp_path: Path)
     rec.add(a=1.0)
     with start_server(env_path=tmp_path) as server:
         sink = VisdomSink(server="127.0.0.1", port=server.port, env="e")
-        screen = Screen(sink, print)
+        screen = ResendingSink(sink, tell=print)
         run = FollowedRun(path, LOSS)
         rec.flush()
         run.poll()
         screen.show(run.windows())
+        screen.flush()
         assert set(sink.windows()) == {"loss", "k"}
         crash(rec)
         with recorder(path, mode="resume", at_step=0) as rec:
             rec.add(a=1.0)
         run.poll()
         screen.show(run.windows())
+        screen.close()
         assert set(sink.windows()) == {"loss"}
         sink.close()
 
@@ -304,6 +309,7 @@ def test_a_server_that_dies_during_a_replay_and_comes_back(
         ):
             sink.show(windows)
         monkeypatch.undo()
+        server.close()
     with start_server(env_path=tmp_path / "two", port=port):
         for _ in range(2):
             sink.show(windows)

@@ -334,3 +334,18 @@ def test_the_list_is_sound() -> None:
         assert re.fullmatch(r"[0-9a-f]{64}", asset.sha256)
         assert re.fullmatch(r"[\w.-]+@\d+\.\d+\.\d+", asset.package)
         assert ".." not in asset.name
+
+
+def test_the_page_of_02_has_every_font_of_its_formulas() -> None:
+    """One that is missing takes the titles off all plots."""
+    files = {asset.file for asset in needed("0.2.4")}
+    fonts = "js/mathjax/2.7.5/jax/output/SVG/fonts/TeX"
+    families = (
+        "AMS Caligraphic Fraktur Main Math SansSerif Script Size1 Size2 Size3 Size4 Typewriter"
+    )
+    for family in families.split():
+        assert any(f.startswith(f"{fonts}/{family}/") and f.endswith("/Main.js") for f in files)
+    assert f"{fonts}/AMS/Regular/MathOperators.js" in files
+    assert f"{fonts}/fontdata-extra.js" in files
+    assert "js/mathjax/2.7.5/extensions/TeX/boldsymbol.js" in files
+    assert "js/mathjax/2.7.5/jax/output/SVG/autoload/mtable.js" in files

@@ -59,10 +59,11 @@ def test_base_urls(base_url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", [("ftp://h", 1), ("", 1), ("http://", 1), ("h", 0), ("h", 70000), ("h:x", 1)]
+    "given",
+    [("ftp://h", 1), ("", 1), ("http://", 1), ("h", 0), ("h", 70000), ("h:x", 1), ("h", "8097")],
 )
 def test_no_addresses(given: tuple[str, int]) -> None:
-    with pytest.raises(ServerError, match="address"):
+    with pytest.raises(ServerError, match=r"address|port must be a whole number"):
         Connection(*given)
 
 
@@ -151,12 +152,38 @@ def test_proxies_are_for_hosts_elsewhere(
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{bound.getsockname()[1]}")
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
-        for loopback in ("127.0.0.1", "localhost"):
+        for loopback in ("127.0.0.1", "localhost", "localhost.", "127.1", "0.0.0.0"):  # noqa: S104
             with connected(loopback, visdom_server.port) as connection:
                 connection.probe()
         elsewhere = connected("visdom.invalid")
-        with elsewhere as connection, pytest.raises(ServerError, match="proxy"):
+        told = r"cannot be reached through the proxy .*127\.0\.0\.1.*NO_PROXY=visdom\.invalid"
+        with elsewhere as connection, pytest.raises(ServerError, match=told):
             connection.probe()
+
+
+@pytest.mark.parametrize("status", [403, 503])
+def test_what_a_proxy_answers_is_not_blamed_on_visdom(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with answering(lambda *_: (status, "denied")) as port:
+        monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{port}")
+        with connected("node17") as connection, pytest.raises(ServerError) as caught:
+            connection.probe()
+    assert f"through the proxy 127.0.0.1:{port}" in str(caught.value)
+    assert "set NO_PROXY=node17" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["::", "::ffff:127.0.0.1", "LOCALHOST", "a.localhost", "0"])
+def test_this_machine_in_any_spelling(host: str) -> None:
+    assert http._is_local(host.lower())
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "node17", "localhost.example", "::2"])
+def test_other_machines(host: str) -> None:
+    assert not http._is_local(host)
 
 
 @pytest.fixture(scope="module")

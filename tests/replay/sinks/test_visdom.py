@@ -445,3 +445,30 @@ def test_a_picture_keeps_its_proportions(
 ) -> None:
     made = payload(window("image", Trace("i", np.zeros(shape)), **opts))["opts"]
     assert (made["width"], made["height"]) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("costs 5$ or 6$ a day", "costs 5&#36; or 6&#36; a day"),
+        ("$5 and $6", "&#36;5 and &#36;6"),
+        ("loss in $", "loss in &#36;"),
+        (r"$\alpha$ in US$", r"$\alpha$ in US&#36;"),
+        (r"$\mathbb{E}[x] \geq 1$", r"$\mathbb{E}[x] \geq 1$"),
+        ("$$x$$", "$$x$$"),
+    ],
+)
+def test_a_dollar_that_is_no_formula_is_shown(text: str, shown: str) -> None:
+    drawn = window("line", Trace(text, A, X), title=text, xlabel=text)
+    message = visdom.literal(payload(drawn))
+    assert message["data"][0]["name"] == shown
+    assert message["layout"]["title"] == shown
+    assert message["layout"]["xaxis"]["title"] == shown
+
+
+def test_an_environment_that_the_page_cannot_show_is_warned_of() -> None:
+    with (
+        pytest.warns(RuntimeWarning, match=r"cannot show the environment 'a\+b'"),
+        opened(env="a+b"),
+    ):
+        pass

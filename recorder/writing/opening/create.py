@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import counted, warn
-from flexrec.recorder.events import Array
+from flexrec.recorder.events import STEPS, Array
 from flexrec.recorder.files.atomic_write import begin, keep, put_in_place
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints
 from flexrec.recorder.storage.open_store import RECORDING, open_store, stored_facts, stored_json
 from flexrec.recorder.storage.store import Chunk, Codes, Store
 from flexrec.recorder.writing.live_file import Block, LiveFile
-from flexrec.recorder.writing.trail import Trail, marked
+from flexrec.recorder.writing.opening.trail import Trail, marked
 
 _BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
 _HINT = "at_step is the last step that holds, next_step the one that training goes on with"
@@ -57,6 +57,7 @@ class Opened:
         resumption: where what is recorded goes on; None: nothing is recorded.
         step: the step that is recorded first, where nothing is recorded.
         trail: the logs and resumes that are in the file.
+        config: what the file has, as plain JSON data.
     """
 
     file: LiveFile
@@ -64,6 +65,7 @@ class Opened:
     resumption: Resumption | None = None
     step: int = 0
     trail: Trail = field(default_factory=Trail)
+    config: Any = None
 
 
 def open_new(
@@ -80,7 +82,8 @@ def open_new(
         warn(f"{path} is new: {doubt}")
 
     def make(making: Path) -> Opened:
-        return Opened(LiveFile(making, config=config, facts=facts), step=found.step)
+        file = LiveFile(making, config=config, facts=facts)
+        return Opened(file, step=found.step, config=config)
 
     return _made(path, make, overwrite=overwrite)
 
@@ -106,7 +109,7 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             file = LiveFile(making, config=config, facts=facts, created=created)
             trail = Trail()
             resumption = _copy_events(store, file, at_step, trail)
-            return Opened(file, store.schema, resumption, trail=trail)
+            return Opened(file, store.schema, resumption, trail=trail, config=config)
 
         faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
         damage = store.damage()
@@ -151,8 +154,8 @@ class Search:
     amid: frozenset[str] = frozenset()
     after_add: int = 0  # the step after that of the last add
     last: int | None = None  # the step of the last event
-    lowest: int = fmt.STEPS[-1]
-    highest: int = fmt.STEPS[0]
+    lowest: int = STEPS[-1]
+    highest: int = STEPS[0]
     late: int | None = None  # the first event of a later step after the last that holds
     is_mixed: bool = False  # whether others come before that
     stride: int = 1  # by how much steps rise from an event to the next, at most
@@ -218,7 +221,7 @@ class Search:
         end = count if self.end is None else min(self.end, count)
         return Resumption(
             first=end if self.late is None else self.late,
-            step=min(step, fmt.STEPS[-1]),
+            step=min(step, STEPS[-1]),
             held=None if self.falls or not self.after_add else min(self.after_add, step) - 1,
             gap=self._gap() if self.end is None else "",
             mix=self._mix(),

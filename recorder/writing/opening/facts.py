@@ -10,7 +10,16 @@ from importlib import metadata
 from typing import Any
 
 _PACKAGES = ("flexrec", "h5py", "numpy", "torch", "visdom")
-_RANKS = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
+# In the order in which they count: a launcher inside a job knows better than the job.
+_RANKS = (
+    "RANK",  # torchrun
+    "OMPI_COMM_WORLD_RANK",  # Open MPI
+    "MV2_COMM_WORLD_RANK",  # MVAPICH
+    "PMIX_RANK",
+    "PMI_RANK",  # MPICH, Intel MPI
+    "FLUX_TASK_RANK",
+    "SLURM_PROCID",
+)
 _JOB = ("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_NODELIST", "SLURM_ARRAY_TASK_ID", "WORLD_SIZE")
 
 
@@ -32,7 +41,11 @@ def gather_facts() -> dict[str, Any]:
 
 
 def rank() -> int:
-    """This process's rank under torchrun, SLURM or MPI; 0 where there is none."""
+    """This process's rank in torch.distributed where it is initialised, else what torchrun, MPI,
+    Flux or SLURM tell it; 0 where there is none."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
     for name in _RANKS:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])

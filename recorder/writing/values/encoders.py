@@ -24,8 +24,8 @@ from flexrec.recorder.writing.accelerator import (
     read_plain,
     tensor_reader,
 )
-from flexrec.recorder.writing.copies import SMALL, Copier, Slab
-from flexrec.recorder.writing.shared_arrays import Part
+from flexrec.recorder.writing.values.copies import SMALL, Copier, Slab
+from flexrec.recorder.writing.values.shared_arrays import Part
 
 Blob = bytes | Array | OnDevice
 

@@ -1,0 +1,46 @@
+"""Where a recording goes: `place` makes a file's path of what a Recorder was given."""
+
+import os
+import secrets
+import time
+from pathlib import Path
+
+from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.writing.opening.facts import rank
+
+
+def place(path: object, *, resumes: bool = False) -> Path:
+    """The path of the file to write; makes the folder that it is in.
+
+    `{rank}` becomes this process's rank. A folder, one that is there or a path that ends as a
+    folder's does, gives a file in it with a name of its own: the time, and a few random digits.
+
+    Raises:
+        InputError: it is no path.
+        RecordingError: the folder cannot be made; or it is one, and a recording is to be resumed.
+    """
+    name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
+    if not isinstance(name, str) or not name:
+        got = "''" if name == "" else type(name).__name__
+        raise InputError(f"path must be a str or a pathlib.Path, got {got}")
+    name = name.replace("{rank}", str(rank()))
+    ends = tuple(filter(None, (os.sep, os.altsep)))
+    try:
+        if not (name.endswith(ends) or os.path.isdir(name)):
+            _make(Path(name).parent)
+            return Path(name)
+        if resumes:
+            raise RecordingError(
+                f"{name} is a folder, where every recording has a name of its own; to resume one, "
+                "give the path of its file"
+            )
+        _make(Path(name))
+    except (OSError, ValueError) as error:  # ValueError: it has a null character in it
+        why = error.strerror if isinstance(error, OSError) else error
+        raise RecordingError(f"cannot make {name!r}: {why}") from None
+    return Path(name) / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.h5"
+
+
+def _make(folder: Path) -> None:
+    if not os.path.isdir(os.path.realpath(folder)):
+        folder.mkdir(parents=True, exist_ok=True)

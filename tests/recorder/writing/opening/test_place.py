@@ -1,0 +1,79 @@
+"""Where a recording goes: folders, names of its own, and what is no path."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+
+
+def recorder(path: Any, **options: Any) -> Recorder:
+    return Recorder(path, facts=False, flush_seconds=60, **options)
+
+
+def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "dir" / "run.h5"
+    with recorder(path) as rec:
+        rec.add(a=1)
+    with Recording(path) as run:
+        assert run["a"].value.tolist() == [1]
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+@pytest.mark.parametrize("mode", ["x", "w"])
+def test_in_a_folder_a_recording_has_a_name_of_its_own(
+    tmp_path: Path, is_there: bool, mode: Any
+) -> None:
+    folder = tmp_path / "runs"
+    given = f"{folder}/"
+    if is_there:
+        folder.mkdir()
+        given = str(folder)
+    names = set()
+    for _ in range(2):
+        with recorder(given, mode=mode) as rec:
+            rec.add(a=1)
+        assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}\.h5", rec.path.name)
+        names.add(rec.path.name)
+    assert set(os.listdir(folder)) == names
+    assert len(names) == 2
+
+
+def test_each_rank_may_have_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    with recorder(f"{tmp_path}/{{rank}}/") as rec:
+        assert rec.path.parent == tmp_path / "3"
+
+
+def test_a_folder_cannot_be_resumed(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match=r"is a folder.*to resume one, give the path of its"):
+        recorder(tmp_path, mode="resume")
+    assert list(tmp_path.iterdir()) == []
+
+
+NO_PATHS = [
+    (b"run.h5", "path must be a str or a pathlib.Path, got bytes"),
+    (None, "got NoneType"),
+    (3, "got int"),
+    ("", "got ''"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), NO_PATHS)
+def test_what_is_no_path_is_refused(given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        recorder(given)
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for given in (
+        tmp_path / "file" / "run.h5",
+        f"{tmp_path}/file/runs/",
+        f"{tmp_path}/a\0b/run.h5",
+    ):
+        with pytest.raises(RecordingError, match="cannot make"):
+            recorder(given)

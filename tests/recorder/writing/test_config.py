@@ -1,0 +1,190 @@
+"""config: what it takes, and how it changes while the run goes on."""
+
+import argparse
+import dataclasses
+import enum
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from flexrec.recorder import InputError, Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder.writing.config import as_json
+
+
+class Kind(enum.Enum):
+    """An enum of no values that JSON has."""
+
+    ADAM = object()
+
+
+class Word(enum.StrEnum):
+    """An enum of texts."""
+
+    SGD = "sgd"
+
+
+@dataclasses.dataclass
+class Optimizer:
+    """A dataclass in a dataclass."""
+
+    lr: float = 0.1
+    kind: Kind = Kind.ADAM
+
+
+@dataclasses.dataclass
+class Settings:
+    """A dataclass."""
+
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    out: Path = Path("a/b")
+
+
+class OmegaLike(Mapping[str, Any]):
+    """A mapping that is no dict, as OmegaConf's DictConfig."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self._data = data
+
+    def __getitem__(self, key: str) -> Any:
+        if self._data[key] == "???":
+            raise LookupError(f"Missing mandatory value: {key}")
+        return self._data[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._data)
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+
+class ToDict:
+    """What has a way of its own to become plain data."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data."""
+        return {"hidden": 3}
+
+
+TAKEN: list[tuple[Any, Any]] = [
+    (argparse.Namespace(lr=0.1, out=Path("x")), {"lr": 0.1, "out": "x"}),
+    (SimpleNamespace(a=1), {"a": 1}),
+    (Settings(), {"optimizer": {"lr": 0.1, "kind": "ADAM"}, "out": "a/b"}),
+    ({"kind": Kind.ADAM, "word": Word.SGD}, {"kind": "ADAM", "word": "sgd"}),
+    (OmegaLike({"a": OmegaLike({"b": (1, 2)})}), {"a": {"b": [1, 2]}}),
+    (ToDict(), {"hidden": 3}),
+    ({"s": {3, 1}, "r": range(2)}, {"s": [1, 3], "r": [0, 1]}),
+    ({"n": np.float32(0.5), "f": Path}, {"n": 0.5, "f": "pathlib.Path"}),
+    ({"g": len}, {"g": "builtins.len"}),
+    ([1, 2], [1, 2]),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("given", "expected"), TAKEN)
+def test_what_scripts_have_is_taken(tmp_path: Path, given: Any, expected: Any) -> None:
+    path = tmp_path / "run.h5"
+    Recorder(path, config=given, facts=False).close()
+    with Recording(path) as run:
+        assert run.config == expected
+
+
+def test_what_was_taken_can_be_read_and_changed(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, config=Settings(), facts=False) as rec:
+        assert rec.config["optimizer"]["kind"] == "ADAM"
+        rec.config["out"] = None
+    assert config(path) == {"optimizer": {"lr": 0.1, "kind": "ADAM"}, "out": None}
+
+
+def test_what_torch_has_is_taken() -> None:
+    torch = pytest.importorskip("torch")
+    given = {"d": torch.device("cpu"), "t": torch.float32, "n": torch.tensor(2)}
+    assert json.loads(as_json("config", given)) == {"d": "cpu", "t": "torch.float32", "n": 2}
+
+
+REFUSED = [
+    ({"a": {"b": b"bytes"}}, r"config\['a'\]\['b'\] must be plain JSON data: JSON has no bytes"),
+    (argparse.Namespace(a=object()), r"config\['a'\] must be plain JSON data: JSON has no object"),
+    (OmegaLike({"lr": "???"}), "config must be plain JSON data: .*Missing mandatory value: lr"),
+    ({"a": np.zeros(3)}, "JSON has no ndarray"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_what_json_has_not_is_refused_and_named(tmp_path: Path, given: Any, message: str) -> None:
+    with pytest.raises(RecordingError, match=message):
+        Recorder(tmp_path / "run.h5", config=given)
+    assert list(tmp_path.iterdir()) == []
+
+
+def config(path: Path) -> Any:
+    with Recording(path) as run:
+        return run.config
+
+
+def test_what_is_set_later_is_recorded(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, config={"lr": 0.1, "é": [1]}, facts=False, flush_seconds=60) as rec:
+        assert dict(rec.config) == {"lr": 0.1, "é": (1,)}
+        rec.config.update(argparse.Namespace(batch=64), out=Path("x"))
+        rec.flush()  # with no event
+        assert config(path) == {"lr": 0.1, "é": [1], "batch": 64, "out": "x"}
+        rec.add(a=1)
+        rec.config["lr"] = 0.2
+        del rec.config["out"]
+        rec.add(a=2)
+        rec.flush()
+        assert config(path) == {"lr": 0.2, "é": [1], "batch": 64}
+        rec.config["late"] = True
+    expected = {"lr": 0.2, "é": [1], "batch": 64, "late": True}
+    assert config(path) == expected
+    with h5py.File(path) as file:
+        assert json.loads(bytes(file["config"][:])) == expected
+    with Recorder(path, mode="resume", facts=False) as rec:
+        assert rec.config["late"] is True
+        rec.config["late"] = None
+        rec.add(a=3)
+    merge_recordings([path], tmp_path / "merged.h5")
+    assert config(tmp_path / "merged.h5") == {**expected, "late": None}
+    with Recording(path) as run:
+        assert run["a"].value.tolist() == [1, 2, 3]
+
+
+def test_a_config_that_was_set_survives_a_kill(tmp_path: Path) -> None:
+    path, copy = tmp_path / "run.h5", tmp_path / "copy.h5"
+    with Recorder(path, facts=False, flush_seconds=60) as rec:
+        rec.config.update({"lr": 0.1})
+        rec.flush()
+        copy.write_bytes(path.read_bytes())
+    with Recorder(copy, mode="resume", facts=False) as rec:
+        assert rec.config["lr"] == 0.1
+    assert config(copy) == {"lr": 0.1}
+
+
+def test_a_wrong_change_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    rec = Recorder(path, config={"net": {"layers": [1, 2]}}, facts=False)
+    with pytest.raises(RecordingError, match=r"config\['a'\] must be plain JSON data"):
+        rec.config.update(a=object())
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        rec.config["net"]["layers"] = 3
+    with pytest.raises(AttributeError, match=r"write rec.config.update\("):
+        rec.config = {"a": 1}  # type: ignore[misc, assignment]
+    rec.close()
+    with pytest.raises(RecordingError, match="is closed"):
+        rec.config["a"] = 1
+    assert config(path) == {"net": {"layers": [1, 2]}}
+
+
+def test_a_config_that_is_no_mapping_has_no_names(tmp_path: Path) -> None:
+    with (
+        Recorder(tmp_path / "run.h5", config=[1], facts=False) as rec,
+        pytest.raises(InputError, match="is no mapping"),
+    ):
+        rec.config.update(a=1)
