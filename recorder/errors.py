@@ -128,7 +128,7 @@ class ServerError(FlexrecError):
 REQUIREMENTS = {
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
-    "pyarrow": ("pyarrow>=16",),
+    "pyarrow": ("pyarrow>=16.1",),
     "torch": ("torch>=2.6",),
     "visdom": ("visdom>=0.2.4", "tornado<6.6"),
 }

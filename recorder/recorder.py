@@ -192,7 +192,7 @@ class Recorder:
     def config(self) -> Config:
         """The settings that the recording keeps; what is set here is recorded.
 
-        >>> rec.config.update(batch_size=64)  # doctest: +SKIP
+        >>> rec.config.update(batch_size=64)
 
         Raises:
             InputError: the config is no mapping.
@@ -266,7 +266,7 @@ class Recorder:
     ) -> None:
         """Record a mark: at replay, plot the meters here, at `x`, and reset them.
 
-        >>> rec.log(epoch)  # doctest: +SKIP
+        >>> rec.log(epoch)
 
         Args:
             x: the position on the plots' x axis; the current step by default.

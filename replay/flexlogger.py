@@ -235,7 +235,7 @@ class FlexLogger:
     def log_point(self, plot: str, x: Position, y: float, *, name: str | None = None) -> None:
         """Draw one point of a line without a meter: what is given is what is drawn.
 
-        >>> logger.log_point("learning rate", epoch, 1e-3)  # doctest: +SKIP
+        >>> logger.log_point("learning rate", epoch, 1e-3)
 
         Args:
             plot: the plot; a line plot of that name is made where there is none.
@@ -258,7 +258,7 @@ class FlexLogger:
     def value(self, name: str) -> Any:
         """What a meter says: of what was added since it was reset, else what it said last.
 
-            >>> logger.value("train_loss")  # doctest: +SKIP
+            >>> logger.value("train_loss")
             0.125
 
         Args:
@@ -290,7 +290,7 @@ class FlexLogger:
     def print_meters(self, *names: str) -> None:
         """Print what the meters say, these or all: a line of numbers and texts, then arrays.
 
-        >>> logger.print_meters()  # doctest: +SKIP
+        >>> logger.print_meters("train_loss", "test_loss")
         train_loss 0.125  test_loss 0.25
         """
         chosen = {name: self.value(name) for name in names} if names else self.values()

@@ -76,6 +76,8 @@ def names(
         if name != "TooledModel"
     }
     loggers = {name: functools.partial(public[name], sink=ListSink()) for name in LOGGERS}
+    logger = loggers["get_preset_logger"]("loss")
+    logger.add({"train_loss": 0.125, "test_loss": 0.25})
     x, y = torch.zeros(2, 4), torch.zeros(2, 3)
     model = torch.nn.Sequential(torch.nn.Linear(4, 3))
     batch = {"x": x, "y": y, "output": y, "target": y, "images": x, "labels": torch.tensor([0, 1])}
@@ -88,6 +90,7 @@ def names(
             "TooledModel": recorder.TooledModel,
             "epoch": 0,
             "loader": [(x, y)] * 2,
+            "logger": logger,
             "loss": model(x).sum(),
             "model": model,
             "np": np,

@@ -380,7 +380,7 @@ def test_without_pyarrow_csv_works_and_parquet_says_what_to_install(
     done = export(out)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "flexrec: Parquet needs pyarrow, which is not installed: pip install 'pyarrow>=16'; "
+        "flexrec: Parquet needs pyarrow, which is not installed: pip install 'pyarrow>=16.1'; "
         "CSV needs nothing: a name that ends in .csv\n"
     )
     assert out.read_text() == "what was there"
