@@ -11,7 +11,7 @@ import numpy as np
 from flexrec.cli.output import echo, echo_as_is
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_left_out, tell_missing, tell_state, tell_unlogged
-from flexrec.recorder.errors import ServerError, counted, printable
+from flexrec.recorder.errors import MissingDependency, ServerError, counted, printable
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.golden.check import Outcome, check
@@ -82,7 +82,7 @@ def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:
         echo(json.dumps({**files, **report}, indent=1, allow_nan=False))
         return
     if found is not None:
-        echo(f"{outcome.path}: {report_text(found, full=full)}")
+        echo(f"{outcome.path}: {report_text(found, full=full, hint='--full shows all')}")
     if kept is not None:
         echo(f"obtained: {kept} (--update accepts it)")
     if outcome.written:
@@ -97,8 +97,8 @@ def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, fu
     try:
         drawn = messages(golden, outcome.obtained, comparison)
         url = show_in_visdom(drawn, server=server, port=port, base_url=base_url, env=env)
-    except ServerError as error:
-        echo(f"flexrec: {error}; drawn as text instead", err=True)
+    except (MissingDependency, ServerError) as error:
+        echo(f"flexrec: {error.message}; drawn as text instead", err=True)
         return _as_text(outcome, full)
     return printable(f"{counted(len(drawn), 'window')} in {url}")
 

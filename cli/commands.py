@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from flexrec.cli import options
-from flexrec.cli.output import drop_output, echo, echo_as_is, escape_the_unknown
+from flexrec.cli.output import drop_output, echo, echo_as_is, error_text, escape_the_unknown
 from flexrec.recorder.errors import FlexrecError
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
@@ -89,9 +89,7 @@ def replay(
     else:
         _refuse(context, "without --save or --html", "force")
         _refuse(context, "without --serve", *OF_A_SERVER)
-    definitions = replaying.definitions_of(preset, config, phases)
-    if keys:
-        definitions = definitions.only(keys)
+    definitions = replaying.definitions_of(preset, config, phases, keys)
     env = replaying.environment_of(recordings, env)
     with ExitStack() as stack:
         running = None
@@ -138,6 +136,7 @@ def serve(
     config: options.Config = None,
     phases: options.Phases = None,
     every: options.Every = None,
+    keys: options.Only = None,
     env: options.Env = None,
     port: options.ListenPort = PORT,
     host: options.Host = LOOPBACK,
@@ -155,10 +154,10 @@ def serve(
     from flexrec.cli.serving import viewer
 
     if not recordings:
-        _refuse(context, "without recordings", "preset", "config", "phases", "every")
+        _refuse(context, "without recordings", "preset", "config", "phases", "every", "keys")
     env = replaying.environment_of(recordings or (), env)
     if recordings:
-        definitions = replaying.definitions_of(preset, config, phases)
+        definitions = replaying.definitions_of(preset, config, phases, keys)
     with viewer(
         port=port,
         host=host,
@@ -233,10 +232,9 @@ def check(
 
     if not show:
         _refuse(context, "without --show", "server", "port", "base_url", "env")
-    definitions = definitions_of(preset, config, phases)
     holds = check_recordings(
         recordings,
-        definitions.only(keys) if keys else definitions,
+        definitions_of(preset, config, phases, keys),
         golden=golden,
         every=every,
         rtol=rtol,
@@ -385,7 +383,9 @@ def _tell(
 
 
 def _told(error: FlexrecError | OSError) -> str:
-    if isinstance(error, FlexrecError) or error.filename is not None:
+    if isinstance(error, FlexrecError):
+        return error_text(error)
+    if error.filename is not None:
         return str(error)
     return f"the output cannot be written: {error.strerror or error}"
 
@@ -409,9 +409,14 @@ def run() -> None:
     except (FlexrecError, OSError) as error:
         if "--debug" in sys.argv:
             raise
-        if isinstance(error, OSError):
+        if not isinstance(error, FlexrecError):
             drop_output()
         echo(f"flexrec: {_told(error)}", err=True)
+        sys.exit(2)
+    except MemoryError:
+        if "--debug" in sys.argv:
+            raise
+        echo("flexrec: out of memory", err=True)
         sys.exit(2)
     except Exception:  # noqa: BLE001 - a bug; Python's own status, 1, says that something differs
         traceback.print_exc()

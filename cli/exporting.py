@@ -13,7 +13,6 @@ from flexrec.recorder.errors import counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.tables import (
-    is_plain,
     table_pieces,
     write_csv,
     write_table,
@@ -26,13 +25,14 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
     A file whose name ends in .parquet is of that format; .csv, .txt and no ending mean CSV.
 
     Raises:
-        RecordingError: what is there is not overwritten; the file cannot be written, or its name
+        OutputError: what is there is not overwritten; the file cannot be written, or its name
             ends otherwise.
         UnknownKeyError: a name or pattern fits no key.
     """
     with Recording(path) as run:
-        kinds = {key: run.kind(key) for key in chosen_keys(run, keys)}
-        plain = [key for key, kind in kinds.items() if is_plain(kind)]
+        chosen = chosen_keys(run, keys)
+        plain = [key for key in chosen if run.columns.is_plain(key)]
+        left = [f"{key} ({run.kind(key)})" for key in chosen if key not in plain]
         if out is None:
             written = write_csv(table_pieces(run, plain), sys.stdout)
         else:
@@ -45,6 +45,5 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
             "spreadsheet may run as a formula: import these columns as text",
             err=True,
         )
-    left = [f"{key} ({kind})" for key, kind in kinds.items() if not is_plain(kind)]
     if left:
         echo(f"flexrec: left out, for Python alone: {listed(left)}", err=True)

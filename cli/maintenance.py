@@ -1,4 +1,4 @@
-"""`flexrec verify` and `flexrec repair`: ask, and print."""
+"""`flexrec verify`, `flexrec repair` and `flexrec merge`: ask, and print."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -9,10 +9,9 @@ import typer
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading, waiting
 from flexrec.cli.replaying import tell_state
-from flexrec.recorder.errors import RecordingError, counted
-from flexrec.recorder.files.atomic_write import writing
+from flexrec.recorder.errors import OutputError, counted
 from flexrec.recorder.maintenance.merge import merge_recordings
-from flexrec.recorder.maintenance.repair import repair, verify
+from flexrec.recorder.maintenance.repair import Repaired, Verdict, repair, verify
 from flexrec.recorder.recording import Recording
 
 
@@ -20,9 +19,24 @@ def verify_recording(path: Path, seconds: float | None) -> None:
     """Print the state of a recording; exit with 1 unless it is whole."""
     with waiting(path):
         verdict = verify(path, seconds=seconds)
-    echo(f"{path}: {verdict.state}: {verdict.detail}")
+    echo(f"{path}: {verdict.state}: {verdict_text(verdict)}")
     if verdict.state != "whole":
         raise typer.Exit(1)
+
+
+def verdict_text(verdict: Verdict) -> str:
+    """What was found, in one line."""
+    events = counted(verdict.events, "event")
+    if verdict.state == "damaged":
+        return verdict.fault
+    if verdict.state == "whole":
+        left = "; closing it was not finished: flexrec repair does that"
+        return events + ("" if verdict.is_clean else left)
+    if verdict.last_step is not None:
+        events += f", up to step {verdict.last_step}"
+    if verdict.left_out:
+        events += f"; {verdict.left_out:,} after the last sync were torn by a loss of power"
+    return f"{events}; where its run is over, flexrec repair closes it"
 
 
 def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> None:
@@ -30,9 +44,25 @@ def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> 
     try:
         with waiting(path):
             done = repair(path, keep_original=keep_original, seconds=seconds)
+    except OutputError:
+        raise
     except OSError as error:
-        raise RecordingError(f"{path} cannot be repaired: {error.strerror or error}") from error
-    echo(done)
+        raise OutputError(f"{path} cannot be repaired: {error.strerror or error}") from error
+    echo(repaired_text(done))
+
+
+def repaired_text(done: Repaired) -> str:
+    """What was done, in one line."""
+    if not done.is_changed:
+        return f"{done.path} is whole: nothing to repair"
+    parts = [f"{done.path} is closed now: {counted(done.events, 'event')}"]
+    if done.left_out:
+        parts.append(f"{done.left_out:,} that were not whole are left out")
+    if done.damage:
+        parts.append(done.damage)
+    if done.original is not None:
+        parts.append(f"the original is {done.original}")
+    return "; ".join(parts)
 
 
 def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
@@ -41,6 +71,7 @@ def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
             tell_state(run)
-        with reading(runs), writing(into):
-            count = merge_recordings(runs, into, overwrite=overwrite)
-    echo(f"{into}: {counted(count, 'event')} of {counted(len(paths), 'recording')}")
+        with reading(runs):
+            made = merge_recordings(runs, into, overwrite=overwrite)
+    events, recordings = counted(made.events, "event"), counted(made.recordings, "recording")
+    echo(f"{into}: {events} of {recordings}")

@@ -1,9 +1,25 @@
-"""Printing, where what comes out of a recording cannot command the terminal."""
+"""Printing, where what comes out of a recording cannot command the terminal; errors, as options."""
 
 import os
 import sys
 
-from flexrec.recorder.errors import printable
+from flexrec.recorder.errors import FlexrecError, printable
+
+# What hints call by Python's arguments, as the command line has it.
+_OPTIONS = {
+    "bundle=": "--assets ",
+    "keys=": "-k",
+    "overwrite=True": "--force",
+    "update=True": "--update",
+}
+
+
+def error_text(error: FlexrecError) -> str:
+    """What an error says, its hint in the words of the command line."""
+    hint = error.hint
+    for argument, option in _OPTIONS.items():
+        hint = hint.replace(argument, option)
+    return f"{error.message}; {hint}" if hint else error.message
 
 
 def escape_the_unknown() -> None:

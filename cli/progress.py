@@ -19,9 +19,9 @@ _PATIENCE = 0.5  # seconds until something is shown, and until it is shown anew
 
 def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
     """Show how much of the recordings has been read meanwhile."""
-    size = sum(run.file_bytes for run in runs) / 1e6
+    size = sum(run.columns.file_bytes for run in runs) / 1e6
     return showing(
-        lambda: f"read {sum(run.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
+        lambda: f"read {sum(run.columns.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
     )
 
 

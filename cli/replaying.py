@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed, one_line
+from flexrec.recorder.errors import DefinitionError, OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
@@ -32,7 +32,7 @@ class Outlet(NamedTuple):
 
 
 def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
-    """Into a visdom environment file; RecordingError where none can be made there."""
+    """Into a visdom environment file; OutputError where none can be made there."""
     _try_to_write(path)
     with writing(path):
         sink = EnvFileSink(path, env=env, max_points=max_points, overwrite=overwrite)
@@ -40,9 +40,9 @@ def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
 
 def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
-    """Into one HTML file; RecordingError where none can be made there, or its name is another's."""
+    """Into one HTML file; OutputError where none can be made there, or its name is another's."""
     if path.suffix.lower() not in ("", ".html", ".htm"):
-        raise RecordingError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
+        raise OutputError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
     _try_to_write(path)
     from flexrec.replay.sinks.html import HtmlSink  # imports plotly
 
@@ -109,7 +109,7 @@ def replay_recordings(
 
 
 def _try_to_write(path: Path) -> None:
-    """Raise RecordingError before the work where a file cannot be made beside the path."""
+    """Raise OutputError before the work where a file cannot be made beside the path."""
     with writing(path), TemporaryFile(dir=Path(os.path.realpath(path)).parent):
         pass
 
@@ -125,20 +125,23 @@ def environment_of(paths: Sequence[Path], env: str | None) -> str:
     return env or listed((re.sub("[/+]", "_", name) for name in names), most=4)[:80]
 
 
-def definitions_of(name: str | None, config: Path | None, phases: str | None) -> Definitions:
-    """The definitions that --preset, --config and --phases ask for."""
+def definitions_of(
+    name: str | None, config: Path | None, phases: str | None, keys: Sequence[str] | None = None
+) -> Definitions:
+    """The definitions that --preset, --config, --phases and --key ask for."""
     if name is None and config is None:
         raise DefinitionError(
             "nothing to plot: give --preset NAME (flexrec presets lists them) or --config FILE.toml"
         )
     chosen = [phase.strip() for phase in (phases or "").split(",") if phase.strip()]
     definitions = definitions_from(preset_name=name, definitions=config, phases=chosen)
-    return definitions or Definitions()
+    definitions = definitions or Definitions()
+    return definitions.only(keys) if keys else definitions
 
 
 def tell_state(run: Recording) -> None:
     """Say on stderr where a recording ends early or has holes."""
-    if not run.closed:
+    if not run.complete:
         echo(f"flexrec: {run.path}: {run.state}", err=True)
     if run.dropped:
         echo(

@@ -130,9 +130,9 @@ def viewer(
 def bundle_assets(out: Path, *, overwrite: bool) -> str:
     """Write the bundle, and say what it is for."""
     with _fetching() as show, writing(out):
-        path, count = write_bundle(out, overwrite=overwrite, progress=show)
-    size = f"{counted(count, 'file')}, {path.stat().st_size / 1e6:.1f} MB"
-    return f"{path}: {size}; over there: flexrec serve --assets {path.name}"
+        made = write_bundle(out, overwrite=overwrite, progress=show)
+    size = f"{counted(made.files, 'file')}, {made.size / 1e6:.1f} MB"
+    return f"{made.path}: {size}; over there: flexrec serve --assets {made.path.name}"
 
 
 def assets_text() -> str:

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flexrec.recorder.errors import (
+        DamagedError,
         DefinitionError,
+        ExistsError,
         FlexrecError,
+        GoldenError,
         InputError,
         MeterError,
+        MissingDependency,
         NotARecordingError,
+        OutputError,
         RecordingError,
         ServerError,
+        UnknownKeyError,
         VersionError,
     )
     from flexrec.recorder.layers.tooled_model import TooledModel
@@ -37,17 +43,23 @@ DOORS = (
 )
 
 __all__ = [
+    "DamagedError",
     "DefinitionError",
+    "ExistsError",
     "FlexrecError",
+    "GoldenError",
     "InputError",
     "MeterError",
+    "MissingDependency",
     "NotARecordingError",
+    "OutputError",
     "Recorder",
     "Recording",
     "RecordingError",
     "Series",
     "ServerError",
     "TooledModel",
+    "UnknownKeyError",
     "VersionError",
     "merge_recordings",
 ]
@@ -64,4 +76,12 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'errors')}"), name)
+    try:
+        home = import_module(f"{__name__}.{_HOMES.get(name, 'errors')}")
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from flexrec.recorder.errors import MissingDependency
+
+        raise MissingDependency.of(name, "torch") from error
+    return getattr(home, name)

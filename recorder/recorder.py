@@ -16,7 +16,9 @@ import numpy as np
 
 from flexrec.recorder.errors import (
     DefinitionError,
+    ExistsError,
     InputError,
+    OutputError,
     RecordingError,
     counted,
     listed,
@@ -31,7 +33,7 @@ from flexrec.recorder.events import (
     normalise_keys,
     whole_step,
 )
-from flexrec.recorder.files.atomic_write import ExistsError, check_target, clear_litter
+from flexrec.recorder.files.atomic_write import check_target, clear_litter
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.hdf5.interrupts import HeldInterrupts
 from flexrec.recorder.reduction.reducer import Reducer, Rules
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
 class Recorder:
     """Append metrics, marks and layer statistics to an HDF5 file while training goes on.
 
-    >>> with Recorder("run.h5", config={"lr": 1e-3}) as rec:  # doctest: +SKIP
+    >>> with Recorder("new.h5", config={"lr": 1e-3}) as rec:
     ...     for epoch in range(5):
     ...         for x, y in loader:
     ...             rec.add({"train_loss": loss, "train_mse": (output, target)})
@@ -190,7 +192,7 @@ class Recorder:
     def config(self) -> Config:
         """The settings that the recording keeps; what is set here is recorded.
 
-        >>> rec.config.update(batch_size=64)  # doctest: +SKIP
+        >>> rec.config.update(batch_size=64)
 
         Raises:
             InputError: the config is no mapping.
@@ -221,8 +223,8 @@ class Recorder:
     ) -> None:
         """Record values under their keys, at the current step and time.
 
-        >>> rec.add({"train_loss": 0.5}, lr=1e-3)  # doctest: +SKIP
-        >>> rec.add({"train_loss": 0.5}, step=100)  # doctest: +SKIP
+        >>> rec.add({"train_loss": 0.5}, lr=1e-3)
+        >>> rec.add({"train_loss": 0.5}, step=100)
 
         A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
         string, or a tuple or list of those. None means "nothing to add". A tensor's value is
@@ -264,7 +266,7 @@ class Recorder:
     ) -> None:
         """Record a mark: at replay, plot the meters here, at `x`, and reset them.
 
-        >>> rec.log(epoch)  # doctest: +SKIP
+        >>> rec.log(epoch)
 
         Args:
             x: the position on the plots' x axis; the current step by default.
@@ -325,7 +327,6 @@ class Recorder:
         """Where the recording is, as plain data for a checkpoint; flushed and synced first.
 
         >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
-        ... # doctest: +SKIP
 
         Take it after `step()`: of a state from amid a step, `amid` names the keys that the step has
         already, and a warning comes where they are added there again after it was loaded. `logs`
@@ -343,8 +344,8 @@ class Recorder:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go back to where a checkpoint was made: what was recorded since is superseded.
 
-        >>> rec = Recorder("run.h5", mode="resume")  # doctest: +SKIP
-        >>> rec.load_state_dict(torch.load(path)["rec"])  # doctest: +SKIP
+        >>> torch.save({"rec": rec.state_dict()}, path)
+        >>> rec.load_state_dict(torch.load(path)["rec"])
 
         With the state of another recording, as that of rank 0 where each rank has its own, what
         comes before the last log that the state counts holds, what comes from the next log on is
@@ -399,7 +400,7 @@ class Recorder:
     ) -> None:
         """Record what each layer gives for a probe batch, for the preset `infoplane`.
 
-        >>> rec.activations(model, images, labels)  # doctest: +SKIP
+        >>> rec.activations(model, images, labels)
 
         The key is `layer/activations`, the value the pair (activations (samples, units), classes
         (samples,)). One pass in evaluation mode, without gradients; the model stays as it was.
@@ -577,7 +578,7 @@ def _locked(path: Path, target: Path) -> PathLock:
     try:
         return PathLock(target)
     except OSError as error:
-        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from None
+        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from error
 
 
 def _opened(
@@ -595,7 +596,9 @@ def _opened(
         is_empty = not target.stat().st_size
         state, going_on = (", empty", "") if is_empty else ("", 'mode="resume" to go on, ')
         hint = f'pass mode="w" to overwrite it, {going_on}or choose another path'
-        raise RecordingError(f"{path} exists already{state}; {hint}") from None
+        raise ExistsError(f"{path} exists already{state}", hint=hint) from None
+    except OutputError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         doing = "resume" if mode == "resume" else "make"
-        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from None
+        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from error

@@ -1,94 +1,84 @@
-"""Recording: what replay and users read. Columns by key, events in order."""
+"""Recording: what users read. Its values by key are read in storage/columns.py."""
 
+import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
-from heapq import merge
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError, counted, nearest
-from flexrec.recorder.events import Event, Value
-from flexrec.recorder.hdf5.errors import as_recording_error
+from flexrec.recorder.errors import MissingDependency, RecordingError, counted, listed
+from flexrec.recorder.events import Event
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage.arrays import ArrayColumn, Ints
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
-from flexrec.recorder.storage.series import (
-    Index,
-    Marks,
-    Row,
-    Series,
-    events_of,
-    joined,
-    marks_of,
-    rows_of,
-)
-from flexrec.recorder.storage.store import Chunk, Store, What
+from flexrec.recorder.storage.series import Marks, Row, Series, events_of, marks_of
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from flexrec.recorder.storage.follow import Superseded
 
 
-Column = tuple[Ints, NDArray[np.float64]]
-"""Of a key whose values are all numbers: where they stand among the events, and what they are."""
-
-
-class UnknownKeyError(RecordingError, KeyError):
-    """The recording has no such key."""
-
-    __str__ = Exception.__str__  # KeyError would show the message in quotes
-
-
 class Recording:
-    """Read a recording, whether it was closed, is being written, or ended in a kill.
+    """Read a recording, whether its run ended, goes on, or was killed.
 
-    >>> rec = Recording("run.h5")  # doctest: +SKIP
-    >>> rec.keys()  # doctest: +SKIP
-    ['train_loss', 'train_mse']
-    >>> rec["train_loss"].value  # doctest: +SKIP
-    array([2.31, 2.28, ...])
+    >>> with Recording("run.h5") as run:
+    ...     print(run)
+    ...     print(run["train_loss"].value[:3], run.config)
+    <Recording run.h5: 2 keys, 22 events, complete>
+    [1.         0.5        0.33333333] {'lr': 0.1}
 
     What a resume superseded is not shown: it stays in the file, and is counted in `superseded`.
+
+    Attributes:
+        path: the file.
+        complete: whether the run ended: `Recorder.close` was called, or `flexrec repair` has closed
+            what a kill left. Else it goes on, or was killed.
+        config, facts: as they were recorded; None where they were not.
+        columns: the values of the keys, a bounded number at a time: what replay reads. Internal.
 
     Raises:
         NotARecordingError: the file is not HDF5, or not flexrec's.
         VersionError: a newer flexrec wrote it.
-        RecordingError: it does not exist or is damaged.
+        DamagedError: its data is not as it was written; reading values may raise it, too.
+        RecordingError: it does not exist, or cannot be read; or it was closed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._store, self.closed = open_store(self.path)
+        self._store, self.complete = open_store(self.path)
         self.config: Any = stored_json(self._store, self.path, fmt.CONFIG)
         self.facts = stored_facts(self._store, self.path)
-        self._columns: dict[str, list[int]] = {}
-        with as_recording_error(self.path):
-            for i in _by_appearance(self._store):
-                self._columns.setdefault(self._store.schema.columns[i].key, []).append(i)
+        self.columns = ColumnReader(self.path, self._store)
+
+    def __repr__(self) -> str:
+        keys, state = counted(len(self), "key"), "complete" if self.complete else "not complete"
+        if self._store.file.is_closed:
+            return f"<Recording {self.path}: {keys}, closed here>"
+        return f"<Recording {self.path}: {keys}, {counted(self.event_count, 'event')}, {state}>"
 
     @cached_property
     def marks(self) -> Marks:
         """The `log` and `reset` calls, in order."""
-        with as_recording_error(self.path):
-            found = [self._store.marks(*block) for block in self._store.blocks()]
-            return marks_of(self._store, found)
+        found = [self._store.marks(*block) for block in self._store.blocks()]
+        return marks_of(self._store, found)
 
     def keys(self) -> list[str]:
         """Every key, in the order of its first appearance."""
-        return list(self._columns)
+        return list(self.columns.of)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._columns)
+        return iter(self.columns.of)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._columns
+        return key in self.columns.of
 
     def __len__(self) -> int:
-        return len(self._columns)
+        return len(self.columns.of)
 
     def __getitem__(self, key: str) -> Series:
         return self.series([key])[key]
@@ -111,53 +101,30 @@ class Recording:
     @property
     def dropped(self) -> int:
         """How many events the recorder says that it could not write."""
-        with as_recording_error(self.path):
-            found = [self._store.marks(*block)[1] for block in self._store.blocks()]
-            return sum(int(marks["x"][marks["code"] == fmt.DROPPED].sum()) for marks in found)
-
-    @property
-    def file_bytes(self) -> int:
-        """How large the file is."""
-        return self._store.file.size
-
-    @property
-    def read_bytes(self) -> int:
-        """How many bytes of it were read so far; those that were read twice count twice."""
-        return self._store.file.read_bytes
+        found = [self._store.marks(*block)[1] for block in self._store.blocks()]
+        total = sum(float(marks["x"][marks["code"] == fmt.DROPPED].sum()) for marks in found)
+        if not 0 <= total < math.inf:
+            raise self._store.file.damaged(f"{total:g} events were dropped")
+        return int(total)
 
     def counts(self, first: int = 0) -> dict[str, int]:
         """How many values each key has, from the event at position `first` on."""
-        rows = self._store.row_counts(first)
-        return {key: sum(rows[c] for c in columns) for key, columns in self._columns.items()}
+        return self.columns.counts(first)
 
     def is_number(self, key: str) -> bool:
         """Whether every value of the key is a single number."""
-        return all(self._store.schema.columns[c].is_number for c in self._of(key))
+        return self.columns.is_number(key)
 
     def kind(self, key: str) -> str:
         """What the key's values are, such as `number` or `(float32:2, int64:1)`."""
-        kinds = []
-        for c in self._of(key):
-            column = self._store.schema.columns[c]
-            forms = ", ".join(map(str, column.forms))
-            kind = forms if column.bare else f"({forms})"
-            kinds.append(f"state of {column.reduction}" if column.reduction else kind)
-        return " or ".join(dict.fromkeys(kinds))
-
-    def stored_bytes(self, key: str) -> int:
-        """How many bytes of the file its values take: compressed, where the run has ended.
-
-        Steps and times, which keys may share, are not counted, and an array that was given under
-        several keys is for the first of them.
-        """
-        return sum(map(self._store.stored_bytes, self._of(key)))
+        return self.columns.kind(key)
 
     @property
     def state(self) -> str:
         """In one line, whether the run ended, and up to where the recording is whole."""
         resumed = f"resumed {self.resumes} times, " if self.resumes > 1 else "resumed once, "
         resumed += f"{counted(self.superseded, 'event')} superseded"
-        if self.closed:
+        if self.complete:
             said = (
                 "closed, but for its last bytes (flexrec repair)"
                 if self._store.file.unclosed
@@ -177,78 +144,51 @@ class Recording:
 
     def series(self, keys: Iterable[str]) -> dict[str, Series]:
         """Several keys in one pass over the file: quicker than one by one."""
-        return self._read(keys, "all")
-
-    def groups(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[list[str]]:
-        """The keys, as many at a time as have at most so many values together, or one."""
-        counts, group, size = self.counts(), list[str](), 0
-        for key in keys:
-            if group and size + counts[key] > most:
-                yield group
-                group, size = [], 0
-            group.append(key)
-            size += counts[key]
-        if group:
-            yield group
-
-    def parts(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[Series]:
-        """One key after the other; one with more than `most` values in several parts."""
-        counts = self.counts()
-        for group in self.groups(keys, most):
-            if counts[group[0]] <= most:
-                yield from self.series(group).values()
-                continue
-            with as_recording_error(self.path):
-                for chunks in self._store.scan(self._of(group[0])):
-                    yield self._series(group[0], [[chunk] for chunk in chunks if len(chunk)], {})
-
-    def columns(self, keys: Iterable[str]) -> dict[str, Column]:
-        """Where several keys' numbers stand among the events, and what they are, in one pass.
-
-        Raises:
-            RecordingError: not every value of a key is a number.
-        """
-        found = self._read(map(self._number, keys), "values")
-        return {key: (series.position, series.value) for key, series in found.items()}
-
-    def index(self, key: str) -> "Index":
-        """When a key's values were added, without reading the values."""
-        columns = self._of(key)
-        with as_recording_error(self.path):
-            blocks = self._store.scan(columns, "times")
-            return Index.of([chunk for chunks in blocks for chunk in chunks if len(chunk)])
-
-    def numbers(self, key: str) -> Iterator[tuple[int, Column]]:
-        """A key's column in parts, a bounded number of values in memory at a time.
-
-        Yields:
-            The position up to which these are all, and a part of the column.
-
-        Raises:
-            RecordingError: not every value of the key is a number.
-        """
-        column = self._of(self._number(key))
-        with as_recording_error(self.path):
-            for first, last in self._store.blocks():
-                (chunk,) = self._store.chunks(column, first, last, "values")
-                yield last, (chunk.positions, np.asarray(chunk.parts[0]))
-
-    def when(self, keys: Iterable[str]) -> Iterator["Index"]:
-        """When any of the keys was added, a bounded number of adds in memory at a time."""
-        columns = [column for key in keys for column in self._of(key)]
-        alone = list({self._store.within(column): column for column in columns}.values())
-        with as_recording_error(self.path):
-            for chunks in self._store.scan(alone, "times"):
-                found = Index.of([chunk for chunk in chunks if len(chunk)])
-                position, first = np.unique(found.position, return_index=True)
-                yield Index(position, found.step[first], found.time[first])
+        return self.columns.series(keys)
 
     def rows(self, key: str) -> Iterator[Row]:
         """One key's values in order, a bounded number of them in memory at a time."""
-        columns = self._of(key)
-        with as_recording_error(self.path):
-            for block in self._store.scan(columns):
-                yield from merge(*map(self._rows, block), key=lambda row: row.position)
+        return self.columns.rows(key)
+
+    def to_pandas(self, keys: Iterable[str] | None = None) -> "DataFrame":
+        """Return numbers and texts as pandas' DataFrame, a row for each value.
+
+        >>> frame = Recording("run.h5").to_pandas(["train_loss"])
+        >>> frame.groupby("key", observed=True)["value"].count()["train_loss"]
+        np.int64(10)
+
+        Its columns are `key` (categorical), `step`, `time` (seconds since 1970) and `value`, the
+        rows in the order of the keys, and within a key in that of the events.
+
+        Args:
+            keys: which; None: all whose values are numbers and texts.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+            RecordingError: a key that is asked for has arrays.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency.of("to_pandas", "pandas") from error
+        chosen = [key for key in self if self.columns.is_plain(key)] if keys is None else list(keys)
+        odd = [f"{key} is {self.kind(key)}" for key in chosen if not self.columns.is_plain(key)]
+        if odd:
+            raise RecordingError(f"{self.path}: {listed(odd)}: not numbers and texts, as rows are")
+        found = list(self.series(chosen).values())
+        values = [np.asarray(series.value, object) for series in found]
+        if all(map(self.is_number, chosen)):
+            values = [series.value for series in found]
+        lengths = [len(series) for series in found]
+        empty = np.empty(0)
+        return pd.DataFrame(
+            {
+                "key": pd.Categorical.from_codes(np.repeat(range(len(found)), lengths), chosen),
+                "step": np.concatenate([empty.astype(int), *(series.step for series in found)]),
+                "time": np.concatenate([empty, *(series.time for series in found)]),
+                "value": np.concatenate([empty, *values]),
+            }
+        )
 
     def events(self) -> Iterator[Event]:
         """Every event in the recorded order."""
@@ -259,8 +199,9 @@ class Recording:
     ) -> "Iterator[Event | Superseded]":
         """Every event, now and as more are recorded, until the recording is closed.
 
-        >>> for event in Recording("run.h5").follow():  # doctest: +SKIP
-        ...     print(event)
+        >>> kinds = [type(event).__name__ for event in Recording("run.h5").follow()]
+        >>> kinds.count("Log")
+        2
 
         The writer may be killed and resume. Where it resumes at an earlier step, a `Superseded`
         comes among the events: as many of those before it as it says no longer hold.
@@ -291,77 +232,3 @@ class Recording:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    # ------------------------------------------------------------------ inside
-
-    def _of(self, key: str) -> list[int]:
-        try:
-            return self._columns[key]
-        except KeyError:
-            raise UnknownKeyError(
-                f"{self.path} has no key {key!r}{nearest(key, self._columns)}"
-            ) from None
-
-    def _number(self, key: str) -> str:
-        if not self.is_number(key):
-            raise RecordingError(f"{self.path}: not every value of {key!r} is a number")
-        return key
-
-    def _read(self, keys: Iterable[str], what: What) -> dict[str, Series]:
-        wanted = {key: self._of(key) for key in keys}
-        columns = [column for found in wanted.values() for column in found]
-        chunks: dict[int, list[Chunk]] = {column: [] for column in columns}
-        with as_recording_error(self.path):
-            nbytes = 0
-            held: dict[tuple[tuple[int, int], int], ArrayColumn] = {}
-            for chunk in self._store.everything(columns, what):
-                if len(chunk):
-                    nbytes += chunk.nbytes
-                    for i, part in enumerate(chunk.parts):
-                        if isinstance(part, ArrayColumn):  # read once, where keys share it
-                            owner = self._store.linked(chunk.column, i) or (chunk.column, i)
-                            whole = held.setdefault((owner, int(chunk.positions[0])), part)
-                            if whole is not part:
-                                chunk.parts[i], whole.is_kept = whole, True
-                                nbytes -= part.nbytes
-                    chunks[chunk.column].append(chunk)
-                    self._store.file.allow(nbytes, f"all of {len(wanted)} keys at once")
-            indices: dict[frozenset[int], Index] = {}
-            return {
-                key: self._series(key, [chunks[column] for column in found], indices)
-                for key, found in wanted.items()
-            }
-
-    def _rows(self, chunk: Chunk) -> Iterator[Row]:
-        return rows_of(self._store, chunk)
-
-    def _series(
-        self, key: str, found: list[list[Chunk]], indices: dict[frozenset[int], Index]
-    ) -> Series:
-        """The chunks of a key's columns as one; columns added together are indexed once."""
-        chunks = [chunk for column in found for chunk in column]
-        within = self._store.within(chunks[0].column) if len(found) == 1 and chunks else frozenset()
-        index = indices.get(within) or Index.of(chunks)
-        if within:
-            indices[within] = index
-        value: NDArray[np.float64] | list[Value]
-        if self.is_number(key):
-            value = joined([np.empty(0), *(np.asarray(chunk.parts[0]) for chunk in chunks)])
-            value = value if index.order is None else value[index.order]
-        else:
-            value = [row.value for chunk in chunks for row in self._rows(chunk)]
-            value = value if index.order is None else [value[i] for i in index.order.tolist()]
-        return Series(key, index.step, index.time, value, index.position)
-
-
-def _by_appearance(store: Store) -> Sequence[int]:
-    """The columns in the order in which their keys first appear, those not superseded first."""
-    columns = range(len(store.schema.columns))
-    if store.orderly:
-        return columns  # as the schema has them: neither superseded nor dropped
-    seen = dict[int, None]()
-    for block in store.blocks():
-        codes, first = np.unique(store.codes(*block), return_index=True)
-        seen |= dict.fromkeys(codes[np.argsort(first)].tolist())
-    order = dict.fromkeys(c for code in seen if code >= 0 for c in store.schema.signatures[code])
-    return [*order, *(c for c in columns if c not in order)]

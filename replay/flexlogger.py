@@ -69,12 +69,12 @@ if TYPE_CHECKING:
 class FlexLogger:
     """Feed meters while training, and plot them at every `log`.
 
-    >>> logger = FlexLogger(  # doctest: +SKIP
+    >>> logger = FlexLogger(
     ...     {"loss": {"type": "line"}},
     ...     {"train_loss": {"type": "AverageValueMeter", "target": "loss"}},
     ... )
-    >>> logger.add({"train_loss": 0.5})  # doctest: +SKIP
-    >>> logger.log(epoch)  # doctest: +SKIP
+    >>> logger.add({"train_loss": 0.5})
+    >>> logger.log(epoch)
 
     A thread sends the windows. A server that is absent, dies, hangs or is slow never holds up
     training: there is one warning, the windows stay in memory, and all go out when it is back.
@@ -235,7 +235,7 @@ class FlexLogger:
     def log_point(self, plot: str, x: Position, y: float, *, name: str | None = None) -> None:
         """Draw one point of a line without a meter: what is given is what is drawn.
 
-        >>> logger.log_point("learning rate", epoch, 1e-3)  # doctest: +SKIP
+        >>> logger.log_point("learning rate", epoch, 1e-3)
 
         Args:
             plot: the plot; a line plot of that name is made where there is none.
@@ -258,7 +258,7 @@ class FlexLogger:
     def value(self, name: str) -> Any:
         """What a meter says: of what was added since it was reset, else what it said last.
 
-            >>> logger.value("train_loss")  # doctest: +SKIP
+            >>> logger.value("train_loss")
             0.125
 
         Args:
@@ -290,7 +290,7 @@ class FlexLogger:
     def print_meters(self, *names: str) -> None:
         """Print what the meters say, these or all: a line of numbers and texts, then arrays.
 
-        >>> logger.print_meters()  # doctest: +SKIP
+        >>> logger.print_meters("train_loss", "test_loss")
         train_loss 0.125  test_loss 0.25
         """
         chosen = {name: self.value(name) for name in names} if names else self.values()
@@ -318,7 +318,7 @@ class FlexLogger:
     def get_definitions(self) -> dict[str, list[str]]:
         """Each plot's meters.
 
-        >>> get_preset_logger("loss+MSE").get_definitions()  # doctest: +SKIP
+        >>> get_preset_logger("loss+MSE").get_definitions()
         {'loss': ['train_loss', 'test_loss'], 'mse': ['train_mse', 'test_mse']}
         """
         found = self._engine.definitions
@@ -407,9 +407,9 @@ class FlexLogger:
 class TooledModelLogger:
     """Chart the statistics of a model's layers while training.
 
-    >>> logger = TooledModelLogger(model, mode="by_source")  # doctest: +SKIP
-    >>> loss.backward()  # doctest: +SKIP
-    >>> logger.step(log=True)  # doctest: +SKIP
+    >>> logger = TooledModelLogger(model, mode="by_source")
+    >>> model(x).sum().backward()
+    >>> logger.step(log=True)
 
     Args:
         model: the model to watch; a TooledModel is made of it.
@@ -478,7 +478,7 @@ def get_preset_logger(
 ) -> FlexLogger:
     """A FlexLogger of a preset's definitions.
 
-    >>> logger = get_preset_logger("loss+MSE", env="my_env")  # doctest: +SKIP
+    >>> logger = get_preset_logger("loss+MSE", env="my_env")
 
     Args:
         name, phases: as in `preset`.

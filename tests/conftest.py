@@ -66,7 +66,7 @@ def _no_cuda() -> str:
 
 def _no_browser() -> str:
     if importlib.util.find_spec("playwright") is None:
-        return "there is no playwright: pip install 'flexrec[browser]'"
+        return "there is no playwright: pip install playwright"
     from flexrec.recorder.errors import ServerError
     from flexrec.replay.server.assets import provide
     from support.browser import chromium_path

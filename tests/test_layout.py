@@ -225,8 +225,9 @@ PUBLIC = {
         preset_info preset_names
     """,
     "flexrec.recorder": """
-        DefinitionError FlexrecError InputError MeterError NotARecordingError Recorder Recording
-        RecordingError Series ServerError TooledModel VersionError merge_recordings
+        DamagedError DefinitionError ExistsError FlexrecError GoldenError InputError MeterError
+        MissingDependency NotARecordingError OutputError Recorder Recording RecordingError Series
+        ServerError TooledModel UnknownKeyError VersionError merge_recordings
     """,
     "flexrec.replay": """
         Definitions FlexLogger TooledModelLogger Trace Window compare define get_preset_logger

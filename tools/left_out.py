@@ -19,9 +19,11 @@ def main() -> int:
     if subprocess.run(find, stdout=subprocess.DEVNULL, check=False).returncode:  # noqa: S603 - ours
         missing.append("visdom 0.3 (no Python 3.12 or newer found)")
     if importlib.util.find_spec("playwright") is None:
-        missing.append("the pages in a browser (no playwright: pip install 'flexrec[browser]')")
+        missing.append("the pages in a browser (no playwright: pip install playwright)")
     elif chromium_path() is None:
         missing.append("the pages in a browser (no Chromium: make browser installs it)")
+    if importlib.util.find_spec("pandas") is None:
+        missing.append("to_pandas (no pandas: pip install pandas)")
     if not missing:
         print("nothing was left out")
         return 0

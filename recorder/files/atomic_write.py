@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import ExistsError, OutputError, RecordingError
 
 _PURPOSES = ("making", "closing", "keeping")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -25,18 +25,6 @@ _MOST_NAME = 255  # bytes
 _ADDED = len("..01234567.partial")  # what the longest name beside another has more than that
 _ACCESS_LIST = "system.posix_acl_access"
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # a folder that cannot be synced
-
-
-class ExistsError(RecordingError):
-    """A file of the kind that is to be written is there already, and may not be overwritten.
-
-    Attributes:
-        path: where.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        super().__init__(f"{path} exists already; overwrite=True overwrites it")
 
 
 @dataclass(frozen=True)
@@ -75,7 +63,7 @@ def check_target(
 
     Raises:
         ExistsError: a file of this kind is there, and may not be overwritten.
-        RecordingError: it is an input, no regular file, or a file of another kind.
+        OutputError: it is an input, no regular file, or a file of another kind.
         OSError: what is there cannot be looked at.
     """
     check_name(path)
@@ -87,14 +75,14 @@ def check_target(
         return target
     for given in inputs:
         if os.path.samestat(status, os.stat(given)):
-            raise RecordingError(f"{path} is read here, so it is not written; choose another path")
+            raise OutputError(f"{path} is read here, so it is not written; choose another path")
     left = "it is left as it is; choose another path"
     if not stat.S_ISREG(status.st_mode):
-        raise RecordingError(f"{path} is {what(status.st_mode)}, not a regular file: {left}")
+        raise OutputError(f"{path} is {what(status.st_mode)}, not a regular file: {left}")
     if status.st_size and not kind.holds(target):
-        raise RecordingError(f"{path} is there already and is not {kind.name}: {left}")
+        raise OutputError(f"{path} is there already and is not {kind.name}: {left}")
     if not overwrite:
-        raise ExistsError(path)
+        raise ExistsError.of(path)
     return target
 
 
@@ -102,11 +90,11 @@ def check_name(path: str | os.PathLike[str]) -> None:
     """Refuse what ends as the name of a folder does, where no folder is; a Path has lost that.
 
     Raises:
-        RecordingError: so it is.
+        OutputError: so it is.
     """
     name = os.fspath(path)
     if name.endswith(os.sep) and not os.path.isdir(name):
-        raise RecordingError(
+        raise OutputError(
             f"{name} ends with a slash, as a folder's name, and there is no such folder; give the "
             "path of a file"
         )
@@ -120,10 +108,10 @@ def check_source(path: Path) -> None:
     """
     try:
         mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise RecordingError(f"{path} does not exist; give the path of a recording") from None
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise RecordingError(f"{path} does not exist; give the path of a recording") from error
     except OSError as error:
-        raise RecordingError(f"{path} cannot be opened: {error.strerror}") from None
+        raise RecordingError(f"{path} cannot be opened: {error.strerror}") from error
     if not stat.S_ISREG(mode):
         raise RecordingError(f"{path} is {what(mode)}; give the path of a recording")
 
@@ -167,7 +155,7 @@ def replacing(
 
 def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
     """Remove the file where it is of this kind; leave links, inputs, and what else may be there."""
-    with suppress(RecordingError, OSError):
+    with suppress(OSError):
         if not path.is_symlink():
             check_target(path, kind, overwrite=True, inputs=inputs)
             path.unlink(missing_ok=True)
@@ -279,7 +267,7 @@ def put_in_place(
         like: whose mode, group and attributes it has where nothing is replaced.
 
     Raises:
-        RecordingError: as for `check_target`.
+        OutputError: as for `check_target`.
         OSError: it cannot be synced or renamed.
     """
     check_target(path, kind, overwrite=overwrite)
@@ -306,7 +294,7 @@ def _move(made: Path, path: Path, kind: Kind) -> None:
         os.link(made, path)
     except FileExistsError:
         check_target(path, kind)
-        raise ExistsError(path) from None  # a link to nowhere
+        raise ExistsError.of(path) from None  # a link to nowhere
     except OSError:  # a file system without hard links
         check_target(path, kind)
         os.replace(made, path)
@@ -404,11 +392,18 @@ def _copy(path: Path, to: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path | str) -> Iterator[None]:
-    """A block that writes a file: where it cannot, RecordingError says why in one line."""
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """A block that writes a file: where the system refuses, an OutputError says why in one line."""
     try:
         yield
-    except ExistsError as error:
-        raise RecordingError(f"{error.path} exists already; --force overwrites it") from None
+    except OutputError:
+        raise
     except OSError as error:
-        raise RecordingError(f"cannot write {path}: {error.strerror or error}") from None
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """What the system refused, as an error that names the path."""
+    made = OutputError(f"cannot write {path}: {error.strerror or error}")
+    made.errno = error.errno
+    return made

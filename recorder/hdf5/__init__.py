@@ -1,4 +1,4 @@
-"""Read HDF5 files of unknown origin. Nothing here knows what a recording holds.
+"""Read HDF5 files of unknown origin, and make chunks. Nothing here knows what a recording holds.
 
 In: a path. Out: attributes and rows of datasets, or a RecordingError. Open file.py first.
 """
@@ -7,6 +7,7 @@ In: a path. Out: attributes and rows of datasets, or a RecordingError. Open file
 DOORS = (
     "chunks",
     "dataset",
+    "deflate",
     "errors",
     "file",
     "interrupts",

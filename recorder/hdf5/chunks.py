@@ -15,7 +15,7 @@ from h5py import h5d, h5z
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Array
-from flexrec.recorder.hdf5.errors import FAILURES
+from flexrec.recorder.hdf5.errors import HDF5_ERRORS, errno_of
 
 Task = Callable[[], None]
 
@@ -45,6 +45,9 @@ class Places:
         Args:
             first, last: the chunks, counted from 0.
             most: how many chunks a file of this size can hold.
+
+        Raises:
+            OSError: the system cannot read the file.
         """
         if last - first > _FEW and hasattr(self._id, "chunk_iter"):  # HDF5 before 1.12.3 has none
             if last > len(self._table):
@@ -57,7 +60,9 @@ class Places:
             try:
                 where = (chunk * self._rows, *[0] * (self._rank - 1))
                 info = self._id.get_chunk_info_by_coord(where)
-            except FAILURES:
+            except HDF5_ERRORS as error:
+                if errno_of(error):
+                    raise
                 break
             if info.byte_offset is None or max(info.byte_offset, info.size) > _FAR:
                 break
@@ -74,7 +79,9 @@ class Places:
 
         try:
             self._id.chunk_iter(note)
-        except FAILURES:  # what was found before is good
+        except HDF5_ERRORS as error:  # what was found before is good
+            if errno_of(error):
+                raise
             del found[len(found) // 4 * 4 :]
         rows = np.frombuffer(found, np.int64).reshape(-1, 4).copy()
         wrong = (rows[:, 0] != np.arange(len(rows))) | (rows[:, 1] < 0)
@@ -84,10 +91,14 @@ class Places:
 def inflated(data: bytes, whole: int) -> bytes | None:
     """A chunk's bytes, or None where there is no end to them within what it should hold.
 
-    So memory is bounded, whatever it inflates to. zlib checks a checksum of what it inflated.
+    So memory is bounded, whatever it inflates to. zlib checks a checksum of what it inflated:
+    where that does not fit, this is None, too.
     """
     stream = zlib.decompressobj()
-    found = stream.decompress(data, whole + 1)
+    try:
+        found = stream.decompress(data, whole + 1)
+    except zlib.error:
+        return None
     return found if stream.eof else None
 
 
@@ -127,9 +138,14 @@ def share_out(tasks: Sequence[Task], least: int = 0) -> None:
             if failed:
                 break
 
-    others = [threading.Thread(target=work) for _ in range(1, workers)]
-    for other in others:
-        other.start()
+    others = list[threading.Thread]()
+    for _ in range(1, workers):
+        other = threading.Thread(target=work)
+        try:
+            other.start()
+        except RuntimeError:  # the system has no more of them: those that there are do the work
+            break
+        others.append(other)
     work()
     for other in others:
         other.join()

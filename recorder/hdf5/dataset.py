@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from h5py import h5d, h5z
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError
 from flexrec.recorder.events import Array
 from flexrec.recorder.hdf5.chunks import FILTERS, Places, Task, inflated, share_out, unshuffle
-from flexrec.recorder.hdf5.errors import as_recording_error
+from flexrec.recorder.hdf5.errors import HDF5_ERRORS, read_error
 
 _MOST_DEFLATED = 1032  # deflate stores no more than so many bytes in one
 _CHUNK_BYTES = 16 << 20  # no recorder makes larger chunks
@@ -32,6 +32,9 @@ class Source(Protocol):
 
     def allow(self, nbytes: int, what: str) -> None:
         """Refuse to take so much memory where the file is far smaller."""
+
+    def damaged(self, what: str) -> DamagedError:
+        """The error that names the file, and says what is wrong in it."""
 
     def check_open(self) -> None:
         """Before anything is read: HDF5 and the system do not know a closed file from another."""
@@ -62,18 +65,20 @@ class UntrustedDataset:
         layout = plan.get_layout()
         self._contiguous = layout == h5d.CONTIGUOUS
         if not self._contiguous and layout != h5d.CHUNKED:
-            raise RecordingError(f"{path} is laid out in a way that is not read (virtual, compact)")
+            raise self._file.damaged(
+                f"{path} is laid out in a way that is not read (virtual, compact)"
+            )
         if self._contiguous and plan.get_external_count():
-            raise RecordingError(f"{path} lies in another file, which is not read")
+            raise self._file.damaged(f"{path} lies in another file, which is not read")
         self.dtype: np.dtype[Any] = found.dtype
         if self.dtype not in dtypes:
             wanted = " or ".join(map(str, dtypes))
-            raise RecordingError(f"{path} holds {self.dtype!s:.80}, not {wanted}")
+            raise self._file.damaged(f"{path} holds {self.dtype!s:.80}, not {wanted}")
         self._width = width
         self._row: int = (1 if width is None else width) * self.dtype.itemsize  # bytes
         filters = [plan.get_filter(i)[0] for i in range(plan.get_nfilters())]
         if filters != [code for code in FILTERS if code in filters]:
-            raise RecordingError(f"{path} is compressed in a way that is not read: {filters}")
+            raise self._file.damaged(f"{path} is compressed in a way that is not read: {filters}")
         self._filters = filters
         self._length = self._measured()
         self._chunk = 0 if self._contiguous else self._chunk_rows(plan)
@@ -81,7 +86,9 @@ class UntrustedDataset:
         self._known = 0  # chunks at the start that lie whole in the file, as `stored` found
         logical = self._length * self._row
         if self._filters and logical > _MOST_DEFLATED * file.size:
-            raise RecordingError(f"{path} claims {logical:,} bytes, more than the file can hold")
+            raise self._file.damaged(
+                f"{path} claims {logical:,} bytes, more than the file can hold"
+            )
 
     def __len__(self) -> int:
         return self._length
@@ -94,11 +101,11 @@ class UntrustedDataset:
         """
         first, last, _ = rows.indices(self._length)
         count, tasks = max(last - first, 0), list[Task]()
-        with as_recording_error(self._file.path):
-            self._file.check_open()
-            self._allow(count, self.dtype)
-            found = np.empty(count if self._width is None else (count, self._width), self.dtype)
-            self._fill(first, found, tasks)
+        self._file.check_open()
+        self._allow(count, self.dtype)
+        found = np.empty(count if self._width is None else (count, self._width), self.dtype)
+        self._fill(first, found, tasks)
+        if tasks:
             share_out(tasks)
         return found
 
@@ -110,19 +117,24 @@ class UntrustedDataset:
         Raises:
             RecordingError: as above.
         """
-        with as_recording_error(self._file.path):
-            self._file.check_open()
-            if first + len(into) > self._length:
-                raise RecordingError(f"{self._path} has but {self._length} rows")
-            self._allow(len(into), into.dtype)
-            self._fill(first, into, tasks)
+        self._file.check_open()
+        if first + len(into) > self._length:
+            raise self._file.damaged(f"{self._path} has but {self._length} rows")
+        self._allow(len(into), into.dtype)
+        self._fill(first, into, tasks)
+
+    def damaged(self, what: str) -> DamagedError:
+        """The error that names the file, and says what is wrong in it."""
+        return self._file.damaged(what)
 
     @property
     def stored_bytes(self) -> int:
         """How many bytes of the file it takes."""
-        with as_recording_error(self._file.path):
-            self._file.check_open()
+        self._file.check_open()
+        try:
             return int(self._id.get_storage_size())
+        except HDF5_ERRORS as error:
+            raise read_error(self._file.path, error) from error
 
     def stored(self) -> int:
         """How many rows at the start lie within the file; of an uncompressed dataset.
@@ -131,7 +143,7 @@ class UntrustedDataset:
         """
         self._file.check_open()
         if self._contiguous:
-            place: int | None = self._id.get_offset()
+            place = self._offset()
             there = 0 if place is None else max(self._file.size - place, 0) // self._row
             return min(there, self._length)
         chunks = -(-self._length // self._chunk)
@@ -144,10 +156,12 @@ class UntrustedDataset:
 
     def refresh(self) -> None:
         """Look how long the dataset is now, while it is being written."""
-        with as_recording_error(self._file.path):
-            self._file.refresh()
+        self._file.refresh()
+        try:
             self._id.refresh()
             self._length = self._measured()
+        except HDF5_ERRORS as error:
+            raise read_error(self._file.path, error) from error
 
     # ------------------------------------------------------------------ inside
 
@@ -156,7 +170,7 @@ class UntrustedDataset:
         if self._filters:
             self._file.allow(count * self._row // self.dtype.itemsize * dtype.itemsize, self._path)
         elif count * self._row > self._file.size:
-            raise RecordingError(f"{self._path} claims more than the file holds")
+            raise self._file.damaged(f"{self._path} claims more than the file holds")
 
     def _fill(self, first: int, rows: Array, tasks: list[Task]) -> None:
         if not rows.nbytes:
@@ -164,34 +178,45 @@ class UntrustedDataset:
         if not self._contiguous:
             self._read_chunks(first, first + len(rows), rows, tasks)
             return
-        start = self._id.get_offset()
+        start = self._offset()
         if start is None:
-            raise RecordingError(f"{self._path} is not in the file")
+            raise self._file.damaged(f"{self._path} is not in the file")
         self._read_plain(start + first * self._row, rows)
+
+    def _offset(self) -> int | None:
+        """Where the rows lie, of a dataset without chunks."""
+        try:
+            place: int | None = self._id.get_offset()
+        except HDF5_ERRORS as error:
+            raise read_error(self._file.path, error) from error
+        return place
 
     def _measured(self) -> int:
         shape: tuple[int, ...] = self._id.shape or ()
         wanted = () if self._width is None else (self._width,)
         if len(shape) != 1 + len(wanted) or shape[1:] != wanted:
-            raise RecordingError(f"{self._path} has the shape {shape!s:.80}")
+            raise self._file.damaged(f"{self._path} has the shape {shape!s:.80}")
         return int(shape[0])
 
     def _chunk_rows(self, plan: Any) -> int:
         chunk: tuple[int, ...] = plan.get_chunk()
         if chunk[1:] != (() if self._width is None else (self._width,)) or not self._row:
-            raise RecordingError(f"{self._path} has chunks of {chunk!s:.80}")
+            raise self._file.damaged(f"{self._path} has chunks of {chunk!s:.80}")
         if not 0 < chunk[0] * self._row <= _CHUNK_BYTES:
-            raise RecordingError(f"{self._path} has chunks of {chunk[0] * self._row:,} bytes")
+            raise self._file.damaged(f"{self._path} has chunks of {chunk[0] * self._row:,} bytes")
         return int(chunk[0])
 
     def _placed(self, first: int, last: int) -> Array:
-        return self._places.of(first, last, self._file.size // _ENTRY_BYTES)
+        try:
+            return self._places.of(first, last, self._file.size // _ENTRY_BYTES)
+        except OSError as error:
+            raise read_error(self._file.path, error) from error
 
     def _read_chunks(self, first: int, last: int, rows: Array, tasks: list[Task]) -> None:
         begin, end = first // self._chunk, -(-last // self._chunk)
         places = self._placed(begin, end).tolist()
         if len(places) < end - begin:
-            raise RecordingError(f"a part of {self._path} is not in the file")
+            raise self._file.damaged(f"a part of {self._path} is not in the file")
         least, most = _SHARED_BYTES
         later = self._filters and least <= self._chunk * self._row <= most
         for i, place in enumerate(places, begin):
@@ -209,20 +234,22 @@ class UntrustedDataset:
         whole = self._chunk * self._row
         if not self._filters:
             if size != whole:
-                raise RecordingError(f"a part of {self._path} has another size than it should")
+                raise self._file.damaged(f"a part of {self._path} has another size than it should")
             self._read_plain(start + skip * self._row, into)
             return
         if size > whole + whole // 8 + 64:  # zlib-ng can make an eighth more of noise
-            raise RecordingError(f"a part of {self._path} is larger than what it holds")
+            raise self._file.damaged(f"a part of {self._path} is larger than what it holds")
         raw = self._file.pread(size, start)
         used = [code for i, code in enumerate(self._filters) if not mask >> i & 1]
         data = inflated(raw, whole) if h5z.FILTER_DEFLATE in used else raw
         if h5z.FILTER_DEFLATE not in used:
             self._refuse_unchecked()
         if data is None:
-            raise RecordingError(f"a part of {self._path} does not inflate to what it should hold")
+            raise self._file.damaged(
+                f"a part of {self._path} does not inflate to what it should hold"
+            )
         if len(data) != whole:
-            raise RecordingError(f"a part of {self._path} has another size than it should")
+            raise self._file.damaged(f"a part of {self._path} has another size than it should")
         flat = into.reshape(-1)
         first = skip * (self._row // self.dtype.itemsize)
         if h5z.FILTER_SHUFFLE not in used or self.dtype.itemsize == 1:
@@ -246,7 +273,7 @@ class UntrustedDataset:
 
     def _refuse_unchecked(self) -> None:
         if self._file.only_checked:
-            raise RecordingError(
+            raise self._file.damaged(
                 f"{self._path} has no checksum: whether it is whole cannot be told, as the file "
                 "was not closed to the end"
             )

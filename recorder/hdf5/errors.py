@@ -1,48 +1,29 @@
-"""What goes wrong over a file's data becomes a RecordingError that names the file.
+"""What HDF5 and the system say of a file, as errors of ours. No file is opened or read here.
 
-No file is opened or read here.
+Only what HDF5 cannot make sense of is damage. What the system refuses is told in its words, want of
+memory is a MemoryError, and a bug of ours is none of these: so the blocks that catch HDF5_ERRORS
+hold calls of h5py and nothing else that may raise them.
 """
 
 import os
 import re
-import struct
 import sys
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError, RecordingError
 
-# What h5py, numpy, zlib and Python raise over data that is not what it should be.
-FAILURES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    StopIteration,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+HDF5_ERRORS = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+"""What h5py raises over a file that is not what it should be."""
 
 
-@contextmanager
-def as_recording_error(path: Path) -> Iterator[None]:
-    """Whatever goes wrong inside is a RecordingError that names the file."""
-    try:
-        yield
-    except RecordingError as error:
-        message = str(error)
-        if str(path) in message:
-            raise
-        raise type(error)(f"{path} is damaged: {message}") from None
-    except FAILURES as error:
-        raise RecordingError(f"{path} is damaged: {first_line(error)}") from None
+def read_error(path: Path, error: BaseException) -> RecordingError:
+    """What one of HDF5_ERRORS means that came up as a file was read."""
+    number = errno_of(error)
+    if number:
+        return RecordingError(f"{path} cannot be read: {os.strerror(number)}")
+    return DamagedError.of(path, first_line(error))
 
 
 @contextmanager

@@ -15,11 +15,11 @@ import h5py
 import numpy as np
 from h5py import h5a, h5d, h5g, h5l, h5o
 
-from flexrec.recorder.errors import NotARecordingError, RecordingError
+from flexrec.recorder.errors import DamagedError, NotARecordingError, RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.atomic_write import check_source
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
-from flexrec.recorder.hdf5.errors import FAILURES, as_recording_error, first_line
+from flexrec.recorder.hdf5.errors import HDF5_ERRORS, read_error
 from flexrec.recorder.hdf5.superblock import SIGNATURE, SIZE, Superblock, UnclosedFile
 
 _ROOM, _ROOM_RATIO = 256 << 20, 64  # bytes that one thing may take, at least; and per byte of file
@@ -51,7 +51,7 @@ class UntrustedFile:
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise RecordingError(f"{path} cannot be opened: {error.strerror}") from None
+            raise RecordingError(f"{path} cannot be opened: {error.strerror}") from error
         try:
             self.size: int = os.fstat(self._descriptor).st_size
             self._open()
@@ -63,7 +63,7 @@ class UntrustedFile:
         self._close = weakref.finalize(self, _close, self._file, self._descriptor)
 
     def _open(self) -> None:
-        head = os.pread(self._descriptor, SIZE, 0)
+        head = self._pread(SIZE, 0)
         block = Superblock.parse(head)
         if not head.startswith(SIGNATURE):
             raise NotARecordingError(f"{self.path} is not an HDF5 file")
@@ -72,7 +72,7 @@ class UntrustedFile:
                 f"{self.path} is an HDF5 file, but not a recording of flexrec's"
             )
         if not block.sound:
-            raise RecordingError(f"{self.path} is damaged: its first bytes are not as written")
+            raise DamagedError.of(self.path, "its first bytes are not as written")
         self.unclosed = bool(block.flags)
         self.cut_short = self.size < block.end
         file = None
@@ -82,18 +82,24 @@ class UntrustedFile:
             shown = UnclosedFile(self._descriptor)
             file = self._file = h5py.File(shown, "r", locking=False, **_NO_CACHE)
             self._root = h5o.open(file.id, b"/")
-        except FAILURES as error:
+        except HDF5_ERRORS as error:
             if file is not None:
                 file.close()
-            why = first_line(error)
-            if self.cut_short:
-                why = f"it is cut short, {self.size:,} bytes of {block.end:,} are left"
-            raise RecordingError(f"{self.path} is damaged: {why}") from None
+            found = read_error(self.path, error)
+            if self.cut_short and isinstance(found, DamagedError):
+                left = f"it is cut short, {self.size:,} bytes of {block.end:,} are left"
+                found = DamagedError.of(self.path, left)
+            raise found from error
 
     def close(self) -> None:
         """Close it; a second call does nothing."""
         self._descriptor = -1  # the number may soon be another file's
         self._close()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it was closed."""
+        return self._descriptor < 0
 
     def check_open(self) -> None:
         """Before anything is read: HDF5 and the system do not know a closed file from another.
@@ -115,18 +121,20 @@ class UntrustedFile:
         Raises:
             RecordingError: it is something else.
         """
-        with as_recording_error(self.path):
-            self.check_open()
+        self.check_open()
+        try:
             if not h5a.exists(self._root, name.encode()):
                 return None
             found = h5a.open(self._root, name.encode())
             dtype = found.dtype
             if found.shape != () or dtype.kind not in "iufS" or dtype.itemsize > _ATTRIBUTE_BYTES:
-                raise RecordingError(f"the attribute {name!r} is no number and no short text")
+                raise self.damaged(f"the attribute {name!r} is no number and no short text")
             value = np.empty((), dtype)
             found.read(value)
-            item: bytes | int | float = value.item()
-            return item
+        except HDF5_ERRORS as error:
+            raise read_error(self.path, error) from error
+        item: bytes | int | float = value.item()
+        return item
 
     def dataset(
         self, path: str, dtypes: Collection[np.dtype[Any]], width: int | None = None
@@ -136,9 +144,11 @@ class UntrustedFile:
         Raises:
             RecordingError: there is none, or it is not what it should be.
         """
-        with as_recording_error(self.path):
-            self.check_open()
+        self.check_open()
+        try:
             return UntrustedDataset(self, path, self._object(path), dtypes, width)
+        except HDF5_ERRORS as error:
+            raise read_error(self.path, error) from error
 
     def allow(self, nbytes: int, what: str) -> None:
         """Refuse to take so much memory where the file is far smaller.
@@ -147,38 +157,52 @@ class UntrustedFile:
             RecordingError: it is out of proportion.
         """
         if nbytes > max(_ROOM, _ROOM_RATIO * self.size):
-            raise RecordingError(
+            raise DamagedError(
                 f"{self.path} is out of proportion: {what} would take {nbytes:,} bytes of memory, "
                 f"from a file of {self.size:,}"
             )
+
+    def damaged(self, what: str) -> DamagedError:
+        """The error that names the file, and says what is wrong in it."""
+        return DamagedError.of(self.path, what)
 
     def pread(self, size: int, offset: int) -> bytes:
         """Bytes of the file, all of them there."""
         self.check_open()
         if offset < 0 or size < 0 or offset + size > self.size:
-            raise RecordingError(f"{size:,} bytes at {offset:,} are outside of the file")
-        data = os.pread(self._descriptor, size, offset)
+            raise self.damaged(f"{size:,} bytes at {offset:,} are outside of the file")
+        data = self._pread(size, offset)
         self.read_bytes += len(data)
         if len(data) < size:
-            raise RecordingError("the file became shorter while it was read")
+            raise self.damaged("the file became shorter while it was read")
         return data
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, offset)
+        except OSError as error:
+            raise read_error(self.path, error) from error
 
     def read_into(self, into: Array, offset: int) -> None:
         """Fill a whole array with bytes of the file, all of them there."""
         self.check_open()
         if offset < 0 or offset + into.nbytes > self.size:
-            raise RecordingError(f"{into.nbytes:,} bytes at {offset:,} are outside of the file")
+            raise self.damaged(f"{into.nbytes:,} bytes at {offset:,} are outside of the file")
         view = into.reshape(-1).view(np.uint8).data
         self.read_bytes += into.nbytes
-        if os.preadv(self._descriptor, [view], offset) < into.nbytes:
-            raise RecordingError("the file became shorter while it was read")
+        try:
+            count = os.preadv(self._descriptor, [view], offset)
+        except OSError as error:
+            raise read_error(self.path, error) from error
+        if count < into.nbytes:
+            raise self.damaged("the file became shorter while it was read")
 
     def _object(self, path: str) -> h5d.DatasetID:
         """Go to a dataset by hard links alone: no other file is opened, no loop is followed."""
         found, trail = self._root, list[tuple[bytes, Any]]()
         for depth, name in enumerate(path.encode().split(b"/")):
             if not isinstance(found, h5g.GroupID):
-                raise RecordingError(f"{path} is missing")
+                raise self.damaged(f"{path} is missing")
             if self._trail[depth : depth + 1] and self._trail[depth][0] == name:
                 found = self._trail[depth][1]  # where the last dataset was reached through
             else:
@@ -187,7 +211,7 @@ class UntrustedFile:
             trail.append((name, found))
         self._trail = trail[:-1]
         if not isinstance(found, h5d.DatasetID):
-            raise RecordingError(f"{path} is not a dataset")
+            raise self.damaged(f"{path} is not a dataset")
         return found
 
     def _step(self, group: h5g.GroupID, name: bytes, path: str) -> Any:
@@ -195,12 +219,12 @@ class UntrustedFile:
         links = group.links
         try:
             kind = links.get_info(name).type
-        except (KeyError, RuntimeError):
+        except (KeyError, RuntimeError) as error:
             if links.exists(name):
                 raise
-            raise RecordingError(f"{path} is missing") from None
+            raise self.damaged(f"{path} is missing") from error
         if kind != h5l.TYPE_HARD:
-            raise RecordingError(f"{path} is a link to elsewhere: it is not followed")
+            raise self.damaged(f"{path} is a link to elsewhere: it is not followed")
         return h5o.open(group, name)
 
 

@@ -7,15 +7,22 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError, counted
-from flexrec.recorder.files.atomic_write import begin, check_target, clear_litter, put_in_place
+from flexrec.recorder.errors import DamagedError, OutputError, RecordingError, counted
+from flexrec.recorder.files.atomic_write import (
+    begin,
+    check_target,
+    clear_litter,
+    put_in_place,
+    writing,
+)
 from flexrec.recorder.files.lock import PathLock, why_not
-from flexrec.recorder.hdf5.errors import as_recording_error, first_line
+from flexrec.recorder.hdf5.errors import first_line
 from flexrec.recorder.maintenance.merge_order import LEAST, Source
 from flexrec.recorder.maintenance.merged_store import MergedStore
 from flexrec.recorder.recording import Recording
@@ -28,16 +35,31 @@ from flexrec.recorder.storage.series import Marks
 _PIECE = 1 << 17  # events that are looked through at a time
 
 
+@dataclass(frozen=True)
+class Merged:
+    """What `merge_recordings` made.
+
+    Attributes:
+        path: the recording.
+        recordings: of how many it is made.
+        events: how many it has: adds, logs and resets.
+    """
+
+    path: Path
+    recordings: int
+    events: int
+
+
 def merge_recordings(
     recordings: Iterable[Recording | str | os.PathLike[str]],
     into: str | os.PathLike[str],
     *,
     overwrite: bool = False,
-) -> int:
+) -> Merged:
     """Make one recording of those of several processes, as if one had recorded it all.
 
-    >>> merge_recordings(["run-0.h5", "run-1.h5"], "run.h5")  # doctest: +SKIP
-    2406
+    >>> merge_recordings(["run-0.h5", "run-1.h5"], "all.h5")
+    Merged(path=PosixPath('all.h5'), recordings=2, events=42)
 
     The first mark (`log` or `reset`) of one belongs to the first of every other, the second to the
     second, and so on: they must be the same but for step and time, and there is one of them in what
@@ -62,28 +84,24 @@ def merge_recordings(
         into: the file to make, closed; it is there whole, or not at all.
         overwrite: whether a recording may be there already.
 
-    Returns:
-        How many events it has: adds, logs and resets.
-
     Raises:
-        RecordingError: the recordings' marks differ, one is given twice or cannot be read, or the
-            file is there already, is one of them, no recording, or cannot be written.
+        RecordingError: the recordings' marks differ, one is given twice or cannot be read; or a
+            recorder is writing the file.
+        OutputError: the file is there already, is one of them, no recording, or cannot be written.
     """
     given = list(recordings)
     paths = [run.path if isinstance(run, Recording) else Path(run) for run in given]
     _check(paths)
-    try:
+    with writing(into):
         there = [path for path in paths if path.exists()]
         target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
-    except OSError as error:
-        raise RecordingError(f"cannot write {into}: {error.strerror or error}") from None
     try:
         lock = PathLock(target)
     except OSError as error:
-        raise RecordingError(f"cannot write {into}: {why_not(target, error)}") from None
+        raise OutputError(f"cannot write {into}: {why_not(target, error)}") from error
     try:
-        clear_litter(target)
-        with ExitStack() as stack:
+        with writing(into), ExitStack() as stack:
+            clear_litter(target)
             runs = [
                 run if isinstance(run, Recording) else stack.enter_context(Recording(run))
                 for run in given
@@ -91,17 +109,15 @@ def merge_recordings(
             for run in runs:
                 damage = run._store.damage()
                 if damage:
-                    raise RecordingError(
-                        f"{run.path} is damaged: {damage}; repair it first: that keeps a copy"
-                    )
+                    raise DamagedError.of(run.path, f"{damage}; repair it first: that keeps a copy")
             merged = MergedStore(_sources(runs), _texts(runs))
             closing = begin(target, "closing")
             stack.callback(closing.unlink, missing_ok=True)
             write_closed(merged, closing)
             put_in_place(closing, target, RECORDING, overwrite=overwrite)
-            return merged.effective_count()
-    except (OSError, RuntimeError, ValueError, KeyError) as error:  # HDF5's, of a full disk
-        raise RecordingError(f"cannot write {into}: {first_line(error)}") from None
+            return Merged(Path(into), len(runs), merged.effective_count())
+    except RuntimeError as error:  # HDF5's, of a full disk
+        raise OutputError(f"cannot write {into}: {first_line(error)}") from error
     finally:
         lock.release()
 
@@ -191,8 +207,7 @@ def _cuts(source: Source, marks: Marks) -> Ints:
     high, highest = LEAST, [np.empty(0, np.int64)]
     for first in range(0, source.store.count, _PIECE):
         last = min(first + _PIECE, source.store.count)
-        with as_recording_error(source.store.file.path):
-            steps = np.maximum.accumulate(source.steps(first, last)).clip(high)
+        steps = np.maximum.accumulate(source.steps(first, last)).clip(high)
         high = int(steps[-1])
         highest.append(
             steps[marks.position[slice(*np.searchsorted(marks.position, (first, last)))] - first]
@@ -210,7 +225,7 @@ def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
         marks: those of one of them.
     """
     logs = np.flatnonzero(marks.is_log)
-    if not len(logs) or not any(run.closed for run in complete):
+    if not len(logs) or not any(run.complete for run in complete):
         return None
     last = int(logs[-1])
     return (
@@ -220,7 +235,4 @@ def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
 
 def _adds_after(run: Recording, position: int) -> bool:
     """Whether there is an add after a position that was not superseded."""
-    with as_recording_error(run.path):
-        return any(
-            (run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1)
-        )
+    return any((run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1))

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Array
-from flexrec.recorder.hdf5.errors import as_recording_error
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.store import Codes, Store
@@ -59,8 +58,7 @@ class Source:
         """What is taken, and all that puts it in order, from at most so many events at a time."""
         passed = 0
         for first, last in self._spans(most):
-            with as_recording_error(self.store.file.path):
-                codes, steps = self.store.codes(first, last), self.steps(first, last)
+            codes, steps = self.store.codes(first, last), self.steps(first, last)
             is_mark = (codes == fmt.LOG) | (codes == fmt.RESET)
             stretch = passed + np.cumsum(is_mark) - is_mark
             # Whose steps went back before this has had its turn by then, and so is not asked again.

@@ -1,21 +1,28 @@
 """Is a recording whole? And a closed copy in the place of one that a killed run left.
 
 Reading a file of unknown state may take for ever or crash, so it is done in a child process with
-a time limit: `python -m flexrec.recorder.maintenance.repair` is that child.
+a time limit.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
+from flexrec.recorder.errors import (
+    DamagedError,
+    NotARecordingError,
+    OutputError,
+    RecordingError,
+    VersionError,
+)
 from flexrec.recorder.files.atomic_write import (
     begin,
     check_source,
@@ -32,9 +39,16 @@ from flexrec.recorder.storage.store import Store
 
 State = Literal["whole", "unfinished", "damaged"]
 _SECONDS, _SECONDS_PER_MB = 60.0, 0.5
-_RAISED: dict[str, type[RecordingError]] = {
-    error.__name__: error for error in (NotARecordingError, VersionError)
+_CHILD = (  # it finds flexrec where this process did, be that a zip or a folder of sys.path alone
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from flexrec.recorder.maintenance.repair import child; child(*sys.argv[2:])"
+)
+_RAISED: dict[str, type[Exception]] = {
+    kind.__name__: kind
+    for kind in (NotARecordingError, VersionError, RecordingError, OutputError, MemoryError)
 }
+# What a process that reads what it should not ends with.
+_CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 
 
 @dataclass(frozen=True)
@@ -44,20 +58,50 @@ class Verdict:
     Attributes:
         state: "whole": closed, and all of it can be read. "unfinished": the run is going on, or
             was killed; what was recorded can be read. "damaged": something cannot be read.
-        detail: in one line, what and where.
-        clean: False where only the last bytes of closing are missing, as a loss of power leaves
+        fault: of what is damaged, what and where, in one line; else empty.
+        events: how many events there are, resumes and what they took back among them; 0 where that
+            cannot be told.
+        last_step: of what is unfinished, the step of the last event; None where there is none.
+        left_out: how many events at the end are not whole, and are not read.
+        is_torn: whether a loss of power tore those: they never were on the disk.
+        is_clean: False where only the last bytes of closing are missing, as a loss of power leaves
             it: everything can be read, but by other HDF5 programs only after `repair`.
     """
 
     state: State
-    detail: str
-    clean: bool = True
+    fault: str = ""
+    events: int = 0
+    last_step: int | None = None
+    left_out: int = 0
+    is_torn: bool = False
+    is_clean: bool = True
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What `repair` did.
+
+    Attributes:
+        path: the recording.
+        is_changed: whether a closed copy took its place; False where there was nothing to repair.
+        events: how many events it has now: adds, logs and resets, what was superseded among them.
+        left_out: how many events at the end were not whole, and are not in it.
+        damage: what does not fit its checksums and was taken as it is, in one line; else empty.
+        original: where the file as it was is kept; None where it is not.
+    """
+
+    path: Path
+    is_changed: bool
+    events: int = 0
+    left_out: int = 0
+    damage: str = ""
+    original: Path | None = None
 
 
 def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Verdict:
     """Read all of a recording, and say in which state it is.
 
-    >>> verify("run.h5").state  # doctest: +SKIP
+    >>> verify("run.h5").state
     'whole'
 
     Args:
@@ -66,31 +110,34 @@ def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Ver
 
     Raises:
         NotARecordingError, VersionError: it is none of ours.
-        RecordingError: it does not exist, or is no regular file.
+        RecordingError: it does not exist, is a folder or no regular file, or the system cannot read
+            it.
+        MemoryError: there is too little of it.
     """
-    return Verdict(**_ask("examine", Path(path), seconds=seconds))
+    try:
+        return Verdict(**_ask("examine", Path(path), seconds=seconds))
+    except DamagedError as error:
+        return Verdict("damaged", error.message)
 
 
 def repair(
     path: str | os.PathLike[str], *, keep_original: bool = False, seconds: float | None = None
-) -> str:
+) -> Repaired:
     """Put a closed copy in the place of what a killed run left, or a loss of power as it closed.
 
     A file that is whole is left alone.
 
-    >>> repair("run.h5", keep_original=True)  # doctest: +SKIP
-    'run.h5 is closed now: 1200 events; the original is run.original.h5'
+    >>> repair("run.h5").is_changed
+    False
 
     The copy is made beside it, read again, synced and renamed: whenever this is killed, the path
     holds the old file or the new one, whole. Events at the end that are not whole are left out, and
     what does not fit its checksums is taken as it is, and named; the original is then kept, asked
     or not.
 
-    Returns:
-        What was done, in one line.
-
     Raises:
-        RecordingError: a recorder is writing it, or it cannot be read, or not in `seconds`.
+        DamagedError: it cannot be read, or not in `seconds`.
+        RecordingError: a recorder is writing it; or as for `verify`.
         OSError: there is no room for the copy.
     """
     asked = Path(path)
@@ -99,34 +146,35 @@ def repair(
     try:
         lock = PathLock(path)
     except OSError as error:
-        raise RecordingError(f"{asked} cannot be repaired: {why_not(path, error)}") from None
+        raise OutputError(f"{asked} cannot be repaired: {why_not(path, error)}") from error
     try:
         clear_litter(path)
         verdict = verify(path, seconds=seconds)
-        if verdict.state == "whole" and verdict.clean:
-            return f"{asked} is whole: nothing to repair"
+        if verdict.state == "whole" and verdict.is_clean:
+            return Repaired(asked, False, verdict.events)
         closing = begin(path, "closing")
         try:
-            done = _ask("close", path, closing, seconds=seconds)
-            if done["state"] == "damaged":
-                fault = verdict.detail if verdict.state == "damaged" else done["detail"]
-                raise RecordingError(f"{asked} cannot be repaired: {fault}")
-            original = keep(path) if keep_original or done["is_bent"] else None
+            try:
+                done = _ask("close", path, closing, seconds=seconds)
+            except DamagedError as error:
+                fault = verdict.fault or error.message
+                raise DamagedError(f"{asked} cannot be repaired: {fault}") from error
+            is_kept = keep_original or done["left_out"] or done["damage"]
+            original = keep(path) if is_kept else None
             put_in_place(closing, path, RECORDING, overwrite=True)
         finally:
             closing.unlink(missing_ok=True)
     finally:
         lock.release()
-    kept = f"; the original is {original}" if original else ""
-    return f"{asked} is closed now: {done['detail']}{kept}"
+    return Repaired(asked, True, original=original, **done)
 
 
 def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
-    """What a child of ours finds; its crash or silence is a finding too."""
+    """What a child of ours finds; its crash or silence is damage."""
     check_source(paths[0])
     if seconds is None:
         seconds = _SECONDS + paths[0].stat().st_size / 1e6 * _SECONDS_PER_MB
-    command = [sys.executable, "-P", "-m", "flexrec.recorder.maintenance.repair", task]
+    command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), task]
     try:
         done = subprocess.run(  # noqa: S603 - our own interpreter and module
             [*command, *(str(path.absolute()) for path in paths)],
@@ -134,29 +182,41 @@ def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
             timeout=seconds,
             check=False,
         )
-    except subprocess.TimeoutExpired:
-        return {"state": "damaged", "detail": f"reading it did not end within {seconds:g} s"}
+    except subprocess.TimeoutExpired as error:
+        raise DamagedError(f"reading it did not end within {seconds:g} s") from error
+    except OSError as error:  # no more processes, or memory
+        raise RecordingError(f"{paths[0]} cannot be read: {error.strerror}") from error
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
-        told = done.stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no word"]
-        detail = f"reading it ended with status {done.returncode}: {told[0]:.200}"
-        return {"state": "damaged", "detail": detail}
+        raise _ended(paths[0], done.returncode, done.stderr) from None
     if "error" in found:
-        raise _RAISED[found["error"]](found["detail"])
+        raise _RAISED.get(found["error"], DamagedError)(found["message"])
     return found
+
+
+def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
+    """What it means that the child ended without a word on stdout."""
+    if -status in _CRASHES:
+        return DamagedError(f"reading it ended with status {status}")
+    if status < 0:
+        name = signal.Signals(-status).name
+        return RecordingError(f"{path} could not be read to its end: the reader got {name}")
+    said = stderr.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no word"]
+    return RecordingError(f"{path} was not read: the reader ended with {said[0]:.200}")
 
 
 # ---------------------------------------------------------------------- in the child
 
 
-def _main(task: str, *paths: str) -> None:
+def child(task: str, *paths: str) -> None:
+    """Print as JSON what was found of the paths, or the error that came up."""
     try:
         found = _examine(Path(paths[0])) if task == "examine" else _close(*map(Path, paths))
-    except (NotARecordingError, VersionError) as error:
-        found = {"error": type(error).__name__, "detail": str(error)}
-    except (RecordingError, OSError, MemoryError) as error:
-        found = {"state": "damaged", "detail": str(error) or type(error).__name__}
+    except (RecordingError, OutputError, MemoryError) as error:
+        found = {"error": type(error).__name__, "message": str(error)}
+    except OSError as error:  # of the copy
+        found = {"error": "OutputError", "message": f"cannot write {paths[-1]}: {error.strerror}"}
     print(json.dumps(found))
 
 
@@ -164,53 +224,53 @@ def _examine(path: Path) -> dict[str, Any]:
     store, closed = open_store(path)
     try:
         for view in store.views():
-            fault = _fault(view, view.columns_held())
-            if fault:
-                return {"state": "damaged", "detail": fault}
+            _read_all(view, view.columns_held())
         for text in (fmt.CONFIG, fmt.FACTS):
             store.text(text)
-        events = f"{store.count} events"
-        if closed and store.file.unclosed:
-            detail = f"{events}; closing it was not finished: flexrec repair does that"
-            return {"state": "whole", "detail": detail, "clean": False}
         if closed:
-            return {"state": "whole", "detail": events}
-        last = "" if store.last_step is None else f", up to step {store.last_step}"
-        damaged_from = store.damaged_from()
+            return asdict(Verdict("whole", events=store.count, is_clean=not store.file.unclosed))
+        fault, damaged_from = "", store.damaged_from()
         if damaged_from is not None:
-            detail = f"event {damaged_from} of {events} is not as it was written"
-            return {"state": "damaged", "detail": detail}
-        if store.cut and not store.is_torn:
-            detail = f"{events} are whole{last}; {store.cut} at the end are not"
-            return {"state": "damaged", "detail": detail}
-        if store.cut:
-            events += f"{last}; {store.cut} after the last sync were torn by a loss of power"
-        else:
-            events += last
-        detail = f"{events}; where its run is over, flexrec repair closes it"
-        return {"state": "unfinished", "detail": detail}
+            fault = f"event {damaged_from} of {store.count} events is not as it was written"
+        elif store.cut and not store.is_torn:
+            fault = f"{store.count} events are whole; {store.cut} at the end are not"
+        return asdict(
+            Verdict(
+                "damaged" if fault else "unfinished",
+                fault,
+                store.count,
+                store.last_step,
+                store.cut,
+                bool(store.cut) and store.is_torn,
+            )
+        )
     finally:
         store.close()
 
 
-def _fault(store: Store, columns: Sequence[int]) -> str | None:
-    """The first thing that cannot be read."""
+def _read_all(store: Store, columns: Sequence[int]) -> None:
+    """Read all values of the columns.
+
+    Raises:
+        DamagedError: some cannot be read; it names their key.
+    """
     try:
         for chunks in store.scan(columns) if columns else ():
             for chunk in chunks:
                 rows = len(chunk.positions)
                 parts = [chunk.step, chunk.time, *chunk.parts]
                 if any(len(part) != rows for part in parts):
-                    raise RecordingError(f"{rows} values should be there, and are not")
+                    raise store.file.damaged(f"{rows} values should be there, and are not")
                 for part in chunk.parts:
-                    for _ in part.flat() if isinstance(part, ArrayColumn) else ():
+                    for _ in part if isinstance(part, ArrayColumn) else ():
                         continue
-    except (RecordingError, OSError, RuntimeError, KeyError, ValueError, MemoryError) as error:
+    except DamagedError as error:
         if len(columns) == 1:
-            return f"{store.schema.columns[columns[0]].key}: {error!s:.300}"
-        faults = (_fault(store, [column]) for column in columns)
-        return next(filter(None, faults), f"{error!s:.300}")
-    return None
+            key = store.schema.columns[columns[0]].key
+            raise DamagedError(f"{key}: {error!s:.300}") from error
+        for column in columns:
+            _read_all(store, [column])
+        raise
 
 
 def _close(path: Path, closing: Path) -> dict[str, Any]:
@@ -223,27 +283,20 @@ def _close(path: Path, closing: Path) -> dict[str, Any]:
         copy, _ = open_store(closing)
         try:
             columns = copy.columns_held()
-            fault = _fault(copy, columns)
+            _read_all(copy, columns)
             if not _same_events(copy.recorded(), store.recorded()):
-                fault = "the copy does not hold the same events"
+                raise DamagedError("the copy does not hold the same events")
             if columns != store.columns_held() or copy.schema != store.schema:
-                fault = "the copy does not hold the same keys"
+                raise DamagedError("the copy does not hold the same keys")
         finally:
             copy.close()
-        left_out = f"; {store.cut} that were not whole are left out" if store.cut else ""
-        count = store.recorded().effective_count()
-        done = f"{count} events{left_out}" + (f"; {damage}" if damage else "")
-        is_bent = bool(store.cut or damage)
+        events = store.recorded().effective_count()
+        return {"events": events, "left_out": store.cut, "damage": damage or ""}
     finally:
         store.close()
-    return {"state": "damaged" if fault else "whole", "detail": fault or done, "is_bent": is_bent}
 
 
 def _same_events(a: Store, b: Store) -> bool:
     """Whether two stores have the same codes in the same order."""
     blocks = a.blocks()
     return a.count == b.count and all(np.array_equal(a.codes(*at), b.codes(*at)) for at in blocks)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -18,8 +18,6 @@ _BLOCK = 1 << 16
 """How many values are worked on at a time."""
 _FEW = 32
 """Rows of no more classes are worked on class by class: numpy is slow where an axis is short."""
-_MANY = 512
-"""From so many rows on, that is worth the calls it takes even where one call would do."""
 
 
 def highest(scores: Array) -> Ints:
@@ -28,32 +26,7 @@ def highest(scores: Array) -> Ints:
     >>> highest(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.5]])).tolist()
     [1, 0]
     """
-    n, C = scores.shape
-    if n < _MANY or 2 * C > _FEW:
-        found: Ints = scores.argmax(axis=1)
-        return found
-    if C == 2:
-        first, second = scores.T
-        is_second: NDArray[np.bool_] = ~(second <= first) & (first == first)  # NaN is not itself
-        return is_second.view(np.int8)
-    found = np.empty(n, np.int8)
-    block = _BLOCK // C
-    for i in range(0, n, block):
-        found[i : i + block] = _highest(scores[i : i + block])
-    return found
-
-
-def _highest(scores: Array) -> Counts:
-    """`highest`, class by class: argmax goes from row to row, and guesses at each comparison."""
-    n, C = scores.shape
-    by_class = np.ascontiguousarray(scores.T)
-    places = (by_class == np.maximum.reduce(by_class)).view(np.uint8)
-    places *= (C - _columns(C))[:, np.newaxis]  # of equals the lower class counts more
-    best: Counts = np.maximum.reduce(places)
-    found: Counts = C - best
-    if np.count_nonzero(best) < n:  # NaN is not equal to itself
-        rows = np.flatnonzero(best == 0)
-        found[rows] = scores[rows].argmax(axis=1)
+    found: Ints = scores.argmax(axis=1)
     return found
 
 

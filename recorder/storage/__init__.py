@@ -7,6 +7,7 @@ live file compacted into a closed one. Open format.py first, then store.py.
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "arrays",
+    "columns",
     "compact",
     "follow",
     "format",

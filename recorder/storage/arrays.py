@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError
 from flexrec.recorder.events import LARGEST, Array
 from flexrec.recorder.storage import format as fmt
 
@@ -31,6 +31,9 @@ class Elements(Protocol):
 
     def __getitem__(self, rows: slice) -> Array:
         """Elements `first:last`, in memory of their own."""
+
+    def damaged(self, what: str) -> DamagedError:
+        """The error that names the file, and says what is wrong in it."""
 
 
 @dataclass
@@ -57,9 +60,15 @@ class ArrayColumn:
     def _read(self) -> Iterator[str | Array]:
         for piece, shape in zip(self.flat(), self.shapes.tolist(), strict=True):
             if self.form.kind == fmt.TEXT:
-                yield piece.tobytes().decode("utf-8", "surrogatepass")
+                yield self._text(piece.tobytes())
             else:
                 yield piece.reshape(shape).copy()
+
+    def _text(self, data: bytes) -> str:
+        try:
+            return data.decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise self.source.damaged(f"a text is not UTF-8: {error!s:.80}") from error
 
     @property
     def size(self) -> int:
@@ -119,12 +128,16 @@ def sizes_fit(rows: NDArray[np.float64], form: fmt.Form, available: int) -> NDAr
 
 
 def end_to_end(shapes: Ints, form: fmt.Form, available: int) -> Ints:
-    """Where each array begins among the elements, which must be all there are."""
+    """Where each array begins among the elements, which must be all there are.
+
+    Raises:
+        ValueError: they are not, or no array has such a shape.
+    """
     sized = np.concatenate([np.zeros((len(shapes), 1)), shapes], axis=1)
     if not sizes_fit(sized, form, available * form.dtype.itemsize).all():
-        raise RecordingError("an array's shape is absurd")
+        raise ValueError("an array's shape is absurd")
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(shapes.prod(axis=1))])
     # An overflow of the sum would show: no array is larger than all of the elements.
     if (np.diff(offsets) < 0).any() or offsets[-1] != available:
-        raise RecordingError("the arrays' shapes do not fit their elements")
+        raise ValueError("the arrays' shapes do not fit their elements")
     return offsets

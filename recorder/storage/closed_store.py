@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.hdf5.chunks import Task, share_out
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
-from flexrec.recorder.hdf5.errors import as_recording_error
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints, end_to_end
@@ -41,14 +39,14 @@ class ClosedStore(Store):
 
     def __init__(self, file: UntrustedFile) -> None:
         self.file = file
-        self.schema = fmt.Schema.decode(self.text(fmt.SCHEMA))
+        self.schema = self._decoded(self.text(fmt.SCHEMA))
         self._measure()
         self._codes = self._read_codes()
         self.count = len(self._codes)
         self._mark_positions = np.flatnonzero(self._codes < 0)
         self._marks = file.dataset(fmt.MARKS, (fmt.MARK,))[:]
         if not np.array_equal(self._marks["code"], self._codes[self._mark_positions]):
-            raise RecordingError("the table of marks does not fit the events")
+            raise self.file.damaged("the table of marks does not fit the events")
         self.mark_count = len(self._marks)
         self.orderly = bool((self._marks["code"] >= fmt.RESET).all())
         resumes = np.flatnonzero(self._marks["code"] == fmt.RESUME)
@@ -101,7 +99,7 @@ class ClosedStore(Store):
         if len(found) and not (
             found.min() >= fmt.DROPPED and found.max() < len(self.schema.signatures)
         ):
-            raise RecordingError("an event refers to a signature that is not there")
+            raise self.file.damaged("an event refers to a signature that is not there")
         return found
 
     def _codes_between(self, first: int, last: int) -> Codes:
@@ -136,7 +134,7 @@ class ClosedStore(Store):
 
     def _read(self, chunks: list[Chunk], room: "_Room") -> list[Chunk]:
         tasks, room.tasks = room.tasks, []
-        with as_recording_error(self.file.path):
+        if tasks:
             share_out(tasks)
         return chunks
 
@@ -192,7 +190,10 @@ class ClosedStore(Store):
             data = self._column(f"{part}/{fmt.DATA}", (form.dtype,), None)
             known = (self._root, column, i)
             if known not in self._offsets:
-                self._offsets[known] = end_to_end(shapes[:], form, len(data))
+                try:
+                    self._offsets[known] = end_to_end(shapes[:], form, len(data))
+                except ValueError as error:
+                    raise self.file.damaged(str(error)) from error
             parts.append(ArrayColumn(data, form, self._offsets[known][rows], shapes[rows]))
         return parts
 
@@ -206,7 +207,7 @@ class ClosedStore(Store):
                 self._datasets.clear()
             found = self._datasets[path] = self.file.dataset(path, dtypes, width)
         if rows is not None and len(found) != rows:
-            raise RecordingError(f"{path} has {len(found)} rows where the events say {rows}")
+            raise self.file.damaged(f"{path} has {len(found)} rows where the events say {rows}")
         return found
 
 

@@ -16,10 +16,10 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.atomic_write import begin, put_in_place
 from flexrec.recorder.hdf5.chunks import share_out
+from flexrec.recorder.hdf5.deflate import deflated, stored
 from flexrec.recorder.hdf5.errors import traced
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
-from flexrec.recorder.storage.deflate import deflated, stored
 from flexrec.recorder.storage.open_store import RECORDING, open_store
 from flexrec.recorder.storage.store import Chunk, Store
 
@@ -49,7 +49,7 @@ def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
             raise RecordingError(f"{store.cut} events at its end cannot be read")
         damage = store.damage()
         if damage:
-            raise RecordingError(damage)
+            raise store.file.damaged(damage)
         closing = begin(path, "closing", like=source)
         try:
             write_closed(store, closing, compress=compress)

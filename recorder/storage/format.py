@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Part
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ class Form(NamedTuple):
             return cls(TEXT, 1)
         kind, _, ndim = text.partition(":")
         if kind not in _DTYPES or not ndim.isascii() or not ndim.isdigit() or int(ndim) > 64:
-            raise RecordingError(f"the schema holds an unknown form, {text!r:.40}")
+            raise ValueError(f"the schema holds an unknown form, {text!r:.40}")
         return cls(kind, int(ndim))
 
 
@@ -272,13 +271,17 @@ class Schema:
 
     @classmethod
     def decode(cls, data: bytes) -> "Schema":
-        """Read the lines, checking each; an unfinished last line is left out."""
+        """Read the lines, checking each; an unfinished last line is left out.
+
+        Raises:
+            ValueError: a line is not as it should be.
+        """
         schema, known = cls(), set[Column]()
         for line in data[: data.rfind(b"\n") + 1].splitlines():
             try:
                 schema._read(json.loads(line), known)
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-                raise RecordingError(f"the schema is damaged: {error!s:.80}") from None
+                raise ValueError(f"the schema is damaged: {error!s:.80}") from error
         return schema
 
     def _read(self, entry: dict[str, Any], known: set[Column]) -> None:

@@ -12,9 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError
 from flexrec.recorder.events import Array
-from flexrec.recorder.hdf5.errors import as_recording_error
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD, checksum, is_intact
@@ -79,25 +78,24 @@ class Journal:
 
     def refresh(self) -> None:
         """Take in what was recorded since."""
-        with as_recording_error(self._file.path):
-            self._file.refresh()
-            extents = list(self._extents())
-            # What a record speaks of was written before it: the file is as long as that by now.
-            self._file.refresh()
-            records = np.concatenate([extent.records for extent in extents])
-            intact = self._intact(records)
-            known = self._last_known(records, intact)
-            if known is not None:
-                self._synced = max(self._synced, int(known["synced"]))
-            first = self._number
-            taken = self._take(records[:intact])
-            self.stored = [self._in_file(dataset) for dataset in range(len(_LAYOUT))]
-            if taken:
-                self._number = first + taken
-                self._extent = next(e.address for e in reversed(extents) if e.number < self._number)
-            there = 0 if known is None else int(known["numbers"][_EVENTS])
-            self.left_out = max(there - self.event_count, 0)
-            self.is_torn = self._number >= self._synced
+        self._file.refresh()
+        extents = list(self._extents())
+        # What a record speaks of was written before it: the file is as long as that by now.
+        self._file.refresh()
+        records = np.concatenate([extent.records for extent in extents])
+        intact = self._intact(records)
+        known = self._last_known(records, intact)
+        if known is not None:
+            self._synced = max(self._synced, int(known["synced"]))
+        first = self._number
+        taken = self._take(records[:intact])
+        self.stored = [self._in_file(dataset) for dataset in range(len(_LAYOUT))]
+        if taken:
+            self._number = first + taken
+            self._extent = next(e.address for e in reversed(extents) if e.number < self._number)
+        there = 0 if known is None else int(known["numbers"][_EVENTS])
+        self.left_out = max(there - self.event_count, 0)
+        self.is_torn = self._number >= self._synced
 
     def strictly(self) -> "Journal":
         """The same, read anew, with every checksum checked."""
@@ -275,9 +273,7 @@ class Journal:
                 continue
             found, is_there = self._checksum(_BLOBS, begin, ends[i])
             if is_there and found != checksums[i]:
-                raise RecordingError(
-                    f"{self.path} is damaged: arrays or texts in it are not as they were written"
-                )
+                raise self._file.damaged("arrays or texts in it are not as they were written")
             are_checked[i] = 1
 
     def _in_file(self, dataset: int) -> int:
@@ -310,11 +306,14 @@ class JournalledDataset:
         """
         first, last, _ = rows.indices(len(self))
         if last > max(first, self.stored()):
-            raise RecordingError(f"{self._journal.path} is cut short: its data is not all there")
+            raise DamagedError(f"{self._journal.path} is cut short: its data is not all there")
         found: Array = np.empty(max(last - first, 0), self.dtype)
-        with as_recording_error(self._journal.path):
-            self._journal.read(self._number, first, found)
+        self._journal.read(self._number, first, found)
         return found
+
+    def damaged(self, what: str) -> DamagedError:
+        """The error that names the file, and says what is wrong in it."""
+        return DamagedError.of(self._journal.path, what)
 
     def stored(self) -> int:
         """How many rows at the start lie within the file: it may have been cut."""
@@ -327,9 +326,9 @@ def journal_of(file: UntrustedFile) -> Journal | None:
     if address is None and identity is None:
         return None
     if not (isinstance(address, int) and isinstance(identity, int) and 0 <= identity < 1 << 64):
-        raise RecordingError("where its journal begins is not said as it should be")
+        raise file.damaged("where its journal begins is not said as it should be")
     if not 0 < address < file.size:
-        raise RecordingError("its journal is outside of the file")
+        raise file.damaged("its journal is outside of the file")
     return Journal(file, address, identity)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
@@ -146,7 +145,7 @@ class LiveStore(Store):
         stored = max(self._events.stored() - first, 0)
         if len(self._schema_text) > self._schema_bytes:
             text = self._schema_text[: self._schema_text.stored()].tobytes()
-            self.schema, self._schema_bytes = fmt.Schema.decode(text), len(text)
+            self.schema, self._schema_bytes = self._decoded(text), len(text)
         self._measure()
         self.count = self.mark_count = 0
         self._array_bytes, self.orderly = 0.0, True
@@ -203,7 +202,7 @@ class LiveStore(Store):
                     whole += [int(rows[fit])] if fit < len(rows) else []
                     self._array_bytes += sizes[:fit, 1:].prod(axis=1).sum() * form.dtype.itemsize
         if self._array_bytes > stored:
-            raise RecordingError("arrays lie upon one another")
+            raise self.file.damaged("arrays lie upon one another")
         return min(whole, default=len(events))
 
     def _resumes(self, events: NDArray[Any], begin: int) -> list[tuple[int, float]]:
@@ -258,7 +257,7 @@ class LiveStore(Store):
             else:
                 found = _gather(block.values, slots, form)
                 if not sizes_fit(found, form, len(self._blobs)).all():
-                    raise RecordingError("an array lies outside of the file")
+                    raise self.file.damaged("an array lies outside of the file")
                 sizes = found.astype(np.int64)
                 parts.append(ArrayColumn(self._blobs, form, sizes[:, 0], sizes[:, 1:]))
         return parts

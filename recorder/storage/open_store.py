@@ -6,9 +6,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flexrec.recorder.errors import NotARecordingError, RecordingError, VersionError
+from flexrec.recorder.errors import DamagedError, NotARecordingError, RecordingError, VersionError
 from flexrec.recorder.files.atomic_write import Kind
-from flexrec.recorder.hdf5.errors import as_recording_error
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.hdf5.superblock import SIGNATURE
 from flexrec.recorder.storage import format as fmt
@@ -43,25 +42,22 @@ def open_store(path: Path) -> tuple[Store, bool]:
 def _open(path: Path) -> tuple[Store, bool]:
     file = UntrustedFile(path)
     try:
-        with as_recording_error(path):
-            if file.attribute(fmt.ATTR_FORMAT) != fmt.MAGIC.encode():
-                raise NotARecordingError(
-                    f"{path} is an HDF5 file, but not a recording of flexrec's"
-                )
-            version = file.attribute(fmt.ATTR_VERSION)
-            if not isinstance(version, int):
-                raise RecordingError(f"its version is {version!r:.40}")
-            if version > fmt.VERSION:
-                raise VersionError(
-                    f"{path} has format version {version}, this flexrec reads up to "
-                    f"{fmt.VERSION}; install a newer flexrec"
-                )
-            closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
-            if closed and file.cut_short:
-                raise RecordingError("it was closed, and its end is missing since")
-            # Where power fails as it is closed, only HDF5's last bytes may be missing.
-            file.only_checked = closed and file.unclosed
-            return (ClosedStore(file) if closed else LiveStore(file)), closed
+        if file.attribute(fmt.ATTR_FORMAT) != fmt.MAGIC.encode():
+            raise NotARecordingError(f"{path} is an HDF5 file, but not a recording of flexrec's")
+        version = file.attribute(fmt.ATTR_VERSION)
+        if not isinstance(version, int):
+            raise file.damaged(f"its version is {version!r:.40}")
+        if version > fmt.VERSION:
+            raise VersionError(
+                f"{path} has format version {version}, this flexrec reads up to "
+                f"{fmt.VERSION}; install a newer flexrec"
+            )
+        closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
+        if closed and file.cut_short:
+            raise file.damaged("it was closed, and its end is missing since")
+        # Where power fails as it is closed, only HDF5's last bytes may be missing.
+        file.only_checked = closed and file.unclosed
+        return (ClosedStore(file) if closed else LiveStore(file)), closed
     except BaseException:
         file.close()
         raise
@@ -86,12 +82,12 @@ def stored_json(store: Store, path: Path, name: str) -> Any:
     try:
         return json.loads(store.text(name))
     except (ValueError, RecursionError) as error:
-        raise RecordingError(f"{path} is damaged: {name}: {error!s:.80}") from None
+        raise DamagedError.of(path, f"{name}: {error!s:.80}") from error
 
 
 def stored_facts(store: Store, path: Path) -> dict[str, Any] | None:
     """The facts of the run; raises as `stored_json`."""
     facts = stored_json(store, path, fmt.FACTS)
     if not isinstance(facts, dict | None):
-        raise RecordingError(f"{path} is damaged: facts: they are no object")
+        raise DamagedError.of(path, "facts: they are no object")
     return facts

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError, MissingDependency, counted
 from flexrec.recorder.events import Add, Event, Log, Reset, State, Value
-from flexrec.recorder.hdf5.errors import as_recording_error
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.store import Chunk, Store
 
+if TYPE_CHECKING:
+    import pandas
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class Series:
     """Everything that was added under one key, in order.
 
@@ -39,6 +41,30 @@ class Series:
 
     def __len__(self) -> int:
         return len(self.step)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return f"<Series {self.key!r}: no values>"
+        last, steps = repr(self.value[-1]), f"steps {self.step[0]} to {self.step[-1]}"
+        if isinstance(self.value, np.ndarray):
+            last = f"{self.value[-1]:g}"
+        return f"<Series {self.key!r}: {counted(len(self), 'value')}, {steps}, last {last:.40}>"
+
+    def to_pandas(self) -> "pandas.Series[Any]":
+        """Return the values as pandas' Series, by their steps.
+
+        >>> Recording("run.h5")["train_loss"].to_pandas().loc[0]
+        np.float64(1.0)
+
+        Raises:
+            MissingDependency: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency.of("to_pandas", "pandas") from error
+        index = pd.Index(self.step, name="step")
+        return pd.Series(self.value, index, name=self.key)
 
 
 class Index(NamedTuple):
@@ -73,7 +99,7 @@ class Row(NamedTuple):
     value: Value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Marks:
     """The `log` and `reset` calls, in order: one array element each.
 
@@ -97,24 +123,28 @@ class Marks:
     def __len__(self) -> int:
         return len(self.position)
 
+    def __repr__(self) -> str:
+        logs = int(self.is_log.sum())
+        last = f", last at x = {self.x[self.is_log][-1]:g}" if logs else ""
+        return f"<Marks: {counted(logs, 'log')}{last}, {counted(len(self) - logs, 'reset')}>"
+
 
 def events_of(store: Store, first: int = 0) -> Iterator[Event]:
     """A store's events from position `first` on, in order, but for those superseded."""
-    with as_recording_error(store.file.path):
-        schema = store.schema
-        columns = range(len(schema.columns))
-        for block in store.blocks(first):
-            rows = {chunk.column: rows_of(store, chunk) for chunk in store.chunks(columns, *block)}
-            marks, mark = marks_of(store, [store.marks(*block)]), 0
-            for code in store.codes(*block).tolist():
-                if code >= 0:
-                    found = schema.signatures[code]
-                    added = [(schema.columns[c].key, next(rows[c])) for c in found]
-                    values = {key: row.value for key, row in added}
-                    yield Add(values, added[0][1].step, added[0][1].time)
-                elif code >= fmt.RESET:
-                    yield _mark_event(marks, mark)
-                    mark += 1
+    schema = store.schema
+    columns = range(len(schema.columns))
+    for block in store.blocks(first):
+        rows = {chunk.column: rows_of(store, chunk) for chunk in store.chunks(columns, *block)}
+        marks, mark = marks_of(store, [store.marks(*block)]), 0
+        for code in store.codes(*block).tolist():
+            if code >= 0:
+                found = schema.signatures[code]
+                added = [(schema.columns[c].key, next(rows[c])) for c in found]
+                values = {key: row.value for key, row in added}
+                yield Add(values, added[0][1].step, added[0][1].time)
+            elif code >= fmt.RESET:
+                yield _mark_event(marks, mark)
+                mark += 1
 
 
 def _mark_event(marks: Marks, i: int) -> Event:
@@ -133,7 +163,7 @@ def marks_of(store: Store, found: Sequence[tuple[Ints, NDArray[Any]]]) -> Marks:
     if len(marks) and not fmt.ALL_KEYS <= marks["keys"].min() <= marks["keys"].max() < max(
         1, len(keysets)
     ):
-        raise RecordingError("a mark names unknown keys")
+        raise DamagedError.of(store.file.path, "a mark names unknown keys")
     return Marks(
         position,
         marks["code"] == fmt.LOG,

@@ -15,7 +15,6 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.events import Value
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
@@ -150,7 +149,10 @@ class Store(ABC):
         Args:
             resumes: of each its position, and the first position that it supersedes.
         """
-        self._superseded = self._hidden = taken_back(list(resumes), self.count)
+        try:
+            self._superseded = self._hidden = taken_back(list(resumes), self.count)
+        except ValueError as error:
+            raise self.file.damaged(str(error)) from error
 
     # ------------------------------------------------------------------ columns
 
@@ -204,6 +206,13 @@ class Store(ABC):
         if len(places) == 1:
             return np.flatnonzero(codes == places[0][0])
         return np.flatnonzero((self.slot_offsets(column) >= 0)[np.maximum(codes, -1)])
+
+    def _decoded(self, text: bytes) -> fmt.Schema:
+        """The schema that a text of the file says."""
+        try:
+            return fmt.Schema.decode(text)
+        except ValueError as error:
+            raise self.file.damaged(str(error)) from error
 
     def _measure(self) -> None:
         """Take in how much room the schema gives to signatures."""
@@ -289,11 +298,14 @@ def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[i
     Args:
         resumes: of each its position, and the first position that it supersedes.
         count: how many events there are.
+
+    Raises:
+        ValueError: they take back what is not there.
     """
     ranges, until = list[tuple[int, int]](), count
     for position, first in reversed(resumes):
         if not (0 <= first <= position and first.is_integer()):
-            raise RecordingError("a resume supersedes events that are not there")
+            raise ValueError("a resume supersedes events that are not there")
         if position < until:
             until = int(first)
             if until < position:

@@ -75,7 +75,7 @@ _TORCH = ("device", "dtype", "layout", "memory_format")
 class Config(MutableMapping[str, Any]):
     """The config of a recording; what is set here is recorded.
 
-    >>> rec.config.update(lr=1e-3)  # doctest: +SKIP
+    >>> rec.config.update(lr=1e-3)
 
     What is inside a value cannot be changed by itself: set the whole value.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeAlias, cast
 
-from flexrec.recorder.errors import DefinitionError, nearest
+from flexrec.recorder.errors import DefinitionError, listed, nearest
 from flexrec.recorder.events import Reduction
 from flexrec.replay.meters import Meter, build, resolve
 from flexrec.replay.plots.registry import plot_type
@@ -84,12 +84,16 @@ class MeterDefinition:
         return key if self.is_pattern else self.name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Definitions:
     """Plots and meters by name, in the order of their windows and traces."""
 
     plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
     meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        plots, meters = listed(self.plots) or "none", listed(self.meters) or "none"
+        return f"<Definitions: plots {plots}; meters {meters}>"
 
     def __add__(self, other: "Definitions") -> "Definitions":
         """Both; a meter of the same name in both draws into the plots of both."""

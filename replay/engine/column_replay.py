@@ -13,7 +13,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.recording import Column, Recording
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.columns import Column
 from flexrec.replay.engine.engine import Binding
 from flexrec.replay.engine.schedule import Ints, Schedule
 from flexrec.replay.meters import Meter

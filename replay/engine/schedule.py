@@ -73,7 +73,7 @@ def _last_adds(
     """Where the last add of every N steps stands, which N steps these are, and when it was."""
     none = np.empty(0, np.int64)
     found, held = list[tuple[Ints, Ints, NDArray[np.float64]]](), (none, none, np.empty(0))
-    for block in run.when(keys):
+    for block in run.columns.when(keys):
         position = np.concatenate([held[0], block.position])
         group = np.concatenate([held[1], block.step // every])
         time = np.concatenate([held[2], block.time])

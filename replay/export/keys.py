@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from flexrec.recorder.errors import listed, nearest
-from flexrec.recorder.recording import Recording, UnknownKeyError
+from flexrec.recorder.errors import UnknownKeyError, listed, nearest
+from flexrec.recorder.recording import Recording
 
 
 def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.files.atomic_write import Kind
 from flexrec.recorder.storage.series import Series
 
@@ -17,8 +17,8 @@ try:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter, read_schema
 except ImportError as missing:
-    raise RecordingError(
-        'Parquet needs pyarrow: pip install "flexrec[parquet]"; CSV needs nothing (--out run.csv)'
+    raise MissingDependency.of(
+        "Parquet", "pyarrow", hint="CSV needs nothing: a name that ends in .csv"
     ) from missing
 
 

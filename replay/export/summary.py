@@ -64,7 +64,9 @@ def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) 
             try:
                 read([key])
             except RecordingError as error:
-                raise RecordingError(f"{error}: key {key!r} (-k chooses others)") from None
+                raise type(error)(
+                    f"{error.message}: key {key!r}", hint="keys= chooses others"
+                ) from error
         raise
 
 
@@ -78,19 +80,19 @@ def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
 
 def _size(run: Recording, key: str) -> str:
     """What a key takes; nothing, where its arrays are an earlier key's."""
-    size = run.stored_bytes(key)
-    return f"{size:,}" if size or not len(run.index(key)) else "shared"
+    size = run.columns.stored_bytes(key)
+    return f"{size:,}" if size or not len(run.columns.index(key)) else "shared"
 
 
 def summaries(run: Recording, keys: Sequence[str]) -> dict[str, Summary]:
     found = {key: Summary() for key in keys}
-    for series in run.parts(keys):
+    for series in run.columns.parts(keys):
         found[series.key].take(series)
     return found
 
 
 def _other_row(run: Recording, key: str) -> list[str]:
-    step = run.index(key).step
+    step = run.columns.index(key).step
     steps = (int(step.min()), int(step.max())) if len(step) else None
     return [run.kind(key), str(len(step)), _span(steps), "", "", "", ""]
 

@@ -14,15 +14,12 @@ from typing import Any, BinaryIO, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import RecordingError, printable
+from flexrec.recorder.errors import OutputError, printable
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Row, Series
 
 _HEADER = ("key", "step", "time", "value", "text")
-
-
-_PLAIN = {"number", "text"}
 
 
 LONE_SURROGATES = "backslashreplace"  # what becomes of surrogates, which UTF-8 does not have
@@ -38,10 +35,6 @@ class Written(NamedTuple):
     formulas: int = 0
 
 
-def is_plain(kind: str) -> bool:
-    return set(kind.split(" or ")) <= _PLAIN
-
-
 def table_pieces(run: Recording, keys: Sequence[str]) -> Iterator[Series]:
     """The keys' values in the order of the rows, a bounded number of them at a time."""
     for are_numbers, group in groupby(keys, run.is_number):
@@ -51,7 +44,7 @@ def table_pieces(run: Recording, keys: Sequence[str]) -> Iterator[Series]:
 
 def _numbers(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
     """Pieces of columns: nothing is done for each value."""
-    for series in run.parts(keys, most=1 << 20):
+    for series in run.columns.parts(keys, most=1 << 20):
         for first in range(0, len(series), _ROWS):
             rows = slice(first, first + _ROWS)
             step, time, position = series.step[rows], series.time[rows], series.position[rows]
@@ -81,7 +74,7 @@ def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
     """Write the format that the file's name says."""
     ending = out.suffix.lower()
     if ending not in ("", ".csv", ".txt", ".parquet"):
-        raise RecordingError(
+        raise OutputError(
             f"{out}: no table is called {ending}; there are .csv and .txt, for CSV, and .parquet"
         )
     if ending != ".parquet":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexrec.recorder.errors import DefinitionError, RecordingError
+from flexrec.recorder.errors import OutputError
 from flexrec.recorder.files.atomic_write import ANYTHING, check_target, discard
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.golden.compare import compare
@@ -76,8 +76,9 @@ def check(
             one, all points and all digits.
 
     Raises:
-        DefinitionError: there is no golden and `update` is false; a file cannot be read or
-            written; a window cannot be drawn.
+        GoldenError: there is no golden and `update` is false, or it cannot be read.
+        OutputError: a file cannot be written.
+        DefinitionError: a window cannot be drawn.
     """
     path = Path(path)
     golden = _golden(path, update)
@@ -98,7 +99,7 @@ def check(
         discard(beside, ENVIRONMENT, inputs=_present(path))
         return replace(outcome, written=True)
     if beside.is_symlink():
-        raise DefinitionError(
+        raise OutputError(
             f"what was obtained differs, and is not written: {beside} is a link, which may lead to "
             "the golden or another file; remove it"
         )
@@ -127,10 +128,10 @@ def _golden(path: Path, update: bool) -> dict[str, Any] | None:
     if update:
         try:  # reading a pipe, say, would not end
             check_target(path, ANYTHING, overwrite=True)
+        except OutputError:
+            raise
         except OSError:
             pass  # reading or writing it says so
-        except RecordingError as error:
-            raise DefinitionError(str(error)) from None
     return None if update and _is_new(path) else read_golden(path)
 
 

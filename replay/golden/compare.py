@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from flexrec.recorder.errors import DefinitionError, counted, listed
+from flexrec.recorder.errors import DefinitionError, GoldenError, counted, listed
 from flexrec.replay.golden.model import ABSENT, RTOL, Comparison, Difference
 from flexrec.replay.golden.snapshot import SETTINGS, settings
 from flexrec.replay.golden.trace import Tolerance, compare_leaves, compare_trace
@@ -33,7 +33,7 @@ def compare(
 
     Pure: nothing is read, written or changed. Structure compares exactly: windows and traces
     with their names and order, types, titles, layouts, opts, whether a number is an integer or
-    a float. A number may be off by `atol + rtol * |golden|`, in exact arithmetic; a gap (NaN)
+    a float. A number may be off by `atol + rtol * |golden|`; a gap (NaN)
     equals a gap and nothing else. Pictures compare by their pixels. What visdom makes up
     (`contentID`, `i`, `version`, `comment`, `reload`) is not looked at. A document that was
     rounded to some digits is never compared finer than its last one.
@@ -229,7 +229,7 @@ def _picture(
     try:
         pixels = [decoded(content["src"]) for content in (golden, obtained)]
     except ValueError as error:
-        raise DefinitionError(f"window {window!r}: {error}") from None
+        raise GoldenError(f"window {window!r}: {error}") from error
     told = compare_leaves(window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance)
     return found + [replace(difference, kind="values") for difference in told]
 

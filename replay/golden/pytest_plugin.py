@@ -76,6 +76,7 @@ class PlotCheck:
             FlexrecError: the plots cannot be drawn, or a file cannot be read or written.
         """
         __tracebackhide__ = True
+        from flexrec.recorder.errors import GoldenError
         from flexrec.replay.golden.check import check
         from flexrec.replay.golden.report import report_text
         from flexrec.replay.player.sources import definitions_from, played_from
@@ -84,16 +85,20 @@ class PlotCheck:
         drawn = definitions_from(preset_name=preset, definitions=definitions, phases=phases)
         is_new = not path.exists()
         played = played_from(source, drawn, every=every)
-        outcome = check(
-            played.windows,
-            path,
-            left_out=played.left_out,
-            rtol=rtol,
-            atol=atol,
-            update=self._update or is_new,
-            max_points=max_points,
-            digits=digits,
-        )
+        try:
+            outcome = check(
+                played.windows,
+                path,
+                left_out=played.left_out,
+                rtol=rtol,
+                atol=atol,
+                update=self._update or is_new,
+                max_points=max_points,
+                digits=digits,
+            )
+        except GoldenError as error:
+            error.hint = "pytest --plot-update writes it" if error.hint else ""
+            raise
         shown = os.path.relpath(path)
         if outcome.written:
             self._node.user_properties.append((_WRITTEN, shown))

@@ -12,7 +12,7 @@ from flexrec.replay.golden.trace import place, shown
 _WINDOWS, _LINES = 10, 4  # a short report's windows, and lines for each
 
 
-def report_text(comparison: Comparison, *, full: bool = False) -> str:
+def report_text(comparison: Comparison, *, full: bool = False, hint: str = "") -> str:
     """What differs, a window at a time, a line for each difference.
 
         >>> from flexrec.replay import compare, snapshot
@@ -23,7 +23,9 @@ def report_text(comparison: Comparison, *, full: bool = False) -> str:
         comparison: from `compare`.
         full: every difference, and every point that differs; otherwise the first few windows
             and lines, and how many more there are.
+        hint: how to see these.
     """
+    how = f" ({hint})" if hint else ""
     tolerance = f"(rtol {comparison.rtol:g}, atol {comparison.atol:g})"
     if comparison.equal:
         counts = [
@@ -44,9 +46,9 @@ def report_text(comparison: Comparison, *, full: bool = False) -> str:
     lines = [f"{counted(count, 'difference')} in {counted(named, 'window')} {tolerance}"]
     for window, found in groups if full else groups[:_WINDOWS]:
         lines.append(f"window {window}:" if window else "as a whole:")
-        lines += _window_lines(found, full)
+        lines += _window_lines(found, full, how)
     if not full and len(groups) > _WINDOWS:
-        lines.append(f"and {counted(len(groups) - _WINDOWS, 'more window')} (--full shows all)")
+        lines.append(f"and {counted(len(groups) - _WINDOWS, 'more window')}{how}")
     return "\n".join(lines)
 
 
@@ -77,7 +79,7 @@ def report_json(comparison: Comparison, *, full: bool = False) -> dict[str, Any]
     }
 
 
-def _window_lines(found: Sequence[Difference], full: bool) -> Iterator[str]:
+def _window_lines(found: Sequence[Difference], full: bool, how: str) -> Iterator[str]:
     for difference in found if full else found[:_LINES]:
         name = f"trace {difference.trace}" if difference.trace is not None else ""
         where = ", ".join(part for part in (name, difference.field) if part)
@@ -85,7 +87,7 @@ def _window_lines(found: Sequence[Difference], full: bool) -> Iterator[str]:
         if full and len(difference.points) > 1:
             yield from (f"      {_point_line(point)}" for point in difference.points)
     if not full and len(found) > _LINES:
-        yield f"  and {len(found) - _LINES} more (--full shows all)"
+        yield f"  and {len(found) - _LINES} more{how}"
 
 
 def _point_line(point: Point) -> str:

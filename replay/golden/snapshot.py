@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, RecordingError
-from flexrec.recorder.files.atomic_write import replacing
+from flexrec.recorder.errors import DefinitionError, GoldenError
+from flexrec.recorder.files.atomic_write import replacing, writing
 from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
@@ -51,7 +51,7 @@ def snapshot(
 
     Raises:
         DefinitionError: a window cannot be drawn, two have one id, or a bound makes no sense.
-        ServerError: visdom is not installed.
+        MissingDependency: visdom is not installed.
     """
     if max_points < 0 or (digits is not None and not 1 <= digits <= 17):
         raise DefinitionError(
@@ -84,30 +84,30 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The document in a golden, or in any environment file that visdom wrote.
 
     Raises:
-        DefinitionError: there is no such file, or it is no environment file; the message has
+        GoldenError: there is no such file, or it is no environment file; the message has
             the next step.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise DefinitionError(f"there is no golden {path}; --update writes it") from None
+    except FileNotFoundError as error:
+        raise GoldenError(f"there is no golden {path}", hint="update=True writes it") from error
     except OSError as error:
-        raise DefinitionError(f"cannot read the golden {path}: {error.strerror}") from None
+        raise GoldenError(f"cannot read the golden {path}: {error.strerror}") from error
     except UnicodeDecodeError:
         kind = RECORDING.name if RECORDING.holds(path) else "no text"
-        raise DefinitionError(
+        raise GoldenError(
             f"{path} is {kind}, and no golden, {_ENVIRONMENT}: name another"
         ) from None
     if not text:
-        raise DefinitionError(f"the golden {path} is empty; --update writes it")
+        raise GoldenError(f"the golden {path} is empty", hint="update=True writes it")
     try:
         # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
         document = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise DefinitionError(f"{path} is no golden, which is JSON: {error}") from None
+        raise GoldenError(f"{path} is no golden, which is JSON: {error}") from error
     if not _is_golden(document):
-        raise DefinitionError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
+        raise GoldenError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
     whole: dict[str, Any] = document
     return whole
 
@@ -128,18 +128,14 @@ def write_golden(
         inputs: files that are never written.
 
     Raises:
-        DefinitionError: the file cannot be written, or what is there is not overwritten: any
+        OutputError: the file cannot be written, or what is there is not overwritten: any
             file, or, with `overwrite`, one that is no visdom environment file.
     """
     path = Path(path)
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, ENVIRONMENT, overwrite=overwrite, inputs=inputs) as partial:
             partial.write_text(dump(document), encoding="ascii", newline="\n")
-    except OSError as error:
-        raise DefinitionError(f"cannot write {path}: {error.strerror}") from None
-    except RecordingError as error:
-        raise DefinitionError(str(error)) from None
 
 
 def _is_golden(document: Any) -> bool:

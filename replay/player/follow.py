@@ -109,8 +109,8 @@ def follow_recordings(
 ) -> Played:
     """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
 
-    >>> follow_recordings([Path("run.h5")], preset("loss"), VisdomSink(), tell=print)
-    ... # doctest: +SKIP
+    >>> follow_recordings([Path("run.h5")], preset("loss"), None, tell=print)
+    Played(windows=[<Window 'loss': line, 1 trace (train_loss)>], left_out=[])
 
     Args:
         paths: the recordings.

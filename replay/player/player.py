@@ -44,7 +44,7 @@ def play(
 ) -> list[Window]:
     """Run recordings through definitions; several are overlaid, their traces named by run.
 
-    >>> windows = play(Recording("run.h5"), preset("loss+MSE"))  # doctest: +SKIP
+    >>> windows = play(Recording("run.h5"), preset("loss+MSE"))
 
     A value that its meter or plot cannot take is left out, with one warning for each meter of a
     key; all else is drawn.
@@ -176,7 +176,7 @@ def _play(
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
     numbers = [key for key in bound if run.is_number(key)]
-    for keys in run.groups(numbers, _HELD):
+    for keys in run.columns.groups(numbers, _HELD):
         for key, blocks, at_once in _columns(run, keys):
             plans = [(binding, schedule.of(binding)) for binding in bound[key]]
             found = reduced(plans, blocks, at_once=at_once)
@@ -193,9 +193,9 @@ def _play(
 def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:
     """The blocks of each key's numbers, and whether all are one: but for a key that is too long."""
     if len(keys) == 1 and run.counts()[keys[0]] > _HELD:
-        yield keys[0], run.numbers(keys[0]), False
+        yield keys[0], run.columns.numbers(keys[0]), False
         return
-    for key, column in run.columns(keys).items():
+    for key, column in run.columns.columns(keys).items():
         yield key, [(sys.maxsize, column)], True
 
 

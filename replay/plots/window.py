@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from flexrec.recorder.errors import counted, listed
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -31,7 +33,7 @@ class Trace:
     run: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Window:
     """One visdom window.
 
@@ -48,6 +50,10 @@ class Window:
     type: str
     traces: tuple[Trace, ...]
     opts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def __repr__(self) -> str:
+        names = listed((trace.name or "unnamed" for trace in self.traces), most=4)
+        return f"<Window {self.win!r}: {self.type}, {counted(len(self.traces), 'trace')} ({names})>"
 
     @property
     def title(self) -> str:

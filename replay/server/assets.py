@@ -17,7 +17,13 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from flexrec.recorder.errors import RecordingError, ServerError, counted, listed
+from flexrec.recorder.errors import (
+    MissingDependency,
+    OutputError,
+    ServerError,
+    counted,
+    listed,
+)
 from flexrec.recorder.files.atomic_write import ANYTHING, Kind, check_target, replacing
 from flexrec.replay.server.asset_list import Asset, all_assets, needed
 from flexrec.replay.server.npm import MAX_FILE_BYTES, find_registry
@@ -75,11 +81,11 @@ def survey() -> Page:
             page = provide()
 
     Raises:
-        ServerError: visdom is not installed.
+        MissingDependency: visdom is not installed.
     """
     static = _visdoms_static()
     if static is None:
-        raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'")
+        raise MissingDependency.of("visdom's page", "visdom")
     version = metadata.version("visdom")
     installed, cached, missing = {}, {}, []
     for asset in needed(version):
@@ -127,11 +133,26 @@ def provide(
     except ServerError as error:
         raise ServerError(
             f"{counted(len(page.missing), 'file')} of visdom's page cannot be fetched: "
-            f"{error}; set npm_config_registry to a registry that this machine reaches, or make "
-            "a bundle on a connected machine (flexrec assets bundle page.zip) and give it here "
-            "with --assets page.zip"
+            f"{error.message}; set npm_config_registry to a registry that this machine reaches, or "
+            "make a bundle on a connected machine (flexrec assets bundle page.zip)",
+            hint="give it here as bundle=PATH",
         ) from error
     return survey()
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What `write_bundle` wrote.
+
+    Attributes:
+        path: the zip file.
+        files: how many files of the page it holds.
+        size: its bytes.
+    """
+
+    path: Path
+    files: int
+    size: int
 
 
 def write_bundle(
@@ -139,8 +160,8 @@ def write_bundle(
     *,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> tuple[Path, int]:
-    """Write all files, for every version of visdom, into one zip; return it and their number.
+) -> Bundle:
+    """Write all files, for every version of visdom, into one zip.
 
         write_bundle("page.zip")
 
@@ -153,7 +174,7 @@ def write_bundle(
         progress: told of what is being fetched.
 
     Raises:
-        RecordingError: something is there that is not overwritten.
+        OutputError: something is there that is not overwritten.
         ServerError: some cannot be had; nothing is written then.
         OSError: the file cannot be written.
     """
@@ -175,7 +196,8 @@ def write_bundle(
                 # A fixed date: the same files make the same bundle.
                 entry = zipfile.ZipInfo(asset.name, (1980, 1, 1, 0, 0, 0))
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
-    return path, sum(content is not None for content in contents.values())
+    files = sum(content is not None for content in contents.values())
+    return Bundle(path, files, path.stat().st_size)
 
 
 def _holds_bundle(path: Path) -> bool:
@@ -262,6 +284,8 @@ def _unpack(bundle: Path) -> None:
                         "knows: the bundle is damaged, or was tampered with"
                     )
                 _keep(asset, content)
+    except OutputError:
+        raise
     except (OSError, zipfile.BadZipFile) as error:
         raise ServerError(f"{bundle} cannot be read as a bundle: {error}") from error
 
@@ -274,8 +298,8 @@ def _keep(asset: Asset, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, ANYTHING, overwrite=True) as partial:
             partial.write_bytes(content)
-    except (OSError, RecordingError) as error:
-        raise ServerError(
+    except OSError as error:
+        raise OutputError(
             f"visdom's page cannot be kept in {cache_folder()}: {error}; "
             "set XDG_CACHE_HOME to a folder that can be written"
         ) from error

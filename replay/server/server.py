@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Self
 
-from flexrec.recorder.errors import ServerError, warn
+from flexrec.recorder.errors import MissingDependency, OutputError, ServerError, warn
 from flexrec.replay.sinks.http import Connection
 
 LOOPBACK = "127.0.0.1"
@@ -190,11 +190,13 @@ def start_server(
         timeout: seconds that starting may take.
 
     Raises:
-        ServerError: visdom is not installed, `env_path` is no folder or another server's, the port
-            is taken, or the server did not start; the end of its log is in the message.
+        MissingDependency: visdom is not installed.
+        OutputError: `env_path` is no folder, or cannot be made.
+        ServerError: `env_path` is another server's, the port is taken, or the server did not start;
+            the end of its log is in the message.
     """
     if importlib.util.find_spec("visdom") is None:
-        raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'")
+        raise MissingDependency.of("a visdom server", "visdom")
     if bool(username) != bool(password):
         raise ServerError("a login needs both a user name and a password")
     settings = {
@@ -222,17 +224,17 @@ def env_folder(path: str | os.PathLike[str]) -> Path:
     """The folder of environment files, made where missing.
 
     Raises:
-        ServerError: it is something else, or cannot be made.
+        OutputError: it is something else, or cannot be made.
     """
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise ServerError(
+        raise OutputError(
             f"{folder} is no folder: visdom's environment files are kept in a folder; name one"
         ) from None
     except OSError as error:
-        raise ServerError(f"cannot make the folder {folder}: {error.strerror}") from None
+        raise OutputError(f"cannot make the folder {folder}: {error.strerror}") from error
     return folder
 
 

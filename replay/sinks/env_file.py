@@ -36,7 +36,7 @@ class EnvFileSink:
         overwrite: whether visdom environment files may be there already.
 
     Raises:
-        RecordingError: something is there that is not overwritten; the message says what.
+        OutputError: something is there that is not overwritten; the message says what.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class EnvFileSink:
 
         Raises:
             DefinitionError: a window cannot be drawn, or two environments want one file.
-            RecordingError: something is there that is not overwritten; nothing is written then.
+            OutputError: something is there that is not overwritten; nothing is written then.
             OSError: a file cannot be written; the one that was there is untouched.
         """
         if self.paths:
@@ -139,7 +139,7 @@ def env_document(windows: Iterable[Window], *, max_points: int = 0) -> dict[str,
 
     Raises:
         DefinitionError: a window cannot be drawn, or two have one id.
-        ServerError: visdom is not installed.
+        MissingDependency: visdom is not installed.
     """
     # visdom takes its time to import, and only what writes has need of it.
     from flexrec.replay.sinks.visdom import literal, payload

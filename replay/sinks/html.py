@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
@@ -48,8 +48,8 @@ class HtmlSink:
         overwrite: whether a page of flexrec's may be there already.
 
     Raises:
-        RecordingError: something is there that is not overwritten; the message says what.
-        ServerError: plotly is not installed.
+        OutputError: something is there that is not overwritten; the message says what.
+        MissingDependency: plotly is not installed.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class HtmlSink:
 
         Raises:
             DefinitionError: a window cannot be drawn.
-            RecordingError: something is there that is not overwritten.
+            OutputError: something is there that is not overwritten.
             OSError: the file cannot be written; the one that was there is untouched.
         """
         painted = Palette().paint(list(self._windows.values()))
@@ -119,7 +119,7 @@ def _plotly_js() -> Path:
         path = Path(spec.origin).parent / "package_data" / "plotly.min.js"
         if path.is_file():
             return path
-    raise ServerError("an HTML file needs plotly: pip install 'flexrec[html]'")
+    raise MissingDependency.of("an HTML page", "plotly")
 
 
 def _policy(*scripts: str) -> str:

@@ -14,12 +14,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import MissingDependency, ServerError
 
 try:
     import requests
 except ImportError as missing:
-    raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'") from missing
+    raise MissingDependency.of("plotting into visdom", "visdom") from missing
 
 
 CONNECT_SECONDS = 5.0

@@ -15,7 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed, warn
+from flexrec.recorder.errors import (
+    DefinitionError,
+    MissingDependency,
+    ServerError,
+    counted,
+    listed,
+    warn,
+)
 from flexrec.replay.plots.dates import in_milliseconds
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
@@ -230,7 +237,7 @@ def payload(window: Window) -> dict[str, Any]:
     Raises:
         DefinitionError: the window has no traces or too many, a value of the wrong rank, an opt
             that the plot type does not know, or a value of an opt that visdom refuses.
-        ServerError: visdom is not installed.
+        MissingDependency: visdom is not installed.
     """
     kind = plot_type(window.type)
     _check(window, kind)
@@ -361,7 +368,7 @@ def _import_visdom() -> Any:
             warnings.simplefilter("ignore")
             import visdom
     except ImportError as error:
-        raise ServerError("visdom is not installed: pip install 'flexrec[visdom]'") from error
+        raise MissingDependency.of("plotting into visdom", "visdom") from error
     finally:
         for name in hidden:
             del sys.modules[name]

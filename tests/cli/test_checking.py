@@ -169,6 +169,15 @@ def test_a_golden_that_is_nested_too_deeply_is_none(
     assert error.count("\n") == 1
 
 
+def test_key_chooses_what_is_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    path, preset = tmp_path / "one.json", ("-p", "loss", "-k", "train_*")
+    flexrec_check(runs[0], *preset, "-g", path, "--update", code=0)
+    (window,) = read_golden(path)["jsons"].values()
+    assert [trace["name"] for trace in window["content"]["data"]] == ["train_loss"]
+    flexrec_check(runs[0], *preset, "-g", path, code=0)
+    flexrec_check(runs[0], "-p", "loss", "-g", path, code=1)
+
+
 def test_json_is_for_machines(runs: tuple[Path, Path], golden: Path) -> None:
     run, bent = runs
     show = ("--json", "--show", "--port", free_port())

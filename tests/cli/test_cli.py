@@ -205,7 +205,7 @@ def test_show_names_a_key_that_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(damaged)
     line = fails("show", path)
     assert f"{path} is damaged: " in line
-    assert line.endswith(": key 'other' (-k chooses others)")
+    assert line.endswith(": key 'other'; -k chooses others")
     assert "\nloss   number" in flexrec("show", path, "-k", "loss")[0]
 
 

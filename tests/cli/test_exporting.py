@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
-from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder import ExistsError, OutputError, Recorder, Recording, RecordingError
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export import parquet, tables
 
@@ -141,7 +141,7 @@ def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:
     assert done.stdout == f"{out}: 3 rows of 1 key\n"
     whole = out.read_text()
     assert whole.startswith("key,step,time,value,text\nloss,0,")
-    with pytest.raises(RecordingError, match="exists already; --force"):
+    with pytest.raises(ExistsError, match="exists already"):
         exported(run, "-o", out)
     assert out.read_text() == whole
     exported(run, "-o", out, "--force")
@@ -199,7 +199,7 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
     if out != run:
         out.symlink_to(run)
     with pytest.raises(
-        RecordingError, match=r"is read here, so it is not written|no table is called \.h5"
+        OutputError, match=r"is read here, so it is not written|no table is called \.h5"
     ):
         exported(run, "-o", out, "--force")
     assert run.read_bytes() == whole
@@ -207,7 +207,7 @@ def test_the_recording_is_not_overwritten(run: Path, tmp_path: Path, name: str) 
 
 @pytest.mark.parametrize("name", ["run.xlsx", "run.tsv", "run.csv.gz", "run.json"])
 def test_a_table_of_another_kind_is_refused(run: Path, tmp_path: Path, name: str) -> None:
-    with pytest.raises(RecordingError, match=r"there are \.csv and \.txt, for CSV, and \.parquet"):
+    with pytest.raises(OutputError, match=r"there are \.csv and \.txt, for CSV, and \.parquet"):
         exported(run, "-o", tmp_path / name, "--force")
     assert list(tmp_path.iterdir()) == [run]
 
@@ -221,7 +221,7 @@ def test_csv_is_called_csv_txt_or_nothing(run: Path, tmp_path: Path, name: str) 
 def test_an_unknown_key_and_a_folder_that_is_not_there_are_told(run: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=r"no key that fits 'lss'; there are loss, layer0"):
         exported(run, "-k", "lss")
-    with pytest.raises(RecordingError, match=r"cannot write .*No such file"):
+    with pytest.raises(OutputError, match=r"cannot write .*No such file"):
         exported(run, "-o", tmp_path / "none" / "run.csv")
 
 
@@ -380,8 +380,8 @@ def test_without_pyarrow_csv_works_and_parquet_says_what_to_install(
     done = export(out)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        'flexrec: Parquet needs pyarrow: pip install "flexrec[parquet]"; '
-        "CSV needs nothing (--out run.csv)\n"
+        "flexrec: Parquet needs pyarrow, which is not installed: pip install 'pyarrow>=16.1'; "
+        "CSV needs nothing: a name that ends in .csv\n"
     )
     assert out.read_text() == "what was there"
 

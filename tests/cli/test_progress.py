@@ -41,11 +41,11 @@ def test_a_terminal_shows_how_much_was_read(
     with progress.reading([run, run]):
         assert len(run["a"]) == 100
         # What is recorded is noise: it takes as many bytes of the file as it has.
-        whole = f"of {2 * run.file_bytes / 1e6:.1f} MB"
+        whole = f"of {2 * run.columns.file_bytes / 1e6:.1f} MB"
         end = time.monotonic() + 10
         while f"read 1.5 {whole}" not in terminal.getvalue() and time.monotonic() < end:
             time.sleep(0.001)
-    assert f"read {2 * run.read_bytes / 1e6:.1f} {whole}" in terminal.getvalue()
+    assert f"read {2 * run.columns.read_bytes / 1e6:.1f} {whole}" in terminal.getvalue()
     assert terminal.getvalue().endswith(ERASED)
 
 
@@ -57,7 +57,7 @@ def test_a_terminal_shows_how_long_another_process_reads(
     monkeypatch.setattr(progress, "_PATIENCE", 0.001)
     with progress.waiting(run.path):
         end = time.monotonic() + 10
-        while f"reading {run.file_bytes / 1e6:.1f} MB: 0 s" not in terminal.getvalue():
+        while f"reading {run.columns.file_bytes / 1e6:.1f} MB: 0 s" not in terminal.getvalue():
             assert time.monotonic() < end
             time.sleep(0.001)
     assert terminal.getvalue().endswith(ERASED)

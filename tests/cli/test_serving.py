@@ -19,7 +19,7 @@ import pytest
 import requests
 
 from flexrec.recorder import Recorder
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import OutputError, ServerError
 from flexrec.replay.server.assets import survey
 from flexrec.replay.server.server import start_server
 from flexrec.replay.sinks.http import Connection
@@ -209,7 +209,7 @@ def test_environments_that_are_to_be_kept_in_no_folder_are_told(
         make(path)
     for arguments in (("serve",), ("replay", run, "-p", "loss", "--serve")):
         assert told in fails(*arguments, "--port", 0, "--env-path", path)
-    with pytest.raises(ServerError, match=told):
+    with pytest.raises(OutputError, match=told):
         start_server(env_path=path)
 
 
@@ -221,6 +221,7 @@ def test_a_page_that_cannot_be_had_is_told(tmp_path: Path) -> None:
         "serve", "--port", 0, "--env-path", tmp_path, command=(FLEXREC,), environment=nowhere
     )
     assert "flexrec assets bundle" in line
+    assert line.rstrip().endswith("give it here as --assets PATH")
     done = subprocess.run(
         [FLEXREC, "assets", "status"],
         env={**os.environ, **nowhere},
@@ -244,6 +245,15 @@ def test_a_browser_is_opened_where_there_is_one(run: Path, tmp_path: Path) -> No
             assert process.poll() is None
         ended(process, signal.SIGINT)
     assert seen.read_text().strip() == address
+
+
+def test_key_chooses_what_is_shown(run: Path, tmp_path: Path) -> None:
+    options = ("-p", "loss", "--env-path", tmp_path, "--no-browser", "--port", 0)
+    line = fails("serve", run, *options, "-k", "none*", lines=None)
+    assert "of these none* alone" in line
+    with started("serve", run, *options, "-k", "train_*") as (process, address):
+        assert list(until_drawn(address.partition("/env/")[0], "run")) == ["loss"]
+        ended(process, signal.SIGTERM)
 
 
 def test_it_goes_one_way(run: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.store import Store
 from flexrec.replay import define, play
 
@@ -248,14 +249,14 @@ def test_replaying_holds_few_columns_at_a_time(
 ) -> None:
     path = made(tmp_path / "a.h5", 500, 40)
     asked: list[int] = []
-    columns = Recording.columns
+    columns = ColumnReader.columns
 
-    def counted(self: Recording, keys: Any) -> Any:
+    def counted(self: ColumnReader, keys: Any) -> Any:
         keys = list(keys)
         asked.append(len(keys))
         return columns(self, keys)
 
-    monkeypatch.setattr(Recording, "columns", counted)
+    monkeypatch.setattr(ColumnReader, "columns", counted)
     monkeypatch.setattr(sys.modules["flexrec.replay.player.player"], "_HELD", 5000)
     with Recording(path) as run:
         (window,) = play(run, MEAN)

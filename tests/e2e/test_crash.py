@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import NotARecordingError, Recorder, Recording, RecordingError
-from flexrec.recorder.maintenance.repair import repair, verify
+from flexrec.recorder.maintenance.repair import Repaired, repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.live_file import Block
 from support.crashing import HERE, build_shim, check_prefix, check_resumes, record, under_shim
@@ -81,7 +81,7 @@ def test_a_failing_file_system(shim: Path, path: Path, name: str) -> None:
     done = under_shim(shim, FAILING, str(path), str(number))
     assert done.returncode == 0, done.stderr
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         found = run["a"].value
         added = sum(1 for i in range(110) if i % 29 != 28)
         assert len(found) == added, "none of those that fit is lost"
@@ -118,7 +118,7 @@ def test_an_event_of_an_unknown_kind_does_not_count(path: Path) -> None:
     with Recording(path) as run:
         assert run.event_count == 50
     assert verify(path).state == "damaged"
-    assert "50 events are whole" in verify(path).detail
+    assert "50 events are whole" in verify(path).fault
     before = path.read_bytes()
     with pytest.warns(RuntimeWarning, match="10 events at its end are not whole"):
         check_resumes(path, 50)
@@ -131,10 +131,10 @@ def test_an_event_of_an_unknown_kind_does_not_count(path: Path) -> None:
 def test_verify(path: Path) -> None:
     unfinished(path)
     assert verify(path).state == "unfinished"
-    assert "up to step 33" in verify(path).detail
+    assert verify(path).last_step == 33
     check_resumes(path, 100)
     whole = verify(path)
-    assert (whole.state, whole.detail) == ("whole", "111 events")
+    assert (whole.state, whole.events) == ("whole", 111)
     with recorder(path, mode="resume", at_step=10):
         pass
     assert verify(path).state == "whole"
@@ -157,7 +157,7 @@ def test_verify_names_what_is_damaged(path: Path) -> None:
     path.write_bytes(data)
     found = verify(path)
     assert found.state == "damaged"
-    assert found.detail.startswith("bad: ")
+    assert found.fault.startswith("bad: ")
     with pytest.raises(RecordingError, match=r"cannot be repaired: .*bad"):
         repair(path)
     assert path.read_bytes() == data
@@ -167,12 +167,13 @@ def test_repair(path: Path) -> None:
     before = unfinished(path).read_bytes()
     (path.parent / ".run.h5.closing").write_text("litter")
     (path.parent / ".run.h5.making").write_text("litter")
-    assert "is closed now: 100 events" in repair(path, keep_original=True)
+    original = path.with_name("run.original.h5")
+    assert repair(path, keep_original=True) == Repaired(path, True, 100, original=original)
     check_prefix(path, 100, closed=True)
     after = path.read_bytes()
     assert (path.parent / "run.original.h5").read_bytes() == before
     assert sorted(os.listdir(path.parent)) == ["run.h5", "run.original.h5"]
-    assert "nothing to repair" in repair(path, keep_original=True)
+    assert not repair(path, keep_original=True).is_changed
     assert path.read_bytes() == after, "idempotent"
     assert sorted(os.listdir(path.parent)) == ["run.h5", "run.original.h5"]
 
@@ -181,8 +182,9 @@ def test_repair_keeps_the_original_of_what_is_left_out(path: Path) -> None:
     unfinished(path, 3000)
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    said = repair(path)
-    assert "not whole are left out; the original is" in said
+    done = repair(path)
+    assert done.left_out
+    assert done.original == path.with_name("run.original.h5")
     check_prefix(path, 0, closed=True)
     assert (path.parent / "run.original.h5").read_bytes() == whole[: len(whole) // 2]
 
@@ -210,7 +212,7 @@ def test_what_hangs_or_crashes_is_contained(
     monkeypatch.setattr(subprocess, "run", instead)
     found = verify(path, seconds=1)
     assert found.state == "damaged"
-    assert "did not end within 1 s" in found.detail or "ended with status -11" in found.detail
+    assert "did not end within 1 s" in found.fault or "ended with status -11" in found.fault
     with pytest.raises(RecordingError, match="cannot be repaired"):
         repair(path, seconds=1)
     assert path.read_bytes() == before

@@ -80,4 +80,4 @@ def test_the_demo(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "demo" / "visdom" / "demo.json").read_text())
     assert {"loss", "mse", "acc"} <= set(saved["jsons"])
     with Recording(tmp_path / "demo" / "run.h5") as run:
-        assert run.closed
+        assert run.complete

@@ -21,6 +21,7 @@ from flexrec.recorder.maintenance.merged_store import MergedStore
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
 from flexrec.recorder.storage.closed_store import ClosedStore
+from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.follow import Follower
 from flexrec.recorder.storage.live_store import LiveStore
 from flexrec.recorder.storage.store import Store
@@ -38,46 +39,46 @@ RECORDING: dict[str, Use] = {
     "__getitem__": lambda run: run["k3"],
     "__iter__": list,
     "__len__": len,
-    "closed": lambda run: run.closed,
-    "columns": lambda run: run.columns(["k3", "k1"]),
+    "columns": lambda run: list(run.columns.of),
+    "complete": lambda run: run.complete,
     "config": lambda run: run.config,
     "counts": lambda run: run.counts(),
     "dropped": lambda run: run.dropped,
     "event_count": lambda run: run.event_count,
     "events": lambda run: run.events(),
     "facts": lambda run: run.facts,
-    "file_bytes": lambda run: run.file_bytes,
     "follow": lambda run: run.follow(poll_seconds=0.01, timeout=0.01),
-    "groups": lambda run: run.groups(run.keys(), most=1),
-    "index": lambda run: run.index("k3"),
     "is_number": lambda run: run.is_number("k3"),
     "keys": lambda run: run.keys(),
     "kind": lambda run: run.kind("array"),
     "marks": lambda run: run.marks,
-    "numbers": lambda run: run.numbers("k3"),
-    "parts": lambda run: run.parts(["k3", "array"], most=2),
     "path": lambda run: run.path,
-    "read_bytes": lambda run: run.read_bytes > 0,
     "resumes": lambda run: run.resumes,
     "rows": lambda run: run.rows("array"),
     "series": lambda run: run.series(["k3", "array"]),
     "state": lambda run: run.state,
-    "stored_bytes": lambda run: run.stored_bytes("k3"),
     "superseded": lambda run: run.superseded,
-    "when": lambda run: run.when(["k3", "array"]),
 }
-READS = {
-    "__getitem__",
-    "columns",
-    "events",
-    "follow",
-    "index",
-    "numbers",
-    "parts",
-    "rows",
-    "series",
-    "when",
+READS = {"__getitem__", "events", "follow", "rows", "series"}
+COLUMNS: dict[str, Use] = {
+    "columns": lambda run: run.columns.columns(["k3", "k1"]),
+    "counts": lambda run: run.columns.counts(),
+    "file_bytes": lambda run: run.columns.file_bytes,
+    "groups": lambda run: run.columns.groups(run.keys(), most=1),
+    "index": lambda run: run.columns.index("k3"),
+    "is_number": lambda run: run.columns.is_number("k3"),
+    "is_plain": lambda run: run.columns.is_plain("text"),
+    "kind": lambda run: run.columns.kind("array"),
+    "numbers": lambda run: run.columns.numbers("k3"),
+    "of": lambda run: run.columns.of,
+    "parts": lambda run: run.columns.parts(["k3", "array"], most=2),
+    "read_bytes": lambda run: run.columns.read_bytes > 0,
+    "rows": lambda run: run.columns.rows("array"),
+    "series": lambda run: run.columns.series(["k3", "array"]),
+    "stored_bytes": lambda run: run.columns.stored_bytes("k3"),
+    "when": lambda run: run.columns.when(["k3", "array"]),
 }
+COLUMNS_READ = {"columns", "index", "numbers", "parts", "rows", "series", "when"}
 STORE: dict[str, Use] = {
     "blocks": lambda store: store.blocks(),
     "chunks": lambda store: store.chunks(store.columns_held(), *next(store.blocks())),
@@ -109,6 +110,7 @@ FILE: dict[str, Use] = {
     "allow": lambda file: file.allow(1, "a byte"),
     "attribute": lambda file: file.attribute(fmt.ATTR_FORMAT),
     "check_open": lambda file: file.check_open(),
+    "damaged": lambda file: str(file.damaged("it")),
     "dataset": lambda file: len(file.dataset(fmt.SCHEMA, [np.dtype("u1")])),
     "only_checked": lambda file: file.only_checked,
     "pread": lambda file: file.pread(8, 0),
@@ -118,6 +120,7 @@ FILE: dict[str, Use] = {
 DATASET: dict[str, Use] = {
     "__getitem__": lambda data: data[:],
     "__len__": len,
+    "damaged": lambda data: str(data.damaged("it")),
     "fill": lambda data: data.fill(0, np.empty(1, "u1"), []),
     "refresh": lambda data: data.refresh(),
     "stored": lambda data: data.stored() if len(data) else 0,
@@ -214,27 +217,30 @@ def used(use: Use, given: Any, expected: Any) -> bool:
     return False
 
 
-def test_every_use_of_a_recording(path: Path) -> None:
+@pytest.mark.parametrize(("table", "reads"), [(RECORDING, READS), (COLUMNS, COLUMNS_READ)])
+def test_every_use_of_a_recording(path: Path, table: dict[str, Use], reads: set[str]) -> None:
     with Recording(path) as run:
-        assert public(Recording, of=run) == set(RECORDING)
+        assert public(Recording, of=run) == {*RECORDING, "to_pandas"}
+        assert public(ColumnReader, of=run.columns) == set(COLUMNS)
     with blocks_of(8):
-        for name, use in RECORDING.items():
+        for name, use in table.items():
             with Recording(path) as run:
                 expected = plain(use(run))
             run = Recording(path)
             with closed(path, run, run._store.file):
-                assert used(use, run, expected) or name not in READS, name
-                assert used(use, run, expected) or name not in READS, name
+                assert used(use, run, expected) or name not in reads, name
+                assert used(use, run, expected) or name not in reads, name
 
 
 @pytest.mark.parametrize("name", ["groups", "events", "numbers", "parts", "rows", "when"])
 def test_what_is_read_little_by_little(path: Path, name: str) -> None:
     """Closed after the first: what was read already may still come, nothing else does."""
+    use = {**RECORDING, **COLUMNS}[name]
     with blocks_of(8):
         with Recording(path) as run:
-            expected = plain(RECORDING[name](run))
+            expected = plain(use(run))
         run = Recording(path)
-        going = iter(RECORDING[name](run))
+        going = iter(use(run))
         found = [plain(next(going))]
         with closed(path, run, run._store.file):
             found += taken(going, ends=name == "groups")
@@ -291,13 +297,17 @@ def test_every_use_of_a_store(path: Path, merged: bool) -> None:
 def test_every_use_of_a_file_and_its_datasets(path: Path) -> None:
     file = UntrustedFile(path)
     found = file.dataset(fmt.SCHEMA, [np.dtype("u1")])
-    attributes = {"path", "read_bytes", "size", "unclosed", "cut_short"}
+    attributes = {"path", "read_bytes", "size", "unclosed", "cut_short", "is_closed"}
     assert public(UntrustedFile, of=file) - attributes == set(FILE)
     assert public(UntrustedDataset, of=found) - {"dtype"} == set(DATASET)
     with closed(path, file, file):
         for table, given, same in (
-            (FILE, file, {"allow": None, "only_checked": False}),
-            (DATASET, found, {"__len__": len(found)}),
+            (
+                FILE,
+                file,
+                {"allow": None, "damaged": f"{path} is damaged: it", "only_checked": False},
+            ),
+            (DATASET, found, {"__len__": len(found), "damaged": f"{path} is damaged: it"}),
         ):
             for name, use in table.items():
                 assert used(use, given, same.get(name)) == (name not in same), name

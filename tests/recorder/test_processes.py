@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder import ExistsError, Recorder, Recording, RecordingError, merge_recordings
 from flexrec.recorder.files import lock
 from flexrec.recorder.files.lock import PathLock, lock_file
 from flexrec.recorder.maintenance.repair import repair
@@ -87,7 +87,7 @@ def test_a_dead_owner_bars_nobody(path: Path) -> None:
 
 def test_a_refused_recorder_leaves_no_lock(path: Path) -> None:
     recorder(path).close()
-    with pytest.raises(RecordingError, match="exists already"):
+    with pytest.raises(ExistsError, match="exists already"):
         recorder(path)
     assert os.listdir(path.parent) == ["run.h5"]
 
@@ -355,7 +355,7 @@ def test_an_exception_in_the_loop_closes(path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         train()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
     assert values(path) == [1]
 
 
@@ -363,7 +363,7 @@ def test_an_uncaught_exception_without_with_closes_too(path: Path) -> None:
     code = "import sys; from flexrec.recorder import Recorder; Recorder(sys.argv[1]).add(a=1); 1/0"
     assert "ZeroDivisionError" in python(code, path, check=1)
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
 
 
 def test_os_exit_keeps_what_was_flushed(path: Path) -> None:
@@ -451,7 +451,7 @@ def test_the_folder_may_change(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.chdir("/")
     rec.close()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
 
 
 def test_a_link_to_the_recording_stays_a_link(path: Path, tmp_path: Path) -> None:
@@ -513,7 +513,7 @@ def test_a_file_that_may_not_grow(path: Path, end: str) -> None:
         assert found == list(range(len(found)))
         assert "events could not be written and are lost" in done.stderr
     with Recording(path) as run:
-        assert run.closed == (end == "freed")
+        assert run.complete == (end == "freed")
 
 
 def test_a_file_that_may_not_grow_raises_where_asked(path: Path) -> None:
@@ -539,6 +539,6 @@ def test_warnings_as_errors_do_not_stop_the_writer(path: Path) -> None:
     # Whoever speaks first: the thread tells it on stderr, a call of the user's raises it.
     assert "cannot write" in done.stdout + done.stderr
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
     found = [value for value in values(path) if value >= 0]
     assert found == list(range(len(found)))

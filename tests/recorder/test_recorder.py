@@ -20,9 +20,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+from flexrec.recorder import (
+    ExistsError,
+    InputError,
+    Recorder,
+    Recording,
+    RecordingError,
+    UnknownKeyError,
+)
 from flexrec.recorder.events import Add, Event, Log, normalise
-from flexrec.recorder.recording import UnknownKeyError
 from flexrec.recorder.writing import event_queue
 from flexrec.recorder.writing.values import encoders
 from support.event_cases import events, same, same_event
@@ -95,7 +101,7 @@ def test_many_blocks_come_back_in_order(path: Path) -> None:
             rec.step()
         rec.flush()
         with Recording(path) as live:
-            assert not live.closed
+            assert not live.complete
             seen = [live["k2"], live["k700"]]
     with Recording(path) as closed:
         for series, key in zip(seen, ("k2", "k700"), strict=True):
@@ -263,7 +269,7 @@ def test_a_recording_may_be_closed_without_compressing(path: Path) -> None:
                 rec.add(a=1.0, d=np.zeros(100), text="t", step=i)
         sizes.append(path.stat().st_size)
         with Recording(path) as run:
-            assert run.closed
+            assert run.complete
             assert run["a"].value.tolist() == [1.0] * 200
             assert all(not d.any() for d in run["d"].value)
         with h5py.File(path) as file:
@@ -386,7 +392,7 @@ def test_a_config_that_is_not_json_is_refused(path: Path) -> None:
 
 def test_modes(path: Path) -> None:
     recorder(path).close()
-    with pytest.raises(RecordingError, match='exists already; pass mode="w" to overwrite'):
+    with pytest.raises(ExistsError, match='exists already; pass mode="w" to overwrite'):
         Recorder(path)
     with recorder(path, mode="w") as rec:
         rec.add(a=1)
@@ -437,7 +443,7 @@ def test_a_kill_loses_nothing_that_was_flushed(path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert done.returncode == -9
     with Recording(path) as run:
-        assert not run.closed
+        assert not run.complete
         assert run.state == "the run has not ended, or was killed; it is whole up to step 499"
         assert run["a"].value.tolist() == list(range(500))
 
@@ -446,7 +452,7 @@ def test_an_exit_without_close_closes(path: Path) -> None:
     code = "from flexrec.recorder import Recorder; import sys; Recorder(sys.argv[1]).add(a=1)"
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(path)], check=True)
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         assert run["a"].value.tolist() == [1.0]
 
 
@@ -509,7 +515,7 @@ def test_a_failing_file_is_warned_of_once_and_written_later(
     with pytest.warns(RuntimeWarning, match="5 events could not be written"):
         rec.close()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         assert run["a"].value.tolist() == [1.0, 2.0, 3.0]
         assert run.dropped == 5
 

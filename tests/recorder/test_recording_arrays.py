@@ -124,7 +124,7 @@ def test_what_closing_cannot_read_stays_live(
     with pytest.warns(RuntimeWarning, match=r"a.h5.* 2 events at its end cannot be read"):
         rec.close()
     with Recording(tmp_path / "a.h5") as run:
-        assert not run.closed
+        assert not run.complete
         assert list(run) == ["first", "key", "last"]
 
 

@@ -77,7 +77,7 @@ def check_prefix(path: Path, at_least: int, *, closed: bool | None = None) -> in
     """The recording holds the first so many events, and nothing else; how many they are."""
     with Recording(path) as run:
         found = list(run.events())
-        assert closed in (None, run.closed)
+        assert closed in (None, run.complete)
     assert len(found) >= at_least, f"{at_least} events were flushed, {len(found)} are there"
     for position, event in enumerate(found):
         assert same_event(event, event_at(position)), f"event {position} is {event}"

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from flexrec.recorder import Recorder, RecordingError, merge_recordings
+from flexrec.recorder import OutputError, Recorder, RecordingError, merge_recordings
 from support.forks import doing
 from support.known import KINDS, check, record_known
 
@@ -172,7 +172,7 @@ def _merge(case: Case, folder: Path) -> None:
     with _armed:
         try:
             merge_recordings(paths, path)
-        except RecordingError:
+        except (OutputError, RecordingError):
             left = sorted(os.listdir(folder))
             assert left == ["run-0.h5", "run-1.h5"], f"nothing was made, and there is {left}"
     if not path.exists():

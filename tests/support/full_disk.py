@@ -79,7 +79,7 @@ def _record(folder: Path, roomy: Path, seed: int) -> Found:
     with doing("closed" if end == "freed" else "full"):
         check(path, kind, before, most=count)
         with Recording(path) as run:
-            assert end != "freed" or run.closed, run.state
+            assert end != "freed" or run.complete, run.state
     return "", f"{kind}, {end}"
 
 

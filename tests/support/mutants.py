@@ -236,9 +236,9 @@ def read_whole(path: str) -> list[str]:
         events = [fingerprint(event) for event in run.events()]
         for key in run:
             rows = sum(1 for _ in run.rows(key))
-            assert len(run[key]) == len(run.index(key).step) == rows, key
+            assert len(run[key]) == len(run.columns.index(key).step) == rows, key
         head = json.dumps([run.config, run.facts, run.keys(), run.state], default=str)
-        return [hashlib.sha256(head.encode()).hexdigest()[:16] if run.closed else "", *events]
+        return [hashlib.sha256(head.encode()).hexdigest()[:16] if run.complete else "", *events]
 
 
 def serve() -> None:

@@ -82,7 +82,7 @@ def _check_repair(path: Path, kind: str, count: int) -> None:
     if found != count:
         raise WrongError(f"{count} events could be read, and {found} after the repair")
     with Recording(path) as run:
-        assert run.closed, run.state
+        assert run.complete, run.state
 
 
 def _check_resume(path: Path, kind: str, count: int, state: dict[str, Any] | None) -> None:

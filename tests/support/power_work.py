@@ -143,7 +143,7 @@ def _merge(folder: Path, chance: random.Random) -> None:
         writer.count = 200
         writer.close()
         paths.append(writer.path)
-    _promise(merge_recordings(paths, folder / "run.h5"))
+    _promise(merge_recordings(paths, folder / "run.h5").events)
 
 
 def _in_a_fork(chance: random.Random, run: Callable[[], int]) -> int:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexrec.cli.commands import app
-from flexrec.recorder import Recorder, merge_recordings
+from flexrec.cli.output import error_text
+from flexrec.recorder import FlexrecError, Recorder, merge_recordings
 from flexrec.replay.golden.snapshot import snapshot, write_golden
 from flexrec.replay.server.assets import write_bundle
 from flexrec.replay.sinks.env_file import EnvFileSink
@@ -25,7 +26,11 @@ def record(path: Path) -> Path:
 
 
 def _command(*arguments: object) -> None:
-    app(list(map(str, arguments)), standalone_mode=False)
+    """Raise what the command says, as it says it."""
+    try:
+        app(list(map(str, arguments)), standalone_mode=False)
+    except FlexrecError as error:
+        raise type(error)(error_text(error)) from error
 
 
 def _forced(overwrite: bool) -> list[str]:

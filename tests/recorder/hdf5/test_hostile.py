@@ -33,7 +33,7 @@ def read_whole(path: Path) -> list[Event]:
         events = list(run.events())
         assert run.dropped >= 0
         for key in run:
-            assert len(list(run.rows(key))) == len(run[key]) == len(run.index(key).step)
+            assert len(list(run.rows(key))) == len(run[key]) == len(run.columns.index(key).step)
         return events
 
 
@@ -243,7 +243,7 @@ MEANINGS: list[tuple[str, Change, str]] = [
     ("a signature that is not there", lambda f: f["events"].__setitem__(0, 9), "signature that is"),
     ("a code of no meaning", lambda f: f["events"].__setitem__(0, -99), "signature that is not"),
     ("fewer marks", lambda f: replaced(f, "marks", np.zeros(0, fmt.MARK)), "table of marks"),
-    ("dropped events that are no number", dropped, "cannot convert float NaN"),
+    ("dropped events that are no number", dropped, "nan events were dropped"),
     ("a mark of no key set", lambda f: f["marks"].__setitem__("keys", 7), "names unknown keys"),
     ("a shape below 0", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), -2), "shape is absurd"),
     ("a huge shape", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 2**60), "shape is absurd"),

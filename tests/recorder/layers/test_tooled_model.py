@@ -522,7 +522,7 @@ def test_a_recorder_that_was_never_told_of_a_step_says_so(tmp_path: Path) -> Non
     ):
         rec.close()
     with Recording(tmp_path / "run.h5") as run:
-        assert run.closed
+        assert run.complete
 
 
 def test_what_is_no_module_is_refused() -> None:

@@ -15,9 +15,17 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder import (
+    FlexrecError,
+    OutputError,
+    Recorder,
+    Recording,
+    RecordingError,
+    merge_recordings,
+)
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.recorder.maintenance import merge
+from flexrec.recorder.maintenance.merge import Merged
 from flexrec.recorder.maintenance.repair import verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.replay import Window, play, preset
@@ -51,7 +59,7 @@ def merged(parts: Parts, folder: Path, *, close: bool = True) -> list[Event]:
     """The events of the one recording that the parts make; it is whole, and nothing lies by it."""
     paths, recorders = recorded(parts, folder, close=close)
     into = folder / "run.h5"
-    count = merge_recordings(paths, into, overwrite=True)
+    count = merge_recordings(paths, into, overwrite=True).events
     with Recording(into) as run:
         found = list(run.events())
         assert run.event_count == count == len(found)
@@ -459,7 +467,8 @@ def test_ranks_of_a_run_become_one(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                     rec.step()
                 rec.log(epoch)
     paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
-    assert merge_recordings(map(str, paths), tmp_path / "run.h5") == 2 * 2 * 3 + 2
+    made = merge_recordings(map(str, paths), tmp_path / "run.h5")
+    assert made == Merged(tmp_path / "run.h5", 2, 2 * 2 * 3 + 2)
     assert verify(tmp_path / "run.h5").state == "whole"
     with Recording(tmp_path / "run.h5") as run, Recording(paths[1]) as second:
         (window,) = play(run, preset("loss", phases=("train",)))
@@ -546,7 +555,7 @@ def test_merging_holds_few_events_at_a_time(
 def refused(paths: Sequence[Path], into: Path, match: str, *, overwrite: bool = False) -> None:
     """Merging raises, and changes nothing in the folder."""
     before = {path: path.read_bytes() for path in into.parent.iterdir()}
-    with pytest.raises(RecordingError, match=match):
+    with pytest.raises(FlexrecError, match=match):
         merge_recordings(paths, into, overwrite=overwrite)
     assert {path: path.read_bytes() for path in into.parent.iterdir()} == before
 
@@ -592,8 +601,8 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     into.unlink()
     merge_recordings(paths[:1], into)
     refused(paths, into, "run.h5 exists already; overwrite=True overwrites it")
-    assert merge_recordings(paths, into, overwrite=True) == 2
-    with pytest.raises(RecordingError, match=r"cannot write .*there is no folder"):
+    assert merge_recordings(paths, into, overwrite=True).events == 2
+    with pytest.raises(OutputError, match=r"cannot write .*there is no folder"):
         merge_recordings(paths, tmp_path / "none" / "run.h5")
     with (
         Recorder(into, mode="w", facts=False),
@@ -613,7 +622,7 @@ def test_what_ends_it_early_leaves_nothing(
         raise error
 
     monkeypatch.setattr(merge, "write_closed", end)
-    raised = KeyboardInterrupt if error is KeyboardInterrupt else RecordingError
+    raised = KeyboardInterrupt if error is KeyboardInterrupt else OutputError
     with pytest.raises(raised, match=None if raised is KeyboardInterrupt else "No space left"):
         merge_recordings(paths, tmp_path / "run.h5")
     assert sorted(tmp_path.iterdir()) == paths

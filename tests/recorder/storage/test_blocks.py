@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from flexrec.recorder import Recorder, Recording, RecordingError, Series
 from flexrec.recorder.events import Add, Event
 from flexrec.recorder.hdf5.chunks import share_out
+from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.compact import close_recording
-from flexrec.recorder.storage.deflate import deflated
 from flexrec.replay import define, play
 from flexrec.replay.meters import (
     AverageValueMeter,
@@ -63,20 +63,20 @@ def contents(path: Path) -> tuple[list[Event], list[Any]]:
     with Recording(path) as run:
         found: list[Any] = [
             (run.keys(), run.counts(), run.event_count, run.superseded, run.resumes, run.dropped),
-            (run.state, [(key, run.kind(key), run.stored_bytes(key)) for key in run]),
+            (run.state, [(key, run.kind(key), run.columns.stored_bytes(key)) for key in run]),
             tuple(run.marks.keys),
             *(run.marks.position, run.marks.x, run.marks.step, run.marks.time),
         ]
-        assert [key for group in run.groups(run, 5) for key in group] == run.keys()
+        assert [key for group in run.columns.groups(run, 5) for key in group] == run.keys()
         parts_of: dict[str, list[Series]] = {key: [] for key in run}
-        for part in run.parts(run, 5):
+        for part in run.columns.parts(run, 5):
             parts_of[part.key].append(part)
         for key, series in run.series(run.keys()).items():
             for name in ("position", "step", "time"):
                 joined = [getattr(part, name) for part in parts_of[key]]
                 assert np.array_equal(np.concatenate(joined), getattr(series, name))
             assert all(map(same, chain(*(p.value for p in parts_of[key])), series.value))
-            index, rows = run.index(key), list(run.rows(key))
+            index, rows = run.columns.index(key), list(run.rows(key))
             assert [row.position for row in rows] == series.position.tolist()
             values = series.value.tolist() if run.is_number(key) else series.value
             assert all(same(row.value, value) for row, value in zip(rows, values, strict=True))
@@ -84,9 +84,9 @@ def contents(path: Path) -> tuple[list[Event], list[Any]]:
                 assert np.array_equal(getattr(index, name), getattr(series, name))
             found += [series.position, series.step, series.time, tuple(values)]
             if run.is_number(key):
-                ends, parts = zip(*run.numbers(key), strict=True)
+                ends, parts = zip(*run.columns.numbers(key), strict=True)
                 for column in (
-                    run.columns([key])[key],
+                    run.columns.columns([key])[key],
                     map(np.concatenate, zip(*parts, strict=True)),
                 ):
                     position, value = column

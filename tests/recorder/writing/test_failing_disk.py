@@ -210,7 +210,7 @@ def test_what_could_not_be_synced_and_then_is_closed_is_not_lost(path: Path) -> 
     with failing(rec, "fsync"):
         rec.close()
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
     assert steps(path) == [0, 1, 2]
 
 

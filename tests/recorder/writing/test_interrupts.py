@@ -80,7 +80,7 @@ def test_ctrl_c_at_any_moment_of_close_loses_nothing(tmp_path: Path) -> None:
         with Recorder(path, mode="resume", facts=False, flush_seconds=60) as rec:
             rec.add({"a": 5.0, "d": np.full(3, 5)})
         with Recording(path) as run:
-            assert run.closed
+            assert run.complete
             assert run["a"].value.tolist() == list(range(6))
             assert [d.tolist() for d in run["d"].value] == [[i] * 3 for i in range(6)]
         moment += 53

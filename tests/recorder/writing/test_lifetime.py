@@ -32,7 +32,7 @@ def recorder(path: Path, **options: Any) -> Recorder:
 
 def values(path: Path) -> list[float]:
     with Recording(path) as run:
-        assert run.closed
+        assert run.complete
         found: list[float] = run["a"].value.tolist()
         return found
 

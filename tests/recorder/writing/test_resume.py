@@ -69,7 +69,7 @@ def test_what_came_after_the_step_is_superseded(path: Path, end: Any, twice: boo
         end(rec)
         with Recording(path) as run:
             assert run["a"].value.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8]
-            assert run["a"].step.tolist() == run.index("a").step.tolist()
+            assert run["a"].step.tolist() == run.columns.index("a").step.tolist()
             assert [row.step for row in run.rows("a")] == run["a"].step.tolist()
             assert (np.diff(run["a"].position) > 0).all()
             assert run.superseded == 5 + 3 * again
@@ -355,7 +355,7 @@ def assert_reads_as(path: Path, expected: list[Event]) -> None:
             values = [event.values[key] for event in adds if key in event.values]
             assert list(run[key].value) == values
             assert [row.value for row in run.rows(key)] == values
-            assert len(run.index(key).step) == len(values)
+            assert len(run.columns.index(key).step) == len(values)
         there = list(dict.fromkeys(key for event in adds for key in event.values))
         assert run.keys()[: len(there)] == there
         assert run.marks.is_log.tolist() == [

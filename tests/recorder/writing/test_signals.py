@@ -83,7 +83,7 @@ def test_a_handler_may_come_at_any_moment(tmp_path: Path, work: str, handler: st
         with Recording(path) as run:
             events = len(list(run.events()))
             values = [d.tolist() for d in run["d"].value]
-            assert run.closed
+            assert run.complete
             assert run.dropped == 0
             assert set(run["a"].value) == {1.0}
         wanted = 7 + (work != "a flush") - refused * (work != "a flush")
@@ -130,7 +130,7 @@ for i in range(1 << 60):
                 path.with_name(f"{i}.h5.end").touch()
             assert child.wait(timeout=30) == 0
         with Recording(path) as run:
-            assert run.closed
+            assert run.complete
             assert run["i"].value.tolist() == list(range(len(run["i"])))
             assert len(run["i"]) > 100
 
@@ -155,7 +155,7 @@ def test_a_handler_that_adds_while_a_recorder_is_closed_does_not_keep_it_from_cl
         has_come = at_moment(moment, rec.close, handle)
         rec.close()
         with Recording(path) as run:
-            assert run.closed
+            assert run.complete
             assert len(list(run.events())) == 1 + added
         if not has_come:
             break

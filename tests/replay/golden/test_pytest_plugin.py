@@ -77,6 +77,15 @@ def test_loss(plot_check):
     assert "left out of the plots" in fails(pytester)
 
 
+def test_an_empty_golden_is_told_with_pytests_option(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=ONE.format(2.0))
+    golden = pytester.path / "goldens" / "test_it" / "test_loss.json"
+    golden.parent.mkdir(parents=True)
+    golden.touch()
+    assert "is empty; pytest --plot-update writes it" in fails(pytester)
+    passes(pytester, "--plot-update")
+
+
 def test_the_life_of_a_golden(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=ONE.format(2.0))
     golden = "goldens/test_it/test_loss.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import OutputError, ServerError
 from flexrec.replay.server import assets
 from flexrec.replay.server.asset_list import Asset, all_assets, needed
 from flexrec.replay.server.assets import cache_folder, provide, survey, write_bundle
@@ -229,7 +229,7 @@ def test_what_cannot_be_fetched_says_what_to_do(
     with pytest.raises(ServerError, match=says) as caught:
         provide()
     assert "flexrec assets bundle page.zip" in str(caught.value)
-    assert "--assets page.zip" in str(caught.value)
+    assert "bundle=PATH" in str(caught.value)
 
 
 def test_a_package_that_is_not_there_is_named(
@@ -244,7 +244,8 @@ def test_a_bundle_brings_everything(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("npm_config_registry", registry.url)
-    assert write_bundle("page.zip") == (Path("page.zip"), len(CONTENTS))
+    made = write_bundle("page.zip")
+    assert (made.path, made.files) == (Path("page.zip"), len(CONTENTS))
     assert not cache_folder().exists()
     first = Path("page.zip").read_bytes()
     monkeypatch.delenv("npm_config_registry")
@@ -291,7 +292,7 @@ def test_visdoms_own_download_is_the_last_resort(monkeypatch: pytest.MonkeyPatch
         "    path.parent.mkdir(parents=True, exist_ok=True)\n"
         "    path.write_bytes(text)\n",
     )
-    assert write_bundle("page.zip")[1] == len(OURS)
+    assert write_bundle("page.zip").files == len(OURS)
     assert provide(bundle="page.zip").whole
     monkeypatch.setattr(assets, "_VISDOMS_OWN_DOWNLOAD", "")
     monkeypatch.setenv("XDG_CACHE_HOME", "/nowhere")
@@ -306,7 +307,7 @@ def test_a_cache_that_cannot_be_written_is_told(
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     monkeypatch.setenv("npm_config_registry", registry.url)
-    with pytest.raises(ServerError, match="set XDG_CACHE_HOME"):
+    with pytest.raises(OutputError, match="set XDG_CACHE_HOME"):
         provide()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from flexrec.recorder.errors import ServerError
+from flexrec.recorder.errors import OutputError, ServerError
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server import server as server_module
 from flexrec.replay.server.server import Server, start_server
@@ -133,7 +133,7 @@ def test_a_server_that_cannot_start_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ServerError, match="is no folder"):
+    with pytest.raises(OutputError, match="is no folder"):
         start_server(env_path=tmp_path / "file")
     monkeypatch.setattr(server_module, "env_folder", Path)  # it becomes a file meanwhile
     with pytest.raises(ServerError, match=r"(?s)server ended; it said.*Error"):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder.errors import DefinitionError, ServerError
+from flexrec.recorder.errors import DefinitionError, MissingDependency
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.html import HtmlSink, html_page
 from flexrec.replay.sinks.visdom import payload
@@ -140,5 +140,5 @@ def test_without_plotly_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(ServerError, match=r"pip install 'flexrec\[html\]'"):
+    with pytest.raises(MissingDependency, match="pip install 'plotly"):
         HtmlSink(tmp_path / "x.html")

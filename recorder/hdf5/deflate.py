@@ -4,6 +4,9 @@ The first bytes of all elements come first, then all second ones, …. These lan
 other: of noise, the last bytes cannot be made smaller, the exponents can by Huffman's code alone,
 and what repeats by Lempel and Ziv's. zlib finds out byte by byte, slowly; here each lane is looked
 at first. Any inflater reads what comes out.
+
+It is here, and not zlib.compress, for the time that closing takes: of large chunks 0.3 to 1.0 of
+zlib's, and 0.8 to 1.0 of its bytes (of noise 0.33 and 0.97, of activations 0.73 and 0.83).
 """
 
 import struct

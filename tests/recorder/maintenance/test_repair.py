@@ -1,0 +1,183 @@
+"""verify and repair: what they return, and that their child finds flexrec where we have it.
+
+What they do with damage and kills is tried in tests/e2e/test_crash.py.
+"""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import flexrec
+from flexrec.cli.maintenance import repaired_text, verdict_text
+from flexrec.recorder import DamagedError, OutputError, Recorder, RecordingError
+from flexrec.recorder.maintenance import repair as repairing
+from flexrec.recorder.maintenance.repair import Repaired, Verdict, repair, verify
+from support.commands import fails
+from support.commands import flexrec as command
+from support.crashing import crash
+
+
+@pytest.fixture
+def killed(tmp_path: Path) -> Path:
+    rec = Recorder(tmp_path / "run.h5", facts=False)
+    for i in range(10):
+        rec.add(loss=i)
+        rec.step()
+    crash(rec)
+    return rec.path
+
+
+def test_what_they_return(killed: Path) -> None:
+    assert verify(killed) == Verdict("unfinished", events=10, last_step=9)
+    assert repair(killed) == Repaired(killed, True, 10)
+    assert verify(killed) == Verdict("whole", events=10)
+    assert repair(killed) == Repaired(killed, False, 10)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "text"),
+    [
+        (Verdict("whole", events=1), "1 event"),
+        (Verdict("damaged", "loss: it is damaged"), "loss: it is damaged"),
+        (
+            Verdict("unfinished", events=5, last_step=2, left_out=1, is_torn=True),
+            "5 events, up to step 2; 1 after the last sync were torn by a loss of power; "
+            "where its run is over, flexrec repair closes it",
+        ),
+    ],
+)
+def test_the_command_says_it_in_a_sentence(verdict: Verdict, text: str) -> None:
+    assert verdict_text(verdict) == text
+
+
+def test_the_command_says_what_was_repaired() -> None:
+    path = Path("run.h5")
+    assert repaired_text(Repaired(path, False)) == "run.h5 is whole: nothing to repair"
+    done = Repaired(path, True, 1200, 3, "event 1 is bent", Path("run.original.h5"))
+    assert repaired_text(done) == (
+        "run.h5 is closed now: 1,200 events; 3 that were not whole are left out; event 1 is bent; "
+        "the original is run.original.h5"
+    )
+
+
+@pytest.mark.parametrize("name", ["verify", "repair"])
+def test_a_folder_is_told_as_one(tmp_path: Path, name: str) -> None:
+    work: Callable[[Path], object] = verify if name == "verify" else repair
+    with pytest.raises(RecordingError, match=r"is a folder; give the path of a recording"):
+        work(tmp_path)
+    assert fails(name, tmp_path) == f"{tmp_path} is a folder; give the path of a recording"
+    assert not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------------- the child
+
+
+def without_flexrec() -> str:
+    """Code that has flexrec by its sys.path alone, as its first argument says where."""
+    return textwrap.dedent("""
+        import sys
+        where, run = sys.argv[1:]
+        sys.path[:] = [where, *(path for path in sys.path if "flexrec" not in path)]
+        from flexrec.recorder.maintenance import repair
+        assert repair.__file__.startswith(where), repair.__file__
+        print(repair.verify(run), repair.repair(run))
+    """)
+
+
+def run_with(where: Path, run: Path) -> str:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", without_flexrec(), where, run],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=run.parent,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip"])
+def test_the_child_finds_flexrec_where_we_do(killed: Path, tmp_path: Path, kind: str) -> None:
+    home = Path(str(flexrec.__file__)).parent
+    where = tmp_path / "elsewhere"
+    if kind == "zip":
+        where = tmp_path / "flexrec.zip"
+        with zipfile.ZipFile(where, "w") as archive:
+            for floor in ("", "recorder"):
+                for file in (home / floor).rglob("*.py") if floor else home.glob("*.py"):
+                    archive.write(file.resolve(), f"flexrec/{file.relative_to(home)}")
+    else:
+        where.mkdir()
+        (where / "flexrec").symlink_to(home)
+    said = run_with(where, killed)
+    assert said.startswith("Verdict(state='unfinished'")
+    assert "is_changed=True" in said
+
+
+def test_a_child_that_cannot_begin_is_no_damage(killed: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(repairing, "_CHILD", "import no_such_module")
+    with pytest.raises(RecordingError, match="No module named 'no_such_module'") as caught:
+        verify(killed)
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_a_child_that_is_killed_is_no_damage(killed: Path, monkeypatch: Any) -> None:
+    kill = f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"
+    monkeypatch.setattr(repairing, "_CHILD", kill)
+    with pytest.raises(RecordingError, match="the reader got SIGKILL") as caught:
+        verify(killed)
+    assert not isinstance(caught.value, DamagedError)
+    monkeypatch.setattr(repairing, "_CHILD", kill.replace("9", f"{signal.SIGSEGV:d}"))
+    assert verify(killed).state == "damaged"
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        ("MemoryError('no room')", MemoryError, "no room"),
+        (f"OSError({errno.EMFILE}, 'x')", RecordingError, "cannot be read: Too many open files"),
+    ],
+)
+def test_what_comes_up_in_the_child_is_what_it_is(
+    killed: Path, raised: str, kind: type[Exception], message: str, monkeypatch: Any
+) -> None:
+    patched(monkeypatch, f"def fail(*_): raise {raised}\nimport os; os.preadv = fail")
+    with pytest.raises(kind, match=message) as caught:
+        verify(killed)
+    assert not isinstance(caught.value, DamagedError)
+
+
+def test_a_bug_in_the_child_is_none_of_the_files(killed: Path, monkeypatch: Any) -> None:
+    patched(monkeypatch, "import flexrec.recorder.maintenance.repair as r; r._read_all = None")
+    with pytest.raises(RecordingError, match=r"was not read.*TypeError: 'NoneType'") as caught:
+        verify(killed)
+    assert not isinstance(caught.value, DamagedError)
+
+
+def patched(monkeypatch: Any, code: str) -> None:
+    """Have the child run some code before it begins."""
+    child = repairing._CHILD.replace("; child(", f"\n{code}\nchild(")
+    monkeypatch.setattr(repairing, "_CHILD", child)
+
+
+def test_a_full_disk_is_told_as_one(killed: Path, monkeypatch: Any) -> None:
+    before = killed.read_bytes()
+    fail = f"def fail(*_): raise OSError({errno.ENOSPC}, 'No space left on device')\n"
+    patched(
+        monkeypatch, f"{fail}import flexrec.recorder.maintenance.repair as r; r.write_closed = fail"
+    )
+    with pytest.raises(OutputError, match="No space left on device"):
+        repair(killed)
+    assert killed.read_bytes() == before
+    assert command("verify", killed, code=1)[0].startswith(f"{killed}: unfinished")
