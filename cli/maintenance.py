@@ -14,6 +14,7 @@ from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.maintenance.merge import merge_recordings
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.recording import Recording
+from flexrec.replay.diff.resumes import audited_in_a_line
 
 
 def verify_recording(path: Path, seconds: float | None) -> None:
@@ -23,6 +24,10 @@ def verify_recording(path: Path, seconds: float | None) -> None:
     echo(f"{path}: {verdict.state}: {verdict.detail}")
     if verdict.state != "whole":
         raise typer.Exit(1)
+    with Recording(path) as run:
+        repeated = audited_in_a_line(run)
+    if repeated:
+        echo(f"{path}: {repeated}")
 
 
 def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> None:

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from heapq import merge
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
 
 Column = tuple[Ints, NDArray[np.float64]]
 """Of a key whose values are all numbers: where they stand among the events, and what they are."""
+
+
+class ResumePoint(NamedTuple):
+    """A resume: where it stands among the events, the first of them that it supersedes, and the
+    step that is recorded next."""
+
+    position: int
+    first: int
+    step: int
 
 
 class UnknownKeyError(RecordingError, KeyError):
@@ -107,6 +117,25 @@ class Recording:
     def resumes(self) -> int:
         """How often the run was resumed; twice with nothing recorded in between is once."""
         return self._store.resumes
+
+    def taken_back(self) -> "Recording":
+        """The same recording, of what resumes superseded alone; closing one closes both."""
+        other = copy(self)
+        other.__dict__.pop("marks", None)  # of what is shown here
+        other._store = self._store.superseded()
+        return other
+
+    def resume_points(self) -> list[ResumePoint]:
+        """Every resume in the order of the file, those taken back by a later one, too."""
+        with as_recording_error(self.path):
+            store = self._store.recorded()
+            found = [store.marks(*block) for block in store.blocks()]
+        return [
+            ResumePoint(position, int(mark["x"]), int(mark["step"]))
+            for where, marks in found
+            for position, mark in zip(where.tolist(), marks, strict=True)
+            if mark["code"] == fmt.RESUME
+        ]
 
     @property
     def dropped(self) -> int:

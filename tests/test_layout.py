@@ -220,7 +220,7 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 
 PUBLIC = {
     "flexrec": """
-        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define
+        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define diff
         get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
         preset_info preset_names
     """,
