@@ -9,4 +9,5 @@ DOORS = (
     "activations",
     "table",
     "tooled_model",
+    "tracing",
 )

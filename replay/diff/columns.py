@@ -61,6 +61,8 @@ class Match(NamedTuple):
 
 
 _NONE = np.empty(0, np.int64)
+NO_ROWS = Match(_NONE, None, None, _NONE, _NONE)
+"""Of what has no rows."""
 
 
 def match(a: Ints, b: Ints) -> Match:

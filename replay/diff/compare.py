@@ -3,24 +3,30 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, RecordingError, listed
+from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
-from flexrec.replay.diff.columns import KeyDiff, Tolerance, compare_keys
+from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
 from flexrec.replay.diff.model import Change, Crossing, First, Keys, Spread
 from flexrec.replay.diff.places import is_of_the_clock, place_of, stage_rank
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
 from flexrec.replay.diff.settings import changes, fact_changes
 from flexrec.replay.diff.statistics_blame import Blame, blame
-from flexrec.replay.diff.trace import is_of_a_trace
+from flexrec.replay.diff.trace import TracedPair, first_pair
+from flexrec.replay.diff.trace_blame import blame_traced, model_of
 
 _EXACT = Tolerance()
+_ONLY_EXPLAIN = frozenset((fmt.ORDER, fmt.ATTRIBUTES))  # of a trace
+_TRACED = ("inputs", "outputs", "grad_in", "grad_out")  # sources of which a trace has all
+_ROUNDED = "a statistic differs, though what it was taken of is equal to the bit: by rounding"
 _GAP = (
     "changed in steps that were not recorded; run both again from the equal step, "
     "recording every step"
@@ -89,7 +95,11 @@ def compare_runs(
     """
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
-    found = {each.key: each for each in compare_keys(a, b, both, tolerance)}
+    found = {each.key: each for each in compare_keys(a, b, _columns(both), tolerance)}
+    traced = first_pair(a, b) if fmt.VALUES in both else None
+    if fmt.VALUES in both:
+        found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
+        found[fmt.VALUES].first = traced.a.step if traced is not None else None
     last = _last_steps(found)
     _take_missing(found, last, is_whole=not in_common)
     only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
@@ -105,6 +115,7 @@ def compare_runs(
         key=lambda each: (each.first, stage_rank(place_of(each.key).stage)),
     )
     config, facts = changes(a.config, b.config), fact_changes(a.facts, b.facts)
+    facts += () if traced is None else traced.environment()
     keys = Keys(len(found), tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
     return RunDiff(
         a.name,
@@ -113,7 +124,7 @@ def compare_runs(
         steps=len(_steps(found.values())),
         last_a=last[0],
         last_b=last[1],
-        first=_first(found, config) if differ else None,
+        first=_first(found, config, traced) if differ else None,
         keys=keys,
         config=config,
         facts=facts,
@@ -158,7 +169,7 @@ def _chosen(
     a: Run, b: Run, patterns: Sequence[str], tolerance: Tolerance
 ) -> tuple[list[str], list[str]]:
     """Which keys to compare, and which not, because they measure how long something took."""
-    known = [key for key in dict.fromkeys((*a, *b)) if not is_of_a_trace(key)]
+    known = [key for key in dict.fromkeys((*a, *b)) if key not in _ONLY_EXPLAIN]
     chosen = set[str]()
     for pattern in patterns:
         fitting = [key for key in known if key == pattern or fnmatchcase(key, pattern)]
@@ -169,9 +180,14 @@ def _chosen(
             )
         chosen.update(fitting)
     known = [key for key in known if not patterns or key in chosen]
-    known = [key for key in known if not (tolerance and key.endswith("/fingerprint"))]
+    if tolerance:
+        known = [key for key in known if not (key.endswith("/fingerprint") or key == fmt.VALUES)]
     clocks = [] if patterns else [key for key in known if is_of_the_clock(key)]
     return [key for key in known if key not in clocks], clocks
+
+
+def _columns(keys: Sequence[str]) -> list[str]:
+    return [key for key in keys if key != fmt.VALUES]
 
 
 # ---------------------------------------------------------------- which steps
@@ -215,8 +231,49 @@ def _take_missing(
 # ---------------------------------------------------------------- what is told
 
 
-def _first(found: Mapping[str, KeyDiff], config: Sequence[Change]) -> First:
-    step = min(each.first for each in found.values() if each.first is not None)
+def _first(
+    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
+) -> First:
+    """The first difference: by the traces, where these differ as soon as anything does."""
+    untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
+    step = min((each.first for each in untraced.values() if each.first is not None), default=None)
+    if traced is not None and (step is None or traced.a.step <= step):
+        return _first_traced(untraced, config, traced)
+    assert step is not None  # noqa: S101 - something differs
+    found_by = _first_untraced(step, untraced, config)
+    rows = found.get(fmt.VALUES)
+    if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
+        return replace(found_by, stage="metric", layer=None, one_of=(), cause=_ROUNDED)
+    return found_by
+
+
+def _first_traced(
+    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair
+) -> First:
+    blamed, a, b = blame_traced(traced, config)
+    layer, step = blamed.layer, traced.a.step
+    source = blamed.key.partition(" ")[0]
+    keys = [k for k in found if k.startswith(f"{layer}/{source}/") and found[k].first == step]
+    at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
+    if not keys and isinstance(a, float) and isinstance(b, float):
+        at.relative = abs(b - a) / abs(a) if a else None
+    return First(
+        step=step,
+        previous_step=traced.previous,
+        stage=blamed.stage,
+        model=model_of(layer, traced),
+        layer=layer,
+        kind=traced.a.attributes.get(layer or "", {}).get("class"),
+        cause=blamed.cause,
+        one_of=blamed.one_of,
+        key=at.key,
+        a=at.a,
+        b=at.b,
+        relative=at.relative,
+    )
+
+
+def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]) -> First:
     blamed = blame(step, found)
     at = found[blamed.key]
     previous = at.previous(step)

@@ -43,7 +43,7 @@ class Run:
         ranges: Sequence[Range] | None = None,
         rename: Callable[[str], str] = str,
     ) -> None:
-        self.name, self._views, self._ranges = name, views, ranges
+        self.name, self._views, self._ranges, self._rename = name, views, ranges, rename
         self.config, self.facts = views[0].config, views[0].facts
         self._keys = {rename(key): key for view in views for key in view}
 
@@ -80,12 +80,16 @@ class Run:
             return {own[k]: Column(series.step, series.value) for k, series in found[0].items()}
         return {own[key]: self._joined([read[key] for read in found]) for key in own}
 
-    def rows(self, key: str) -> Iterator[Row]:
-        """A key's values of any kind, in order, one by one."""
+    def layer(self, name: str) -> str:
+        """What a layer of this name is called."""
+        return self._rename(f"{name}/")[:-1]
+
+    def rows(self, key: str, *, everywhere: bool = False) -> Iterator[Row]:
+        """A key's values of any kind, in order, one by one; `everywhere`: those of no range too."""
         rows = merge(
             *(view.rows(self._keys[key]) for view in self._views), key=lambda row: row.position
         )
-        return rows if self._ranges is None else filter(self._holds, rows)
+        return rows if self._ranges is None or everywhere else filter(self._holds, rows)
 
     def steps(self, key: str) -> Ints:
         """The steps of a key's values, which are not read."""
