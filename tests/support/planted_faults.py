@@ -89,13 +89,13 @@ class CNN(nn.Module):
 class Block(nn.Module):
     """Of a GPT."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, number: int) -> None:
         super().__init__()
         self.n1, self.qkv = nn.LayerNorm(width), nn.Linear(width, 3 * width)
         self.proj, self.n2 = nn.Linear(width, width), nn.LayerNorm(width)
         self.up, self.act = nn.Linear(width, 2 * width), nn.GELU()
         self.down = nn.Linear(2 * width, width)
-        self.scale, self.number = 0.5, 0
+        self.scale, self.number = 0.5, number
 
     def forward(self, x: Tensor) -> Tensor:
         n, t, d = x.shape
@@ -114,10 +114,8 @@ class GPT(nn.Module):
     def __init__(self, width: int = 16) -> None:
         super().__init__()
         self.tok, self.pos = nn.Embedding(20, width), nn.Embedding(13, width)
-        self.blocks = nn.ModuleList(Block(width) for _ in range(2))
+        self.blocks = nn.ModuleList(Block(width, i) for i in range(2))
         self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 20, bias=False)
-        for i, block in enumerate(self.blocks):
-            block.number = i
         tied = not on("untied", from_the_start=True)
         self.head.weight = self.tok.weight if tied else nn.Parameter(self.tok.weight.detach())
 
@@ -159,7 +157,7 @@ class Fault:
     stage: str
     layers: tuple[str | None, ...] = (None,)
     at: int = AT
-    change: Callable[[Any, torch.optim.Optimizer], None] | None = None
+    change: Callable[[Any, torch.optim.Optimizer], object] | None = None
 
 
 def _set(path: str, name: str, value: object) -> Callable[[Any, Any], None]:
