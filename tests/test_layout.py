@@ -346,7 +346,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/cli/test_serving.py runs them
-        needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
+        needs_none = command.startswith(("check", "diff", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json", "--force"]
         words: list[Any] = [Path(sys.executable).with_name("flexrec"), *shlex.split(command), *save]
