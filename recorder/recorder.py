@@ -427,6 +427,9 @@ class Recorder:
 
         Args:
             values: tensors, or numbers and texts, or tuples, lists and dicts of those, by name.
+
+        Raises:
+            InputError: a tensor has no elements here.
         """
         from flexrec.recorder.layers.tracing.trace import Trace
 

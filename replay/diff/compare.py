@@ -13,15 +13,15 @@ from flexrec.recorder.errors import DefinitionError, RecordingError, listed
 from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
+from flexrec.replay.diff.blame.by_statistics import blame
+from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
+from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.traces import TracedPair, first_pair
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
-from flexrec.replay.diff.model import Change, Crossing, First, Keys, Spread
-from flexrec.replay.diff.places import is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spread
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
 from flexrec.replay.diff.settings import changes, fact_changes
-from flexrec.replay.diff.statistics_blame import Blame, blame
-from flexrec.replay.diff.trace import TracedPair, first_pair
-from flexrec.replay.diff.trace_blame import blame_traced, model_of
 
 _EXACT = Tolerance()
 _ONLY_EXPLAIN = frozenset((fmt.ORDER, fmt.ATTRIBUTES))  # of a trace

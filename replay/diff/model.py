@@ -26,6 +26,17 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Blame:
+    """What a difference is blamed on; First has the same."""
+
+    stage: Stage
+    key: str
+    layer: str | None = None
+    cause: str = ""
+    one_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class First:
     """The first difference in the order of time, and what it is blamed on.
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import RecordingError, counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
+from flexrec.replay.diff.blame.places import is_of_the_clock, place_of
 from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.compare import names_of
 from flexrec.replay.diff.model import RankSplit
-from flexrec.replay.diff.places import is_of_the_clock, place_of
 from flexrec.replay.diff.result import RanksDiff
 from flexrec.replay.diff.run import Column, Run
 

@@ -15,9 +15,18 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import unserializable_hook
 
-from flexrec.recorder.errors import DefinitionError, warn
+from flexrec.recorder.errors import DefinitionError, InputError, warn
+from flexrec.recorder.layers.eager import EagerWhileHooked
 from flexrec.recorder.layers.safe_hook import NO_KEYWORDS, Hook, error_line
-from flexrec.recorder.layers.torch_private import COMPILED, in_backward, in_transform, is_replica
+from flexrec.recorder.layers.tooled_model import unwrapped
+from flexrec.recorder.layers.torch_private import (
+    COMPILED,
+    dispatch_modes_are_active,
+    hidden_from_modes,
+    in_backward,
+    in_transform,
+    is_replica,
+)
 from flexrec.recorder.layers.tracing.environment import environment
 from flexrec.recorder.layers.tracing.fingerprints import (
     Fingerprint,
@@ -50,7 +59,7 @@ class Trace:
         self.every = every
         self._current_step = current_step
         self._modules: dict[nn.Module, str] = {}
-        self._roots: dict[nn.Module, str] = {}
+        self._roots: set[nn.Module] = set()
         self._owners: dict[nn.Parameter, tuple[str, str]] = {}
         self._optimizers: dict[Optimizer, str] = {}
         self._permanent: list[Any] = []  # handles of hooks
@@ -73,14 +82,15 @@ class Trace:
 
     def watch(self, model: nn.Module, name: str, optimizers: Optimizers) -> None:
         """Trace a model too, whose layers' names begin with its name, and its optimizers."""
-        root = name or type(model).__name__
+        core = unwrapped(model)
+        root = name or type(core).__name__
         before = f"{name}." if name else ""
-        for path, module in model.named_modules():
+        for path, module in core.named_modules():
             parts = ".".join(part for part in path.split(".") if part != COMPILED)
             self._modules.setdefault(module, f"{before}{parts}" if parts else root)
             for part, parameter in module.named_parameters(recurse=False):
                 self._owners.setdefault(parameter, (self._modules[module], part))
-        self._roots[model] = root
+        self._roots.add(model)
         hook = Hook(self._before_root)
         self._permanent.append(model.register_forward_pre_hook(hook, with_kwargs=True))
         for optimizer in _listed(optimizers):
@@ -91,8 +101,12 @@ class Trace:
             self._permanent.append(optimizer.register_step_post_hook(after_it))
 
     def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
-        """Take fingerprints of values that are no layer's, such as a batch; give them by name."""
-        found = {name: of_all(value) for name, value in values.items()}
+        """Take fingerprints of values that are no layer's, such as a batch; give them by name.
+
+        Raises:
+            InputError: one has no elements here, as a tensor of the device meta.
+        """
+        found = {name: _given(name, value) for name, value in values.items()}
         known = {name: each for name, each in found.items() if each is not None}
         if self._modules and self._is_due():
             self._begin()
@@ -108,8 +122,9 @@ class Trace:
             return []
         for module, name in self._modules.items():
             for part, buffer in module.named_buffers(recurse=False):
-                self._put(Event("new_buffers", name, part), fingerprint(buffer))
+                self._put(Event("new_buffers", name, part), self._of(buffer))
         self._take_off(self._passing)
+        self._eager.release()
         found = self._recorded()
         self._forget()
         if self._failure and not self._has_told:
@@ -121,6 +136,8 @@ class Trace:
         """Take all hooks off."""
         self._take_off(self._permanent)
         self._take_off(self._passing)
+        if self._is_armed:
+            self._eager.release()
         self._forget()
 
     def fail(self, error: Exception) -> None:
@@ -136,19 +153,19 @@ class Trace:
         """Put down how the step begins, and put hooks on every layer."""
         if self._is_armed:
             return
-        self._is_armed = True
-        self._put(Event("random", "step"), _random_state())
+        self._is_armed, self._eager = True, EagerWhileHooked()
+        self._put(Event("random", "step"), self._of(None, _random_state))
         self._put_attributes()
         for module, name in self._modules.items():
             for part, buffer in module.named_buffers(recurse=False):
-                self._put(Event("buffers", name, part), fingerprint(buffer))
+                self._put(Event("buffers", name, part), self._of(buffer))
         for parameter, (name, part) in self._owners.items():
-            self._put(Event("weights", name, part), fingerprint(parameter))
+            self._put(Event("weights", name, part), self._of(parameter))
             if parameter.requires_grad:
                 hook = self._with_a_name(self._after_gradient, name, part)
                 self._passing.append(parameter.register_post_accumulate_grad_hook(hook))
         before, after = Hook(self._before_module), Hook(self._after_module)
-        for module in self._modules:
+        for module in {**self._modules, **dict.fromkeys(self._roots)}:
             if module not in self._roots:  # a hook that a hook puts there misses this pass
                 handle = module.register_forward_pre_hook(before, with_kwargs=True)
                 self._passing.append(handle)
@@ -197,20 +214,22 @@ class Trace:
         self._passes.append(torch.is_grad_enabled())
         if self._passes[-1]:
             self._begin()
-            self._before_module(module, args, kwargs)
+            if module in self._modules:
+                self._before_module(module, args, kwargs)
 
     def _before_module(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
         if not self._follows():
             return
         name, again = self._modules[module], "again_" if in_backward() else ""
         if not any(True for _ in module.children()):
-            self._put(self._event(f"{again}random", name), _random_state())
+            self._put(self._event(f"{again}random", name), self._of(None, _random_state))
         self._enter(f"{again}inputs", f"{again}grad_in", name, (args, kwargs))
         self._stack.append((module, name))
 
     def _after_module(self, module: nn.Module, *values: Any) -> None:
-        if self._follows():
-            again, name = "again_" if in_backward() else "", self._modules[module]
+        name = self._modules.get(module)
+        if name is not None and self._follows():
+            again = "again_" if in_backward() else ""
             while self._stack and self._stack.pop()[0] is not module:
                 pass
             self._enter(f"{again}outputs", f"{again}grad_out", name, values[-1])
@@ -229,7 +248,7 @@ class Trace:
         """Put down what goes in or out, and follow the gradients of its tensors."""
         tensors = [value for value in leaves(values) if isinstance(value, Tensor)]
         tag = self._see(tensors[0]).tag if tensors else -1
-        found = of_all(values, lambda tensor: self._see(tensor).fingerprint())
+        found = self._of(values, self._of_seen)
         call = self._put(self._event(kind, name, "", tag), found)
         if torch.is_grad_enabled():
             for i, tensor in enumerate(tensors):
@@ -237,6 +256,22 @@ class Trace:
                     seen = self._see(tensor)
                     event = self._event(gradient, name, f"{call}.{i}", seen.tag)
                     self._follow_gradient(tensor, seen, event)
+
+    def _of_seen(self, values: Any) -> Fingerprint | None:
+        return of_all(values, lambda tensor: self._see(tensor).fingerprint())
+
+    def _of(
+        self, values: Any, take: Callable[[Any], Fingerprint | None] = of_all
+    ) -> Fingerprint | None:
+        """What `take` makes of values; None where it cannot: training goes on."""
+        try:
+            if dispatch_modes_are_active():
+                with hidden_from_modes():
+                    return take(values)
+            return take(values)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self.fail(error)
+            return None
 
     def _follow_gradient(self, tensor: Tensor, seen: "_Seen", event: Event) -> None:
         seen.wanted.append(event)
@@ -257,12 +292,9 @@ class Trace:
     def _take_gradient(self, wanted: Sequence[Event], gradient: Tensor) -> None:
         if not self._is_armed or in_transform():
             return
-        try:
-            found = fingerprint(gradient)
-            for event in sorted(wanted, key=lambda each: each.kind, reverse=True):  # out before in
-                self._put(event, found)
-        except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
-            self.fail(error)
+        found = self._of(gradient)
+        for event in sorted(wanted, key=lambda each: each.kind, reverse=True):  # out before in
+            self._put(event, found)
 
     def _see(self, tensor: Tensor) -> "_Seen":
         """What is known of this tensor and content: one layer's output is another's input."""
@@ -282,17 +314,14 @@ class Trace:
         def call(tensor: Tensor) -> None:
             trace = itself()
             if trace is not None:
-                try:
-                    function(trace, *names, tensor)
-                except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
-                    trace.fail(error)
+                function(trace, *names, tensor)
 
         hook: Callable[[Tensor], None] = call
         return hook
 
     def _after_gradient(self, name: str, part: str, parameter: Tensor) -> None:
         if self._is_armed and parameter.grad is not None:
-            self._put(Event("raw_grad", name, part), fingerprint(parameter.grad))
+            self._put(Event("raw_grad", name, part), self._of(parameter.grad))
 
     def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         if not self._is_armed:
@@ -301,18 +330,18 @@ class Trace:
         for i, group in enumerate(optimizer.param_groups):
             for setting, value in group.items():
                 if setting != "params":
-                    self._put(Event("settings", name, f"{i}.{setting}"), _setting(value))
+                    self._put(Event("settings", name, f"{i}.{setting}"), self._of(value, _setting))
         for (layer, part), parameter in self._parameters(optimizer):
             gradient = parameter.grad
             if gradient is not None:
-                self._put(Event("grad_norm", layer, part), _norm(gradient))
-                self._put(Event("grad", layer, part), fingerprint(gradient))
-            self._put(Event("state", layer, part), of_all(optimizer.state.get(parameter, {})))
+                self._put(Event("grad_norm", layer, part), self._of(gradient, _norm))
+                self._put(Event("grad", layer, part), self._of(gradient))
+            self._put(Event("state", layer, part), self._of(optimizer.state.get(parameter, {})))
 
     def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
         if self._is_armed:
             for (layer, part), parameter in self._parameters(optimizer):
-                self._put(Event("new_weights", layer, part), fingerprint(parameter))
+                self._put(Event("new_weights", layer, part), self._of(parameter))
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
         """An optimizer's parameters that belong to a layer."""
@@ -342,6 +371,15 @@ class _Seen:
         if self._found is None and tensor is not None:
             self._found = fingerprint(tensor)
         return 0 if self._found is None else self._found
+
+
+def _given(name: str, value: object) -> Fingerprint | None:
+    try:
+        return of_all(value)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name!r}: no fingerprint can be taken of it: {error_line(error)}"
+        ) from None
 
 
 def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:
@@ -374,7 +412,7 @@ def _texts_of(group: Mapping[str, Any]) -> _Attributes:
     }
 
 
-def _random_state() -> Fingerprint:
+def _random_state(_: object = None) -> Fingerprint:
     """Of the generators of the CPU and of the current accelerator, whose is asked for a copy."""
     state = fingerprint(torch.get_rng_state())
     if torch.cuda.is_available() and torch.cuda.is_initialized():

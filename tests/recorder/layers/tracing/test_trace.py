@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder import DefinitionError, Recorder, Recording
+from flexrec.recorder import DefinitionError, InputError, Recorder, Recording
 from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ORDER, VALUES, Event
 from support.planted_faults import train
 
@@ -186,7 +186,7 @@ def test_models_are_traced_together(tmp_path: Path) -> None:
 def test_what_cannot_be_followed_is_told_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_: Tensor) -> int:
+    def broken(_: object) -> int:
         raise RuntimeError("no such tensor")
 
     net = model()
@@ -195,10 +195,58 @@ def test_what_cannot_be_followed_is_told_once(
         rec.watch(net, trace=True, optimizer=optimizer)
         one_step(net, optimizer)
         rec.step()
-        monkeypatch.setattr("flexrec.recorder.layers.tracing.trace.fingerprint", broken)
+        monkeypatch.setattr("flexrec.recorder.layers.tracing.trace._norm", broken)
         for _ in range(2):
             one_step(net, optimizer)
         with pytest.warns(RuntimeWarning, match="the trace leaves out what it cannot follow"):
             rec.step()
         one_step(net, optimizer)
         rec.step()
+
+
+class Wrapper(nn.Module):
+    """As DistributedDataParallel has the model inside."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.module(x)
+
+
+def test_a_wrapper_is_seen_through(tmp_path: Path) -> None:
+    net = Wrapper(model())
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    with Recorder(tmp_path / "wrapped.h5", facts=False) as rec:
+        rec.watch(net, trace=True, optimizer=optimizer)
+        for _ in range(3):
+            one_step(net, optimizer)
+            rec.step()
+    wrapped, plain = read(tmp_path / "wrapped.h5"), traced(tmp_path / "plain.h5")
+    for (_, events, values), (_, others, right) in zip(wrapped, plain, strict=True):
+        assert events == others
+        assert values.tolist() == right.tolist()
+
+
+def test_a_compiled_model_runs_as_written_while_it_is_traced(tmp_path: Path) -> None:
+    net: Any = torch.compile(model(), backend="eager")
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    with Recorder(tmp_path / "compiled.h5", facts=False) as rec:
+        rec.watch(net, trace=True, optimizer=optimizer)
+        for _ in range(3):
+            one_step(net, optimizer)
+            rec.step()
+    compiled, plain = read(tmp_path / "compiled.h5"), traced(tmp_path / "plain.h5")
+    for (_, events, values), (_, others, right) in zip(compiled, plain, strict=True):
+        assert events == others
+        assert values.tolist() == right.tolist()
+
+
+def test_what_has_no_elements_has_no_fingerprint(tmp_path: Path) -> None:
+    nothing = torch.empty(3, device="meta")
+    with (
+        Recorder(tmp_path / "run.h5", facts=False) as rec,
+        pytest.raises(InputError, match="'batch': no fingerprint can be taken of it"),
+    ):
+        rec.fingerprint(batch=nothing)

@@ -10,10 +10,9 @@ from functools import cached_property
 from statistics import median
 
 from flexrec.recorder.layers.tracing.format import NUMBERS, Event
-from flexrec.replay.diff.model import Change, Shown, Stage
+from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
+from flexrec.replay.diff.model import Blame, Change, Shown, Stage
 from flexrec.replay.diff.settings import changes
-from flexrec.replay.diff.statistics_blame import Blame
-from flexrec.replay.diff.trace import SIDE, Key, TracedPair, TracedStep, differing
 
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # by so much a ratio of norms is off where one gradient alone was changed

@@ -6,25 +6,13 @@ told apart, and is named as "one of".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from flexrec.recorder.errors import counted
+from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff
-from flexrec.replay.diff.model import Stage
-from flexrec.replay.diff.places import Place, layers_of, parent_of, place_of, stage_rank
+from flexrec.replay.diff.model import Blame, Stage
 
 _MOST = 0.9  # of the layers: then it is said to be all of them
-
-
-@dataclass(frozen=True)
-class Blame:
-    """What a difference is blamed on; First has the same."""
-
-    stage: Stage
-    key: str
-    layer: str | None = None
-    cause: str = ""
-    one_of: tuple[str, ...] = ()
 
 
 class StepOfLayers:
