@@ -151,16 +151,13 @@ class KeyDiff:
                 self.a, self.b = ("recorded", None) if side == "b" else (None, "recorded")
 
 
-def compare_keys(
-    a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance, *, extent: bool = True
-) -> Iterator[KeyDiff]:
+def compare_keys(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> Iterator[KeyDiff]:
     """Compare keys that both runs have, a bounded number of values in memory at a time.
 
     Args:
         a, b: the runs.
         keys: what to compare.
         tolerance: how far numbers may be apart.
-        extent: look, too, when the difference goes beyond `LIMITS`.
     """
     numbers = [key for key in keys if a.is_number(key) and b.is_number(key)]
     matcher = Matcher()
@@ -172,32 +169,43 @@ def compare_keys(
             pair = id(x.step), id(y.step)
             if pair not in matches:
                 matches[pair] = matcher.match(x.step, y.step)
-            yield _of_numbers(key, matches[pair], x, y, tolerance, extent)
+            yield _of_numbers(key, matches[pair], x, y, tolerance)
     are_numbers = set(numbers)
     for key in keys:
         if key not in are_numbers:
             yield _of_values(key, a, b, tolerance)
 
 
-def _of_numbers(
-    key: str, rows: Match, x: Column, y: Column, tolerance: Tolerance, extent: bool
-) -> KeyDiff:
+def _of_numbers(key: str, rows: Match, x: Column, y: Column, tolerance: Tolerance) -> KeyDiff:
     a = x.value if rows.a is None else x.value[rows.a]
     b = y.value if rows.b is None else y.value[rows.b]
+    found = first_of(key, rows, rows.step, a, b, tolerance)
+    where = np.flatnonzero(tolerance.beyond(a, b)) if found.first is not None else _NONE
+    if len(where):
+        apart, steps = relative(a[where], b[where]), rows.step[where]
+        for limit in LIMITS:
+            crossed = steps[apart > limit]
+            if len(crossed):
+                found.beyond[limit] = int(crossed.min())
+    return found
+
+
+def first_of(
+    key: str,
+    rows: Match,
+    step: Ints,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    tolerance: Tolerance,
+) -> KeyDiff:
+    """Where values of these steps, some or all of a key's, differ first."""
     found = KeyDiff(key, rows)
     where = np.flatnonzero(tolerance.beyond(a, b))
-    if not len(where):
-        return found
-    steps = rows.step[where]
-    at = where[int(steps.argmin())]
-    found.first, found.a, found.b = int(rows.step[at]), float(a[at]), float(b[at])
-    apart = relative(a[where], b[where])
-    far = float(apart[int(steps.argmin())])
-    found.relative = far if np.isfinite(far) else None
-    for limit in LIMITS if extent else ():
-        crossed = steps[apart > limit]
-        if len(crossed):
-            found.beyond[limit] = int(crossed.min())
+    if len(where):
+        at = where[int(step[where].argmin())]
+        found.first, found.a, found.b = int(step[at]), float(a[at]), float(b[at])
+        apart = float(relative(a[at : at + 1], b[at : at + 1])[0])
+        found.relative = apart if np.isfinite(apart) else None
     return found
 
 

@@ -22,6 +22,7 @@ from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spre
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
 from flexrec.replay.diff.settings import changes, fact_changes
+from flexrec.replay.diff.stored import StoredPair
 
 _EXACT = Tolerance()
 _ONLY_EXPLAIN = frozenset((fmt.ORDER, fmt.ATTRIBUTES))  # of a trace
@@ -95,7 +96,7 @@ def compare_runs(
     """
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
-    found = {each.key: each for each in compare_keys(a, b, _columns(both), tolerance)}
+    found = _compared(a, b, [key for key in both if key != fmt.VALUES], tolerance)
     traced = first_pair(a, b) if fmt.VALUES in both else None
     if fmt.VALUES in both:
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
@@ -186,8 +187,14 @@ def _chosen(
     return [key for key in known if key not in clocks], clocks
 
 
-def _columns(keys: Sequence[str]) -> list[str]:
-    return [key for key in keys if key != fmt.VALUES]
+def _compared(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> dict[str, KeyDiff]:
+    """The keys, compared; of losses and metrics it is found, too, how far they are apart when."""
+    plain = [k for k in keys if place_of(k).layer and a.is_number(k) and b.is_number(k)]
+    pair = StoredPair.of(a, b)
+    found = {each.key: each for each in pair.compare(plain, tolerance)} if pair else {}
+    left = [key for key in keys if key not in found]
+    found |= {each.key: each for each in compare_keys(a, b, left, tolerance)}
+    return {key: found[key] for key in keys}
 
 
 # ---------------------------------------------------------------- which steps

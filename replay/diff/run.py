@@ -58,6 +58,15 @@ class Run:
         """Whether every value of the key is a single number."""
         return all(view.is_number(self._keys[key]) for view in self._views)
 
+    @property
+    def whole(self) -> Recording | None:
+        """The recording, where the run is all of one."""
+        return self._views[0] if len(self._views) == 1 and self._ranges is None else None
+
+    def own(self, key: str) -> str:
+        """What the recording itself calls a key."""
+        return self._keys[key]
+
     def groups(self, keys: Sequence[str]) -> Iterator[list[str]]:
         """The keys, as many at a time as can be read at once."""
         counts = [view.counts() for view in self._views]
