@@ -34,6 +34,7 @@ DOORS = (
     "recording",
     "reduction",
     "storage",
+    "tracing",
 )
 
 __all__ = [

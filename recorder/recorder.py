@@ -48,7 +48,7 @@ from flexrec.recorder.writing.opening.place import place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
-    from flexrec.recorder.layers.tracing.trace import Optimizers, Trace
+    from flexrec.recorder.tracing.trace import Optimizers, Trace
 
 
 class Recorder:
@@ -407,7 +407,7 @@ class Recorder:
         return tooled
 
     def _trace_model(self, model: "Module", optimizer: "Optimizers", every: int, name: str) -> None:
-        from flexrec.recorder.layers.tracing.trace import Trace
+        from flexrec.recorder.tracing.trace import Trace
 
         if self._trace is None:
             self._trace = Trace(lambda: self._queue.step, every)
@@ -431,7 +431,7 @@ class Recorder:
         Raises:
             InputError: a tensor has no elements here.
         """
-        from flexrec.recorder.layers.tracing.trace import Trace
+        from flexrec.recorder.tracing.trace import Trace
 
         given = {**(values or {}), **named}
         trace = self._trace or Trace(lambda: self._queue.step)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("recorder", "replay", "cli")  # from the ground up
 ENTRIES, LEVELS = 12, 6  # of a folder, at most
 ONLY = {  # module → the files, or folders, that may import it at all
-    "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
+    "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
     "plotly": set[str](),  # its JavaScript alone is read
     "pyarrow": {"replay/export/parquet.py"},

@@ -17,7 +17,7 @@ from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.errors import DefinitionError, InputError, warn
 from flexrec.recorder.layers.eager import EagerWhileHooked
-from flexrec.recorder.layers.safe_hook import NO_KEYWORDS, Hook, error_line
+from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
 from flexrec.recorder.layers.tooled_model import unwrapped
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
@@ -27,15 +27,10 @@ from flexrec.recorder.layers.torch_private import (
     in_transform,
     is_replica,
 )
-from flexrec.recorder.layers.tracing.environment import environment
-from flexrec.recorder.layers.tracing.fingerprints import (
-    Fingerprint,
-    fingerprint,
-    leaves,
-    of_all,
-    of_text,
-)
-from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.recorder.tracing.environment import environment
+from flexrec.recorder.tracing.fingerprints import leaves, of_all
+from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.recorder.tracing.hooks import Hook, error_line
 
 Optimizers: TypeAlias = Optimizer | Sequence[Optimizer] | None
 """One optimizer, several, or none."""
@@ -207,7 +202,7 @@ class Trace:
 
     # ------------------------------------------------------------------ the hooks of modules
 
-    def _before_root(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
+    def _before_root(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         """The one hook that a model has between traced steps."""
         if not self._is_due() or in_backward() or in_transform() or is_replica(module):
             return
@@ -217,7 +212,7 @@ class Trace:
             if module in self._modules:
                 self._before_module(module, args, kwargs)
 
-    def _before_module(self, module: nn.Module, args: Any, kwargs: Any = NO_KEYWORDS) -> None:
+    def _before_module(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
         if not self._follows():
             return
         name, again = self._modules[module], "again_" if in_backward() else ""

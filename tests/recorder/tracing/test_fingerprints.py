@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from flexrec.recorder.layers.tracing import fingerprints
-from flexrec.recorder.layers.tracing.fingerprints import Fingerprint, fingerprint, of_all, of_text
+from flexrec.recorder import TooledModel
+from flexrec.recorder.layers import measures
+from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
+from flexrec.recorder.tracing.fingerprints import of_all
 
 Taker = Callable[[Tensor], Fingerprint]
 
@@ -16,7 +18,7 @@ Taker = Callable[[Tensor], Fingerprint]
 def of_accelerators(tensor: Tensor) -> int:
     """The formula of accelerators, on the CPU."""
     head = of_text(f"{tensor.dtype}{tuple(tensor.shape)}")
-    return int(fingerprints._on_device(tensor.contiguous().reshape(-1), head))
+    return int(measures._on_device(tensor.contiguous().reshape(-1), head))
 
 
 TAKERS = [fingerprint, of_accelerators]
@@ -77,7 +79,7 @@ def test_strides_do_not_matter(take: Taker) -> None:
 def test_a_large_tensor_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     tensor = torch.randn(1000, generator=torch.Generator().manual_seed(0))
     whole = of_accelerators(tensor)
-    monkeypatch.setattr(fingerprints, "_AT_ONCE", 7)
+    monkeypatch.setattr(measures, "_AT_ONCE", 7)
     assert of_accelerators(tensor) == whole
 
 
@@ -113,3 +115,23 @@ def test_on_a_device_it_is_the_formula(values: Any) -> None:
     assert isinstance(found, Tensor)
     assert found.is_cuda
     assert int(found) == of_accelerators(values)
+
+
+def test_as_a_statistic_of_every_source() -> None:
+    sources = ("inputs", "outputs", "grad_in", "grad_out", "weights", "grad_weights", "updates")
+    found = []
+    for bias in (0.0, 0.0, 1e-7):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 1))
+        tooled = TooledModel(model, sources=sources, stats=("fingerprint",))
+        with torch.no_grad():
+            model[1].bias.add_(bias)
+        model(torch.ones(2, 3)).square().sum().backward()
+        with torch.no_grad():
+            model[0].weight.add_(1.0)
+        found.append(tooled.step())
+    assert {key.split("/")[1] for key in found[0]} == set(sources)
+    assert all(float(value).is_integer() for value in found[0].values())
+    assert found[0] == found[1]
+    assert found[0]["0/outputs/fingerprint"] == found[2]["0/outputs/fingerprint"]
+    assert found[0]["1/outputs/fingerprint"] != found[2]["1/outputs/fingerprint"]
