@@ -30,12 +30,16 @@ def fact_changes(a: Any, b: Any) -> tuple[Change, ...]:
     return changes(a, b, _OF_ITS_OWN)
 
 
-def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for name, inner in value.items():
-            yield from _leaves(inner, f"{path}.{name}" if path else str(name))
-    elif value is not None or path:
-        yield path, value
+def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
+    """What JSON holds that is no object with members, by its path."""
+    waiting = [("", value)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict) and value:
+            before = f"{path}." if path else ""
+            waiting += [(f"{before}{name}", inner) for name, inner in reversed(value.items())]
+        elif value is not None or path:
+            yield path, value
 
 
 def _shown(found: dict[str, Any], name: str) -> Shown:

@@ -102,7 +102,7 @@ def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Sho
     if is_gap:
         return _in_between(step, event), a, b
     is_missing = None in (a, b) and event.kind != "state"
-    return (_missing if is_missing else _RULES[event.kind])(step, event), a, b
+    return (_missing if is_missing else _RULES.get(event.kind, _value))(step, event), a, b
 
 
 def model_of(layer: str | None, pair: TracedPair) -> str | None:
@@ -197,8 +197,9 @@ def _random(step: Step, event: Event, kind: str) -> Blame:
         return Blame("data", str(event), event.layer, cause)
     drew, found = states[at - 1], states[at]
     cause = f"random numbers were drawn between {drew.layer} and {found.layer}"
-    suspects = tuple(dict.fromkeys((found.parent, drew.layer, found.layer)))
-    return Blame("forward", str(event), found.parent, cause, suspects)
+    parent = found.parent or found.layer
+    suspects = tuple(dict.fromkeys((parent, drew.layer, found.layer)))
+    return Blame("forward", str(event), parent, cause, suspects)
 
 
 def _inputs(step: Step, event: Event) -> Blame:

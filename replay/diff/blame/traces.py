@@ -80,8 +80,9 @@ def traced_steps(run: Run) -> Iterator[TracedStep]:
             continue
         if not read:
             read = {ORDER: _events(texts[ORDER], run), ATTRIBUTES: _object(texts[ATTRIBUTES], run)}
-        values = row.value
-        if not isinstance(values, np.ndarray) or values.shape != (len(read[ORDER]),):
+        values: Any = row.value
+        is_array = isinstance(values, np.ndarray) and values.dtype == np.int64
+        if not is_array or values.shape != (len(read[ORDER]),):
             raise RecordingError(f"{run.name}: the trace of step {row.step} does not fit its order")
         yield TracedStep(row.step, read[ORDER], values, read[ATTRIBUTES])
 
@@ -132,23 +133,33 @@ def _in_step(
 
 
 def _events(text: str, run: Run) -> tuple[Event, ...]:
-    try:
-        found = tuple(Event(*each) for each in json.loads(text))
-        return tuple(
-            event._replace(layer=run.layer(event.layer), parent=run.layer(event.parent))
-            for event in found
-        )
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordingError(
-            f"{run.name}: the order of its trace cannot be read: {error}"
-        ) from None
+    rows = _read(text, run)
+    found = [Event(*row) for row in (rows if isinstance(rows, list) else ()) if _is_event(row)]
+    return tuple(
+        event._replace(layer=run.layer(event.layer), parent=run.layer(event.parent))
+        for event in found
+    )
+
+
+def _is_event(found: Any) -> bool:
+    """Whether it has an event's members; what has not leaves fewer events than values."""
+    types = (str, str, str, int, str, int)
+    return (
+        isinstance(found, list) and len(found) == len(types) and all(map(isinstance, found, types))
+    )
 
 
 def _object(text: str, run: Run) -> Attributes:
+    found = _read(text, run)
+    return {
+        run.layer(name): {str(key): str(value) for key, value in attributes.items()}
+        for name, attributes in (found.items() if isinstance(found, dict) else ())
+        if isinstance(attributes, dict)
+    }
+
+
+def _read(text: str, run: Run) -> Any:
     try:
-        found = json.loads(text)
-        return {run.layer(name): {**attributes} for name, attributes in found.items()}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise RecordingError(
-            f"{run.name}: the trace's attributes cannot be read: {error}"
-        ) from None
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(f"{run.name}: its trace cannot be read: {error}") from None
