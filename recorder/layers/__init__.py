@@ -7,7 +7,7 @@ first; torch's private names are in torch_private.py, table.py needs no torch.
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "activations",
-    "eager",
+    "calls",
     "measures",
     "table",
     "tooled_model",

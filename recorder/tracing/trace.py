@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.errors import DefinitionError, InputError, warn
-from flexrec.recorder.layers.eager import EagerWhileHooked
+from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
 from flexrec.recorder.layers.tooled_model import unwrapped
 from flexrec.recorder.layers.torch_private import (
@@ -148,7 +148,7 @@ class Trace:
         """Put down how the step begins, and put hooks on every layer."""
         if self._is_armed:
             return
-        self._is_armed, self._eager = True, EagerWhileHooked()
+        self._is_armed, self._eager = True, EagerWhileObserved()
         self._put(Event("random", "step"), self._of(None, _random_state))
         self._put_attributes()
         for module, name in self._modules.items():
