@@ -388,8 +388,6 @@ def _dense(tensor: Tensor) -> Tensor:
     """What has its elements in memory here: of a DTensor this rank's, of a sparse one all."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
-    if tensor.is_meta:
-        raise ValueError("a tensor of the device meta has no elements")
     if tensor.is_quantized:
         tensor = tensor.int_repr()
     if tensor.layout is not torch.strided:

@@ -262,11 +262,13 @@ class Trace:
         try:
             if dispatch_modes_are_active():
                 with hidden_from_modes():
-                    return take(values)
-            return take(values)
+                    found = take(values)
+            else:
+                found = take(values)
         except Exception as error:  # noqa: BLE001 - whatever it is
             self.fail(error)
             return None
+        return None if isinstance(found, Tensor) and found.is_meta else found
 
     def _follow_gradient(self, tensor: Tensor, seen: "_Seen", event: Event) -> None:
         seen.wanted.append(event)
@@ -370,7 +372,10 @@ class _Seen:
 
 def _given(name: str, value: object) -> Fingerprint | None:
     try:
-        return of_all(value)
+        found = of_all(value)
+        if isinstance(found, Tensor) and found.is_meta:
+            raise ValueError("a tensor of the device meta has no elements")
+        return found
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{name!r}: no fingerprint can be taken of it: {error_line(error)}"
