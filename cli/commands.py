@@ -227,7 +227,7 @@ def check(
     Exits with 0 where they are equal, 1 where they differ or something was left out of what was
     drawn, 2 where they cannot be compared.
     """
-    from flexrec.cli.checking import check_recordings
+    from flexrec.cli.comparing.checking import check_recordings
     from flexrec.cli.replaying import definitions_of
 
     if not show:
@@ -251,6 +251,36 @@ def check(
         env=env,
     )
     raise typer.Exit(0 if holds else 1)
+
+
+@app.command()
+def diff(
+    recordings: options.Compared,
+    keys: options.ComparedKeys = None,
+    rename: options.Map = None,
+    rtol: options.DiffRtol = 0.0,
+    atol: options.DiffAtol = 0.0,
+    ranks: options.Ranks = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tell what changed between two runs: the first step, stage and layer that differ.
+
+    Of one recording, tell whether what its resumes repeated is the same as what they took back.
+
+    Exits with 0 where they are equal, 1 where they differ, 2 where they cannot be compared.
+    """
+    from flexrec.cli.comparing.diffing import diff_recordings
+
+    is_equal = diff_recordings(
+        recordings,
+        keys=keys or (),
+        rename=rename or (),
+        rtol=rtol,
+        atol=atol,
+        ranks=ranks,
+        as_json=as_json,
+    )
+    raise typer.Exit(0 if is_equal else 1)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from flexrec.recorder.errors import OutputError, counted
 from flexrec.recorder.maintenance.merge import merge_recordings
 from flexrec.recorder.maintenance.repair import Repaired, Verdict, repair, verify
 from flexrec.recorder.recording import Recording
+from flexrec.replay.diff.resumes import audited_in_a_line
 
 
 def verify_recording(path: Path, seconds: float | None) -> None:
@@ -22,6 +23,10 @@ def verify_recording(path: Path, seconds: float | None) -> None:
     echo(f"{path}: {verdict.state}: {verdict_text(verdict)}")
     if verdict.state != "whole":
         raise typer.Exit(1)
+    with Recording(path) as run:
+        repeated = audited_in_a_line(run)
+    if repeated:
+        echo(f"{path}: {repeated}")
 
 
 def verdict_text(verdict: Verdict) -> str:

@@ -172,6 +172,27 @@ ShowServer = Annotated[str, Option(help="visdom's address, for --show.")]
 ShowPort = Annotated[int, Option(help="visdom's port.", min=1, max=65535)]
 ShowEnv = Annotated[str, Option(help="visdom's environment, for --show.")]
 
+# What is compared of recordings.
+Compared = Annotated[
+    list[Path],
+    Argument(help="Two recordings; or one that was resumed; or, with --ranks, those of a run."),
+]
+ComparedKeys = Annotated[
+    list[str] | None,
+    Option("--key", "-k", help="Compare fitting keys alone, such as */mean; may be given again."),
+]
+Map = Annotated[
+    list[str] | None,
+    Option(
+        "--map", help="What layers or keys of the first are called in the second: 'old.*=new.*'."
+    ),
+]
+DiffRtol = Annotated[float, Option(min=0, help="Tolerance relative to the first; default: none.")]
+DiffAtol = Annotated[float, Option(min=0, help="Absolute tolerance; default: none.")]
+Ranks = Annotated[
+    bool, Option("--ranks", help="Look for keys that all ranks agree on at first, and then not.")
+]
+
 # What is told of one recording, and made of it.
 Model = Annotated[bool, Option("--model", help="The watched model's statistics, as a table.")]
 Plot = Annotated[

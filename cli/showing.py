@@ -7,6 +7,7 @@ from tabulate import tabulate
 
 from flexrec.recorder.errors import counted, one_line
 from flexrec.recorder.recording import Recording
+from flexrec.replay.diff.resumes import audited_in_a_line
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.summary import naming_the_damaged, summaries, summary_rows
 
@@ -21,6 +22,9 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
     with Recording(path) as run:
         chosen = chosen_keys(run, patterns)
         lines = [f"{path}: {run.state}"]
+        repeated = audited_in_a_line(run)
+        if repeated:
+            lines.append(repeated)
         facts = run.facts or {}
         for name in ("started", "host", "git_commit", "argv"):
             if facts.get(name):

@@ -40,6 +40,7 @@ DOORS = (
     "recording",
     "reduction",
     "storage",
+    "tracing",
 )
 
 __all__ = [

@@ -50,6 +50,7 @@ from flexrec.recorder.writing.opening.place import place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
+    from flexrec.recorder.tracing.trace import Optimizers, Trace
 
 
 class Recorder:
@@ -150,6 +151,7 @@ class Recorder:
         config = json.loads(as_json("config", config))
         self._path = place(path, resumes=mode == "resume")
         self._watched: list[TooledModel] = []
+        self._trace: Trace | None = None
         self._closing = threading.RLock()
         self._took_leave = False
         self._copied: dict[str, Any] | None = None  # of a copy: the state as it was then
@@ -307,7 +309,7 @@ class Recorder:
             n: the number of the next step; one more than the current by default.
         """
         queue = self._queue
-        if n is None and not self._watched and queue.refusal is None:
+        if n is None and not (self._watched or self._trace) and queue.refusal is None:
             queue.step += 1  # the hot path
             return
         is_inert = queue.refused()
@@ -316,6 +318,8 @@ class Recorder:
             statistics = tooled.step()
             if statistics:
                 self.add(statistics)
+        for traced in self._trace.end() if self._trace is not None else ():
+            self.add(traced)
         queue.step = following
 
     @property
@@ -362,17 +366,29 @@ class Recorder:
 
     # ------------------------------------------------------------------ models
 
-    def watch(self, model: "Module", **options: "Unpack[ModelOptions]") -> "TooledModel":
+    def watch(
+        self,
+        model: "Module",
+        *,
+        trace: bool = False,
+        optimizer: "Optimizers" = None,
+        **options: "Unpack[ModelOptions]",
+    ) -> "TooledModel":
         """Record statistics of a model's layers at every `step`.
 
         Where several are watched, each has a `name`, with which its layers' names begin.
 
         Args:
             model: the model to watch.
-            options: sources, stats, layers, every, scaler and name, as in TooledModel.
+            trace: record a fingerprint of everything that a step computes, too, in the order of
+                time, for `flexrec diff`; docs/diff.md says of what, and what it costs.
+            optimizer: the model's optimizer, or several, which the trace follows too.
+            options: sources, stats, layers, every, scaler and name, as in TooledModel. With
+                `every`, the steps are traced whose number is a multiple of it.
 
         Raises:
-            DefinitionError: as TooledModel, or a layer of that name is watched already.
+            DefinitionError: as TooledModel, or a layer of that name is watched already, or traces
+                of two models have another `every`.
         """
         from flexrec.recorder.layers.tooled_model import TooledModel
 
@@ -387,7 +403,40 @@ class Recorder:
                     'watch(model, name="…"), or remove() what the first watch gave'
                 )
         self._watched.append(tooled)
+        if trace:
+            self._trace_model(model, optimizer, options.get("every", 1), options.get("name", ""))
         return tooled
+
+    def _trace_model(self, model: "Module", optimizer: "Optimizers", every: int, name: str) -> None:
+        from flexrec.recorder.tracing.trace import Trace
+
+        if self._trace is None:
+            self._trace = Trace(lambda: self._queue.step, every)
+        elif self._trace.every != every:
+            raise DefinitionError(
+                f"models are traced together: every={every} and every={self._trace.every} are not"
+            )
+        self._trace.watch(model, name, optimizer)
+
+    def fingerprint(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
+        """Record fingerprints of values that are not to be kept, such as a batch.
+
+        >>> rec.fingerprint(batch=(x, y))
+
+        The key is `name/fingerprint`. `flexrec diff` takes what comes before the model's first
+        pass for data, and a name with `loss` in it for the loss.
+
+        Args:
+            values: tensors, or numbers and texts, or tuples, lists and dicts of those, by name.
+
+        Raises:
+            InputError: a tensor has no elements here.
+        """
+        from flexrec.recorder.tracing.trace import Trace
+
+        given = {**(values or {}), **named}
+        trace = self._trace or Trace(lambda: self._queue.step)
+        self.add({f"{name}/fingerprint": each for name, each in trace.mark(given).items()})
 
     def activations(
         self,
@@ -482,6 +531,8 @@ class Recorder:
             )
         for tooled in self._watched:
             tooled.remove()
+        if self._trace is not None:
+            self._trace.remove()
 
     # ------------------------------------------------------------------ copies and habits
 

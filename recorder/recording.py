@@ -3,10 +3,11 @@
 import math
 import os
 from collections.abc import Iterable, Iterator
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
@@ -21,6 +22,15 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from flexrec.recorder.storage.follow import Superseded
+
+
+class ResumePoint(NamedTuple):
+    """A resume: where it stands among the events, the first of them that it supersedes, and the
+    step that is recorded next."""
+
+    position: int
+    first: int
+    step: int
 
 
 class Recording:
@@ -97,6 +107,25 @@ class Recording:
     def resumes(self) -> int:
         """How often the run was resumed; twice with nothing recorded in between is once."""
         return self._store.resumes
+
+    def taken_back(self) -> "Recording":
+        """The same recording, of what resumes superseded alone; closing one closes both."""
+        other = copy(self)
+        other.__dict__.pop("marks", None)  # of what is shown here
+        other._store = self._store.superseded()
+        other.columns = ColumnReader(self.path, other._store)
+        return other
+
+    def resume_points(self) -> list[ResumePoint]:
+        """Every resume in the order of the file, those taken back by a later one, too."""
+        store = self._store.recorded()
+        found = [store.marks(*block) for block in store.blocks()]
+        return [
+            ResumePoint(position, int(mark["x"]), int(mark["step"]))
+            for where, marks in found
+            for position, mark in zip(where.tolist(), marks, strict=True)
+            if mark["code"] == fmt.RESUME
+        ]
 
     @property
     def dropped(self) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "definitions",
+    "diff",
     "export",
     "golden",
     "meters",

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("recorder", "replay", "cli")  # from the ground up
 ENTRIES, LEVELS = 12, 6  # of a folder, at most
 ONLY = {  # module → the files, or folders, that may import it at all
-    "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
+    "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
     "plotly": set[str](),  # its JavaScript alone is read
     "pyarrow": {"replay/export/parquet.py"},
@@ -220,7 +220,7 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 
 PUBLIC = {
     "flexrec": """
-        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define
+        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define diff
         get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
         preset_info preset_names
     """,
@@ -347,7 +347,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/cli/test_serving.py runs them
-        needs_none = command.startswith(("check", "merge", "repair", "show", "verify"))
+        needs_none = command.startswith(("check", "diff", "merge", "repair", "show", "verify"))
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json", "--force"]
         words: list[Any] = [Path(sys.executable).with_name("flexrec"), *shlex.split(command), *save]

@@ -17,6 +17,7 @@ from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.recorder.layers.measures import (
     ALIVE,
     EXTREMES,
+    FINGERPRINT,
     MOMENTS,
     POWERS,
     SAMPLE,
@@ -25,6 +26,7 @@ from flexrec.recorder.layers.measures import (
     Partial,
     Sample,
     dead,
+    fingerprint_number,
     item,
     norm,
     ratio,
@@ -205,6 +207,7 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
             Statistic("histogram", SAMPLE, Sample.histogram),
             Statistic("log_histogram", POWERS, lambda counts: counts),
             Statistic("dead", ALIVE, dead, "outputs"),
+            Statistic("fingerprint", FINGERPRINT, fingerprint_number),
             Statistic("grad_ratio", MOMENTS, norm, "grad_weights", per_weight=True),
             Statistic("update_ratio", MOMENTS, norm, "updates", per_weight=True),
             Statistic("signal", None, lambda stream: stream.signal(), "grad_weights", True),

@@ -57,6 +57,7 @@ class ClosedStore(Store):
         self._datasets: dict[str, UntrustedDataset] = {}
         self._forms_before = fmt.first_forms(self.schema.columns)
         self._offsets: dict[tuple[str, int, int], Ints] = {}
+        self._alike: dict[tuple[ClosedStore, frozenset[int], frozenset[int]], int] = {}
         self._reached: dict[tuple[str, frozenset[int]], tuple[int, int]] = {}  # event, row
 
     def stored_bytes(self, column: int) -> int:
@@ -72,6 +73,30 @@ class ClosedStore(Store):
             total += self._column(f"{part}/{fmt.SHAPE}", INTS, None, form.ndim).stored_bytes
             total += self._column(f"{part}/{fmt.DATA}", (form.dtype,), None).stored_bytes
         return total
+
+    def alike(self, column: int, other: Store, its: int) -> int:
+        """By the chunks, which are not inflated."""
+        definitions = self.schema.columns[column], other.schema.columns[its]
+        if not isinstance(other, ClosedStore) or not all(d.is_number for d in definitions):
+            return 0
+        paths = self._path(column), other._path(its)
+        steps = self.within(column), other.within(its)
+        known = self._alike.get((other, *steps))
+        if known is None:
+            known = self._alike_parts(other, paths, fmt.STEP, INTS)
+            self._alike[other, *steps] = known
+        part = fmt.part_name(definitions[0], 0)
+        return min(known, self._alike_parts(other, paths, part, _NUMBERS)) if known else 0
+
+    def _alike_parts(
+        self,
+        other: "ClosedStore",
+        paths: tuple[str, str],
+        name: str,
+        dtypes: Sequence[np.dtype[Any]],
+    ) -> int:
+        mine = self._column(f"{paths[0]}/{name}", dtypes, None)
+        return mine.alike(other._column(f"{paths[1]}/{name}", dtypes, None))
 
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
         """Where the marks stand among events `first` to `last`, and what they say."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError, UnknownKeyError, nearest
-from flexrec.recorder.events import Value
+from flexrec.recorder.events import Array, Value
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints
 from flexrec.recorder.storage.series import Index, Row, Series, joined, rows_of
@@ -153,6 +153,27 @@ class ColumnReader:
         for block in self._store.scan(columns):
             rows = (rows_of(self._store, chunk) for chunk in block)
             yield from merge(*rows, key=lambda row: row.position)
+
+    # ------------------------------------------------------------------ two recordings
+
+    def alike(self, key: str, other: "ColumnReader", its: str) -> int:
+        """How many of a key's numbers, and their steps, are stored from the first on in the same
+        bytes as those of another recording's key; 0 where that cannot be told without reading."""
+        mine, theirs = self._of(key), other._of(its)
+        if len(mine) != 1 or len(theirs) != 1:
+            return 0
+        return self._store.alike(mine[0], other._store, theirs[0])
+
+    def added_with(self, key: str) -> frozenset[int]:
+        """What tells keys that share their steps from others; empty: nothing is known."""
+        columns = self._of(key)
+        return self._store.within(columns[0]) if len(columns) == 1 else frozenset()
+
+    def between(self, keys: Sequence[str], first: int, last: int) -> dict[str, Array]:
+        """The numbers that were added under the keys from event `first` up to `last`."""
+        columns = [column for key in keys for column in self._of(self._number(key))]
+        chunks = self._store.chunks(columns, first, last, "values")
+        return {key: np.asarray(chunk.parts[0]) for key, chunk in zip(keys, chunks, strict=True)}
 
     # ------------------------------------------------------------------ inside
 

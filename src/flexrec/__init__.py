@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         preset_info,
         preset_names,
     )
+    from flexrec.replay.diff.compare import diff
 
     __version__: str
 
@@ -43,6 +44,7 @@ __all__ = [
     "TooledModelLogger",
     "__version__",
     "define",
+    "diff",
     "get_preset_logger",
     "load_toml",
     "meter_info",
@@ -66,6 +68,8 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     side = "recorder" if name in _RECORDER else "replay"
+    if name == "diff":  # flexrec.replay.diff is the folder
+        side = "replay.diff.compare"
     return getattr(import_module(f"{__name__}.{side}"), name)
 
 

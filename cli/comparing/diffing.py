@@ -1,0 +1,57 @@
+"""`flexrec diff`: recordings against each other; exit codes as in diff(1)."""
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from flexrec.cli.output import echo
+from flexrec.cli.progress import reading
+from flexrec.cli.replaying import tell_state
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted
+from flexrec.recorder.recording import Recording
+from flexrec.replay.diff.columns import Tolerance
+from flexrec.replay.diff.compare import diff
+from flexrec.replay.diff.ranks import diff_ranks
+from flexrec.replay.diff.result import RanksDiff, RunAudit, RunDiff
+from flexrec.replay.diff.resumes import audit
+
+
+def diff_recordings(
+    paths: Sequence[Path],
+    *,
+    keys: Sequence[str],
+    rename: Sequence[str],
+    rtol: float,
+    atol: float,
+    ranks: bool,
+    as_json: bool,
+) -> bool:
+    """Compare and tell; return whether nothing differs."""
+    with ExitStack() as stack:
+        runs = [stack.enter_context(Recording(path)) for path in paths]
+        for run in runs:
+            tell_state(run)
+        with reading(runs):
+            found: RunDiff | RunAudit | RanksDiff
+            if ranks:
+                found = diff_ranks(runs, patterns=keys, tolerance=Tolerance(rtol, atol))
+            elif len(runs) == 1:
+                found = audit(runs[0], patterns=keys, tolerance=Tolerance(rtol, atol))
+            elif len(runs) == 2:
+                found = diff(*runs, keys=keys, rename=_renaming(rename), rtol=rtol, atol=atol)
+            else:
+                raise RecordingError(
+                    f"diff compares two recordings, or audits one; got {counted(len(runs), 'file')}"
+                    ", which are compared with --ranks"
+                )
+    echo(json.dumps(found.table(), indent=1, allow_nan=False) if as_json else str(found))
+    return found.equal
+
+
+def _renaming(given: Sequence[str]) -> dict[str, str]:
+    pairs = [each.partition("=") for each in given]
+    for each, (old, _, new) in zip(given, pairs, strict=True):
+        if not old or not new:
+            raise DefinitionError(f"--map takes OLD=NEW, such as 'old.*=new.*', got {each!r}")
+    return {old: new for old, _, new in pairs}

@@ -1,0 +1,34 @@
+"""Hooks of modules and optimizers that hold their owner weakly and leave training as it is."""
+
+import contextlib
+import weakref
+from typing import Any
+
+from torch.compiler import is_compiling
+
+
+class Hook:
+    """Calls a method of its owner while that lives; copies and pickles to one that does nothing."""
+
+    def __init__(self, method: Any) -> None:
+        self._owner = weakref.ref(method.__self__)
+        self._function = method.__func__
+
+    def __call__(self, *args: Any) -> None:
+        owner = None if is_compiling() else self._owner()
+        if owner is not None:
+            try:
+                self._function(owner, *args)
+            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+                owner.fail(error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A callable of the standard library that takes anything and returns None: a model that
+        # was saved with its hooks loads where flexrec is not installed.
+        return getattr, (contextlib.nullcontext(), "__exit__")
+
+
+def error_line(error: Exception) -> str:
+    """An error in one line; the error itself would hold on to much."""
+    said = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__

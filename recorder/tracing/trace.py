@@ -1,0 +1,455 @@
+"""Trace: the hooks that follow a step of training, and the events that they put down.
+
+A hook never returns anything, so outputs and gradients stay as they are. What is put down is in
+format.py, how it is made short in fingerprints.py.
+"""
+
+import json
+import struct
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import unserializable_hook
+
+from flexrec.recorder.errors import DefinitionError, InputError, warn
+from flexrec.recorder.layers.calls import EagerWhileObserved
+from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
+from flexrec.recorder.layers.tooled_model import unwrapped
+from flexrec.recorder.layers.torch_private import (
+    COMPILED,
+    dispatch_modes_are_active,
+    hidden_from_modes,
+    in_backward,
+    in_transform,
+    is_replica,
+)
+from flexrec.recorder.tracing.environment import environment
+from flexrec.recorder.tracing.fingerprints import leaves, of_all
+from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.recorder.tracing.hooks import Hook, error_line
+
+Optimizers: TypeAlias = Optimizer | Sequence[Optimizer] | None
+"""One optimizer, several, or none."""
+
+_Attributes: TypeAlias = dict[str, str]
+
+
+class Trace:
+    """Follows the steps of models and their optimizers that are to be traced.
+
+    Args:
+        current_step: gives the number of the step.
+        every: trace the steps whose number is a multiple of it.
+    """
+
+    def __init__(self, current_step: Callable[[], int], every: int = 1) -> None:
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise DefinitionError(
+                f"every must be a whole number of steps, 1 or more, got {every!r}"
+            )
+        self.every = every
+        self._current_step = current_step
+        self._modules: dict[nn.Module, str] = {}
+        self._roots: set[nn.Module] = set()
+        self._owners: dict[nn.Parameter, tuple[str, str]] = {}
+        self._optimizers: dict[Optimizer, str] = {}
+        self._permanent: list[Any] = []  # handles of hooks
+        self._passing: list[Any] = []  # those of the step
+        self._known_order: list[Event] = []
+        self._known_attributes: dict[str, _Attributes] = {}
+        self._attribute_prints: dict[str, int] = {}
+        self._failure: str | None = None
+        self._has_told = False
+        self._forget()
+
+    def _forget(self) -> None:
+        self._is_armed = False
+        self._events, self._values = list[Event](), list[Fingerprint]()
+        self._counts: dict[tuple[str, str, str], int] = {}
+        self._tensors: dict[int, _Seen] = {}
+        self._stack, self._passes = list[tuple[nn.Module, str]](), list[bool]()
+
+    # ------------------------------------------------------------------ what is traced
+
+    def watch(self, model: nn.Module, name: str, optimizers: Optimizers) -> None:
+        """Trace a model too, whose layers' names begin with its name, and its optimizers."""
+        core = unwrapped(model)
+        root = name or type(core).__name__
+        before = f"{name}." if name else ""
+        for path, module in core.named_modules():
+            parts = ".".join(part for part in path.split(".") if part != COMPILED)
+            self._modules.setdefault(module, f"{before}{parts}" if parts else root)
+            for part, parameter in module.named_parameters(recurse=False):
+                self._owners.setdefault(parameter, (self._modules[module], part))
+        self._roots.add(model)
+        hook = Hook(self._before_root)
+        self._permanent.append(model.register_forward_pre_hook(hook, with_kwargs=True))
+        for optimizer in _listed(optimizers):
+            number = len(self._optimizers)
+            self._optimizers[optimizer] = name or (f"optimizer {number}" if number else "optimizer")
+            before_it, after_it = Hook(self._before_optimizer), Hook(self._after_optimizer)
+            self._permanent.append(optimizer.register_step_pre_hook(before_it))
+            self._permanent.append(optimizer.register_step_post_hook(after_it))
+
+    def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
+        """Take fingerprints of values that are no layer's, such as a batch; give them by name.
+
+        Raises:
+            InputError: one has no elements here, as a tensor of the device meta.
+        """
+        found = {name: _given(name, value) for name, value in values.items()}
+        known = {name: each for name, each in found.items() if each is not None}
+        if self._modules and self._is_due():
+            self._begin()
+            for name, each in known.items():
+                is_early = not any(event.kind == "inputs" for event in self._events)
+                kind = "loss" if "loss" in name.lower() else "data" if is_early else "value"
+                self._put(Event(kind, name), each)
+        return known
+
+    def end(self) -> list[dict[str, object]]:
+        """End the step; give what is to be recorded of it, in this order."""
+        if not self._is_armed:
+            return []
+        for module, name in self._modules.items():
+            for part, buffer in module.named_buffers(recurse=False):
+                self._put(Event("new_buffers", name, part), self._of(buffer))
+        self._take_off(self._passing)
+        self._eager.release()
+        found = self._recorded()
+        self._forget()
+        if self._failure and not self._has_told:
+            self._has_told = True
+            warn(f"the trace leaves out what it cannot follow: {self._failure}")
+        return found
+
+    def remove(self) -> None:
+        """Take all hooks off."""
+        self._take_off(self._permanent)
+        self._take_off(self._passing)
+        if self._is_armed:
+            self._eager.release()
+        self._forget()
+
+    def fail(self, error: Exception) -> None:
+        """Something could not be followed, and is left out."""
+        self._failure = self._failure or error_line(error)
+
+    # ------------------------------------------------------------------ the step
+
+    def _is_due(self) -> bool:
+        return self._current_step() % self.every == 0
+
+    def _begin(self) -> None:
+        """Put down how the step begins, and put hooks on every layer."""
+        if self._is_armed:
+            return
+        self._is_armed, self._eager = True, EagerWhileObserved()
+        self._put(Event("random", "step"), self._of(None, _random_state))
+        self._put_attributes()
+        for module, name in self._modules.items():
+            for part, buffer in module.named_buffers(recurse=False):
+                self._put(Event("buffers", name, part), self._of(buffer))
+        for parameter, (name, part) in self._owners.items():
+            self._put(Event("weights", name, part), self._of(parameter))
+            if parameter.requires_grad:
+                hook = self._with_a_name(self._after_gradient, name, part)
+                self._passing.append(parameter.register_post_accumulate_grad_hook(hook))
+        before, after = Hook(self._before_module), Hook(self._after_module)
+        for module in {**self._modules, **dict.fromkeys(self._roots)}:
+            if module not in self._roots:  # a hook that a hook puts there misses this pass
+                handle = module.register_forward_pre_hook(before, with_kwargs=True)
+                self._passing.append(handle)
+            handle = module.register_forward_hook(after, with_kwargs=True, always_call=True)
+            self._passing.append(handle)
+
+    def _put_attributes(self) -> None:
+        """Put down what each layer and the environment is; its text only where it changed."""
+        found = {name: _attributes(module, self._owners) for module, name in self._modules.items()}
+        found[ENVIRONMENT] = environment()
+        for optimizer, name in self._optimizers.items():
+            for i, group in enumerate(optimizer.param_groups):
+                found[f"{name}.{i}"] = _texts_of(group)
+        for name, attributes in found.items():
+            if self._known_attributes.get(name) != attributes:
+                self._attribute_prints[name] = of_text(repr(attributes))
+        for name in self._modules.values():
+            self._put(Event("attributes", name), self._attribute_prints[name])
+        self._attributes = found
+
+    def _recorded(self) -> list[dict[str, object]]:
+        texts: dict[str, object] = {}
+        if self._events != self._known_order:
+            self._known_order = self._events
+            texts[ORDER] = json.dumps(self._events)
+        if self._attributes != self._known_attributes:
+            self._known_attributes = self._attributes
+            texts[ATTRIBUTES] = json.dumps(self._attributes)
+        return [*([texts] if texts else []), {VALUES: _together(self._values)}]
+
+    def _put(self, event: Event, value: Fingerprint | None) -> int:
+        """Put an event down; give the number of its call."""
+        counted = event[:3]
+        call = self._counts[counted] = self._counts.get(counted, -1) + 1
+        if value is not None:
+            self._events.append(event._replace(call=call))
+            self._values.append(value)
+        return call
+
+    # ------------------------------------------------------------------ the hooks of modules
+
+    def _before_root(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        """The one hook that a model has between traced steps."""
+        if not self._is_due() or in_backward() or in_transform() or is_replica(module):
+            return
+        self._passes.append(torch.is_grad_enabled())
+        if self._passes[-1]:
+            self._begin()
+            if module in self._modules:
+                self._before_module(module, args, kwargs)
+
+    def _before_module(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        if not self._follows():
+            return
+        name, again = self._modules[module], "again_" if in_backward() else ""
+        if not any(True for _ in module.children()):
+            self._put(self._event(f"{again}random", name), self._of(None, _random_state))
+        self._enter(f"{again}inputs", f"{again}grad_in", name, (args, kwargs))
+        self._stack.append((module, name))
+
+    def _after_module(self, module: nn.Module, *values: Any) -> None:
+        name = self._modules.get(module)
+        if name is not None and self._follows():
+            again = "again_" if in_backward() else ""
+            while self._stack and self._stack.pop()[0] is not module:
+                pass
+            self._enter(f"{again}outputs", f"{again}grad_out", name, values[-1])
+        if module in self._roots and self._passes and not in_backward():
+            self._passes.pop()
+
+    def _follows(self) -> bool:
+        if not self._is_armed or in_transform():
+            return False
+        return in_backward() or bool(self._passes and self._passes[-1])
+
+    def _event(self, kind: str, name: str, part: str = "", tag: int = -1) -> Event:
+        return Event(kind, name, part, 0, self._stack[-1][1] if self._stack else "", tag)
+
+    def _enter(self, kind: str, gradient: str, name: str, values: Any) -> None:
+        """Put down what goes in or out, and follow the gradients of its tensors."""
+        tensors = [value for value in leaves(values) if isinstance(value, Tensor)]
+        tag = self._see(tensors[0]).tag if tensors else -1
+        found = self._of(values, self._of_seen)
+        call = self._put(self._event(kind, name, "", tag), found)
+        if torch.is_grad_enabled():
+            for i, tensor in enumerate(tensors):
+                if tensor.requires_grad:
+                    seen = self._see(tensor)
+                    event = self._event(gradient, name, f"{call}.{i}", seen.tag)
+                    self._follow_gradient(tensor, seen, event)
+
+    def _of_seen(self, values: Any) -> Fingerprint | None:
+        return of_all(values, lambda tensor: self._see(tensor).fingerprint())
+
+    def _of(
+        self, values: Any, take: Callable[[Any], Fingerprint | None] = of_all
+    ) -> Fingerprint | None:
+        """What `take` makes of values; None where it cannot: training goes on."""
+        try:
+            if dispatch_modes_are_active():
+                with hidden_from_modes():
+                    found = take(values)
+            else:
+                found = take(values)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            self.fail(error)
+            return None
+        return None if isinstance(found, Tensor) and found.is_meta else found
+
+    def _follow_gradient(self, tensor: Tensor, seen: "_Seen", event: Event) -> None:
+        seen.wanted.append(event)
+        if len(seen.wanted) > 1:
+            return
+        itself, wanted, events = weakref.ref(self), seen.wanted, self._events
+
+        @unserializable_hook  # type: ignore[untyped-decorator]
+        def take(gradient: Tensor | None) -> None:
+            trace = itself()
+            if trace is not None and gradient is not None and trace._events is events:
+                trace._take_gradient(wanted, gradient)
+
+        handle = tensor.register_hook(take)
+        if tensor.is_leaf:  # outlives the step
+            self._passing.append(handle)
+
+    def _take_gradient(self, wanted: Sequence[Event], gradient: Tensor) -> None:
+        if not self._is_armed or in_transform():
+            return
+        found = self._of(gradient)
+        for event in sorted(wanted, key=lambda each: each.kind, reverse=True):  # out before in
+            self._put(event, found)
+
+    def _see(self, tensor: Tensor) -> "_Seen":
+        """What is known of this tensor and content: one layer's output is another's input."""
+        version = -1 if tensor.is_inference() else tensor._version
+        seen = self._tensors.get(id(tensor))
+        if seen is None or seen.version != version or seen.tensor() is not tensor:
+            tag = self._counts["tag", "", ""] = self._counts.get(("tag", "", ""), -1) + 1
+            seen = self._tensors[id(tensor)] = _Seen(tensor, version, tag)
+        return seen
+
+    # ------------------------------------------------------------------ gradients and optimizers
+
+    def _with_a_name(self, method: Callable[..., None], *names: str) -> Callable[[Tensor], None]:
+        itself, function = weakref.ref(self), method.__func__  # type: ignore[attr-defined]
+
+        @unserializable_hook  # type: ignore[untyped-decorator]
+        def call(tensor: Tensor) -> None:
+            trace = itself()
+            if trace is not None:
+                function(trace, *names, tensor)
+
+        hook: Callable[[Tensor], None] = call
+        return hook
+
+    def _after_gradient(self, name: str, part: str, parameter: Tensor) -> None:
+        if self._is_armed and parameter.grad is not None:
+            self._put(Event("raw_grad", name, part), self._of(parameter.grad))
+
+    def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+        if not self._is_armed:
+            return
+        name = self._optimizers[optimizer]
+        for i, group in enumerate(optimizer.param_groups):
+            for setting, value in group.items():
+                if setting != "params":
+                    self._put(Event("settings", name, f"{i}.{setting}"), self._of(value, _setting))
+        for (layer, part), parameter in self._parameters(optimizer):
+            gradient = parameter.grad
+            if gradient is not None:
+                self._put(Event("grad_norm", layer, part), self._of(gradient, _norm))
+                self._put(Event("grad", layer, part), self._of(gradient))
+            self._put(Event("state", layer, part), self._of(optimizer.state.get(parameter, {})))
+
+    def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._is_armed:
+            for (layer, part), parameter in self._parameters(optimizer):
+                self._put(Event("new_weights", layer, part), self._of(parameter))
+
+    def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
+        """An optimizer's parameters that belong to a layer."""
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                owner = self._owners.get(parameter)
+                if owner is not None:
+                    yield owner, parameter
+
+    def _take_off(self, handles: list[Any]) -> None:
+        for handle in handles:
+            handle.remove()
+        handles.clear()
+
+
+class _Seen:
+    """A tensor of the step with this content."""
+
+    def __init__(self, tensor: Tensor, version: int, tag: int) -> None:
+        self.tensor, self.version, self.tag = weakref.ref(tensor), version, tag
+        self.wanted = list[Event]()  # events of its gradient
+        self._found: Fingerprint | None = None
+
+    def fingerprint(self) -> Fingerprint:
+        """Taken once."""
+        tensor = self.tensor()
+        if self._found is None and tensor is not None:
+            self._found = fingerprint(tensor)
+        return 0 if self._found is None else self._found
+
+
+def _given(name: str, value: object) -> Fingerprint | None:
+    try:
+        found = of_all(value)
+        if isinstance(found, Tensor) and found.is_meta:
+            raise ValueError("a tensor of the device meta has no elements")
+        return found
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{name!r}: no fingerprint can be taken of it: {error_line(error)}"
+        ) from None
+
+
+def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:
+    if optimizers is None:
+        return ()
+    return [optimizers] if isinstance(optimizers, Optimizer) else optimizers
+
+
+def _attributes(
+    module: nn.Module, owners: Mapping[nn.Parameter, tuple[str, str]]
+) -> dict[str, str]:
+    """What a layer is: its class, its plain attributes, and whose its weights are."""
+    found = {"class": type(module).__name__}
+    for name, value in vars(module).items():
+        if name[0] != "_" and isinstance(value, (bool, int, float, str, tuple)):
+            found[name] = repr(value)
+    for name, parameter in module.named_parameters(recurse=False):
+        owner = owners.get(parameter)
+        found[f"{name}.requires_grad"] = repr(parameter.requires_grad)
+        found[f"{name}.is"] = ".".join(owner) if owner else "of no layer"
+    return found
+
+
+def _texts_of(group: Mapping[str, Any]) -> _Attributes:
+    """An optimizer's settings that are no numbers, which stand among the values."""
+    return {
+        name: repr(value)
+        for name, value in group.items()
+        if name != "params" and not isinstance(value, (bool, int, float, Tensor))
+    }
+
+
+def _random_state(_: object = None) -> Fingerprint:
+    """Of the generators of the CPU and of the current accelerator, whose is asked for a copy."""
+    state = fingerprint(torch.get_rng_state())
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return of_all((torch.cuda.get_rng_state(), state)) or state
+    return state
+
+
+def _setting(value: Any) -> Fingerprint:
+    """A number's bits; of anything else a fingerprint."""
+    if isinstance(value, Tensor):
+        return fingerprint(value)
+    if isinstance(value, (bool, int, float)):
+        return _bits(float(value))
+    return of_text(repr(value))
+
+
+def _norm(gradient: Tensor) -> Fingerprint:
+    """The bits of the Euclidean norm, taken in float64."""
+    gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
+    norm = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float64)
+    return _bits(norm.item()) if norm.is_cpu else norm.view(torch.int64)
+
+
+def _bits(number: float) -> int:
+    bits: int = struct.unpack("<q", struct.pack("<d", number))[0]
+    return bits
+
+
+def _together(values: Sequence[Fingerprint]) -> Tensor:
+    """(n,) int64: all values in one tensor, on the accelerator if some are there."""
+    there = [i for i, value in enumerate(values) if isinstance(value, Tensor)]
+    whole = torch.tensor([0 if isinstance(v, Tensor) else v for v in values], dtype=torch.int64)
+    if not there:
+        return whole
+    found = [value for value in values if isinstance(value, Tensor)]
+    device = found[0].device
+    whole = whole.to(device)
+    places = torch.tensor(there, device=device)
+    whole[places] = torch.stack([value.to(device) for value in found])
+    return whole

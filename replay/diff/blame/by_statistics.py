@@ -1,0 +1,229 @@
+"""What a difference is blamed on, by the statistics of layers that `watch` records.
+
+Blame goes to the layer whose inputs agree and whose outputs do not; in the backward pass to that
+whose gradient of the outputs agrees and of the inputs does not. What was not recorded cannot be
+told apart, and is named as "one of".
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from flexrec.recorder.errors import counted
+from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
+from flexrec.replay.diff.columns import KeyDiff
+from flexrec.replay.diff.model import Blame, Stage
+
+_MOST = 0.9  # of the layers: then it is said to be all of them
+
+
+class StepOfLayers:
+    """What differs at one step, by layer and source.
+
+    Args:
+        step: the first that differs.
+        found: every key that was compared.
+
+    Attributes:
+        prior: the last step before it of which both runs have anything.
+    """
+
+    def __init__(self, step: int, found: Mapping[str, KeyDiff]) -> None:
+        self.step, self.found = step, found
+        self.layers = layers_of(found)
+        before = [key.previous(step) for key in found.values()]
+        self.prior = max((each for each in before if each is not None), default=None)
+        self.places: dict[str, Place] = {key: place_of(key) for key in found}
+        self._keys: dict[tuple[str, str], list[KeyDiff]] = {}
+        for key, place in self.places.items():
+            if place.layer:
+                self._keys.setdefault((place.layer, place.source), []).append(found[key])
+
+    def differ(self, stage: Stage) -> list[str]:
+        """The keys of a stage, those of no layer, that differ here."""
+        return [
+            key
+            for key, place in self.places.items()
+            if place.stage == stage and not place.layer and self.found[key].first == self.step
+        ]
+
+    def differs(self, layer: str, source: str) -> bool | None:
+        """Whether what is known of a layer differs here; None where nothing is known."""
+        keys = self._keys.get((layer, source), ())
+        if any(key.first == self.step for key in keys):
+            return True
+        return False if any(key.has(self.step) for key in keys) else None
+
+    def key(self, layer: str, source: str) -> str:
+        """The first of a layer's keys that differs here."""
+        keys = self._keys[layer, source]
+        return next(key.key for key in keys if key.first == self.step)
+
+    def had_equal_weights(self, layer: str) -> bool:
+        """Whether its weights are known to be equal at the end of the step before."""
+        keys = self._keys.get((layer, "weights"), ())
+        return self.prior is not None and any(k.previous(self.step) == self.prior for k in keys)
+
+    def differing(self, source: str) -> list[str]:
+        """The layers whose source differs."""
+        return [layer for layer in self.layers if self.differs(layer, source)]
+
+    def knows_layers(self) -> bool:
+        """Whether anything of a layer is known here."""
+        return any(key.has(self.step) for keys in self._keys.values() for key in keys)
+
+    def known(self, source: str) -> list[str]:
+        """The layers of whose source something is known."""
+        return [layer for layer in self.layers if self.differs(layer, source) is not None]
+
+
+def blame(step: int, found: Mapping[str, KeyDiff]) -> Blame:
+    """Name what differs first at a step at which something does."""
+    here = StepOfLayers(step, found)
+    rules: tuple[Callable[[StepOfLayers], Blame | None], ...] = (
+        *(_in_data, _in_forward, _in_loss, _in_backward, _in_gradients, _in_optimizer),
+        _in_weights,
+    )
+    for rule in rules:
+        blamed = rule(here)
+        if blamed is not None:
+            return blamed
+    (key, *_) = sorted(
+        (key for key in found if found[key].first == step),
+        key=lambda key: stage_rank(here.places[key].stage),
+    )
+    return Blame(here.places[key].stage, key, here.places[key].layer or None, f"{key} differs")
+
+
+def _in_data(here: StepOfLayers) -> Blame | None:
+    keys = here.differ("data")
+    return Blame("data", keys[0], None, f"{_several(keys)} differ") if keys else None
+
+
+def _in_forward(here: StepOfLayers) -> Blame | None:
+    for i, layer in enumerate(here.layers):
+        given, gives = here.differs(layer, "inputs"), here.differs(layer, "outputs")
+        if given:
+            return _before(here, layer, here.layers[:i])
+        if gives and given is False:
+            cause = "outputs differ, its inputs are equal to the bit"
+            if here.had_equal_weights(layer):
+                return Blame("forward", here.key(layer, "outputs"), layer, cause)
+            cause += "; whether its weights were equal before was not recorded"
+            unsure = (layer, f"the weights of {layer} before the step")
+            return Blame("forward", here.key(layer, "outputs"), layer, cause, unsure)
+        if gives:
+            cause = "outputs differ; its inputs were not recorded"
+            above = _after_the_last_equal(here, here.layers[:i])
+            return Blame("forward", here.key(layer, "outputs"), layer, cause, (*above, layer))
+    return None
+
+
+def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
+    """The inputs of a layer differ, and nothing that is known before."""
+    key = here.key(layer, "inputs")
+    if not any(here.differs(other, "inputs") is not None for other in earlier):
+        cause = f"what goes into {layer}, the first layer, differs"
+        return Blame("data", key, None, cause)
+    suspects = _after_the_last_equal(here, earlier)
+    parent = parent_of(layer)
+    if suspects:
+        cause = f"its inputs are equal, those of {layer}, which comes next, differ"
+        return Blame("forward", key, suspects[-1], cause, (*suspects, parent))
+    cause = f"the code of {parent} before {layer}: all that was recorded before it is equal"
+    return Blame("forward", key, parent, cause, (parent, layer))
+
+
+def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[str, ...]:
+    """The layers just before whose outputs are not known to be equal."""
+    suspects = list[str]()
+    for layer in reversed(earlier):
+        if here.differs(layer, "outputs") is False:
+            break
+        suspects.insert(0, layer)
+        if here.differs(layer, "inputs") is False:
+            break
+    return tuple(suspects)
+
+
+def _in_loss(here: StepOfLayers) -> Blame | None:
+    keys = here.differ("loss")
+    if not keys:
+        return None
+    if here.layers and not here.knows_layers():
+        cause = f"{keys[0]} differs; no layer was recorded at this step by both"
+        return Blame("loss", keys[0], None, cause, ("the loss", "any layer"))
+    last = _after_the_last_equal(here, here.layers)
+    if last:
+        cause = f"{keys[0]} differs; the outputs of {last[-1]} were not recorded"
+        return Blame("loss", keys[0], None, cause, ("the loss", *last))
+    return Blame("loss", keys[0], None, f"{keys[0]} differs, all before it is equal")
+
+
+def _in_backward(here: StepOfLayers) -> Blame | None:
+    last = next(iter(reversed(here.known("grad_out") or here.known("grad_in"))), None)
+    after = None
+    for layer in reversed(here.layers):
+        above, below = here.differs(layer, "grad_out"), here.differs(layer, "grad_in")
+        if above and layer == last:
+            cause = "the gradient at the model's output differs, its outputs do not"
+            return Blame("loss", here.key(layer, "grad_out"), None, cause)
+        if above:
+            parent = parent_of(layer)
+            near = (after,) if after and here.differs(after, "grad_in") is None else ()
+            cause = f"the backward of what comes after {layer}"
+            key = here.key(layer, "grad_out")
+            return Blame("backward", key, (near or (parent,))[0], cause, (*near, parent))
+        if below:
+            cause = "the gradient of its outputs agrees, that of its inputs does not"
+            unsure = () if above is False else (layer, parent_of(layer))
+            return Blame("backward", here.key(layer, "grad_in"), layer, cause, unsure)
+        if above is False or below is False:
+            after = layer
+    return None
+
+
+def _in_gradients(here: StepOfLayers) -> Blame | None:
+    layers = here.differing("grad_weights")
+    if not layers:
+        return None
+    key = here.key(layers[0], "grad_weights")
+    if len(layers) > 1 and len(layers) >= _MOST * len(here.known("grad_weights")):
+        cause = "all gradients differ after an equal backward pass: clipping, accumulation, scaling"
+        return Blame("backward", key, None, cause)
+    cause = "the gradient of its weights differs, all before it is equal"
+    return Blame("backward", key, layers[-1], cause, tuple(layers) if len(layers) > 1 else ())
+
+
+def _in_optimizer(here: StepOfLayers) -> Blame | None:
+    keys = here.differ("optimizer")
+    if keys:
+        of = here.found[keys[0]]
+        cause = f"{keys[0]} {_number(of.a)} -> {_number(of.b)}"
+        return Blame("optimizer", keys[0], None, cause)
+    gradients = here.known("grad_weights")
+    changed = [(s, layer) for s in ("updates", "weights") for layer in here.differing(s)]
+    if not changed or (not gradients and changed[0][0] == "weights"):
+        return None
+    layers = list(dict.fromkeys(layer for _, layer in changed))
+    key = here.key(changed[0][1], changed[0][0])
+    said = "weights differ, though gradients agree" if gradients else "updates of weights differ"
+    if len(layers) == 1:
+        return Blame("optimizer", key, layers[0], f"its {said}")
+    return Blame("optimizer", key, None, said)
+
+
+def _in_weights(here: StepOfLayers) -> Blame | None:
+    layers = here.differing("weights")
+    if not layers:
+        return None
+    cause = "weights differ after the step, all that was recorded before is equal"
+    key, only = here.key(layers[0], "weights"), layers[0] if len(layers) == 1 else None
+    return Blame("weights", key, only, cause, () if only else tuple(layers))
+
+
+def _several(keys: Iterable[str]) -> str:
+    names = list(keys)
+    return names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'other key')}"
+
+
+def _number(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,378 @@
+"""What a difference is blamed on, by the traces of two runs: docs/diff.md explains the rule.
+
+The first event that differs in the recorded order decides. Attributes, random states, the config
+and the environment explain it, and are never blamed by themselves.
+"""
+
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from statistics import median
+
+from flexrec.recorder.tracing.format import NUMBERS, Event
+from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
+from flexrec.replay.diff.model import Blame, Change, Shown, Stage
+from flexrec.replay.diff.settings import changes
+
+_FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
+_ODD = 3e-7  # by so much a ratio of norms is off where one gradient alone was changed
+_GAP = "in steps that were not traced; run both again from the equal step, with every=1"
+
+
+class Step:
+    """A step of two runs that differs, and questions about it.
+
+    Args:
+        pair: the step.
+        config: entries of the config that differ.
+    """
+
+    def __init__(self, pair: TracedPair, config: Sequence[Change]) -> None:
+        self.pair, self.config = pair, config
+        self.a, self.b = pair.a, pair.b
+        self.values = pair.a.by_key(), pair.b.by_key()
+        self.differ = differing(pair.a, pair.b)
+        have = {event.key for event in self.a.events}
+        self.events = [*self.a.events, *(e for e in self.b.events if e.key not in have)]
+        self.real = [e for e in self.events if e.key in self.differ and e.kind not in SIDE]
+
+    @property
+    def gap(self) -> int:
+        """How many steps lie between this and the one before; 0 where there is none before."""
+        return 0 if self.pair.previous is None else self.a.step - self.pair.previous
+
+    @cached_property
+    def parents(self) -> set[str]:
+        """The modules that ran others."""
+        return {event.parent for event in self.events}
+
+    def differs(self, kind: str, layer: str, call: int = 0, part: str = "") -> bool:
+        """Whether an event differs."""
+        return (kind, layer, part, call) in self.differ
+
+    def attributes(self, layer: str) -> str:
+        """The attributes of a layer that differ, in words; empty: none."""
+        one, other = (step.attributes.get(layer, {}) for step in (self.a, self.b))
+        return ", ".join(f"{c.name} {c.a} -> {c.b}" for c in changes(one, other))
+
+    def surroundings(self) -> str:
+        """What differs of config and environment and may be the cause, in words; empty: nothing."""
+        found = list(self.pair.environment())
+        is_new = self.pair.previous is None or (found and self.pair.had_environment)
+        if not is_new:
+            return ""
+        found += self.config if self.pair.previous is None else ()
+        return ", ".join(f"{c.name} {c.a} -> {c.b}" for c in found)
+
+    def layers(self, kind: str) -> list[str]:
+        """The layers of which events of a kind differ."""
+        return list(dict.fromkeys(e.layer for e in self.real if e.kind == kind))
+
+    def changed_layers(self) -> list[str]:
+        """The layers whose attributes differ."""
+        found = [e.layer for e in self.events if e.kind == "attributes" and e.key in self.differ]
+        return [layer for layer in found if self.attributes(layer)]
+
+    def shown(self, event: Event) -> tuple[Shown, Shown]:
+        """The values of an event as they are told; of a fingerprint, whether it is there."""
+        return self._shown(event, self.a, 0), self._shown(event, self.b, 1)
+
+    def _shown(self, event: Event, step: TracedStep, side: int) -> Shown:
+        value = self.values[side].get(event.key)
+        if value is None:
+            return None
+        group, _, name = event.part.partition(".")
+        text = step.attributes.get(f"{event.layer}.{group}", {}).get(name)
+        if event.kind == "settings" and text is not None:
+            return text
+        if event.kind in NUMBERS:
+            return float(struct.unpack("<d", struct.pack("<q", value))[0])
+        return f"#{value:x}"
+
+
+def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Shown, Shown]:
+    """What a step that differs is blamed on, and the values of the event that tells."""
+    step = Step(pair, config)
+    other_way = _other_model(step) or _fork(step)
+    if other_way is not None:
+        return other_way, None, None
+    event = step.real[0]
+    a, b = step.shown(event)
+    is_gap = step.gap > 1 and event.kind in ("weights", "buffers")
+    if is_gap:
+        return _in_between(step, event), a, b
+    is_missing = None in (a, b) and event.kind != "state"
+    return (_missing if is_missing else _RULES.get(event.kind, _value))(step, event), a, b
+
+
+def model_of(layer: str | None, pair: TracedPair) -> str | None:
+    """The name of the model that a layer is of, where it has one."""
+    roots = {e.layer for e in pair.a.events if e.kind == "inputs" and not e.parent}
+    return next((r for r in sorted(roots) if layer and f"{layer}.".startswith(f"{r}.")), None)
+
+
+# ---------------------------------------------------------------- the code took another way
+
+
+def _other_model(step: Step) -> Blame | None:
+    """The models themselves have other layers or weights."""
+    lost = [e for e in step.real if e.kind in ("weights", "buffers") and None in step.shown(e)]
+    if not lost:
+        return None
+    layers = tuple(step.changed_layers()) or (lost[0].layer,)
+    why = step.attributes(layers[0]) or f"only one run has {lost[0]}"
+    return Blame(
+        "config", str(lost[0]), layers[0], f"the models differ: {why}", _unless_one(layers)
+    )
+
+
+def _fork(step: Step) -> Blame | None:
+    """The two runs part before any value differs."""
+    ways = [
+        [e for e in s.events if e.kind in _FORKS and not (e.kind == "settings" and e.call)]
+        for s in (step.a, step.b)
+    ]
+    at = next((i for i, (x, y) in enumerate(zip(*ways, strict=False)) if x.key != y.key), None)
+    if at is None:
+        return None
+    one, other = ways[0][at], ways[1][at]
+    places = {event.key: i for i, event in enumerate(step.events)}
+    if step.real and places[step.real[0].key] < places[one.key]:
+        return None
+    is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
+    alone = other if one.key in step.values[1] and other.key not in step.values[0] else one
+    why = [f"{layer}: {step.attributes(layer)}" for layer in step.changed_layers()]
+    cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
+    stage: Stage = "backward" if is_backward else "forward"
+    suspects = (*step.changed_layers(), one.layer, other.layer)
+    return Blame(stage, str(one), alone.layer, cause, tuple(dict.fromkeys(suspects)))
+
+
+# ---------------------------------------------------------------- rules, by the kind of event
+
+
+def _missing(step: Step, event: Event) -> Blame:
+    """Only one run has the event."""
+    is_backward = "grad" in event.kind or event.kind.startswith("again_")
+    stage: Stage = "backward" if is_backward else "forward"
+    layers = tuple(step.changed_layers()) or (event.layer,)
+    why = step.attributes(layers[0])
+    cause = f"only one run has {event}{': ' if why else ''}{why}"
+    return Blame(stage, str(event), layers[0], cause, _unless_one(layers))
+
+
+def _data(_: Step, event: Event) -> Blame:
+    return Blame("data", str(event), None, f"{event.layer} differs")
+
+
+def _outputs(step: Step, event: Event) -> Blame:
+    stage: Stage = "backward" if event.kind.startswith("again_") else "forward"
+    note = "when it runs again, " if stage == "backward" else ""
+    layer, why = event.layer, step.attributes(event.layer)
+    if why:
+        return Blame(stage, str(event), layer, f"{note}{why}")
+    kind = "again_random" if stage == "backward" else "random"
+    if step.differs(kind, layer, event.call):
+        return _random(step, event, kind)
+    around = step.surroundings()
+    if around:
+        return Blame("config", str(event), layer, f"{around}; first seen in {layer}")
+    if layer in step.parents:
+        cause = "the code of its forward after its last part"
+    else:
+        cause = "outputs differ, its inputs are equal to the bit, and its weights, too"
+    return Blame(stage, str(event), layer, note + cause)
+
+
+def _random(step: Step, event: Event, kind: str) -> Blame:
+    """A layer's outputs differ, and the random state before it did."""
+    if kind == "again_random":
+        cause = "it runs again with another random state than at first"
+        return Blame("backward", str(event), event.layer, cause)
+    states = [e for e in step.events if e.kind == "random"]
+    at = next(i for i, each in enumerate(states) if each.key in step.differ)
+    if at == 0:
+        since = step.pair.side[states[0].key]
+        cause = f"the random state differs from the start of step {since} on"
+        return Blame("data", str(event), event.layer, cause)
+    drew, found = states[at - 1], states[at]
+    cause = f"random numbers were drawn between {drew.layer} and {found.layer}"
+    parent = found.parent or found.layer
+    suspects = tuple(dict.fromkeys((parent, drew.layer, found.layer)))
+    return Blame("forward", str(event), parent, cause, suspects)
+
+
+def _inputs(step: Step, event: Event) -> Blame:
+    stage: Stage = "backward" if event.kind.startswith("again_") else "forward"
+    if not event.parent:
+        if any(each.kind == "data" for each in step.events):
+            cause = "what it is called with differs, the data do not"
+            return Blame(stage, str(event), event.layer, cause, (event.layer,))
+        return Blame("data", str(event), None, f"what {event.layer} is called with differs")
+    before = _last_before(step, event)
+    cause = f"the code of {event.parent} between {before} and {event.layer}"
+    return Blame(stage, str(event), event.parent, cause, (event.parent, event.layer))
+
+
+def _last_before(step: Step, event: Event) -> str:
+    place = step.events.index(event)
+    kinds = ("inputs", "outputs", "loss")
+    return next(
+        (str(each) for each in reversed(step.events[:place]) if each.kind in kinds),
+        "the start of the step",
+    )
+
+
+def _loss(_: Step, event: Event) -> Blame:
+    return Blame("loss", str(event), None, f"{event.layer} differs, all before it is equal")
+
+
+def _gradient(step: Step, event: Event) -> Blame:
+    """The gradient of a tensor differs: those who gave it and take it are asked."""
+    group = [
+        e
+        for e in step.events
+        if e.tag == event.tag and e.kind.removeprefix("again_") in ("grad_out", "grad_in")
+    ]
+    givers = [e for e in group if e.kind.endswith("grad_out")]
+    takers = [e for e in group if e.kind.endswith("grad_in")]
+    roots = {e.layer for e in step.events if e.kind == "inputs" and not e.parent}
+    if not takers and any(e.layer in roots for e in givers):
+        cause = "the gradient at the model's output differs, its outputs do not"
+        return Blame("loss", str(event), None, cause)
+    agree = list(dict.fromkeys(e.layer for e in takers if not _has_other_gradient(step, e)))
+    if agree:
+        leaves = [layer for layer in agree if layer not in step.parents]
+        boxes = [layer for layer in agree if layer in step.parents]
+        suspects = (*leaves, *boxes[-1:])
+        cause = "the gradient of its outputs agrees, that of its inputs does not"
+        return Blame("backward", str(event), suspects[0], cause, _unless_one(suspects))
+    layer = givers[0].layer if givers else event.layer
+    parent = next((e.parent for e in step.events if e.kind == "inputs" and e.layer == layer), "")
+    suspects = tuple(dict.fromkeys(each for each in (parent, layer) if each))
+    cause = f"the backward of the code of {parent or layer} after {layer}"
+    return Blame("backward", str(event), suspects[0], cause, suspects)
+
+
+def _has_other_gradient(step: Step, event: Event) -> bool:
+    """Whether the gradient of the outputs of the same call differs."""
+    call, kind = event.part.partition(".")[0], event.kind.replace("grad_in", "grad_out")
+    return any(
+        e.key in step.differ
+        for e in step.events
+        if (e.kind, e.layer) == (kind, event.layer) and e.part.partition(".")[0] == call
+    )
+
+
+def _unless_one(suspects: tuple[str, ...]) -> tuple[str, ...]:
+    return suspects if len(suspects) > 1 else ()
+
+
+def _raw_grad(step: Step, event: Event) -> Blame:
+    layers = step.layers("raw_grad")
+    why = step.attributes(event.layer)
+    cause = why or "the gradient of its weights; its inputs and the gradient of its outputs agree"
+    unsure = tuple(layers) if len(layers) == 2 else ()
+    return Blame("backward", str(event), event.layer, cause, unsure)
+
+
+def _grad(step: Step, event: Event) -> Blame:
+    """A gradient was changed after the backward pass."""
+    layers = step.layers("grad")
+    every = {e.layer for e in step.events if e.kind == "grad"}
+    odd, ratio = _odd_norms(step)
+    if len(layers) > 1 and odd:
+        cause = f"gradients are scaled by {ratio:.9g}, but not this one: changed before clipping"
+        return Blame("backward", str(event), odd[0], cause, _unless_one(tuple(odd)))
+    if len(layers) > 1 and len(layers) >= 0.9 * len(every):
+        cause = "all gradients, after the backward pass: clipping, accumulation, all-reduce"
+        return Blame("backward", str(event), None, cause)
+    cause = "its gradient was changed after the backward pass"
+    return Blame("backward", str(event), layers[0], cause, _unless_one(tuple(layers)))
+
+
+def _odd_norms(step: Step) -> tuple[list[str], float]:
+    """The layers whose gradients are not scaled as most are, and how most are scaled."""
+    ratios: dict[Key, float] = {}
+    for event in step.events:
+        if event.kind == "grad_norm":
+            a, b = step.shown(event)
+            if isinstance(a, float) and isinstance(b, float) and a:
+                ratios[event.key] = b / a
+    middle = median(ratios.values()) if ratios else 1.0
+    odd = [key for key, ratio in ratios.items() if abs(ratio - middle) > _ODD]
+    few = odd if len(odd) <= 0.3 * len(ratios) else []
+    return list(dict.fromkeys(key[1] for key in few)), middle
+
+
+def _settings(step: Step, event: Event) -> Blame:
+    a, b = step.shown(event)
+    name = event.part.partition(".")[2]
+    return Blame("optimizer", str(event), None, f"{name} {_told(a)} -> {_told(b)}")
+
+
+def _state(step: Step, event: Event) -> Blame:
+    layers = step.layers("state")
+    only = layers[0] if len(layers) == 1 else None
+    lost = [s for s, side in (("first", 0), ("second", 1)) if event.key not in step.values[side]]
+    said = f"is not there in the {lost[0]} run" if lost else "differs"
+    cause = f"the optimizer's state {said}, gradients agree"
+    return Blame("optimizer", str(event), only, cause)
+
+
+def _new_weights(step: Step, event: Event) -> Blame:
+    layers = step.layers("new_weights")
+    only = layers[0] if len(layers) == 1 else None
+    cause = "weights differ after the step; gradients, settings and state agree"
+    return Blame("optimizer", str(event), only, cause)
+
+
+def _weights(step: Step, event: Event) -> Blame:
+    layers = tuple(step.layers(event.kind))
+    why = step.attributes(event.layer)
+    is_first = step.pair.previous is None
+    when = "from the first step on" if is_first else "they were changed between steps"
+    cause = f"{event.kind} differ before the forward pass: {when}{'; ' if why else ''}{why}"
+    return Blame("weights", str(event), layers[0], cause, _unless_one(layers))
+
+
+def _new_buffers(step: Step, event: Event) -> Blame:
+    layers = tuple(step.layers("new_buffers"))
+    cause = step.attributes(event.layer) or "its buffers differ after the step, its outputs do not"
+    return Blame("weights", str(event), layers[0], cause, _unless_one(layers))
+
+
+def _value(_: Step, event: Event) -> Blame:
+    return Blame("metric", str(event), None, f"{event.layer} differs")
+
+
+def _in_between(step: Step, event: Event) -> Blame:
+    """Weights differ, and steps before were not traced: what persists is still there to see."""
+    changed = tuple(step.changed_layers())
+    if changed:
+        cause = f"{step.attributes(changed[0])}; {_GAP}"
+        return Blame("forward", str(event), changed[0], cause, _unless_one(changed))
+    for kind, rule in (("settings", _settings), ("data", _data)):
+        found = next((each for each in step.real if each.kind == kind), None)
+        if found is not None:
+            return rule(step, found)
+    return Blame("weights", str(event), None, f"weights were changed {_GAP}")
+
+
+def _told(value: Shown) -> str:
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def _rules() -> dict[str, Callable[[Step, Event], Blame]]:
+    plain: Iterable[tuple[str, Callable[[Step, Event], Blame]]] = (
+        *(("data", _data), ("weights", _weights), ("buffers", _weights), ("inputs", _inputs)),
+        *(("outputs", _outputs), ("loss", _loss), ("grad_out", _gradient), ("grad_in", _gradient)),
+        *(("raw_grad", _raw_grad), ("grad", _grad), ("settings", _settings), ("state", _state)),
+        *(("new_weights", _new_weights), ("new_buffers", _new_buffers), ("value", _value)),
+    )
+    again = ((f"again_{kind}", rule) for kind, rule in plain if kind in _AGAIN)
+    return dict((*plain, *again))
+
+
+_AGAIN = ("inputs", "outputs", "grad_out", "grad_in")
+_RULES = _rules()

@@ -1,0 +1,165 @@
+"""The traces of two runs, step by step, up to the first that differs."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from heapq import merge
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.storage.series import Row
+from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.replay.diff.model import Change
+from flexrec.replay.diff.run import Run
+from flexrec.replay.diff.settings import changes
+
+Key = tuple[str, str, str, int]
+Attributes = Mapping[str, Mapping[str, str]]
+
+SIDE = ("attributes", "random", "again_random", "grad_norm")
+"""Kinds that explain a difference and are none by themselves."""
+
+
+class TracedStep(NamedTuple):
+    """What was traced of a step.
+
+    Attributes:
+        events: in the order of time.
+        values: (n,) int64, of each event.
+        attributes: what layers, optimizers and the environment are, as known then.
+    """
+
+    step: int
+    events: tuple[Event, ...]
+    values: NDArray[np.int64]
+    attributes: Attributes
+
+    def by_key(self) -> dict[Key, int]:
+        """The values by what they are of."""
+        return dict(zip((event.key for event in self.events), self.values.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class TracedPair:
+    """A step that both runs traced and that differs.
+
+    Attributes:
+        a, b: the step.
+        previous: the last step before it that both traced; None: there is none.
+        first_step: the first that both traced.
+        side: of kinds that only explain, since when each differs.
+        had_environment: whether the environment was the same at the step before.
+    """
+
+    a: TracedStep
+    b: TracedStep
+    previous: int | None
+    first_step: int
+    side: Mapping[Key, int]
+    had_environment: bool
+
+    def environment(self) -> tuple[Change, ...]:
+        """What differs of the environment."""
+        one, other = (step.attributes.get(ENVIRONMENT, {}) for step in (self.a, self.b))
+        return changes(one, other)
+
+
+def traced_steps(run: Run) -> Iterator[TracedStep]:
+    """Every step of a run that was traced, in the recorded order."""
+    if VALUES not in run:
+        return
+    texts = {ORDER: "[]", ATTRIBUTES: "{}"}
+    read: dict[str, Any] = {}
+    keys = [key for key in (ORDER, ATTRIBUTES, VALUES) if key in run]
+    for row, key in merge(*(_rows(run, key) for key in keys), key=lambda pair: pair[0].position):
+        if key != VALUES:
+            texts[key], read = str(row.value), {}
+            continue
+        if not read:
+            read = {ORDER: _events(texts[ORDER], run), ATTRIBUTES: _object(texts[ATTRIBUTES], run)}
+        values: Any = row.value
+        is_array = isinstance(values, np.ndarray) and values.dtype == np.int64
+        if not is_array or values.shape != (len(read[ORDER]),):
+            raise RecordingError(f"{run.name}: the trace of step {row.step} does not fit its order")
+        yield TracedStep(row.step, read[ORDER], values, read[ATTRIBUTES])
+
+
+def _rows(run: Run, key: str) -> Iterator[tuple[Row, str]]:
+    """A key's rows; texts that say what values are of may stand before the run's own part."""
+    for row in run.rows(key, everywhere=key != VALUES):
+        yield row, key
+
+
+def first_pair(a: Run, b: Run) -> TracedPair | None:
+    """The first step of which the traces differ; None: there is none."""
+    previous, first_step, same = None, None, True
+    side: dict[Key, int] = {}
+    for one, other in _in_step(traced_steps(a), traced_steps(b)):
+        first_step = one.step if first_step is None else first_step
+        if one.events != other.events or not np.array_equal(one.values, other.values):
+            differ = differing(one, other)
+            for key in differ:
+                if key[0] in SIDE:
+                    side.setdefault(key, one.step)
+            if one.events != other.events or any(key[0] not in SIDE for key in differ):
+                return TracedPair(one, other, previous, first_step, side, same)
+        same = one.attributes.get(ENVIRONMENT) == other.attributes.get(ENVIRONMENT)
+        previous = one.step
+    return None
+
+
+def differing(one: TracedStep, other: TracedStep) -> set[Key]:
+    """What differs between two steps, or was traced in one alone."""
+    a, b = one.by_key(), other.by_key()
+    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+
+
+def _in_step(
+    a: Iterator[TracedStep], b: Iterator[TracedStep]
+) -> Iterator[tuple[TracedStep, TracedStep]]:
+    """Steps with the same number; both ascend."""
+    one, other = next(a, None), next(b, None)
+    while one is not None and other is not None:
+        if one.step == other.step:
+            yield one, other
+            one, other = next(a, None), next(b, None)
+        elif one.step < other.step:
+            one = next(a, None)
+        else:
+            other = next(b, None)
+
+
+def _events(text: str, run: Run) -> tuple[Event, ...]:
+    rows = _read(text, run)
+    found = [Event(*row) for row in (rows if isinstance(rows, list) else ()) if _is_event(row)]
+    return tuple(
+        event._replace(layer=run.layer(event.layer), parent=run.layer(event.parent))
+        for event in found
+    )
+
+
+def _is_event(found: Any) -> bool:
+    """Whether it has an event's members; what has not leaves fewer events than values."""
+    types = (str, str, str, int, str, int)
+    return (
+        isinstance(found, list) and len(found) == len(types) and all(map(isinstance, found, types))
+    )
+
+
+def _object(text: str, run: Run) -> Attributes:
+    found = _read(text, run)
+    return {
+        run.layer(name): {str(key): str(value) for key, value in attributes.items()}
+        for name, attributes in (found.items() if isinstance(found, dict) else ())
+        if isinstance(attributes, dict)
+    }
+
+
+def _read(text: str, run: Run) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordingError(f"{run.name}: its trace cannot be read: {error}") from None

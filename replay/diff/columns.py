@@ -1,0 +1,292 @@
+"""One key of two runs: rows matched by step, values compared to the bit or within a tolerance.
+
+Nothing here knows what a key means.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.events import Value
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.storage.series import Row
+from flexrec.replay.diff.model import Shown
+from flexrec.replay.diff.run import Column, Run
+
+LIMITS = (1e-6, 1e-3)
+"""Relative differences of which it is said when they are first gone beyond."""
+
+_LONGEST = 60  # of a text that is told
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far numbers may be apart: `|a - b| <= atol + rtol * |a|`; without both, not a bit."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.rtol or self.atol)
+
+    def beyond(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Where two arrays of one shape differ. A NaN equals one of the same bits, and within a
+        tolerance any other."""
+        bits: NDArray[np.bool_] = a.view(np.int64) != b.view(np.int64)
+        if not self or not bits.any():
+            return bits
+        with np.errstate(invalid="ignore", over="ignore"):
+            near = np.abs(a - b) <= self.atol + self.rtol * np.abs(a)
+        apart: NDArray[np.bool_] = bits & ~near & (a != b) & ~(np.isnan(a) & np.isnan(b))
+        return apart
+
+
+class Match(NamedTuple):
+    """Rows of two runs that belong together: those of a step in order.
+
+    Attributes:
+        step: (n,) their steps, ascending if there were rows to look for.
+        a, b: (n,) which rows; None: all, as they are.
+        only_a, only_b: the steps of rows that only one has.
+    """
+
+    step: Ints
+    a: Ints | None
+    b: Ints | None
+    only_a: Ints
+    only_b: Ints
+
+
+_NONE = np.empty(0, np.int64)
+NO_ROWS = Match(_NONE, None, None, _NONE, _NONE)
+"""Of what has no rows."""
+
+
+def match(a: Ints, b: Ints) -> Match:
+    """Match rows by their steps.
+
+    >>> found = match(np.array([1, 1, 2]), np.array([1, 2, 3]))
+    >>> found.step, found.a, found.b, found.only_a, found.only_b
+    (array([1, 2]), array([0, 2]), array([0, 1]), array([1]), array([3]))
+    """
+    if np.array_equal(a, b):
+        return Match(a, None, None, _NONE, _NONE)
+    steps = np.union1d(a, b)
+    most = 1 + max(_most_of_a_step(a), _most_of_a_step(b))
+    one, other = (np.searchsorted(steps, step) * most + _place_in_step(step) for step in (a, b))
+    _, in_a, in_b = np.intersect1d(one, other, assume_unique=True, return_indices=True)
+    only_a, only_b = (np.setdiff1d(*pair, True) for pair in ((one, other), (other, one)))
+    return Match(a[in_a], in_a, in_b, steps[only_a // most], steps[only_b // most])
+
+
+def _most_of_a_step(step: Ints) -> int:
+    return int(np.unique(step, return_counts=True)[1].max(initial=0))
+
+
+def _place_in_step(step: Ints) -> Ints:
+    """Of each row, how many of its step come before it."""
+    order = np.argsort(step, kind="stable")
+    ordered = step[order]
+    begins = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
+    places = np.empty(len(step), np.int64)
+    places[order] = np.arange(len(step)) - np.repeat(begins, np.diff(np.append(begins, len(step))))
+    return places
+
+
+class Matcher:
+    """Matches rows, and knows the steps that it was given before: most keys share them."""
+
+    def __init__(self) -> None:
+        self._known = list[tuple[Ints, Ints, Match]]()
+
+    def match(self, a: Ints, b: Ints) -> Match:
+        """The same as the function, which is asked once for equal steps."""
+        for one, other, found in self._known:
+            if np.array_equal(one, a) and np.array_equal(other, b):
+                return found
+        a, b = a.copy(), b.copy()  # what was read is a part of a much larger array
+        self._known.append((a, b, match(a, b)))
+        return self._known[-1][2]
+
+
+@dataclass
+class KeyDiff:
+    """A key of both runs, compared.
+
+    Attributes:
+        key: what it is called.
+        match: how its rows belong together.
+        first: the first step at which it differs; None: it does not.
+        a, b: the values there.
+        relative: how far apart they are, relative to the first.
+        beyond: of limits of relative differences, the first step beyond each.
+    """
+
+    key: str
+    match: Match
+    first: int | None = None
+    a: Shown = None
+    b: Shown = None
+    relative: float | None = None
+    beyond: dict[float, int] = field(default_factory=dict)
+
+    def has(self, step: int) -> bool:
+        """Whether both have a value of the step."""
+        return bool((self.match.step == step).any())
+
+    def previous(self, step: int) -> int | None:
+        """The last step before this one of which both have a value."""
+        before = self.match.step[self.match.step < step]
+        return int(before.max()) if len(before) else None
+
+    def missing(self, among: Ints) -> None:
+        """Take a value that only one run has for a difference, at the steps given."""
+        for steps, side in ((self.match.only_a, "b"), (self.match.only_b, "a")):
+            lost = steps[np.isin(steps, among)]
+            if len(lost) and (self.first is None or lost.min() < self.first):
+                self.first, self.relative = int(lost.min()), None
+                self.a, self.b = ("recorded", None) if side == "b" else (None, "recorded")
+
+
+def compare_keys(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> Iterator[KeyDiff]:
+    """Compare keys that both runs have, a bounded number of values in memory at a time.
+
+    Args:
+        a, b: the runs.
+        keys: what to compare.
+        tolerance: how far numbers may be apart.
+    """
+    numbers = [key for key in keys if a.is_number(key) and b.is_number(key)]
+    matcher = Matcher()
+    for group in a.groups(numbers):
+        matches: dict[tuple[int, int], Match] = {}
+        one, other = a.numbers(group), b.numbers(group)
+        for key in group:
+            x, y = one[key], other[key]
+            pair = id(x.step), id(y.step)
+            if pair not in matches:
+                matches[pair] = matcher.match(x.step, y.step)
+            yield _of_numbers(key, matches[pair], x, y, tolerance)
+    are_numbers = set(numbers)
+    for key in keys:
+        if key not in are_numbers:
+            yield _of_values(key, a, b, tolerance)
+
+
+def _of_numbers(key: str, rows: Match, x: Column, y: Column, tolerance: Tolerance) -> KeyDiff:
+    a = x.value if rows.a is None else x.value[rows.a]
+    b = y.value if rows.b is None else y.value[rows.b]
+    found = first_of(key, rows, rows.step, a, b, tolerance)
+    where = np.flatnonzero(tolerance.beyond(a, b)) if found.first is not None else _NONE
+    if len(where):
+        apart, steps = relative(a[where], b[where]), rows.step[where]
+        for limit in LIMITS:
+            crossed = steps[apart > limit]
+            if len(crossed):
+                found.beyond[limit] = int(crossed.min())
+    return found
+
+
+def first_of(
+    key: str,
+    rows: Match,
+    step: Ints,
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    tolerance: Tolerance,
+) -> KeyDiff:
+    """Where values of these steps, some or all of a key's, differ first."""
+    found = KeyDiff(key, rows)
+    where = np.flatnonzero(tolerance.beyond(a, b))
+    if len(where):
+        at = where[int(step[where].argmin())]
+        found.first, found.a, found.b = int(step[at]), float(a[at]), float(b[at])
+        apart = float(relative(a[at : at + 1], b[at : at + 1])[0])
+        found.relative = apart if np.isfinite(apart) else None
+    return found
+
+
+def relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far b is from a, relative to a; NaN where one is NaN or both are the same infinity."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found: NDArray[np.float64] = np.abs(b - a) / np.abs(a)
+    return found
+
+
+def _of_values(key: str, a: Run, b: Run, tolerance: Tolerance) -> KeyDiff:
+    """Arrays, texts and tuples, row by row, up to the first that differs."""
+    found = KeyDiff(key, match(a.steps(key), b.steps(key)))
+    for row, other in _pairs(a, b, key, found.match):
+        apart = _apart(row.value, other.value, tolerance)
+        if apart is not None:
+            found.first, (found.a, found.b) = row.step, apart
+            break
+    return found
+
+
+def _pairs(a: Run, b: Run, key: str, rows: Match) -> Iterator[tuple[Row, Row]]:
+    if rows.a is None or rows.b is None:
+        return zip(a.rows(key), b.rows(key), strict=True)
+    if (np.diff(rows.a) > 0).all() and (np.diff(rows.b) > 0).all():
+        return zip(_chosen(a.rows(key), rows.a), _chosen(b.rows(key), rows.b), strict=True)
+    one, other = list(a.rows(key)), list(b.rows(key))
+    return ((one[i], other[j]) for i, j in zip(rows.a, rows.b, strict=True))
+
+
+def _chosen(rows: Iterator[Row], which: Ints) -> Iterator[Row]:
+    wanted = set(which.tolist())
+    return (row for i, row in enumerate(rows) if i in wanted)
+
+
+def _apart(a: Value, b: Value, tolerance: Tolerance) -> tuple[Shown, Shown] | None:
+    """Two values as they are told where they differ, and None where they do not."""
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        pairs = (_apart(x, y, tolerance) for x, y in zip(a, b, strict=True))
+        return next((pair for pair in pairs if pair is not None), None)
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return _arrays_apart(a, b, tolerance)
+    if isinstance(a, float) and isinstance(b, float):
+        return (a, b) if tolerance.beyond(np.array([a]), np.array([b]))[0] else None
+    if isinstance(a, str) and isinstance(b, str):
+        return (_short(a), _short(b)) if a != b else None
+    return _described(a), _described(b)
+
+
+def _arrays_apart(
+    a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance
+) -> tuple[Shown, Shown] | None:
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return _described(a), _described(b)
+    if a.tobytes() == b.tobytes():
+        return None
+    differ = _elements_apart(a.reshape(-1), b.reshape(-1), tolerance)
+    if not differ.any():
+        return None
+    at = int(differ.argmax())
+    x, y = a.reshape(-1)[at], b.reshape(-1)[at]
+    place = np.unravel_index(at, a.shape)
+    where = ", ".join(str(int(i)) for i in place)
+    return f"{x} at [{where}]", f"{y} at [{where}]"
+
+
+def _elements_apart(a: NDArray[Any], b: NDArray[Any], tolerance: Tolerance) -> NDArray[np.bool_]:
+    if tolerance and a.dtype.kind == "f":
+        return tolerance.beyond(a.astype(np.float64), b.astype(np.float64))
+    size = a.dtype.itemsize
+    bits = (x.view(np.uint8).reshape(-1, size) for x in (a, b))
+    return np.asarray(np.not_equal(*bits).any(1))
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"{value.dtype} array of shape {value.shape}"
+    if isinstance(value, tuple):
+        return f"{len(value)} parts"
+    return _short(str(value))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"

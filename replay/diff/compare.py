@@ -1,0 +1,337 @@
+"""diff: two runs compared, the first difference found and blamed."""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from flexrec.recorder.errors import DefinitionError, RecordingError, listed
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.tracing import format as fmt
+from flexrec.replay.diff.blame.by_statistics import blame
+from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
+from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.traces import TracedPair, first_pair
+from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
+from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spread
+from flexrec.replay.diff.result import RunDiff
+from flexrec.replay.diff.run import Run, renamed
+from flexrec.replay.diff.settings import changes, fact_changes
+from flexrec.replay.diff.stored import StoredPair
+
+_EXACT = Tolerance()
+_ONLY_EXPLAIN = frozenset((fmt.ORDER, fmt.ATTRIBUTES))  # of a trace
+_TRACED = ("inputs", "outputs", "grad_in", "grad_out")  # sources of which a trace has all
+_ROUNDED = "a statistic differs, though what it was taken of is equal to the bit: by rounding"
+_GAP = (
+    "changed in steps that were not recorded; run both again from the equal step, "
+    "recording every step"
+)
+
+
+def diff(
+    a: str | os.PathLike[str] | Recording,
+    b: str | os.PathLike[str] | Recording,
+    *,
+    keys: Iterable[str] = (),
+    rename: Mapping[str, str] | None = None,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+) -> RunDiff:
+    """Compare two recordings: where they begin to differ, in which layer, and by what.
+
+    >>> import flexrec
+    >>> print(flexrec.diff("run-0.h5", "run-1.h5"))
+    run-0.h5 and run-1.h5 differ
+    facts     equal
+    config    equal
+    first     step 0, loss: train_loss differs, all before it is equal
+              train_loss 0.5 -> 0.333333333 (0.33 relative)
+    then      train_loss beyond 1e-6 at 0, 1e-3 at 0
+    keys      1 of 2 keys differ
+
+    Steps are matched by their numbers, values within a step by their order. Without tolerances
+    values are compared to the bit: a NaN equals one of the same bits, and 0.0 is not -0.0.
+
+    Args:
+        a, b: recordings, or their paths. Paths are opened and closed; recordings stay open.
+        keys: names and patterns of the keys to compare; by default all.
+        rename: what keys or layers of `a` are called in `b`, by patterns, such as
+            `{"encoder.*": "backbone.*"}`.
+        rtol, atol: how far numbers may be apart: `|a - b| <= atol + rtol * |a|`. Fingerprints are
+            left out where one is given.
+
+    Raises:
+        DefinitionError: a tolerance is negative, or `rename` gives one name to two keys.
+        RecordingError: a recording cannot be read, or has no key that `keys` names.
+    """
+    tolerance = _tolerance(rtol, atol)
+    with ExitStack() as stack:
+        runs = [
+            each if isinstance(each, Recording) else stack.enter_context(Recording(each))
+            for each in (a, b)
+        ]
+        names = names_of([run.path for run in runs])
+        rename_all = renamed(list((rename or {}).items()))
+        _check_names(runs[0], rename_all)
+        one = Run(names[0], [runs[0]], rename=rename_all)
+        return compare_runs(one, Run(names[1], [runs[1]]), patterns=list(keys), tolerance=tolerance)
+
+
+def compare_runs(
+    a: Run,
+    b: Run,
+    *,
+    patterns: Sequence[str] = (),
+    tolerance: Tolerance = _EXACT,
+    in_common: bool = False,
+) -> RunDiff:
+    """Compare two runs.
+
+    Args:
+        a, b: the runs.
+        patterns: names and patterns of keys; none means all.
+        tolerance: how far numbers may be apart.
+        in_common: leave out the steps that only one has, and what only one has at all.
+    """
+    wanted, clocks = _chosen(a, b, patterns, tolerance)
+    both = [key for key in wanted if key in a and key in b]
+    found = _compared(a, b, [key for key in both if key != fmt.VALUES], tolerance)
+    traced = first_pair(a, b) if fmt.VALUES in both else None
+    if fmt.VALUES in both:
+        found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
+        found[fmt.VALUES].first = traced.a.step if traced is not None else None
+    last = _last_steps(found)
+    _take_missing(found, last, is_whole=not in_common)
+    only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
+    unmatched = {
+        key: (len(each.match.only_a), len(each.match.only_b))
+        for key, each in found.items()
+        if len(each.match.only_a) or len(each.match.only_b)
+    }
+    if in_common:
+        only, unmatched = [[], []], {}
+    differ = sorted(
+        (each for each in found.values() if each.first is not None),
+        key=lambda each: (each.first, stage_rank(place_of(each.key).stage)),
+    )
+    config, facts = changes(a.config, b.config), fact_changes(a.facts, b.facts)
+    facts += () if traced is None else traced.environment()
+    keys = Keys(len(found), tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
+    return RunDiff(
+        a.name,
+        b.name,
+        equal=not (differ or only[0] or only[1] or unmatched),
+        steps=len(_steps(found.values())),
+        last_a=last[0],
+        last_b=last[1],
+        first=_first(found, config, traced) if differ else None,
+        keys=keys,
+        config=config,
+        facts=facts,
+        spread=tuple(_spread(found)),
+        crossed=tuple(_crossings(found)),
+        notes=tuple(_notes(clocks)),
+    )
+
+
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """What runs are called: the names of their files, with as many folders as tell them apart."""
+    if len(set(paths)) < len(paths):
+        return [path.name for path in paths]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = [os.path.join(*path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [str(path) for path in paths]
+
+
+# ---------------------------------------------------------------- which keys
+
+
+def _tolerance(rtol: float, atol: float) -> Tolerance:
+    if not (rtol >= 0 and atol >= 0):
+        raise DefinitionError(f"tolerances are 0 or more, got rtol={rtol!r} and atol={atol!r}")
+    return Tolerance(rtol, atol)
+
+
+def _check_names(run: Recording, rename: Callable[[str], str]) -> None:
+    taken: dict[str, str] = {}
+    for key in run:
+        other = taken.setdefault(rename(key), key)
+        if other != key:
+            raise DefinitionError(
+                f"{run.path}: {other!r} and {key!r} would both be called {rename(key)!r}; "
+                "rename gives each key a name of its own"
+            )
+
+
+def _chosen(
+    a: Run, b: Run, patterns: Sequence[str], tolerance: Tolerance
+) -> tuple[list[str], list[str]]:
+    """Which keys to compare, and which not, because they measure how long something took."""
+    known = [key for key in dict.fromkeys((*a, *b)) if key not in _ONLY_EXPLAIN]
+    chosen = set[str]()
+    for pattern in patterns:
+        fitting = [key for key in known if key == pattern or fnmatchcase(key, pattern)]
+        if not fitting:
+            raise RecordingError(
+                f"neither {a.name} nor {b.name} has a key that fits {pattern!r}; "
+                f"there are {listed(known) or 'none at all'}"
+            )
+        chosen.update(fitting)
+    known = [key for key in known if not patterns or key in chosen]
+    if tolerance:
+        known = [key for key in known if not (key.endswith("/fingerprint") or key == fmt.VALUES)]
+    clocks = [] if patterns else [key for key in known if is_of_the_clock(key)]
+    return [key for key in known if key not in clocks], clocks
+
+
+def _compared(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> dict[str, KeyDiff]:
+    """The keys, compared; of losses and metrics it is found, too, how far they are apart when."""
+    plain = [k for k in keys if place_of(k).layer and a.is_number(k) and b.is_number(k)]
+    pair = StoredPair.of(a, b)
+    found = {each.key: each for each in pair.compare(plain, tolerance)} if pair else {}
+    left = [key for key in keys if key not in found]
+    found |= {each.key: each for each in compare_keys(a, b, left, tolerance)}
+    return {key: found[key] for key in keys}
+
+
+# ---------------------------------------------------------------- which steps
+
+
+def _steps(found: Iterable[KeyDiff]) -> Ints:
+    """The steps of which both runs have something, each once."""
+    distinct = {id(each.match): each.match.step for each in found}
+    return np.unique(np.concatenate([np.empty(0, np.int64), *distinct.values()]))
+
+
+def _last_steps(found: Mapping[str, KeyDiff]) -> tuple[int | None, int | None]:
+    matches = {id(each.match): each.match for each in found.values()}.values()
+    both = [int(found.step.max()) for found in matches if len(found.step)]
+    ends = []
+    for side in ("only_a", "only_b"):
+        rest = [int(getattr(m, side).max()) for m in matches if len(getattr(m, side))]
+        ends.append(max((*both, *rest), default=None))
+    return ends[0], ends[1]
+
+
+def _take_missing(
+    found: Mapping[str, KeyDiff], last: tuple[int | None, int | None], *, is_whole: bool
+) -> None:
+    """What only one run has counts as a difference where both go on, and others have the step.
+
+    Runs that record a layer every step and every tenth do not differ for that: of steps at which
+    no key of the same kind was recorded by both, only the number of values is told. The last step
+    of a run that ends before the other may be cut off.
+    """
+    end = min((step for step in last if step is not None), default=None)
+    is_uncut = is_whole and last[0] == last[1]
+    for of_layers in (True, False):
+        kind = [each for each in found.values() if bool(place_of(each.key).layer) is of_layers]
+        if end is not None and any(len(e.match.only_a) or len(e.match.only_b) for e in kind):
+            steps = _steps(kind)
+            for each in kind:
+                each.missing(steps[steps <= end] if is_uncut else steps[steps < end])
+
+
+# ---------------------------------------------------------------- what is told
+
+
+def _first(
+    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
+) -> First:
+    """The first difference: by the traces, where these differ as soon as anything does."""
+    untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
+    step = min((each.first for each in untraced.values() if each.first is not None), default=None)
+    if traced is not None and (step is None or traced.a.step <= step):
+        return _first_traced(untraced, config, traced)
+    assert step is not None  # noqa: S101 - something differs
+    found_by = _first_untraced(step, untraced, config)
+    rows = found.get(fmt.VALUES)
+    if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
+        return replace(found_by, stage="metric", layer=None, one_of=(), cause=_ROUNDED)
+    return found_by
+
+
+def _first_traced(
+    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair
+) -> First:
+    blamed, a, b = blame_traced(traced, config)
+    layer, step = blamed.layer, traced.a.step
+    source = blamed.key.partition(" ")[0]
+    keys = [k for k in found if k.startswith(f"{layer}/{source}/") and found[k].first == step]
+    at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
+    if not keys and isinstance(a, float) and isinstance(b, float):
+        at.relative = abs(b - a) / abs(a) if a else None
+    return First(
+        step=step,
+        previous_step=traced.previous,
+        stage=blamed.stage,
+        model=model_of(layer, traced),
+        layer=layer,
+        kind=traced.a.attributes.get(layer or "", {}).get("class"),
+        cause=blamed.cause,
+        one_of=blamed.one_of,
+        key=at.key,
+        a=at.a,
+        b=at.b,
+        relative=at.relative,
+    )
+
+
+def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]) -> First:
+    blamed = blame(step, found)
+    at = found[blamed.key]
+    previous = at.previous(step)
+    is_gap = previous is not None and step - previous > 1
+    place = place_of(blamed.key)
+    if is_gap and place.layer:
+        blamed = Blame("weights", blamed.key, None, _GAP, ())
+    elif blamed.stage == "forward" and previous is None and config:
+        cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
+        blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
+    return First(
+        step=step,
+        previous_step=previous,
+        stage=blamed.stage,
+        model=None,
+        layer=blamed.layer,
+        kind=None,
+        cause=blamed.cause,
+        one_of=blamed.one_of,
+        key=blamed.key,
+        a=at.a,
+        b=at.b,
+        relative=at.relative,
+    )
+
+
+def _notes(clocks: Sequence[str]) -> Iterable[str]:
+    if clocks:
+        yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
+
+
+def _spread(found: Mapping[str, KeyDiff]) -> Iterable[Spread]:
+    firsts: dict[str, int | None] = {}
+    for each in found.values():
+        layer = place_of(each.key).layer
+        if layer:
+            before = firsts.get(layer)
+            known = [step for step in (before, each.first) if step is not None]
+            firsts[layer] = min(known, default=None)
+    steps = sorted(step for step in firsts.values() if step is not None)
+    for step in dict.fromkeys(steps):
+        yield Spread(step, sum(each <= step for each in steps), len(firsts))
+
+
+def _crossings(found: Mapping[str, KeyDiff]) -> Iterable[Crossing]:
+    for key, each in found.items():
+        if place_of(key).stage in ("loss", "metric"):
+            for limit, step in each.beyond.items():
+                yield Crossing(key, limit, step)

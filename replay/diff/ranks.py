@@ -1,0 +1,101 @@
+"""The ranks of a run: keys on which all agree at first, and from some step on do not.
+
+What is the same on every rank after an all-reduce, such as weights and reduced gradients, stays the
+same unless something goes wrong. What each rank measures of its own data differs from the start.
+"""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from functools import reduce
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.errors import RecordingError, counted, listed
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.replay.diff.blame.places import is_of_the_clock, place_of
+from flexrec.replay.diff.columns import Tolerance
+from flexrec.replay.diff.compare import names_of
+from flexrec.replay.diff.model import RankSplit
+from flexrec.replay.diff.result import RanksDiff
+from flexrec.replay.diff.run import Column, Run
+
+_EXACT = Tolerance()
+_REPLICATED = ("weights", "grad_weights", "updates")  # sources that are the same on every rank
+
+
+def diff_ranks(
+    recordings: Sequence[Recording],
+    *,
+    patterns: Sequence[str] = (),
+    tolerance: Tolerance = _EXACT,
+) -> RanksDiff:
+    """Find keys that agree on all ranks at the first steps and not at later ones.
+
+    Args:
+        recordings: one for each rank.
+        patterns: names and patterns of keys; none means all whose values are numbers.
+        tolerance: how far numbers may be apart, from those of the first recording.
+
+    Raises:
+        RecordingError: there are fewer than two, or they have no such key in common.
+    """
+    if len(recordings) < 2:
+        raise RecordingError(f"ranks are two recordings or more, got {len(recordings)}")
+    names = names_of([each.path for each in recordings])
+    runs = [Run(name, [each]) for name, each in zip(names, recordings, strict=True)]
+    keys = [key for key in runs[0] if all(key in r and r.is_number(key) for r in runs)]
+    if patterns:
+        keys = [key for key in keys if any(key == p or fnmatchcase(key, p) for p in patterns)]
+    else:
+        keys = [key for key in keys if not is_of_the_clock(key)]
+    if not keys:
+        what = f"a key that fits {listed(patterns)}" if patterns else "a key of numbers"
+        raise RecordingError(f"{counted(len(runs), 'recording')} do not all have {what}")
+    agreeing, differing, split = 0, 0, list[RankSplit]()
+    for group in runs[0].groups(keys):
+        columns = [run.numbers(group) for run in runs]
+        for key in group:
+            found = _split(key, dict(zip(names, (c[key] for c in columns), strict=True)), tolerance)
+            split += [found] if isinstance(found, RankSplit) else []
+            agreeing += found is True
+            differing += found is False
+    split.sort(key=lambda each: each.step)
+    return RanksDiff(tuple(names), not split, agreeing, differing, tuple(split))
+
+
+def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> RankSplit | bool:
+    """Where a key splits; else whether it agrees throughout."""
+    latest = [_latest(column) for column in columns.values()]
+    common: Ints = reduce(np.intersect1d, (column.step for column in latest))
+    rows = [column.value[np.searchsorted(column.step, common)] for column in latest]
+    agrees = ~np.any([tolerance.beyond(rows[0], row) for row in rows[1:]], axis=0)
+    if not len(common) or agrees.all():
+        return bool(len(common))
+    at = int(np.argmin(agrees))
+    if not _is_no_chance(key, rows[0][:at]):
+        return False
+    odd = _odd_ones(list(columns), [row[at : at + 1] for row in rows], tolerance)
+    return RankSplit(key, int(common[at]), int(common[at - 1]), odd)
+
+
+def _latest(column: Column) -> Column:
+    """The last value of each step, by step."""
+    steps, index = np.unique(column.step[::-1], return_index=True)
+    return Column(steps, column.value[::-1][index])
+
+
+def _is_no_chance(key: str, agreed: NDArray[np.float64]) -> bool:
+    """Whether what all ranks agreed on is more than chance, such as an accuracy of 0 at first."""
+    least = 1 if place_of(key).source in _REPLICATED else 2
+    return len(np.unique(agreed)) >= least
+
+
+def _odd_ones(
+    names: Sequence[str], values: Sequence[NDArray[np.float64]], tolerance: Tolerance
+) -> tuple[str, ...]:
+    """The ranks that are not as most are; where there is no majority, those unlike the first."""
+    alike = [[not tolerance.beyond(one, other)[0] for other in values] for one in values]
+    most = max(range(len(values)), key=lambda i: sum(alike[i]))
+    return tuple(name for name, is_alike in zip(names, alike[most], strict=True) if not is_alike)

@@ -1,0 +1,116 @@
+"""What a comparison found, in lines for people and as JSON. Nothing is compared here."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from flexrec.recorder.errors import counted, listed
+from flexrec.replay.diff.model import Change, Crossing, First, Keys, RankSplit, Shown, Spread
+
+_INDENT = 10  # of what is told, after its name
+_MOST = 6  # of keys, entries and layers that are named
+
+
+def line(name: str, text: str) -> str:
+    """What is told under a name; an empty one goes on with that before."""
+    return f"{name:<{_INDENT}}{text}"
+
+
+def settings(name: str, changes: Sequence[Change]) -> list[str]:
+    """Config or facts that differ; none where they do not."""
+    shown = [f"{each.name} {_value(each.a)} -> {_value(each.b)}" for each in changes]
+    lines = [line(name if not i else "", text) for i, text in enumerate(shown[:_MOST])]
+    more = len(shown) - _MOST
+    return lines + ([line("", f"and {more} more")] if more > 0 else [])
+
+
+def first(found: First) -> list[str]:
+    """The first difference: when, where, why, and the values."""
+    where = ""
+    if found.layer is not None:
+        where = f", {found.layer}" + (f" ({found.kind})" if found.kind else "")
+    lines = [line("first", f"{_when(found)}, {found.stage}{where}: {found.cause}")]
+    if found.one_of:
+        lines.append(line("", f"one of {listed(found.one_of, most=_MOST)}"))
+    if found.a is not None or found.b is not None:
+        apart = "" if found.relative is None else f" ({found.relative:.2g} relative)"
+        key = found.key.removeprefix(f"{found.layer}/")
+        lines.append(line("", f"{key} {_value(found.a)} -> {_value(found.b)}{apart}"))
+    return lines
+
+
+def then(spread: Sequence[Spread], crossed: Sequence[Crossing]) -> list[str]:
+    """How the difference goes on."""
+    parts = []
+    if spread:
+        begin, end = spread[0], spread[-1]
+        parts.append(f"{begin.layers} of {counted(begin.of, 'layer')} at step {begin.step}")
+        if end is not begin:
+            parts[-1] += f", {end.layers} of {end.of} at step {end.step}"
+    by_key: dict[str, list[Crossing]] = {}
+    for each in crossed:
+        by_key.setdefault(each.key, []).append(each)
+    for key, crossings in list(by_key.items())[:3]:
+        steps = ", ".join(f"{each.beyond:.0e} at {each.step}" for each in crossings)
+        parts.append(f"{key} beyond {steps}".replace("e-0", "e-"))
+    return [line("then", "; ".join(parts))] if parts else []
+
+
+def keys(found: Keys, runs: tuple[str, str], ends: tuple[int | None, int | None]) -> list[str]:
+    """How many keys differ, and what only one run has."""
+    lines = [line("keys", f"{len(found.differ)} of {counted(found.compared, 'key')} differ")]
+    for run, only in zip(runs, (found.only_a, found.only_b), strict=True):
+        if only:
+            lines.append(line("", f"only in {run}: {listed(only, most=_MOST)}"))
+    if found.unmatched and ends[0] != ends[1]:
+        said = f"{runs[0]} ends at step {ends[0]}, {runs[1]} at {ends[1]}"
+        lines.append(line("length", said))
+    elif found.unmatched:
+        lines.append(line("length", listed(_unmatched(found, runs), most=3)))
+    return lines
+
+
+def splits(found: Sequence[RankSplit]) -> list[str]:
+    """Keys that ranks agree on at first, and then not."""
+    lines = [
+        line(
+            "split",
+            f"{each.key} agrees up to step {each.since}, from step {each.step} on not on "
+            f"{listed(each.ranks)}",
+        )
+        for each in found[:_MOST]
+    ]
+    more = len(found) - _MOST
+    return lines + ([line("", f"and {counted(more, 'more key')}")] if more > 0 else [])
+
+
+def table(found: Any) -> dict[str, Any]:
+    """A result as plain JSON values; a number that is not finite is a text."""
+    return {name: _plain(value) for name, value in asdict(found).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _when(found: First) -> str:
+    if found.has_gap:
+        return f"between step {found.previous_step} (equal) and {found.step}"
+    return f"step {found.step}"
+
+
+def _unmatched(found: Keys, runs: tuple[str, str]) -> Iterable[str]:
+    for key, counts in found.unmatched.items():
+        parts = [f"{n} only in {run}" for n, run in zip(counts, runs, strict=True) if n]
+        yield f"{key} has values at steps that only one has ({' and '.join(parts)})"
+
+
+def _value(value: Shown) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value:.9g}" if isinstance(value, float) else value

@@ -1,0 +1,155 @@
+"""A run as it is compared, its columns by key: a recording, or what a resume repeats of one."""
+
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from heapq import merge
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.arrays import Ints
+from flexrec.recorder.storage.series import Row
+
+Range = tuple[int, int]
+"""Positions of events: from the first up to the second, which is not in it."""
+
+MOST = 1 << 21
+"""Values that are read of a run at once: 16 MiB, and as much for the steps."""
+
+
+class Column(NamedTuple):
+    """A key's numbers: (n,) steps, and (n,) float64 values, in the recorded order."""
+
+    step: Ints
+    value: NDArray[np.float64]
+
+
+class Run:
+    """A recording's keys, those of several views of it put together in the recorded order.
+
+    Args:
+        name: what it is called.
+        views: the recording, and where superseded events are wanted, those.
+        ranges: which events belong to the run, in order; None: all.
+        rename: gives the name under which a key is compared.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        views: Sequence[Recording],
+        ranges: Sequence[Range] | None = None,
+        rename: Callable[[str], str] = str,
+    ) -> None:
+        self.name, self._views, self._ranges, self._rename = name, views, ranges, rename
+        self.config, self.facts = views[0].config, views[0].facts
+        self._keys = {rename(key): key for view in views for key in view}
+
+    def __iter__(self) -> Iterator[str]:
+        """The keys under which it is compared, in the order in which they appear."""
+        return iter(self._keys)
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys
+
+    def is_number(self, key: str) -> bool:
+        """Whether every value of the key is a single number."""
+        return all(view.is_number(self._keys[key]) for view in self._views)
+
+    @property
+    def whole(self) -> Recording | None:
+        """The recording, where the run is all of one."""
+        return self._views[0] if len(self._views) == 1 and self._ranges is None else None
+
+    def own(self, key: str) -> str:
+        """What the recording itself calls a key."""
+        return self._keys[key]
+
+    def groups(self, keys: Sequence[str]) -> Iterator[list[str]]:
+        """The keys, as many at a time as can be read at once."""
+        counts = [view.counts() for view in self._views]
+        group, size = list[str](), 0
+        for key in keys:
+            more = sum(count[self._keys[key]] for count in counts)
+            if group and size + more > MOST:
+                yield group
+                group, size = [], 0
+            group.append(key)
+            size += more
+        if group:
+            yield group
+
+    def numbers(self, keys: Sequence[str]) -> dict[str, Column]:
+        """Several keys' columns; those that were added together share their steps."""
+        own = {self._keys[key]: key for key in keys}
+        found = [view.series(own) for view in self._views]
+        if len(found) == 1 and self._ranges is None:
+            return {own[k]: Column(series.step, series.value) for k, series in found[0].items()}
+        return {own[key]: self._joined([read[key] for read in found]) for key in own}
+
+    def layer(self, name: str) -> str:
+        """What a layer of this name is called."""
+        return self._rename(f"{name}/")[:-1]
+
+    def rows(self, key: str, *, everywhere: bool = False) -> Iterator[Row]:
+        """A key's values of any kind, in order, one by one; `everywhere`: those of no range too."""
+        rows = merge(
+            *(view.rows(self._keys[key]) for view in self._views), key=lambda row: row.position
+        )
+        return rows if self._ranges is None or everywhere else filter(self._holds, rows)
+
+    def steps(self, key: str) -> Ints:
+        """The steps of a key's values, which are not read."""
+        found = [view.columns.index(self._keys[key]) for view in self._views]
+        position = np.concatenate([index.position for index in found])
+        step = np.concatenate([index.step for index in found])
+        order = np.argsort(position, kind="stable")
+        return step[order][self._within(position[order])]
+
+    def _joined(self, found: Sequence[Any]) -> Column:
+        position = np.concatenate([series.position for series in found])
+        order = np.argsort(position, kind="stable")
+        order = order[self._within(position[order])]
+        step = np.concatenate([series.step for series in found])
+        return Column(step[order], np.concatenate([series.value for series in found])[order])
+
+    def _within(self, position: Ints) -> NDArray[np.bool_]:
+        """Which of the positions, which ascend, belong to the run."""
+        if self._ranges is None:
+            return np.ones(len(position), bool)
+        within = np.zeros(len(position), bool)
+        for edges in self._ranges:
+            first, last = np.searchsorted(position, edges)
+            within[first:last] = True
+        return within
+
+    def _holds(self, row: Row) -> bool:
+        return self._ranges is None or any(a <= row.position < b for a, b in self._ranges)
+
+
+def renamed(patterns: Sequence[tuple[str, str]]) -> Callable[[str], str]:
+    """What keys of the old names are called now; a `*` on both sides stands for the same text.
+
+    >>> renamed([("old.*", "new.*")])("old.0/weights/mean")
+    'new.0/weights/mean'
+    """
+
+    def rename(key: str) -> str:
+        for old, new in patterns:
+            if fnmatchcase(key, old):
+                return _filled(key, old, new)
+            layer, slash, rest = key.partition("/")
+            if slash and "/" not in old and fnmatchcase(layer, old):
+                return f"{_filled(layer, old, new)}/{rest}"
+        return key
+
+    return rename
+
+
+def _filled(text: str, old: str, new: str) -> str:
+    before, star, after = old.partition("*")
+    if not star or "*" not in new:
+        return new
+    return new.replace("*", text[len(before) : len(text) - len(after)], 1)

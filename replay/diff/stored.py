@@ -1,0 +1,109 @@
+"""Keys of two whole recordings, compared by their stored bytes first: what is equal is not read.
+
+Of what is not stored alike, as much is read as tells where it differs first. columns.py compares
+what this leaves: parts of recordings, and keys whose steps differ.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from flexrec.recorder.recording import Recording
+from flexrec.recorder.storage.series import Index
+from flexrec.replay.diff.columns import KeyDiff, Match, Tolerance, first_of
+from flexrec.replay.diff.run import MOST, Run
+
+ROWS = 1 << 14
+"""Rows that are read of a key at once: a chunk of a closed recording."""
+
+_EMPTY = np.empty(0, np.int64)
+
+
+class StoredPair:
+    """Two runs that are whole recordings, whose keys are compared as they are stored."""
+
+    def __init__(self, runs: tuple[Run, Run], files: tuple[Recording, Recording]) -> None:
+        self._runs, self._files = runs, files
+        self._shared: dict[tuple[frozenset[int], frozenset[int]], _Steps | None] = {}
+
+    @classmethod
+    def of(cls, a: Run, b: Run) -> "StoredPair | None":
+        """None where one of the runs is a part of a recording."""
+        one, other = a.whole, b.whole
+        return None if one is None or other is None else cls((a, b), (one, other))
+
+    def compare(self, keys: Sequence[str], tolerance: Tolerance) -> Iterator[KeyDiff]:
+        """Compare the keys, those that can be."""
+        one, other = self._files
+        waiting: dict[tuple[int, _Steps], list[str]] = {}
+        for key in keys:
+            mine, its = self._names(key)
+            steps = self._steps(key)
+            if steps is not None:
+                waiting.setdefault((one.columns.alike(mine, other.columns, its), steps), []).append(
+                    key
+                )
+        while waiting:
+            row, steps = min(waiting, key=lambda place: place[0])
+            group = waiting.pop((row, steps))
+            if row >= len(steps):
+                yield from (KeyDiff(key, steps.match) for key in group)
+                continue
+            for start in range(0, len(group), MOST // ROWS):
+                some = group[start : start + MOST // ROWS]
+                for found in self._block(some, row, steps, tolerance):
+                    if found.first is not None:
+                        yield found
+                    else:
+                        place = min(row + ROWS, len(steps)), steps
+                        waiting.setdefault(place, []).append(found.key)
+
+    def _names(self, key: str) -> tuple[str, str]:
+        """What the two recordings call a key."""
+        a, b = self._runs
+        return a.own(key), b.own(key)
+
+    def _steps(self, key: str) -> "_Steps | None":
+        """The steps of a key, where they are the same in both and never fall."""
+        one, other = self._files
+        mine, its = self._names(key)
+        shared = one.columns.added_with(mine), other.columns.added_with(its)
+        if not all(shared):
+            return None
+        if shared not in self._shared:
+            self._shared[shared] = _Steps.of(one.columns.index(mine), other.columns.index(its))
+        return self._shared[shared]
+
+    def _block(
+        self, keys: Sequence[str], row: int, steps: "_Steps", tolerance: Tolerance
+    ) -> Iterator[KeyDiff]:
+        """Compare the next rows of keys that share their steps."""
+        last = min(row + ROWS, len(steps))
+        values = [
+            file.columns.between(
+                [run.own(key) for key in keys], int(where[row]), int(where[last - 1]) + 1
+            )
+            for file, run, where in zip(self._files, self._runs, steps.positions, strict=True)
+        ]
+        for key in keys:
+            mine, its = self._names(key)
+            a, b = values[0][mine], values[1][its]
+            yield first_of(key, steps.match, steps.match.step[row:last], a, b, tolerance)
+
+
+class _Steps:
+    """The steps of keys that were added together: the same in both recordings."""
+
+    def __init__(self, index: Index, other: Index) -> None:
+        self.match = Match(index.step.copy(), None, None, _EMPTY, _EMPTY)
+        self.positions = index.position.copy(), other.position.copy()
+
+    def __len__(self) -> int:
+        return len(self.match.step)
+
+    @classmethod
+    def of(cls, index: Index, other: Index) -> "_Steps | None":
+        """None where they differ, or fall."""
+        if not np.array_equal(index.step, other.step) or (np.diff(index.step) < 0).any():
+            return None
+        return cls(index, other)

@@ -1,0 +1,79 @@
+"""`flexrec diff`, run as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flexrec.recorder import Recorder
+from support.commands import fails, flexrec
+from support.diff_cases import bent, record, values
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> tuple[Path, Path]:
+    """Two runs, of which the second differs from step 5 on."""
+    changed = ("middle/outputs/mean", "last/inputs/mean")
+    return record(tmp_path / "a.h5"), record(tmp_path / "b.h5", bent(5, changed))
+
+
+def test_exit_codes_are_those_of_diff(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = runs
+    assert flexrec("diff", a, a, code=0)[0].startswith("a.h5 and a.h5 are equal")
+    out, _ = flexrec("diff", a, b, code=1)
+    assert "first     step 5, forward, middle: outputs differ" in out
+    assert "does not exist" in fails("diff", a, tmp_path / "none.h5")
+    assert "compares two recordings" in fails("diff", a, b, a)
+    assert "--map takes OLD=NEW" in fails("diff", a, b, "--map", "old")
+    assert "has a key that fits 'zz'" in fails("diff", a, b, "-k", "zz")
+
+
+def test_options(runs: tuple[Path, Path]) -> None:
+    flexrec("diff", *runs, "--rtol", "1e-3", code=0)
+    flexrec("diff", *runs, "--atol", "1e-3", code=0)
+    flexrec("diff", *runs, "-k", "*/weights/*", "-k", "lr", code=0)
+    flexrec("diff", *runs, "--map", "mid*=x.mid*", code=1)
+
+
+def test_json_has_every_field(runs: tuple[Path, Path]) -> None:
+    found = json.loads(flexrec("diff", *runs, "--json", code=1)[0])
+    fields = {"equal", "first", "keys", "config", "facts", "spread", "crossed", "noise"}
+    assert fields <= found.keys()
+    of_first = {"step", "previous_step", "stage", "model", "layer", "key", "a", "b", "relative"}
+    assert of_first <= found["first"].keys()
+    assert {"compared", "differ", "only_a", "only_b"} <= found["keys"].keys()
+    assert (found["equal"], found["first"]["step"], found["first"]["layer"]) == (False, 5, "middle")
+    assert found["spread"] == [{"step": 5, "layers": 2, "of": 3}]
+
+
+def test_numbers_that_json_has_not(tmp_path: Path) -> None:
+    for name, value in (("a.h5", float("nan")), ("b.h5", float("inf"))):
+        record(tmp_path / name, lambda _, found, v=value: found.update(train_loss=v))  # type: ignore[misc]
+    out, _ = flexrec("diff", tmp_path / "a.h5", tmp_path / "b.h5", "--json", code=1)
+    first = json.loads(out)["first"]
+    assert (first["a"], first["b"], first["relative"]) == ("nan", "inf", None)
+
+
+def test_one_recording_is_audited(tmp_path: Path) -> None:
+    path = record(tmp_path / "run.h5")
+    with Recorder(path, mode="resume", next_step=5, facts=False) as rec:
+        for step in range(5, 10):
+            rec.add(values(step))
+            rec.step()
+    said = "resumed at step 5: 3 steps repeated: equal to the bit"
+    assert said in flexrec("diff", path)[0]
+    assert json.loads(flexrec("diff", path, "--json")[0])["resumes"][0]["repeated"] == 3
+    assert said in flexrec("show", path)[0]
+    assert said in flexrec("verify", path)[0]
+
+
+def test_ranks(tmp_path: Path) -> None:
+    paths = [
+        record(tmp_path / f"run-{rank}.h5", bent(4 if rank == 1 else 99, ("last/weights/mean",)))
+        for rank in range(3)
+    ]
+    out, _ = flexrec("diff", "--ranks", *paths, code=1)
+    assert "last/weights/mean agrees up to step 3, from step 4 on not on run-1.h5" in out
+    table = json.loads(flexrec("diff", "--ranks", "--json", *paths, code=1)[0])
+    assert table["split"][0]["ranks"] == ["run-1.h5"]
+    flexrec("diff", "--ranks", *paths[::2], code=0)

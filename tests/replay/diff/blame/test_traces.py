@@ -1,0 +1,104 @@
+"""Traces of unknown origin, and small ones made by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import flexrec
+from flexrec.recorder import Recorder, RecordingError
+
+ORDER: list[list[Any]] = [
+    ["random", "step", "", 0, "", -1],
+    ["weights", "net", "weight", 0, "", -1],
+    ["inputs", "net", "", 0, "", 0],
+    ["outputs", "net", "", 0, "", 1],
+]
+
+
+def written(
+    path: Path, values: object, order: object = ORDER, attributes: object = None, steps: int = 3
+) -> Path:
+    """A recording of one trace, the values of each step the same."""
+    with Recorder(path, mode="w", facts=False) as rec:
+        rec.add({"trace/order": order if isinstance(order, str) else json.dumps(order)})
+        if attributes is not None:
+            text = attributes if isinstance(attributes, str) else json.dumps(attributes)
+            rec.add({"trace/attributes": text})
+        for _ in range(steps):
+            rec.add({"trace/values": values})
+            rec.step()
+    return path
+
+
+def test_a_model_of_one_layer(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]), attributes={"net": {"class": "Linear"}})
+    b = written(tmp_path / "b.h5", np.array([1, 2, 3, 5]))
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.stage, first.layer, first.kind) == ("forward", "net", "Linear")
+    assert (first.a, first.b) == ("#4", "#5")
+
+
+def test_layers_that_were_renamed(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    order = [[*row[:1], row[1].replace("net", "new"), *row[2:]] for row in ORDER]
+    b = written(tmp_path / "b.h5", np.array([1, 2, 3, 4]), order)
+    assert not flexrec.diff(a, b).equal
+    assert flexrec.diff(a, b, rename={"net": "new"}).equal
+
+
+def test_random_states_alone_are_no_difference(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    assert flexrec.diff(a, written(tmp_path / "b.h5", np.array([9, 2, 3, 4]))).equal
+
+
+def test_an_event_of_another_kind_is_a_value(tmp_path: Path) -> None:
+    order = [["surprise", "x", "", 0, "", -1]]
+    a = written(tmp_path / "a.h5", np.array([1]), order)
+    first = flexrec.diff(a, written(tmp_path / "b.h5", np.array([2]), order)).first
+    assert first is not None
+    assert (first.stage, first.cause) == ("metric", "x differs")
+
+
+@pytest.mark.parametrize(
+    ("values", "order"),
+    [
+        (np.array([1, 2, 3]), ORDER),
+        (np.array([1.0, 2.0, 3.0, 4.0]), ORDER),
+        (np.array([[1, 2, 3, 4]]), ORDER),
+        ("text", ORDER),
+        (7.0, ORDER),
+        (np.array([1, 2, 3, 4]), "[["),
+        (np.array([1, 2, 3, 4]), "[" * 100_000),
+        (np.array([1, 2, 3, 4]), {"a": 1}),
+        (np.array([1, 2, 3, 4]), [[1], ["x"] * 6, None, "abc"]),
+    ],
+)
+def test_what_is_no_trace_is_an_error(tmp_path: Path, values: object, order: object) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    b = written(tmp_path / "b.h5", values, order)
+    with pytest.raises(RecordingError, match=r"b\.h5: (its|the) trace"):
+        flexrec.diff(a, b)
+
+
+@pytest.mark.parametrize("attributes", [[], {"net": []}, {"net": {"class": {}}}, 7, {}])
+def test_attributes_of_any_form_are_taken(tmp_path: Path, attributes: object) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]), attributes=attributes)
+    b = written(tmp_path / "b.h5", np.array([1, 2, 3, 5]), attributes={"net": {"p": "1"}})
+    assert flexrec.diff(a, b).first is not None
+    assert str(flexrec.diff(b, a))
+
+
+def test_config_of_any_depth_is_compared(tmp_path: Path) -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"a": deep}
+    for name, config in (("a.h5", deep), ("b.h5", {"x": [1]})):
+        with Recorder(tmp_path / name, facts=False, config=config) as rec:
+            rec.add(x=1.0)
+    found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert found.equal
+    assert len(found.config) == 2

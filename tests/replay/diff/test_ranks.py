@@ -1,0 +1,60 @@
+"""Ranks of a run: keys on which all agree at first, and from some step on do not."""
+
+from pathlib import Path
+
+import pytest
+
+from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.replay.diff.ranks import diff_ranks
+from flexrec.replay.diff.result import RanksDiff
+
+
+def ranks(tmp_path: Path, count: int, odd: int, at: int) -> RanksDiff:
+    """Ranks whose weights agree, but for one from a step on; each has a loss of its own."""
+    for rank in range(count):
+        with Recorder(tmp_path / f"run-{rank}.h5", mode="w", facts=False) as rec:
+            for step in range(10):
+                off = 1e-7 if rank == odd and step >= at else 0.0
+                accuracy = 0.0 if step < 3 else rank / 10
+                loss = {"train_loss": step + 0.1 * rank, "accuracy": accuracy}
+                rec.add({**loss, "0/weights/mean": step + off, "rate": step, "seconds": rank})
+                rec.step()
+    runs = [Recording(tmp_path / f"run-{rank}.h5") for rank in range(count)]
+    found = diff_ranks(runs)
+    for run in runs:
+        run.close()
+    return found
+
+
+def test_the_rank_that_parts_is_named(tmp_path: Path) -> None:
+    found = ranks(tmp_path, 3, odd=1, at=4)
+    assert not found.equal
+    (split,) = found.split
+    assert (split.key, split.since, split.step) == ("0/weights/mean", 3, 4)
+    assert split.ranks == ("run-1.h5",)
+    assert "0/weights/mean agrees up to step 3, from step 4 on not on run-1.h5" in str(found)
+
+
+def test_of_two_ranks_the_second_is_said(tmp_path: Path) -> None:
+    (split,) = ranks(tmp_path, 2, odd=0, at=1).split
+    assert split.ranks == ("run-1.h5",)
+
+
+def test_ranks_that_agree(tmp_path: Path) -> None:
+    found = ranks(tmp_path, 3, odd=1, at=99)
+    assert found.equal
+    assert (found.agreeing, found.differing) == (2, 2)  # each rank has its own loss and accuracy
+    assert str(found) == "3 ranks agree: 2 keys to the bit, 2 keys never did"
+
+
+def test_what_cannot_be_compared(tmp_path: Path) -> None:
+    for name, key in (("a.h5", "x"), ("b.h5", "y")):
+        with Recorder(tmp_path / name, facts=False) as rec:
+            rec.add({key: 1.0})
+    with Recording(tmp_path / "a.h5") as a, Recording(tmp_path / "b.h5") as b:
+        with pytest.raises(RecordingError, match="ranks are two recordings or more, got 1"):
+            diff_ranks([a])
+        with pytest.raises(RecordingError, match="2 recordings do not all have a key of numbers"):
+            diff_ranks([a, b])
+        with pytest.raises(RecordingError, match="do not all have a key that fits nope"):
+            diff_ranks([a, b], patterns=["nope"])
