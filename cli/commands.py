@@ -55,6 +55,8 @@ def replay(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     keys: options.Only = None,
     server: options.Server = SERVER,
@@ -89,7 +91,7 @@ def replay(
     else:
         _refuse(context, "without --save or --html", "force")
         _refuse(context, "without --serve", *OF_A_SERVER)
-    definitions = replaying.definitions_of(preset, config, phases)
+    definitions = replaying.definitions_of(preset, config, phases, smooth=smooth, log_y=log_y)
     if keys:
         definitions = definitions.only(keys)
     env = replaying.environment_of(recordings, env)
@@ -137,6 +139,8 @@ def serve(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     env: options.Env = None,
     port: options.ListenPort = PORT,
@@ -154,10 +158,12 @@ def serve(
     from flexrec.cli.serving import viewer
 
     if not recordings:
-        _refuse(context, "without recordings", "preset", "config", "phases", "every")
+        _refuse(
+            context, "without recordings", "preset", "config", "phases", "smooth", "log_y", "every"
+        )
     env = replaying.environment_of(recordings or (), env)
     if recordings:
-        definitions = replaying.definitions_of(preset, config, phases)
+        definitions = replaying.definitions_of(preset, config, phases, smooth=smooth, log_y=log_y)
     with viewer(
         port=port,
         host=host,
@@ -206,6 +212,8 @@ def check(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     keys: options.Only = None,
     update: options.Update = False,
@@ -231,7 +239,7 @@ def check(
 
     if not show:
         _refuse(context, "without --show", "server", "port", "base_url", "env")
-    definitions = definitions_of(preset, config, phases)
+    definitions = definitions_of(preset, config, phases, smooth=smooth, log_y=log_y)
     holds = check_recordings(
         recordings,
         definitions.only(keys) if keys else definitions,

@@ -99,13 +99,22 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`."""
+    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`.
+
+    `axis` is what the caller called x, as `log(epoch=3)` does.
+    """
 
     x: float
     keys: tuple[str, ...] | None
     reset: bool
     step: int
     time: float
+    axis: str | None = None
+
+    @property
+    def axis_name(self) -> str | None:
+        """What x is called: as the caller said, or the step where it is that."""
+        return self.axis or ("step" if self.x == self.step else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +178,28 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
         if not isinstance(name, str):
             raise InputError(f"keys must be strings, got {type(name).__name__}")
     return names
+
+
+def named_position(x: float | None, named: Mapping[str, float]) -> tuple[float | None, str | None]:
+    """The x of `log`, and what it is called: given by itself, or as one keyword, `epoch=3`.
+
+    >>> named_position(None, {"epoch": 3})
+    (3.0, 'epoch')
+
+    Raises:
+        InputError: it is given twice, or is no number.
+    """
+    if len(named) + (x is not None) > 1:
+        raise InputError(f"log takes one position, x or one keyword, got {', '.join(named)} too")
+    axis, value = next(iter(named.items()), (None, x))
+    if value is None:
+        if axis is not None:
+            raise InputError(f"{axis} must be a number, got None")
+        return None, None
+    position = normalise(axis or "x", value)
+    if not isinstance(position, float) or isinstance(value, bool):
+        raise InputError(f"{axis or 'x'} must be a number, got {type(value).__name__}")
+    return position, axis or None
 
 
 def _part(key: str, value: object, known: "Known | None") -> Part:

@@ -30,6 +30,7 @@ from flexrec.recorder.events import (
     Event,
     Log,
     Reset,
+    named_position,
     normalise,
     normalise_keys,
 )
@@ -203,16 +204,22 @@ class Recorder:
         x: float | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **axis: float,
     ) -> None:
         """Record a mark: at replay, plot the meters here, at `x`, and reset them.
+
+            >>> rec.log(epoch=3)  # doctest: +SKIP
 
         Args:
             x: the position on the plots' x axis; the current step by default.
             keys: only these meters; all by default.
             reset: whether the meters start anew after it.
+            axis: `x` under a name of its own, which the plots' axis is labelled with.
         """
-        position = float(self._queue.step) if x is None else _number("x", x)
-        self.record(Log(position, normalise_keys(keys), bool(reset), self._queue.step, time()))
+        x, name = named_position(x, axis)
+        step = self._queue.step
+        position = float(step) if x is None else x
+        self.record(Log(position, normalise_keys(keys), bool(reset), step, time(), name))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
@@ -224,10 +231,11 @@ class Recorder:
         if isinstance(event, Add):
             self._queue.add_at(step, event.time, event.values)
             return
-        code, x, reset = fmt.RESET, 0.0, True
+        code, x, reset, axis = fmt.RESET, 0.0, True, None
         if isinstance(event, Log):
-            code, x, reset = fmt.LOG, event.x, event.reset
-        self._queue.mark(code, x, step=step, now=event.time, reset=reset, keys=event.keys)
+            code, x, reset, axis = fmt.LOG, event.x, event.reset, event.axis
+        keyset = fmt.Keyset(event.keys, axis)
+        self._queue.mark(code, x, step=step, now=event.time, reset=reset, keyset=keyset)
         if event.keys is None and (isinstance(event, Reset) or event.reset):
             for tooled in self._watched:
                 tooled.reset()  # the window over which gradients' signal and noise are taken

@@ -14,11 +14,12 @@ from flexrec.recorder.events import (
     Reset,
     Value,
     gather,
+    named_position,
     normalise,
     normalise_keys,
 )
 from flexrec.replay.definitions.definitions import Definitions, Table, define
-from flexrec.replay.definitions.presets import PHASES, preset
+from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.plots.window import Window, equal
@@ -68,6 +69,11 @@ class FlexLogger:
         recorder: "Recorder | None" = None,
     ) -> None:
         checked = plots if isinstance(plots, Definitions) else define(plots, meters or {})
+        if checked.auto is not None:
+            raise DefinitionError(
+                "the preset auto draws what a recording holds, and a logger cannot know beforehand "
+                "what it will be given: name presets, such as loss+acc, or record, and replay"
+            )
         self._engine = Engine(checked, uid=uid)
         self._sink = sink if sink is not None else ResendingSink(_visdom(server, port, env))
         self._recorder = recorder
@@ -109,24 +115,26 @@ class FlexLogger:
         x: float | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **axis: float,
     ) -> None:
         """Plot the meters at `x`, and reset them.
+
+            >>> logger.log(epoch=3)  # doctest: +SKIP
 
         Args:
             x: the position on the x axis; by default the step, or, where `step` was never
                 called, the number of logs so far.
             keys: only these meters; all by default.
             reset: whether the meters start anew.
+            axis: `x` under a name of its own, which the plots' axis is labelled with.
         """
-        if x is None:
+        position, name = named_position(x, axis)
+        if position is None:
             counted = self._step is None and self._recorder is None
-            x = self._logs if counted else self.current_step
-        position = normalise("x", x)
-        if not isinstance(position, float):
-            raise InputError(f"x must be a number, got {type(x).__name__}")
+            position = float(self._logs if counted else self.current_step)
         names = self._checked(keys)
         self._logs += 1
-        self._take(Log(position, names, bool(reset), self.current_step, time.time()))
+        self._take(Log(position, names, bool(reset), self.current_step, time.time(), name))
         self.show()
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
@@ -168,16 +176,17 @@ class FlexLogger:
         self._sink.show(changed)
 
     def get_definitions(self) -> dict[str, list[str]]:
-        """Each plot's meters.
+        """Each plot's meters; optional ones once they are fed.
 
         >>> get_preset_logger("loss+MSE").get_definitions()  # doctest: +SKIP
         {'loss': ['train_loss', 'test_loss'], 'mse': ['train_mse', 'test_mse']}
         """
-        found = self._engine.definitions
-        return {
-            plot: [name for name, meter in found.meters.items() if plot in meter.targets]
-            for plot in found.plots
-        }
+        return self._engine.definitions.by_plot(self._engine.keys())
+
+    def draws(self, definitions: Definitions) -> bool:
+        """Whether its plots have the meters that these definitions have."""
+        keys = self._engine.keys()
+        return definitions.by_plot(keys) == self._engine.definitions.by_plot(keys)
 
     def add_plot(self, name: str, table: Table) -> None:
         """Add a plot while running; it shows what its meters say from the next `log` on."""
@@ -300,9 +309,10 @@ class TooledModelLogger:
         x: float | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **axis: float,
     ) -> None:
         """Plot the meters at `x`, by default the step, and reset them."""
-        self.logger.log(x, keys, reset)
+        self.logger.log(x, keys, reset, **axis)
         if reset and keys is None:
             self.tooled.reset()
 
@@ -328,7 +338,7 @@ class TooledModelLogger:
 def get_preset_logger(
     name: str,
     *,
-    phases: Iterable[str] = PHASES,
+    phases: Iterable[str] = (),
     env: str = "main",
     uid: str | None = None,
     server: str = "http://localhost",

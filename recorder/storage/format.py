@@ -164,6 +164,17 @@ class Column(NamedTuple):
         return self.bare and self.forms[0].kind == NUMBER
 
 
+class Keyset(NamedTuple):
+    """Which meters a mark is for (None: all), and what its x is called where it has a name."""
+
+    keys: tuple[str, ...] | None = None
+    axis: str | None = None
+
+
+EVERY_KEY = Keyset()
+"""The key set of most marks: it has no line, and the number ALL_KEYS."""
+
+
 class Slots(NamedTuple):
     """What an add takes of the value stream: how many slots, and which of them are pointers,
     that say where in the blobs an array or a text begins."""
@@ -190,7 +201,7 @@ class Schema:
 
     columns: list[Column] = field(default_factory=list)
     signatures: list[tuple[int, ...]] = field(default_factory=list)
-    keysets: list[tuple[str, ...]] = field(default_factory=list)
+    keysets: list[Keyset] = field(default_factory=list)
 
     def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
         """Where the columns lie in the value stream.
@@ -251,15 +262,16 @@ class Schema:
         return _line({"columns": list(columns)})
 
     @staticmethod
-    def keyset_line(keys: Sequence[str]) -> bytes:
+    def keyset_line(keyset: Keyset) -> bytes:
         """The JSON line of the key set of a mark."""
-        return _line({"keys": list(keys)})
+        keys = None if keyset.keys is None else list(keyset.keys)
+        return _line({"keys": keys} | ({"axis": keyset.axis} if keyset.axis else {}))
 
     def encode(self) -> bytes:
         """All lines: what a closed file stores."""
         lines = [self.column_line(column) for column in self.columns]
         lines += [self.signature_line(signature) for signature in self.signatures]
-        lines += [self.keyset_line(keys) for keys in self.keysets]
+        lines += [self.keyset_line(keyset) for keyset in self.keysets]
         return b"".join(lines)
 
     @classmethod
@@ -297,10 +309,11 @@ class Schema:
                     raise ValueError("a signature lacks a column that another of it shares")
             self.signatures.append(columns)
         else:
-            keys = tuple(entry["keys"])
-            for key in keys:
-                check_key(key)
-            self.keysets.append(keys)
+            keys = None if entry["keys"] is None else tuple(entry["keys"])
+            axis = entry.get("axis")
+            for text in (*(keys or ()), "" if axis is None else axis):
+                check_key(text)
+            self.keysets.append(Keyset(keys, axis))
 
     def _same(self, entry: Any, forms: tuple[Form, ...]) -> tuple[tuple[int, int] | None, ...]:
         """Whose the parts of a column are, by its line."""

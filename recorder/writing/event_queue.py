@@ -56,7 +56,7 @@ class EventQueue:
         is_inert: whether calls do nothing: the copy in a forked child.
         signatures: the columns of adds, by the numbers that queued events have; several numbers may
             have the same.
-        keysets: the keys of marks, by the numbers that queued marks have.
+        keysets: the key sets of marks, by the numbers that queued marks have.
     """
 
     def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
@@ -65,7 +65,7 @@ class EventQueue:
         self.refusal: str | None = None
         self.is_inert = False
         self.signatures: dict[int, Signature] = {}
-        self.keysets: dict[int, tuple[str, ...]] = {}
+        self.keysets: dict[int, fmt.Keyset] = {}
         self._events: deque[Queued] = deque()
         self._numbers = count()
         self._encoders: dict[tuple[str, ...], Encoder] = {}
@@ -143,16 +143,17 @@ class EventQueue:
         step: int,
         now: float,
         reset: bool = False,
-        keys: tuple[str, ...] | None = None,
+        keyset: fmt.Keyset = fmt.EVERY_KEY,
     ) -> None:
         """Add a mark: a log, a reset, or where a resume goes on."""
         if self.refused():
             return
         check_step(step)
-        for key in keys or ():
+        for key in (*(keyset.keys or ()), keyset.axis or ""):
             _check_key(key)
-        keyset = fmt.ALL_KEYS if keys is None else self._number(keys, self.keysets)
-        self._put(mark_event(code, step, now, x, reset, keyset))
+        every = keyset == fmt.EVERY_KEY
+        number = fmt.ALL_KEYS if every else self._number(keyset, self.keysets)
+        self._put(mark_event(code, step, now, x, reset, number))
 
     def take(self, into: list[Queued]) -> None:
         """Move all that came to the end of a list: nothing can come in between."""
