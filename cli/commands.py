@@ -55,6 +55,8 @@ def replay(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     keys: options.Only = None,
     server: options.Server = SERVER,
@@ -89,7 +91,7 @@ def replay(
     else:
         _refuse(context, "without --save or --html", "force")
         _refuse(context, "without --serve", *OF_A_SERVER)
-    definitions = replaying.definitions_of(preset, config, phases, keys)
+    definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
     env = replaying.environment_of(recordings, env)
     with ExitStack() as stack:
         running = None
@@ -135,6 +137,8 @@ def serve(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     keys: options.Only = None,
     env: options.Env = None,
@@ -154,10 +158,16 @@ def serve(
     from flexrec.cli.serving import viewer
 
     if not recordings:
-        _refuse(context, "without recordings", "preset", "config", "phases", "every", "keys")
+        _refuse(
+            context,
+            "without recordings",
+            *("preset", "config", "phases", "smooth", "log_y", "every", "keys"),
+        )
     env = replaying.environment_of(recordings or (), env)
     if recordings:
-        definitions = replaying.definitions_of(preset, config, phases, keys)
+        definitions = replaying.definitions_of(
+            preset, config, phases, keys, smooth=smooth, log_y=log_y
+        )
     with viewer(
         port=port,
         host=host,
@@ -207,6 +217,8 @@ def check(
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
+    smooth: options.Smooth = None,
+    log_y: options.LogY = False,
     every: options.Every = None,
     keys: options.Only = None,
     update: options.Update = False,
@@ -234,7 +246,7 @@ def check(
         _refuse(context, "without --show", "server", "port", "base_url", "env")
     holds = check_recordings(
         recordings,
-        definitions_of(preset, config, phases, keys),
+        definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y),
         golden=golden,
         every=every,
         rtol=rtol,

@@ -64,5 +64,6 @@ def _drawn(window: Window) -> str:
     curves = [
         (trace.name, np.arange(len(trace.y)) if trace.x is None else trace.x, trace.y)
         for trace in window.traces
+        if not trace.pale
     ]
     return text_plot(window.title, curves, is_log=window.opts.get("ytype") == "log")

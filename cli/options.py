@@ -38,7 +38,7 @@ Preset = Annotated[
     Option(
         "--preset",
         "-p",
-        help="Named plots, such as loss+MSE (see: flexrec presets).",
+        help="Named plots, such as loss+MSE (flexrec presets); default: auto.",
         rich_help_panel=DRAWN,
     ),
 ]
@@ -51,8 +51,21 @@ Config = Annotated[
 Phases = Annotated[
     str | None,
     Option(
-        help="The preset's phases, with commas between; default train,test.", rich_help_panel=DRAWN
+        help="The phases, with commas between; default: those in the keys.", rich_help_panel=DRAWN
     ),
+]
+Smooth = Annotated[
+    float | None,
+    Option(
+        min=0,
+        max=0.999,
+        help="Smooth lines as TensorBoard's slider does, such as 0.9.",
+        rich_help_panel=DRAWN,
+    ),
+]
+LogY = Annotated[
+    bool,
+    Option("--log-y", help="Make the y axes of lines logarithmic.", rich_help_panel=DRAWN),
 ]
 Every = Annotated[
     int | None,

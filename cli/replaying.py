@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.recorder.errors import DefinitionError, OutputError, counted, listed, one_line
+from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.player.player import Played, count_unlogged, missing_keys, play_all, run_names
+from flexrec.replay.player.player import (
+    Played,
+    count_unlogged,
+    fitting,
+    missing_keys,
+    play_all,
+    run_names,
+    undrawn_keys,
+)
 from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
@@ -86,8 +94,10 @@ def replay_recordings(
                 played = play_all(runs, definitions, every=every, strict=strict)
         for run in runs:
             tell_missing(run, definitions)
+            chosen = fitting(runs, definitions)
+            tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
             if every is None:
-                tell_unlogged(run, definitions)
+                tell_unlogged(run, chosen)
     tell_left_out(played)
     windows = played.windows
     if not follow or outlet.server is None:
@@ -126,16 +136,21 @@ def environment_of(paths: Sequence[Path], env: str | None) -> str:
 
 
 def definitions_of(
-    name: str | None, config: Path | None, phases: str | None, keys: Sequence[str] | None = None
+    name: str | None,
+    config: Path | None,
+    phases: str | None,
+    keys: Sequence[str] | None = None,
+    *,
+    smooth: float | None = None,
+    log_y: bool = False,
 ) -> Definitions:
-    """The definitions that --preset, --config, --phases and --key ask for."""
-    if name is None and config is None:
-        raise DefinitionError(
-            "nothing to plot: give --preset NAME (flexrec presets lists them) or --config FILE.toml"
-        )
+    """The definitions that --preset, --config, --phases, --key, --smooth and --log-y ask for."""
+    name = "auto" if name is None and config is None else name
     chosen = [phase.strip() for phase in (phases or "").split(",") if phase.strip()]
     definitions = definitions_from(preset_name=name, definitions=config, phases=chosen)
-    definitions = definitions or Definitions()
+    opts: dict[str, object] = {"smooth": smooth} if smooth is not None else {}
+    opts |= {"ytype": "log"} if log_y else {}
+    definitions = (definitions or Definitions()).with_opts(opts)
     return definitions.only(keys) if keys else definitions
 
 
@@ -171,3 +186,14 @@ def tell_left_out(played: Played) -> None:
     """Say on stderr what could not be drawn, and why."""
     for left in played.left_out:
         _tell(f"left out: {left}")
+
+
+def tell_undrawn(run: Recording, definitions: Definitions, *, all_keys: bool) -> None:
+    """Say on stderr which keys are not drawn that one would look for, and what draws them."""
+    left = undrawn_keys(run, definitions, alike=not all_keys)
+    if all_keys:
+        hint = "--preset sources or layers draws all statistics of layers, --config what you define"
+    else:
+        hint = "--phases names other phases, such as train,dev; --preset auto draws every metric"
+    if left:
+        _tell(f"{run.path}: not drawn: {listed(left, most=8)}; {hint}")

@@ -54,7 +54,7 @@ def train(out: str, *, epochs: int, mode: str = "x", lr: float = 0.05, seed: int
                 output = model(test[0])
                 record(rec, "test", cross_entropy(output, test[1]), output, test[1])
                 rec.add({"test_confusion": (output, test[1])})
-            rec.log(epoch)
+            rec.log(epoch=epoch)
 
 
 def record(rec: Recorder, phase: str, loss: Tensor, output: Tensor, classes: Tensor) -> None:

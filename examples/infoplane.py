@@ -60,7 +60,7 @@ def train(out: str, *, epochs: int, marks: int, mode: str = "x", seed: int = 0) 
                 rec.step()
             if epoch in when:
                 rec.activations(model, inputs, classes, layers=nn_tanh)
-                rec.log(epoch)
+                rec.log(epoch=epoch)
             tooled.reset()
 
 

@@ -34,7 +34,7 @@ def train(out: str, *, port: int, env: str, epochs: int) -> None:
                 logger.add({"train_loss": loss, "train_mse": (output, y[batch])})
                 logger.step()
                 layers.step(log=True)
-            logger.log(epoch)
+            logger.log(epoch=epoch)
         layers.close()
         logger.close()
 

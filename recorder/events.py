@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from numbers import Real
-from typing import Any, ClassVar, SupportsIndex, TypeAlias
+from typing import Any, ClassVar, SupportsIndex, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,13 +104,22 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`."""
+    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`.
+
+    `axis` is what the caller called x, as `log(epoch=3)` does.
+    """
 
     x: float
     keys: tuple[str, ...] | None
     reset: bool
     step: int
     time: float
+    axis: str | None = None
+
+    @property
+    def axis_name(self) -> str | None:
+        """What x is called: as the caller said, or the step where it is that."""
+        return self.axis or ("step" if self.x == self.step else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,16 +201,40 @@ def whole_step(step: object) -> int:
     raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
 
 
-def log_position(x: object) -> float:
+Position = TypeVar("Position")
+
+
+def named_position(
+    x: Position | None, named: Mapping[str, Position]
+) -> tuple[Position | None, str | None]:
+    """The x of `log`, and what it is called: given by itself, or as one keyword, `epoch=3`.
+
+    >>> named_position(None, {"epoch": 3})
+    (3, 'epoch')
+
+    Raises:
+        InputError: it is given twice.
+    """
+    if len(named) + (x is not None) > 1:
+        raise InputError(f"log takes one position, x or one keyword, got {', '.join(named)} too")
+    if not named:
+        return x, None
+    ((axis, value),) = named.items()
+    if value is None:
+        raise InputError(f"{axis} must be a number, got None")
+    return value, axis
+
+
+def log_position(x: object, name: str = "x") -> float:
     """The `x` of `log`, where on the x axis a point is drawn.
 
     Raises:
         InputError: it is no number, or not finite.
     """
-    position = normalise("x", x)
+    position = None if isinstance(x, bool) else normalise(name, x)
     if not isinstance(position, float) or not math.isfinite(position):
-        got = type(x).__name__ if not isinstance(position, float) else position
-        raise InputError(f"x must be a finite number, got {got}")
+        got = position if isinstance(position, float) else type(x).__name__
+        raise InputError(f"{name} must be a finite number, got {got}")
     return position
 
 

@@ -30,6 +30,7 @@ from flexrec.recorder.events import (
     Log,
     Reset,
     log_position,
+    named_position,
     normalise_keys,
     whole_step,
 )
@@ -264,25 +265,28 @@ class Recorder:
         x: float | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
-        **other: Never,
+        **axis: float,
     ) -> None:
         """Record a mark: at replay, plot the meters here, at `x`, and reset them.
 
-        >>> rec.log(epoch)
+        >>> rec.log(epoch=3)
 
         Args:
             x: the position on the plots' x axis; the current step by default.
             keys: only these meters; all by default.
             reset: whether the meters start anew after it.
+            axis: `x` under a name of its own, which the plots' axis is labelled with.
         """
-        if other or isinstance(x, (str, Mapping)):
+        if isinstance(x, (str, Mapping)) or len(axis) > 1:
             raise InputError(
                 "log takes no values, but where on the x axis they are plotted: write "
                 'rec.add({"loss": value}), and then rec.log(epoch)'
             )
+        given, name = named_position(x, axis)
         queue = self._queue
-        position = float(queue.step) if x is None else log_position(x)
-        self.record(Log(position, normalise_keys(keys), bool(reset), queue.step, queue.now()))
+        position = float(queue.step) if given is None else log_position(given, name or "x")
+        keys, step, now = normalise_keys(keys), queue.step, queue.now()
+        self.record(Log(position, keys, bool(reset), step, now, name))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Record that the meters of `keys` (all by default) start anew, without plotting."""
@@ -294,10 +298,11 @@ class Recorder:
         if isinstance(event, Add):
             self._queue.add_at(step, event.time, event.values)
             return
-        code, x, reset = fmt.RESET, 0.0, True
+        code, x, reset, axis = fmt.RESET, 0.0, True, None
         if isinstance(event, Log):
-            code, x, reset = fmt.LOG, event.x, event.reset
-        self._queue.mark(code, x, step=step, now=event.time, reset=reset, keys=event.keys)
+            code, x, reset, axis = fmt.LOG, event.x, event.reset, event.axis
+        keyset = fmt.Keyset(event.keys, axis)
+        self._queue.mark(code, x, step=step, now=event.time, reset=reset, keyset=keyset)
         if event.keys is None and (isinstance(event, Reset) or event.reset):
             for tooled in self._watched:
                 tooled.reset()  # the window over which gradients' signal and noise are taken

@@ -25,12 +25,13 @@ from flexrec.recorder.events import (
     Reset,
     Value,
     gather,
+    named_position,
     normalise,
     normalise_keys,
     whole_step,
 )
 from flexrec.replay.definitions.definitions import Definitions, Table, define
-from flexrec.replay.definitions.presets import PHASES, preset
+from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.plots.window import Window
@@ -116,6 +117,11 @@ class FlexLogger:
         recorder: "Recorder | None" = None,
     ) -> None:
         checked = plots if isinstance(plots, Definitions) else define(plots, meters or {})
+        if checked.auto is not None:
+            raise DefinitionError(
+                "the preset auto draws what a recording holds, and a logger cannot know beforehand "
+                "what it will be given: name presets, such as loss+acc, or record, and replay"
+            )
         self._engine = Engine(checked, uid=uid)
         self._options = LoggerOptions(
             env=env,
@@ -186,8 +192,11 @@ class FlexLogger:
         x: Position | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **axis: Position,
     ) -> None:
         """Plot the meters at `x`, and reset them.
+
+            >>> logger.log(epoch=3)
 
         Args:
             x: the position on the x axis: a number, or a date, which is drawn as seconds since
@@ -195,13 +204,15 @@ class FlexLogger:
                 default the step, or, where `step` was never called, the number of logs so far.
             keys: only these meters; all by default.
             reset: whether the meters start anew.
+            axis: `x` under a name of its own, which the plots' axis is labelled with.
         """
-        if x is None:
+        given, name = named_position(x, axis)
+        if given is None:
             counted = self._step is None and self._recorder is None
-            x = self._logs if counted else self.current_step
-        position, names = _position(x), self._checked(keys)
+            given = self._logs if counted else self.current_step
+        position, names = _position(given, name or "x"), self._checked(keys)
         self._logs += 1
-        self._take(Log(position, names, bool(reset), self.current_step, time.time()))
+        self._take(Log(position, names, bool(reset), self.current_step, time.time(), name))
         self.show()
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
@@ -316,16 +327,17 @@ class FlexLogger:
             warn(str(error))
 
     def get_definitions(self) -> dict[str, list[str]]:
-        """Each plot's meters.
+        """Each plot's meters; optional ones once they are fed.
 
         >>> get_preset_logger("loss+MSE").get_definitions()
         {'loss': ['train_loss', 'test_loss'], 'mse': ['train_mse', 'test_mse']}
         """
-        found = self._engine.definitions
-        return {
-            plot: [name for name, meter in found.meters.items() if plot in meter.targets]
-            for plot in found.plots
-        }
+        return self._engine.definitions.by_plot(self._engine.keys())
+
+    def draws(self, definitions: Definitions) -> bool:
+        """Whether its plots have the meters that these definitions have."""
+        keys = self._engine.keys()
+        return definitions.by_plot(keys) == self._engine.definitions.by_plot(keys)
 
     def add_plot(self, name: str, table: Table) -> None:
         """Add a plot while running; it shows what its meters say from the next `log` on."""
@@ -448,9 +460,10 @@ class TooledModelLogger:
         x: Position | None = None,
         keys: str | Iterable[str] | None = None,
         reset: bool = True,
+        **axis: Position,
     ) -> None:
         """Plot the meters at `x`, by default the step, and reset them."""
-        self.logger.log(x, keys, reset)
+        self.logger.log(x, keys, reset, **axis)
         if reset and keys is None:
             self.tooled.reset()
 
@@ -474,7 +487,7 @@ class TooledModelLogger:
 
 
 def get_preset_logger(
-    name: str, *, phases: Iterable[str] = PHASES, **options: Unpack[LoggerOptions]
+    name: str, *, phases: Iterable[str] = (), **options: Unpack[LoggerOptions]
 ) -> FlexLogger:
     """A FlexLogger of a preset's definitions.
 
@@ -501,7 +514,7 @@ def _again(kind: type[FlexLogger], definitions: Definitions, options: LoggerOpti
     return kind(definitions, **options)
 
 
-def _position(x: object) -> float:
+def _position(x: object, name: str = "x") -> float:
     """A place on the x axis as a number, dates as seconds since 1970."""
     if isinstance(x, np.datetime64):
         x = x.astype("datetime64[us]").item()  # None for NaT
@@ -509,9 +522,9 @@ def _position(x: object) -> float:
         x = datetime(x.year, x.month, x.day)
     if isinstance(x, datetime):
         x = (x if x.tzinfo else x.replace(tzinfo=UTC)).timestamp()
-    position = normalise("x", x)
+    position = None if isinstance(x, bool) else normalise(name, x)
     if not isinstance(position, float):
-        raise InputError(f"x must be a number or a date, got {type(x).__name__}")
+        raise InputError(f"{name} must be a number or a date, got {type(x).__name__}")
     if not math.isfinite(position):
-        raise InputError(f"x must be a finite number, got {position}: it could not be drawn")
+        raise InputError(f"{name} must be a finite number, got {position}: it could not be drawn")
     return position

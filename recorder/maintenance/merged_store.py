@@ -58,7 +58,7 @@ class _Schemas:
         self._columns = dict[fmt.Column, int]()
         self._numbers = [dict[int, int]() for _ in schemas]  # of each source's columns
         self._signatures = dict[tuple[int, ...], int]()
-        keysets = dict.fromkeys(keys for schema in schemas for keys in schema.keysets)
+        keysets = dict.fromkeys(each for schema in schemas for each in schema.keysets)
         self._keysets = {keys: number for number, keys in enumerate(keysets)}
 
     def learn(self, of: Array, codes: Codes) -> None:

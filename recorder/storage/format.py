@@ -162,6 +162,17 @@ class Column(NamedTuple):
         return self.bare and self.forms[0].kind == NUMBER
 
 
+class Keyset(NamedTuple):
+    """Which meters a mark is for (None: all), and what its x is called where it has a name."""
+
+    keys: tuple[str, ...] | None = None
+    axis: str | None = None
+
+
+EVERY_KEY = Keyset()
+"""The key set of most marks: it has no line, and the number ALL_KEYS."""
+
+
 class Slots(NamedTuple):
     """What an add takes of the value stream: how many slots, and which of them are pointers,
     that say where in the blobs an array or a text begins."""
@@ -191,7 +202,7 @@ class Schema:
 
     columns: list[Column] = field(default_factory=list)
     signatures: list[tuple[int, ...]] = field(default_factory=list)
-    keysets: list[tuple[str, ...]] = field(default_factory=list)
+    keysets: list[Keyset] = field(default_factory=list)
     config: str | None = None
 
     def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
@@ -253,9 +264,10 @@ class Schema:
         return _line({"columns": list(columns)})
 
     @staticmethod
-    def keyset_line(keys: Sequence[str]) -> bytes:
+    def keyset_line(keyset: Keyset) -> bytes:
         """The JSON line of the key set of a mark."""
-        return _line({"keys": list(keys)})
+        keys = None if keyset.keys is None else list(keyset.keys)
+        return _line({"keys": keys} | ({"axis": keyset.axis} if keyset.axis else {}))
 
     @staticmethod
     def config_line(text: str) -> bytes:
@@ -266,7 +278,7 @@ class Schema:
         """What a closed file stores: all lines but those of configs, which it has elsewhere."""
         lines = [self.column_line(column) for column in self.columns]
         lines += [self.signature_line(signature) for signature in self.signatures]
-        lines += [self.keyset_line(keys) for keys in self.keysets]
+        lines += [self.keyset_line(keyset) for keyset in self.keysets]
         return b"".join(lines)
 
     @classmethod
@@ -310,10 +322,11 @@ class Schema:
         elif "config" in entry:
             self.config = json.dumps(entry["config"], ensure_ascii=False)
         else:
-            keys = tuple(entry["keys"])
-            for key in keys:
-                check_key(key)
-            self.keysets.append(keys)
+            keys = None if entry["keys"] is None else tuple(entry["keys"])
+            axis = entry.get("axis")
+            for text in (*(keys or ()), "" if axis is None else axis):
+                check_key(text)
+            self.keysets.append(Keyset(keys, axis))
 
     def _same(self, entry: Any, forms: tuple[Form, ...]) -> tuple[tuple[int, int] | None, ...]:
         """Whose the parts of a column are, by its line."""

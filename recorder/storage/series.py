@@ -110,6 +110,7 @@ class Marks:
         reset: whether the meters start anew.
         keys: the meters' names, or None for all.
         step, time: when.
+        axis: what x is called, or None where it was given no name.
     """
 
     position: Ints
@@ -119,6 +120,7 @@ class Marks:
     keys: list[tuple[str, ...] | None]
     step: Ints
     time: NDArray[np.float64]
+    axis: list[str | None]
 
     def __len__(self) -> int:
         return len(self.position)
@@ -150,7 +152,7 @@ def events_of(store: Store, first: int = 0) -> Iterator[Event]:
 def _mark_event(marks: Marks, i: int) -> Event:
     step, time, keys = int(marks.step[i]), float(marks.time[i]), marks.keys[i]
     if marks.is_log[i]:
-        return Log(float(marks.x[i]), keys, bool(marks.reset[i]), step, time)
+        return Log(float(marks.x[i]), keys, bool(marks.reset[i]), step, time, marks.axis[i])
     return Reset(keys, step, time)
 
 
@@ -164,14 +166,16 @@ def marks_of(store: Store, found: Sequence[tuple[Ints, NDArray[Any]]]) -> Marks:
         1, len(keysets)
     ):
         raise DamagedError.of(store.file.path, "a mark names unknown keys")
+    named = [fmt.EVERY_KEY if k == fmt.ALL_KEYS else keysets[k] for k in marks["keys"].tolist()]
     return Marks(
         position,
         marks["code"] == fmt.LOG,
         marks["x"],
         marks["reset"] != 0,
-        [None if k == fmt.ALL_KEYS else keysets[k] for k in marks["keys"].tolist()],
+        [keyset.keys for keyset in named],
         marks["step"],
         marks["time"],
+        [keyset.axis for keyset in named],
     )
 
 

@@ -64,7 +64,7 @@ class Batches:
         # call of setdefault, so that an interrupt leaves nothing half done.
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
-        self._keysets = {keys: i for i, keys in enumerate(schema.keysets)}
+        self._keysets = {keyset: i for i, keyset in enumerate(schema.keysets)}
         self.written = self._known(0)
         # What the queue's numbers are in the file; marks have their codes.
         self._codes = {code: code for code in range(fmt.DROPPED, 0)}
@@ -122,8 +122,8 @@ class Batches:
         for start in rows["start"][rows["code"] < 0].tolist():
             number = int(values[start + 2])
             if number in self._queue.keysets:
-                keys = self._queue.keysets[number]
-                values[start + 2] = self._keysets.setdefault(keys, len(self._keysets))
+                keyset = self._queue.keysets[number]
+                values[start + 2] = self._keysets.setdefault(keyset, len(self._keysets))
 
     def _known(self, configs: int) -> Written:
         return Written(len(self._columns), len(self._signatures), len(self._keysets), configs)

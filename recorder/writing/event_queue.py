@@ -56,7 +56,7 @@ class EventQueue:
         is_inert: whether calls do nothing: a copy, such as a forked child's.
         signatures: the columns of adds, by the numbers that queued events have; several numbers may
             have the same.
-        keysets: the keys of marks, by the numbers that queued marks have.
+        keysets: the key sets of marks, by the numbers that queued marks have.
         configs: what the config became, each time it changed, as JSON text.
     """
 
@@ -66,7 +66,7 @@ class EventQueue:
         self.refusal: str | None = None
         self.is_inert = False
         self.signatures: dict[int, Signature] = {}
-        self.keysets: dict[int, tuple[str, ...]] = {}
+        self.keysets: dict[int, fmt.Keyset] = {}
         self.configs: list[str] = []
         # Times are the clock's at the start and what has passed since: so they never go back.
         self._epoch = time() - monotonic()
@@ -156,16 +156,17 @@ class EventQueue:
         step: int,
         now: float,
         reset: bool = False,
-        keys: tuple[str, ...] | None = None,
+        keyset: fmt.Keyset = fmt.EVERY_KEY,
     ) -> None:
         """Add a mark: a log, a reset, or where a resume goes on."""
         if self.refused():
             return
         check_step(step)
-        for key in keys or ():
+        for key in (*(keyset.keys or ()), keyset.axis or ""):
             _check_key(key)
-        keyset = fmt.ALL_KEYS if keys is None else self._number(keys, self.keysets)
-        self._put(mark_event(code, step, now, x, reset, keyset))
+        every = keyset == fmt.EVERY_KEY
+        number = fmt.ALL_KEYS if every else self._number(keyset, self.keysets)
+        self._put(mark_event(code, step, now, x, reset, number))
 
     def take(self, into: list[Queued]) -> None:
         """Move all that came to the end of a list: nothing can come in between."""

@@ -5,7 +5,9 @@ In: dicts, TOML files, names of presets. Out: checked Definitions. Open definiti
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
+    "auto",
     "definitions",
+    "phases",
     "presets",
     "toml",
 )

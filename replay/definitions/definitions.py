@@ -12,6 +12,14 @@ from typing import Any, TypeAlias, cast
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest
 from flexrec.recorder.events import Reduction
+from flexrec.replay.definitions.phases import (
+    PHASES,
+    fnmatch_patterns,
+    is_phased,
+    metric_of,
+    part_of,
+    written,
+)
 from flexrec.replay.meters import Meter, build, resolve
 from flexrec.replay.plots.registry import plot_type
 
@@ -20,7 +28,10 @@ Table: TypeAlias = Mapping[str, Any]
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PATTERN = re.compile(r"[*?\[]")
-_METER = ("type", "target", "key", "field", "args", "label", "exclude", "only", "optional")
+_METER = (
+    *("type", "target", "key", "field", "args", "label"),
+    *("exclude", "only", "optional", "reset"),
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,8 @@ class MeterDefinition:
 
     Attributes:
         name: what `log` and `reset` call it; a pattern is as good as a key.
-        key: which recorded key feeds it: a name, or a pattern with `*`, `?` or `[…]`.
+        key: which recorded key feeds it: a name, a pattern with `*`, `?` or `[…]`, or a metric of
+            a phase, as `{train}_loss`, however it is written (see phases.py).
         type: a meter's name, dotted path or class.
         args: the arguments of its constructor.
         targets: the plots that it is drawn in.
@@ -49,6 +61,7 @@ class MeterDefinition:
         exclude: patterns of keys that do not feed it, though `key` matches them.
         only: groups of patterns, of each of which a key must match one too; none: any may feed it.
         optional: nothing is said where no key feeds it.
+        reset: whether it starts anew at the marks that reset; else it runs across them.
     """
 
     name: str
@@ -61,16 +74,24 @@ class MeterDefinition:
     exclude: tuple[str, ...] = ()
     only: tuple[tuple[str, ...], ...] = ()
     optional: bool = False
+    reset: bool = True
 
     @property
     def is_pattern(self) -> bool:
         """Whether several keys may feed it, each a meter of its own."""
         return _PATTERN.search(self.key) is not None
 
+    @property
+    def is_phased(self) -> bool:
+        """Whether its key is a metric of a phase, however it is written."""
+        return is_phased(self.key)
+
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
         if _fits(key, self.exclude) or not all(_fits(key, group) for group in self.only):
             return False
+        if self.is_phased:
+            return part_of(self.key, key) is not None
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
     def build(self) -> Meter:
@@ -79,17 +100,39 @@ class MeterDefinition:
 
     def label_for(self, key: str) -> str:
         """The legend's name of the trace that the key feeds."""
-        if self.label is not None:
-            return expand(self.label, key)
-        return key if self.is_pattern else self.name
+        if self.label is None:
+            return key if self.is_pattern or self.is_phased else self.name
+        part = part_of(self.key, key) if self.is_phased else None
+        return expand(self.label, key) + (f" {part}" if part else "")
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Asks for whatever a recording holds to be drawn; what it holds is known only at replay.
+
+    Attributes:
+        phases: those that are looked for in the keys.
+        only: groups of patterns, as a meter's.
+        opts: added to those of every plot of points that knows them.
+    """
+
+    phases: tuple[str, ...] = PHASES
+    only: tuple[tuple[str, ...], ...] = ()
+    opts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)
 class Definitions:
-    """Plots and meters by name, in the order of their windows and traces."""
+    """Plots and meters by name, in the order of their windows and traces.
+
+    Attributes:
+        plots, meters: by name.
+        auto: whether, and how, keys that no meter takes are drawn too: the preset `auto`.
+    """
 
     plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
     meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
+    auto: Auto | None = None
 
     def __repr__(self) -> str:
         plots, meters = listed(self.plots) or "none", listed(self.meters) or "none"
@@ -108,7 +151,7 @@ class Definitions:
         for name, plot in other.plots.items():
             if self.plots.get(name, plot) != plot:
                 raise DefinitionError(f"plot {name!r} is defined twice, and differently")
-        return Definitions({**self.plots, **other.plots}, meters)
+        return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto)
 
     def only(self, patterns: Sequence[str]) -> "Definitions":
         """The same, fed by keys alone that one of the patterns means."""
@@ -116,18 +159,67 @@ class Definitions:
         meters = {
             name: replace(meter, only=(*meter.only, group)) for name, meter in self.meters.items()
         }
-        return replace(self, meters=meters)
+        auto = self.auto and replace(self.auto, only=(*self.auto.only, group))
+        return replace(self, meters=meters, auto=auto)
+
+    def with_opts(self, opts: Mapping[str, Any]) -> "Definitions":
+        """The same, with these opts for every plot of points that knows them."""
+        plots = {}
+        for name, plot in self.plots.items():
+            kind = plot_type(plot.type)
+            known = {k: v for k, v in opts.items() if kind.accumulates and k in kind.opts}
+            kind.check_opts(known)
+            plots[name] = replace(plot, opts={**plot.opts, **known})
+        auto = self.auto and replace(self.auto, opts={**self.auto.opts, **opts})
+        return replace(self, plots=plots, auto=auto)
+
+    def takes(self, key: str) -> bool:
+        """Whether some meter takes the key."""
+        return any(meter.matches(key) for meter in self.meters.values())
+
+    def by_plot(self, keys: Iterable[str] = ()) -> dict[str, list[str]]:
+        """Each plot's meters by name: those that are not optional, or that a key of these feeds."""
+        there = tuple(keys)
+        drawn = {
+            name: meter
+            for name, meter in self.meters.items()
+            if not meter.optional or any(map(meter.matches, there))
+        }
+        named = {plot: [n for n, m in drawn.items() if plot in m.targets] for plot in self.plots}
+        fed = {plot for meter in self.meters.values() for plot in meter.targets}
+        return {plot: names for plot, names in named.items() if names or plot not in fed}
 
     def wanted(self) -> list[str]:
-        """The keys and patterns that feed the meters."""
-        return list(dict.fromkeys(meter.key for meter in self.meters.values()))
+        """The keys and patterns that feed the meters; those of optional ones if all are."""
+        meters = self.meters.values()
+        needed = [meter for meter in meters if not meter.optional] or list(meters)
+        return list(dict.fromkeys(written(meter.key) for meter in needed))
+
+    def missing(self, keys: Iterable[str]) -> list[str]:
+        """The keys and patterns that feed a meter and are not among these.
+
+        A preset takes whatever phases there are: of its metrics, only those are told that are
+        there in no phase.
+        """
+        there, found = tuple(keys), dict[str, bool]()
+        for meter in self.meters.values():
+            found[meter.key] = any(map(replace(meter, only=()).matches, there))
+        any_phase = {metric_of(m.key) for m in self.meters.values() if m.is_phased and m.optional}
+        of_a_phase = {metric_of(key) for key, is_there in found.items() if is_there}
+        needed = dict.fromkeys(meter.key for meter in self.meters.values() if not meter.optional)
+        return [
+            written(key)
+            for key in needed
+            if not found[key] and metric_of(key) not in any_phase & of_a_phase
+        ]
 
     def reductions(self) -> dict[str, Reduction]:
         """For `Recorder(reduce=…)`: what is enough of each key to play these definitions.
 
             >>> from flexrec.replay import preset
-            >>> [f"{key}: {kept}" for key, kept in preset("MSE").reductions().items()]
-            ['train_mse: MSEMeter()', 'test_mse: MSEMeter()']
+            >>> kept = preset("MSE", phases="train").reductions()
+            >>> [f"{key}: {meter}" for key, meter in kept.items()]
+            ['train[_/.-]mse: MSEMeter()', 'mse[_/.-]train: MSEMeter()']
 
         Keys and patterns that a meter needs the values of are left out, and those of which only
         some keys feed it.
@@ -145,14 +237,14 @@ class Definitions:
         for key in needed:
             kinds = set[Reduction | None]()
             for other in needed:
-                if fnmatchcase(other, key) or fnmatchcase(key, other):
+                if _means(other, written(key)) or _means(key, written(other)):
                     kinds |= needed[other]
             if None in kinds:
                 continue
             if len(kinds) > 1:
                 names = " and ".join(sorted(map(str, kinds)))
                 raise DefinitionError(f"{key!r} feeds {names}: it cannot be reduced for both")
-            reduced[key] = cast("Reduction", kinds.pop())
+            reduced |= dict.fromkeys(fnmatch_patterns(key), cast("Reduction", kinds.pop()))
         return reduced
 
     def tables(self) -> dict[str, dict[str, Any]]:
@@ -176,9 +268,11 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
     Args:
         plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
         meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
-            "args": {…}, "label": …, "exclude": patterns, "only": patterns, "optional": bool};
-            type and target are needed. `{key}`, `{layer}`, `{source}` and `{stat}` in targets,
-            plots' names, titles and labels stand for parts of a matched key `layer/source/stat`.
+            "args": {…}, "label": …, "exclude": patterns, "only": patterns, "optional": bool,
+            "reset": bool}; type and target are needed. `{key}`, `{layer}`, `{source}` and `{stat}`
+            in targets, plots' names, titles and labels stand for parts of a matched key
+            `layer/source/stat`. With `reset` false a meter runs across marks. A key `{train}_loss`
+            is fed by train_loss, loss/train and the like.
         where: put before every message: the file, say.
 
     Raises:
@@ -209,6 +303,13 @@ def expand(template: str, key: str) -> str:
     layer, source, stat = parts if len(parts) == 3 else (key, "", "")
     values = {"key": key, "layer": layer, "source": source, "stat": stat}
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
+
+
+def _means(wanted: str, key: str) -> bool:
+    """Whether a meter's key stands for a recorded one; or a pattern for itself."""
+    if is_phased(wanted):
+        return part_of(wanted, key) is not None
+    return wanted == key or fnmatchcase(key, wanted)
 
 
 def _fits(key: str, patterns: Iterable[str]) -> bool:
@@ -276,9 +377,7 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
         groups = tuple(_names(where, {"only": group}, "only") for group in only)
     else:
         groups = (_names(where, table, "only"),) if only else ()
-    optional = table.get("optional", False)
-    if not isinstance(optional, bool):
-        raise DefinitionError(f"{where}.optional must be true or false, got {optional!r:.40}")
+    optional, reset = (_truth(where, table, *of) for of in (("optional", False), ("reset", True)))
     try:
         fields = build(resolve(table["type"]), dict(args)).fields
     except DefinitionError as error:
@@ -288,8 +387,16 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
             f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
         )
     return MeterDefinition(
-        name, key, table["type"], dict(args), targets, chosen, label, exclude, groups, optional
+        *(name, key, table["type"], dict(args), targets, chosen),
+        *(label, exclude, groups, optional, reset),
     )
+
+
+def _truth(where: str, table: Table, key: str, default: bool) -> bool:
+    value = table.get(key, default)
+    if not isinstance(value, bool):
+        raise DefinitionError(f"{where}.{key} must be true or false, got {value!r:.40}")
+    return value
 
 
 def _names(where: str, table: Table, key: str) -> tuple[str, ...]:
@@ -340,6 +447,8 @@ def _meter_table(meter: MeterDefinition) -> dict[str, Any]:
     for name in ("field", "label", "args", "optional"):
         if getattr(meter, name):
             table[name] = getattr(meter, name)
+    if not meter.reset:
+        table["reset"] = False
     for name, names in (("target", meter.targets), ("exclude", meter.exclude)):
         if names:
             table[name] = names[0] if len(names) == 1 else list(names)

@@ -4,18 +4,24 @@ from collections.abc import Iterable
 from typing import Any
 
 from flexrec.recorder.errors import DefinitionError, nearest
-from flexrec.replay.definitions.definitions import Definitions, define
+from flexrec.replay.definitions.definitions import Auto, Definitions, define
+from flexrec.replay.definitions.phases import PHASES
 
-PHASES = ("train", "test")
+_USUAL = ("train", "test")
+"""The phases that one hears of when they are missing."""
+
 _POWERS = [f"2^{k}" for k in range(-24, 17)]
 LOG_BINS = [*(f"-{power}" for power in reversed(_POWERS)), "0", *_POWERS]
 """The bins of TooledModel's `log_histogram`, by the bound that is nearer to 0."""
 
 
-def _metric(name: str, meter: str, doc: str, *, args: dict[str, Any] | None = None) -> Any:
+def _metric(
+    name: str, meter: str, doc: str, *, args: dict[str, Any] | None = None, **opts: str
+) -> Any:
     """A line plot with one trace per phase, of the key `<phase>_<name>`."""
-    table = {"type": meter, "target": name, **({"args": args} if args else {})}
-    return {"doc": doc, "plots": {name: {"type": "line"}}, "meters": {f"{{phase}}_{name}": table}}
+    table = {"type": meter, "target": name, "label": "{phase}", **({"args": args} if args else {})}
+    plot = {"type": "line", **({"opts": opts} if opts else {})}
+    return {"doc": doc, "plots": {name: plot}, "meters": {f"{{phase}}_{name}": table}}
 
 
 def _lines(pattern: str, **opts: str) -> Any:
@@ -65,19 +71,37 @@ _WEIGHTS, _UPDATES = _histograms("weights"), _histograms("updates")
 _ACTIVATIONS = _histograms("inputs", "outputs")
 
 _PRESETS: dict[str, Any] = {
+    "auto": {
+        "doc": "what a recording holds: numbers by name, pairs, pictures and texts, and layers as "
+        "health draws them; with +, what the other presets leave",
+        "plots": {},
+        "meters": {},
+    },
     "loss": _metric("loss", "AverageValueMeter", "mean loss of each phase, from numbers"),
-    "MSE": _metric("mse", "MSEMeter", "mean squared error, from (output, target) pairs"),
+    "MSE": _metric(
+        "mse", "MSEMeter", "mean squared error, from (output, target) pairs", title="MSE"
+    ),
     "acc": _metric(
         "acc",
         "ClassErrorMeter",
         "accuracy in percent, from (output, target) pairs",
         args={"accuracy": True},
+        title="Accuracy",
+        ylabel="percent",
     ),
     "err": _metric(
-        "err", "ClassErrorMeter", "classification error in percent, from (output, target) pairs"
+        "err",
+        "ClassErrorMeter",
+        "classification error in percent, from (output, target) pairs",
+        title="Error",
+        ylabel="percent",
     ),
-    "AUC": _metric("auc", "AUCMeter", "area under the ROC curve, from (score, target) pairs"),
-    "mAP": _metric("map", "mAPMeter", "mean average precision, from (score, target) pairs"),
+    "AUC": _metric(
+        "auc", "AUCMeter", "area under the ROC curve, from (score, target) pairs", title="AUC"
+    ),
+    "mAP": _metric(
+        "map", "mAPMeter", "mean average precision, from (score, target) pairs", title="mAP"
+    ),
     "confusion": {
         "doc": "confusion matrix of each phase, as fractions of each true class, "
         "from (output, target) pairs",
@@ -85,9 +109,12 @@ _PRESETS: dict[str, Any] = {
             "{phase}_confusion": {
                 "type": "heatmap",
                 "opts": {
-                    "title": "{phase} confusion",
+                    "title": "Confusion{, phase}",
                     "xlabel": "predicted",
                     "ylabel": "true",
+                    "numbers": True,
+                    "xmin": 0,
+                    "xmax": 1,
                 },
             }
         },
@@ -96,6 +123,7 @@ _PRESETS: dict[str, Any] = {
                 "type": "ConfusionMeter",
                 "target": "{phase}_confusion",
                 "args": {"normalized": True},
+                "label": "{phase}",
             }
         },
     },
@@ -108,6 +136,7 @@ _PRESETS: dict[str, Any] = {
                 "type": "TimeMeter",
                 "target": "time",
                 "args": {"unit": True},
+                "label": "{phase}",
             }
         },
     },
@@ -210,7 +239,7 @@ _PRESETS: dict[str, Any] = {
             ),
         },
         "meters": {
-            "{phase}_loss": {"type": "AverageValueMeter", "target": "loss"},
+            **_metric("loss", "AverageValueMeter", "")["meters"],
             **_per_layer(
                 "grad_weights/norm",
                 "updates/update_ratio",
@@ -270,31 +299,32 @@ def preset_names() -> list[str]:
     return sorted(_PRESETS, key=str.lower)
 
 
-def preset(name: str, *, phases: Iterable[str] = PHASES) -> Definitions:
+def preset(name: str, *, phases: Iterable[str] = ()) -> Definitions:
     """The definitions behind a name, in any letter case, such as `"loss+MSE"`.
 
     >>> preset("loss+mse").meters["test_mse"].targets
     ('mse',)
 
+    A preset takes the metrics of train, val, valid, validation, test and eval, and those of no
+    phase, wherever the phase stands: `train_loss`, `loss/train`, `train.loss`, `loss`. The preset
+    `auto` draws what a recording holds: it is for `play`, as a logger cannot know that beforehand.
+
     Args:
         name: one or several of `preset_names()`, with `+` between them.
-        phases: what `{phase}` in the preset's keys becomes, one after the other.
+        phases: the phases to take instead, in this order.
 
     Raises:
         DefinitionError: there is no such preset; the message has the nearest name.
     """
-    phases = (phases,) if isinstance(phases, str) else tuple(phases)
-    total = Definitions()
+    asked = (phases,) if isinstance(phases, str) else tuple(phases)
+    total = Definitions(auto=Auto(asked or PHASES) if "auto" in _split(name) else None)
     for entry in _entries(name):
-        tables = {
-            part: {
-                _fill(key, phase): _fill(table, phase)
-                for key, table in entry[part].items()
-                for phase in phases
-            }
-            for part in ("plots", "meters")
-        }
-        total += define(tables["plots"], tables["meters"])
+        plots, meters = dict[str, Any](), dict[str, Any]()
+        for phase in asked or (*PHASES, ""):
+            plots |= _fill(entry["plots"], phase)
+            for meter, table in entry["meters"].items():
+                meters[_fill(meter, phase)] = _of_phase(meter, table, phase, bool(asked))
+        total += define(plots, meters)
     return total
 
 
@@ -337,9 +367,23 @@ def _entries(name: str) -> list[Any]:
     return [_PRESETS[part] for part in _split(name)]
 
 
+def _of_phase(name: str, table: dict[str, Any], phase: str, asked: bool) -> dict[str, Any]:
+    """A meter's table, with a phase in it where it is of one; nobody asked for it: optional."""
+    key = table.get("key", name)
+    if "{phase}" not in key:
+        return table
+    filled = {part: _fill(value, phase) for part, value in table.items()}
+    if not filled.get("label"):
+        filled.pop("label", None)
+    optional = {} if asked or phase in _USUAL else {"optional": True}
+    return {**filled, "key": key.replace("{phase}", f"{{{phase}}}"), **optional}
+
+
 def _fill(value: Any, phase: str) -> Any:
+    """The value with the phase in it; without one, what joins it to the rest goes too."""
     if isinstance(value, str):
-        return value.replace("{phase}", phase)
+        joined = value if phase else value.replace("{phase}_", "").replace("{, phase}", "")
+        return joined.replace("{, phase}", ", {phase}").replace("{phase}", phase)
     if isinstance(value, dict):
         return {_fill(key, phase): _fill(item, phase) for key, item in value.items()}
     return value

@@ -32,7 +32,7 @@ def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> De
             f"{path} cannot be read: its tables or lists are nested too deeply"
         ) from None
     check_names(str(path), tables, ("plots", "meters", "preset", "phases"))
-    own_phases = tables.get("phases", ["train", "test"])
+    own_phases = tables.get("phases", [])
     if not (isinstance(own_phases, list) and all(isinstance(p, str) for p in own_phases)):
         raise DefinitionError(f'{path}: phases must be a list of names, such as ["train", "test"]')
     own = define(tables.get("plots", {}), tables.get("meters", {}), where=str(path))

@@ -33,6 +33,7 @@ class Points:
 
     x: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
+    axes: set[str | None] = field(default_factory=set)
 
 
 def reduced(
@@ -99,6 +100,7 @@ class _Sliced(_Column):
         latest = np.searchsorted(resets, reads)  # how many resets come before each read
         self._starts = np.concatenate([[0], schedule.position[resets]])[latest]
         self._stops, self._x = schedule.position[reads], schedule.x[reads]
+        self._axis = schedule.axis[reads]
         self.longest = int((self._stops - self._starts).max(initial=0))
         self._waiting: list[tuple[Ints, Floats]] = []
         self._at = 0  # the first slice that is not complete
@@ -138,6 +140,7 @@ class _Sliced(_Column):
         chosen = columns[0] if len(columns) == 1 else binding.chosen(columns)
         self.points.x += self._x[which][filled].tolist()
         self.points.values += chosen.tolist()
+        self.points.axes |= set(self._axis[which][filled].tolist())
         return True
 
 
@@ -185,5 +188,6 @@ class _Marks:
             if value is not None:
                 self.points.x.append(x)
                 self.points.values.append(value)
+                self.points.axes.add(schedule.axis[i])
         if schedule.reset[i]:
             self._binding.reset(float(schedule.time[i]))

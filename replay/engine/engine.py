@@ -159,7 +159,7 @@ class Engine:
     >>> for event in recording.events():
     ...     engine.feed(event)
     >>> engine.windows()
-    [<Window 'loss': line, 1 trace (train_loss)>]
+    [<Window 'loss': line, 1 trace (train)>]
 
     A value that its meter or plot cannot take is left out, and noted in `left_out`; all else is
     drawn.
@@ -205,9 +205,11 @@ class Engine:
                     value = binding.read(event.x, event.time)
                     if value is not None:
                         self.board.point(
-                            binding.definition, binding.key, binding.place, [event.x], [value]
+                            *(binding.definition, binding.key, binding.place),
+                            *([event.x], [value]),
+                            axes={event.axis_name},
                         )
-                if not isinstance(event, Log) or event.reset:
+                if not isinstance(event, Log) or (event.reset and binding.definition.reset):
                     binding.reset(event.time)
 
     def windows(self) -> list[Window]:
@@ -227,7 +229,11 @@ class Engine:
 
     def wants(self, key: str) -> bool:
         """Whether some meter takes the key."""
-        return any(meter.matches(key) for meter in self.definitions.meters.values())
+        return self.definitions.takes(key)
+
+    def keys(self) -> list[str]:
+        """The keys that came so far."""
+        return list(self._bindings)
 
     def redefine(self, definitions: Definitions) -> None:
         """Go on with other definitions; meters and plots that stay the same keep what they have.

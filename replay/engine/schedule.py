@@ -1,7 +1,7 @@
 """When the meters are read and reset: at the recorded marks, or every N steps. No meters here."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -24,11 +24,23 @@ class Schedule:
     reset: NDArray[np.bool_]
     time: NDArray[np.float64]
     keys: Sequence[tuple[str, ...] | None]
+    axis: NDArray[np.object_]
 
     @classmethod
     def recorded(cls, marks: Marks) -> Self:
         """The recorded logs and resets."""
-        return cls(marks.position, marks.is_log, marks.x, marks.reset, marks.time, marks.keys)
+        at_step = (marks.x == marks.step).tolist()  # as Log.axis_name
+        named = zip(marks.axis, at_step, strict=True)
+        axis = [name or ("step" if is_step else None) for name, is_step in named]
+        return cls(
+            marks.position,
+            marks.is_log,
+            marks.x,
+            marks.reset,
+            marks.time,
+            marks.keys,
+            np.array(axis, object),
+        )
 
     @classmethod
     def every(cls, run: Recording, keys: Sequence[str], every: int) -> Self:
@@ -50,20 +62,23 @@ class Schedule:
             np.ones(n + len(resets), bool),
             np.concatenate([time, marks.time[resets]])[sort],
             [named[i] for i in sort],
+            np.full(len(sort), "step", object),
         )
 
     def of(self, binding: Binding) -> "Schedule":
         """The part that means this meter."""
+        reset = self.reset if binding.definition.reset else self.reset & ~self.is_log
         if all(keys is None for keys in self.keys):
-            return self
+            return replace(self, reset=reset)
         meant = np.array([binding.selected(keys) for keys in self.keys], bool)
         return Schedule(
             self.position[meant],
             self.is_log[meant],
             self.x[meant],
-            self.reset[meant],
+            reset[meant],
             self.time[meant],
             [keys for keys, is_meant in zip(self.keys, meant, strict=True) if is_meant],
+            self.axis[meant],
         )
 
 

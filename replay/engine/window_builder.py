@@ -1,7 +1,7 @@
 """What the meters said, gathered into windows. Pure: no events, files, clocks or visdom here."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -46,6 +46,7 @@ class _Plot:
     kind: PlotType
     key: str  # that it was first drawn of, for its title
     lines: dict[Place, _Line] = field(default_factory=dict)
+    axes: set[str | None] = field(default_factory=set)  # what the x of its points are called
 
     @property
     def title(self) -> str:
@@ -79,15 +80,26 @@ class WindowBuilder:
         self._plots: dict[tuple[str, str], _Plot] = {}
 
     def point(
-        self, meter: MeterDefinition, key: str, place: Place, xs: Sequence[float], values: Any
+        self,
+        meter: MeterDefinition,
+        key: str,
+        place: Place,
+        xs: Sequence[float],
+        values: Any,
+        *,
+        axes: Set[str | None] = frozenset(),
     ) -> None:
-        """Add what a meter said at one or several marks to every plot that it is drawn in."""
+        """Add what a meter said at one or several marks to every plot that it is drawn in.
+
+        `axes` is what the marks call their x.
+        """
         for target in meter.targets:
             plot = self._plot(self.definitions.plots[target], key)
             line = plot.lines.get(place)
             if line is None:
                 line = plot.lines[place] = _Line(meter.label_for(key), key, meter.name)
             line.trim()
+            plot.axes |= axes
             if plot.kind.history is not None:
                 line.x.extend(xs)
                 line.values.extend(values)
@@ -118,7 +130,7 @@ class WindowBuilder:
                 if meters[i] in index and name in definitions.meters[meters[i]].targets
             }
             if lines:
-                kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines)
+                kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines, plot.axes)
         self.definitions, self._plots = definitions, kept
 
     def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
@@ -186,7 +198,7 @@ class WindowBuilder:
             win = ".".join(filter(None, (own or self._uid, name)))
         else:
             win = own
-        opts = {**plot.definition.opts, "title": title}
+        opts = {**_labels(plot, traces), **plot.definition.opts, "title": title}
         env = plot.definition.env if plot.definition.env is not None else self._env
         return Window(win, env, plot.kind.name, tuple(traces), opts)
 
@@ -199,16 +211,34 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     if len(runs) == 1:
         return list(next(iter(runs.values())))
     merged: dict[tuple[str | None, str], Window] = {}
+    names: dict[tuple[str | None, str], set[str]] = {}
+    for window in (window for windows in runs.values() for window in windows):
+        names.setdefault((window.env, window.win), set()).update(t.name for t in window.traces)
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
             if plot_type(window.type).max_traces is not None:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
-            named = tuple(replace(t, name=f"{run} {t.name}", run=run) for t in window.traces)
+            told = names[window.env, window.win]
+            spared = len(told) == 1 and min(told).lower() in window.title.lower()  # says nothing
+            named = tuple(
+                replace(trace, name=run if spared else f"{run} {trace.name}", run=run)
+                for trace in window.traces
+            )
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
     return list(merged.values())
+
+
+def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
+    """What the x axis is called, where it is that of the marks and they all say the same."""
+    drawn = plot.kind.ranks if plot.kind.history is None else (plot.kind.history.rank,)
+    over_marks = plot.kind.accumulates or ("matrix" in drawn and traces[0].x is not None)
+    if not over_marks or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
+        return {}
+    (axis,) = plot.axes
+    return {"xlabel": axis} if axis else {}
 
 
 def _stacks(kind: PlotType, value: Any) -> bool:

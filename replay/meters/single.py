@@ -21,7 +21,7 @@ class BestValueMeter(Meter):
         0.5
 
     Takes a number; NaN is never the best, unless nothing else was added. None gives nan. For the
-    best of a whole run, `log(reset=False)`. O(1) memory.
+    best of a whole run, `reset = false` in its table. O(1) memory.
 
     Raises:
         MeterError: no number.

@@ -14,12 +14,12 @@ from types import FrameType
 from typing import Self
 
 from flexrec.recorder.errors import DefinitionError, ServerError
-from flexrec.recorder.events import Log
+from flexrec.recorder.events import Add, Log, Value
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.window_builder import overlay
-from flexrec.replay.player.player import EverySteps, Played, run_names
+from flexrec.replay.player.player import EverySteps, Played, completed, run_names
 from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.resending import ResendingSink
@@ -35,6 +35,7 @@ class FollowedRun:
         every: as in `play`; where it is None, a recording is drawn step by step until it is seen
             to have logs.
         strict: as in `play`.
+        values: of each key the first value that came; shared by runs that are shown together.
     """
 
     def __init__(
@@ -44,9 +45,10 @@ class FollowedRun:
         *,
         every: int | None = None,
         strict: bool = False,
+        values: dict[str, Value | None] | None = None,
     ) -> None:
         self.path, self._definitions, self._every = path, definitions, every
-        self._strict = strict
+        self._strict, self._values = strict, {} if values is None else values
         self._follower: Follower | None = None
         self._start(has_logs=False)
 
@@ -76,6 +78,9 @@ class FollowedRun:
                     self._start(has_logs=True)
                     again = True
                     break
+                if isinstance(event, Add):
+                    self._values |= {k: v for k, v in event.values.items() if k not in self._values}
+                self._complete()
                 (self._steps or self._engine).feed(event)
         return news
 
@@ -92,9 +97,16 @@ class FollowedRun:
         """Forget everything, to read the recording from its start."""
         self.close()
         self._follower, self._has_logs = None, has_logs
-        self._engine = Engine(self._definitions, strict=self._strict)
+        self._engine = Engine(completed(self._definitions, {}), strict=self._strict)
+        self._known = 0
         every = self._every or (None if has_logs else 1)
         self._steps = EverySteps(self._engine, every) if every else None
+
+    def _complete(self) -> None:
+        """Draw the keys that are new here or in a run that is shown together, if that is asked."""
+        if self._definitions.auto is not None and len(self._values) != self._known:
+            self._known = len(self._values)
+            self._engine.redefine(completed(self._definitions, self._values))
 
 
 def follow_recordings(
@@ -110,7 +122,7 @@ def follow_recordings(
     """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
 
     >>> follow_recordings([Path("run.h5")], preset("loss"), None, tell=print)
-    Played(windows=[<Window 'loss': line, 1 trace (train_loss)>], left_out=[])
+    Played(windows=[<Window 'loss': line, 1 trace (train)>], left_out=[])
 
     Args:
         paths: the recordings.
@@ -130,8 +142,9 @@ def follow_recordings(
     if sink is not None:
         sink.probe()
     names = run_names(list(paths))
+    values: dict[str, Value | None] = {}
     runs = {
-        name: FollowedRun(path, definitions, every=every, strict=strict)
+        name: FollowedRun(path, definitions, every=every, strict=strict, values=values)
         for name, path in zip(names, paths, strict=True)
     }
     try:

@@ -4,22 +4,28 @@ Both give the same windows: exactly where the meters are fed one by one, within 
 where a meter reduces columns (engine/column_replay.py).
 """
 
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
-from flexrec.recorder.events import Add, Event, Log, Reset
+from flexrec.recorder.events import Add, Event, Log, Reset, Value
 from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.auto import auto_definitions
 from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.definitions.phases import metric_of, split_phase
+from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.engine.schedule import Schedule
 from flexrec.replay.engine.window_builder import WindowBuilder, overlay
 from flexrec.replay.plots.window import Window
+
+_WORD = re.compile(r"[_/.\- ]")
 
 _HELD = 1 << 22
 """How many values are read from a recording at a time, at most."""
@@ -34,7 +40,7 @@ class Played(NamedTuple):
 
 def play(
     recordings: Recording | Sequence[Recording],
-    definitions: Definitions,
+    definitions: Definitions | None = None,
     *,
     every: int | None = None,
     env: str | None = None,
@@ -51,7 +57,8 @@ def play(
 
     Args:
         recordings: one, or several.
-        definitions: plots and meters, from `preset`, `define` or `load_toml`.
+        definitions: plots and meters, from `preset`, `define` or `load_toml`; by default those of
+            the preset `auto`, which draws what there is.
         every: a point for every N steps instead of one for each recorded `log`; the default is
             the recorded marks, or, where there are none, every step.
         env: visdom's environment for plots that name none of their own.
@@ -74,7 +81,7 @@ def play(
 
 def play_all(
     recordings: Recording | Sequence[Recording],
-    definitions: Definitions,
+    definitions: Definitions | None = None,
     *,
     every: int | None = None,
     env: str | None = None,
@@ -86,11 +93,12 @@ def play_all(
     if every is not None and every < 1:
         raise DefinitionError(f"every must be at least 1, got {every}")
     runs = [recordings] if isinstance(recordings, Recording) else list(recordings)
+    definitions = fitting(runs, definitions)
     names = run_names([run.path for run in runs])
     windows, left_out = dict[str, list[Window]](), list[LeftOut]()
     for name, run in zip(names, runs, strict=True):
         meters = definitions.meters.values()
-        if not any(meter.matches(key) for meter in meters for key in run):
+        if not any(map(definitions.takes, run)):
             wanted, there = listed(definitions.wanted()), listed(run)
             groups = (group for meter in meters for group in meter.only)
             names = list(dict.fromkeys(name for group in groups for name in group))
@@ -106,13 +114,56 @@ def play_all(
     return Played(overlay(windows), left_out)
 
 
+def fitting(runs: Sequence[Recording], definitions: Definitions | None = None) -> Definitions:
+    """The definitions, with plots for all else that the recordings hold where that is asked for."""
+    definitions = preset("auto") if definitions is None else definitions
+    if definitions.auto is None:
+        return definitions
+    values: dict[str, Value | None] = {}
+    for run in runs:
+        values |= {key: _one_of(run, key) for key in run if values.get(key) is None}
+    return completed(definitions, values)
+
+
+def completed(definitions: Definitions, values: Mapping[str, Value | None]) -> Definitions:
+    """The definitions with plots for the keys that none of their meters takes."""
+    if definitions.auto is None:
+        return definitions
+    left = {key: value for key, value in values.items() if not definitions.takes(key)}
+    return replace(definitions, auto=None) + auto_definitions(left, definitions.auto)
+
+
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
     """The keys and patterns that meters want and that the recording does not have."""
-    meters = [meter for meter in definitions.meters.values() if not meter.optional]
-    found = dict.fromkeys((meter.key for meter in meters), False)
-    for meter in meters:
-        found[meter.key] |= any(map(replace(meter, only=()).matches, recording.keys()))
-    return [key for key, is_there in found.items() if not is_there]
+    return definitions.missing(recording.keys())
+
+
+def undrawn_keys(
+    recording: Recording, definitions: Definitions, *, alike: bool = True
+) -> list[str]:
+    """The keys that no meter takes; `alike`: of these those whose names have a metric's in them.
+
+    Keys of the usual phases are not alike: whoever named others knows of them.
+
+    >>> undrawn_keys(Recording("run.h5"), preset("loss"), alike=False)
+    ['train_mse']
+    """
+    meters = definitions.meters.values()
+    wanted = {metric_of(meter.key).lower() for meter in meters if meter.is_phased}
+    left = [key for key in recording if not any(replace(m, only=()).matches(key) for m in meters)]
+    if not alike:
+        return left
+    named = [key for key in left if split_phase(key)[1].lower() not in wanted]
+    return [key for key in named if wanted & set(_WORD.split(key.lower()))]
+
+
+def _one_of(run: Recording, key: str) -> Value | None:
+    """A value of the key; None where it has both numbers and others, which no meter takes."""
+    if run.is_number(key):
+        return 0.0
+    if "number" in run.kind(key).split(" or "):
+        return None
+    return next((row.value for row in run.rows(key)), None)
 
 
 def count_unlogged(recording: Recording, definitions: Definitions) -> int:
@@ -201,7 +252,11 @@ def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterabl
 
 def _draw(board: WindowBuilder, binding: Binding, points: Points) -> None:
     if len(points.x):
-        board.point(binding.definition, binding.key, binding.place, points.x, points.values)
+        board.point(
+            *(binding.definition, binding.key, binding.place),
+            *(points.x, points.values),
+            axes=points.axes,
+        )
 
 
 class EverySteps:
@@ -234,4 +289,4 @@ class EverySteps:
         """Feed the engine the mark that ends the steps so far."""
         if self._last is not None:
             x = float(self._last.step // self._every * self._every)
-            self._engine.feed(Log(x, None, True, self._last.step, self._last.time))
+            self._engine.feed(Log(x, None, True, self._last.step, self._last.time, "step"))

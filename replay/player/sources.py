@@ -10,7 +10,7 @@ from typing import Any
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.definitions.presets import PHASES, preset
+from flexrec.replay.definitions.presets import preset
 from flexrec.replay.definitions.toml import load_toml
 from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
 from flexrec.replay.player.player import Played, play_all
@@ -30,12 +30,12 @@ def definitions_from(
     """
     total = Definitions()
     if preset_name is not None:
-        total += preset(preset_name, phases=tuple(phases or PHASES))
+        total += preset(preset_name, phases=tuple(phases or ()))
     if isinstance(definitions, Definitions):
         total += definitions
     elif definitions is not None:
         total += load_toml(definitions, phases=tuple(phases or ()))
-    return total if total.plots else None
+    return total if total.plots or total.auto else None
 
 
 def played_from(
@@ -50,8 +50,8 @@ def played_from(
     Args:
         source: a recording or its path, several of them, a FlexLogger or TooledModelLogger that
             has logged, or a list of windows.
-        definitions: what to draw of recordings. A logger draws its own: it may be left out, or
-            must be the same plots and meters.
+        definitions: what to draw of recordings; by default what they hold. A logger draws its
+            own: it may be left out, or must be the same plots and meters.
         every, strict: as for `play`; recordings only.
 
     Raises:
@@ -74,10 +74,6 @@ def played_from(
             "what is checked is a recording or its path, a list of them, a FlexLogger or a list of "
             f"windows, not {type(source).__name__}"
         )
-    if definitions is None:
-        raise DefinitionError(
-            "nothing to plot: give a preset (flexrec presets lists them) or definitions"
-        )
     with ExitStack() as stack:
         runs = [
             run if isinstance(run, Recording) else stack.enter_context(Recording(run))
@@ -89,13 +85,10 @@ def played_from(
 def _check_same(logger: FlexLogger, definitions: Definitions | None, every: int | None) -> None:
     if every is not None:
         raise DefinitionError("a logger has logged already: `every` is for recordings")
-    if definitions is None:
+    if definitions is None or definitions.auto:
         return
-    wanted = {
-        plot: [name for name, meter in definitions.meters.items() if plot in meter.targets]
-        for plot in definitions.plots
-    }
-    if logger.get_definitions() != wanted:
+    if not logger.draws(definitions):
         raise DefinitionError(
-            f"the logger draws {logger.get_definitions()}, not what was asked for: {wanted}"
+            f"the logger draws {logger.get_definitions()}, not what was asked for: "
+            f"{definitions.by_plot()}"
         )

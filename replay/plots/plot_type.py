@@ -114,6 +114,9 @@ class PlotType:
         bins = opts.get("numbins", 1)
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
             raise DefinitionError(f"numbins must be a whole number of bins, got {bins!r}")
+        weight = opts.get("smooth", 0)
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < 1:
+            raise DefinitionError(f"smooth must be a number from 0 to less than 1, got {weight!r}")
         for axis in "xyz":
             given = [opts.get(f"{axis}tick{end}") is not None for end in ("min", "max")]
             if given[0] != given[1]:

@@ -22,6 +22,7 @@ class Trace:
         x: a line's positions (n,), or None where the plot type has none.
         marks: of a `plane`, the marks' positions (n,), which are drawn as colour.
         rows: of a matrix, the positions of its rows.
+        pale: whether it is the values of which the next trace is the smoothed line.
         run: of several runs in one window, the one that it is of; its name begins with it.
     """
 
@@ -31,6 +32,7 @@ class Trace:
     marks: Any = None
     rows: Any = None
     run: str | None = None
+    pale: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -67,7 +69,7 @@ def equal(a: Window, b: Window) -> bool:
         (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
         and len(a.traces) == len(b.traces)
         and all(
-            (s.name, s.run) == (t.name, t.run)
+            (s.name, s.run, s.pale) == (t.name, t.run, t.pale)
             and all(
                 _same(getattr(s, part), getattr(t, part)) for part in ("x", "y", "marks", "rows")
             )

@@ -161,6 +161,9 @@ def _shown(window: Window) -> dict[str, Any]:
     layout = _renewed(message["layout"])
     # On the left: plotly's buttons come up on the right.
     layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}, "x": 0.02}
+    if first["type"].startswith("scatter") and "legend" not in layout:  # below, where it can wrap
+        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
+        layout["margin"] = {**layout.get("margin", {}), "t": 50, "r": 20, "b": 40}
     return {**shown, "data": data, "layout": layout}
 
 
@@ -175,6 +178,7 @@ def _renewed(layout: Mapping[str, Any]) -> dict[str, Any]:
             axis["title"] = {
                 "text": _literal(value.get("title")) or "",
                 "font": value.get("titlefont") or {},
+                "standoff": 4,
             }
             renewed[name] = {"automargin": True, **axis}
         else:

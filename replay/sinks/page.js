@@ -10,7 +10,7 @@ const watcher = new IntersectionObserver((entries) => {
       const shown = drawing.get(entry.target);
       drawing.delete(entry.target);
       watcher.unobserve(entry.target);
-      Plotly.newPlot(entry.target, shown.data, shown.layout, {displaylogo: false});
+      Plotly.newPlot(entry.target, shown.data, shown.layout, {displaylogo: false, responsive: true});
     }
   }
 }, {rootMargin: "400px"});
@@ -38,7 +38,7 @@ for (const shown of windows) {
   section.dataset.title = shown.title.toLowerCase();
   if (shown.data) {
     const plot = add(section, "div");
-    plot.style.width = `${shown.width || 480}px`;
+    section.classList.toggle("wide", shown.width > 600);  // which fills its columns
     plot.style.height = `${shown.height || 360}px`;
     drawing.set(plot, shown);
     watcher.observe(plot);
@@ -47,8 +47,7 @@ for (const shown of windows) {
     if (shown.src) {
       picture(section, shown);
     } else {
-      const text = add(section, "pre", shown.text);
-      text.style.width = `${shown.width || 460}px`;
+      add(section, "pre", shown.text);
     }
   }
 }

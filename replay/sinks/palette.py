@@ -18,6 +18,7 @@ FEW = 10
 """Up to so many traces have a colour each; more go along a ramp, in their order."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+_PHASES = 3  # lines of a run, at most, that dashes tell apart
 _LARGE = {"width": 720, "height": 480}
 
 
@@ -31,19 +32,30 @@ class Palette:
         windows = Palette().paint(windows)
 
     A name is taken without the plot's own, so that `train_loss` in the plot `loss` and
-    `train_acc` in the plot `acc` go together. In plots of more than `FEW` traces (the layers of a
-    deep model) the colour says how far down the model a trace stands, and the window is larger. Of
-    several runs each has a list and a dash of its own, unless they are more than its traces.
+    `train_acc` in the plot `acc` go together. Of several runs with few lines each, as those of two
+    phases, each run has a colour and each phase a dash. In plots of more than `FEW` traces (the
+    layers of a deep model) the colour says how far down the model a trace stands, and the window is
+    larger; of several runs each has a list and a dash of its own then, unless they are more than
+    its traces.
     """
 
     def __init__(self) -> None:
         self._colours: dict[str, int] = {}
         self._lists: dict[str | None, list[str]] = {}  # of each run, or None for all, the names
+        self._runs: dict[str, int] = {}  # of those with few lines each, their colours
+        self._phases = {"": 0, "train": 0}  # and the dashes of their lines
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
         """The windows, with colours where visdom's own would not fit those of other windows."""
         for window in windows:
-            if _opt(window) is not None and len(window.traces) > FEW:
+            if _opt(window) is None:
+                continue
+            if _compares(window):
+                for run, name in _by_run(window):
+                    self._runs.setdefault(str(run), len(self._runs))
+                    if name:
+                        self._phases.setdefault(name, len(self._phases) - 1)
+            elif len(_unlike(window)) > FEW:
                 before: dict[str | None, int] = {}
                 for run, name in _listed(window):
                     names = self._lists.setdefault(run, [])
@@ -57,17 +69,27 @@ class Palette:
         if opt is None or {opt, "linecolor", "markercolor"} & set(window.opts):
             return window
         names = _names(window)
+        sizes = _LARGE if len(_unlike(window)) > FEW else {}
         for listed in (_by_run(window), _together(window)):
             if all(name in self._lists.get(run, ()) for run, name in listed):
-                sizes = _LARGE if len(names) > FEW else {}
                 dashes = self._dashes(listed) if opt == "linecolor" else {}
                 colours = [self._on_ramp(run, name) for run, name in listed]
                 return replace(window, opts={**sizes, **dashes, **window.opts, opt: colours})
+        if _compares(window):
+            own = _by_run(window)
+            each = [_DASHES[self._phases[name] % len(_DASHES)] for _, name in own]
+            dashes = {"dash": each} if set(each) != {_DASHES[0]} else {}
+            colours = [self._of_run(str(run)) for run, _ in own]
+            return replace(window, opts={**sizes, **dashes, **window.opts, opt: colours})
         places = self._places(names)
         if places == list(range(len(names))):
             return window
         colours = [list(CYCLE[place % len(CYCLE)]) for place in places]
         return replace(window, opts={**window.opts, opt: colours})
+
+    def _of_run(self, run: str) -> list[int]:
+        place, count = self._runs[run], len(self._runs)
+        return list(CYCLE[place]) if count <= FEW else ramp(place / (count - 1))
 
     def _on_ramp(self, run: str | None, name: str) -> list[int]:
         names = self._lists[run]
@@ -98,12 +120,23 @@ def _opt(window: Window) -> str | None:
 
 def _names(window: Window) -> list[str]:
     plot = window.win.rpartition(".")[2]
-    return [trace.name.replace(plot, "") for trace in window.traces]
+    return [trace.name.replace(plot, "").strip("_/.- ") for trace in window.traces]
+
+
+def _unlike(window: Window) -> list[str]:
+    """The names of its traces, those that are smoothed once."""
+    return [trace.name for trace in window.traces if not trace.pale]
+
+
+def _compares(window: Window) -> bool:
+    """Whether it shows several runs with few lines each."""
+    lines = Counter(trace.run for trace in window.traces if not trace.pale)
+    return _opt(window) == "linecolor" and None not in lines and max(lines.values()) <= _PHASES
 
 
 def _by_run(window: Window) -> list[_Listed]:
     """Each trace in the list of its run."""
-    own = [replace(t, name=t.name.removeprefix(f"{t.run} ")) for t in window.traces]
+    own = [replace(t, name=t.name.removeprefix(t.run or "").lstrip()) for t in window.traces]
     names = _names(replace(window, traces=tuple(own)))
     return [(trace.run, name) for trace, name in zip(own, names, strict=True)]
 
@@ -115,5 +148,5 @@ def _together(window: Window) -> list[_Listed]:
 
 def _listed(window: Window) -> list[_Listed]:
     """In the list of its run, where a run has more traces than there are runs; else in one."""
-    sizes = Counter(trace.run for trace in window.traces)
+    sizes = Counter(trace.run for trace in window.traces if not trace.pale)
     return _by_run(window) if max(sizes.values()) > len(sizes) else _together(window)

@@ -33,7 +33,7 @@ def test_the_rest_is_drawn_and_what_is_left_out_is_named(
     saved = tmp_path / f"e.{'json' if how == '--save' else 'html'}"
     out, error = flexrec("replay", odd, "-p", "loss+confusion+lr", how, saved, code=1)
     assert out.splitlines()[-1] == f"3 windows in {saved}"
-    assert "Loss: train_loss (3 points)" in out
+    assert "Loss: train (3 points)" in out
     assert "Learning rate: lr (2 points)" in out
     told = [line for line in error.splitlines() if "left out" in line]
     assert len(told) == 2, error
@@ -52,7 +52,7 @@ def test_strict_ends_at_the_first(odd: Path, tmp_path: Path) -> None:
 
 def test_a_whole_replay_exits_with_0_and_show_plot_is_told_alike(odd: Path) -> None:
     out, error = flexrec("show", odd, "--plot", "loss+lr", code=1)
-    assert "train_loss" in out
+    assert "Loss" in out
     assert "left out: 'lr' at step 1" in error
     flexrec("show", odd, "--plot", "loss")
 

@@ -132,4 +132,4 @@ def test_a_preset_is_drawn_in_one_plot(tmp_path: Any) -> None:
             rec.log(i)
     text, whole = plot_text(tmp_path / "run.h5", "loss")
     assert whole
-    assert text.splitlines()[-1].split() == ["++", "train_loss", "xx", "test_loss"]
+    assert text.splitlines()[-1].split() == ["++", "train", "xx", "test"]

@@ -74,7 +74,7 @@ def test_the_demo(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    rows = [line for line in done.stdout.splitlines() if line.startswith(("Loss ", "Mse "))]
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("Loss ", "MSE "))]
     assert len(rows) == 2
     assert "visdom showed this at http://" in done.stdout
     saved = json.loads((tmp_path / "demo" / "visdom" / "demo.json").read_text())

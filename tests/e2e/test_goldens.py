@@ -74,7 +74,5 @@ def test_a_learning_rate_that_is_a_little_wrong_is_caught(tmp_path: Path) -> Non
     golden = read_golden(GOLDENS / "test_the_digits_example.curves.json")
     found = compare(golden, obtained, rtol=DIGITS_RTOL)
     assert {(d.window, d.trace, d.kind, d.field) for d in found.differences} == {
-        (name, f"{phase}_{name}", "values", "y")
-        for name in ("loss", "mse")
-        for phase in ("train", "test")
+        (name, phase, "values", "y") for name in ("loss", "mse") for phase in ("train", "test")
     }

@@ -73,7 +73,8 @@ def runs(draw: st.DrawFn, *, odd: bool = False) -> list[Event]:
             events.append(Add(values, step, time))
         elif kind == "log":
             x = draw(finite | st.just(float(step)))
-            events.append(Log(x, draw(selections), draw(st.booleans()), step, time))
+            axis = draw(st.sampled_from([None, "epoch"]))
+            events.append(Log(x, draw(selections), draw(st.booleans()), step, time, axis))
         else:
             events.append(Reset(draw(selections), step, time))
     return events
@@ -83,6 +84,7 @@ CUSTOM = define(
     {
         "lines": {"type": "line", "opts": {"ytype": "log"}},
         "dots": {"type": "scatter"},
+        "smooth": {"type": "line", "opts": {"smooth": 0.9}},
         "bars": {"type": "bar"},
         "words": {"type": "text"},
         "box": {"type": "boxplot"},
@@ -115,7 +117,26 @@ CUSTOM = define(
             "args": {"unit": True},
             "target": "dots",
         },
-        "note": {"type": "TextMeter", "target": "words"},
+        "note": {"type": "TextMeter", "target": "words", "reset": False},
+        "so far": {
+            "key": "*_loss",
+            "type": "AverageValueMeter",
+            "target": ["smooth", "lines"],
+            "reset": False,
+        },
+        "best so far": {
+            "key": "{train}_loss",
+            "type": "BestValueMeter",
+            "target": "smooth",
+            "reset": False,
+        },
+        "last marks": {
+            "key": "lr",
+            "type": "MovingAverageValueMeter",
+            "args": {"windowsize": 5},
+            "target": "smooth",
+            "reset": False,
+        },
         "*/grad_in/*": {"type": "LastValueMeter", "target": "{layer}", "label": "{source} {stat}"},
     },
 )
@@ -153,7 +174,7 @@ def differ(a: Sequence[Window], b: Sequence[Window]) -> str:
     for v, w in zip(a, b, strict=True):
         if (v.win, v.env, v.type, v.opts) != (w.win, w.env, w.type, w.opts):
             return f"{v} against {w}"
-        if [t.name for t in v.traces] != [t.name for t in w.traces]:
+        if [(t.name, t.pale) for t in v.traces] != [(t.name, t.pale) for t in w.traces]:
             return f"traces of {v.win}"
         for s, t in zip(v.traces, w.traces, strict=True):
             if isinstance(s.y, str) or isinstance(t.y, str):
@@ -274,6 +295,6 @@ def test_several_recordings_overlay_named_by_run(tmp_path: Path) -> None:
     with Recording(tmp_path / "a.h5") as a, Recording(tmp_path / "b.h5") as b:
         windows = {w.win: w for w in play([a, b], preset("loss+confusion"))}
     assert list(windows) == ["loss", "a.train_confusion", "b.train_confusion"]
-    assert [t.name for t in windows["loss"].traces] == ["a train_loss", "b train_loss"]
+    assert [t.name for t in windows["loss"].traces] == ["a train", "b train"]
     assert windows["loss"].traces[1].y.tolist() == [10, 11, 12]
-    assert windows["b.train_confusion"].title == "b: train confusion"
+    assert windows["b.train_confusion"].title == "b: Confusion, train"

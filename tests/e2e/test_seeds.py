@@ -52,11 +52,10 @@ def test_five_fake_epochs_give_two_windows(visdom_server: Server, env: str) -> N
         logger.log(epoch)
     logger.close()
     windows = VisdomSink(port=visdom_server.port, env=env).windows(env)
-    assert sorted(window["title"] for window in windows.values()) == ["Loss", "Mse"]
+    assert sorted(window["title"] for window in windows.values()) == ["Loss", "MSE"]
     for window in windows.values():
         traces = window["content"]["data"]
-        name = window["title"].lower()
-        assert [trace["name"] for trace in traces] == [f"train_{name}", f"test_{name}"]
+        assert [trace["name"] for trace in traces] == ["train", "test"]
         assert all(trace["x"] == [0, 1, 2, 3, 4] for trace in traces)
     loss, mse = (windows[name]["content"]["data"] for name in ("loss", "mse"))
     assert loss[0]["y"] == [1.0 / (epoch + 1) for epoch in range(5)]
@@ -174,7 +173,7 @@ def test_plots_and_meters_are_added_on_the_fly() -> None:
     assert loss.traces[0].y.tolist() == [1.0, 3.0, 6.0]
     assert {t.name: t.y.tolist() for t in worst.traces} == {
         "worst_loss": [4.0, 6.0],
-        "train_loss": [6.0],
+        "train": [6.0],
     }
 
 

@@ -47,8 +47,8 @@ def same_event(a: Event, b: Event) -> bool:
             same(a.values[key], b.values[key]) for key in a.values
         )
     if isinstance(a, Log) and isinstance(b, Log):
-        return same(a.x, b.x) and (a.keys, a.reset, a.step, a.time) == (
-            *(b.keys, b.reset, b.step, b.time),
+        return same(a.x, b.x) and (a.keys, a.reset, a.step, a.time, a.axis) == (
+            *(b.keys, b.reset, b.step, b.time, b.axis),
         )
     return isinstance(a, Reset) and a == b
 
@@ -60,7 +60,8 @@ def events(draw: st.DrawFn) -> Event:
     key_sets = st.none() | st.lists(keys, max_size=2).map(tuple)
     kind = draw(st.integers(0, 5))
     if kind == 0:
-        return Log(draw(numbers), draw(key_sets), draw(st.booleans()), step, time)
+        axis = draw(st.sampled_from([None, "epoch", "Zeit in µs"]))
+        return Log(draw(numbers), draw(key_sets), draw(st.booleans()), step, time, axis)
     if kind == 1:
         return Reset(draw(key_sets), step, time)
     # Arrays that several keys have, or one has twice.

@@ -5,6 +5,7 @@ around it.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,17 +21,23 @@ from flexrec.replay.plots.plot_type import (
     Traces,
     rank,
 )
+from flexrec.replay.plots.smoothing import smoothed
+from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace
 
+PALE = 0.3  # opacity of the values that a smoothed line was made of
 SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
 
 
 def names_of(traces: Traces, opts: Message) -> list[str]:
     """The names in the legend: those of the opts, or the traces'."""
-    names = opts.get("legend", [trace.name for trace in traces])
-    if not isinstance(names, list) or len(names) != len(traces):
-        raise ValueError(f"legend must be a list of {len(traces)} names, not {names!r}")
-    return [str(name) for name in names]
+    listed = [trace.name for trace in traces if not trace.pale]
+    names = opts.get("legend", listed)
+    if not isinstance(names, list) or len(names) != len(listed):
+        raise ValueError(f"legend must be a list of {len(listed)} names, not {names!r}")
+    left = [str(name) for name in names]
+    # A pale trace comes before the one that was made of it, and has its name.
+    return [left[0] if trace.pale else left.pop(0) for trace in traces]
 
 
 def curve(trace: Trace) -> tuple[Floats, Floats]:
@@ -63,22 +70,35 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
     asked["mode"] = "lines+markers" if asked["markers"] else "lines"
     curves = [curve(trace) for trace in traces]
     message = scattered(client, curves, names_of(traces, asked), asked)
+    for drawn, trace in zip(message["data"], traces, strict=True):
+        if trace.pale:
+            drawn |= {"opacity": PALE, "showlegend": False, "hoverinfo": "skip"}
     for drawn, points in zip(message["data"], curves, strict=True):
         if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*points):
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
-    for axis in ("xaxis", "yaxis"):
-        if message["layout"].get(axis, {}).get("type") == "log":
-            message["layout"][axis]["exponentformat"] = "power"  # not m, n, G, as of units
+    if "showlegend" not in opts and "legend" not in opts:
+        _spare_legend(message, str(opts.get("title", "")))
+    xs, ys = (np.concatenate(values) for values in zip(*curves, strict=True))
+    set_ticks(message["layout"], "x", xs, opts)
+    set_ticks(message["layout"], "y", ys, opts)
     if opts.get("ytype") == "log":
         message["data"] += _zeros(traces, curves)
     return message
 
 
+def _spare_legend(message: Message, title: str) -> None:
+    """No legend for one line of which the title says it all."""
+    names = {drawn["name"] for drawn in message["data"]}
+    if len(names) == 1 and names.pop().lower() in title.lower():
+        message["layout"]["showlegend"] = False
+
+
 def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
     """Marks below all that a logarithmic axis can show, for the zeros that it cannot: a layer whose
     gradient is 0 must not look as if it were not there."""
-    kept = [(x[y == 0], trace.name) for trace, (x, y) in zip(traces, curves, strict=True)]
+    drawn = [(t, xy) for t, xy in zip(traces, curves, strict=True) if not t.pale]
+    kept = [(x[y == 0], trace.name) for trace, (x, y) in drawn]
     if not any(len(x) for x, _ in kept):
         return []
     every = np.concatenate([y for _, y in curves])
@@ -151,6 +171,17 @@ def _points(
     return [Trace(name, y, x) for name, y in zip(names, columns, strict=True)]
 
 
+def _line_points(
+    label: str, xs: Sequence[float], values: Sequence[Any], opts: Mapping[str, Any]
+) -> list[Trace]:
+    """The same; with `smooth`, pale, each before its smoothed line."""
+    found, weight = _points(label, xs, values, opts), opts.get("smooth", 0)
+    if not weight:
+        return found
+    pairs = ((replace(t, pale=True), replace(t, y=smoothed(t.y, weight))) for t in found)
+    return [trace for pair in pairs for trace in pair]
+
+
 POINTS = History("vector", _form, _points, is_curve=True)
 _OPTS = XY | {
     *("legend", "markersymbol", "markersize", "markercolor", "markerborderwidth"),
@@ -167,9 +198,9 @@ CURVES = (
         doc="a line for each meter, over the marks' x",
         takes="a number at every mark; NaN and infinities draw a gap",
         ranks=("scalar",),
-        opts=_OPTS | {"markers"},
+        opts=_OPTS | {"markers", "smooth"},
         draw=_line,
-        history=POINTS,
+        history=History("vector", _form, _line_points, is_curve=True),
         shown_as="scatter",
         side_by_side=overlaid,
         colour_opt="linecolor",

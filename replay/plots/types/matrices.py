@@ -9,17 +9,33 @@ from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, 
 from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
+_PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
 COLOURS = frozenset({"colormap", "xmin", "xmax"})
 
 
 def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
     """A colour for each cell of the first trace's matrix."""
     matrix = np.asarray(traces[0].y)
+    numbered = _numbered(np.asarray(matrix, np.float64), opts) if opts.get("numbers") else {}
     message: Message
     message, _ = client.heatmap(X=matrix + 0 if matrix.dtype == bool else matrix, opts=opts)
+    message["data"][0] |= numbered
     if traces[0].x is None and traces[0].rows is None:
         _read_as_matrix(message["layout"], matrix.shape, opts)
     return message if "columnnames" in opts else _placed(message, traces[0])
+
+
+def _numbered(matrix: Any, opts: Message) -> Message:
+    """The cells' values in them, parts of 1 in percent, on a scale that they are read on."""
+    scale = {} if "colormap" in opts else {"colorscale": _PALE_TO_BLUE}
+    if max(matrix.shape) > MAX_TICKS:
+        return scale
+    factor = 100 if np.nanmax(matrix, initial=0) <= 1 else 1
+    text = [
+        [f"{factor * cell:.0f}" if np.isfinite(cell) and cell else "" for cell in row]
+        for row in matrix.tolist()
+    ]
+    return {**scale, "text": text, "texttemplate": "%{text}", "xgap": 1, "ygap": 1}
 
 
 def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> None:
@@ -29,6 +45,8 @@ def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> N
     for axis, length in (("y", shape[0]), ("x", shape[1])):
         if length <= MAX_TICKS and not {f"{axis}tickvals", f"{axis}tickstep"} & set(opts):
             layout.setdefault(f"{axis}axis", {}).setdefault("dtick", 1)
+        if opts.get("numbers"):  # whose cells have gaps that it would show in
+            layout.setdefault(f"{axis}axis", {}).setdefault("zeroline", False)
 
 
 def _is_surface(matrix: Any) -> bool:
@@ -71,7 +89,7 @@ MATRICES = (
         doc="a colour for each cell; row 0 at the top (at the bottom where columns have an x)",
         takes="a matrix (rows, columns), its columns at the trace's x where it has one",
         ranks=("matrix",),
-        opts=XY | COLOURS | {"columnnames", "rownames", "nancolor"},
+        opts=XY | COLOURS | {"columnnames", "rownames", "nancolor", "numbers"},
         max_traces=1,
         draw=heatmap,
         shown_as="heatmap",

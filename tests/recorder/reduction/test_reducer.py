@@ -303,9 +303,9 @@ def test_every_reduction_is_a_meters_and_says_its_arguments() -> None:
 def test_definitions_say_what_is_enough_for_them(tmp_path: Path) -> None:
     kept = preset("MSE+acc+confusion+AUC+time", phases=["test"]).reductions()
     assert {key: value.meter for key, value in kept.items()} == {
-        "test_mse": "MSEMeter",
-        "test_acc": "ClassErrorMeter",
-        "test_confusion": "ConfusionMeter",
+        **dict.fromkeys(("test[_/.-]mse", "mse[_/.-]test"), "MSEMeter"),
+        **dict.fromkeys(("test[_/.-]acc", "acc[_/.-]test"), "ClassErrorMeter"),
+        **dict.fromkeys(("test[_/.-]confusion", "confusion[_/.-]test"), "ConfusionMeter"),
     }
     both = define(
         {"a": {"type": "line"}},

@@ -91,7 +91,7 @@ HABITS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda rec: rec.log({"loss": 1}), InputError, 'rec.add({"loss": value})'),
     (lambda rec: rec.log({"loss": 1}, step=3), InputError, 'rec.add({"loss": value})'),
     (lambda rec: rec.log("loss", 1.0), InputError, 'rec.add({"loss": value})'),
-    (lambda rec: rec.log(loss=1.0), InputError, 'rec.add({"loss": value})'),
+    (lambda rec: rec.log(loss=1.0, acc=2.0), InputError, 'rec.add({"loss": value})'),
     (lambda rec: rec.add_scalar("loss", 1, 3), AttributeError, "rec.add({tag: value}, step=n)"),
     (lambda rec: rec.log_metrics({}), AttributeError, "rec.add(values, step=n)"),
     (lambda rec: rec.finish(), AttributeError, "write rec.close()"),

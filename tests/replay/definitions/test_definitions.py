@@ -156,3 +156,30 @@ def test_a_warning_points_at_the_line_that_called(tmp_path: Path) -> None:
             alone.step()
     assert len(said) == 3, "of each model, and of what the first told at the end"
     assert {Path(warning.filename).name for warning in said} == {Path(__file__).name}
+
+
+def test_a_meter_may_run_across_marks() -> None:
+    table = {"type": "BestValueMeter", "target": "p", "key": "a"}
+    definitions = define(
+        {"p": {"type": "line"}, "t": {"type": "text"}},
+        {
+            "best": {**table, "reset": False},
+            "each": table,
+            "notes": {"type": "TextMeter", "target": "t", "key": "n", "reset": False},
+        },
+    )
+    tables = definitions.tables()
+    assert define(tables["plots"], tables["meters"]) == definitions
+    logger = FlexLogger(definitions, sink=ListSink())
+    for value in (2.0, 1.0, 3.0):
+        logger.add(a=value, n=f"{value}")
+        logger.log()
+    lines, notes = logger.windows()
+    assert [t.y.tolist() for t in lines.traces] == [[2.0, 1.0, 1.0], [2.0, 1.0, 3.0]]
+    assert all(text in notes.traces[0].y for text in ("2.0", "1.0", "3.0"))
+    logger.reset()
+    logger.add(a=5.0)
+    logger.log()
+    assert logger.windows()[0].traces[0].y.tolist()[-1] == 5.0, "which reset() resets"
+    with pytest.raises(DefinitionError, match="reset must be true or false, got 0"):
+        define({"p": {"type": "line"}}, {"m": {**table, "reset": 0}})

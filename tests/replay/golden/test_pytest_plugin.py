@@ -177,7 +177,7 @@ def test_definitions(plot_check, run, tmp_path):
     first, second = ((pytester.path / f"goldens/test_it/test_definitions{n}.json").read_text()
                      for n in ("", ".2"))  # fmt: skip
     assert first == second
-    assert "train_loss" not in first
+    assert '"train"' not in first
 
 
 def test_names_of_classes_parameters_and_several_calls(pytester: pytest.Pytester) -> None:
@@ -269,7 +269,7 @@ def test_the_example_holds_and_catches_a_bug(
     shutil.copytree(ROOT / "examples" / "goldens", pytester.path / "goldens")
     passes(pytester, passed=3)
     copy.write_text(text.replace("lr * 2 * weight", "lr * 2.0001 * weight"))
-    assert "trace train_loss, y: 5 of 5 points differ" in fails(pytester, failed=3)
+    assert "trace train, y: 5 of 5 points differ" in fails(pytester, failed=3)
 
 
 def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:

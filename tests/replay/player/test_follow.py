@@ -377,7 +377,7 @@ def test_the_command_ends_with_the_recording_or_on_ctrl_c(
         sink.close()
     writer.kill()
     writer.communicate()
-    assert "Loss: train_loss (3 points)" in out
+    assert "Loss: train (3 points)" in out
 
 
 def test_sigterm_ends_following_as_ctrl_c_does(path: Path, tmp_path: Path) -> None:
@@ -425,6 +425,6 @@ def test_following_into_a_file(path: Path, tmp_path: Path) -> None:
     for file, option in zip(saved, (["--follow"], []), strict=True):
         command = (*FLEXREC, "replay", path, "--preset", "loss", "--save", file, *option)
         process = start(*command)
-        assert process.communicate()[1] == f"flexrec: not in {path}: test_loss\n"
+        assert process.communicate()[1] == ""
         assert process.returncode == 0
     assert saved[0].read_bytes() == saved[1].read_bytes()

@@ -59,6 +59,37 @@ def test_many_runs_of_few_traces_have_a_colour_each() -> None:
     assert "dash" not in loss.opts
 
 
+def test_runs_have_a_colour_each_and_phases_a_dash() -> None:
+    runs = {name: [lines("loss", "train", "val"), lines("acc", "val")] for name in "ab"}
+    loss, acc = Palette().paint(overlay(runs))
+    a, b = list(CYCLE[0]), list(CYCLE[1])
+    assert loss.opts["linecolor"] == [a, a, b, b]
+    assert loss.opts["dash"] == ["solid", "dash", "solid", "dash"]
+    assert (acc.opts["linecolor"], acc.opts["dash"]) == ([a, b], ["dash", "dash"])
+
+
+def test_pale_values_look_as_their_smoothed_line() -> None:
+    def smooth(win: str) -> Window:
+        pairs = [(Trace(n, [1.0], pale=True), Trace(n, [1.0])) for n in ("train", "val")]
+        return window("line", *(trace for pair in pairs for trace in pair), win=win)
+
+    (one,) = Palette().paint([smooth("loss")])
+    assert one.opts["linecolor"] == [list(CYCLE[k]) for k in (0, 0, 1, 1)]
+    (two,) = Palette().paint(overlay({"a": [smooth("loss")], "b": [smooth("loss")]}))
+    assert two.opts["dash"] == ["solid", "solid", "dash", "dash"] * 2
+
+
+def test_a_legend_of_runs_spares_what_the_title_says() -> None:
+    def names(*of: str, title: str) -> list[str]:
+        drawn = window("line", *(Trace(name, [1.0]) for name in of), win="w", title=title)
+        (both,) = overlay({"a": [drawn], "b": [drawn]})
+        return [trace.name for trace in both.traces]
+
+    assert names("lr", title="The lr") == ["a", "b"]
+    assert names("train", title="Loss") == ["a train", "b train"]
+    assert names("lr", "x", title="The lr") == ["a lr", "a x", "b lr", "b x"]
+
+
 def test_runs_side_by_side_keep_marks_and_rows() -> None:
     plane = window("plane", Trace("fc", y=[1.0], x=[2.0], marks=[3.0]))
     matrix = window("histograms", Trace("w", y=np.eye(2), x=[0.0, 1.0], rows=[5.0, 6.0]))

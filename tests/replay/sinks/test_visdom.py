@@ -104,6 +104,8 @@ OWN: dict[str, tuple[Window, str, dict[str, Any]]] = {
 
 
 OURS = {
+    "line": (("layout", "xaxis"),),
+    "line with markers": (("layout", "xaxis"),),
     "heatmap": (("layout", "xaxis"), ("layout", "yaxis")),
     "image": (("opts", "width"), ("opts", "height")),
 }

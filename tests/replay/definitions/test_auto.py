@@ -1,0 +1,159 @@
+"""What is drawn where nobody chose: the preset auto."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.errors import DefinitionError
+from flexrec.replay import Window, play, preset
+from flexrec.replay.player.follow import follow_recordings
+from flexrec.replay.plots.window import equal
+
+pytestmark = pytest.mark.viewing
+SCORES = np.eye(3, dtype=np.float32)
+CLASSES = np.arange(3)
+
+
+def recorded(path: Path, *adds: dict[str, Any]) -> Recording:
+    with Recorder(path, facts=False) as rec:
+        for epoch, values in enumerate(adds):
+            rec.add(values)
+            rec.log(epoch=epoch)
+    return Recording(path)
+
+
+def shown(windows: list[Window]) -> dict[str, tuple[str, list[str]]]:
+    return {w.title: (w.type, [trace.name for trace in w.traces]) for w in windows}
+
+
+def test_everything_that_is_there_is_drawn(tmp_path: Path) -> None:
+    values = {
+        "notes": "a text",
+        "train_loss": 1.0,
+        "lr": 0.1,
+        "val/loss": 2.0,
+        "acc/val": (SCORES, CLASSES),
+        "train_loss_step": 1.0,
+        "train_mse": (SCORES, SCORES),
+        "photo": np.zeros((3, 8, 8)),
+        "batch": np.zeros((2, 3, 8, 8)),
+        "kernel": np.zeros((3, 4)),
+        "long": np.zeros(100),
+        "0/grad_weights/norm": 1.0,
+        "0/weights/mean": 1.0,
+        "0/weights/std": 1.0,
+    }
+    with recorded(tmp_path / "run.h5", values) as run:
+        found = shown(play(run))
+    assert found == {
+        "Loss": ("line", ["train", "val"]),
+        "Learning rate": ("line", ["Learning rate"]),
+        "Accuracy": ("line", ["val"]),
+        "Loss_step": ("line", ["train"]),
+        "MSE": ("line", ["train"]),
+        "Kernel": ("heatmap", ["Kernel"]),
+        "Long": ("histogram", ["Long"]),
+        "Photo": ("image", ["Photo"]),
+        "Batch": ("images", ["Batch"]),
+        "Notes": ("text", ["Notes"]),
+        "Gradient norm": ("line", ["0"]),
+        "weights std": ("line", ["0"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("pair", "titles"),
+    [
+        ((SCORES, CLASSES), ["Out accuracy", "Out confusion, train"]),
+        ((np.zeros((4, 30)), np.arange(4)), ["Out accuracy"]),
+        ((SCORES, SCORES), ["Out MSE"]),
+        ((SCORES[0], np.array([1, 0, 1])), ["Out AUC"]),
+        ((SCORES, np.eye(3, dtype=int)), ["Out mAP"]),
+        ((SCORES, np.zeros((7, 7))), []),
+        ((6.0, 3), ["Out"]),
+    ],
+)
+def test_a_pair_goes_to_the_meter_that_fits_its_shapes(
+    pair: Any, titles: list[str], tmp_path: Path
+) -> None:
+    with recorded(tmp_path / "run.h5", {"train_out": pair, "loss": 1.0}) as run:
+        windows = play(run)
+    assert [window.title for window in windows if window.title != "Loss"] == titles
+
+
+def test_lightnings_two_values_are_one_plot(tmp_path: Path) -> None:
+    keys = ("train_f1_step", "train_f1_epoch", "global_step")
+    with recorded(tmp_path / "run.h5", dict.fromkeys(keys, 1.0)) as run:
+        found = shown(play(run))
+    assert found["F1"] == ("line", ["train step", "train epoch"])
+    assert found["Global_step"] == ("line", ["Global_step"])
+
+
+def test_what_was_reduced_is_drawn_by_its_meter(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False, reduce=preset("confusion+mse")) as rec:
+        rec.add({"val_confusion": (SCORES, CLASSES), "val_mse": (SCORES, SCORES)})
+        rec.log(0)
+    with Recording(tmp_path / "run.h5") as run:
+        assert {w.title: w.type for w in play(run)} == {"MSE": "line", "Confusion, val": "heatmap"}
+
+
+def test_keys_with_signs_of_patterns_are_themselves(tmp_path: Path) -> None:
+    keys = ("a[0]", "a0", "b*", "bc", "{layer}")
+    with recorded(tmp_path / "run.h5", {key: float(i) for i, key in enumerate(keys)}) as run:
+        drawn = {window.win: [trace.y.tolist() for trace in window.traces] for window in play(run)}
+    assert list(drawn.values()) == [[[0.0]], [[1.0]], [[2.0]], [[3.0]], [[4.0]]]
+
+
+def test_several_runs_have_all_their_keys_drawn(tmp_path: Path) -> None:
+    with (
+        recorded(tmp_path / "a.h5", {"train_loss": 1.0, "only_a": 1.0}) as a,
+        recorded(tmp_path / "b.h5", {"loss/train": 1.0, "only_b": "x"}) as b,
+    ):
+        windows = play([a, b])
+    assert shown(windows) == {
+        "Loss": ("line", ["a train", "b train"]),
+        "Only_a": ("line", ["a"]),
+        "b: Only_b": ("text", ["b"]),
+    }
+
+
+def test_auto_leaves_what_others_draw_and_minds_only_and_opts(tmp_path: Path) -> None:
+    values = {"train_loss": 1.0, "train_x": 2.0, "val_x": 3.0}
+    with recorded(tmp_path / "run.h5", values) as run:
+        assert list(shown(play(run, preset("loss+auto")))) == ["Loss", "X"]
+        chosen = preset("auto").only(["val*"]).with_opts({"ytype": "log"})
+        (window,) = play(run, chosen)
+    assert ([t.name for t in window.traces], window.opts["ytype"]) == (["val"], "log")
+
+
+def test_phases_of_ones_own(tmp_path: Path) -> None:
+    with recorded(tmp_path / "run.h5", {"dev_x": 1.0, "fit_x": 2.0}) as run:
+        assert shown(play(run, preset("auto", phases=["dev", "fit"]))) == {
+            "X": ("line", ["dev", "fit"])
+        }
+
+
+def test_an_empty_recording_says_so(tmp_path: Path) -> None:
+    with recorded(tmp_path / "run.h5") as run, pytest.raises(DefinitionError, match="none at all"):
+        play(run)
+
+
+def test_a_key_of_numbers_and_texts_is_left_out(tmp_path: Path) -> None:
+    adds = ({"odd": 1.0, "loss": 1.0}, {"odd": "text", "loss": 2.0})
+    with recorded(tmp_path / "run.h5", *adds) as run:
+        assert list(shown(play(run))) == ["Loss"]
+
+
+def test_following_draws_keys_as_they_come(tmp_path: Path) -> None:
+    adds = ({"train_loss": 1.0}, {"train_loss": 2.0, "val_loss": 3.0}, {"note": "late"})
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    runs = [recorded(paths[0], *adds), recorded(paths[1], {"train_loss": 0.5})]
+    followed = follow_recordings(paths, preset("auto"), None, poll_seconds=0.01, tell=print).windows
+    played = play(runs, preset("auto"))
+    assert len(followed) == len(played) == 2
+    assert all(map(equal, followed, played))
+    for run in runs:
+        run.close()

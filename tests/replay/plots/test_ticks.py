@@ -1,0 +1,91 @@
+"""Ticks at whole numbers and decades, and what the axes are called."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import Recorder, Recording
+from flexrec.replay import FlexLogger, Trace, Window, play, preset
+from flexrec.replay.plots.ticks import set_ticks
+from flexrec.replay.sinks.base import ListSink
+from flexrec.replay.sinks.visdom import payload
+
+pytestmark = pytest.mark.viewing
+
+
+def ticks(axis: str, values: Any, **opts: Any) -> dict[str, Any]:
+    layout: dict[str, Any] = {}
+    set_ticks(layout, axis, np.array(values, float), opts)
+    found: dict[str, Any] = layout.get(f"{axis}axis", {})
+    return found
+
+
+def test_few_whole_numbers_have_a_tick_each() -> None:
+    assert ticks("x", [0, 1, 4]) == {"dtick": 1}
+    assert ticks("x", [0, 0.5, 4]) == {}
+    assert ticks("x", [0, 1000]) == {}
+    assert ticks("x", [np.nan]) == {}
+    assert ticks("x", [0, 1], xtickstep=0.5) == {}
+    assert ticks("x", [0, 1], xtype="date") == {}
+    assert ticks("y", [0, 1]) == {}
+
+
+def test_a_logarithmic_axis_has_ticks_at_decades() -> None:
+    assert ticks("y", [1e-3, 1.0], ytype="log") == {"exponentformat": "power", "dtick": 1}
+    assert ticks("y", [1e-30, 1.0], ytype="log")["dtick"] == 4
+    assert ticks("y", [0.0, -1.0], ytype="log") == {"exponentformat": "power"}
+    few = ticks("y", [0.3, 3.0], ytype="log")
+    inside = [t for t in few["ticktext"] if 0.3 <= float(t) <= 3]
+    assert inside == ["0.5", "1", "2"]
+
+
+def test_one_line_that_the_title_names_needs_no_legend() -> None:
+    def legend(title: str, *names: str, **opts: Any) -> Any:
+        traces = tuple(Trace(name, [1.0], [0.0]) for name in names)
+        window = Window("w", None, "line", traces, {"title": title, **opts})
+        return payload(window)["layout"].get("showlegend")
+
+    assert legend("Train loss", "loss") is False
+    assert legend("Loss", "train") is not False
+    assert legend("Loss", "loss", "train") is not False
+    assert legend("Loss", "loss", showlegend=True) is not False
+
+
+def test_cells_of_a_small_matrix_have_their_numbers() -> None:
+    def drawn(matrix: Any, **opts: Any) -> dict[str, Any]:
+        window = Window("w", None, "heatmap", (Trace("m", np.array(matrix)),), opts)
+        found: dict[str, Any] = payload(window)["data"][0]
+        return found
+
+    shares = drawn([[0.875, 0.0], [np.nan, 1.0]], numbers=True)
+    assert shares["text"] == [["88", ""], ["", "100"]]
+    assert drawn([[12, 0], [3, 4]], numbers=True)["text"] == [["12", ""], ["3", "4"]]
+    assert "text" not in drawn(np.eye(21), numbers=True)
+    assert "text" not in drawn(np.eye(2))
+    assert drawn(np.eye(2), numbers=True, colormap="Jet")["colorscale"] == "Jet"
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_axes_are_called_as_log_calls_them(tmp_path: Path, plain: bool) -> None:
+    logs: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
+        "epoch": [((), {"epoch": 0}), ((), {"epoch": 1})],
+        "step": [((), {}), ((), {})],
+        "": [((7,), {}), ((8,), {})],
+        "mixed": [((), {"epoch": 0}), ((), {"round": 1})],
+    }
+    for name, calls in logs.items():
+        path = tmp_path / f"{name}.h5"
+        logger = FlexLogger(preset("loss"), sink=ListSink(), recorder=Recorder(path, facts=False))
+        for args, named in calls:
+            logger.add(train_loss=1.0)
+            logger.step()
+            logger.log(*args, **named)
+        (live,) = logger.windows()
+        assert live.opts.get("xlabel", "") == (name if name != "mixed" else "")
+        logger._recorder.close()  # type: ignore[union-attr]
+        with Recording(path) as run:
+            (window,) = play(run, preset("loss"), plain=plain)
+            assert window.opts == live.opts
+            assert play(run, preset("loss"), every=1, plain=plain)[0].opts["xlabel"] == "step"
