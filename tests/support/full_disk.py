@@ -24,6 +24,7 @@ import time
 from collections import Counter
 
 from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.maintenance.repair import repair
 from support.forks import Found, doing, fault_of
 from support.known import KINDS, check, record_known
 
@@ -79,7 +80,10 @@ def _record(folder: Path, roomy: Path, seed: int) -> Found:
     with doing("closed" if end == "freed" else "full"):
         check(path, kind, before, most=count)
         with Recording(path) as run:
-            assert end != "freed" or run.complete, run.state
+            if end == "freed" and not run.complete:  # many keys: the closed copy is the larger one
+                shutil.copyfile(path, copy)
+                repair(copy)
+                assert copy.stat().st_size > shutil.disk_usage(folder).free, run.state
     return "", f"{kind}, {end}"
 
 
