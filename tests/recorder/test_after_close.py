@@ -53,14 +53,19 @@ RECORDING: dict[str, Use] = {
     "kind": lambda run: run.kind("array"),
     "marks": lambda run: run.marks,
     "path": lambda run: run.path,
+    "resume_points": lambda run: run.resume_points(),
     "resumes": lambda run: run.resumes,
     "rows": lambda run: run.rows("array"),
     "series": lambda run: run.series(["k3", "array"]),
     "state": lambda run: run.state,
     "superseded": lambda run: run.superseded,
+    "taken_back": lambda run: run.taken_back().series(["k3"]),
 }
-READS = {"__getitem__", "events", "follow", "rows", "series"}
+READS = {"__getitem__", "events", "follow", "rows", "series", "taken_back"}
 COLUMNS: dict[str, Use] = {
+    "added_with": lambda run: run.columns.added_with("k3"),
+    "alike": lambda run: run.columns.alike("k3", run.columns, "k3"),
+    "between": lambda run: run.columns.between(["k3"], 0, 5),
     "columns": lambda run: run.columns.columns(["k3", "k1"]),
     "counts": lambda run: run.columns.counts(),
     "file_bytes": lambda run: run.columns.file_bytes,
@@ -78,8 +83,9 @@ COLUMNS: dict[str, Use] = {
     "stored_bytes": lambda run: run.columns.stored_bytes("k3"),
     "when": lambda run: run.columns.when(["k3", "array"]),
 }
-COLUMNS_READ = {"columns", "index", "numbers", "parts", "rows", "series", "when"}
+COLUMNS_READ = {"between", "columns", "index", "numbers", "parts", "rows", "series", "when"}
 STORE: dict[str, Use] = {
+    "alike": lambda store: store.alike(0, store, 0),
     "blocks": lambda store: store.blocks(),
     "chunks": lambda store: store.chunks(store.columns_held(), *next(store.blocks())),
     "codes": lambda store: store.codes(*next(store.blocks())),
@@ -118,6 +124,7 @@ FILE: dict[str, Use] = {
     "refresh": lambda file: file.refresh(),
 }
 DATASET: dict[str, Use] = {
+    "alike": lambda data: data.alike(data),
     "__getitem__": lambda data: data[:],
     "__len__": len,
     "damaged": lambda data: str(data.damaged("it")),

@@ -388,7 +388,7 @@ def test_tensors_are_reduced_as_arrays(tmp_path: Path) -> None:
 def test_large_raw_tensors_are_spoken_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["flexrec.recorder.writing.flusher"], "_MANY_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["flexrec.recorder.writing.notices"], "_MANY_BYTES", 1000)
     pair = (np.ones(50), np.ones(50))
     fits = r"'key' has passed .* reduce=\{'key': \"MSEMeter"
     with pytest.warns(RuntimeWarning, match=fits) as caught:
