@@ -365,6 +365,8 @@ class Recorder:
             InputError: it is not what `state_dict` gives.
             RecordingError: the file cannot be written, and `on_error` is "raise".
         """
+        if self._queue.is_inert:
+            return
         with HeldInterrupts():
             self._checkpoints.load(state)
         self._look_to = self._checkpoints.look_to

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -420,3 +421,48 @@ def test_a_recorder_says_why_a_model_told_little(tmp_path: Path, how: str, why: 
         rec.step()
     with pytest.warns(RuntimeWarning, match=f"told less than it could: .*{why}"):
         rec.close()
+
+
+class Gate(nn.Module):
+    """Waits where a pass in another thread is to come in between."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        before, self.before = self.before, None
+        if before is not None:
+            before()
+        return x
+
+
+def test_another_thread_may_evaluate_the_model_amid_a_training_pass() -> None:
+    gate = Gate()
+    model = nn.Sequential(nn.Linear(3, 4), gate, nn.Linear(4, 2))
+    amid, may_end = threading.Event(), threading.Event()
+
+    def evaluate() -> None:
+        def wait() -> None:
+            amid.set()
+            may_end.wait(60)
+
+        gate.before = wait
+        with torch.no_grad():
+            model(torch.full((2, 3), 1e6))
+
+    other = threading.Thread(target=evaluate)
+
+    def let_the_other_in() -> None:
+        other.start()
+        amid.wait(60)
+
+    with TooledModel(model) as tooled:
+        gate.before = let_the_other_in
+        model(torch.ones(2, 3)).sum().backward()
+        may_end.set()
+        other.join()
+        told = tooled.step()
+    assert {f"{i}/{source}/mean" for i in (0, 2) for source in ("inputs", "grad_out")} <= set(told)
+    assert told["0/inputs/mean"] == 1
+    assert abs(told["2/inputs/mean"]) < 100
