@@ -553,6 +553,7 @@ class Recorder:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the copy that a pickle, or `copy.copy`, gives: it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
+        self._trace = None
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
         self._queue = EventQueue(self._reducer, lambda _: None)
         self._queue.silence("this is a copy of a recorder")
