@@ -445,9 +445,13 @@ def _trained_twice(evaluates: bool) -> dict[str, Any]:
         model = nn.Sequential(nn.Linear(3, 4), first, nn.Linear(4, 2), second)
     at_first, to_second, at_second, to_end = (threading.Event() for _ in range(4))
 
+    def meet(here: threading.Event, there: threading.Event) -> None:
+        here.set()
+        assert there.wait(60)
+
     def evaluate() -> None:
-        first.once = lambda: (at_first.set(), to_second.wait(60))
-        second.once = lambda: (at_second.set(), to_end.wait(60))
+        first.once = lambda: meet(at_first, to_second)
+        second.once = lambda: meet(at_second, to_end)
         with torch.no_grad():
             model(torch.full((2, 3), 1e6))
 
@@ -457,7 +461,7 @@ def _trained_twice(evaluates: bool) -> dict[str, Any]:
         if evaluates:
             other.start()
             assert at_first.wait(60)
-            first.once = lambda: (to_second.set(), at_second.wait(60))
+            first.once = lambda: meet(to_second, at_second)
         model(torch.full((2, 3), 2.0)).sum().backward()
         if evaluates:
             to_end.set()

@@ -146,7 +146,7 @@ _held: Recorder | None = None
 @pytest.mark.parametrize(("work", "code"), [(_leaves_open, 0), (_fails_with_one_open, 1)])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
 def test_a_child_of_multiprocessing_closes_what_is_open_at_its_end(
-    path: Path, how: str, work: Callable[[Path], None], code: int
+    path: Path, how: Any, work: Callable[[Path], None], code: int
 ) -> None:
     with recorder(path.with_name("parent.h5")):
         child = multiprocessing.get_context(how).Process(target=work, args=(path,))
