@@ -365,6 +365,8 @@ class Recorder:
             InputError: it is not what `state_dict` gives.
             RecordingError: the file cannot be written, and `on_error` is "raise".
         """
+        if self._queue.is_inert:
+            return
         with HeldInterrupts():
             self._checkpoints.load(state)
         self._look_to = self._checkpoints.look_to
@@ -551,6 +553,7 @@ class Recorder:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Make the copy that a pickle, or `copy.copy`, gives: it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
+        self._trace = None
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
         self._queue = EventQueue(self._reducer, lambda _: None)
         self._queue.silence("this is a copy of a recorder")

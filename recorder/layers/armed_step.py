@@ -4,6 +4,7 @@ Only tooled_model.py uses it. Nothing of what passes through is changed, so outp
 stay as they are.
 """
 
+import threading
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import nullcontext
@@ -62,7 +63,7 @@ class ArmedStep:
         self._counts_units = ALIVE in measures.get("outputs", ())
         self._collected: dict[_Key, Partials] = {}
         self._seen: dict[int, _Seen] = {}
-        self._passes: list[bool] = []  # the calls under way: whether they are of a training pass
+        self._threads = _Passes()
         self._closed = False
         self._before = self._weights_now() if "updates" in measures else {}
         self._itself = weakref.ref(self)
@@ -83,8 +84,13 @@ class ArmedStep:
 
     @property
     def depth(self) -> int:
-        """How many calls are under way."""
+        """How many calls are under way in this thread."""
         return len(self._passes)
+
+    @property
+    def _passes(self) -> list[bool]:
+        """This thread's calls under way: whether they are of a training pass."""
+        return self._threads.under_way
 
     def enter(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
         """A module is called: a pass begins, or goes on, or another within one, as of a model that
@@ -278,6 +284,13 @@ class ArmedStep:
 
 
 _NOTHING = nullcontext()
+
+
+class _Passes(threading.local):
+    """The calls under way, of each thread: another may evaluate the model meanwhile."""
+
+    def __init__(self) -> None:
+        self.under_way: list[bool] = []
 
 
 def _pooled(measure: Measure, one: Partials, other: Partials) -> Partial:

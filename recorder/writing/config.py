@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import is_tensor
 
 
@@ -29,11 +29,23 @@ def as_json(name: str, value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, default=_plain)
     except Exception as error:  # noqa: BLE001 - whatever the mappings of other packages raise
-        part = _plain_or_same(value)
-        if isinstance(part, dict):
-            for key, inner in part.items():  # which of them it is
-                as_json(f"{name}[{key!r:.80}]", inner)
-        raise RecordingError(f"{name} must be plain JSON data: {error}") from None
+        where, why = _culprit(name, value, error, frozenset())
+        raise RecordingError(f"{where} must be plain JSON data: {why}") from None
+
+
+def _culprit(name: str, value: Any, why: Exception, around: frozenset[int]) -> tuple[str, object]:
+    """Which part of a value JSON does not have, and why; `around` are the ids of what it is in."""
+    if isinstance(why, RecursionError):
+        return name, "it is nested too deeply"
+    part, around = _plain_or_same(value), around | {id(value)}
+    for key, inner in part.items() if isinstance(part, dict) else ():
+        if id(inner) in around:
+            return f"{name}[{key!r:.80}]", "it is a part of itself"
+        try:
+            json.dumps(inner, default=_plain)
+        except Exception as error:  # noqa: BLE001 - as above
+            return _culprit(f"{name}[{key!r:.80}]", inner, error, around)
+    return name, why
 
 
 def _plain_or_same(value: Any) -> Any:
@@ -60,13 +72,20 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: value[key] for key in value}
     if isinstance(value, (Sequence, Set)) and not isinstance(value, (bytes, bytearray, memoryview)):
-        return sorted(value) if isinstance(value, Set) else list(value)
+        return _ordered(value) if isinstance(value, Set) else list(value)
     for name in ("to_dict", "model_dump"):
         if callable(getattr(value, name, None)):
             return getattr(value, name)()
     if type(value).__module__ == "torch" and type(value).__name__ in _TORCH:
         return str(value)
     raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _ordered(values: Set[Any]) -> list[Any]:
+    try:
+        return sorted(values)
+    except TypeError:  # of several kinds
+        return sorted(values, key=repr)
 
 
 _TORCH = ("device", "dtype", "layout", "memory_format")
@@ -113,9 +132,20 @@ class Config(MutableMapping[str, Any]):
         Args:
             values: a mapping, pairs, or what else `Recorder(config=…)` takes.
             named: more of them.
+
+        Raises:
+            InputError: values are none of those.
+            RecordingError: as for the class.
         """
         plain = values if isinstance(values, (list, tuple)) else _plain_or_same(values)
-        self._set({**self._data, **dict(plain), **named})
+        try:
+            changes = dict(plain)
+        except (TypeError, ValueError):
+            raise InputError(
+                "config.update takes a mapping, pairs or keywords, got "
+                f"{type(values).__name__}: write rec.config.update(lr=1e-3)"
+            ) from None
+        self._set({**self._data, **changes, **named})
 
     def as_dict(self) -> dict[str, Any]:
         """All of it, as plain JSON data of one's own."""

@@ -7,24 +7,30 @@ nothing can reach the recorder any more.
 import atexit
 import gc
 import os
+from multiprocessing import parent_process
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 from flexrec.recorder.writing.flusher import Flusher
 
-_running: dict[Flusher, None] = {}
+_running: dict[Flusher, Finalize | None] = {}
+"""What multiprocessing calls at a child's end: a child that was forked runs no `atexit`."""
 
 
 def begin(flusher: Flusher) -> None:
     """See to a flusher until it has ended."""
     flusher.on_end = end
-    _running[flusher] = None
+    is_child = parent_process() is not None
+    _running[flusher] = Finalize(None, flusher.leave, exitpriority=0) if is_child else None
     atexit.register(flusher.leave)
 
 
 def end(flusher: Flusher) -> None:
     """A flusher has ended; a second call does nothing."""
     atexit.unregister(flusher.leave)
-    _running.pop(flusher, None)
+    finalizer = _running.pop(flusher, None)
+    if finalizer is not None:
+        finalizer.cancel()
 
 
 def let_go(target: Path) -> None:

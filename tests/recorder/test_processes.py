@@ -93,20 +93,23 @@ def test_a_refused_recorder_leaves_no_lock(path: Path) -> None:
 
 
 OWNERS = [
-    ({"pid": os.getpid(), "host": socket.gethostname(), "started": "me"}, False),
-    ({"pid": 2**22 + 1, "host": socket.gethostname(), "started": "1"}, True),
-    ({"pid": os.getpid(), "host": socket.gethostname(), "started": "1"}, True),
-    ({"pid": 1, "host": "elsewhere", "started": "1"}, False),
-    ('{"pid": 12, "sta', True),
-    ("\0\0\0\0", True),  # of a loss of power
-    ("\x10\u0085\x0f{}", True),
-    ("", True),
+    (
+        {"pid": os.getpid(), "host": socket.gethostname(), "started": "me"},
+        "another Recorder of this process; call its close",
+    ),
+    ({"pid": 2**22 + 1, "host": socket.gethostname(), "started": "1"}, None),
+    ({"pid": os.getpid(), "host": socket.gethostname(), "started": "1"}, None),
+    ({"pid": 1, "host": "elsewhere", "started": "1"}, r"remove .*\.run\.h5\.lock"),
+    ('{"pid": 12, "sta', None),
+    ("\0\0\0\0", None),  # of a loss of power
+    ("\x10\u0085\x0f{}", None),
+    ("", None),
 ]
 
 
-@pytest.mark.parametrize(("owner", "free"), OWNERS)
+@pytest.mark.parametrize(("owner", "refusal"), OWNERS)
 def test_where_there_are_no_locks_the_owner_decides(
-    path: Path, owner: Any, free: bool, monkeypatch: pytest.MonkeyPatch
+    path: Path, owner: Any, refusal: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
@@ -115,11 +118,11 @@ def test_where_there_are_no_locks_the_owner_decides(
         owner = {**owner, "started": lock._started(os.getpid())}
     lock_file(path).write_text(owner if isinstance(owner, str) else json.dumps(owner))
     monkeypatch.setattr(fcntl, "flock", no_locks)
-    if free:
+    if refusal is None:
         PathLock(path).release()
         assert not lock_file(path).exists()
     else:
-        with pytest.raises(RecordingError, match=r"remove .*\.run\.h5\.lock"):
+        with pytest.raises(RecordingError, match=refusal):
             PathLock(path)
 
 

@@ -34,22 +34,22 @@ def gather_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _versions(),
         "argv": list(map(_text, sys.argv)),
-        "rank": rank(),
+        "rank": rank() or 0,
     }
     job = {name: _text(os.environ[name]) for name in _JOB if name in os.environ}
     return {**facts, "job": job, "git_commit": _git_commit()}
 
 
-def rank() -> int:
+def rank() -> int | None:
     """This process's rank in torch.distributed where it is initialised, else what torchrun, MPI,
-    Flux or SLURM tell it; 0 where there is none."""
+    Flux or SLURM tell it; None where there is none."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank())
     for name in _RANKS:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
-    return 0
+    return None
 
 
 def _text(value: str) -> str:

@@ -3,9 +3,10 @@
 import os
 import secrets
 import time
+from multiprocessing import parent_process
 from pathlib import Path
 
-from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.errors import InputError, RecordingError, warn
 from flexrec.recorder.writing.opening.facts import rank
 
 
@@ -16,16 +17,20 @@ def place(path: object, *, resumes: bool = False) -> Path:
     folder's does, gives a file in it with a name of its own: the time, and a few random digits.
 
     Raises:
-        InputError: it is no path.
+        InputError: it is no path, or begins with `~`.
         RecordingError: the folder cannot be made; or it is one, and a recording is to be resumed.
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str) or not name:
         got = "''" if name == "" else type(name).__name__
         raise InputError(f"path must be a str or a pathlib.Path, got {got}")
-    name = name.replace("{rank}", str(rank()))
+    if "{rank}" in name:
+        name = name.replace("{rank}", str(_told_rank()))
+    _check_home(name)
     ends = tuple(filter(None, (os.sep, os.altsep)))
     try:
+        if "\0" in os.fsdecode(os.fsencode(name)):
+            raise ValueError("it has a null character in it")
         if not (name.endswith(ends) or os.path.isdir(name)):
             _make(Path(name).parent)
             return Path(name)
@@ -35,10 +40,31 @@ def place(path: object, *, resumes: bool = False) -> Path:
                 "give the path of its file"
             )
         _make(Path(name))
-    except (OSError, ValueError) as error:  # ValueError: it has a null character in it
+    except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else error
         raise RecordingError(f"cannot make {name!r}: {why}") from None
     return Path(name) / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.h5"
+
+
+def _told_rank() -> int:
+    """This process's rank, 0 where it has none; warns where others may have none either."""
+    known = rank()
+    if known is None and parent_process() is not None:
+        warn(
+            "{rank} in a recorder's path is 0: this process was started by another, and has no "
+            "rank yet; make the Recorder after torch.distributed.init_process_group, or put the "
+            "rank into the path yourself"
+        )
+    return known or 0
+
+
+def _check_home(name: str) -> None:
+    """Refuse a path such as `~/runs/run.h5`, for which a folder called `~` would be made."""
+    first = name.split(os.sep)[0]
+    if first.startswith("~") and first != name and not os.path.isdir(first):
+        raise InputError(
+            f"{name!r}: only a shell knows what {first} is; write os.path.expanduser({name!r})"
+        )
 
 
 def _make(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -420,3 +421,55 @@ def test_a_recorder_says_why_a_model_told_little(tmp_path: Path, how: str, why: 
         rec.step()
     with pytest.warns(RuntimeWarning, match=f"told less than it could: .*{why}"):
         rec.close()
+
+
+class Gate(nn.Module):
+    """Does once, when it is called, what it is told to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.once: Any = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        once, self.once = self.once, None
+        if once is not None:
+            once()
+        return x
+
+
+def _trained_twice(evaluates: bool) -> dict[str, Any]:
+    """A step of two passes; amid the second one another thread evaluates the model."""
+    first, second = Gate(), Gate()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(3, 4), first, nn.Linear(4, 2), second)
+    at_first, to_second, at_second, to_end = (threading.Event() for _ in range(4))
+
+    def meet(here: threading.Event, there: threading.Event) -> None:
+        here.set()
+        assert there.wait(60)
+
+    def evaluate() -> None:
+        first.once = lambda: meet(at_first, to_second)
+        second.once = lambda: meet(at_second, to_end)
+        with torch.no_grad():
+            model(torch.full((2, 3), 1e6))
+
+    other = threading.Thread(target=evaluate)
+    with TooledModel(model) as tooled:
+        model(torch.ones(2, 3)).sum().backward()
+        if evaluates:
+            other.start()
+            assert at_first.wait(60)
+            first.once = lambda: meet(to_second, at_second)
+        model(torch.full((2, 3), 2.0)).sum().backward()
+        if evaluates:
+            to_end.set()
+            other.join()
+        return tooled.step()
+
+
+def test_another_thread_may_evaluate_the_model_amid_a_training_pass() -> None:
+    told = _trained_twice(evaluates=True)
+    assert told == _trained_twice(evaluates=False)
+    assert told["0/inputs/mean"] == 1.5

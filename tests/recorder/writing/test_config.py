@@ -108,7 +108,26 @@ def test_what_torch_has_is_taken() -> None:
     assert json.loads(as_json("config", given)) == {"d": "cpu", "t": "torch.float32", "n": 2}
 
 
+def test_a_set_of_several_kinds_has_an_order() -> None:
+    assert json.loads(as_json("config", {"a": {2, "x", 1}})) == {"a": ["x", 1, 2]}
+
+
+def _within_itself() -> dict[str, Any]:
+    inner: dict[str, Any] = {}
+    inner["again"] = {"and again": argparse.Namespace(inner=inner)}
+    return {"a": inner}
+
+
+def _nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
 REFUSED = [
+    (_within_itself(), r"config\['a'\].*\['inner'\] must be plain .* it is a part of itself"),
+    (_nested(100_000), "config must be plain JSON data: it is nested too deeply"),
     ({"a": {"b": b"bytes"}}, r"config\['a'\]\['b'\] must be plain JSON data: JSON has no bytes"),
     (argparse.Namespace(a=object()), r"config\['a'\] must be plain JSON data: JSON has no object"),
     (OmegaLike({"lr": "???"}), "config must be plain JSON data: .*Missing mandatory value: lr"),
@@ -176,6 +195,9 @@ def test_a_wrong_change_is_refused_and_changes_nothing(tmp_path: Path) -> None:
         rec.config["net"]["layers"] = 3
     with pytest.raises(AttributeError, match=r"write rec.config.update\("):
         rec.config = {"a": 1}  # type: ignore[misc, assignment]
+    for wrong in (5, None, "ab", [1]):
+        with pytest.raises(InputError, match="takes a mapping, pairs or keywords, got"):
+            rec.config.update(wrong)
     rec.close()
     with pytest.raises(RecordingError, match="is closed"):
         rec.config["a"] = 1

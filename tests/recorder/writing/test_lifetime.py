@@ -3,6 +3,7 @@
 import builtins
 import copy
 import gc
+import multiprocessing
 import os
 import pickle
 import subprocess
@@ -126,6 +127,35 @@ def test_one_that_can_be_reached_is_left_and_a_notebook_is_told_what_to_do(
     assert values(path) == [1]
 
 
+def _leaves_open(path: Path) -> None:
+    global _held
+    _held = recorder(path)
+    _held.add(a=1)
+
+
+def _fails_with_one_open(path: Path) -> None:
+    _leaves_open(path)
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - the child's traceback
+    raise ZeroDivisionError
+
+
+_held: Recorder | None = None
+
+
+@pytest.mark.parametrize("how", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(("work", "code"), [(_leaves_open, 0), (_fails_with_one_open, 1)])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_child_of_multiprocessing_closes_what_is_open_at_its_end(
+    path: Path, how: Any, work: Callable[[Path], None], code: int
+) -> None:
+    with recorder(path.with_name("parent.h5")):
+        child = multiprocessing.get_context(how).Process(target=work, args=(path,))
+        child.start()
+        child.join()
+    assert child.exitcode == code
+    assert values(path) == [1]
+
+
 # ---------------------------------------------------------------------- copies
 
 
@@ -148,6 +178,7 @@ def test_a_copy_records_nothing(path: Path, copied: Callable[[Recorder], Recorde
             other.reset()
             other.step()
             other.flush(fsync=True)
+            other.load_state_dict(other.state_dict())
             other.config.update(lr=0.2)
         assert other.current_step == 8
         assert other.path == path

@@ -30,7 +30,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", LAUNCHERS)
 def test_each_launcher_tells_the_rank(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert rank() == 0
+    assert rank() is None
     monkeypatch.setenv(name, "5")
     assert rank() == 5
 

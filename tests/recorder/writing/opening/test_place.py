@@ -2,12 +2,15 @@
 
 import os
 import re
+import warnings
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from flexrec.recorder import InputError, Recorder, Recording, RecordingError
+from flexrec.recorder.writing.opening.facts import _RANKS
 
 
 def recorder(path: Any, **options: Any) -> Recorder:
@@ -74,6 +77,48 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         tmp_path / "file" / "run.h5",
         f"{tmp_path}/file/runs/",
         f"{tmp_path}/a\0b/run.h5",
+        f"{tmp_path}/a\0b.h5",
+        f"{tmp_path}/\ud800.h5",
     ):
         with pytest.raises(RecordingError, match="cannot make"):
             recorder(given)
+
+
+@pytest.mark.parametrize("given", ["~/new/run.h5", "~/", Path("~someone/run.h5")])
+def test_no_folder_is_made_that_is_called_as_ones_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"write os\.path\.expanduser\('~"):
+        recorder(given)
+    assert list(tmp_path.iterdir()) == []
+    recorder("~run.h5").close()  # a file of that name is no folder
+    (tmp_path / "~").mkdir()
+    recorder("~/run.h5").close()
+    assert (tmp_path / "~" / "run.h5").is_file()
+
+
+def _record_by_rank(folder: str) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        recorder(f"{folder}/plain.h5").close()
+        recorder(f"{folder}/{{rank}}.h5").close()
+    Path(folder, "told").write_text("\n".join(str(warning.message) for warning in told))
+
+
+@pytest.mark.parametrize("given", [None, "3"])
+def test_a_child_process_is_told_that_it_has_no_rank(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None
+) -> None:
+    for name in _RANKS:
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("RANK", given)
+    child = get_context("spawn").Process(target=_record_by_rank, args=(str(tmp_path),))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    told = (tmp_path / "told").read_text()
+    assert ("has no rank yet" in told) == (given is None)
+    assert told.count("\n") == 0
+    assert (tmp_path / f"{given or 0}.h5").is_file()
