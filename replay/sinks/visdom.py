@@ -167,7 +167,8 @@ class VisdomSink:
         Raises:
             ServerError: the server fails.
         """
-        self._post("close", {"win": window.win, "eid": window.env or self.env})
+        if self.holds(window):  # visdom fails where it has not even the environment
+            self._post("close", {"win": window.win, "eid": window.env or self.env})
 
     def windows(self, env: str | None = None) -> dict[str, dict[str, Any]]:
         """What the server holds in an environment: {window id: visdom's window}.

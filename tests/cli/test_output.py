@@ -76,6 +76,22 @@ def test_a_full_disk_behind_stdout_is_one_line(words: tuple[str, ...], run: Path
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+@pytest.mark.parametrize("words", ["show RUN", "export RUN", "meters", "--help"])
+def test_a_closed_stdout_is_one_line(words: str, closed: str, run: Path) -> None:
+    command = f"exec {FLEXREC} {words.replace('RUN', str(run))} {closed}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "flexrec: the output cannot be written: Bad file descriptor\n"
+    assert done.returncode == 2
+
+
+def test_what_writes_no_output_needs_no_streams(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    command = f"exec {FLEXREC} export {run} --out {out} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 2  # it says where
+    assert out.read_text().splitlines()[0] == "key,step,time,value,text"
+
+
 @pytest.mark.parametrize("module", ["typer", "flexrec.cli.options", "numpy", "h5py"])
 def test_ctrl_c_while_importing_ends_quietly(module: str, run: Path) -> None:
     code = f"""
