@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import signal
 import sys
 
 __all__ = ["main"]
@@ -22,3 +23,7 @@ def main() -> None:
         run()
     except KeyboardInterrupt:  # while importing, too
         sys.exit(130)
+    finally:
+        signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        )  # nobody would catch what comes up from here on

@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,20 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("words", [["show", "RUN"], ["show", "nothing.h5"], ["--version"]])
+def test_ctrl_c_at_the_very_end_is_quiet(words: list[str], run: Path) -> None:
+    code = f"""
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["flexrec", *{[str(run) if word == "RUN" else word for word in words]}]
+from flexrec.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert "Traceback" not in done.stderr
 
 
 def test_a_key_cannot_pose_as_another_line(run: Path) -> None:
