@@ -24,6 +24,5 @@ def main() -> None:
     except KeyboardInterrupt:  # while importing, too
         sys.exit(130)
     finally:
-        signal.signal(
-            signal.SIGINT, signal.SIG_DFL
-        )  # nobody would catch what comes up from here on
+        # From here on nobody would catch what a Ctrl-C raises.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
