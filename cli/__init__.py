@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import signal
 import sys
 
 __all__ = ["main"]
@@ -22,3 +23,6 @@ def main() -> None:
         run()
     except KeyboardInterrupt:  # while importing, too
         sys.exit(130)
+    finally:
+        # From here on nobody would catch what a Ctrl-C raises.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)

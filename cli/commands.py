@@ -11,7 +11,14 @@ from typing import Annotated
 import typer
 
 from flexrec.cli import options
-from flexrec.cli.output import drop_output, echo, echo_as_is, error_text, escape_the_unknown
+from flexrec.cli.output import (
+    drop_output,
+    echo,
+    echo_as_is,
+    error_text,
+    escape_the_unknown,
+    replace_the_closed,
+)
 from flexrec.recorder.errors import FlexrecError
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
@@ -438,6 +445,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 def run() -> None:
     """Do what the command line says; an error is one line on stderr, and the exit code 2."""
+    replace_the_closed()
     escape_the_unknown()
     warnings.showwarning = _show_warning
     try:

@@ -29,6 +29,22 @@ def escape_the_unknown() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def replace_the_closed() -> None:
+    """Stand in for the standard streams that whoever started the command has closed.
+
+    Otherwise Python has None for them, and the next file that is opened takes their place. To
+    write to stdout fails, as it should; what is said on stderr is lost.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, flags)  # the lowest that is free: this one
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open until the process ends
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+
+
 def drop_output() -> None:
     """Have stdout lead nowhere: what it still holds could not be written, and never will be."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -82,7 +82,8 @@ class FlexLogger:
     Use it in a `with` block, or call `close` at the end: it waits until all is sent.
 
     A forked process has a connection of its own and draws into the same windows: give its logger
-    an `env` or a `uid`. A copy, which is what a spawned process gets, starts empty.
+    an `env` or a `uid`. A copy, which is what a spawned process gets, starts empty. A logger is for
+    one thread at a time.
 
     Args:
         plots, meters: as in `define`; or checked definitions as `plots` alone.

@@ -163,9 +163,24 @@ class WindowBuilder:
             for line, traces in drawn:
                 title = f"{plot.title}: {line.label}"
                 yield self._window(plot, f"{plot.name}.{line.label}", title, traces)
-        elif drawn:
-            every = [trace for _, traces in drawn for trace in traces]
+        elif every := self._fitting(plot, drawn):
             yield self._window(plot, plot.name, plot.title, every)
+
+    def _fitting(self, plot: _Plot, drawn: Sequence[tuple[_Line, list[Trace]]]) -> list[Trace]:
+        """As many traces as the plot draws; a line with more is left out whole."""
+        most, fitting = plot.kind.max_traces, list[Trace]()
+        for line, traces in drawn:
+            if most is None or len(fitting) + len(traces) <= most:
+                fitting += traces
+                continue
+            why = (
+                f"plot {plot.name!r}: a {plot.kind.name} draws 1 to {most} traces, and "
+                f"{line.label!r} comes on top of {len(fitting)} with {len(traces)}; draw it in "
+                "another plot"
+            )
+            left = LeftOut(line.key, line.meter, why, x=line.x[0], count=len(line.x))
+            self._left_out.put((line.key, line.meter, plot.name, "traces"), left, DefinitionError)
+        return fitting
 
     def _draws_several(self, plot: _Plot) -> bool:
         """Whether a plot that shows one trace may be asked for several, now or later."""

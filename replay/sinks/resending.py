@@ -10,6 +10,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from queue import Empty, SimpleQueue
 
 from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed, warn
@@ -21,6 +22,7 @@ CLOSE_SECONDS = 30.0  # that `close` may take
 FIRST_SECONDS = 0.15  # that the first `show` waits, so that an absent server is told of at once
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds between tries to reach the server
 _LOOK_SECONDS = 5.0  # between looks whether an idle server has forgotten the windows
+_ROUNDS = 3  # of sending, where the connection breaks meanwhile
 _TICK = 0.005
 
 
@@ -106,9 +108,14 @@ class ResendingSink:
         """
         try:
             self.flush(seconds)
-        finally:
-            self._at_end.detach()
-            self._sender.sink.close()
+        except ServerError:
+            self._let_go()
+            raise
+        self._let_go()  # not after a Ctrl-C: the thread goes on, and the end sends the rest
+
+    def _let_go(self) -> None:
+        self._at_end.detach()
+        self._sender.sink.close()
 
 
 class _Sender:
@@ -127,7 +134,8 @@ class _Sender:
         self.failure: ServerError | None = None
         self.undrawable: dict[Place, str] = {}
         self._wanted: dict[Place, Window] = {}  # assigned by callers
-        self._sent: dict[Place, Window] = {}  # the rest is the thread's
+        self._sent: dict[Place, Window] = {}  # the rest is the thread's; no traces: to be redrawn
+        self._removed: dict[Place, Window] = {}
         self._start_anew()
 
     def want(self, windows: Sequence[Window]) -> None:
@@ -143,10 +151,16 @@ class _Sender:
         """Have the thread look whether the server has all, send what it lacks, and end."""
         if self._process != os.getpid() or not (self._wanted or self._sent):
             return
-        self._ended, self._ending = False, True
-        self._ring()
-        if threading.get_ident() != self._thread:  # the garbage collector may call from anywhere
-            _wait(lambda: self._ended, seconds)
+        until = time.monotonic() + seconds
+        while True:
+            self._ended, self._ending = False, True
+            self._ring()
+            if threading.get_ident() == self._thread:  # the garbage collector may call anywhere
+                return
+            _wait(lambda: self._ended, until - time.monotonic())
+            # A thread that was about to end when it was rung for has not seen the latest windows.
+            if self.failure is not None or not any(self._lacking()) or time.monotonic() >= until:
+                return
 
     def check(self) -> None:
         """Raise ServerError where the server may lack windows."""
@@ -187,8 +201,9 @@ class _Sender:
         try:
             self._work()
         finally:
-            self._running, self._ended, self._thread = False, True, 0
+            self._running, self._thread = False, 0
             self._only_one.release()
+            self._ended = True  # last: who waits for it may start the next thread
 
     def _work(self) -> None:
         """Send, and wait for more, until told to end."""
@@ -223,7 +238,8 @@ class _Sender:
     def _try(self) -> bool:
         """Send what the server lacks; whether it answered."""
         try:
-            self._send()
+            if not any(self._send() for _ in range(_ROUNDS)):
+                raise ServerError(f"{self.sink.url} is restarted again and again")
             self.failure = None
         except ServerError as error:
             self.failure = error
@@ -232,21 +248,23 @@ class _Sender:
         self.tries += 1
         return self.failure is None
 
-    def _send(self) -> None:
+    def _send(self) -> bool:
+        """Send what the server lacks; whether it is sure that one and the same server got it."""
         wanted = self._wanted
         if not self._is_held():
-            self._sent = {}
+            self._forget()
         self._connections = self.sink.connections
         gone, changed = changes(self._sent, wanted)
         for window in gone:
             self.sink.remove(window)
-            del self._sent[window.env, window.win]
+            place = (window.env, window.win)
+            self._removed[place] = window
+            del self._sent[place]
         for window, painted in zip(changed, self.sink.paint(changed), strict=True):
             self._draw(window, painted)
             if self._ending and self._wanted is not wanted:
                 break  # there are newer ones
-        if self._connections != self.sink.connections:
-            raise ServerError(f"{self.sink.url} was restarted meanwhile")
+        return self._connections == self.sink.connections
 
     def _draw(self, window: Window, painted: Window) -> None:
         place = (window.env, window.win)
@@ -257,12 +275,22 @@ class _Sender:
             self.undrawable[place] = f"window {window.win!r} cannot be drawn: {error}"
         self._sent[place] = window
 
+    def _forget(self) -> None:
+        """Have all sent anew, and what an older state of the server may show taken off again."""
+        known = {**self._removed, **self._sent}
+        self._sent = {place: replace(window, traces=()) for place, window in known.items()}
+        self._removed = {}
+
     def _is_held(self) -> bool:
         """Whether the server has what it was sent; one that failed or is another may have not.
 
         One that was restarted may have read older windows from its folder.
         """
-        drawn = (window for place, window in self._sent.items() if place not in self.undrawable)
+        drawn = (
+            window
+            for place, window in self._sent.items()
+            if window.traces and place not in self.undrawable
+        )
         first = next(drawn, None)
         if first is None or self.failure is not None:
             self.sink.probe()

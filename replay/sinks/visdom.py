@@ -167,7 +167,8 @@ class VisdomSink:
         Raises:
             ServerError: the server fails.
         """
-        self._post("close", {"win": window.win, "eid": window.env or self.env})
+        if self.holds(window):  # visdom fails where it has not even the environment
+            self._post("close", {"win": window.win, "eid": window.env or self.env})
 
     def windows(self, env: str | None = None) -> dict[str, dict[str, Any]]:
         """What the server holds in an environment: {window id: visdom's window}.
@@ -259,7 +260,7 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
 
     plotly obeys some markup, links among it, and a key may come from anyone's recording. It takes
     the text between any two dollars for a formula, and shows nothing else; here the first one is
-    followed, and the last one preceded, by what is no space.
+    followed, and the last one preceded, by what is no space, and words around it are shown too.
     """
     data = [
         {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
@@ -293,10 +294,19 @@ def _unmarked_of(name: str, item: Any) -> Any:
 
 
 def _without_prices(text: str) -> str:
-    """The text with those dollars as entities that begin or end no formula."""
+    """The text with those dollars as entities that begin or end no formula.
+
+    Words around formulas become part of one formula, or else plotly would not show them.
+    """
     parts = _FORMULA.split(text)
-    parts[::2] = [part.replace("$", "&#36;") for part in parts[::2]]
-    return "".join(parts)
+    words, formulas = parts[::2], parts[1::2]
+    if not formulas or re.search(r"[\\{}$<&]", "".join(words)):
+        return text.replace("$", "&#36;")
+    if len(formulas) == 1 and not any(map(str.strip, words)):
+        return text
+    parts[::2] = [rf"\text{{{word}}}" if word else "" for word in words]
+    parts[1::2] = [formula.strip("$") for formula in formulas]
+    return f"${''.join(parts)}$"
 
 
 def _check(window: Window, kind: PlotType) -> None:

@@ -2,6 +2,7 @@
 
 import doctest
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,22 @@ def test_a_full_disk_behind_stdout_is_one_line(words: tuple[str, ...], run: Path
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-"])
+@pytest.mark.parametrize("words", ["show RUN", "export RUN", "meters", "--help"])
+def test_a_closed_stdout_is_one_line(words: str, closed: str, run: Path) -> None:
+    command = f"exec {FLEXREC} {words.replace('RUN', str(run))} {closed}"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr == "flexrec: the output cannot be written: Bad file descriptor\n"
+    assert done.returncode == 2
+
+
+def test_what_writes_no_output_needs_no_streams(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    command = f"exec {FLEXREC} export {run} --out {out} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 2  # it says where
+    assert out.read_text().splitlines()[0] == "key,step,time,value,text"
+
+
 @pytest.mark.parametrize("module", ["typer", "flexrec.cli.options", "numpy", "h5py"])
 def test_ctrl_c_while_importing_ends_quietly(module: str, run: Path) -> None:
     code = f"""
@@ -91,6 +108,20 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("words", [["show", "RUN"], ["show", "nothing.h5"], ["--version"]])
+def test_ctrl_c_at_the_very_end_is_quiet(words: list[str], run: Path) -> None:
+    code = f"""
+import atexit, os, signal, sys
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["flexrec", *{[str(run) if word == "RUN" else word for word in words]}]
+from flexrec.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGINT
+    assert "Traceback" not in done.stderr
 
 
 def test_a_key_cannot_pose_as_another_line(run: Path) -> None:

@@ -182,6 +182,20 @@ def test_an_odd_value_of_any_plot_type(plot: str, good: Any, bad: Any, tmp_path:
     assert equal(engine.windows()[1], windows[1])
 
 
+def test_traces_that_a_plot_has_no_room_for(tmp_path: Path) -> None:
+    tables = one("LastValueMeter", "dual_axis_lines").tables()
+    tables["meters"]["first"]["target"] = tables["meters"]["last"]["target"] = "p"
+    del tables["plots"]["a"], tables["plots"]["z"]
+    definitions = define(tables["plots"], tables["meters"])
+    ((window,), (left,)) = every_way(epochs(1.0, 2.0), definitions, tmp_path / "a.h5")
+    assert [trace.name for trace in window.traces] == ["first", "odd"]
+    assert (left.key, left.x, left.count) == ("last", 0.0, 2)
+    assert "draws 1 to 2 traces" in left.why
+    ((window,), (left,)) = every_way(epochs(np.ones(3)), definitions, tmp_path / "b.h5")
+    assert [trace.name for trace in window.traces] == ["first", "last"]
+    assert (left.key, left.count) == ("odd", 1)
+
+
 def test_a_vector_of_one_is_a_number(tmp_path: Path) -> None:
     events = epochs(np.ones(1), 2.0, np.full(1, 3.0))
     engine = Engine(LAST)

@@ -238,6 +238,30 @@ def test_a_server_that_comes_back_with_an_older_state_gets_every_window(
         assert points(port, env) == every(2)
 
 
+@pytest.mark.parametrize("removed", ["while it was away", "before it was killed"])
+def test_a_server_that_comes_back_with_a_window_that_was_taken_off_is_rid_of_it(
+    tmp_path: Path, env: str, removed: str
+) -> None:
+    with start_server(env_path=tmp_path / "a") as server:
+        port = server.port
+        logger = logger_of(port, 2, env=env)
+        log(logger, 0, 2)
+        logger.save()
+        if removed == "before it was killed":
+            logger.update_definition("p1", {"opts": {"win": "other"}})
+            flush(logger)
+            assert set(points(port, env)) == {"p0", "other"}
+        killed(server)
+    if removed == "while it was away":
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            logger.update_definition("p1", {"opts": {"win": "other"}})
+    with start_server(env_path=tmp_path / "a", port=port):
+        log(logger, 1, 2)
+        logger.close()
+        assert points(port, env) == {"p0": 2, "other": 2}
+
+
 def test_another_program_that_draws_the_same_windows_is_let(
     visdom_server: Server, env: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +307,59 @@ def test_an_interrupt_anywhere_leaves_no_window_behind(visdom_server: Server, en
     held = {window.win: len(window.traces[0].y) for window in logger.windows()}
     assert points(visdom_server.port, env) == held
 
+
+def test_a_close_that_was_interrupted_takes_no_connection_from_the_thread(
+    visdom_server: Server, env: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[VisdomSink] = []
+    monkeypatch.setattr(VisdomSink, "close", lambda sink: closed.append(sink))
+    logger = logger_of(visdom_server.port, env=env)
+    log(logger, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(resending, "_wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            logger.close()
+    assert closed == []
+    log(logger, 1)
+    logger.close()
+    assert len(closed) == 1
+    assert points(visdom_server.port, env) == every(2)
+
+
+def interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_close_that_was_interrupted_is_made_good_at_the_end(
+    visdom_server: Server, env: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(visdom_server.port), env],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert points(visdom_server.port, env) == {"loss": 2}
+
+
+INTERRUPTED = """
+import sys
+from contextlib import suppress
+from flexrec.replay import get_preset_logger
+from flexrec.replay.sinks import resending
+logger = get_preset_logger("loss", port=int(sys.argv[1]), env=sys.argv[2])
+for x in range(2):
+    logger.add(train_loss=x)
+    logger.log(x)
+wait = resending._wait
+def interrupted(*_):
+    raise KeyboardInterrupt
+resending._wait = interrupted
+with suppress(KeyboardInterrupt):
+    logger.close()
+resending._wait = wait
+"""
 
 UNCLOSED = """
 import sys
