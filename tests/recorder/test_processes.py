@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import ExistsError, Recorder, Recording, RecordingError, merge_recordings
+from flexrec.recorder.errors import OutputError
 from flexrec.recorder.files import lock
 from flexrec.recorder.files.lock import PathLock, lock_file
 from flexrec.recorder.maintenance.repair import repair
@@ -226,7 +227,7 @@ def test_where_no_lock_can_be_made_the_folder_is_named(tmp_path: Path, made: boo
     ]
     uses += [lambda: recorder(folder / "run.h5")] if made else []
     for use in uses:
-        with pytest.raises(RecordingError, match="cannot") as told:
+        with pytest.raises(OutputError, match="cannot") as told:
             use()
         assert str(folder / "run.h5") in str(told.value)
         assert str(told.value).endswith(f": there is no folder {folder}") or made

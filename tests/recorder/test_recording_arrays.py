@@ -52,7 +52,7 @@ VALUES: list[Any] = [
     (wide, np.float32(0.25)),
     (wide, "text"),
     (wide, np.array(3)),
-    np.ma.masked_array([1.0, 2.0], [False, True]),
+    np.ma.masked_array([1.0, 2.0], [False, False]),
 ]
 
 

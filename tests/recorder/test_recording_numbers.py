@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -70,7 +69,7 @@ def test_what_comes_among_numbers_comes_back_as_it_is_normalised(
     assert all(same(left, right) for left, right in zip(found, wanted, strict=True))
 
 
-@pytest.mark.parametrize("value", [Decimal("0.5"), 1j, np.complex64(1), {}, b"", object(), 10**400])
+@pytest.mark.parametrize("value", [1j, np.complex64(1), {}, b"", object(), 10**400])
 def test_what_is_no_number_among_numbers_is_refused_and_leaves_no_trace(
     tmp_path: Path, value: Any
 ) -> None:
