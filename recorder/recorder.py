@@ -106,8 +106,9 @@ class Recorder:
 
     Raises:
         DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
-        RecordingError: the file exists (mode "x"), is no recording (every mode), cannot be made
-            or resumed, or another recorder is writing it; or config is not plain data.
+        OutputError: the file cannot be made, is no recording, or exists (ExistsError, mode "x").
+        RecordingError: it cannot be resumed, or another recorder is writing it; or config is not
+            plain data.
         InputError: a value cannot be recorded; nothing of that call is.
     """
 
@@ -637,7 +638,7 @@ def _locked(path: Path, target: Path) -> PathLock:
     try:
         return PathLock(target)
     except OSError as error:
-        raise RecordingError(f"cannot make {path}: {why_not(target, error)}") from error
+        raise OutputError(f"cannot make {path}: {why_not(target, error)}") from error
 
 
 def _opened(
@@ -659,5 +660,6 @@ def _opened(
     except OutputError:
         raise
     except (OSError, RuntimeError, KeyError, ValueError) as error:
-        doing = "resume" if mode == "resume" else "make"
-        raise RecordingError(f"cannot {doing} {path}: {briefly(error)}") from error
+        if mode == "resume":
+            raise RecordingError(f"cannot resume {path}: {briefly(error)}") from error
+        raise OutputError(f"cannot make {path}: {briefly(error)}") from error

@@ -6,7 +6,7 @@ import time
 from multiprocessing import parent_process
 from pathlib import Path
 
-from flexrec.recorder.errors import InputError, RecordingError, warn
+from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
 from flexrec.recorder.writing.opening.facts import rank
 
 
@@ -18,7 +18,8 @@ def place(path: object, *, resumes: bool = False) -> Path:
 
     Raises:
         InputError: it is no path, or begins with `~`.
-        RecordingError: the folder cannot be made; or it is one, and a recording is to be resumed.
+        OutputError: the folder cannot be made.
+        RecordingError: it is a folder, and a recording is to be resumed.
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str) or not name:
@@ -42,7 +43,7 @@ def place(path: object, *, resumes: bool = False) -> Path:
         _make(Path(name))
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else error
-        raise RecordingError(f"cannot make {name!r}: {why}") from None
+        raise OutputError(f"cannot make {name!r}: {why}") from None
     return Path(name) / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.h5"
 
 
