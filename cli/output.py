@@ -1,11 +1,11 @@
-"""Printing, where what comes out of a recording cannot command the terminal; errors, as options."""
+"""Print safely: a recording's text cannot control the terminal; hints of errors name options."""
 
 import os
 import sys
 
 from flexrec.recorder.errors import FlexrecError, printable
 
-# What hints call by Python's arguments, as the command line has it.
+# The command-line option for each Python argument that a hint names.
 _OPTIONS = {
     "bundle=": "--assets ",
     "keys=": "-k",
@@ -15,7 +15,7 @@ _OPTIONS = {
 
 
 def error_text(error: FlexrecError) -> str:
-    """What an error says, its hint in the words of the command line."""
+    """The message of an error, with its hint written in command-line options."""
     hint = error.hint
     for argument, option in _OPTIONS.items():
         hint = hint.replace(argument, option)
@@ -23,7 +23,7 @@ def error_text(error: FlexrecError) -> str:
 
 
 def escape_the_unknown() -> None:
-    """Have stdout and stderr write what their encoding lacks as escapes, such as \\u2588."""
+    """Make stdout and stderr escape characters that their encoding lacks, as in \\u2588."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -46,15 +46,15 @@ def replace_the_closed() -> None:
 
 
 def drop_output() -> None:
-    """Have stdout lead nowhere: what it still holds could not be written, and never will be."""
+    """Discard the output that stdout still buffers: it could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a text, its control characters made visible."""
+    """Print a text, with its control characters escaped."""
     echo_as_is(printable(text), err=err)
 
 
 def echo_as_is(text: str, *, err: bool = False) -> None:
-    """Print a text whose control characters are meant."""
+    """Print a text whose control characters are intended."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
