@@ -1,4 +1,4 @@
-"""Decide when meters are read and reset: at the recorded marks, or every N steps. No meters here."""
+"""Decide when meters are read and reset: at recorded marks, or every N steps. No meters here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -134,7 +134,7 @@ class WindowBuilder:
         self.definitions, self._plots = definitions, kept
 
     def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
-        """Show a value in place of the earlier ones, or beside them if it is one of many vectors."""
+        """Show a value in place of the earlier ones, or beside them if vectors are stacked."""
         if plot.kind.fits(value):
             line.x, line.values = [x], [value]
         elif not _stacks(plot.kind, value):

@@ -1,5 +1,6 @@
 """Convert the arguments of `flexrec replay`, `flexrec check` and `plot_check` to windows."""
 
+import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
