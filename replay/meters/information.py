@@ -16,7 +16,7 @@ _ROWS = 512  # samples whose distances to all others are in memory at a time
 
 
 class InformationMeter(Meter):
-    """Mutual information of a layer's activations with the inputs X and classes Y of a probe batch.
+    """Mutual information of a layer's activations with the inputs X and classes Y of a fixed batch.
 
         >>> meter = InformationMeter()
         >>> meter.add([[-0.9], [-0.9], [0.9], [0.9]], [0, 0, 1, 1])
@@ -27,7 +27,7 @@ class InformationMeter(Meter):
     Takes (activations, classes), of shapes (samples, …) and (samples,), as `Recorder.activations`
     records them. X is uniformly distributed over the samples, and the activations T are a function
     of X.
-    Gives (plane, ixt, ity): I(X;T) and I(T;Y) as an array (2,) for the plot type `plane`, then each,
+    Gives (plane, ixt, ity): I(X;T) and I(T;Y) as an array (2,) for the plot type `plane`, and each,
     in bits. Only the last add counts; without values, or if an activation is not finite, gives NaN.
     O(samples × units) memory.
 
