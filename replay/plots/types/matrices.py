@@ -26,7 +26,7 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _numbered(matrix: Any, opts: Message) -> Message:
-    """Write the values into the cells, fractions in percent, with colours that keep text legible."""
+    """Write the values into the cells, fractions in percent, in colours that text is legible on."""
     scale = {} if "colormap" in opts else {"colorscale": _PALE_TO_BLUE}
     if max(matrix.shape) > MAX_TICKS:
         return scale
