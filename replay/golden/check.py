@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the golden file, which may just have been written, matches, with no value left out."""
+        """Whether no value is left out, and the golden file matches or was just written."""
         return (self.written or bool(self.comparison)) and not self.left_out
 
 
@@ -102,7 +102,7 @@ def check(
         return replace(outcome, written=True)
     if beside.is_symlink():
         raise OutputError(
-            f"the obtained plots differ, and were not written: {beside} is a link, which may lead to "
+            f"the obtained plots differ, and were not kept: {beside} is a link, which may lead to "
             "the golden or another file; remove it"
         )
     write_golden(beside, obtained, overwrite=True, inputs=_present(path))
