@@ -234,8 +234,10 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
             win, opts = window.win, dict(window.opts)
             if plot_type(window.type).max_traces is not None:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
-            told = names[window.env, window.win]
-            spared = len(told) == 1 and min(told).lower() in window.title.lower()  # says nothing
+            distinct = names[window.env, window.win]
+            spared = (
+                len(distinct) == 1 and min(distinct).lower() in window.title.lower()
+            )  # the title names it already
             named = tuple(
                 replace(trace, name=run if spared else f"{run} {trace.name}", run=run)
                 for trace in window.traces

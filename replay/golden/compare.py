@@ -191,9 +191,13 @@ def _all_traces(
     common = [name for name in a if name in b]
     found += _order(window, None, common, [name for name in b if name in a])
     differing = {
-        name: told
+        name: different
         for name in common
-        if (told := compare_trace(window, name, _unnamed(a[name]), _unnamed(b[name]), tolerance))
+        if (
+            different := compare_trace(
+                window, name, _unnamed(a[name]), _unnamed(b[name]), tolerance
+            )
+        )
     }
     for first, second in _swapped(list(differing), same):
         del differing[first], differing[second]
@@ -229,8 +233,10 @@ def _picture(
         pixels = [decoded(content["src"]) for content in (golden, obtained)]
     except ValueError as error:
         raise GoldenError(f"window {window!r}: {error}") from error
-    told = compare_leaves(window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance)
-    return found + [replace(difference, kind="values") for difference in told]
+    different = compare_leaves(
+        window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance
+    )
+    return found + [replace(difference, kind="values") for difference in different]
 
 
 def _text(window: str, golden: Any, obtained: Any) -> list[Difference]:

@@ -117,8 +117,8 @@ class PlotCheck:
                 pytrace=False,
             )
         if outcome.left_out:
-            told = "\n".join(map(str, outcome.left_out))
-            pytest.fail(f"what was left out of the plots of {shown}:\n{told}", pytrace=False)
+            lines = "\n".join(map(str, outcome.left_out))
+            pytest.fail(f"what was left out of the plots of {shown}:\n{lines}", pytrace=False)
 
     def _claim(self, name: str | None) -> Path:
         """The path of this call's golden file, which no other call may use."""

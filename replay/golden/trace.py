@@ -43,10 +43,12 @@ def compare_trace(
         if field == "type" or (aligned is not None and field in ("x", "y")):
             continue
         old, new = golden.get(field, ABSENT), obtained.get(field, ABSENT)
-        told = compare_leaves(window, name, field, old, new, tolerance, x=golden.get("x"))
+        differences = compare_leaves(window, name, field, old, new, tolerance, x=golden.get("x"))
         if field in _DATA:
-            told = [replace(d, kind="values" if d.kind == "layout" else d.kind) for d in told]
-        found += told
+            differences = [
+                replace(d, kind="values" if d.kind == "layout" else d.kind) for d in differences
+            ]
+        found += differences
     return found
 
 
@@ -66,20 +68,20 @@ def compare_leaves(
     if isinstance(obtained, dict) and obtained and golden == ABSENT:
         golden = {}
     if isinstance(golden, dict) and isinstance(obtained, dict):
-        told = []
+        differences = []
         for key in dict.fromkeys((*golden, *obtained)):
             pair = golden.get(key, ABSENT), obtained.get(key, ABSENT)
-            told += compare_leaves(window, trace, f"{field}.{key}", *pair, tolerance)
-        return told
+            differences += compare_leaves(window, trace, f"{field}.{key}", *pair, tolerance)
+        return differences
     if isinstance(golden, list) and isinstance(obtained, list):
         return _lists(window, trace, field, golden, obtained, tolerance, x)
     a, b = numbers([golden]), numbers([obtained])
     if golden is not None and obtained is not None and a and b and a.shape == b.shape:
-        told = _numbers(window, trace, field, a, b, tolerance, None)
+        differences = _numbers(window, trace, field, a, b, tolerance, None)
         lone = f"{shown(obtained)}, golden {shown(golden)}"
         return [
             replace(d, index=None, message=lone, kind="type" if d.kind == "type" else "layout")
-            for d in told
+            for d in differences
         ]
     if golden == obtained and isinstance(golden, bool) == isinstance(obtained, bool):
         return []
@@ -105,10 +107,10 @@ def _lists(
         return [Difference("values", window, trace, field, message, a.shape, b.shape)]
     if len(golden) != len(obtained):
         return [_lengths(window, trace, field, golden, obtained)]
-    told = []
+    differences = []
     for i, (old, new) in enumerate(zip(golden, obtained, strict=True)):
-        told += compare_leaves(window, trace, f"{field}[{i}]", old, new, tolerance)
-    return told
+        differences += compare_leaves(window, trace, f"{field}[{i}]", old, new, tolerance)
+    return differences
 
 
 def _lengths(
@@ -205,8 +207,8 @@ def _numbers(
         message += _pair(first)
         if off.max_abs is not None and off.max_rel is not None:
             message += f"; largest error {off.max_abs:.3g} absolute, {off.max_rel:.3g} relative"
-        told = _at(points, "values", window, trace, field, message)
-        found.append(replace(told, max_abs=off.max_abs, max_rel=off.max_rel))
+        differences = _at(points, "values", window, trace, field, message)
+        found.append(replace(differences, max_abs=off.max_abs, max_rel=off.max_rel))
     return found
 
 

@@ -47,7 +47,7 @@ class ResendingSink:
     def __init__(self, sink: VisdomSink, *, tell: Callable[[str], None] = warn) -> None:
         self._sender = _Sender(sink)
         self._tell = tell
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._waited = False
         self._at_end = weakref.finalize(self, _finish, self._sender)
 
@@ -70,12 +70,12 @@ class ResendingSink:
     def report(self) -> None:
         """Report new failures and windows that cannot be drawn."""
         failure = self._sender.failure
-        if failure is not None and "" not in self._told:
-            self._told.add("")
+        if failure is not None and "" not in self._reported:
+            self._reported.add("")
             self._tell(f"{failure}; windows are kept in memory and sent when it answers")
         for message in list(self._sender.undrawable.values()):
-            if message not in self._told:
-                self._told.add(message)
+            if message not in self._reported:
+                self._reported.add(message)
                 self._tell(message)
 
     def save(self, envs: Iterable[str | None]) -> None:
@@ -96,7 +96,7 @@ class ResendingSink:
         """
         self._sender.finish(seconds)
         if self._sender.failure is not None:
-            self._told.add("")  # the error says so
+            self._reported.add("")  # the error says so
         self.report()
         self._sender.check()
 
