@@ -307,7 +307,7 @@ def test_sources_that_make_no_sense_are_refused(run: Path) -> None:
     mse = preset("MSE")
     with pytest.raises(DefinitionError, match="not the definitions that were given"):
         windows_of(logger, mse)
-    with pytest.raises(DefinitionError, match="`every` is for recordings"):
+    with pytest.raises(DefinitionError, match="`every` is only for recordings"):
         windows_of(logger, every=2)
     with pytest.raises(DefinitionError, match="windows are already drawn"):
         windows_of(logger.windows(), mse)
