@@ -24,5 +24,5 @@ def main() -> None:
     except KeyboardInterrupt:  # while importing, too
         sys.exit(130)
     finally:
-        # From here on nobody would catch what a Ctrl-C raises.
+        # From here on a KeyboardInterrupt would not be caught.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

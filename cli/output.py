@@ -30,7 +30,7 @@ def escape_the_unknown() -> None:
 
 
 def replace_the_closed() -> None:
-    """Stand in for the standard streams that whoever started the command has closed.
+    """Replace standard streams that the caller of the command has closed.
 
     Otherwise Python has None for them, and the next file that is opened takes their place. To
     write to stdout fails, as it should; what is said on stderr is lost.
@@ -39,7 +39,7 @@ def replace_the_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # the lowest that is free: this one
+            os.open(os.devnull, flags)  # the lowest free number, which is this one
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open until the process ends
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115

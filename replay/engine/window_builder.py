@@ -167,7 +167,7 @@ class WindowBuilder:
             yield self._window(plot, plot.name, plot.title, every)
 
     def _fitting(self, plot: _Plot, drawn: Sequence[tuple[_Line, list[Trace]]]) -> list[Trace]:
-        """As many traces as the plot draws; a line with more is left out whole."""
+        """Limit the traces to those that the plot draws; a line with more is left out."""
         most, fitting = plot.kind.max_traces, list[Trace]()
         for line, traces in drawn:
             if most is None or len(fitting) + len(traces) <= most:

@@ -111,7 +111,7 @@ class ResendingSink:
         except ServerError:
             self._let_go()
             raise
-        self._let_go()  # not after a Ctrl-C: the thread goes on, and the end sends the rest
+        self._let_go()  # skipped after a Ctrl-C: the thread continues, and the rest is sent at exit
 
     def _let_go(self) -> None:
         self._at_end.detach()
@@ -158,7 +158,7 @@ class _Sender:
             if threading.get_ident() == self._thread:  # the garbage collector may call anywhere
                 return
             _wait(lambda: self._ended, until - time.monotonic())
-            # A thread that was about to end when it was rung for has not seen the latest windows.
+            # A thread that was about to end when it was woken has not seen the latest windows.
             if self.failure is not None or not any(self._lacking()) or time.monotonic() >= until:
                 return
 
@@ -203,7 +203,7 @@ class _Sender:
         finally:
             self._running, self._thread = False, 0
             self._only_one.release()
-            self._ended = True  # last: who waits for it may start the next thread
+            self._ended = True  # last, since a waiting caller may start the next thread
 
     def _work(self) -> None:
         """Send, and wait for more, until `finish` is called."""
@@ -249,7 +249,7 @@ class _Sender:
         return self.failure is None
 
     def _send(self) -> bool:
-        """Send what the server lacks; whether it is sure that one and the same server got it."""
+        """Send what the server lacks; return whether a single server surely got it all."""
         wanted = self._wanted
         if not self._is_held():
             self._forget()
