@@ -1,4 +1,4 @@
-"""The command line: how a process begins and ends. What it can be told to do is in commands.py."""
+"""The entry point of the command line: start-up and exit. The commands are in commands.py."""
 
 import atexit
 import gc
@@ -11,9 +11,9 @@ _OBJECTS = 100_000  # more than a command makes before it begins to work
 
 
 def main() -> None:
-    """Run the command line; an error is one line on stderr, and the exit code 2."""
-    # To search what is being imported for garbage, and all that there is once more at the end,
-    # would take a tenth of a short command's time, and finds none.
+    """Run the command line; an error prints one line to stderr and exits with code 2."""
+    # Garbage collection during imports and at exit would take a tenth of a short command's time
+    # and finds nothing.
     gc.set_threshold(_OBJECTS)
     atexit.register(gc.freeze)
 
@@ -24,5 +24,5 @@ def main() -> None:
     except KeyboardInterrupt:  # while importing, too
         sys.exit(130)
     finally:
-        # From here on nobody would catch what a Ctrl-C raises.
+        # From here on a KeyboardInterrupt would not be caught.
         signal.signal(signal.SIGINT, signal.SIG_DFL)

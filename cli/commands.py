@@ -1,4 +1,4 @@
-"""The commands: parse, call, print. Nothing heavy is imported before a command needs it."""
+"""The commands: parse, call, print. Heavy modules are imported only where a command needs them."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ from flexrec.cli.output import (
 from flexrec.recorder.errors import FlexrecError
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
-OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of a server of our own
+OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -81,10 +81,10 @@ def replay(
     follow: options.Follow = False,
     strict: options.Strict = False,
 ) -> None:
-    """Run recordings through meters and plots, into visdom.
+    """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
-    A server's credentials come from VISDOM_USERNAME and VISDOM_PASSWORD. Exits with 1 where
-    something was left out of what was drawn.
+    The server's credentials are read from VISDOM_USERNAME and VISDOM_PASSWORD. The exit code is 1
+    if some values could not be drawn.
     """
     from flexrec.cli import replaying
 
@@ -157,7 +157,7 @@ def serve(
     login: options.Login = False,
     no_browser: options.NoBrowser = False,
 ) -> None:
-    """Start a visdom server whose page needs no internet, until Ctrl-C; then save and end.
+    """Run a visdom server whose page needs no internet; Ctrl-C saves the environments and ends it.
 
     The page's files come from visdom's own folder, the cache, a bundle, or npm's registry.
     """
@@ -193,13 +193,13 @@ def serve(
         running.stay()
 
 
-assets_app = typer.Typer(help="The files of visdom's page: what is there, and how to bring them.")
+assets_app = typer.Typer(help="List the files that visdom's page needs, or bundle them.")
 app.add_typer(assets_app, name="assets", no_args_is_help=True)
 
 
 @assets_app.command("status")
 def assets_status() -> None:
-    """Say what of visdom's page is there, and what is missing."""
+    """Show which files of visdom's page are available, and which are missing."""
     from flexrec.cli.serving import assets_text
 
     echo_as_is(assets_text())
@@ -207,9 +207,10 @@ def assets_status() -> None:
 
 @assets_app.command("bundle")
 def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
-    """Gather the page's files on a connected machine, for one that is not.
+    """Write the page's files to a zip file, to use on a machine without internet.
 
-    They come from npm's registry, as npm is configured here, or from visdom's own download.
+    They come from npm's registry, with npm's configuration on this machine, or from visdom's own
+    download.
     """
     from flexrec.cli.serving import bundle_assets
 
@@ -241,10 +242,10 @@ def check(
     base_url: options.BaseUrl = "",
     env: options.ShowEnv = "check",
 ) -> None:
-    """Compare what recordings would show with a golden file.
+    """Compare the plots of recordings with a golden file.
 
-    Exits with 0 where they are equal, 1 where they differ or something was left out of what was
-    drawn, 2 where they cannot be compared.
+    The exit code is 0 if they are equal, 1 if they differ or some values could not be drawn, and 2
+    if they cannot be compared.
     """
     from flexrec.cli.comparing.checking import check_recordings
     from flexrec.cli.replaying import definitions_of
@@ -282,11 +283,12 @@ def diff(
     ranks: options.Ranks = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Tell what changed between two runs: the first step, stage and layer that differ.
+    """Compare two runs: report the first step, stage and layer that differ.
 
-    Of one recording, tell whether what its resumes repeated is the same as what they took back.
+    Given one recording, compare the steps that its resumes repeated with the values that they
+    replaced.
 
-    Exits with 0 where they are equal, 1 where they differ, 2 where they cannot be compared.
+    The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
     from flexrec.cli.comparing.diffing import diff_recordings
 
@@ -309,10 +311,10 @@ def show(
     model: options.Model = False,
     plot: options.Plot = None,
 ) -> None:
-    """Show what is in a recording: keys, steps, last, least, greatest and mean values."""
+    """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if plot is not None:
         if keys:
-            raise typer.BadParameter("--plot takes a pattern itself: leave --key out")
+            raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
         if model:
             raise typer.BadParameter("choose one of --plot and --model")
         from flexrec.cli.drawing import plot_text
@@ -328,7 +330,7 @@ def show(
 
 @app.command()
 def verify(recording: options.Recording, seconds: options.Seconds = None) -> None:
-    """Tell whether a recording is whole (exit 0), or unfinished or damaged, and where (1)."""
+    """Check a recording: exit with 0 if it is whole, with 1 if it is unfinished or damaged."""
     from flexrec.cli.maintenance import verify_recording
 
     verify_recording(recording, seconds)
@@ -340,7 +342,7 @@ def repair(
     keep_original: options.KeepOriginal = False,
     seconds: options.Seconds = None,
 ) -> None:
-    """Put a closed copy of a killed run's recording in its place."""
+    """Replace the recording that a killed run left by a closed copy."""
     from flexrec.cli.maintenance import repair_recording
 
     repair_recording(recording, keep_original, seconds)
@@ -353,22 +355,22 @@ def export(
     keys: options.Keys = None,
     force: options.Force = False,
 ) -> None:
-    """Write a recording's numbers and texts as CSV or Parquet, a row for each.
+    """Write a recording's numbers and texts as CSV or Parquet, one row for each.
 
-    The columns are key, step, time, value and text, of which one is empty. --out NAME.parquet is
-    Parquet, --out - is CSV to stdout, as without --out.
+    The columns are key, step, time, value and text; a number leaves text empty, a text leaves value
+    empty. --out NAME.parquet writes Parquet; --out - writes CSV to stdout, which is the default.
     """
     from flexrec.cli.exporting import export_recording
 
     to_stdout = out is None or str(out) == "-"
     if force and to_stdout:
-        raise typer.BadParameter("--force is for a file: give --out NAME")
+        raise typer.BadParameter("--force needs a file to overwrite: give --out NAME")
     export_recording(recording, None if to_stdout else out, keys=keys or (), overwrite=force)
 
 
 @app.command()
 def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
-    """Make one recording of those of a run's ranks, as if one process had recorded it all."""
+    """Merge the recordings of a run's ranks into one, as if one process had recorded them."""
     from flexrec.cli.maintenance import merge_into
 
     merge_into(recordings, into, overwrite=force)
@@ -376,53 +378,53 @@ def merge(recordings: options.Recordings, into: options.Into, force: options.For
 
 @app.command()
 def presets(name: options.Name = None) -> None:
-    """List the presets, or tell what one plots; + puts several together."""
+    """List the presets, or show what one plots; + combines several, as in loss+MSE."""
     from flexrec.replay.definitions.presets import preset_info, preset_names
 
-    _tell(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
+    _print_info(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
 
 
 @app.command()
 def meters(name: options.Name = None) -> None:
-    """List the meters, or tell what one takes and gives."""
+    """List the meters, or show the inputs and results of one."""
     from flexrec.replay.meters import meter_info, meter_types
 
-    _tell(name, meter_types(), meter_info, lambda text: text.split("\n\n")[1])
+    _print_info(name, meter_types(), meter_info, lambda text: text.split("\n\n")[1])
 
 
 @app.command()
 def plots(name: options.Name = None) -> None:
-    """List the plot types, or tell what one draws and its opts."""
+    """List the plot types, or show what one draws and which opts it has."""
     from flexrec.replay.plots.registry import plot_info, plot_types
 
-    _tell(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
+    _print_info(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:
-    """Those of the parameters that were said on the command line, as they are said there."""
-    said = [
+    """The options, of these parameters, that were given on the command line, such as `--env`."""
+    given = [
         name
         for name in names
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
-    return [f"--{name.replace('_', '-')}" for name in said]
+    return [f"--{name.replace('_', '-')}" for name in given]
 
 
 def _refuse(context: typer.Context, where: str, *names: str) -> None:
-    """Refuse options that do nothing."""
+    """Raise BadParameter if options were given that have no effect."""
     useless = _given(context, *names)
     if useless:
         verb = "does" if len(useless) == 1 else "do"
         raise typer.BadParameter(f"{' and '.join(useless)} {verb} nothing {where}")
 
 
-def _tell(
+def _print_info(
     name: str | None,
     names: Sequence[str],
     info: Callable[[str], str],
     summary: Callable[[str], str],
 ) -> None:
-    """Print what there is to know of one name, or all names with a line for each."""
+    """Print the description of one name, or all names with the first line of each description."""
     if name is not None:
         echo_as_is(info(name))
         return
@@ -431,7 +433,7 @@ def _tell(
         echo_as_is(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
 
 
-def _told(error: FlexrecError | OSError) -> str:
+def _message(error: FlexrecError | OSError) -> str:
     if isinstance(error, FlexrecError):
         return error_text(error)
     if error.filename is not None:
@@ -444,7 +446,7 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def run() -> None:
-    """Do what the command line says; an error is one line on stderr, and the exit code 2."""
+    """Run the command line; an error prints one line to stderr and exits with code 2."""
     replace_the_closed()
     escape_the_unknown()
     warnings.showwarning = _show_warning
@@ -453,7 +455,7 @@ def run() -> None:
             app()
         finally:
             sys.stdout.flush()
-    except BrokenPipeError:  # who reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output has closed it
         drop_output()
         sys.exit(1)
     except (FlexrecError, OSError) as error:
@@ -461,13 +463,13 @@ def run() -> None:
             raise
         if not isinstance(error, FlexrecError):
             drop_output()
-        echo(f"flexrec: {_told(error)}", err=True)
+        echo(f"flexrec: {_message(error)}", err=True)
         sys.exit(2)
     except MemoryError:
         if "--debug" in sys.argv:
             raise
         echo("flexrec: out of memory", err=True)
         sys.exit(2)
-    except Exception:  # noqa: BLE001 - a bug; Python's own status, 1, says that something differs
+    except Exception:  # noqa: BLE001 - a bug; Python's own exit code, 1, would mean "differs"
         traceback.print_exc()
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""`flexrec show --plot`: lines as text, for a terminal on the machine where training runs."""
+"""`flexrec show --plot`: line plots as text, for a terminal on the machine where training runs."""
 
 from pathlib import Path
 
@@ -19,10 +19,13 @@ MAX_POINTS = 2000
 
 
 def plot_text(path: Path, name: str) -> tuple[str, bool]:
-    """The lines of a preset, or of the keys of that name or pattern, as text; whether all of them.
+    """Draw the lines of a preset, or of the keys that a name or pattern matches, as text.
+
+    Returns:
+        The text, and whether every value could be drawn.
 
     Raises:
-        DefinitionError: there is neither such a preset nor such a key, or nothing that is a line.
+        DefinitionError: there is neither such a preset nor such a key, or none of it is a line.
     """
     with Recording(path) as run:
         played = _played(run, name)
@@ -31,7 +34,7 @@ def plot_text(path: Path, name: str) -> tuple[str, bool]:
     drawn = [window for window in windows if plot_type(window.type).accumulates]
     if not drawn:
         raise DefinitionError(
-            f"{name!r} has no lines that text could show; flexrec replay has more"
+            f"{name!r} has no lines that can be drawn as text; flexrec replay draws the rest"
         )
     others = [window for window in windows if window not in drawn]
     left = [printable(f"{w.title} is a {w.type}: not shown as text") for w in others]

@@ -1,6 +1,6 @@
 """`flexrec export`: a recording's numbers and texts as a table, for pandas or a spreadsheet.
 
-Which rows there are, and CSV; how they become Parquet is in replay/export/parquet.py.
+The rows and the CSV format are in replay/export/tables.py, Parquet is in replay/export/parquet.py.
 """
 
 import sys
@@ -20,14 +20,14 @@ from flexrec.replay.export.tables import (
 
 
 def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overwrite: bool) -> None:
-    """Write a row for each value, to a file or as CSV to stdout; say what is left out.
+    """Write a row for each value, to a file or as CSV to stdout; print what is not exported.
 
-    A file whose name ends in .parquet is of that format; .csv, .txt and no ending mean CSV.
+    A name that ends in .parquet means Parquet; .csv, .txt and no ending mean CSV.
 
     Raises:
-        OutputError: what is there is not overwritten; the file cannot be written, or its name
-            ends otherwise.
-        UnknownKeyError: a name or pattern fits no key.
+        OutputError: the file exists and may not be overwritten, it cannot be written, or its name
+            has another ending.
+        UnknownKeyError: a name or pattern matches no key.
     """
     with Recording(path) as run:
         chosen = chosen_keys(run, keys)
@@ -46,4 +46,4 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
             err=True,
         )
     if left:
-        echo(f"flexrec: left out, for Python alone: {listed(left)}", err=True)
+        echo(f"flexrec: not exported (only Python can read them): {listed(left)}", err=True)

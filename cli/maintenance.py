@@ -1,4 +1,4 @@
-"""`flexrec verify`, `flexrec repair` and `flexrec merge`: ask, and print."""
+"""`flexrec verify`, `flexrec repair` and `flexrec merge`: call recorder/maintenance, and print."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -30,22 +30,22 @@ def verify_recording(path: Path, seconds: float | None) -> None:
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """What was found, in one line."""
+    """One line that says what `verify` found."""
     events = counted(verdict.events, "event")
     if verdict.state == "damaged":
         return verdict.fault
     if verdict.state == "whole":
-        left = "; closing it was not finished: flexrec repair does that"
+        left = "; closing it was not finished: flexrec repair finishes it"
         return events + ("" if verdict.is_clean else left)
     if verdict.last_step is not None:
         events += f", up to step {verdict.last_step}"
     if verdict.left_out:
         events += f"; {verdict.left_out:,} after the last sync were torn by a loss of power"
-    return f"{events}; where its run is over, flexrec repair closes it"
+    return f"{events}; if its run is over, flexrec repair closes it"
 
 
 def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> None:
-    """Repair a recording, and print what was done."""
+    """Repair a recording, and print what `repair` did."""
     try:
         with waiting(path):
             done = repair(path, keep_original=keep_original, seconds=seconds)
@@ -57,7 +57,7 @@ def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> 
 
 
 def repaired_text(done: Repaired) -> str:
-    """What was done, in one line."""
+    """One line that says what `repair` did."""
     if not done.is_changed:
         return f"{done.path} is whole: nothing to repair"
     parts = [f"{done.path} is closed now: {counted(done.events, 'event')}"]
@@ -71,7 +71,7 @@ def repaired_text(done: Repaired) -> str:
 
 
 def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
-    """Merge, and say of how much; say on stderr which recordings end early or have holes."""
+    """Merge, and print the counts; print to stderr which recordings end early or have gaps."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:

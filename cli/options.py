@@ -1,6 +1,6 @@
-"""What can be said on the command line: every argument and option, once.
+"""The arguments and options of the commands, each declared once.
 
-One that means something else to another command is another one. Nothing is done with them here.
+An option that means something else for another command is declared again under another name.
 """
 
 from pathlib import Path
@@ -12,33 +12,37 @@ from flexrec.recorder.files.atomic_write import check_name
 
 
 def _file(name: str) -> Path:
-    """The path of a file to write."""
+    """The path of an output file; its name is checked."""
     check_name(name)
     return Path(name)
 
 
 # The panels of --help.
-DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "A server of one's own"
+DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
 
-Debug = Annotated[bool, Option("--debug", help="Show a traceback where there is an error.")]
+Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
-# What a command works on.
-Recording = Annotated[Path, Argument(help="A recording, made by flexrec's Recorder.")]
-Recordings = Annotated[list[Path], Argument(help="Recordings, made by flexrec's Recorder.")]
-RecordingsFirst = Annotated[
-    list[Path] | None, Argument(help="Recordings to replay first; may be left out.")
+# Positional arguments.
+Recording = Annotated[Path, Argument(help="A recording: a file that flexrec's Recorder wrote.")]
+Recordings = Annotated[
+    list[Path], Argument(help="One or several recordings: files that flexrec's Recorder wrote.")
 ]
-Killed = Annotated[Path, Argument(help="A recording that a killed run left.")]
-Name = Annotated[str | None, Argument(help="One of them, in any case; all if left out.")]
+RecordingsFirst = Annotated[
+    list[Path] | None, Argument(help="Recordings to replay into the server when it starts.")
+]
+Killed = Annotated[Path, Argument(help="The recording that a killed run left.")]
+Name = Annotated[
+    str | None, Argument(help="A name from the list, in upper or lower case; default: list all.")
+]
 Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 
-# What is drawn of recordings.
+# What is drawn.
 Preset = Annotated[
     str | None,
     Option(
         "--preset",
         "-p",
-        help="Named plots, such as loss+MSE (flexrec presets); default: auto.",
+        help="A preset, such as loss+MSE (flexrec presets lists them); default: auto.",
         rich_help_panel=DRAWN,
     ),
 ]
@@ -51,7 +55,8 @@ Config = Annotated[
 Phases = Annotated[
     str | None,
     Option(
-        help="The phases, with commas between; default: those in the keys.", rich_help_panel=DRAWN
+        help="Phases, separated by commas; default: those found in the keys.",
+        rich_help_panel=DRAWN,
     ),
 ]
 Smooth = Annotated[
@@ -59,46 +64,50 @@ Smooth = Annotated[
     Option(
         min=0,
         max=0.999,
-        help="Smooth lines as TensorBoard's slider does, such as 0.9.",
+        help="Smooth lines as TensorBoard does, with a weight such as 0.9.",
         rich_help_panel=DRAWN,
     ),
 ]
 LogY = Annotated[
     bool,
-    Option("--log-y", help="Make the y axes of lines logarithmic.", rich_help_panel=DRAWN),
+    Option("--log-y", help="Use a logarithmic y axis for line plots.", rich_help_panel=DRAWN),
 ]
 Every = Annotated[
     int | None,
     Option(
         min=1,
-        help="A point for every N steps, instead of one for each recorded log.",
+        help="Draw a point for every N steps instead of one for each recorded log.",
         rich_help_panel=DRAWN,
     ),
 ]
 MaxPoints = Annotated[
     int,
     Option(
-        min=0, help="Points that a trace is thinned to, peaks kept; 0: all.", rich_help_panel=DRAWN
+        min=0,
+        help="Thin traces to at most this many points, keeping peaks; 0: draw all.",
+        rich_help_panel=DRAWN,
     ),
 ]
 Follow = Annotated[
     bool,
     Option(
         "--follow",
-        help="Go on while training writes, until it ends, or Ctrl-C or SIGTERM.",
+        help="Keep drawing while training writes, until it ends, or until Ctrl-C or SIGTERM.",
         rich_help_panel=DRAWN,
     ),
 ]
 
-# Where it is drawn: in a server that is there, in a file, or in a server of one's own.
-Server = Annotated[str, Option(help="visdom's address.", rich_help_panel=WHERE)]
-Port = Annotated[int, Option(help="visdom's port.", min=0, max=65535, rich_help_panel=WHERE)]
+# Where it is drawn: in a running server, in a file, or in a server that the command starts.
+Server = Annotated[str, Option(help="The address of the visdom server.", rich_help_panel=WHERE)]
+Port = Annotated[
+    int, Option(help="The port of the visdom server.", min=0, max=65535, rich_help_panel=WHERE)
+]
 BaseUrl = Annotated[
-    str, Option(help="The path that visdom is served under.", rich_help_panel=WHERE)
+    str, Option(help="The URL path under which visdom is served.", rich_help_panel=WHERE)
 ]
 Env = Annotated[
     str | None,
-    Option(help="visdom's environment; default: the recording's name.", rich_help_panel=WHERE),
+    Option(help="The visdom environment; default: the recording's name.", rich_help_panel=WHERE),
 ]
 Save = Annotated[
     Path | None,
@@ -114,30 +123,38 @@ Html = Annotated[
     Option(
         parser=_file,
         metavar="<path>",
-        help="Write one HTML file that shows the plots by itself.",
+        help="Write a self-contained HTML file with the plots.",
         rich_help_panel=WHERE,
     ),
 ]
 Serve = Annotated[
     bool,
-    Option("--serve", help="Start a server, as flexrec serve does, and stay.", rich_help_panel=OWN),
+    Option(
+        "--serve",
+        help="Start a server as flexrec serve does, and keep it running.",
+        rich_help_panel=OWN,
+    ),
 ]
 ListenPort = Annotated[
     int,
-    Option(help="The port to listen on; 0: any free one.", min=0, max=65535, rich_help_panel=OWN),
+    Option(help="The port to listen on; 0: any free port.", min=0, max=65535, rich_help_panel=OWN),
 ]
 Host = Annotated[
-    str, Option(help="The address to listen on; 0.0.0.0: from everywhere.", rich_help_panel=OWN)
+    str, Option(help="The address to listen on; 0.0.0.0: all interfaces.", rich_help_panel=OWN)
 ]
 Login = Annotated[
     bool,
-    Option("--login", help="Ask for VISDOM_USERNAME and VISDOM_PASSWORD.", rich_help_panel=OWN),
+    Option(
+        "--login",
+        help="Require a login, with the VISDOM_USERNAME and VISDOM_PASSWORD set here.",
+        rich_help_panel=OWN,
+    ),
 ]
 AllowHost = Annotated[
     list[str] | None,
     Option(
         "--allow-host",
-        help="Another name that leads here, as a proxy's; may be given again.",
+        help="Accept requests for this host name too, such as a proxy's; may be repeated.",
         rich_help_panel=OWN,
     ),
 ]
@@ -149,11 +166,15 @@ EnvPath = Annotated[
 ]
 Bundle = Annotated[
     Path | None,
-    Option(help="The page's files, made elsewhere by: flexrec assets bundle.", rich_help_panel=OWN),
+    Option(
+        help="The page's files: a zip file that flexrec assets bundle wrote.", rich_help_panel=OWN
+    ),
 ]
-NoBrowser = Annotated[bool, Option("--no-browser", help="Open no browser.", rich_help_panel=OWN)]
+NoBrowser = Annotated[
+    bool, Option("--no-browser", help="Do not open a browser.", rich_help_panel=OWN)
+]
 
-# What is compared with a golden file, and how it is told.
+# Comparing with a golden file, and reporting the differences.
 Golden = Annotated[
     Path,
     Option(
@@ -161,62 +182,80 @@ Golden = Annotated[
         "-g",
         parser=_file,
         metavar="<path>",
-        help="The golden: a visdom environment file.",
+        help="The golden file: a visdom environment file to compare with.",
     ),
 ]
 Update = Annotated[
-    bool, Option("--update", help="Write the golden where it is missing or differs.")
+    bool, Option("--update", help="Write the golden file if it is missing or differs.")
 ]
-Rtol = Annotated[float, Option(min=0, help="Tolerance relative to the golden.")]
+Rtol = Annotated[float, Option(min=0, help="Tolerance relative to the golden value.")]
 Atol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
 ThinnedTo = Annotated[
     int | None,
-    Option(min=0, help="Thin what is kept; default: as the golden states."),
+    Option(min=0, help="Thin traces to this many points; default: the number in the golden file."),
 ]
 Digits = Annotated[
-    int | None, Option(min=1, max=17, help="Round what is kept; default: as the golden states.")
+    int | None,
+    Option(
+        min=1,
+        max=17,
+        help="Round numbers to this many digits; default: the number in the golden file.",
+    ),
 ]
-Full = Annotated[bool, Option("--full", help="Tell every difference and point.")]
-AsJson = Annotated[bool, Option("--json", help="Tell it as JSON, for machines.")]
+Full = Annotated[bool, Option("--full", help="List every difference and every point.")]
+AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 Show = Annotated[
-    bool, Option("--show", help="Draw the difference: in visdom, or as text without one.")
+    bool, Option("--show", help="Draw the differences: in visdom, or as text without a server.")
 ]
-ShowServer = Annotated[str, Option(help="visdom's address, for --show.")]
-ShowPort = Annotated[int, Option(help="visdom's port.", min=1, max=65535)]
-ShowEnv = Annotated[str, Option(help="visdom's environment, for --show.")]
+ShowServer = Annotated[str, Option(help="The address of the visdom server, for --show.")]
+ShowPort = Annotated[int, Option(help="The port of the visdom server.", min=1, max=65535)]
+ShowEnv = Annotated[str, Option(help="The visdom environment, for --show.")]
 
-# What is compared of recordings.
+# Comparing recordings.
 Compared = Annotated[
     list[Path],
-    Argument(help="Two recordings; or one that was resumed; or, with --ranks, those of a run."),
+    Argument(
+        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks."
+    ),
 ]
 ComparedKeys = Annotated[
     list[str] | None,
-    Option("--key", "-k", help="Compare fitting keys alone, such as */mean; may be given again."),
+    Option(
+        "--key", "-k", help="Compare only this key or pattern, such as */mean; may be repeated."
+    ),
 ]
 Map = Annotated[
     list[str] | None,
     Option(
-        "--map", help="What layers or keys of the first are called in the second: 'old.*=new.*'."
+        "--map",
+        help="Match layers or keys that have other names in the second: 'old.*=new.*'.",
     ),
 ]
-DiffRtol = Annotated[float, Option(min=0, help="Tolerance relative to the first; default: none.")]
-DiffAtol = Annotated[float, Option(min=0, help="Absolute tolerance; default: none.")]
+DiffRtol = Annotated[float, Option(min=0, help="Tolerance relative to the first recording.")]
+DiffAtol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
 Ranks = Annotated[
-    bool, Option("--ranks", help="Look for keys that all ranks agree on at first, and then not.")
+    bool,
+    Option("--ranks", help="Report keys on which all ranks agree at first and later differ."),
 ]
 
-# What is told of one recording, and made of it.
-Model = Annotated[bool, Option("--model", help="The watched model's statistics, as a table.")]
+# Showing, repairing and converting a recording.
+Model = Annotated[
+    bool, Option("--model", help="Show the statistics of the watched model's layers as a table.")
+]
 Plot = Annotated[
     str | None,
-    Option(help="Draw lines as text: of a preset, as loss+acc, or of a key or pattern."),
+    Option(help="Draw lines as text: a preset, such as loss+acc, or a key or pattern."),
 ]
 Seconds = Annotated[
     float | None,
-    Option(min=1, help="Give up reading after so long; default: a minute and by size."),
+    Option(
+        min=1,
+        help="Give up reading after this many seconds; default: 60, and more for large files.",
+    ),
 ]
-KeepOriginal = Annotated[bool, Option("--keep-original", help="Keep the file as it was beside it.")]
+KeepOriginal = Annotated[
+    bool, Option("--keep-original", help="Keep the original file beside the repaired one.")
+]
 Out = Annotated[
     Path | None,
     Option(
@@ -224,33 +263,39 @@ Out = Annotated[
         "-o",
         parser=_file,
         metavar="<path>",
-        help="The file to write, CSV or NAME.parquet; default: CSV to stdout.",
+        help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout.",
     ),
 ]
 Strict = Annotated[
     bool,
-    Option("--strict", help="End at the first value that cannot be drawn.", rich_help_panel=DRAWN),
+    Option(
+        "--strict",
+        help="Stop with an error at the first value that cannot be drawn.",
+        rich_help_panel=DRAWN,
+    ),
 ]
 Keys = Annotated[
     list[str] | None,
-    Option("--key", "-k", help="A key or a pattern, such as */mean; several may be given."),
+    Option("--key", "-k", help="Only this key or pattern, such as */mean; may be repeated."),
 ]
 Only = Annotated[
     list[str] | None,
     Option(
         "--key",
         "-k",
-        help="Draw fitting keys alone, such as blocks.0.*; may be given again.",
+        help="Draw only this key or pattern, such as blocks.0.*; may be repeated.",
         rich_help_panel=DRAWN,
     ),
 ]
-Force = Annotated[bool, Option("--force", help="Overwrite the file, if it is of the same kind.")]
+Force = Annotated[
+    bool, Option("--force", help="Overwrite an existing file, if it is of the same kind.")
+]
 Into = Annotated[
     Path,
     Option(
         "--into",
         parser=_file,
         metavar="<path>",
-        help="The recording to make; it is none of the others.",
+        help="The output file; it must not be one of the inputs.",
     ),
 ]

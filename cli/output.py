@@ -1,11 +1,11 @@
-"""Printing, where what comes out of a recording cannot command the terminal; errors, as options."""
+"""Print safely: a recording's text cannot control the terminal; hints of errors name options."""
 
 import os
 import sys
 
 from flexrec.recorder.errors import FlexrecError, printable
 
-# What hints call by Python's arguments, as the command line has it.
+# The command-line option for each Python argument that a hint names.
 _OPTIONS = {
     "bundle=": "--assets ",
     "keys=": "-k",
@@ -15,7 +15,7 @@ _OPTIONS = {
 
 
 def error_text(error: FlexrecError) -> str:
-    """What an error says, its hint in the words of the command line."""
+    """The message of an error, with its hint written in command-line options."""
     hint = error.hint
     for argument, option in _OPTIONS.items():
         hint = hint.replace(argument, option)
@@ -23,14 +23,14 @@ def error_text(error: FlexrecError) -> str:
 
 
 def escape_the_unknown() -> None:
-    """Have stdout and stderr write what their encoding lacks as escapes, such as \\u2588."""
+    """Make stdout and stderr escape characters that their encoding lacks, as in \\u2588."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def replace_the_closed() -> None:
-    """Stand in for the standard streams that whoever started the command has closed.
+    """Replace standard streams that the caller of the command has closed.
 
     Otherwise Python has None for them, and the next file that is opened takes their place. To
     write to stdout fails, as it should; what is said on stderr is lost.
@@ -39,22 +39,22 @@ def replace_the_closed() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, flags)  # the lowest that is free: this one
+            os.open(os.devnull, flags)  # the lowest free number, which is this one
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open until the process ends
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def drop_output() -> None:
-    """Have stdout lead nowhere: what it still holds could not be written, and never will be."""
+    """Discard the output that stdout still buffers: it could not be written."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def echo(text: str, *, err: bool = False) -> None:
-    """Print a text, its control characters made visible."""
+    """Print a text, with its control characters escaped."""
     echo_as_is(printable(text), err=err)
 
 
 def echo_as_is(text: str, *, err: bool = False) -> None:
-    """Print a text whose control characters are meant."""
+    """Print a text whose control characters are intended."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)

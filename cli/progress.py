@@ -1,4 +1,4 @@
-"""Progress: what long work has done so far, on a terminal; nothing in a pipe."""
+"""Progress lines for long work, on a terminal; nothing is shown in a pipe."""
 
 import sys
 import threading
@@ -18,7 +18,7 @@ _PATIENCE = 0.5  # seconds until something is shown, and until it is shown anew
 
 
 def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
-    """Show how much of the recordings has been read meanwhile."""
+    """Show how much of the recordings has been read, while the block runs."""
     size = sum(run.columns.file_bytes for run in runs) / 1e6
     return showing(
         lambda: f"read {sum(run.columns.read_bytes for run in runs) / 1e6:,.1f} of {size:,.1f} MB"
@@ -26,7 +26,7 @@ def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
 
 
 def waiting(path: Path) -> AbstractContextManager[None]:
-    """Show how long it has taken meanwhile to read a file in another process."""
+    """Show how long another process has been reading the file, while the block runs."""
     begin = time.monotonic()
     size = path.stat().st_size / 1e6 if path.is_file() else 0.0
     return showing(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
@@ -34,9 +34,9 @@ def waiting(path: Path) -> AbstractContextManager[None]:
 
 @contextmanager
 def showing(say: Callable[[], str]) -> Iterator[None]:
-    """Show what it says, twice a second, in a line that goes at the end.
+    """Show the text that `say` returns, twice a second, in a line that is removed at the end.
 
-    Work that is soon done shows nothing, and does not import rich.
+    Short work shows nothing, and does not import rich.
     """
     if not sys.stderr.isatty():
         yield

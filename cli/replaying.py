@@ -1,4 +1,4 @@
-"""`flexrec replay`: definitions and recordings in, windows out to a sink."""
+"""`flexrec replay`: play recordings through definitions, and send the windows to a sink."""
 
 import os
 import re
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Outlet(NamedTuple):
-    """Where windows go: the sink, what it is called, and the sink again where it is a server."""
+    """Where windows go: the sink, its name for the user, and the sink again if it is a server."""
 
     sink: Sink
     place: str
@@ -40,7 +40,7 @@ class Outlet(NamedTuple):
 
 
 def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
-    """Into a visdom environment file; OutputError where none can be made there."""
+    """The outlet for a visdom environment file; OutputError if it cannot be written there."""
     _try_to_write(path)
     with writing(path):
         sink = EnvFileSink(path, env=env, max_points=max_points, overwrite=overwrite)
@@ -48,7 +48,7 @@ def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
 
 def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
-    """Into one HTML file; OutputError where none can be made there, or its name is another's."""
+    """The outlet for an HTML file; OutputError if it cannot be written, or has another ending."""
     if path.suffix.lower() not in ("", ".html", ".htm"):
         raise OutputError(f"{path}: --html writes a page, NAME.html, not {path.suffix}")
     _try_to_write(path)
@@ -60,7 +60,7 @@ def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
 
 def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
-    """Into an environment of a visdom server."""
+    """The outlet for an environment of a visdom server."""
     from flexrec.replay.sinks.visdom import VisdomSink  # imports visdom
 
     sink = VisdomSink(server=server, port=port, env=env, base_url=base_url, max_points=max_points)
@@ -76,14 +76,14 @@ def replay_recordings(
     strict: bool = False,
     follow: bool = False,
 ) -> bool:
-    """Play the recordings, say what went where, and return whether nothing was left out."""
+    """Play the recordings and list the windows; return whether every value could be drawn."""
     if follow:
         from flexrec.replay.player.follow import follow_recordings
 
-        for path in paths:  # a path that is none of ours is told at once
+        for path in paths:  # fail early if a path is no recording
             Recording(path).close()
         played = follow_recordings(
-            paths, definitions, outlet.server, every=every, tell=_tell, strict=strict
+            paths, definitions, outlet.server, every=every, tell=_print_note, strict=strict
         )
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
@@ -111,27 +111,27 @@ def replay_recordings(
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
     if not windows and not played.left_out:
-        _tell(
+        _print_note(
             "nothing to draw: no value of these keys came before a log mark of theirs; "
-            "--every N draws by step, flexrec show tells what there is"
+            "--every N draws by step, flexrec show lists the keys"
         )
     return not played.left_out
 
 
 def _try_to_write(path: Path) -> None:
-    """Raise OutputError before the work where a file cannot be made beside the path."""
+    """Raise OutputError early if no file can be created beside the path."""
     with writing(path), TemporaryFile(dir=Path(os.path.realpath(path)).parent):
         pass
 
 
-def _tell(message: str) -> None:
+def _print_note(message: str) -> None:
     echo(f"flexrec: {message}", err=True)
 
 
 def environment_of(paths: Sequence[Path], env: str | None) -> str:
-    """The environment that is asked for, or one named after the recordings; empty without any."""
+    """The given environment, or one named after the recordings; empty if there are none."""
     names = run_names(list(paths)) if paths else []
-    # visdom's page takes a + for two environments; the name is also that of a file.
+    # visdom's page reads a + as two environments; the name is also a file's name.
     return env or listed((re.sub("[/+]", "_", name) for name in names), most=4)[:80]
 
 
@@ -155,7 +155,7 @@ def definitions_of(
 
 
 def tell_state(run: Recording) -> None:
-    """Say on stderr where a recording ends early or has holes."""
+    """Print to stderr where a recording ends early or has gaps."""
     if not run.complete:
         echo(f"flexrec: {run.path}: {run.state}", err=True)
     if run.dropped:
@@ -165,35 +165,35 @@ def tell_state(run: Recording) -> None:
 
 
 def tell_missing(run: Recording, definitions: Definitions) -> None:
-    """Say on stderr what was to be plotted and is not there."""
+    """Print to stderr the keys that were to be plotted and are not recorded."""
     missing = missing_keys(run, definitions)
     if missing:
         echo(f"flexrec: not in {run.path}: {listed(missing)}", err=True)
 
 
 def tell_unlogged(run: Recording, definitions: Definitions) -> None:
-    """Say on stderr how many values came after the last log: they are in no window."""
+    """Print to stderr how many values came after the last log: they are in no window."""
     count = count_unlogged(run, definitions)
     if count:
         verb = "is" if count == 1 else "are"
-        _tell(
+        _print_note(
             f"{run.path}: {counted(count, 'value')} after the last log {verb} not plotted: call "
             "log() after all adds of an epoch, or draw by step with --every N"
         )
 
 
 def tell_left_out(played: Played) -> None:
-    """Say on stderr what could not be drawn, and why."""
+    """Print to stderr what could not be drawn, and why."""
     for left in played.left_out:
-        _tell(f"left out: {left}")
+        _print_note(f"left out: {left}")
 
 
 def tell_undrawn(run: Recording, definitions: Definitions, *, all_keys: bool) -> None:
-    """Say on stderr which keys are not drawn that one would look for, and what draws them."""
+    """Print to stderr which expected keys are not drawn, and which option draws them."""
     left = undrawn_keys(run, definitions, alike=not all_keys)
     if all_keys:
         hint = "--preset sources or layers draws all statistics of layers, --config what you define"
     else:
         hint = "--phases names other phases, such as train,dev; --preset auto draws every metric"
     if left:
-        _tell(f"{run.path}: not drawn: {listed(left, most=8)}; {hint}")
+        _print_note(f"{run.path}: not drawn: {listed(left, most=8)}; {hint}")

@@ -1,4 +1,4 @@
-"""`flexrec serve`, `flexrec replay --serve` and `flexrec assets`: a viewer without internet."""
+"""`flexrec serve`, `flexrec replay --serve` and `flexrec assets`: view plots without internet."""
 
 import os
 import signal
@@ -23,16 +23,16 @@ LOCAL = ("127.0.0.1", "localhost", "::1")
 
 
 class Viewer:
-    """A server whose page is whole, and what its user is told and shown.
+    """A running server with all files of visdom's page: prints its address, opens a browser.
 
     Attributes:
         server: the server.
-        may_raise: whether being told to stop interrupts what goes on.
+        may_raise: whether Ctrl-C and SIGTERM interrupt the running code.
 
     Args:
         server: the server.
-        env: the environment that the address leads to; empty: the one that visdom opens.
-        browser: whether to open one, where there is a screen.
+        env: the environment that the address opens; empty: visdom's default.
+        browser: whether to open a browser, if there is a screen.
     """
 
     def __init__(self, server: Server, *, env: str, browser: bool) -> None:
@@ -44,18 +44,18 @@ class Viewer:
         self._browser = browser and _has_screen()
 
     def announce(self) -> None:
-        """Say where the page is, at once, even into a pipe."""
+        """Print the page's address, and flush, so that it is seen in a pipe too."""
         typer.echo(f"visdom is at {self._address} (Ctrl-C ends it)")
         sys.stdout.flush()
 
     def open(self) -> None:
-        """Open the page in a browser, once, where there is one."""
+        """Open the page in a browser, if there is one, the first time that this is called."""
         if self._browser:
             self._browser = False
             webbrowser.open(self._address)
 
     def stay(self) -> None:
-        """Serve until told to stop."""
+        """Serve until Ctrl-C or SIGTERM."""
         self.open()
         sys.stdout.flush()
         self.may_raise = True
@@ -67,9 +67,9 @@ class Viewer:
         )
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
-        """What Ctrl-C and SIGTERM do: a replay ends first, unless it follows or is told again.
+        """Handle Ctrl-C and SIGTERM: a replay ends first, unless it follows or a second one comes.
 
-        An interrupt in the midst of other code could come up where nobody catches it.
+        An exception raised in the middle of other code might not be caught anywhere.
         """
         again, self._stopping = self._stopping, True
         if self.may_raise or again:
@@ -88,16 +88,16 @@ def viewer(
     browser: bool,
     hosts: Sequence[str] = (),
 ) -> Iterator[Viewer]:
-    """A viewer for as long as the block runs; then its server saves and ends.
+    """Run a viewer during the block; then its server saves its environments and ends.
 
     Raises:
-        ServerError: it cannot be started, or did not save all; names what is lost.
+        ServerError: it cannot be started, or did not save everything; names what is lost.
     """
     username, password = _credentials() if login else ("", "")
     if host not in LOCAL and not login:
         typer.echo(
-            f"flexrec: warning: whoever reaches this machine as {host} can see and change what is "
-            "shown: --login asks for a password",
+            f"flexrec: warning: anyone who can reach {host} can see and change what is shown: "
+            "--login asks for a password",
             err=True,
         )
     folder = env_folder(env_path or Path.home() / ".visdom")
@@ -116,7 +116,7 @@ def viewer(
         try:
             made.announce()
             yield made
-        except KeyboardInterrupt:  # to be told to stop is how this ends
+        except KeyboardInterrupt:  # the usual end: Ctrl-C or SIGTERM
             typer.echo()
         finally:
             for number, handler in before.items():
@@ -128,15 +128,15 @@ def viewer(
 
 
 def bundle_assets(out: Path, *, overwrite: bool) -> str:
-    """Write the bundle, and say what it is for."""
+    """Write the bundle; return its size, and how to use it."""
     with _fetching() as show, writing(out):
         made = write_bundle(out, overwrite=overwrite, progress=show)
     size = f"{counted(made.files, 'file')}, {made.size / 1e6:.1f} MB"
-    return f"{made.path}: {size}; over there: flexrec serve --assets {made.path.name}"
+    return f"{made.path}: {size}; on the other machine: flexrec serve --assets {made.path.name}"
 
 
 def assets_text() -> str:
-    """What of visdom's page is there, and where."""
+    """List which files of visdom's page are available, where, and which are missing."""
     page = survey()
     needed = len(page.cached) + len(page.installed) + len(page.missing)
     lines = [
@@ -148,7 +148,7 @@ def assets_text() -> str:
     lines += [f"     {asset.file} ({asset.package})" for asset in page.missing]
     if page.missing:
         lines.append(
-            "flexrec serve fetches them from npm's registry; where none is reached: "
+            "flexrec serve fetches them from npm's registry; if it cannot be reached: "
             "flexrec assets bundle page.zip on a connected machine, flexrec serve --assets page.zip"
         )
     return "\n".join(lines)
@@ -161,7 +161,7 @@ def _page(bundle: Path | None) -> Page:
 
 @contextmanager
 def _fetching() -> Iterator[Progress]:
-    """What shows, while the block runs, which package is being fetched."""
+    """Show, while the block runs, which package is being fetched."""
     said = ""
 
     def show(package: str, done: int, total: int) -> None:
@@ -181,6 +181,6 @@ def _credentials() -> tuple[str, str]:
 
 
 def _has_screen() -> bool:
-    """Whether a browser would open a window, and not take over the terminal."""
+    """Whether a browser would open in a window instead of the terminal."""
     names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
     return sys.platform == "darwin" or any(os.environ.get(name) for name in names)

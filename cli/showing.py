@@ -1,4 +1,4 @@
-"""`flexrec show`: what is in a recording, as tables."""
+"""`flexrec show`: a recording's contents as tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +13,11 @@ from flexrec.replay.export.summary import naming_the_damaged, summaries, summary
 
 
 def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
-    """The facts of the run, and a row for each key, or for each that the patterns mean.
+    """The facts of the run, and a row for each key, or for each that a pattern matches.
 
     Raises:
         RecordingError: a key's values are damaged: names the key.
-        UnknownKeyError: a name or pattern fits no key.
+        UnknownKeyError: a name or pattern matches no key.
     """
     with Recording(path) as run:
         chosen = chosen_keys(run, patterns)
@@ -43,7 +43,11 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
 
 
 def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
-    """The two-storey table of the last recorded statistics of each layer; raises as the other."""
+    """The last recorded statistics of each layer, as a table with two lines of headings.
+
+    Raises:
+        RecordingError, UnknownKeyError: as `recording_text`.
+    """
     from flexrec.recorder.layers.table import layer_table
 
     with Recording(path) as run:

@@ -1,4 +1,4 @@
-"""Curves as text, in characters that the output can show: the only import of uniplot."""
+"""Draw curves as text, in characters that the output can show. Only this file imports uniplot."""
 
 import math
 import os
@@ -17,13 +17,13 @@ from flexrec.recorder.errors import one_line
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = ArrayLike | Sequence[float | None]
 Curve: TypeAlias = tuple[str, ArrayLike, Values]
-"""Its name, its x (n,), and its values (n,); None, NaN and infinities are gaps."""
+"""Its name, its x (n,) and its values (n,); None, NaN and infinities are gaps."""
 
 HEIGHT = 16
-MARGIN = 16  # columns that the frame and the numbers beside it take
-NARROW = 20  # columns that curves have at least
+MARGIN = 16  # columns of the frame and the labels beside it
+NARROW = 20  # minimum columns for the curves
 
-_MARKS = "+xo*~."  # of curves that no colour tells apart
+_MARKS = "+xo*~."  # to tell curves apart without colours
 _FRAME = str.maketrans("┌┐└┘│─▁▔", "++++|-_-")
 _LABEL = re.compile(r"(?<=│ )(-?[\d,.]+)(e-?\d+)$", re.MULTILINE)
 _PLAIN = range(-4, 9)  # powers of ten whose x are written without an exponent
@@ -37,17 +37,17 @@ def text_plot(
     height: int = HEIGHT,
     is_log: bool = False,
 ) -> str:
-    """The curves in one plot, as wide as the terminal; their names stand below.
+    """Draw the curves in one plot, as wide as the terminal, with their names below.
 
-    A terminal shows them in colours. Where there are none (a pipe, NO_COLOR) each has a character
-    of its own, and more curves than there are `marks` go into more than one plot.
+    A terminal shows them in colours. Without colours (a pipe, NO_COLOR) each curve has a character
+    of its own, and if there are more curves than `marks`, several plots are drawn.
 
     Args:
-        title: what stands above.
+        title: the heading.
         curves: those without a finite value are left out.
-        marks: a character for each curve, where there are no colours.
-        height: lines of characters, without what stands above and below.
-        is_log: whether the y axis is to be logarithmic, if all values allow it.
+        marks: a character for each curve, used without colours.
+        height: lines of the plot, without the heading and the names.
+        is_log: whether to make the y axis logarithmic, if all values allow it.
     """
     finite = [(name, *_finite(x, y)) for name, x, y in curves]
     finite = [(name, x, y) for name, x, y in finite if np.isfinite(y).any()]
@@ -95,10 +95,10 @@ def _finite(x: ArrayLike, y: Values) -> tuple[Floats, Floats]:
 
 
 def _power(every: Sequence[Floats], digits: int) -> int:
-    """The power of ten that leaves so many digits before the point of the values' range.
+    """The power of ten that leaves `digits` digits before the point of the values' range.
 
-    uniplot fails over a range beyond the floats, writes all digits of a large number, and rounds
-    0.5 to 0 where that tells two labels apart: its labels must be whole numbers, and not long.
+    uniplot fails if the range overflows a float, writes all digits of a large number, and rounds
+    0.5 to 0 even if two labels differ only by that: its labels must be short whole numbers.
     """
     low = min(float(np.nanmin(values)) for values in every)
     high = max(float(np.nanmax(values)) for values in every)
@@ -114,7 +114,7 @@ def _scaled(values: Floats, power: int) -> Floats:
 
 
 def _number(label: re.Match[str], is_log: bool) -> str:
-    """A label of the y axis without its power of ten."""
+    """A label of the y axis, its power of ten written into the number."""
     value = float(label[1].replace(",", "") + label[2])
     if not is_log:
         return f"{value:.12g}"

@@ -1,4 +1,4 @@
-"""The viewing side: run recordings, or live values, through meters and plots.
+"""The viewing side: plot recordings, or live values, through meters.
 
 Names are imported when they are first used.
 """

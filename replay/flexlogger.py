@@ -1,4 +1,4 @@
-"""FlexLogger: the engine, live. It keeps the step and the time; the engine has neither."""
+"""FlexLogger: live plotting. It feeds the engine, and keeps the current step and the time."""
 
 import math
 import time
@@ -43,11 +43,11 @@ if TYPE_CHECKING:
     from flexrec.replay.sinks.resending import ResendingSink
 
 Position: TypeAlias = float | date | np.datetime64
-"""A place on the x axis: a number, or a date, which becomes seconds since 1970."""
+"""A position on the x axis: a number, or a date, which becomes seconds since 1970."""
 
 
 class LoggerOptions(TypedDict, total=False):
-    """The options of FlexLogger, for those who hand them on; FlexLogger explains them."""
+    """The type of FlexLogger's options, for functions that pass them on; see FlexLogger."""
 
     env: str
     uid: str | None
@@ -68,7 +68,7 @@ if TYPE_CHECKING:
 
 
 class FlexLogger:
-    """Feed meters while training, and plot them at every `log`.
+    """Feed meters while training, and plot their results at every `log`.
 
     >>> logger = FlexLogger(
     ...     {"loss": {"type": "line"}},
@@ -77,28 +77,29 @@ class FlexLogger:
     >>> logger.add({"train_loss": 0.5})
     >>> logger.log(epoch)
 
-    A thread sends the windows. A server that is absent, dies, hangs or is slow never holds up
-    training: there is one warning, the windows stay in memory, and all go out when it is back.
-    Use it in a `with` block, or call `close` at the end: it waits until all is sent.
+    A background thread sends the windows. A server that is absent, dies, hangs or is slow never
+    blocks training: there is one warning, the windows stay in memory, and all are sent when it is
+    back. Use the logger in a `with` block, or call `close` at the end: it waits until all is sent.
 
-    A forked process has a connection of its own and draws into the same windows: give its logger
-    an `env` or a `uid`. A copy, which is what a spawned process gets, starts empty. A logger is for
-    one thread at a time.
+    A forked process opens its own connection and draws into the same windows: give its logger an
+    `env` or a `uid`. A spawned process gets a copy of the logger, which starts empty. A
+    logger must be used by one thread at a time.
 
     Args:
-        plots, meters: as in `define`; or checked definitions as `plots` alone.
-        env: visdom's environment, for plots that name none of their own.
-        uid: put before window ids, so that several loggers and runs can share an environment.
+        plots, meters: as in `define`; or `plots` alone, as Definitions.
+        env: the visdom environment of plots that name none.
+        uid: a prefix of window ids, so that several loggers and runs can share an environment.
         server, port, base_url: where visdom listens; the connection is made at the first `log`.
-        username, password: for a server that asks for a login; by default VISDOM_USERNAME and
-            VISDOM_PASSWORD of the environment.
+        username, password: for a server that asks for a login; by default the environment
+            variables VISDOM_USERNAME and VISDOM_PASSWORD.
         timeout: seconds without an answer after which a request to the server has failed.
-        sink: where windows go instead of visdom, in the calling thread.
-        recorder: record everything too; keys that no meter takes are then recorded alone.
+        sink: receives the windows instead of visdom, in the calling thread.
+        recorder: a Recorder that records everything too; keys that no meter takes are then only
+            recorded.
 
     Raises:
         DefinitionError: a definition is wrong.
-        ServerError: the address is none, or visdom is not installed.
+        ServerError: the address is invalid, or visdom is not installed.
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class FlexLogger:
         if checked.auto is not None:
             raise DefinitionError(
                 "the preset auto draws what a recording holds, and a logger cannot know beforehand "
-                "what it will be given: name presets, such as loss+acc, or record, and replay"
+                "which keys will come: name presets, such as loss+acc, or record, and replay"
             )
         self._engine = Engine(checked, uid=uid)
         self._options = LoggerOptions(
@@ -142,14 +143,14 @@ class FlexLogger:
         self._logs = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _again, (type(self), self._engine.definitions, self._options)
+        return _copy_of, (type(self), self._engine.definitions, self._options)
 
     def __repr__(self) -> str:
         plots = listed(self._engine.definitions.plots)
         return f"<FlexLogger of {plots or 'no plots'} in {self._sink}>"
 
     def takes(self, key: str) -> bool:
-        """Whether a meter takes the key, or a recorder, which keeps any."""
+        """Whether a meter takes the key; always true with a recorder, which records any key."""
         return self._recorder is not None or self._engine.wants(key)
 
     def add(
@@ -160,15 +161,15 @@ class FlexLogger:
         step: int | None = None,
         **named: object,
     ) -> None:
-        """Feed meters: a key for each, its value what the meter's `add` takes.
+        """Feed values to meters, by key; each value is what the `add` of its meter takes.
 
         A value that its meter cannot take is left out, with one warning for each meter.
 
-        With `step`, the values belong to that step, which then is the current one.
+        With `step`, the values belong to that step, which becomes the current one.
 
         Raises:
-            DefinitionError: no meter takes a key (and there is no recorder to keep it).
-            InputError: a value is of no kind that meters take; nothing is added.
+            DefinitionError: no meter takes a key, and there is no recorder.
+            InputError: a value has a type that no meter takes; nothing is added.
         """
         normal: dict[str, Value] = {}
         arrays: Known = {}  # the same pair for several meters stays the same
@@ -201,11 +202,11 @@ class FlexLogger:
 
         Args:
             x: the position on the x axis: a number, or a date, which is drawn as seconds since
-                1970, for plots whose opts say `xtype="date"`; one without a time zone is UTC. By
-                default the step, or, where `step` was never called, the number of logs so far.
+                1970, for plots with the opt `xtype="date"`; a date without a time zone is UTC. By
+                default the step, or, if `step` was never called, the number of logs so far.
             keys: only these meters; all by default.
-            reset: whether the meters start anew.
-            axis: `x` under a name of its own, which the plots' axis is labelled with.
+            reset: whether to reset the meters.
+            axis: `x` as a named argument, such as `epoch=3`; the name labels the plots' x axis.
         """
         given, name = named_position(x, axis)
         if given is None:
@@ -217,40 +218,40 @@ class FlexLogger:
         self.show()
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
-        """Start the meters of `keys` (all by default) anew, without plotting."""
+        """Reset the meters of `keys` (all by default) without plotting."""
         self._take(Reset(self._checked(keys), self.current_step, time.time()))
 
     def step(self, n: int | None = None) -> None:
-        """Go on to step `n`, by default the next; a recorder goes along."""
+        """Go on to step `n`, by default the next; the recorder's step is set too."""
         if self._recorder is not None:
             self._recorder.step(n)
         self._step = self.current_step + 1 if n is None else n
 
     @property
     def current_step(self) -> int:
-        """The step that what is added now belongs to."""
+        """The step of values that are added now."""
         if self._recorder is not None:
             return self._recorder.current_step
         return self._step or 0
 
     def windows(self) -> list[Window]:
-        """What is plotted now."""
+        """The windows as they are plotted now."""
         windows = self._engine.windows()
         self._warn()
         return windows
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What meters and plots could not take so far."""
+        """The values that meters and plots could not take so far."""
         return list(self._engine.left_out)
 
     def log_point(self, plot: str, x: Position, y: float, *, name: str | None = None) -> None:
-        """Draw one point of a line without a meter: what is given is what is drawn.
+        """Draw one point of a line as given, without a meter.
 
         >>> logger.log_point("learning rate", epoch, 1e-3)
 
         Args:
-            plot: the plot; a line plot of that name is made where there is none.
+            plot: the plot; if there is none of that name, a line plot is made.
             x, y: the point.
             name: the line's name, for several lines in one plot; by default the plot's.
         """
@@ -268,7 +269,7 @@ class FlexLogger:
         self.log(x, meter)
 
     def value(self, name: str) -> Any:
-        """What a meter says: of what was added since it was reset, else what it said last.
+        """The result of a meter: of the values since its last reset, or else its last result.
 
             >>> logger.value("train_loss")
             0.125
@@ -277,8 +278,8 @@ class FlexLogger:
             name: the meter, or a key that feeds one.
 
         Returns:
-            A number, array or text, the field that is drawn; {key: value} of a meter whose key is
-            a pattern; None where nothing was added so far.
+            A number, array or text: the field that is drawn; {key: value} for a meter whose key is
+            a pattern; None if nothing was added so far.
 
         Raises:
             DefinitionError: there is no such meter.
@@ -292,7 +293,7 @@ class FlexLogger:
         return next(iter(found.values()), None)
 
     def values(self) -> dict[str, Any]:
-        """What the meters say that were fed: {meter: value}, or {key: value} of a pattern's."""
+        """The results of the meters that were fed, {meter: value}; a pattern gives {key: value}."""
         found: dict[str, Any] = {}
         for name, meter in self._engine.definitions.meters.items():
             for key, value in self._engine.values(name).items():
@@ -300,7 +301,7 @@ class FlexLogger:
         return found
 
     def print_meters(self, *names: str) -> None:
-        """Print what the meters say, these or all: a line of numbers and texts, then arrays.
+        """Print the results of these meters, or of all: a line of numbers and texts, then arrays.
 
         >>> logger.print_meters("train_loss", "test_loss")
         train_loss 0.125  test_loss 0.25
@@ -313,13 +314,13 @@ class FlexLogger:
             print(f"{name}\n{chosen[name]}")
 
     def show(self) -> None:
-        """Send the windows that have changed, and take away those that are gone."""
+        """Send the windows that have changed, and remove those that are gone."""
         self._sink.show(self.windows())
 
     def save(self) -> None:
-        """Have visdom write its environments to its folder, after all is sent.
+        """Make visdom write its environments to its folder, once all windows are sent.
 
-        A server that fails is warned of.
+        Warns if the server fails.
         """
         self.show()
         try:
@@ -328,7 +329,7 @@ class FlexLogger:
             warn(str(error))
 
     def get_definitions(self) -> dict[str, list[str]]:
-        """Each plot's meters; optional ones once they are fed.
+        """The names of each plot's meters; optional ones are listed once they are fed.
 
         >>> get_preset_logger("loss+MSE").get_definitions()
         {'loss': ['train_loss', 'test_loss'], 'mse': ['train_mse', 'test_mse']}
@@ -336,12 +337,12 @@ class FlexLogger:
         return self._engine.definitions.by_plot(self._engine.keys())
 
     def draws(self, definitions: Definitions) -> bool:
-        """Whether its plots have the meters that these definitions have."""
+        """Whether its plots and meters are those of the definitions."""
         keys = self._engine.keys()
         return definitions.by_plot(keys) == self._engine.definitions.by_plot(keys)
 
     def add_plot(self, name: str, table: Table) -> None:
-        """Add a plot while running; it shows what its meters say from the next `log` on."""
+        """Add a plot while running; it shows its meters' results from the next `log` on."""
         self._redefine(plots={name: table})
 
     def add_meter(self, name: str, table: Table) -> None:
@@ -351,7 +352,7 @@ class FlexLogger:
     def update_definition(self, name: str, table: Table) -> None:
         """Change some keys of a plot or meter while running.
 
-        Lines stay, but those of a plot whose type changes; a meter whose type, args or key change
+        Lines stay, except in a plot whose type changes; a meter whose type, args or key change
         starts empty.
         """
         tables = self._engine.definitions.tables()
@@ -366,8 +367,8 @@ class FlexLogger:
         self._redefine(**{part: {name: merged}})
 
     def close(self) -> None:
-        """Send what has not been sent, within half a minute, and warn of what could not be."""
-        self.show()  # a Ctrl-C may have come up before an earlier call could
+        """Send all unsent windows, within half a minute, and warn about those that could not be."""
+        self.show()  # a Ctrl-C may have interrupted an earlier call
         try:
             self._sink.close()
         except ServerError as error:
@@ -385,7 +386,7 @@ class FlexLogger:
         self.close()
 
     def _go_to(self, step: int) -> None:
-        """Have what is added from now on belong to a step; a recorder goes along."""
+        """Set the step of the values that are added from now on, for the recorder too."""
         self._step = whole_step(step)
         if self._recorder is not None:
             self._recorder.add({}, step=step)
@@ -414,22 +415,22 @@ class FlexLogger:
             define({**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})})
         )
         if self._logs:
-            self.show()  # what is no longer drawn is taken away
+            self.show()  # removes windows that are no longer drawn
 
 
 class TooledModelLogger:
-    """Chart the statistics of a model's layers while training.
+    """Plot the statistics of a model's layers while training.
 
     >>> logger = TooledModelLogger(model, mode="by_source")
     >>> model(x).sum().backward()
     >>> logger.step(log=True)
 
     Args:
-        model: the model to watch; a TooledModel is made of it.
-        mode: "by_layer" makes a chart for each layer, "by_source" one for each source and
+        model: the model to watch, through a TooledModel.
+        mode: "by_layer" draws a plot for each layer, "by_source" one for each source and
             statistic, with a line for each layer.
-        options: env, uid, server and the others of FlexLogger; sources, stats, layers, every,
-            scaler and name, as in TooledModel.
+        options: env, uid, server and the other options of FlexLogger; sources, stats, layers,
+            every, scaler and name, as in TooledModel.
     """
 
     def __init__(
@@ -450,7 +451,7 @@ class TooledModelLogger:
         self.tooled: TooledModel = TooledModel(model, **cast("ModelOptions", tooled))
 
     def add(self) -> None:
-        """Feed the meters the statistics of the step that has just run, those that are drawn."""
+        """Feed the meters the statistics of the step that has just run, if they are drawn."""
         statistics = self.tooled.step()
         drawn = {key: value for key, value in statistics.items() if self.logger.takes(key)}
         if drawn:
@@ -469,20 +470,20 @@ class TooledModelLogger:
             self.tooled.reset()
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
-        """Start the meters of `keys` anew; without keys all, and the window of snr."""
+        """Reset the meters of `keys`; without keys, all meters and the window of snr."""
         self.logger.reset(keys)
         if keys is None:
             self.tooled.reset()
 
     def step(self, log: bool = False) -> None:
-        """`add`, plot if `log`, and go on to the next step."""
+        """Call `add`, plot if `log` is true, and go on to the next step."""
         self.add()
         if log:
             self.log(self.logger.current_step)
         self.logger.step()
 
     def close(self) -> None:
-        """Take the hooks off the model, and close the sink."""
+        """Remove the hooks from the model, and close the sink."""
         self.tooled.remove()
         self.logger.close()
 
@@ -490,13 +491,13 @@ class TooledModelLogger:
 def get_preset_logger(
     name: str, *, phases: Iterable[str] = (), **options: Unpack[LoggerOptions]
 ) -> FlexLogger:
-    """A FlexLogger of a preset's definitions.
+    """Make a FlexLogger with a preset's definitions.
 
     >>> logger = get_preset_logger("loss+MSE", env="my_env")
 
     Args:
         name, phases: as in `preset`.
-        options: env, server and the others of FlexLogger.
+        options: env, server and the other options of FlexLogger.
     """
     return FlexLogger(preset(name, phases=phases), **options)
 
@@ -510,13 +511,15 @@ def _visdom(options: LoggerOptions) -> "ResendingSink":
     return ResendingSink(VisdomSink(**cast(Any, chosen), retries=0))
 
 
-def _again(kind: type[FlexLogger], definitions: Definitions, options: LoggerOptions) -> FlexLogger:
-    """What a copy of a logger is: of the same definitions and options, and empty."""
+def _copy_of(
+    kind: type[FlexLogger], definitions: Definitions, options: LoggerOptions
+) -> FlexLogger:
+    """Make a logger's copy: the same definitions and options, and no values."""
     return kind(definitions, **options)
 
 
 def _position(x: object, name: str = "x") -> float:
-    """A place on the x axis as a number, dates as seconds since 1970."""
+    """Convert a position on the x axis to a number, a date to seconds since 1970."""
     if isinstance(x, np.datetime64):
         x = x.astype("datetime64[us]").item()  # None for NaT
     if isinstance(x, date) and not isinstance(x, datetime):

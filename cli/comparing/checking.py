@@ -20,7 +20,7 @@ from flexrec.replay.golden.visual import messages, show_in_visdom
 from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.contents import aligned_lines
 
-_PLOTS = 3  # text plots, unless all are asked for
+_PLOTS = 3  # text plots, without --full
 
 
 def check_recordings(
@@ -42,7 +42,7 @@ def check_recordings(
     base_url: str,
     env: str,
 ) -> bool:
-    """Compare, tell, show; return whether the golden holds now."""
+    """Compare, print the outcome, and draw it if `show`; return whether the golden matches now."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
@@ -63,14 +63,14 @@ def check_recordings(
         max_points=max_points,
         digits=digits,
     )
-    _tell(outcome, full=full, as_json=as_json)
+    _print_outcome(outcome, full=full, as_json=as_json)
     if show and outcome.comparison is not None and not outcome.comparison:
-        # With --json, stdout is for machines alone.
+        # With --json, stdout must hold nothing but the JSON.
         echo_as_is(_shown(outcome, server, port, base_url, env, full), err=as_json)
     return outcome.holds
 
 
-def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:
+def _print_outcome(outcome: Outcome, *, full: bool, as_json: bool) -> None:
     found, kept = outcome.comparison, outcome.kept
     if as_json:
         report = {} if found is None else report_json(found, full=full)
@@ -90,7 +90,7 @@ def _tell(outcome: Outcome, *, full: bool, as_json: bool) -> None:
 
 
 def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, full: bool) -> str:
-    """Show the difference in visdom, or as text where none answers; say where."""
+    """Draw the difference in visdom, or as text if no server answers; return where it is."""
     golden, comparison = outcome.golden, outcome.comparison
     if golden is None or comparison is None:
         return ""
@@ -104,7 +104,7 @@ def _shown(outcome: Outcome, server: str, port: int, base_url: str, env: str, fu
 
 
 def _as_text(outcome: Outcome, full: bool) -> str:
-    """Golden and obtained over each other, and their difference, of every trace that differs."""
+    """Text plots of every trace that differs: golden and obtained together, and the difference."""
     if outcome.golden is None or outcome.comparison is None:
         return ""
     parts = []
@@ -120,7 +120,7 @@ def _as_text(outcome: Outcome, full: bool) -> str:
     more = len(parts) - _PLOTS
     if more > 0 and not full:
         parts = [*parts[:_PLOTS], f"\nand {counted(more, 'more plot')} (--full draws all)"]
-    return "\n".join(parts) or "nothing of what differs can be drawn as text"
+    return "\n".join(parts) or "none of the differences can be drawn as text"
 
 
 def _drawn(title: str, x: Sequence[Any], golden: Sequence[Any], obtained: Sequence[Any]) -> str:

@@ -27,7 +27,7 @@ def diff_recordings(
     ranks: bool,
     as_json: bool,
 ) -> bool:
-    """Compare and tell; return whether nothing differs."""
+    """Compare, and print the differences; return whether there are none."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
@@ -42,8 +42,8 @@ def diff_recordings(
                 found = diff(*runs, keys=keys, rename=_renaming(rename), rtol=rtol, atol=atol)
             else:
                 raise RecordingError(
-                    f"diff compares two recordings, or audits one; got {counted(len(runs), 'file')}"
-                    ", which are compared with --ranks"
+                    "diff compares two recordings, or audits one that was resumed; got "
+                    f"{counted(len(runs), 'file')}: --ranks compares them as ranks of one run"
                 )
     echo(json.dumps(found.table(), indent=1, allow_nan=False) if as_json else str(found))
     return found.equal

@@ -1,7 +1,7 @@
-"""What to draw of keys that nobody chose plots for: the preset `auto`.
+"""The preset `auto`: choose plots and meters for keys that no definition takes.
 
-In: a value of each key. Out: Definitions. Numbers go by name, the phases of one together; pairs by
-what they are called, or by their shapes; layers as the preset `health` has them.
+In: a value of each key. Out: Definitions. Numbers are plotted by name, the phases of a name in one
+plot; pairs by their name or their shapes; layers as in the preset `health`.
 """
 
 import glob
@@ -27,16 +27,16 @@ _LAYER = re.compile(
     r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates)/\w+|activations)", re.S
 )
 _STEPS = re.compile(r"(.+)[_/.\-](step|epoch)", re.I | re.S)
-_FALLBACK = ("grads", "activations", "weights")  # presets of sources of which health draws nothing
-_FEW = 20  # classes whose confusion matrix is drawn though nobody asked for one
-_SHORT = 10  # components of a vector that are drawn as lines
+_FALLBACK = ("grads", "activations", "weights")  # presets of sources that health does not draw
+_FEW = 20  # most classes for which a confusion matrix is drawn by default
+_SHORT = 10  # most components of a vector that are drawn as lines
 _CONFUSION = {"xlabel": "predicted", "ylabel": "true", "numbers": True, "xmin": 0, "xmax": 1}
 _TITLES = {"lr": "Learning rate", "acc": "Accuracy", "mse": "MSE", "auc": "AUC", "map": "mAP"}
 _RATE = re.compile(r"(.*[_/.\-])?(lr|learning_rate)([_/.\-].*)?", re.I | re.S)
 
 
 class _Look(NamedTuple):
-    """How a key is drawn: in a plot of its name and these words, of this type, by this meter."""
+    """How to draw a key: the meter, the plot type, and words after the key in the plot's name."""
 
     meter: str
     plot: str = "line"
@@ -44,7 +44,7 @@ class _Look(NamedTuple):
     args: Mapping[str, Any] = {}
     opts: Mapping[str, Any] = {}
     field: str | None = None
-    alone: bool = False  # a window for each key
+    alone: bool = False  # whether each key has its own window
 
 
 _BY_NAME = {
@@ -65,7 +65,7 @@ _ORDER = ("line", "heatmap", "histogram", "image", "images", "text")
 
 
 def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definitions:
-    """Plots and meters for keys, of each of which one value is given.
+    """Choose plots and meters for keys, from one value of each.
 
         >>> found = auto_definitions({"train_loss": 0.5, "val_loss": 0.7, "lr": 0.1}, Auto())
         >>> found.by_plot()
@@ -98,9 +98,9 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
 
 
 def _names(keys: Iterable[str], phases: Iterable[str]) -> dict[str, tuple[str, str, str]]:
-    """Each key's phase, name and part: `train_loss_step` is the step's part of train's loss.
+    """Split each key into phase, name and part: `train_loss_step` gives train, loss and step.
 
-    `_step` and `_epoch` are parts where a name has both, as Lightning logs them.
+    `_step` and `_epoch` are parts only if a name has both, as Lightning logs them.
     """
     split = {key: split_phase(key, phases) for key in keys}
     ends = {(phase, name.lower()) for phase, name in split.values()}
@@ -115,13 +115,13 @@ def _names(keys: Iterable[str], phases: Iterable[str]) -> dict[str, tuple[str, s
 
 
 def _free(name: str, kind: str, plots: Mapping[str, PlotDefinition]) -> str:
-    """The plot's name; another where a plot of another type has it."""
+    """The plot's name, with the type added if a plot of another type has that name."""
     taken = plots.get(name)
     return name if taken is None or taken.type == kind else f"{name} {kind}"
 
 
 def _looks(name: str, value: Value) -> list[_Look]:
-    """How values like this one are drawn; not at all, mostly in one way."""
+    """The ways to draw values like this one; usually one, none if it cannot be drawn."""
     if isinstance(value, State):
         return _of_state(value)
     if isinstance(value, tuple):
@@ -146,7 +146,7 @@ def _of_pair(name: str, value: tuple[Any, ...]) -> list[_Look]:
         return []
     a, b = map(np.asarray, value)
     if a.ndim == b.ndim == 0:
-        return [_Look("AverageValueMeter")]  # a sum, and of how many
+        return [_Look("AverageValueMeter")]  # a sum, and the number of its terms
     if name.lower() in _BY_NAME:
         return [_BY_NAME[name.lower()]]
     is_class = b.dtype.kind in "iub"
@@ -178,7 +178,7 @@ def _of_array(value: Any) -> list[_Look]:
 
 
 def _layers(keys: Iterable[str]) -> Definitions:
-    """The plots of `health` that there are keys for, and of other sources one plot each."""
+    """The plots of `health` that keys feed, and a plot for each source that it does not draw."""
     matched = (match for match in map(_LAYER.fullmatch, keys) if match)
     there = Counter(match[1] for match in matched)
     health = preset("health")

@@ -1,7 +1,7 @@
-"""Plots and meters as plain data, checked: from Python dicts or a TOML file. Nothing is run here.
+"""Plots and meters as checked, plain data, from Python dicts or a TOML file. Nothing is run here.
 
-A definition names things; names are looked up and checked at once, so that a wrong one is told
-with its nearest neighbour before anything is plotted.
+The names in a definition are checked at once, so that a wrong name is reported, with the nearest
+right one, before anything is plotted.
 """
 
 import re
@@ -36,7 +36,7 @@ _METER = (
 
 @dataclass(frozen=True)
 class PlotDefinition:
-    """A window to be: its name (with placeholders, one for each expansion), type and opts."""
+    """A plot: its name, type and opts. A name with placeholders gives a window per expansion."""
 
     name: str
     type: str
@@ -47,21 +47,21 @@ class PlotDefinition:
 
 @dataclass(frozen=True)
 class MeterDefinition:
-    """A meter to be.
+    """A meter, and the plots that it is drawn in.
 
     Attributes:
-        name: what `log` and `reset` call it; a pattern is as good as a key.
-        key: which recorded key feeds it: a name, a pattern with `*`, `?` or `[…]`, or a metric of
-            a phase, as `{train}_loss`, however it is written (see phases.py).
+        name: its name in `log` and `reset`; may be a pattern.
+        key: the recorded key that feeds it: a name, a pattern with `*`, `?` or `[…]`, or a metric
+            of a phase, as `{train}_loss`, in any spelling (see phases.py).
         type: a meter's name, dotted path or class.
         args: the arguments of its constructor.
         targets: the plots that it is drawn in.
         field: which of the meter's results is drawn; the first by default.
-        label: the legend's name; the meter's name by default, the key for a pattern.
+        label: the name in the legend; by default the meter's name, or the key for a pattern.
         exclude: patterns of keys that do not feed it, though `key` matches them.
-        only: groups of patterns, of each of which a key must match one too; none: any may feed it.
-        optional: nothing is said where no key feeds it.
-        reset: whether it starts anew at the marks that reset; else it runs across them.
+        only: groups of patterns; a key must also match one pattern of each group. Empty: no limit.
+        optional: if true, no warning is given if no key feeds it.
+        reset: whether marks that reset also reset this meter; if false, it runs across them.
     """
 
     name: str
@@ -78,12 +78,12 @@ class MeterDefinition:
 
     @property
     def is_pattern(self) -> bool:
-        """Whether several keys may feed it, each a meter of its own."""
+        """Whether several keys may feed it; each key then has its own meter."""
         return _PATTERN.search(self.key) is not None
 
     @property
     def is_phased(self) -> bool:
-        """Whether its key is a metric of a phase, however it is written."""
+        """Whether its key is a metric of a phase, such as `{train}_loss`."""
         return is_phased(self.key)
 
     def matches(self, key: str) -> bool:
@@ -95,11 +95,11 @@ class MeterDefinition:
         return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
 
     def build(self) -> Meter:
-        """A new meter."""
+        """Make a new meter."""
         return build(self.type, dict(self.args))
 
     def label_for(self, key: str) -> str:
-        """The legend's name of the trace that the key feeds."""
+        """The name in the legend of the trace that the key feeds."""
         if self.label is None:
             return key if self.is_pattern or self.is_phased else self.name
         part = part_of(self.key, key) if self.is_phased else None
@@ -108,12 +108,12 @@ class MeterDefinition:
 
 @dataclass(frozen=True)
 class Auto:
-    """Asks for whatever a recording holds to be drawn; what it holds is known only at replay.
+    """A request to draw all keys of a recording, which are known only at replay.
 
     Attributes:
-        phases: those that are looked for in the keys.
-        only: groups of patterns, as a meter's.
-        opts: added to those of every plot of points that knows them.
+        phases: the phases to look for in the keys.
+        only: groups of patterns, as in MeterDefinition.
+        opts: opts for every plot of points that has them.
     """
 
     phases: tuple[str, ...] = PHASES
@@ -127,7 +127,7 @@ class Definitions:
 
     Attributes:
         plots, meters: by name.
-        auto: whether, and how, keys that no meter takes are drawn too: the preset `auto`.
+        auto: how to draw keys that no meter takes, as the preset `auto` does; None: not at all.
     """
 
     plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
@@ -139,7 +139,7 @@ class Definitions:
         return f"<Definitions: plots {plots}; meters {meters}>"
 
     def __add__(self, other: "Definitions") -> "Definitions":
-        """Both; a meter of the same name in both draws into the plots of both."""
+        """Combine both; a meter of the same name in both draws into the plots of both."""
         meters = dict(self.meters)
         for name, meter in other.meters.items():
             if name in meters:
@@ -154,7 +154,7 @@ class Definitions:
         return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto)
 
     def only(self, patterns: Sequence[str]) -> "Definitions":
-        """The same, fed by keys alone that one of the patterns means."""
+        """These definitions, fed only by keys that match one of the patterns."""
         group = tuple(patterns)
         meters = {
             name: replace(meter, only=(*meter.only, group)) for name, meter in self.meters.items()
@@ -163,7 +163,7 @@ class Definitions:
         return replace(self, meters=meters, auto=auto)
 
     def with_opts(self, opts: Mapping[str, Any]) -> "Definitions":
-        """The same, with these opts for every plot of points that knows them."""
+        """These definitions, with the opts added to every plot of points that has them."""
         plots = {}
         for name, plot in self.plots.items():
             kind = plot_type(plot.type)
@@ -178,7 +178,7 @@ class Definitions:
         return any(meter.matches(key) for meter in self.meters.values())
 
     def by_plot(self, keys: Iterable[str] = ()) -> dict[str, list[str]]:
-        """Each plot's meters by name: those that are not optional, or that a key of these feeds."""
+        """The names of each plot's meters, without optional meters that none of the keys feeds."""
         there = tuple(keys)
         drawn = {
             name: meter
@@ -190,15 +190,15 @@ class Definitions:
         return {plot: names for plot, names in named.items() if names or plot not in fed}
 
     def wanted(self) -> list[str]:
-        """The keys and patterns that feed the meters; those of optional ones if all are."""
+        """The keys and patterns that feed the meters that are not optional; of all if all are."""
         meters = self.meters.values()
         needed = [meter for meter in meters if not meter.optional] or list(meters)
         return list(dict.fromkeys(written(meter.key) for meter in needed))
 
     def missing(self, keys: Iterable[str]) -> list[str]:
-        """The keys and patterns that feed a meter and are not among these.
+        """The keys and patterns of meters that none of these keys matches.
 
-        A preset takes whatever phases there are: of its metrics, only those are told that are
+        A preset takes any phases that there are: a metric of a preset is missing only if it is
         there in no phase.
         """
         there, found = tuple(keys), dict[str, bool]()
@@ -214,18 +214,18 @@ class Definitions:
         ]
 
     def reductions(self) -> dict[str, Reduction]:
-        """For `Recorder(reduce=…)`: what is enough of each key to play these definitions.
+        """The reductions for `Recorder(reduce=…)` that suffice to play these definitions.
 
             >>> from flexrec.replay import preset
             >>> kept = preset("MSE", phases="train").reductions()
             >>> [f"{key}: {meter}" for key, meter in kept.items()]
             ['train[_/.-]mse: MSEMeter()', 'mse[_/.-]train: MSEMeter()']
 
-        Keys and patterns that a meter needs the values of are left out, and those of which only
-        some keys feed it.
+        Keys and patterns are left out if a meter needs their values, or if only some of a pattern's
+        keys feed the meter.
 
         Raises:
-            DefinitionError: two meters of one key remember different things.
+            DefinitionError: two meters of one key need different reductions.
         """
         needed: dict[str, set[Reduction | None]] = {}
         for meter in self.meters.values():
@@ -248,7 +248,7 @@ class Definitions:
         return reduced
 
     def tables(self) -> dict[str, dict[str, Any]]:
-        """The same as plain dicts, as `define` takes them."""
+        """Convert to plain dicts, as `define` takes them."""
         return {
             "plots": {name: _plot_table(plot) for name, plot in self.plots.items()},
             "meters": {name: _meter_table(meter) for name, meter in self.meters.items()},
@@ -266,17 +266,18 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
     ('loss',)
 
     Args:
-        plots: name → {"type": …, "opts": {…}}; `opts` are visdom's, and `env` and `win`.
+        plots: name → {"type": …, "opts": {…}}; `opts` are visdom's opts, `env` and `win`.
         meters: name → {"type": …, "target": plot or plots, "key": …, "field": …,
             "args": {…}, "label": …, "exclude": patterns, "only": patterns, "optional": bool,
-            "reset": bool}; type and target are needed. `{key}`, `{layer}`, `{source}` and `{stat}`
-            in targets, plots' names, titles and labels stand for parts of a matched key
-            `layer/source/stat`. With `reset` false a meter runs across marks. A key `{train}_loss`
-            is fed by train_loss, loss/train and the like.
-        where: put before every message: the file, say.
+            "reset": bool}; type and target are required. `{key}`, `{layer}`, `{source}` and
+            `{stat}` in targets, plots' names, titles and labels stand for parts of a matched key
+            `layer/source/stat`. With `reset` false a meter runs across marks. The key
+            `{train}_loss` matches train_loss, loss/train and other spellings.
+        where: a prefix of every error message, such as the file's name.
 
     Raises:
-        DefinitionError: names the place, what is wrong, and the nearest right name.
+        DefinitionError: a definition is wrong; names the place, the fault, and the nearest right
+            name.
     """
     try:
         checked = {name: _plot(name, table) for name, table in _tables(plots, "plots").items()}
@@ -292,7 +293,7 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
 
 
 def expand(template: str, key: str) -> str:
-    """Fill the placeholders in from a key `layer/source/stat`.
+    """Replace the placeholders by the parts of a key `layer/source/stat`.
 
     >>> expand("{source} of {layer}", "conv1/grad_in/std")
     'grad_in of conv1'
@@ -306,14 +307,14 @@ def expand(template: str, key: str) -> str:
 
 
 def _means(wanted: str, key: str) -> bool:
-    """Whether a meter's key stands for a recorded one; or a pattern for itself."""
+    """Whether a meter's key matches a recorded key, or is the same pattern."""
     if is_phased(wanted):
         return part_of(wanted, key) is not None
     return wanted == key or fnmatchcase(key, wanted)
 
 
 def _fits(key: str, patterns: Iterable[str]) -> bool:
-    """Whether the key is one of these, or one of these is a pattern of it."""
+    """Whether the key is one of the patterns, or matches one."""
     return any(key == pattern or fnmatchcase(key, pattern) for pattern in patterns)
 
 
@@ -400,7 +401,7 @@ def _truth(where: str, table: Table, key: str, default: bool) -> bool:
 
 
 def _names(where: str, table: Table, key: str) -> tuple[str, ...]:
-    """One name, or several."""
+    """The name or names given under a key, as a tuple."""
     value = table.get(key, ())
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):

@@ -1,7 +1,7 @@
 """Phases in keys: train, val, test, … before or after a metric's name. No definitions here.
 
-A meter's key `{train}_loss` stands for every way of writing it: `train_loss`, `loss/train`,
-`train.loss`, `Loss-Train`, Lightning's `train_loss_step`. `{}_loss` is a bare `loss`.
+A meter's key `{train}_loss` matches every spelling: `train_loss`, `loss/train`, `train.loss`,
+`Loss-Train`, and Lightning's `train_loss_step`. `{}_loss` matches a bare `loss`.
 """
 
 import re
@@ -9,15 +9,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 PHASES = ("train", "val", "valid", "validation", "test", "eval")
-"""The phases that are looked for where none are named."""
+"""The phases that are looked for by default."""
 
 _TEMPLATE = re.compile(r"\{(?P<phase>[^{}]*)\}_(?P<name>.+)")
 _BETWEEN = r"[_/.\-]"
-_PART = rf"(?:{_BETWEEN}(step|epoch))?"  # of Lightning's, which logs a value twice
+_PART = rf"(?:{_BETWEEN}(step|epoch))?"  # Lightning logs a value twice, with these endings
 
 
 def is_phased(key: str) -> bool:
-    """Whether a meter's key says `{phase}_name`."""
+    """Whether a meter's key has the form `{phase}_name`."""
     return _TEMPLATE.fullmatch(key) is not None
 
 
@@ -32,7 +32,7 @@ def metric_of(key: str) -> str:
 
 
 def written(key: str) -> str:
-    """The phased key as it is mostly written; other keys as they are.
+    """The usual spelling of a phased key; other keys are returned unchanged.
 
     >>> written("{train}_loss"), written("{}_loss")
     ('train_loss', 'loss')
@@ -42,7 +42,7 @@ def written(key: str) -> str:
 
 
 def part_of(template: str, key: str) -> str | None:
-    """Which part the recorded key is of the phased one: "", "step" or "epoch"; None: of none.
+    """The part of a phased key that a recorded key is: "", "step" or "epoch"; None: no match.
 
     >>> part_of("{train}_loss", "train_loss_step"), part_of("{train}_loss", "Loss/train")
     ('step', '')
@@ -54,7 +54,7 @@ def part_of(template: str, key: str) -> str | None:
 
 
 def fnmatch_patterns(template: str) -> list[str]:
-    """Shell patterns that together fit what the phased key fits, but for capitals and parts.
+    """Shell patterns that match what the phased key matches, except for capitals and parts.
 
     >>> fnmatch_patterns("{test}_mse")
     ['test[_/.-]mse', 'mse[_/.-]test']
@@ -67,7 +67,7 @@ def fnmatch_patterns(template: str) -> list[str]:
 
 
 def split_phase(key: str, phases: Iterable[str] = PHASES) -> tuple[str, str]:
-    """The phase that begins or ends a key, in small letters, and the rest; "" where there is none.
+    """Split a key into its phase, in small letters, and the rest; "" if it has no phase.
 
     >>> split_phase("train_loss"), split_phase("acc/Val"), split_phase("lr")
     (('train', 'loss'), ('val', 'acc'), ('', 'lr'))

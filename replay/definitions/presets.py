@@ -1,4 +1,4 @@
-"""Named definitions for common tasks: plain data, with `{phase}` for train, test, …"""
+"""The presets: named definitions for common tasks, as data, with `{phase}` for train, test, …"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,11 +8,11 @@ from flexrec.replay.definitions.definitions import Auto, Definitions, define
 from flexrec.replay.definitions.phases import PHASES
 
 _USUAL = ("train", "test")
-"""The phases that one hears of when they are missing."""
+"""The phases that are reported if they are missing."""
 
 _POWERS = [f"2^{k}" for k in range(-24, 17)]
 LOG_BINS = [*(f"-{power}" for power in reversed(_POWERS)), "0", *_POWERS]
-"""The bins of TooledModel's `log_histogram`, by the bound that is nearer to 0."""
+"""The bins of TooledModel's `log_histogram`, named by the bound that is nearer to 0."""
 
 
 def _metric(
@@ -30,12 +30,12 @@ def _lines(pattern: str, **opts: str) -> Any:
 
 
 def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
-    """For each `source/statistic` a meter of every layer, drawn in the plot of that name."""
+    """A meter for each `source/statistic` of every layer, drawn in the plot of that name."""
     return {f"*/{p}": {"type": meter, "target": p, "label": "{layer}"} for p in patterns}
 
 
 def _histograms(*sources: str) -> Any:
-    """For each source histograms over time where they were recorded, a window for each layer."""
+    """Histograms over time for each source, if they were recorded, with a window for each layer."""
     plots: Any = {}
     meters: Any = {}
     for source in sources:
@@ -50,7 +50,7 @@ def _histograms(*sources: str) -> Any:
 
 
 def _everything(target: str, label: str) -> Any:
-    """Every number that TooledModel recorded; what is of a window itself is not averaged again."""
+    """Meters for all numbers that TooledModel recorded; statistics of a window are not averaged."""
     shown = {"key": "*/*/*", "target": target, "label": label}
     arrays = ["*/histogram", "*/log_histogram"]
     streams = [f"*/grad_weights/{stat}" for stat in ("signal", "noise", "snr")]
@@ -72,8 +72,8 @@ _ACTIVATIONS = _histograms("inputs", "outputs")
 
 _PRESETS: dict[str, Any] = {
     "auto": {
-        "doc": "what a recording holds: numbers by name, pairs, pictures and texts, and layers as "
-        "health draws them; with +, what the other presets leave",
+        "doc": "all that a recording holds: numbers by name, pairs, pictures and texts, and layers "
+        "as in health; combined with +, only keys that the other presets do not take",
         "plots": {},
         "meters": {},
     },
@@ -128,7 +128,7 @@ _PRESETS: dict[str, Any] = {
         },
     },
     "time": {
-        "doc": "seconds for each add of the loss, on recorded time",
+        "doc": "seconds per add of the loss, from the recorded times",
         "plots": {"time": {"type": "line", "opts": {"ylabel": "s"}}},
         "meters": {
             "{phase}_time": {
@@ -195,21 +195,21 @@ _PRESETS: dict[str, Any] = {
         },
     },
     "updates": {
-        "doc": "norm of each layer's update over that of its weights, about 1e-3 is usual, and "
+        "doc": "ratio of the norms of each layer's update and weights, usually about 1e-3, and "
         "histograms of updates over time where recorded",
         "record": 'rec.watch(model, sources=("updates",), stats=("update_ratio", "histogram"))',
         "plots": {**_lines("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
         "meters": {**_per_layer("updates/update_ratio"), **_UPDATES[1]},
     },
     "dead": {
-        "doc": "fraction of each layer's units that were zero over a batch; of modules, as nn.ReLU",
+        "doc": "fraction of each layer's units that are zero over a batch; for modules as nn.ReLU",
         "record": 'rec.watch(model, stats=("dead",))',
         "plots": _lines("outputs/dead", **_DEAD),
         "meters": _per_layer("outputs/dead"),
     },
     "snr": {
-        "doc": "signal, noise and their ratio, of each layer's weight gradients across minibatches",
-        "record": 'rec.watch(model, stats=("snr", "signal", "noise")) and a log for each epoch',
+        "doc": "signal, noise and their ratio in each layer's weight gradients across minibatches",
+        "record": 'rec.watch(model, stats=("snr", "signal", "noise")) and log() after each epoch',
         "plots": {
             **_lines("grad_weights/snr", title="Gradient SNR", ytype="log"),
             **_lines("grad_weights/signal", title="Gradient mean, normalised", ytype="log"),
@@ -223,7 +223,7 @@ _PRESETS: dict[str, Any] = {
         ),
     },
     "health": {
-        "doc": "what to look at first: loss, gradients, updates, activations, dead units, NaN",
+        "doc": "overview of a training run: loss, gradients, updates, activations, dead units, NaN",
         "record": 'rec.watch(model, sources=("outputs", "grad_weights"), '
         'stats=("std", "norm", "nonfinite", "dead", "update_ratio"))',
         "plots": {
@@ -250,8 +250,9 @@ _PRESETS: dict[str, Any] = {
         },
     },
     "infoplane": {
-        "doc": "what each layer tells of inputs and classes, from Recorder.activations; "
-        "epochs as colour, each a path through the layers; for tanh, see docs/insight.md for ReLU",
+        "doc": "mutual information of each layer with inputs and classes, from "
+        "Recorder.activations; each epoch is a coloured path through the layers; for tanh, see "
+        "docs/insight.md for ReLU",
         "record": "rec.activations(model, inputs, classes) on the same batch at each epoch",
         "plots": {
             "infoplane": {
@@ -277,12 +278,12 @@ _PRESETS: dict[str, Any] = {
         },
     },
     "layers": {
-        "doc": "a chart a layer: every number that TooledModel recorded of it",
+        "doc": "every number that TooledModel recorded, in a plot for each layer",
         "plots": {"{layer}": {"type": "line", "opts": {"title": "{layer}"}}},
         "meters": _everything("{layer}", "{source} {stat}"),
     },
     "sources": {
-        "doc": "a chart a source and statistic: every layer that TooledModel recorded",
+        "doc": "every number that TooledModel recorded, in a plot for each source and statistic",
         "plots": {"{source} {stat}": {"type": "line", "opts": {"title": "{source} {stat}"}}},
         "meters": _everything("{source} {stat}", "{layer}"),
     },
@@ -295,26 +296,27 @@ _PRESETS["simple"] = {
 
 
 def preset_names() -> list[str]:
-    """The names that `preset` knows; `+` puts several together."""
+    """The names that `preset` takes; `+` combines several."""
     return sorted(_PRESETS, key=str.lower)
 
 
 def preset(name: str, *, phases: Iterable[str] = ()) -> Definitions:
-    """The definitions behind a name, in any letter case, such as `"loss+MSE"`.
+    """The definitions of a preset, by its name in any letter case, such as `"loss+MSE"`.
 
     >>> preset("loss+mse").meters["test_mse"].targets
     ('mse',)
 
-    A preset takes the metrics of train, val, valid, validation, test and eval, and those of no
-    phase, wherever the phase stands: `train_loss`, `loss/train`, `train.loss`, `loss`. The preset
-    `auto` draws what a recording holds: it is for `play`, as a logger cannot know that beforehand.
+    A preset takes the metrics of the phases train, val, valid, validation, test and eval, and
+    metrics without a phase; the phase may come first or last: `train_loss`, `loss/train`,
+    `train.loss`, `loss`. The preset `auto` draws all that a recording holds: it works with `play`
+    only, since a logger cannot know the keys beforehand.
 
     Args:
-        name: one or several of `preset_names()`, with `+` between them.
+        name: one or several of `preset_names()`, joined by `+`.
         phases: the phases to take instead, in this order.
 
     Raises:
-        DefinitionError: there is no such preset; the message has the nearest name.
+        DefinitionError: there is no such preset; the message gives the nearest name.
     """
     asked = (phases,) if isinstance(phases, str) else tuple(phases)
     total = Definitions(auto=Auto(asked or PHASES) if "auto" in _split(name) else None)
@@ -329,7 +331,7 @@ def preset(name: str, *, phases: Iterable[str] = ()) -> Definitions:
 
 
 def preset_info(name: str) -> str:
-    """What a preset plots, and of which keys.
+    """Describe a preset: its plots, its meters, and the keys that feed them.
 
     >>> print(preset_info("loss"))
     loss: mean loss of each phase, from numbers
@@ -368,7 +370,7 @@ def _entries(name: str) -> list[Any]:
 
 
 def _of_phase(name: str, table: dict[str, Any], phase: str, asked: bool) -> dict[str, Any]:
-    """A meter's table, with a phase in it where it is of one; nobody asked for it: optional."""
+    """A meter's table for a phase, if it has one; optional unless the phase was asked for."""
     key = table.get("key", name)
     if "{phase}" not in key:
         return table
@@ -380,7 +382,7 @@ def _of_phase(name: str, table: dict[str, Any], phase: str, asked: bool) -> dict
 
 
 def _fill(value: Any, phase: str) -> Any:
-    """The value with the phase in it; without one, what joins it to the rest goes too."""
+    """Insert the phase into the value; an empty phase also removes its separator."""
     if isinstance(value, str):
         joined = value if phase else value.replace("{phase}_", "").replace("{, phase}", "")
         return joined.replace("{, phase}", ", {phase}").replace("{phase}", phase)

@@ -1,4 +1,4 @@
-"""Definitions files: TOML tables and presets, read into Definitions."""
+"""Read definitions files: TOML tables and presets."""
 
 import os
 import tomllib
@@ -15,10 +15,10 @@ def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> De
 
     Args:
         path: the TOML file.
-        phases: replaces the file's own `phases` where given.
+        phases: used instead of the file's `phases`, if given.
 
     Raises:
-        DefinitionError: names the file, the table and the key.
+        DefinitionError: the file is wrong; names the file, the table and the key.
     """
     path = Path(path)
     try:

@@ -1,6 +1,6 @@
-"""What changed between two recordings: the first difference, and what it can be blamed on.
+"""Compare recordings: find the first difference, and its likely cause.
 
-In: two recordings, one that was resumed, or those of several ranks. Out: what differs, as data,
+In: two recordings, one that was resumed, or those of several ranks. Out: the differences, as data,
 text and JSON. Open compare.py first.
 """
 

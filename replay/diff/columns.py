@@ -1,6 +1,6 @@
-"""One key of two runs: rows matched by step, values compared to the bit or within a tolerance.
+"""Compare a key of two runs: match rows by step, compare values exactly or within a tolerance.
 
-Nothing here knows what a key means.
+The meaning of keys is not known here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,14 @@ from flexrec.replay.diff.model import Shown
 from flexrec.replay.diff.run import Column, Run
 
 LIMITS = (1e-6, 1e-3)
-"""Relative differences of which it is said when they are first gone beyond."""
+"""Limits of relative differences; the first step beyond each is reported."""
 
-_LONGEST = 60  # of a text that is told
+_LONGEST = 60  # characters of a text that are shown
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far numbers may be apart: `|a - b| <= atol + rtol * |a|`; without both, not a bit."""
+    """The allowed difference of numbers: `|a - b| <= atol + rtol * |a|`; both 0: equal bits."""
 
     rtol: float = 0.0
     atol: float = 0.0
@@ -33,8 +33,8 @@ class Tolerance:
         return bool(self.rtol or self.atol)
 
     def beyond(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Where two arrays of one shape differ. A NaN equals one of the same bits, and within a
-        tolerance any other."""
+        """Where two arrays of the same shape differ. A NaN equals one of the same bits, or with a
+        tolerance any NaN."""
         bits: NDArray[np.bool_] = a.view(np.int64) != b.view(np.int64)
         if not self or not bits.any():
             return bits
@@ -45,12 +45,12 @@ class Tolerance:
 
 
 class Match(NamedTuple):
-    """Rows of two runs that belong together: those of a step in order.
+    """Matching rows of two runs: the rows of each step, in order.
 
     Attributes:
-        step: (n,) their steps, ascending if there were rows to look for.
-        a, b: (n,) which rows; None: all, as they are.
-        only_a, only_b: the steps of rows that only one has.
+        step: (n,) their steps, ascending unless all rows match.
+        a, b: (n,) the indices of the rows; None: all rows, in order.
+        only_a, only_b: the steps of rows that only one run has.
     """
 
     step: Ints
@@ -62,7 +62,7 @@ class Match(NamedTuple):
 
 _NONE = np.empty(0, np.int64)
 NO_ROWS = Match(_NONE, None, None, _NONE, _NONE)
-"""Of what has no rows."""
+"""The match of two keys without rows."""
 
 
 def match(a: Ints, b: Ints) -> Match:
@@ -87,7 +87,7 @@ def _most_of_a_step(step: Ints) -> int:
 
 
 def _place_in_step(step: Ints) -> Ints:
-    """Of each row, how many of its step come before it."""
+    """For each row, the number of earlier rows of the same step."""
     order = np.argsort(step, kind="stable")
     ordered = step[order]
     begins = np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))
@@ -97,32 +97,32 @@ def _place_in_step(step: Ints) -> Ints:
 
 
 class Matcher:
-    """Matches rows, and knows the steps that it was given before: most keys share them."""
+    """Matches rows, and caches the results by steps, since most keys share them."""
 
     def __init__(self) -> None:
         self._known = list[tuple[Ints, Ints, Match]]()
 
     def match(self, a: Ints, b: Ints) -> Match:
-        """The same as the function, which is asked once for equal steps."""
+        """The same as the function `match`, which is called once for equal steps."""
         for one, other, found in self._known:
             if np.array_equal(one, a) and np.array_equal(other, b):
                 return found
-        a, b = a.copy(), b.copy()  # what was read is a part of a much larger array
+        a, b = a.copy(), b.copy()  # the steps are part of a much larger array
         self._known.append((a, b, match(a, b)))
         return self._known[-1][2]
 
 
 @dataclass
 class KeyDiff:
-    """A key of both runs, compared.
+    """The comparison of a key that both runs have.
 
     Attributes:
-        key: what it is called.
-        match: how its rows belong together.
+        key: the key.
+        match: its matching rows.
         first: the first step at which it differs; None: it does not.
         a, b: the values there.
-        relative: how far apart they are, relative to the first.
-        beyond: of limits of relative differences, the first step beyond each.
+        relative: their difference relative to the first value.
+        beyond: the first step beyond each limit of relative differences.
     """
 
     key: str
@@ -138,12 +138,12 @@ class KeyDiff:
         return bool((self.match.step == step).any())
 
     def previous(self, step: int) -> int | None:
-        """The last step before this one of which both have a value."""
+        """The last step before this one for which both have a value."""
         before = self.match.step[self.match.step < step]
         return int(before.max()) if len(before) else None
 
     def missing(self, among: Ints) -> None:
-        """Take a value that only one run has for a difference, at the steps given."""
+        """Count values that only one run has as differences, at the given steps."""
         for steps, side in ((self.match.only_a, "b"), (self.match.only_b, "a")):
             lost = steps[np.isin(steps, among)]
             if len(lost) and (self.first is None or lost.min() < self.first):
@@ -156,8 +156,8 @@ def compare_keys(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> I
 
     Args:
         a, b: the runs.
-        keys: what to compare.
-        tolerance: how far numbers may be apart.
+        keys: the keys to compare.
+        tolerance: the allowed difference of numbers.
     """
     numbers = [key for key in keys if a.is_number(key) and b.is_number(key)]
     matcher = Matcher()
@@ -198,7 +198,7 @@ def first_of(
     b: NDArray[np.float64],
     tolerance: Tolerance,
 ) -> KeyDiff:
-    """Where values of these steps, some or all of a key's, differ first."""
+    """Find the first difference of a key's values, or of some of them, at these steps."""
     found = KeyDiff(key, rows)
     where = np.flatnonzero(tolerance.beyond(a, b))
     if len(where):
@@ -210,14 +210,14 @@ def first_of(
 
 
 def relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far b is from a, relative to a; NaN where one is NaN or both are the same infinity."""
+    """The difference of b and a relative to a; NaN if one is NaN, or both are the same infinity."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         found: NDArray[np.float64] = np.abs(b - a) / np.abs(a)
     return found
 
 
 def _of_values(key: str, a: Run, b: Run, tolerance: Tolerance) -> KeyDiff:
-    """Arrays, texts and tuples, row by row, up to the first that differs."""
+    """Compare arrays, texts and tuples, row by row, up to the first that differs."""
     found = KeyDiff(key, match(a.steps(key), b.steps(key)))
     for row, other in _pairs(a, b, key, found.match):
         apart = _apart(row.value, other.value, tolerance)
@@ -242,7 +242,7 @@ def _chosen(rows: Iterator[Row], which: Ints) -> Iterator[Row]:
 
 
 def _apart(a: Value, b: Value, tolerance: Tolerance) -> tuple[Shown, Shown] | None:
-    """Two values as they are told where they differ, and None where they do not."""
+    """Two values as they are shown if they differ, or None if they are equal."""
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         pairs = (_apart(x, y, tolerance) for x, y in zip(a, b, strict=True))
         return next((pair for pair in pairs if pair is not None), None)

@@ -1,4 +1,4 @@
-"""diff: two runs compared, the first difference found and blamed."""
+"""diff: compare two runs, and find the first difference and its likely cause."""
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def diff(
     rtol: float = 0.0,
     atol: float = 0.0,
 ) -> RunDiff:
-    """Compare two recordings: where they begin to differ, in which layer, and by what.
+    """Compare two recordings: find where they begin to differ, in which layer, and by how much.
 
     >>> import flexrec
     >>> print(flexrec.diff("run-0.h5", "run-1.h5"))
@@ -56,15 +56,15 @@ def diff(
     keys      1 of 2 keys differ
 
     Steps are matched by their numbers, values within a step by their order. Without tolerances
-    values are compared to the bit: a NaN equals one of the same bits, and 0.0 is not -0.0.
+    values are compared bit by bit: a NaN equals one of the same bits, and 0.0 is not -0.0.
 
     Args:
         a, b: recordings, or their paths. Paths are opened and closed; recordings stay open.
         keys: names and patterns of the keys to compare; by default all.
-        rename: what keys or layers of `a` are called in `b`, by patterns, such as
+        rename: patterns of keys or layers of `a`, with their names in `b`, such as
             `{"encoder.*": "backbone.*"}`.
-        rtol, atol: how far numbers may be apart: `|a - b| <= atol + rtol * |a|`. Fingerprints are
-            left out where one is given.
+        rtol, atol: the allowed difference of numbers: `|a - b| <= atol + rtol * |a|`. If one is
+            given, fingerprints are not compared.
 
     Raises:
         DefinitionError: a tolerance is negative, or `rename` gives one name to two keys.
@@ -95,9 +95,9 @@ def compare_runs(
 
     Args:
         a, b: the runs.
-        patterns: names and patterns of keys; none means all.
-        tolerance: how far numbers may be apart.
-        in_common: leave out the steps that only one has, and what only one has at all.
+        patterns: names and patterns of keys; empty means all.
+        tolerance: the allowed difference of numbers.
+        in_common: leave out steps and keys that only one run has.
     """
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
@@ -141,7 +141,7 @@ def compare_runs(
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
-    """What runs are called: the names of their files, with as many folders as tell them apart."""
+    """The names of runs: their files' names, with enough folders to make them unique."""
     if len(set(paths)) < len(paths):
         return [path.name for path in paths]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
@@ -174,7 +174,7 @@ def _check_names(run: Recording, rename: Callable[[str], str]) -> None:
 def _chosen(
     a: Run, b: Run, patterns: Sequence[str], tolerance: Tolerance
 ) -> tuple[list[str], list[str]]:
-    """Which keys to compare, and which not, because they measure how long something took."""
+    """The keys to compare, and those that are not compared because they measure time."""
     known = [key for key in dict.fromkeys((*a, *b)) if key not in _ONLY_EXPLAIN]
     chosen = set[str]()
     for pattern in patterns:
@@ -193,7 +193,7 @@ def _chosen(
 
 
 def _compared(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> dict[str, KeyDiff]:
-    """The keys, compared; of losses and metrics it is found, too, how far they are apart when."""
+    """Compare the keys; for losses and metrics, also find when they exceed the limits."""
     plain = [k for k in keys if place_of(k).layer and a.is_number(k) and b.is_number(k)]
     pair = StoredPair.of(a, b)
     found = {each.key: each for each in pair.compare(plain, tolerance)} if pair else {}
@@ -206,7 +206,7 @@ def _compared(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> dict
 
 
 def _steps(found: Iterable[KeyDiff]) -> Ints:
-    """The steps of which both runs have something, each once."""
+    """The steps for which both runs have values, without duplicates."""
     distinct = {id(each.match): each.match.step for each in found}
     return np.unique(np.concatenate([np.empty(0, np.int64), *distinct.values()]))
 
@@ -224,11 +224,11 @@ def _last_steps(found: Mapping[str, KeyDiff]) -> tuple[int | None, int | None]:
 def _take_missing(
     found: Mapping[str, KeyDiff], last: tuple[int | None, int | None], *, is_whole: bool
 ) -> None:
-    """What only one run has counts as a difference where both go on, and others have the step.
+    """Count values that only one run has as differences, if both runs recorded the step.
 
-    Runs that record a layer every step and every tenth do not differ for that: of steps at which
-    no key of the same kind was recorded by both, only the number of values is told. The last step
-    of a run that ends before the other may be cut off.
+    If one run records a layer at every step and the other at every tenth, that is no difference: at
+    steps where the runs share no key of the same kind, only the number of values is reported. The
+    last step of a run that ends before the other may be incomplete.
     """
     end = min((step for step in last if step is not None), default=None)
     is_uncut = is_whole and last[0] == last[1]
@@ -240,13 +240,13 @@ def _take_missing(
                 each.missing(steps[steps <= end] if is_uncut else steps[steps < end])
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- the results
 
 
 def _first(
     found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
 ) -> First:
-    """The first difference: by the traces, where these differ as soon as anything does."""
+    """The first difference; from the traces, if they differ as early as anything else."""
     untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
     step = min((each.first for each in untraced.values() if each.first is not None), default=None)
     if traced is not None and (step is None or traced.a.step <= step):

@@ -1,4 +1,4 @@
-"""What a comparison finds, piece by piece. Nothing is compared here; the whole is in result.py."""
+"""The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -6,18 +6,18 @@ from typing import Literal, TypeAlias
 Stage: TypeAlias = Literal[
     "config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"
 ]
-"""Where in a step a difference comes up, in the order of time."""
+"""The stages of a step at which a difference can appear, in the order of time."""
 
 Shown: TypeAlias = float | str | None
-"""A value as it is told: a number, a short text, or None where there is none."""
+"""A value as it is shown: a number, a short text, or None if there is none."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """An entry of the config or the facts that differs; None where one has none.
+    """An entry of the config or the facts that differs; None if a run does not have it.
 
     Attributes:
-        name: its path, with points between, such as `packages.torch`.
+        name: its path, separated by points, such as `packages.torch`.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Blame:
-    """What a difference is blamed on; First has the same."""
+    """The likely cause of a difference; First has the same fields."""
 
     stage: Stage
     key: str
@@ -38,20 +38,20 @@ class Blame:
 
 @dataclass(frozen=True)
 class First:
-    """The first difference in the order of time, and what it is blamed on.
+    """The first difference in the order of time, and its likely cause.
 
     Attributes:
-        step: where it comes up.
-        previous_step: the last step before it that was compared and is equal; None: there is none.
-        stage: where in the step.
-        model: the watched model's name, where it has one.
-        layer: the layer that is blamed; None: no single layer.
-        kind: the layer's class, where it is known.
-        cause: why, in words.
-        one_of: where it cannot be told apart, what it may be; empty where it can.
+        step: the step at which it appears.
+        previous_step: the last earlier step that was compared and is equal; None: there is none.
+        stage: the stage of the step.
+        model: the watched model's name, if it has one.
+        layer: the layer that causes it; None: no single layer.
+        kind: the layer's class, if it is known.
+        cause: the cause, in words.
+        one_of: the candidates, if the cause cannot be narrowed down; else empty.
         key: the key, or the event of a trace, that differs first.
-        a, b: its values; None where one has none.
-        relative: how far apart these are, relative to the first; None where this means nothing.
+        a, b: its values; None if a run has none.
+        relative: their difference relative to the first; None if it is not defined.
     """
 
     step: int
@@ -75,13 +75,14 @@ class First:
 
 @dataclass(frozen=True)
 class Keys:
-    """Which keys were compared, and how that went.
+    """The keys that were compared, and the result.
 
     Attributes:
-        compared: how many both have.
-        differ: those of them that differ, the first to differ first.
-        only_a, only_b: keys that only one has.
-        unmatched: of keys that both have, how many values only the first has, and only the second.
+        compared: the number of keys that both runs have.
+        differ: those of them that differ, in the order in which they begin to differ.
+        only_a, only_b: keys that only one run has.
+        unmatched: for keys that both have, the number of values that only the first, and only the
+            second run has.
     """
 
     compared: int
@@ -93,7 +94,7 @@ class Keys:
 
 @dataclass(frozen=True)
 class Spread:
-    """How many of the layers differ at a step, or did before."""
+    """The number of layers that differ at a step or an earlier one."""
 
     step: int
     layers: int
@@ -111,12 +112,12 @@ class Crossing:
 
 @dataclass(frozen=True)
 class RankSplit:
-    """A key that agrees on all ranks at first, and from some step on does not.
+    """A key that agrees on all ranks at first, and differs from some step on.
 
     Attributes:
-        step: the first step at which it does not.
-        since: the last step before at which it does.
-        ranks: the names of the recordings that are not as most are.
+        step: the first step at which it differs.
+        since: the last earlier step at which it agrees.
+        ranks: the names of the recordings that differ from the majority.
     """
 
     key: str

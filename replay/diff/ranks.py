@@ -1,7 +1,7 @@
-"""The ranks of a run: keys on which all agree at first, and from some step on do not.
+"""Compare the ranks of a run: find keys on which all agree at first, and differ from some step on.
 
-What is the same on every rank after an all-reduce, such as weights and reduced gradients, stays the
-same unless something goes wrong. What each rank measures of its own data differs from the start.
+Values that an all-reduce makes equal on every rank, such as weights and reduced gradients, stay
+equal unless something goes wrong. Values from each rank's own data differ from the start.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,12 +31,12 @@ def diff_ranks(
     patterns: Sequence[str] = (),
     tolerance: Tolerance = _EXACT,
 ) -> RanksDiff:
-    """Find keys that agree on all ranks at the first steps and not at later ones.
+    """Find keys that agree on all ranks at the first steps and differ at later ones.
 
     Args:
         recordings: one for each rank.
-        patterns: names and patterns of keys; none means all whose values are numbers.
-        tolerance: how far numbers may be apart, from those of the first recording.
+        patterns: names and patterns of keys; empty means all keys of numbers.
+        tolerance: the allowed difference from the numbers of the first recording.
 
     Raises:
         RecordingError: there are fewer than two, or they have no such key in common.
@@ -66,7 +66,7 @@ def diff_ranks(
 
 
 def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> RankSplit | bool:
-    """Where a key splits; else whether it agrees throughout."""
+    """The point from which a key differs; if there is none, whether it always agrees."""
     latest = [_latest(column) for column in columns.values()]
     common: Ints = reduce(np.intersect1d, (column.step for column in latest))
     rows = [column.value[np.searchsorted(column.step, common)] for column in latest]
@@ -81,13 +81,13 @@ def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> Ran
 
 
 def _latest(column: Column) -> Column:
-    """The last value of each step, by step."""
+    """The last value of each step, in the order of steps."""
     steps, index = np.unique(column.step[::-1], return_index=True)
     return Column(steps, column.value[::-1][index])
 
 
 def _is_no_chance(key: str, agreed: NDArray[np.float64]) -> bool:
-    """Whether what all ranks agreed on is more than chance, such as an accuracy of 0 at first."""
+    """Whether the agreement is more than chance, unlike an accuracy that is 0 at first."""
     least = 1 if place_of(key).source in _REPLICATED else 2
     return len(np.unique(agreed)) >= least
 
@@ -95,7 +95,7 @@ def _is_no_chance(key: str, agreed: NDArray[np.float64]) -> bool:
 def _odd_ones(
     names: Sequence[str], values: Sequence[NDArray[np.float64]], tolerance: Tolerance
 ) -> tuple[str, ...]:
-    """The ranks that are not as most are; where there is no majority, those unlike the first."""
+    """The ranks that differ from the majority; without one, those that differ from the first."""
     alike = [[not tolerance.beyond(one, other)[0] for other in values] for one in values]
     most = max(range(len(values)), key=lambda i: sum(alike[i]))
     return tuple(name for name, is_alike in zip(names, alike[most], strict=True) if not is_alike)

@@ -1,4 +1,4 @@
-"""What a comparison found, in lines for people and as JSON. Nothing is compared here."""
+"""Format the results of a comparison as lines of text and as JSON. Nothing is compared here."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,17 +8,17 @@ from typing import Any
 from flexrec.recorder.errors import counted, listed
 from flexrec.replay.diff.model import Change, Crossing, First, Keys, RankSplit, Shown, Spread
 
-_INDENT = 10  # of what is told, after its name
-_MOST = 6  # of keys, entries and layers that are named
+_INDENT = 10  # column at which texts begin, after their names
+_MOST = 6  # most keys, entries and layers that are listed
 
 
 def line(name: str, text: str) -> str:
-    """What is told under a name; an empty one goes on with that before."""
+    """A line of text under a name; an empty name continues the line before."""
     return f"{name:<{_INDENT}}{text}"
 
 
 def settings(name: str, changes: Sequence[Change]) -> list[str]:
-    """Config or facts that differ; none where they do not."""
+    """Lines for the config or facts that differ, if any."""
     shown = [f"{each.name} {_value(each.a)} -> {_value(each.b)}" for each in changes]
     lines = [line(name if not i else "", text) for i, text in enumerate(shown[:_MOST])]
     more = len(shown) - _MOST
@@ -26,7 +26,7 @@ def settings(name: str, changes: Sequence[Change]) -> list[str]:
 
 
 def first(found: First) -> list[str]:
-    """The first difference: when, where, why, and the values."""
+    """Lines for the first difference: when, where, why, and the values."""
     where = ""
     if found.layer is not None:
         where = f", {found.layer}" + (f" ({found.kind})" if found.kind else "")
@@ -41,7 +41,7 @@ def first(found: First) -> list[str]:
 
 
 def then(spread: Sequence[Spread], crossed: Sequence[Crossing]) -> list[str]:
-    """How the difference goes on."""
+    """Lines for how the difference develops."""
     parts = []
     if spread:
         begin, end = spread[0], spread[-1]
@@ -58,7 +58,7 @@ def then(spread: Sequence[Spread], crossed: Sequence[Crossing]) -> list[str]:
 
 
 def keys(found: Keys, runs: tuple[str, str], ends: tuple[int | None, int | None]) -> list[str]:
-    """How many keys differ, and what only one run has."""
+    """Lines for the number of keys that differ, and the keys that only one run has."""
     lines = [line("keys", f"{len(found.differ)} of {counted(found.compared, 'key')} differ")]
     for run, only in zip(runs, (found.only_a, found.only_b), strict=True):
         if only:
@@ -72,7 +72,7 @@ def keys(found: Keys, runs: tuple[str, str], ends: tuple[int | None, int | None]
 
 
 def splits(found: Sequence[RankSplit]) -> list[str]:
-    """Keys that ranks agree on at first, and then not."""
+    """Lines for keys on which ranks agree at first and later differ."""
     lines = [
         line(
             "split",
@@ -86,7 +86,7 @@ def splits(found: Sequence[RankSplit]) -> list[str]:
 
 
 def table(found: Any) -> dict[str, Any]:
-    """A result as plain JSON values; a number that is not finite is a text."""
+    """Convert a result to plain JSON values; numbers that are not finite become texts."""
     return {name: _plain(value) for name, value in asdict(found).items()}
 
 

@@ -1,7 +1,4 @@
-"""The results of comparisons: what they found as a whole. Printing one tells it.
-
-How it is told, line by line, is in report.py.
-"""
+"""The results of comparisons. Printing one describes it; report.py formats the lines."""
 
 from dataclasses import dataclass
 from html import escape
@@ -20,20 +17,20 @@ _NOT_RESTORED = {
 
 @dataclass(frozen=True)
 class RunDiff:
-    """What changed between two runs. Printing it gives what `flexrec diff` prints.
+    """The differences of two runs. Printing it gives the output of `flexrec diff`.
 
     Attributes:
-        a, b: what the runs are called.
-        equal: whether all that both have, and which keys and values there are, is equal. Config
-            and facts are told and do not count.
-        steps: how many steps both have.
+        a, b: the names of the runs.
+        equal: whether both runs have the same keys, and equal values. Config and facts do not
+            count.
+        steps: the number of steps that both have.
         last_a, last_b: the last step of each; None: it has none.
-        first: the first difference; None where all that both have is equal.
-        keys: which keys were compared.
+        first: the first difference; None if all that both have is equal.
+        keys: the keys that were compared.
         config, facts: entries that differ.
         spread: how the difference spreads over the layers.
-        crossed: when losses and metrics are how far apart.
-        notes: what could not be compared or told, in words.
+        crossed: when losses and metrics exceed the limits of relative differences.
+        notes: what could not be compared, in words.
         noise: not used yet: None.
     """
 
@@ -72,19 +69,19 @@ class RunDiff:
         return f"<pre>{escape(str(self))}</pre>"
 
     def table(self) -> dict[str, Any]:
-        """The same as plain JSON values; a number that is not finite is a text."""
+        """Convert to plain JSON values; numbers that are not finite become texts."""
         return report.table(self)
 
 
 @dataclass(frozen=True)
 class ResumeAudit:
-    """What a resume repeated, compared with what it took back.
+    """The steps that a resume repeated, compared with the values that they replaced.
 
     Attributes:
         step: the first step that was recorded again.
-        position: where the resume stands among the events.
-        repeated: how many steps were recorded twice.
-        diff: the two compared.
+        position: the position of the resume among the events.
+        repeated: the number of steps that were recorded twice.
+        diff: the comparison of both.
     """
 
     step: int
@@ -105,12 +102,12 @@ class ResumeAudit:
 
 @dataclass(frozen=True)
 class RunAudit:
-    """Every resume of a recording that repeated steps. Printing it gives what the command prints.
+    """The resumes of a recording that repeated steps. Printing it gives the command's output.
 
     Attributes:
-        run: what the run is called.
-        equal: whether all that was repeated is equal.
-        resumes: one for each resume that took something back.
+        run: the name of the run.
+        equal: whether all repeated values are equal.
+        resumes: one for each resume that replaced values.
     """
 
     run: str
@@ -129,20 +126,20 @@ class RunAudit:
         return "\n".join(lines)
 
     def table(self) -> dict[str, Any]:
-        """The same as plain JSON values; a number that is not finite is a text."""
+        """Convert to plain JSON values; numbers that are not finite become texts."""
         return report.table(self)
 
 
 @dataclass(frozen=True)
 class RanksDiff:
-    """What ranks have in common at first and lose. Printing it gives what the command prints.
+    """The comparison of a run's ranks. Printing it gives the command's output.
 
     Attributes:
-        runs: what the recordings are called.
+        runs: the names of the recordings.
         equal: whether no key that agrees at first differs later.
-        agreeing: how many keys agree on all ranks from the first step to the last.
-        differing: how many keys never agree, as what each rank measures of its own data.
-        split: those that agree at first and then do not, the first first.
+        agreeing: the number of keys that agree on all ranks from the first step to the last.
+        differing: the number of keys that never agree, such as values from each rank's own data.
+        split: the keys that agree at first and later differ, in the order in which they do.
     """
 
     runs: tuple[str, ...]
@@ -159,5 +156,5 @@ class RanksDiff:
         return "\n".join([f"{ranks} part", *report.splits(self.split)])
 
     def table(self) -> dict[str, Any]:
-        """The same as plain JSON values."""
+        """Convert to plain JSON values."""
         return report.table(self)

@@ -1,4 +1,4 @@
-"""The audit of a recording that was resumed: what was recorded twice, compared."""
+"""Audit a recording that was resumed: compare the values of steps that were recorded twice."""
 
 from collections.abc import Sequence
 
@@ -10,8 +10,8 @@ from flexrec.replay.diff.result import ResumeAudit, RunAudit
 from flexrec.replay.diff.run import Range, Run
 
 _EXACT = Tolerance()
-_SMALL = 1 << 16  # events that are compared by the way
-_END = 1 << 62  # no recording has so many events
+_SMALL = 1 << 16  # most events that `flexrec verify` compares as well
+_END = 1 << 62  # more than any recording's events
 
 
 def audit(
@@ -20,14 +20,14 @@ def audit(
     patterns: Sequence[str] = (),
     tolerance: Tolerance = _EXACT,
 ) -> RunAudit:
-    """Compare what each resume of a recording took back with what was recorded in its place.
+    """Compare the values that each resume of a recording took back with those that replaced them.
 
-    A checkpoint that holds all that training needs gives the same steps again, to the bit.
+    If a checkpoint holds everything that training needs, the repeated steps are equal to the bit.
 
     Args:
         run: the recording.
-        patterns: names and patterns of keys; none means all.
-        tolerance: how far numbers may be apart.
+        patterns: names and patterns of keys; empty means all.
+        tolerance: the allowed difference of numbers.
     """
     resumes = _apart(run.resume_points())
     ends = [*(resume.position for resume in resumes), _END][1:]
@@ -41,9 +41,9 @@ def audit(
 
 
 def audited_in_a_line(run: Recording) -> str | None:
-    """What the resumes of a recording repeated, in a line.
+    """Describe in one line what the resumes of a recording repeated.
 
-    None: nothing was taken back, or so much that the comparison would take long.
+    None: nothing was taken back, or too much to compare it quickly.
     """
     if not 0 < run.superseded <= _SMALL:
         return None
@@ -53,7 +53,7 @@ def audited_in_a_line(run: Recording) -> str | None:
 
 
 def _apart(resumes: Sequence[ResumePoint]) -> list[ResumePoint]:
-    """Of resumes with nothing recorded in between, the last: it is what training went on with."""
+    """The last of each group of resumes with nothing recorded in between: training used that."""
     found = list[ResumePoint]()
     for resume in resumes:
         if found and found[-1].position + 1 == resume.position:
@@ -64,7 +64,7 @@ def _apart(resumes: Sequence[ResumePoint]) -> list[ResumePoint]:
 
 
 def _shown_before(resume: ResumePoint, earlier: Sequence[ResumePoint]) -> list[Range]:
-    """Which of the events that a resume took back were shown until then."""
+    """The events taken back by a resume that no earlier resume had taken back."""
     hidden = taken_back([(each.position, float(each.first)) for each in earlier], resume.position)
     ranges, at = list[Range](), resume.first
     for first, last in hidden:

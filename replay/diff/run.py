@@ -1,4 +1,4 @@
-"""A run as it is compared, its columns by key: a recording, or what a resume repeats of one."""
+"""Run, the columns by key that are compared: of a recording, or of a part that a resume repeats."""
 
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -13,10 +13,10 @@ from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.series import Row
 
 Range = tuple[int, int]
-"""Positions of events: from the first up to the second, which is not in it."""
+"""A range of event positions, without its end."""
 
 MOST = 1 << 21
-"""Values that are read of a run at once: 16 MiB, and as much for the steps."""
+"""The most values that are read from a run at once: 16 MiB, and as much for the steps."""
 
 
 class Column(NamedTuple):
@@ -27,13 +27,13 @@ class Column(NamedTuple):
 
 
 class Run:
-    """A recording's keys, those of several views of it put together in the recorded order.
+    """The keys of a recording, combined from several views of it in the recorded order.
 
     Args:
-        name: what it is called.
-        views: the recording, and where superseded events are wanted, those.
-        ranges: which events belong to the run, in order; None: all.
-        rename: gives the name under which a key is compared.
+        name: the name of the run.
+        views: the recording, and, if they are needed, its superseded events.
+        ranges: the ranges of events that belong to the run, in order; None: all.
+        rename: returns the name under which a key is compared.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Run:
         self._keys = {rename(key): key for view in views for key in view}
 
     def __iter__(self) -> Iterator[str]:
-        """The keys under which it is compared, in the order in which they appear."""
+        """The names under which keys are compared, in the order in which they appear."""
         return iter(self._keys)
 
     def __contains__(self, key: str) -> bool:
@@ -60,15 +60,15 @@ class Run:
 
     @property
     def whole(self) -> Recording | None:
-        """The recording, where the run is all of one."""
+        """The recording, if the run is a whole recording; else None."""
         return self._views[0] if len(self._views) == 1 and self._ranges is None else None
 
     def own(self, key: str) -> str:
-        """What the recording itself calls a key."""
+        """The name of a key in the recording itself."""
         return self._keys[key]
 
     def groups(self, keys: Sequence[str]) -> Iterator[list[str]]:
-        """The keys, as many at a time as can be read at once."""
+        """Groups of keys that can be read at once."""
         counts = [view.counts() for view in self._views]
         group, size = list[str](), 0
         for key in keys:
@@ -82,33 +82,33 @@ class Run:
             yield group
 
     def numbers(self, keys: Sequence[str]) -> dict[str, Column]:
-        """Several keys' columns; those that were added together share their steps."""
+        """The columns of several keys; keys that were added together share their steps."""
         own = {self._keys[key]: key for key in keys}
         found = [view.series(own) for view in self._views]
         if len(found) == 1 and self._ranges is None:
             return {own[k]: Column(series.step, series.value) for k, series in found[0].items()}
-        return {own[key]: self._joined([read[key] for read in found]) for key in own}
+        return {own[key]: self._combined([read[key] for read in found]) for key in own}
 
     def layer(self, name: str) -> str:
-        """What a layer of this name is called."""
+        """The name under which a layer is compared."""
         return self._rename(f"{name}/")[:-1]
 
     def rows(self, key: str, *, everywhere: bool = False) -> Iterator[Row]:
-        """A key's values of any kind, in order, one by one; `everywhere`: those of no range too."""
+        """A key's values of any kind, in order; `everywhere`: also those outside the ranges."""
         rows = merge(
             *(view.rows(self._keys[key]) for view in self._views), key=lambda row: row.position
         )
         return rows if self._ranges is None or everywhere else filter(self._holds, rows)
 
     def steps(self, key: str) -> Ints:
-        """The steps of a key's values, which are not read."""
+        """The steps of a key's values, without reading the values."""
         found = [view.columns.index(self._keys[key]) for view in self._views]
         position = np.concatenate([index.position for index in found])
         step = np.concatenate([index.step for index in found])
         order = np.argsort(position, kind="stable")
         return step[order][self._within(position[order])]
 
-    def _joined(self, found: Sequence[Any]) -> Column:
+    def _combined(self, found: Sequence[Any]) -> Column:
         position = np.concatenate([series.position for series in found])
         order = np.argsort(position, kind="stable")
         order = order[self._within(position[order])]
@@ -116,7 +116,7 @@ class Run:
         return Column(step[order], np.concatenate([series.value for series in found])[order])
 
     def _within(self, position: Ints) -> NDArray[np.bool_]:
-        """Which of the positions, which ascend, belong to the run."""
+        """Whether each of the ascending positions belongs to the run."""
         if self._ranges is None:
             return np.ones(len(position), bool)
         within = np.zeros(len(position), bool)
@@ -130,7 +130,7 @@ class Run:
 
 
 def renamed(patterns: Sequence[tuple[str, str]]) -> Callable[[str], str]:
-    """What keys of the old names are called now; a `*` on both sides stands for the same text.
+    """Make a function that renames keys; a `*` on both sides stands for the same text.
 
     >>> renamed([("old.*", "new.*")])("old.0/weights/mean")
     'new.0/weights/mean'

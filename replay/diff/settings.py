@@ -1,16 +1,18 @@
-"""Config and facts of two runs, entry by entry: what differs and may explain a difference."""
+"""Compare the config and facts of two runs, entry by entry, as they may explain a difference."""
 
 from collections.abc import Iterator
 from typing import Any
 
 from flexrec.replay.diff.model import Change, Shown
 
-_OF_ITS_OWN = frozenset({"started", "pid", "resumed", "merged"})  # facts that every run has anew
+_OF_ITS_OWN = frozenset(
+    {"started", "pid", "resumed", "merged"}
+)  # facts that differ between any two runs
 _LONGEST = 80
 
 
 def changes(a: Any, b: Any, leave_out: frozenset[str] = frozenset()) -> tuple[Change, ...]:
-    """The entries of two pieces of JSON that differ, by their paths.
+    """The entries of two JSON values that differ, by their paths.
 
     >>> changes({"lr": {"base": 1, "warm": 2}}, {"lr": {"base": 3, "warm": 2}})
     (Change(name='lr.base', a='1', b='3'),)
@@ -24,14 +26,14 @@ def changes(a: Any, b: Any, leave_out: frozenset[str] = frozenset()) -> tuple[Ch
 
 
 def fact_changes(a: Any, b: Any) -> tuple[Change, ...]:
-    """The facts that differ, but for those that every run has anew."""
+    """The facts that differ, except those that differ between any two runs."""
     if a is None or b is None:
         return ()
     return changes(a, b, _OF_ITS_OWN)
 
 
 def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
-    """What JSON holds that is no object with members, by its path."""
+    """The leaves of a JSON value (all but objects with members), by their paths."""
     waiting = [("", value)]
     while waiting:
         path, value = waiting.pop()

@@ -1,7 +1,7 @@
-"""Keys of two whole recordings, compared by their stored bytes first: what is equal is not read.
+"""Compare keys of two whole recordings by their stored bytes first, so that equal data is not read.
 
-Of what is not stored alike, as much is read as tells where it differs first. columns.py compares
-what this leaves: parts of recordings, and keys whose steps differ.
+If the bytes differ, values are read up to the first difference. columns.py compares the rest: parts
+of recordings, and keys whose steps differ.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,13 +14,13 @@ from flexrec.replay.diff.columns import KeyDiff, Match, Tolerance, first_of
 from flexrec.replay.diff.run import MOST, Run
 
 ROWS = 1 << 14
-"""Rows that are read of a key at once: a chunk of a closed recording."""
+"""The rows of a key that are read at once: a chunk of a closed recording."""
 
 _EMPTY = np.empty(0, np.int64)
 
 
 class StoredPair:
-    """Two runs that are whole recordings, whose keys are compared as they are stored."""
+    """Two runs that are whole recordings, whose keys are compared by stored bytes."""
 
     def __init__(self, runs: tuple[Run, Run], files: tuple[Recording, Recording]) -> None:
         self._runs, self._files = runs, files
@@ -28,12 +28,12 @@ class StoredPair:
 
     @classmethod
     def of(cls, a: Run, b: Run) -> "StoredPair | None":
-        """None where one of the runs is a part of a recording."""
+        """Make a pair; None if one of the runs is a part of a recording."""
         one, other = a.whole, b.whole
         return None if one is None or other is None else cls((a, b), (one, other))
 
     def compare(self, keys: Sequence[str], tolerance: Tolerance) -> Iterator[KeyDiff]:
-        """Compare the keys, those that can be."""
+        """Compare those of the keys that can be compared this way."""
         one, other = self._files
         waiting: dict[tuple[int, _Steps], list[str]] = {}
         for key in keys:
@@ -59,12 +59,12 @@ class StoredPair:
                         waiting.setdefault(place, []).append(found.key)
 
     def _names(self, key: str) -> tuple[str, str]:
-        """What the two recordings call a key."""
+        """The names of a key in the two recordings."""
         a, b = self._runs
         return a.own(key), b.own(key)
 
     def _steps(self, key: str) -> "_Steps | None":
-        """The steps of a key, where they are the same in both and never fall."""
+        """The steps of a key, if they are the same in both and never fall."""
         one, other = self._files
         mine, its = self._names(key)
         shared = one.columns.added_with(mine), other.columns.added_with(its)
@@ -103,7 +103,7 @@ class _Steps:
 
     @classmethod
     def of(cls, index: Index, other: Index) -> "_Steps | None":
-        """None where they differ, or fall."""
+        """Make the steps; None if they differ, or fall."""
         if not np.array_equal(index.step, other.step) or (np.diff(index.step) < 0).any():
             return None
         return cls(index, other)

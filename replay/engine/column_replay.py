@@ -1,8 +1,8 @@
-"""The points of a meter: from columns of numbers, block by block, or from values one by one.
+"""Compute the points of a meter: from columns of numbers, block by block, or value by value.
 
-A meter that reduces columns is given slices, from the latest reset to each mark. What a slice
-needs of earlier blocks is kept until it is complete; a meter whose slices are too long for that is
-fed all numbers between two marks at once.
+A meter that reduces columns is given slices, from the latest reset to each mark. The parts of a
+slice in earlier blocks are kept until it is complete; a meter with longer slices is fed all numbers
+between two marks at once.
 """
 
 from abc import ABC, abstractmethod
@@ -21,15 +21,15 @@ from flexrec.replay.meters import Meter
 
 Floats: TypeAlias = NDArray[np.float64]
 Block: TypeAlias = tuple[int, Column]
-"""A part of a key's column, and the position up to which it is all of it."""
+"""A part of a key's column, and the position up to which the column is complete."""
 
 _LONGEST = 1 << 18
-"""Events between a reset and a mark, at most, where a slice waits until it is complete."""
+"""The most events between a reset and a mark for which a slice is kept until it is complete."""
 
 
 @dataclass
 class Points:
-    """What a meter says at the marks where it has data."""
+    """The results of a meter at the marks where it has data."""
 
     x: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -37,54 +37,54 @@ class Points:
 
 
 def reduced(
-    plans: Sequence[tuple[Binding, Schedule]], blocks: Iterable[Block], *, at_once: bool
+    plans: Sequence[tuple[Binding, Schedule]], blocks: Iterable[Block], *, is_single: bool
 ) -> list[Points | None]:
-    """All points of meters of one key; None for a meter that has to be fed one by one.
+    """Compute all points of the meters of one key; None for a meter that takes single values.
 
     Args:
         plans: the meters, and when they are read and reset.
-        blocks: of the key's numbers, in order.
-        at_once: there is one block alone.
+        blocks: the blocks of the key's numbers, in order.
+        is_single: whether there is only one block.
     """
-    columns = [_column(binding, schedule, at_once) for binding, schedule in plans]
+    columns = [_column(binding, schedule, is_single) for binding, schedule in plans]
     for last, (position, values) in blocks:
-        going = [column for column in columns if column is not None and column.going]
-        if not going:
+        unfinished = [column for column in columns if column is not None and column.wants_more]
+        if not unfinished:
             break
-        for column in going:
+        for column in unfinished:
             column.take(last, position, values)
     return [column.points if column is not None else None for column in columns]
 
 
 def fed(binding: Binding, run: Recording, schedule: Schedule) -> Points:
-    """All points of a meter that is fed one by one, as the engine would."""
+    """Compute all points of a meter by feeding it value by value, as the engine does."""
     marks = _Marks(binding, schedule)
     at, positions = 0, schedule.position.tolist()
     for row in run.rows(binding.key):
         while at < len(positions) and positions[at] <= row.position:
-            marks.pass_by(at)
+            marks.apply_mark(at)
             at += 1
         binding.add(row.value, row.step, row.time)
     for i in range(at, len(positions)):
-        marks.pass_by(i)
+        marks.apply_mark(i)
     return marks.points
 
 
-def _column(binding: Binding, schedule: Schedule, at_once: bool) -> "_Column | None":
+def _column(binding: Binding, schedule: Schedule, is_single: bool) -> "_Column | None":
     meter = binding.meter
     if type(meter).reduce_slices is Meter.reduce_slices:
         return None
     sliced = _Sliced(binding, schedule)
-    if at_once or sliced.longest <= _LONGEST:
+    if is_single or sliced.longest <= _LONGEST:
         return sliced
     return None if meter.uses_time else _Between(binding, schedule)
 
 
 class _Column(ABC):
-    """A meter's points, growing with the blocks; `going` while more blocks are wanted."""
+    """A meter's points, computed block by block; `wants_more` while it needs more blocks."""
 
     points: Points | None
-    going: bool
+    wants_more: bool
 
     @abstractmethod
     def take(self, last: int, position: Ints, values: Floats) -> None:
@@ -92,22 +92,22 @@ class _Column(ABC):
 
 
 class _Sliced(_Column):
-    """Slices that are reduced as soon as they are complete."""
+    """Points from slices, each reduced as soon as it is complete."""
 
     def __init__(self, binding: Binding, schedule: Schedule) -> None:
         self._binding = binding
         reads, resets = np.flatnonzero(schedule.is_log), np.flatnonzero(schedule.reset)
-        latest = np.searchsorted(resets, reads)  # how many resets come before each read
+        latest = np.searchsorted(resets, reads)  # the number of resets before each read
         self._starts = np.concatenate([[0], schedule.position[resets]])[latest]
         self._stops, self._x = schedule.position[reads], schedule.x[reads]
         self._axis = schedule.axis[reads]
         self.longest = int((self._stops - self._starts).max(initial=0))
         self._waiting: list[tuple[Ints, Floats]] = []
         self._at = 0  # the first slice that is not complete
-        self.points, self.going = Points(), len(reads) > 0
+        self.points, self.wants_more = Points(), len(reads) > 0
 
     def take(self, last: int, position: Ints, values: Floats) -> None:
-        """Take in a block."""
+        """Take in the next block."""
         wanted = np.searchsorted(position, self._starts[self._at])
         if wanted < len(position):
             self._waiting.append((position[wanted:], values[wanted:]))
@@ -115,16 +115,16 @@ class _Sliced(_Column):
         if end == self._at:
             return
         parts = self._waiting or [(position[:0], values[:0])]
-        joined = map(np.concatenate, zip(*parts, strict=True))
-        position, values = parts[0] if len(parts) == 1 else joined
+        combined = map(np.concatenate, zip(*parts, strict=True))
+        position, values = parts[0] if len(parts) == 1 else combined
         if not self._reduce(slice(self._at, end), position, values):
-            self.points, self.going = None, False
-        self._at, self.going = end, self.going and end < len(self._stops)
-        kept = np.searchsorted(position, self._starts[end]) if self.going else len(position)
-        self._waiting = [(position[kept:].copy(), values[kept:].copy())] if self.going else []
+            self.points, self.wants_more = None, False
+        self._at, self.wants_more = end, self.wants_more and end < len(self._stops)
+        kept = np.searchsorted(position, self._starts[end]) if self.wants_more else len(position)
+        self._waiting = [(position[kept:].copy(), values[kept:].copy())] if self.wants_more else []
 
     def _reduce(self, which: slice, position: Ints, values: Floats) -> bool:
-        """Whether the meter could reduce these slices to points."""
+        """Reduce these slices to points; return whether the meter could."""
         starts = np.searchsorted(position, self._starts[which])
         stops = np.searchsorted(position, self._stops[which])
         filled = stops > starts
@@ -133,7 +133,7 @@ class _Sliced(_Column):
         binding = self._binding
         try:
             columns = binding.meter.reduce_slices(values, starts[filled], stops[filled])
-        except Exception:  # noqa: BLE001 - a meter may be anyone's: fed one by one, it says more
+        except Exception:  # noqa: BLE001 - any meter's error: feeding single values tells more
             return False
         if columns is None or self.points is None:
             return False
@@ -145,21 +145,21 @@ class _Sliced(_Column):
 
 
 class _Between(_Column):
-    """A meter that is fed the numbers between two marks at once."""
+    """Points of a meter that is fed all numbers between two marks at once."""
 
     def __init__(self, binding: Binding, schedule: Schedule) -> None:
         self._binding, self._positions = binding, schedule.position
         self._marks, self._at = _Marks(binding, schedule), 0
-        self.points, self.going = self._marks.points, True
+        self.points, self.wants_more = self._marks.points, True
 
     def take(self, last: int, position: Ints, values: Floats) -> None:
-        """Take in a block."""
+        """Take in the next block."""
         end = int(np.searchsorted(self._positions, last, "right"))
         before = np.searchsorted(position, self._positions[self._at : end])  # rows before a mark
         row = 0
         for i, stop in enumerate(before.tolist(), self._at):
             self._add(values[row:stop])
-            self._marks.pass_by(i)
+            self._marks.apply_mark(i)
             row = stop
         self._add(values[row:])
         self._at = end
@@ -167,20 +167,20 @@ class _Between(_Column):
     def _add(self, values: Floats) -> None:
         try:
             self._binding.add_numbers(values)
-        except Exception:  # noqa: BLE001 - as above: fed one by one, it says at which
-            self.points, self.going = None, False
+        except Exception:  # noqa: BLE001 - as above
+            self.points, self.wants_more = None, False
 
 
 class _Marks:
-    """Reads and resets a meter at its marks, and keeps what it says."""
+    """Reads and resets a meter at its marks, and keeps its results."""
 
     def __init__(self, binding: Binding, schedule: Schedule) -> None:
         self.points = Points()
         self._binding, self._schedule = binding, schedule
         binding.begin()
 
-    def pass_by(self, i: int) -> None:
-        """Do what a mark asks for."""
+    def apply_mark(self, i: int) -> None:
+        """Read and reset the meter as mark `i` says."""
         schedule = self._schedule
         if schedule.is_log[i]:
             x = float(schedule.x[i])

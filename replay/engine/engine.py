@@ -1,7 +1,7 @@
-"""Events → meters → board, one event at a time: the one engine of live plotting and of replay.
+"""The engine of live plotting and of replay: feeds events to meters, and their results to windows.
 
-Pure: steps and times come from the events, order is their order. player/player.py has the quick way
-over whole columns; a property test holds the two together.
+It is pure: steps, times and order come from the events. player/player.py has a fast path over whole
+columns; a property test checks that both give equal windows.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from flexrec.replay.plots.window import Window
 
 
 class Binding:
-    """A meter bound to the key that feeds it. What it raises is noted in `left_out`."""
+    """A meter and the key that feeds it. Its errors are collected in `left_out`."""
 
     def __init__(
         self, definition: MeterDefinition, key: str, place: Place, left_out: LeftOuts
@@ -32,7 +32,7 @@ class Binding:
         self._last: Any = None
 
     def begin(self) -> None:
-        """Start from nothing: no values, and nothing left out."""
+        """Start empty: no values, and nothing left out."""
         self._left_out.forget((self.key, self.definition.name))
         self.reset(0.0)
 
@@ -41,35 +41,35 @@ class Binding:
         try:
             self._tick(time)
             self._take(value)
-        except Exception as error:  # noqa: BLE001 - a meter may be anyone's
+        except Exception as error:  # noqa: BLE001 - the meter may be a user's
             self._leave_out(self._refusal(value, error), step=step)
         else:
             self._has_data = True
 
     def add_numbers(self, values: NDArray[np.float64]) -> None:
-        """Feed the meter many numbers; for one that reduces columns and has no use for time.
+        """Feed many numbers at once, to a meter that reduces columns and uses no times.
 
         Raises:
-            Exception: what the meter raised.
+            Exception: the meter's error.
         """
         if len(values):
             self.meter.add_all(values)
             self._has_data = True
 
     def read(self, x: float, time: float) -> Any:
-        """What is to be drawn at x, or None where nothing was added since the last reset."""
+        """The value to draw at x; None if nothing was added since the last reset."""
         if not self._has_data:
             return None
         try:
             self._tick(time)
             self._last = self.chosen(self.meter.value())
         except Exception as error:  # noqa: BLE001 - as above
-            self._leave_out(f"{self._name} gives no value: {_told(error)}", x=x)
+            self._leave_out(f"{self._name} gives no value: {_describe_error(error)}", x=x)
             return None
         return self._last
 
     def latest(self) -> Any:
-        """What the meter says of what was added since the last reset, else what it said last.
+        """The meter's result for the values since the last reset, or else its last result.
 
         Raises:
             MeterError: the meter fails.
@@ -78,25 +78,25 @@ class Binding:
             return self._last
         try:
             return self.chosen(self.meter.value())
-        except Exception as error:  # a meter may be anyone's
-            why = f"{self._name} gives no value: {_told(error)}"
+        except Exception as error:  # the meter may be a user's
+            why = f"{self._name} gives no value: {_describe_error(error)}"
             raise MeterError(f"{self.key!r}: {why}") from error
 
     def reset(self, time: float) -> None:
-        """Start the meter anew."""
+        """Reset the meter."""
         self._has_data = False
         try:
             self._tick(time)
             self.meter.reset()
         except Exception as error:  # noqa: BLE001 - as above
-            self._leave_out(f"{self._name} cannot be reset: {_told(error)}")
+            self._leave_out(f"{self._name} cannot be reset: {_describe_error(error)}")
 
     def selected(self, keys: Sequence[str] | None) -> bool:
-        """Whether `log(keys=…)` or `reset(keys=…)` means this meter."""
+        """Whether `log(keys=…)` or `reset(keys=…)` includes this meter."""
         return keys is None or self.definition.name in keys or self.key in keys
 
     def chosen(self, value: Any) -> Any:
-        """The field that the definition chose, of a meter that gives several."""
+        """The field that the definition names, if the meter has several."""
         fields = self.meter.fields
         if len(fields) > 1:
             value = value[fields.index(self.definition.field) if self.definition.field else 0]
@@ -113,13 +113,12 @@ class Binding:
             self.meter.add(*_arguments(value))
 
     def _merge(self, state: State) -> None:
-        """Take in what a meter remembered; MeterError where it was another kind of meter."""
+        """Merge a recorded state into the meter; MeterError if it is of another kind of meter."""
         own = self.meter.reduction
         if own is None or not state.reduction.serves(own):
             raise MeterError(
-                f"it was recorded with reduce=: the values were not kept, but what "
-                f"{state.reduction} remembers of them; {own or self._name} cannot be computed "
-                "from that"
+                f"it was recorded with reduce=, which kept only what {state.reduction} remembers "
+                f"of the values; {own or self._name} cannot be computed from that"
             )
         try:
             self.meter.merge(*state)
@@ -127,12 +126,14 @@ class Binding:
             raise MeterError(f"a damaged state: {error}") from None
 
     def _refusal(self, value: Value, error: Exception) -> str:
-        """Why the meter does not take the value."""
+        """A message that says why the meter does not take the value."""
         if isinstance(value, State):
-            return _told(error)
+            return _describe_error(error)
         args = _arguments(value)
         came = ", ".join(map(_describe, args))
-        return f"{self._name} was given {came}: {_takes(self.meter, args) or _told(error)}"
+        return (
+            f"{self._name} was given {came}: {_takes(self.meter, args) or _describe_error(error)}"
+        )
 
     def _leave_out(self, why: str, *, step: int | None = None, x: float | None = None) -> None:
         name = self.definition.name
@@ -144,7 +145,7 @@ class Binding:
 
 
 def bind(definitions: Definitions, key: str, order: int, left_out: LeftOuts) -> list[Binding]:
-    """A binding for every meter that the key feeds; `order` is the key's place in the run."""
+    """Make a binding for every meter that the key feeds; `order` is the key's index in the run."""
     return [
         Binding(meter, key, (i, order), left_out)
         for i, meter in enumerate(definitions.meters.values())
@@ -153,7 +154,7 @@ def bind(definitions: Definitions, key: str, order: int, left_out: LeftOuts) -> 
 
 
 class Engine:
-    """Feed it events; ask it for windows.
+    """Turns events into windows.
 
     >>> engine = Engine(preset("loss"))
     >>> for event in recording.events():
@@ -161,13 +162,13 @@ class Engine:
     >>> engine.windows()
     [<Window 'loss': line, 1 trace (train)>]
 
-    A value that its meter or plot cannot take is left out, and noted in `left_out`; all else is
-    drawn.
+    A value that its meter or plot cannot take is left out, and listed in `left_out`; everything
+    else is drawn.
 
     Args:
         definitions: what to draw.
-        env: visdom's environment for plots that name none of their own.
-        uid: put before window ids.
+        env: the visdom environment of plots that name none.
+        uid: a prefix of window ids.
         strict: raise at the first value that would be left out.
     """
 
@@ -185,11 +186,11 @@ class Engine:
 
     @property
     def definitions(self) -> Definitions:
-        """What is drawn."""
+        """The plots and meters."""
         return self.board.definitions
 
     def feed(self, event: Event) -> None:
-        """Take in the next event.
+        """Process the next event.
 
         Raises:
             MeterError: a meter fails, if the engine is strict.
@@ -213,15 +214,15 @@ class Engine:
                     binding.reset(event.time)
 
     def windows(self) -> list[Window]:
-        """Every window that has something to show.
+        """The windows that have something to show.
 
         Raises:
-            DefinitionError: a plot cannot draw what its meter gives, if the engine is strict.
+            DefinitionError: a plot cannot draw its meter's result, if the engine is strict.
         """
         return self.board.windows()
 
     def values(self, name: str) -> dict[str, Any]:
-        """What a meter says of each key that feeds it, or, by a key's name, what its meters say."""
+        """The results of the meter of that name, by key; or of the meters that a key feeds."""
         bindings = [binding for found in self._bindings.values() for binding in found]
         named = [binding for binding in bindings if binding.definition.name == name]
         named = named or [binding for binding in bindings if binding.key == name][:1]
@@ -232,11 +233,11 @@ class Engine:
         return self.definitions.takes(key)
 
     def keys(self) -> list[str]:
-        """The keys that came so far."""
+        """The keys so far, in order."""
         return list(self._bindings)
 
     def redefine(self, definitions: Definitions) -> None:
-        """Go on with other definitions; meters and plots that stay the same keep what they have.
+        """Change the definitions; meters and plots that stay the same keep their values.
 
         A new meter starts empty, and draws from the next mark on.
         """
@@ -270,12 +271,12 @@ def _same_meter(a: MeterDefinition, b: MeterDefinition) -> bool:
 
 
 def _arguments(value: Value) -> tuple[Any, ...]:
-    """What a meter's `add` is called with."""
+    """The arguments of the meter's `add` for a value."""
     return value if isinstance(value, tuple) else (value,)
 
 
-def _told(error: Exception) -> str:
-    """An error in one line; those that no meter of ours raises by their type too."""
+def _describe_error(error: Exception) -> str:
+    """An error in one line, with its type unless flexrec's own meters raise that type."""
     text = " ".join(str(error).split())
     return (
         text
@@ -285,10 +286,10 @@ def _told(error: Exception) -> str:
 
 
 def _takes(meter: Meter, args: tuple[Any, ...]) -> str | None:
-    """What the meter takes, where it is another number of arguments."""
+    """The parameters of the meter's `add`, if the number of arguments is wrong; else None."""
     try:
         wanted = inspect.signature(meter.add)
-    except ValueError:  # of one that is not written in Python
+    except ValueError:  # not written in Python
         return None
     try:
         wanted.bind(*args)

@@ -1,4 +1,4 @@
-"""What is left out of the windows: values that a meter or a plot cannot take, and why."""
+"""Collect values that a meter or a plot cannot take, and why."""
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ class LeftOut:
     Attributes:
         key: the recorded key.
         meter: the meter's name in the definitions.
-        why: what was wrong with the first of them.
-        step: the step of the first, where it was added.
-        x: the mark of the first, where it was to be drawn.
-        count: how many there are.
-        run: which of several recordings it is of.
+        why: the reason, for the first of them.
+        step: the step at which the first was added, if a meter refused it.
+        x: the mark at which the first was to be drawn, if a plot refused it.
+        count: the number of values.
+        run: the name of the recording, if there are several.
     """
 
     key: str
@@ -37,7 +37,7 @@ class LeftOut:
 
 
 class LeftOuts:
-    """Collects what is left out: the first of each place, and how many followed.
+    """Collects values that are left out: the first at each place, and the count.
 
         >>> found = LeftOuts()
         >>> for step in (3, 4):
@@ -46,7 +46,7 @@ class LeftOuts:
         ["'loss' at step 3: no number (and 1 more value)"]
 
     Args:
-        strict: raise an error at the first instead.
+        strict: raise an error at the first value instead.
     """
 
     def __init__(self, *, strict: bool = False) -> None:
@@ -67,7 +67,7 @@ class LeftOuts:
             self._found[place] = replace(before, count=before.count + left.count)
 
     def put(self, place: Hashable, left: LeftOut, error: type[FlexrecError] = MeterError) -> None:
-        """Say what is left out at a place, in place of what was said before; raises as `note`."""
+        """Replace the entry of a place; raises as `note`."""
         if self._strict:
             raise error(str(left))
         if place not in self._found:
@@ -75,11 +75,11 @@ class LeftOuts:
         self._found[place] = left
 
     def forget(self, place: Hashable) -> None:
-        """Begin anew at a place."""
+        """Remove the entry of a place."""
         self._found.pop(place, None)
 
     def news(self) -> list[LeftOut]:
-        """The first of each place that has come since the last call."""
+        """The entries of places that are new since the last call."""
         news, self._news = self._news, []
         return news
 

@@ -1,4 +1,4 @@
-"""When the meters are read and reset: at the recorded marks, or every N steps. No meters here."""
+"""Decide when meters are read and reset: at recorded marks, or every N steps. No meters here."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Marks in order: positions in the recorded order, the rows below a position coming before."""
+    """Marks in order; all rows with a position below that of a mark come before it."""
 
     position: Ints
     is_log: NDArray[np.bool_]
@@ -28,8 +28,8 @@ class Schedule:
 
     @classmethod
     def recorded(cls, marks: Marks) -> Self:
-        """The recorded logs and resets."""
-        at_step = (marks.x == marks.step).tolist()  # as Log.axis_name
+        """A schedule of the recorded logs and resets."""
+        at_step = (marks.x == marks.step).tolist()  # see Log.axis_name
         named = zip(marks.axis, at_step, strict=True)
         axis = [name or ("step" if is_step else None) for name, is_step in named]
         return cls(
@@ -44,10 +44,10 @@ class Schedule:
 
     @classmethod
     def every(cls, run: Recording, keys: Sequence[str], every: int) -> Self:
-        """A mark after the last event of every N steps, among the recorded resets.
+        """A schedule with a log after the last event of every N steps, and the recorded resets.
 
         Args:
-            keys: those whose events count.
+            keys: the keys whose events count.
         """
         order, group, time = _last_adds(run, keys, every)
         n, marks = len(order), run.marks
@@ -66,7 +66,7 @@ class Schedule:
         )
 
     def of(self, binding: Binding) -> "Schedule":
-        """The part that means this meter."""
+        """The marks that apply to this meter."""
         reset = self.reset if binding.definition.reset else self.reset & ~self.is_log
         if all(keys is None for keys in self.keys):
             return replace(self, reset=reset)
@@ -85,7 +85,7 @@ class Schedule:
 def _last_adds(
     run: Recording, keys: Sequence[str], every: int
 ) -> tuple[Ints, Ints, NDArray[np.float64]]:
-    """Where the last add of every N steps stands, which N steps these are, and when it was."""
+    """The position of the last add of every N steps, the index of these steps, and its time."""
     none = np.empty(0, np.int64)
     found, held = list[tuple[Ints, Ints, NDArray[np.float64]]](), (none, none, np.empty(0))
     for block in run.columns.when(keys):
@@ -94,6 +94,6 @@ def _last_adds(
         time = np.concatenate([held[2], block.time])
         last = np.flatnonzero(group[1:] != group[:-1])
         found.append((position[last], group[last], time[last]))
-        held = position[-1:], group[-1:], time[-1:]  # more of its steps may follow
+        held = position[-1:], group[-1:], time[-1:]  # more adds of these steps may follow
     order, group, time = map(np.concatenate, zip(*found, held, strict=True))
     return order, group, time

@@ -1,4 +1,4 @@
-"""What the meters said, gathered into windows. Pure: no events, files, clocks or visdom here."""
+"""Build windows from the meters' results. Pure: no events, files, clocks or visdom here."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
@@ -20,12 +20,12 @@ from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Trace, Window
 
 Place: TypeAlias = tuple[int, int]
-"""Where a trace stands: its meter's place in the definitions, then its key's in the run."""
+"""The order of a trace: its meter's index in the definitions, then its key's in the run."""
 
 
 @dataclass
 class _Line:
-    """One trace in the making: a value for every mark."""
+    """A growing trace: a value for every mark."""
 
     label: str
     key: str
@@ -34,7 +34,7 @@ class _Line:
     values: list[Any] = field(default_factory=list)
 
     def trim(self) -> None:
-        """Drop a position that has no value: a Ctrl-C came up between the two."""
+        """Drop a position without a value, which a Ctrl-C between the two appends leaves."""
         count = min(len(self.x), len(self.values))
         del self.x[count:], self.values[count:]
 
@@ -44,13 +44,13 @@ class _Plot:
     definition: PlotDefinition
     name: str
     kind: PlotType
-    key: str  # that it was first drawn of, for its title
+    key: str  # the first key that it drew, for its title
     lines: dict[Place, _Line] = field(default_factory=dict)
-    axes: set[str | None] = field(default_factory=set)  # what the x of its points are called
+    axes: set[str | None] = field(default_factory=set)  # the names of its points' x
 
     @property
     def title(self) -> str:
-        """What its window's bar says."""
+        """The title of its window."""
         asked = self.definition.opts.get("title")
         if asked is None:
             return self.name[:1].upper() + self.name[1:]
@@ -58,13 +58,13 @@ class _Plot:
 
 
 class WindowBuilder:
-    """The plots of one run, filled with points by the meters.
+    """Collects the meters' points of one run, and builds its windows.
 
     Args:
         definitions: what to draw.
-        left_out: is told of the values that a plot cannot draw.
-        env: visdom's environment for plots that name none of their own.
-        uid: put before window ids, so that several loggers can share an environment.
+        left_out: collects the values that a plot cannot draw.
+        env: the visdom environment of plots that name none.
+        uid: a prefix of window ids, so that several loggers can share an environment.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class WindowBuilder:
         *,
         axes: Set[str | None] = frozenset(),
     ) -> None:
-        """Add what a meter said at one or several marks to every plot that it is drawn in.
+        """Add a meter's results at one or several marks to every plot that it is drawn in.
 
-        `axes` is what the marks call their x.
+        `axes` are the names of the marks' x.
         """
         for target in meter.targets:
             plot = self._plot(self.definitions.plots[target], key)
@@ -108,7 +108,7 @@ class WindowBuilder:
                     self._show(plot, line, x, value)
 
     def windows(self) -> list[Window]:
-        """Every plot that something was drawn in, in the order of the definitions."""
+        """The windows of all plots that are not empty, in the order of the definitions."""
         order = {name: i for i, name in enumerate(self.definitions.plots)}
         plots = sorted(
             self._plots.values(), key=lambda plot: (order[plot.definition.name], min(plot.lines))
@@ -116,7 +116,7 @@ class WindowBuilder:
         return [window for plot in plots for window in self._windows(plot)]
 
     def redefine(self, definitions: Definitions) -> None:
-        """Go on with other definitions: what is drawn stays where its plot and meter stay."""
+        """Change the definitions; traces whose plot and meter stay are kept."""
         meters = list(self.definitions.meters)
         index = {name: i for i, name in enumerate(definitions.meters)}
         kept = {}
@@ -134,7 +134,7 @@ class WindowBuilder:
         self.definitions, self._plots = definitions, kept
 
     def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
-        """Show a value in place of those before, or beside them, where it is a vector of many."""
+        """Show a value in place of the earlier ones, or beside them if vectors are stacked."""
         if plot.kind.fits(value):
             line.x, line.values = [x], [value]
         elif not _stacks(plot.kind, value):
@@ -167,7 +167,7 @@ class WindowBuilder:
             yield self._window(plot, plot.name, plot.title, every)
 
     def _fitting(self, plot: _Plot, drawn: Sequence[tuple[_Line, list[Trace]]]) -> list[Trace]:
-        """As many traces as the plot draws; a line with more is left out whole."""
+        """Limit the traces to those that the plot draws; a line with more is left out."""
         most, fitting = plot.kind.max_traces, list[Trace]()
         for line, traces in drawn:
             if most is None or len(fitting) + len(traces) <= most:
@@ -183,12 +183,12 @@ class WindowBuilder:
         return fitting
 
     def _draws_several(self, plot: _Plot) -> bool:
-        """Whether a plot that shows one trace may be asked for several, now or later."""
+        """Whether a plot that shows one trace may be given several, now or later."""
         feeding = [m for m in self.definitions.meters.values() if plot.definition.name in m.targets]
         return len(feeding) > 1 or feeding[0].is_pattern
 
     def _traces(self, plot: _Plot, line: _Line) -> list[Trace]:
-        """What is drawn of a line: its values of the commonest form."""
+        """The traces of a line: its values of the most common form."""
         forms = _forms(plot.kind, line.values)
         drawn = _commonest(forms)
         xs, values = line.x, line.values
@@ -198,7 +198,7 @@ class WindowBuilder:
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
         traces = _gathered(plot, line.label, xs, values) if values else []
-        if traces and not plot.kind.condition(traces[0].y):  # of vectors side by side
+        if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []
         return traces
@@ -208,7 +208,7 @@ class WindowBuilder:
         self._left_out.put((line.key, line.meter, plot.name, "form"), left, DefinitionError)
 
     def _window(self, plot: _Plot, name: str, title: str, traces: list[Trace]) -> Window:
-        own = plot.definition.win  # where the plot makes several windows, all ids begin with it
+        own = plot.definition.win  # if the plot makes several windows, all ids begin with it
         if own is None or name != plot.definition.name:
             win = ".".join(filter(None, (own or self._uid, name)))
         else:
@@ -219,9 +219,9 @@ class WindowBuilder:
 
 
 def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
-    """The windows of several runs in one: traces side by side, named by run.
+    """Combine the windows of several runs: each window has the traces of all, named by run.
 
-    Plots that show one trace at a time (a matrix, an image) become a window for each run.
+    A plot that shows one trace at a time (a matrix, an image) becomes a window for each run.
     """
     if len(runs) == 1:
         return list(next(iter(runs.values())))
@@ -234,8 +234,10 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
             win, opts = window.win, dict(window.opts)
             if plot_type(window.type).max_traces is not None:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
-            told = names[window.env, window.win]
-            spared = len(told) == 1 and min(told).lower() in window.title.lower()  # says nothing
+            distinct = names[window.env, window.win]
+            spared = (
+                len(distinct) == 1 and min(distinct).lower() in window.title.lower()
+            )  # the title names it already
             named = tuple(
                 replace(trace, name=run if spared else f"{run} {trace.name}", run=run)
                 for trace in window.traces
@@ -247,7 +249,7 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
 
 
 def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
-    """What the x axis is called, where it is that of the marks and they all say the same."""
+    """The label of the x axis, if it shows the marks' x and all marks give it the same name."""
     drawn = plot.kind.ranks if plot.kind.history is None else (plot.kind.history.rank,)
     over_marks = plot.kind.accumulates or ("matrix" in drawn and traces[0].x is not None)
     if not over_marks or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
@@ -257,12 +259,12 @@ def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
 
 
 def _stacks(kind: PlotType, value: Any) -> bool:
-    """Whether vectors are laid side by side, one column for each mark: a heatmap of histograms."""
+    """Whether vectors are drawn side by side, a column for each mark, as in a histogram heatmap."""
     return "matrix" in kind.ranks and "vector" not in kind.ranks and rank(value) == "vector"
 
 
 def _forms(kind: PlotType, values: Sequence[Any]) -> Sequence[Hashable]:
-    """What of each value decides which others it is drawn with; None: it cannot be drawn."""
+    """The form of each value; values of equal form are drawn together. None: cannot be drawn."""
     form = np.shape if kind.history is None else kind.history.form
     if set(map(type, values)) == {float}:
         return [form(values[0])] * len(values)
@@ -270,14 +272,14 @@ def _forms(kind: PlotType, values: Sequence[Any]) -> Sequence[Hashable]:
 
 
 def _commonest(forms: Sequence[Hashable]) -> Hashable:
-    """The form that most values have; None where none can be drawn."""
+    """The most common form; None if no value can be drawn."""
     count = Counter(forms)
     del count[None]
     return count.most_common(1)[0][0] if count else None
 
 
 def _gathered(plot: _Plot, label: str, xs: Sequence[float], values: Sequence[Any]) -> list[Trace]:
-    """The traces of values of one form."""
+    """Make traces from values of one form."""
     if plot.kind.history is not None:
         return plot.kind.history.gather(label, xs, values, plot.definition.opts)
     last = values[-1]

@@ -1,4 +1,4 @@
-"""Recordings as tables: CSV, Parquet, and what each key holds.
+"""Export recordings as tables: CSV, Parquet, and a summary of each key.
 
 In: a recording. Out: rows, files and summaries. Open tables.py first.
 """

@@ -1,4 +1,4 @@
-"""Which of a recording's keys a command works on."""
+"""Choose a recording's keys by names and patterns."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -8,10 +8,10 @@ from flexrec.recorder.recording import Recording
 
 
 def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:
-    """The keys that the patterns mean, in the recording's order; all where there are none.
+    """The keys that match a name or pattern, in the recording's order; all if none is given.
 
     Raises:
-        UnknownKeyError: a name or pattern fits no key.
+        UnknownKeyError: a name or pattern matches no key.
     """
     chosen: set[str] = set()
     for pattern in patterns:
@@ -26,5 +26,5 @@ def chosen_keys(run: Recording, patterns: Sequence[str]) -> list[str]:
 
 
 def fitting_keys(run: Recording, pattern: str) -> list[str]:
-    """The keys of that name or pattern, in the recording's order."""
+    """The keys that match a name or pattern, in the recording's order."""
     return [key for key in run if key == pattern or fnmatchcase(key, pattern)]

@@ -1,6 +1,6 @@
-"""Parquet, which pandas, DuckDB and Polars read: a recording's rows as columns, with pyarrow.
+"""Write a recording's rows as Parquet, which pandas, DuckDB and Polars read, with pyarrow.
 
-Which rows there are is decided in cli/exporting.py.
+tables.py chooses the rows.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,19 +22,19 @@ except ImportError as missing:
     ) from missing
 
 
-_ROWS, _BYTES = 1 << 20, 1 << 26  # of a row group, about, at most
+_ROWS, _BYTES = 1 << 20, 1 << 26  # approximate limit of a row group
 _SCHEMA = pa.schema(
     [
         pa.field("key", pa.dictionary(pa.int32(), pa.string()), nullable=False),
         pa.field("step", pa.int64(), nullable=False),
-        # Seconds since 1970 as CSV and Series have them: exact whatever was recorded, and elapsed
-        # time is a difference; pandas' to_datetime(unit="s") and DuckDB's to_timestamp make dates.
+        # Seconds since 1970, as in CSV and Series: exact for all recorded times, and elapsed
+        # time is a difference; pandas' to_datetime(unit="s") and DuckDB's to_timestamp give dates.
         pa.field("time", pa.float64(), nullable=False),
         pa.field("value", pa.float64()),
         pa.field("text", pa.string()),
     ]
 )
-_CODED = _SCHEMA.set(0, pa.field("key", pa.int32(), nullable=False))  # which of the keys
+_CODED = _SCHEMA.set(0, pa.field("key", pa.int32(), nullable=False))  # index of the key
 
 
 def _holds_parquet(path: Path) -> bool:
@@ -52,12 +52,12 @@ PARQUET = Kind("a table that flexrec wrote as Parquet", _holds_parquet)
 
 
 def write_parquet(pieces: Iterable[Series], file: BinaryIO, *, keys: Sequence[str]) -> int:
-    """Write key, step, time, and value or text, of which the other is null; return the rows.
+    """Write key, step, time, value and text, of which one is null; return the number of rows.
 
     Args:
-        pieces: the rows, as they come; a row group of them is in memory at a time.
-        file: what is written to.
-        keys: all keys that the rows have.
+        pieces: the rows; one row group of them is in memory at a time.
+        file: the file to write to.
+        keys: all keys of the rows.
     """
     names = pa.array(keys, pa.string())
     codes, count = {key: i for i, key in enumerate(keys)}, 0
@@ -73,7 +73,7 @@ def write_parquet(pieces: Iterable[Series], file: BinaryIO, *, keys: Sequence[st
 
 
 def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
-    """Batches put together to row groups."""
+    """Combine batches into row groups."""
     group, rows, size = list[Any](), 0, 0
     for batch in batches:
         group.append(batch)
@@ -86,7 +86,7 @@ def _groups(batches: Iterable[Any]) -> Iterator[list[Any]]:
 
 
 def _batch(piece: Series, code: int) -> Any:
-    """A piece's rows, as a record batch."""
+    """Convert a piece's rows to a record batch."""
     if isinstance(piece.value, list):
         numbers = [None if isinstance(value, str) else value for value in piece.value]
         texts = [_encodable(value) if isinstance(value, str) else None for value in piece.value]
@@ -99,5 +99,5 @@ def _batch(piece: Series, code: int) -> Any:
 
 
 def _encodable(text: str) -> str:
-    """The text with escapes for surrogates, which UTF-8 does not have."""
+    """Escape surrogates in the text, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

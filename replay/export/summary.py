@@ -1,4 +1,4 @@
-"""What a recording holds, key by key: counts, steps, last, least, greatest and mean values."""
+"""Summarise each key of a recording: count, steps, last, minimum, maximum and mean value."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass
 class Summary:
-    """What a row shows of a key's numbers; min, max and mean are of those that are finite."""
+    """The summary of a key's numbers; min, max and mean are of the finite ones."""
 
     count: int = 0
     steps: tuple[int, int] | None = None
@@ -27,7 +27,7 @@ class Summary:
     finite: int = 0
 
     def take(self, series: Series) -> None:
-        """Take in the next values."""
+        """Add the next values."""
         values = np.asarray(series.value)
         if not len(values):
             return
@@ -45,7 +45,7 @@ class Summary:
             self.finite += len(values)
 
     def row(self) -> list[str]:
-        """Kind, values, steps, last, min, max, mean."""
+        """The cells: kind, values, steps, last, min, max, mean."""
         found = (math.nan,) * 3
         if self.finite:
             found = self.least, self.greatest, self.total / self.finite
@@ -56,7 +56,7 @@ class Summary:
 
 
 def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) -> T:
-    """What is read of the keys; an error names the key that cannot be read."""
+    """Read the keys; an error names the key that cannot be read."""
     try:
         return read(keys)
     except RecordingError:
@@ -79,7 +79,7 @@ def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
 
 
 def _size(run: Recording, key: str) -> str:
-    """What a key takes; nothing, where its arrays are an earlier key's."""
+    """The stored size of a key; empty if it shares its arrays with an earlier key."""
     size = run.columns.stored_bytes(key)
     return f"{size:,}" if size or not len(run.columns.index(key)) else "shared"
 

@@ -1,6 +1,6 @@
-"""A recording's numbers and texts as a table, for pandas or a spreadsheet.
+"""Write a recording's numbers and texts as a table, for pandas or a spreadsheet.
 
-Which rows there are, and CSV; how they become Parquet is in parquet.py.
+Chooses the rows, and writes CSV; parquet.py writes Parquet.
 """
 
 import csv
@@ -22,28 +22,28 @@ from flexrec.recorder.storage.series import Row, Series
 _HEADER = ("key", "step", "time", "value", "text")
 
 
-LONE_SURROGATES = "backslashreplace"  # what becomes of surrogates, which UTF-8 does not have
+LONE_SURROGATES = "backslashreplace"  # for surrogates, which UTF-8 cannot encode
 
 
-_ROWS, _CHARACTERS = 1 << 16, 1 << 22  # of a piece, about, at most
+_ROWS, _CHARACTERS = 1 << 16, 1 << 22  # approximate limit of a piece
 
 
 class Written(NamedTuple):
-    """How many rows a table has, and how many cells of CSV a spreadsheet may take for formulas."""
+    """The number of rows, and of CSV cells that a spreadsheet may read as formulas."""
 
     rows: int
     formulas: int = 0
 
 
 def table_pieces(run: Recording, keys: Sequence[str]) -> Iterator[Series]:
-    """The keys' values in the order of the rows, a bounded number of them at a time."""
+    """The keys' values in the order of the rows, a limited number at a time."""
     for are_numbers, group in groupby(keys, run.is_number):
         pieces = _numbers if are_numbers else _texts
         yield from pieces(run, group)
 
 
 def _numbers(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
-    """Pieces of columns: nothing is done for each value."""
+    """Pieces of columns, without work for each value."""
     for series in run.columns.parts(keys, most=1 << 20):
         for first in range(0, len(series), _ROWS):
             rows = slice(first, first + _ROWS)
@@ -52,7 +52,7 @@ def _numbers(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
 
 
 def _texts(run: Recording, keys: Iterable[str]) -> Iterator[Series]:
-    """Texts, and numbers among them; long texts are fewer in a piece."""
+    """Pieces of texts, and of numbers among them; a piece has fewer texts if they are long."""
     for key in keys:
         rows, size = list[Row](), 0
         for row in run.rows(key):
@@ -71,7 +71,7 @@ def _series(key: str, rows: Sequence[Row]) -> Series:
 
 
 def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> Written:
-    """Write the format that the file's name says."""
+    """Write the table in the format of the file name's ending."""
     ending = out.suffix.lower()
     if ending not in ("", ".csv", ".txt", ".parquet"):
         raise OutputError(
@@ -83,7 +83,7 @@ def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
             TextIOWrapper(file, encoding="utf-8", errors=LONE_SURROGATES, newline="") as text,
         ):
             return write_csv(table_pieces(run, keys), text)
-    from flexrec.replay.export.parquet import (  # says so where there is no pyarrow
+    from flexrec.replay.export.parquet import (  # raises MissingDependency without pyarrow
         PARQUET,
         write_parquet,
     )
@@ -94,7 +94,7 @@ def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool)
 
 @contextmanager
 def _made(out: Path, run: Recording, kind: Kind, overwrite: bool) -> Iterator[BinaryIO]:
-    """A file to write, which is there when it is whole: half a table is worse than none."""
+    """A file to write, which appears under its name only when it is complete."""
     with (
         writing(out),
         replacing(out, kind, overwrite=overwrite, inputs=[run.path]) as partial,
@@ -104,7 +104,7 @@ def _made(out: Path, run: Recording, kind: Kind, overwrite: bool) -> Iterator[Bi
 
 
 def _holds_csv(path: Path) -> bool:
-    with path.open("rb") as file:  # a spreadsheet may have put other line ends, and a mark first
+    with path.open("rb") as file:  # a spreadsheet may change line ends, or add a mark
         return file.readline(64).strip(b"\xef\xbb\xbf\r\n") == ",".join(_HEADER).encode()
 
 
@@ -112,7 +112,7 @@ _CSV = Kind("a table that flexrec wrote as CSV", _holds_csv)
 
 
 def write_csv(pieces: Iterable[Series], file: TextIO) -> Written:
-    """Write key, step, time, and value or text, of which the other is empty."""
+    """Write key, step, time, value and text, of which one is empty."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(_HEADER)
     rows = formulas = 0
@@ -142,7 +142,7 @@ def _lines(key: str, piece: Series, values: Sequence[Any]) -> Iterator[str]:
 
 
 def _written(values: NDArray[np.float64]) -> list[Any]:
-    """Numbers as they are written: of all that readers take for no number, polars knows NaN."""
+    """Numbers as they are written; NaN as `NaN`, the spelling that polars reads too."""
     numbers: list[Any] = values.tolist()
     if np.isnan(values).any():
         return ["NaN" if value != value else value for value in numbers]
@@ -150,10 +150,10 @@ def _written(values: NDArray[np.float64]) -> list[Any]:
 
 
 def _quoted(text: str) -> str:
-    """A text that readers take for one cell, a lone \\r in it too, and not for an empty one."""
+    """Quote a text so that readers see one cell, even with a lone \\r, and never an empty one."""
     return '"' + text.replace('"', '""') + '"'
 
 
 def _is_formula(value: Any) -> bool:
-    """Whether a spreadsheet may run a cell, rather than show it."""
+    """Whether a spreadsheet may run the cell as a formula."""
     return isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))

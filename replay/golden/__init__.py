@@ -1,6 +1,7 @@
 """Compare plots with golden files.
 
-In: windows and the path of a golden. Out: what differs, as text and as JSON. Open check.py first.
+In: windows and the path of a golden file. Out: the differences, as text and as JSON. Open check.py
+first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,6 +1,6 @@
-"""Windows against a golden file: the one engine behind `flexrec check` and pytest's `plot_check`.
+"""Check windows against a golden file, for `flexrec check` and pytest's `plot_check`.
 
-It reads and writes files; comparing is in `compare`, telling in `report`.
+This module reads and writes the files; compare.py compares, report.py describes the differences.
 """
 
 import os
@@ -22,15 +22,15 @@ from flexrec.replay.sinks.env_file import ENVIRONMENT
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a check came to.
+    """The result of a check.
 
     Attributes:
-        path: the golden.
-        comparison: with the golden as it was; None where there was none.
-        golden, obtained: both documents; `golden` is None where there was none.
-        written: whether the golden was written.
-        kept: the file that holds what was obtained, where it differs.
-        left_out: what could not be drawn; each is a difference, too.
+        path: the golden file.
+        comparison: the comparison with the golden file before the check; None if there was none.
+        golden, obtained: both documents; `golden` is None if there was none.
+        written: whether the golden file was written.
+        kept: the file with the obtained document, if it differs.
+        left_out: the values that could not be drawn; each is a difference, too.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class Outcome:
 
     @property
     def holds(self) -> bool:
-        """Whether the golden is what all values of the source give, now that it may be written."""
+        """Whether no value is left out, and the golden file matches or was just written."""
         return (self.written or bool(self.comparison)) and not self.left_out
 
 
@@ -62,21 +62,23 @@ def check(
 
         outcome = check(play(run, preset("loss")), "loss.json")
 
-    What was obtained is kept beside a golden that it differs from, as `NAME.obtained.json`; the
-    file, whoever wrote it, goes when they are equal again. It is never written through a link.
+    If they differ, the obtained document is written beside the golden file, as
+    `NAME.obtained.json`; that file is removed when they are equal again, whoever wrote it. It is
+    never written through a link.
 
     Args:
-        windows: what would be sent to visdom.
-        path: the golden.
-        left_out: what could not be drawn, each a difference, whatever the golden holds.
-        rtol, atol: as for `compare`.
-        update: write the golden where it is missing or differs. One that is equal within the
-            tolerance is left as it is, so that nothing drifts; a file that is no golden stays.
-        max_points, digits: as for `snapshot`; by default what the golden states, or, for a new
+        windows: the windows to check.
+        path: the golden file.
+        left_out: values that could not be drawn; each is a difference, whatever the golden holds.
+        rtol, atol: as in `compare`.
+        update: write the golden file if it is missing or differs. If it is equal within the
+            tolerance it is not written, so that values do not drift; a file of another kind is
+            never overwritten.
+        max_points, digits: as in `snapshot`; by default those of the golden file, or, for a new
             one, all points and all digits.
 
     Raises:
-        GoldenError: there is no golden and `update` is false, or it cannot be read.
+        GoldenError: there is no golden file and `update` is false, or it cannot be read.
         OutputError: a file cannot be written.
         DefinitionError: a window cannot be drawn.
     """
@@ -100,7 +102,7 @@ def check(
         return replace(outcome, written=True)
     if beside.is_symlink():
         raise OutputError(
-            f"what was obtained differs, and is not written: {beside} is a link, which may lead to "
+            f"the obtained plots differ, and were not kept: {beside} is a link, which may lead to "
             "the golden or another file; remove it"
         )
     write_golden(beside, obtained, overwrite=True, inputs=_present(path))
@@ -108,7 +110,7 @@ def check(
 
 
 def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison | None:
-    """The comparison, with a difference for each that was left out."""
+    """The comparison, with a difference added for each value that was left out."""
     if found is None:
         return None
     more = [Difference("left out", "", None, "", str(left), ABSENT, ABSENT) for left in left_out]
@@ -116,7 +118,7 @@ def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison |
 
 
 def obtained_path(path: Path) -> Path:
-    """Where what was obtained is kept.
+    """The path of the file with the obtained document.
 
     >>> obtained_path(Path("goldens/loss.json")).as_posix()
     'goldens/loss.obtained.json'
@@ -126,22 +128,22 @@ def obtained_path(path: Path) -> Path:
 
 def _golden(path: Path, update: bool) -> dict[str, Any] | None:
     if update:
-        try:  # reading a pipe, say, would not end
+        try:  # reading from a pipe, for example, would not end
             check_target(path, ANYTHING, overwrite=True)
         except OutputError:
             raise
         except OSError:
-            pass  # reading or writing it says so
+            pass  # reading or writing it raises the error
     return None if update and _is_new(path) else read_golden(path)
 
 
 def _is_new(path: Path) -> bool:
-    """Whether there is nothing, or an empty file, as mktemp(1) makes them."""
+    """Whether there is no file, or an empty one, as mktemp(1) makes."""
     try:
         status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):  # writing it says what is amiss
+    except (FileNotFoundError, NotADirectoryError):  # writing it raises the error
         return True
-    except OSError:  # reading it says so
+    except OSError:  # reading it raises the error
         return False
     return stat.S_ISREG(status.st_mode) and not status.st_size
 

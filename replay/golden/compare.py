@@ -1,7 +1,6 @@
-"""Two snapshots, and what differs between them: documents in, differences out.
+"""Compare two snapshots: documents in, differences out.
 
-Pure. How numbers are held against each other is in `tolerance`, how a trace is in
-`trace`, how differences are told in `report`.
+Pure. tolerance.py compares numbers, trace.py compares traces, report.py describes the differences.
 """
 
 import math
@@ -16,13 +15,13 @@ from flexrec.replay.golden.trace import Tolerance, compare_leaves, compare_trace
 from flexrec.replay.plots.contents import named
 from flexrec.replay.plots.pictures import decoded
 
-_SWAPS = 8  # so many differing traces are searched for two that have changed places
+_SWAPS = 8  # most differing traces that are searched for two that were exchanged
 
 
 def compare(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], *, rtol: float = RTOL, atol: float = 0.0
 ) -> Comparison:
-    """What differs between two documents of `snapshot`, or of visdom's own files.
+    """Compare two documents of `snapshot`, or of visdom's environment files.
 
         >>> from flexrec.replay import Trace, Window, snapshot
         >>> loss = Window("loss", None, "line", (Trace("train", y=[0.5, 0.25], x=[0, 1]),))
@@ -31,21 +30,21 @@ def compare(
         >>> found.equal, found.differences[0].index, found.differences[0].max_abs
         (False, (1,), 0.5)
 
-    Pure: nothing is read, written or changed. Structure compares exactly: windows and traces
-    with their names and order, types, titles, layouts, opts, whether a number is an integer or
-    a float. A number may be off by `atol + rtol * |golden|`; a gap (NaN)
-    equals a gap and nothing else. Pictures compare by their pixels. What visdom makes up
-    (`contentID`, `i`, `version`, `comment`, `reload`) is not looked at. A document that was
-    rounded to some digits is never compared finer than its last one.
+    Pure: nothing is read, written or changed. Structure is compared exactly: windows and traces
+    with their names and order, types, titles, layouts, opts, and whether a number is an integer or
+    a float. Numbers may differ by `atol + rtol * |golden|`; a gap (NaN) equals only a gap. Pictures
+    are compared by their pixels. Fields that visdom generates (`contentID`, `i`, `version`,
+    `comment`, `reload`) are ignored. If a document was rounded to some digits, differences below
+    its last digit are ignored.
 
     Args:
-        golden: what should be.
-        obtained: what is.
-        rtol: tolerance relative to the golden's value; not negative.
+        golden: the expected document.
+        obtained: the document to check.
+        rtol: tolerance relative to the golden value; not negative.
         atol: absolute tolerance; not negative.
 
     Returns:
-        The comparison; it is true where nothing differs.
+        The comparison, which is true if nothing differs.
 
     Raises:
         DefinitionError: a tolerance is negative or not finite.
@@ -54,7 +53,7 @@ def compare(
         if not (isinstance(value, int | float) and math.isfinite(value) and value >= 0):
             raise DefinitionError(f"{name} must be a number, 0 or more, got {value!r}")
     digits = settings(golden)[1]
-    if digits is not None:  # a last bit may have turned the last digit; 1 % for its own rounding
+    if digits is not None:  # a last bit may change the last digit; 1 % for rounding
         rtol = max(rtol, 1.01 * 10.0 ** (1 - digits))
     tolerance = Tolerance(float(rtol), float(atol))
     a, b = golden["jsons"], obtained["jsons"]
@@ -95,7 +94,7 @@ def compare_window(
     *,
     renamed: bool = False,
 ) -> list[Difference]:
-    """What differs between two of visdom's windows; a renamed one may have another title."""
+    """Compare two of visdom's windows; a renamed window may have another title."""
     if golden.get("type") != obtained.get("type"):
         kinds = golden.get("type"), obtained.get("type")
         message = f"the window is of type {kinds[1]!r}, the golden's of {kinds[0]!r}"
@@ -114,7 +113,7 @@ def compare_window(
         return found + _text(name, *contents)
     layouts = [dict(content.get("layout", {})) for content in contents]
     shown = tuple(layout.get("title", ABSENT) for layout in layouts)
-    if shown == titles or renamed:  # told already
+    if shown == titles or renamed:  # already reported
         for layout in layouts:
             layout.pop("title", None)
     found += compare_leaves(name, None, "layout", layouts[0], layouts[1], tolerance)
@@ -136,7 +135,7 @@ def _settings(golden: Mapping[str, Any], obtained: Mapping[str, Any]) -> list[Di
 
 
 def _in_order(windows: Mapping[str, Any]) -> list[str]:
-    """The ids as visdom lays the windows out."""
+    """The window ids in visdom's order."""
     names = list(windows)
     return sorted(names, key=lambda name: (windows[name].get("i", 0), names.index(name)))
 
@@ -144,7 +143,7 @@ def _in_order(windows: Mapping[str, Any]) -> list[str]:
 def _renamed(
     missing: Sequence[str], extra: Sequence[str], same: Callable[[str, str], bool]
 ) -> list[tuple[str, str]]:
-    """Pairs that are the same but for their names; a name that could be several is left."""
+    """Pairs that differ only in name; names with several candidates are left out."""
     pairs = []
     for old in missing:
         heirs = [new for new in extra if same(old, new)]
@@ -192,9 +191,13 @@ def _all_traces(
     common = [name for name in a if name in b]
     found += _order(window, None, common, [name for name in b if name in a])
     differing = {
-        name: told
+        name: different
         for name in common
-        if (told := compare_trace(window, name, _unnamed(a[name]), _unnamed(b[name]), tolerance))
+        if (
+            different := compare_trace(
+                window, name, _unnamed(a[name]), _unnamed(b[name]), tolerance
+            )
+        )
     }
     for first, second in _swapped(list(differing), same):
         del differing[first], differing[second]
@@ -230,8 +233,10 @@ def _picture(
         pixels = [decoded(content["src"]) for content in (golden, obtained)]
     except ValueError as error:
         raise GoldenError(f"window {window!r}: {error}") from error
-    told = compare_leaves(window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance)
-    return found + [replace(difference, kind="values") for difference in told]
+    different = compare_leaves(
+        window, None, "pixels", pixels[0].tolist(), pixels[1].tolist(), tolerance
+    )
+    return found + [replace(difference, kind="values") for difference in different]
 
 
 def _text(window: str, golden: Any, obtained: Any) -> list[Difference]:

@@ -1,4 +1,4 @@
-"""What a comparison found, as plain data. Nothing is compared or told here."""
+"""The results of a comparison as plain data. Nothing is compared or printed here."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 KINDS = ("missing", "extra", "renamed", "reordered", "type", "layout", "values", "left out")
-"""What a difference can be, of a window, a trace, a point or a field; or of a value left out."""
+"""The kinds of differences: of a window, a trace, a point, a field, or a value left out."""
 
 ABSENT = "(absent)"
-"""What stands for a value where there is none."""
+"""Stands for a missing value."""
 
 RTOL = 1e-9
-"""The tolerance unless told otherwise: what another processor or numpy may change, and no more."""
+"""The default tolerance: allows for other processors and versions of numpy, but no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Points:
-    """The places of one difference, made when they are asked for: there may be millions."""
+    """The points of one difference, created on access since there may be millions."""
 
     where: Sequence[int] = ()
     shape: tuple[int, ...] = ()
@@ -42,7 +42,7 @@ class Points:
         return map(self.at, range(len(self)))
 
     def at(self, k: int) -> Point:
-        """The k-th of them."""
+        """The k-th point."""
         flat = int(self.where[k])
         index, rest = [], flat
         for size in reversed(self.shape):
@@ -55,20 +55,20 @@ class Points:
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it should be.
+    """One difference.
 
     Attributes:
         kind: one of `KINDS`.
-        window: visdom's window id, as the golden has it; "" for what is of no one window.
-        trace: the trace's name, or None where the window itself is meant.
-        field: "y", "title", "layout.yaxis.type", …; "" where the whole is meant.
-        message: one line that says it, without window, trace and field.
-        golden, obtained: both values, at the first place that differs; `ABSENT` for none.
-        index: that place: (i,) in a line, (row, column) in a matrix.
-        x: that place's x, where the trace has one.
-        max_abs, max_rel: the largest errors; None where there is no pair of numbers.
-        count, total: how many points differ, and of how many.
-        points: all of them.
+        window: visdom's window id in the golden file; "" if it concerns no single window.
+        trace: the trace's name, or None if it concerns the window itself.
+        field: "y", "title", "layout.yaxis.type", …; "" if it concerns the whole.
+        message: one line that describes it, without window, trace and field.
+        golden, obtained: both values, at the first index that differs; `ABSENT` for none.
+        index: the first index that differs: (i,) in a line, (row, column) in a matrix.
+        x: the x at that index, if the trace has one.
+        max_abs, max_rel: the largest errors; None if there is no pair of numbers.
+        count, total: the number of points that differ, and of all points.
+        points: all points that differ.
     """
 
     kind: str
@@ -95,9 +95,9 @@ class Comparison:
             ...
 
     Attributes:
-        differences: in the order of the windows; empty where all is equal.
+        differences: in the order of the windows; empty if all is equal.
         rtol, atol: the tolerance that was used.
-        windows, traces, points: how many the golden has.
+        windows, traces, points: their numbers in the golden file.
     """
 
     differences: tuple[Difference, ...]

@@ -1,6 +1,7 @@
-"""pytest's fixture `plot_check`: plots against golden files that are named after the test.
+"""The pytest fixture `plot_check`: compare plots with golden files named after the test.
 
-pytest loads this file in every run, whoever installed flexrec: nothing heavy is imported up here.
+pytest loads this file in every run if flexrec is installed, so nothing heavy is imported at the
+top.
 """
 
 import hashlib
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 _WRITTEN = "flexrec_golden_written"
 _OWNERS = pytest.StashKey[dict[Path, str]]()
-_LONGEST = 120  # characters of a file's name that come from the test's
+_LONGEST = 120  # characters of the test's name in a file's name
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,12 +29,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("flexrec", "plots against goldens (flexrec)").addoption(
         "--plot-update",
         action="store_true",
-        help="write the goldens of plot_check where they are missing or differ",
+        help="write golden files of plot_check that are missing or differ",
     )
 
 
 class PlotCheck:
-    """What the fixture `plot_check` is: call it, once or several times in a test."""
+    """The value of the fixture `plot_check`: call it, once or several times, in a test."""
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._node = request.node
@@ -55,22 +56,22 @@ class PlotCheck:
         max_points: int | None = None,
         digits: int | None = None,
     ) -> None:
-        """Fail the test where the plots differ from its golden.
+        """Fail the test if the plots differ from its golden file.
 
             def test_loss(plot_check):
                 plot_check("run.h5", preset="loss+MSE", rtol=1e-6)
 
-        A missing golden is written, and the test fails; `--plot-update` writes goldens that are
-        missing or differ, and passes.
+        A missing golden file is written, and the test fails; with `--plot-update` golden files
+        that are missing or differ are written, and the test passes.
 
         Args:
             source: a recording or its path, several of them, a FlexLogger that has logged, or a
                 list of windows.
             preset, definitions, phases, every: what to draw of recordings; `definitions` is an
-                object or a TOML file. A logger draws its own; given, they must be the same.
-            rtol, atol: how far a number may be off: `atol + rtol * |golden|`.
-            name: part of the golden's name, where a test checks several things.
-            max_points, digits: thin and round what is kept; stated in the golden.
+                object or a TOML file. For a logger, leave them out or pass the logger's own.
+            rtol, atol: numbers may differ by `atol + rtol * |golden|`.
+            name: part of the golden file's name, if a test checks several plots.
+            max_points, digits: thin and round the plots; kept in the golden file.
 
         Raises:
             FlexrecError: the plots cannot be drawn, or a file cannot be read or written.
@@ -116,11 +117,11 @@ class PlotCheck:
                 pytrace=False,
             )
         if outcome.left_out:
-            told = "\n".join(map(str, outcome.left_out))
-            pytest.fail(f"what was left out of the plots of {shown}:\n{told}", pytrace=False)
+            lines = "\n".join(map(str, outcome.left_out))
+            pytest.fail(f"what was left out of the plots of {shown}:\n{lines}", pytrace=False)
 
     def _claim(self, name: str | None) -> Path:
-        """The golden of this call, which no other call may have."""
+        """The path of this call's golden file, which no other call may use."""
         parts = [node.name for node in self._node.listchain() if isinstance(node, pytest.Class)]
         stem = _file_name(".".join([*parts, self._node.name]))
         if name is not None:
@@ -143,7 +144,7 @@ def plot_check(request: pytest.FixtureRequest) -> PlotCheck:
 
 
 def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None:
-    """Name the goldens that were written, on whichever worker."""
+    """List the golden files that were written, on any worker."""
     written = {
         value: None
         for reports in terminalreporter.stats.values()
@@ -158,7 +159,7 @@ def pytest_terminal_summary(terminalreporter: "pytest.TerminalReporter") -> None
 
 
 def _file_name(name: str) -> str:
-    """A name for every file system; a digest keeps apart what would become the same."""
+    """A file name that is valid on every file system; a digest keeps the names distinct."""
     plain = re.sub(r"\[(.*)\]$", r"-\1", name, flags=re.DOTALL)
     kept = re.sub(r"[^A-Za-z0-9_.+=-]", "_", plain)
     if kept == plain and len(kept) <= _LONGEST:

@@ -1,4 +1,4 @@
-"""A comparison as text for people, and as JSON for machines. Nothing is compared here."""
+"""Describe a comparison as text and as JSON. Nothing is compared here."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -9,11 +9,11 @@ from flexrec.recorder.errors import counted
 from flexrec.replay.golden.model import Comparison, Difference, Point
 from flexrec.replay.golden.trace import place, shown
 
-_WINDOWS, _LINES = 10, 4  # a short report's windows, and lines for each
+_WINDOWS, _LINES = 10, 4  # the windows of a short report, and lines for each
 
 
 def report_text(comparison: Comparison, *, full: bool = False, hint: str = "") -> str:
-    """What differs, a window at a time, a line for each difference.
+    """Describe the differences, window by window, with a line for each.
 
         >>> from flexrec.replay import compare, snapshot
         >>> print(report_text(compare(snapshot([]), snapshot([]))))
@@ -21,9 +21,9 @@ def report_text(comparison: Comparison, *, full: bool = False, hint: str = "") -
 
     Args:
         comparison: from `compare`.
-        full: every difference, and every point that differs; otherwise the first few windows
-            and lines, and how many more there are.
-        hint: how to see these.
+        full: list every difference, and every point that differs; otherwise the first few windows
+            and lines, and the number of the others.
+        hint: how to see the others.
     """
     how = f" ({hint})" if hint else ""
     tolerance = f"(rtol {comparison.rtol:g}, atol {comparison.atol:g})"
@@ -53,7 +53,7 @@ def report_text(comparison: Comparison, *, full: bool = False, hint: str = "") -
 
 
 def report_json(comparison: Comparison, *, full: bool = False) -> dict[str, Any]:
-    """The comparison as plain JSON values.
+    """Convert the comparison to plain JSON values.
 
         >>> from flexrec.replay import compare, snapshot
         >>> report_json(compare(snapshot([]), snapshot([])))["equal"]
@@ -61,11 +61,11 @@ def report_json(comparison: Comparison, *, full: bool = False) -> dict[str, Any]
 
     Args:
         comparison: from `compare`.
-        full: with `points`, every point of every difference.
+        full: add `points`, every point of every difference.
 
     Returns:
-        `equal`, `rtol`, `atol`, `windows`, `traces`, `points` (how many the golden has), and
-        `differences`: a table for each, with the fields of `Difference`. A gap is null, and so
+        `equal`, `rtol`, `atol`; `windows`, `traces`, `points`: their numbers in the golden file;
+        and `differences`: a table for each, with the fields of `Difference`. A gap is null, and so
         is an error relative to 0.
     """
     return {

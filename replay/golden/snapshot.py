@@ -1,6 +1,6 @@
-"""What windows look like, as one document; and the file that a document is kept in, the golden.
+"""Convert windows to one document, and read and write golden files, which hold such documents.
 
-A golden is a visdom environment file: visdom shows it as it is. Nothing is compared here.
+A golden file is a visdom environment file, which visdom can show. Nothing is compared here.
 """
 
 import json
@@ -21,36 +21,37 @@ from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.env_file import ENVIRONMENT, dump, env_document, is_environment
 
 SETTINGS = "flexrec"
-"""The document's key for what visdom has no place for; visdom does not look at it."""
+"""The document's key for flexrec's own settings; visdom ignores it."""
 _ENVIRONMENT = 'which is a visdom environment file ({"jsons": {window id: window}, "reload": {}})'
 
 
 def snapshot(
     windows: Iterable[Window], *, max_points: int = 0, digits: int | None = None
 ) -> dict[str, Any]:
-    """The windows as a document that `compare` compares and `write_golden` writes.
+    """Convert windows to a document that `compare` compares and `write_golden` writes.
 
         >>> from flexrec.replay import Trace, Window
         >>> loss = Window("loss", None, "line", (Trace("train", y=[0.5, 0.25], x=[0, 1]),))
         >>> snapshot([loss])["jsons"]["loss"]["content"]["data"][0]["y"]
         [0.5, 0.25]
 
-    Pure: the windows stay as they are, and the same windows give the same document, whatever
-    the version of visdom. It holds everything that visdom would be sent. NaN and infinities are
+    Pure: the windows are not changed, and the same windows give the same document with every
+    version of visdom. It holds everything that would be sent to visdom. NaN and infinities are
     null, visdom's gap.
 
     Args:
-        windows: any number, of any environments.
-        max_points: thin each line to so many points, peaks kept; 0 keeps all.
-        digits: round the values to so many significant digits; None keeps them exact.
+        windows: any number of windows, of any environments.
+        max_points: thin each line to this many points, keeping peaks; 0 keeps all.
+        digits: round the values to this many significant digits; None keeps them exact.
 
     Returns:
-        visdom's environment file `{"jsons": {window id: window}, "reload": {}}`; and, only where
-        there is something to state, `"flexrec"`: `digits`, `max_points`, and `envs`, the
-        environments that windows name.
+        visdom's environment file `{"jsons": {window id: window}, "reload": {}}`; and, if any of
+        them is set, `"flexrec"` with `digits`, `max_points`, and `envs`, the environments that
+        windows name.
 
     Raises:
-        DefinitionError: a window cannot be drawn, two have one id, or a bound makes no sense.
+        DefinitionError: a window cannot be drawn, two have the same id, or `max_points` or
+            `digits` is out of range.
         MissingDependency: visdom is not installed.
     """
     if max_points < 0 or (digits is not None and not 1 <= digits <= 17):
@@ -58,7 +59,7 @@ def snapshot(
             f"max_points is 0 or more, digits 1 to 17; got {max_points} and {digits}"
         )
     windows = list(windows)
-    if digits is not None:  # rounded first: what is thinned then does not hang on the last bits
+    if digits is not None:  # rounded first, so that thinning does not depend on the last bits
         windows = [_rounded(window, digits) for window in windows]
     document = env_document(thin_window(window, max_points) for window in windows)
     stated: dict[str, Any] = {"digits": digits} if digits is not None else {}
@@ -81,11 +82,11 @@ def settings(document: Mapping[str, Any]) -> tuple[int, int | None]:
 
 
 def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The document in a golden, or in any environment file that visdom wrote.
+    """Read the document of a golden file, or of any environment file that visdom wrote.
 
     Raises:
-        GoldenError: there is no such file, or it is no environment file; the message has
-            the next step.
+        GoldenError: there is no such file, or it is not an environment file; the message says what
+            to do.
     """
     path = Path(path)
     try:
@@ -102,7 +103,7 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not text:
         raise GoldenError(f"the golden {path} is empty", hint="update=True writes it")
     try:
-        # visdom 0.2.4 writes Infinity and NaN, which JSON has not.
+        # visdom 0.2.4 writes Infinity and NaN, which JSON does not allow.
         document = json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
         raise GoldenError(f"{path} is no golden, which is JSON: {error}") from error
@@ -119,17 +120,17 @@ def write_golden(
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write the document, whole or not at all; folders are made.
+    """Write the document, completely or not at all; missing folders are created.
 
     Args:
-        path: the golden.
-        document: as of `snapshot`.
-        overwrite: whether a visdom environment file may be there.
-        inputs: files that are never written.
+        path: the golden file.
+        document: a document of `snapshot`.
+        overwrite: whether to overwrite an existing visdom environment file.
+        inputs: files that must not be overwritten.
 
     Raises:
-        OutputError: the file cannot be written, or what is there is not overwritten: any
-            file, or, with `overwrite`, one that is no visdom environment file.
+        OutputError: the file cannot be written, or a file exists that may not be overwritten:
+            any file, or, with `overwrite`, one that is not a visdom environment file.
     """
     path = Path(path)
     with writing(path):

@@ -1,7 +1,7 @@
-"""Numbers in JSON lists, held against each other within a tolerance. No windows, no reports.
+"""Compare numbers in JSON lists within a tolerance. No windows, no reports.
 
-The verdict is that of numpy's `isclose`, `|golden - obtained| <= atol + rtol * |golden|` in floats;
-where both tolerances are 0, that of Python's `==`, which tells large integers apart.
+Numbers are equal as in numpy's `isclose`, if `|golden - obtained| <= atol + rtol * |golden|` in
+floats; if both tolerances are 0, as in Python's `==`, which tells large integers apart.
 """
 
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from flexrec.replay.plots.contents import Numbers
 
 @dataclass(frozen=True)
 class Deviation:
-    """How two lists of numbers of one shape differ.
+    """The differences of two lists of numbers of the same shape.
 
     Attributes:
-        where: places of the values out of tolerance, in the flat order.
-        kinds: places where an integer stands for a float or a float for an integer.
-        max_abs, max_rel: the largest errors among `where`, of pairs without a gap; None where
-            there is no such pair. An error relative to 0 is infinite.
+        where: flat indices of the values out of tolerance.
+        kinds: flat indices of integers that became floats, or floats that became integers.
+        max_abs, max_rel: the largest errors among `where`, of pairs without a gap; None if there
+            is no such pair. An error relative to 0 is infinite.
     """
 
     where: NDArray[np.intp]
@@ -31,7 +31,7 @@ class Deviation:
 
 
 def deviation(golden: Numbers, obtained: Numbers, *, rtol: float, atol: float) -> Deviation | None:
-    """How the numbers differ, or None; both are of one shape.
+    """Compare numbers of the same shape; None if they are equal.
 
     >>> from flexrec.replay.plots.contents import numbers
     >>> deviation(numbers([1.0]), numbers([1.5]), rtol=0.0, atol=0.25).max_abs

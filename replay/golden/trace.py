@@ -1,4 +1,4 @@
-"""One trace, or one field, held against the golden's: plain JSON in, differences out. Pure."""
+"""Compare a trace, or a field, with the golden one: plain JSON in, differences out. Pure."""
 
 import json
 from collections.abc import Mapping
@@ -10,12 +10,12 @@ from flexrec.replay.golden.model import ABSENT, Difference, Point, Points
 from flexrec.replay.golden.tolerance import deviation
 from flexrec.replay.plots.contents import Numbers, line_of, numbers
 
-_DATA = ("x", "y", "z", "values", "labels")  # what a trace draws; its other fields say how
+_DATA = ("x", "y", "z", "values", "labels")  # a trace's data; its other fields are settings
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far a number may be off: `atol + rtol * |golden|`."""
+    """The allowed difference of numbers: `atol + rtol * |golden|`."""
 
     rtol: float
     atol: float
@@ -28,14 +28,14 @@ def compare_trace(
     obtained: Mapping[str, Any],
     tolerance: Tolerance,
 ) -> list[Difference]:
-    """What differs between two traces, whatever they are called."""
+    """Compare two traces, except their names."""
     found = []
     if golden.get("type") != obtained.get("type"):
         kinds = golden.get("type", ABSENT), obtained.get("type", ABSENT)
         message = f"the trace is drawn as {kinds[1]!r}, the golden's as {kinds[0]!r}"
         found.append(Difference("type", window, name, "type", message, *kinds))
     fields = list(dict.fromkeys((*golden, *obtained)))
-    if found:  # of another type, it has other fields to say how it is drawn
+    if found:  # other types have other settings
         fields = [field for field in fields if field in _DATA]
     aligned = _aligned(window, name, golden, obtained, tolerance)
     found += aligned or []
@@ -43,10 +43,12 @@ def compare_trace(
         if field == "type" or (aligned is not None and field in ("x", "y")):
             continue
         old, new = golden.get(field, ABSENT), obtained.get(field, ABSENT)
-        told = compare_leaves(window, name, field, old, new, tolerance, x=golden.get("x"))
+        differences = compare_leaves(window, name, field, old, new, tolerance, x=golden.get("x"))
         if field in _DATA:
-            told = [replace(d, kind="values" if d.kind == "layout" else d.kind) for d in told]
-        found += told
+            differences = [
+                replace(d, kind="values" if d.kind == "layout" else d.kind) for d in differences
+            ]
+        found += differences
     return found
 
 
@@ -60,26 +62,26 @@ def compare_leaves(
     *,
     x: Any = None,
 ) -> list[Difference]:
-    """What differs between two JSON values, field by field; numbers within the tolerance."""
+    """Compare two JSON values, field by field; numbers within the tolerance."""
     if isinstance(golden, dict) and golden and obtained == ABSENT:
         obtained = {}  # so that the fields in it are named
     if isinstance(obtained, dict) and obtained and golden == ABSENT:
         golden = {}
     if isinstance(golden, dict) and isinstance(obtained, dict):
-        told = []
+        differences = []
         for key in dict.fromkeys((*golden, *obtained)):
             pair = golden.get(key, ABSENT), obtained.get(key, ABSENT)
-            told += compare_leaves(window, trace, f"{field}.{key}", *pair, tolerance)
-        return told
+            differences += compare_leaves(window, trace, f"{field}.{key}", *pair, tolerance)
+        return differences
     if isinstance(golden, list) and isinstance(obtained, list):
         return _lists(window, trace, field, golden, obtained, tolerance, x)
     a, b = numbers([golden]), numbers([obtained])
     if golden is not None and obtained is not None and a and b and a.shape == b.shape:
-        told = _numbers(window, trace, field, a, b, tolerance, None)
+        differences = _numbers(window, trace, field, a, b, tolerance, None)
         lone = f"{shown(obtained)}, golden {shown(golden)}"
         return [
             replace(d, index=None, message=lone, kind="type" if d.kind == "type" else "layout")
-            for d in told
+            for d in differences
         ]
     if golden == obtained and isinstance(golden, bool) == isinstance(obtained, bool):
         return []
@@ -105,10 +107,10 @@ def _lists(
         return [Difference("values", window, trace, field, message, a.shape, b.shape)]
     if len(golden) != len(obtained):
         return [_lengths(window, trace, field, golden, obtained)]
-    told = []
+    differences = []
     for i, (old, new) in enumerate(zip(golden, obtained, strict=True)):
-        told += compare_leaves(window, trace, f"{field}[{i}]", old, new, tolerance)
-    return told
+        differences += compare_leaves(window, trace, f"{field}[{i}]", old, new, tolerance)
+    return differences
 
 
 def _lengths(
@@ -140,7 +142,7 @@ def _aligned(
     obtained: Mapping[str, Any],
     tolerance: Tolerance,
 ) -> list[Difference] | None:
-    """Two lines of unequal length, point by point at equal x; None where that means nothing."""
+    """Compare two lines of unequal length, point by point at equal x; None if x is not usable."""
     lengths = [len(y) for y in (golden.get("y"), obtained.get("y")) if isinstance(y, list)]
     if len(set(lengths)) < 2:
         return None
@@ -183,7 +185,7 @@ def _numbers(
     tolerance: Tolerance,
     x: Any,
 ) -> list[Difference]:
-    """Two lists of numbers of one shape."""
+    """Compare two lists of numbers of the same shape."""
     off = deviation(a, b, rtol=tolerance.rtol, atol=tolerance.atol)
     if off is None:
         return []
@@ -205,8 +207,8 @@ def _numbers(
         message += _pair(first)
         if off.max_abs is not None and off.max_rel is not None:
             message += f"; largest error {off.max_abs:.3g} absolute, {off.max_rel:.3g} relative"
-        told = _at(points, "values", window, trace, field, message)
-        found.append(replace(told, max_abs=off.max_abs, max_rel=off.max_rel))
+        differences = _at(points, "values", window, trace, field, message)
+        found.append(replace(differences, max_abs=off.max_abs, max_rel=off.max_rel))
     return found
 
 
@@ -221,7 +223,7 @@ def _at(
 
 
 def place(point: Point) -> str:
-    """Where a point is: `index 3 (x = 30)`, or `[2, 1]` in a matrix."""
+    """The position of a point: `index 3 (x = 30)`, or `[2, 1]` in a matrix."""
     if len(point.index) > 1:
         return f"[{', '.join(map(str, point.index))}]"
     return f"index {point.index[0]}" + (f" (x = {point.x:.10g})" if _is_number(point.x) else "")
@@ -247,7 +249,7 @@ def _is_number(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a report: numbers with every digit, a gap by its name, the rest as JSON."""
+    """Format a value for a report: numbers with all digits, a gap by name, the rest as JSON."""
     if value is None:
         return "a gap (NaN)"
     if value == ABSENT:

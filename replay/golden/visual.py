@@ -1,5 +1,4 @@
-"""A comparison drawn: golden, obtained and difference as messages to visdom. Nothing is sent here
-but by `show_in_visdom`."""
+"""Draw a comparison in visdom: golden, obtained and difference. Only `show_in_visdom` sends."""
 
 import html
 from collections.abc import Mapping, Sequence
@@ -11,22 +10,22 @@ from flexrec.replay.plots.registry import side_by_side_of
 
 Message = dict[str, Any]
 
-_ROW = "check/"  # what the ids of our windows start with
+_ROW = "check/"  # the prefix of our windows' ids
 _SIZE = {"width": 420, "height": 340}
 
 
 def messages(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], comparison: Comparison
 ) -> list[Message]:
-    """What to send to visdom: the report, then a row for each window that differs.
+    """The messages to visdom: the report, then a row for each window that differs.
 
-    A row is the golden window, the obtained one, and, where it can be drawn, the difference:
-    lines overlaid with obtained − golden below, or a heatmap of it for a matrix or a picture.
-    A window that one side lacks has one window in its row.
+    A row has the golden window, the obtained one, and, if it can be drawn, the difference: lines
+    overlaid with obtained − golden below, or a heatmap of it for a matrix or a picture. If one side
+    lacks the window, the row has only the other.
     """
     text = f'<pre style="white-space: pre-wrap">{html.escape(report_text(comparison))}</pre>'
     report = _message("report", "check", {"content": text, "type": "text", "title": "report"})
-    report["opts"] |= {"width": 3 * _SIZE["width"] + 20, "height": 240}  # a row of its own
+    report["opts"] |= {"width": 3 * _SIZE["width"] + 20, "height": 240}  # fills a row
     drawn = [report]
     renamed = {d.golden: d.obtained for d in comparison.differences if d.field == "id"}
     for name in dict.fromkeys(d.window for d in comparison.differences):
@@ -45,10 +44,10 @@ def messages(
 def show_in_visdom(
     drawn: Sequence[Message], *, server: str, port: int, base_url: str, env: str
 ) -> str:
-    """Send the messages to an environment, in place of what an earlier check showed there.
+    """Send the messages to an environment, replacing those of an earlier check.
 
     Returns:
-        The address to look at.
+        The address of the environment.
 
     Raises:
         ServerError: the server fails.
@@ -95,7 +94,7 @@ def _message(name: str, part: str, window: Mapping[str, Any]) -> Message:
 def _difference(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]
 ) -> Message | None:
-    """The content of a plot that shows the difference, or None where there is nothing to draw."""
+    """The content of a plot of the difference, or None if there is nothing to draw."""
     if golden["type"] != obtained["type"]:
         return None
     shown_as, content = golden["type"], golden["content"]

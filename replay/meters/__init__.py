@@ -1,4 +1,4 @@
-"""Meters: what recorded values are averaged, counted or ranked by, on the way to a plot."""
+"""Meters: average, count or rank recorded values for a plot."""
 
 from flexrec.replay.meters.adapter import MetricMeter
 from flexrec.replay.meters.averages import AverageValueMeter, MovingAverageValueMeter

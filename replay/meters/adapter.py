@@ -1,6 +1,6 @@
-"""Other libraries' metrics as meters. No torch import: a metric that wants tensors has imported it.
+"""Use other libraries' metrics as meters. torch is not imported: metrics that need it import it.
 
-torchmetrics and torcheval agree on the names update, compute and reset; so does this.
+torchmetrics and torcheval both name the methods update, compute and reset; so does this adapter.
 """
 
 import math
@@ -16,21 +16,21 @@ from flexrec.replay.meters.base import Meter
 
 
 class MetricMeter(Meter):
-    """A torchmetrics metric, or anything with update, compute and reset, as a meter.
+    """A meter around a torchmetrics metric, or any object with update, compute and reset.
 
         >>> meter = MetricMeter(torchmetrics.MeanAbsoluteError())  # doctest: +SKIP
         >>> meter.add(np.array([1.0, 2.0]), np.array([1.0, 4.0]))  # doctest: +SKIP
         >>> meter.value()  # doctest: +SKIP
         1.0
 
-    Takes what the metric's `update` takes. Numbers and arrays become tensors where the metric's
-    module, or that of one of its base classes, imports torch; otherwise they stay.
-    Gives what `compute` returns: a number, or an array; of a dict or tuple a tuple, whose names
-    are in `fields` from then on (from the start for a torchmetrics.MetricCollection). None gives
-    nan, without asking the metric. Memory: the metric's.
+    Takes the arguments of the metric's `update`. Numbers and arrays are converted to tensors if the
+    metric's module, or that of one of its base classes, imports torch.
+    Gives the result of `compute`: a number or an array; a dict or tuple becomes a tuple, whose
+    names are then in `fields` (from the start for a torchmetrics.MetricCollection). Without values
+    gives nan, and does not call the metric. Memory: the metric's.
 
     Raises:
-        MeterError: the metric raised; what it has kept of the values then is its own affair.
+        MeterError: the metric raised an error; whether it kept the values depends on the metric.
     """
 
     def __init__(self, metric: Any) -> None:
@@ -56,7 +56,7 @@ class MetricMeter(Meter):
         self._empty = False
 
     def value(self) -> Any:
-        """What the metric computes."""
+        """The metric's result."""
         if self._empty:
             return math.nan if len(self.fields) == 1 else (math.nan,) * len(self.fields)
         try:
@@ -69,8 +69,8 @@ class MetricMeter(Meter):
         elif isinstance(result, (tuple, list)):
             self.fields = tuple(map(str, range(len(result))))
         else:
-            return _taken(result)
-        values = tuple(map(_taken, result))
+            return _as_part(result)
+        values = tuple(map(_as_part, result))
         return values if len(values) > 1 else values[0]
 
     def _given(self, value: Any) -> Any:
@@ -92,15 +92,15 @@ def is_metric(candidate: Any) -> bool:
 
 
 def _torch_of(kind: type) -> Any:
-    """torch, where the module of the class or of a base class has imported it."""
+    """The torch module, if the module of the class or of a base class imports it."""
     torch = sys.modules.get("torch")
     modules = (sys.modules.get(base.__module__) for base in kind.__mro__)
     uses = any(getattr(module, "torch", None) is torch for module in modules)
     return torch if torch is not None and uses else None
 
 
-def _taken(result: Any) -> Any:
-    """A result as a float or an array."""
+def _as_part(result: Any) -> Any:
+    """Convert a result to a float or an array."""
     if is_tensor(result):
         result = array_of("result", result).copy()
     if isinstance(result, (np.ndarray, np.generic)) and result.ndim == 0:

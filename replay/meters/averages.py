@@ -1,4 +1,4 @@
-"""Averages of numbers, of all and of the last few."""
+"""Meters that average: over all values, or over the last few."""
 
 import math
 from typing import Any
@@ -23,22 +23,23 @@ class AverageValueMeter(Meter):
         (3.0, 2.6457513110645907)
 
     Takes a number, or an array: arrays of one shape are averaged element by element. `add(s, n)`
-    stands for n values whose sum is s, each taken to be s / n; with `mean`, for n values whose
-    mean is s.
-    Gives (mean, std); std is that of a sample (divided by n − 1). One value has an infinite std;
-    None gives (nan, nan): both as in TNT. With infinities the mean is theirs and the std is nan.
+    adds n values of s / n each, so that their sum is s; with `mean`, n values of s each.
+    Gives (mean, std); std is the sample standard deviation (divided by n − 1). The std of one value
+    is infinite; without values gives (nan, nan): both as in TNT. With infinite values the mean is
+    their mean and the std is nan.
 
     Formula: Chan, Golub, LeVeque 1979, "Updating formulae and a pairwise algorithm for computing
-    sample variances", eq. 2.1, on values from which the first one is subtracted: however large
-    the offset, the std is then accurate. O(1) memory.
+    sample variances", eq. 2.1, on values from which the first one is subtracted, so that the std is
+    accurate for any offset. O(1) memory.
 
     Args:
-        mean: whether pairs are (mean, n), as of a loss that is averaged over its batch. By default
-            they are (sum, n), as in TNT, with a warning where that looks like a mistake; False
-            says that they are.
+        mean: whether pairs are (mean, n), as for a loss that is averaged over its batch. By default
+            they are (sum, n), as in TNT, with a warning if that looks like a mistake; False means
+            (sum, n) without a warning.
 
     Raises:
-        MeterError: no number; n is not a whole number above 0; the array's shape changes.
+        MeterError: a value is not a number; n is not a whole number above 0; the array's shape
+            changes.
     """
 
     fields = ("mean", "std")
@@ -52,18 +53,18 @@ class AverageValueMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values."""
+        """Discard all values."""
         self._n = 0.0
         self._first: Any = 0.0
-        self._mean: Any = 0.0  # of the values less the first
+        self._mean: Any = 0.0  # mean of the values minus the first one
         self._squares: Any = 0.0  # sum of squared deviations from the mean
 
     def add(self, value: Any, n: float = 1) -> None:
-        """Take in a value, or n of them by their sum."""
+        """Add a value, or n values by their sum."""
         if type(n) is not int and array("n", n).size != 1:
-            raise MeterError("it takes a number or an array, or a sum and how many, no pair")
+            raise MeterError("it takes a number or an array, or a sum and a count, not a pair")
         if n == 1 and isinstance(value, NUMBERS) and type(self._mean) is float:
-            # what the next line does, several times as fast
+            # the same as below, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)
         else:
             if self._doubts and n > 1 and isinstance(value, float) and 0 < abs(value) < 1:
@@ -86,7 +87,7 @@ class AverageValueMeter(Meter):
         return mean, math.inf if self._n == 1 else math.sqrt(self._squares / (self._n - 1))
 
     def merge(self, n: float, first: Any, mean: Any, squares: Any) -> None:
-        """Take in the values that a state stands for."""
+        """Merge a state."""
         if n == 0:
             return
         if type(first) is type(self._first) is float:
@@ -103,12 +104,12 @@ class AverageValueMeter(Meter):
             self._merge(float(n), float(first), float(mean), float(squares))
 
     def add_all(self, values: Floats) -> None:
-        """Take in many numbers at once."""
+        """Add many numbers at once."""
         found = moments(values, np.array([0]), np.array([len(values)]))
         self.merge(len(values), *(float(each[0]) for each in found))
 
     def reduce_slices(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
-        """Mean and std of every slice."""
+        """The mean and std of every slice."""
         begins, goes_on = own_parts(starts, stops)
         if overlap(begins, stops):
             return None
@@ -125,7 +126,7 @@ class AverageValueMeter(Meter):
         for more, n, *part in zip(*(column.tolist() for column in columns), strict=True):
             if not more:
                 meter.reset()
-            if n:  # two logs may follow each other
+            if n:  # not true after two consecutive logs
                 meter._merge(n, *part)
             results.append(meter.value())
         means, stds = np.array(results).T
@@ -181,12 +182,12 @@ class MovingAverageValueMeter(Meter):
         >>> meter.value()
         (4.0, 2.8284271247461903)
 
-    Takes a number. Gives (mean, std); std is that of a sample (divided by n − 1), 0 for one
-    value. None gives (0, 0), as in TNT. Computed anew from the window whenever it is read, so
-    that a NaN is gone when it has left the window. O(windowsize) memory.
+    Takes a number. Gives (mean, std); std is the sample standard deviation (divided by n − 1), 0
+    for one value. Without values gives (0, 0), as in TNT. Computed from the whole window at every
+    read, so that a NaN has no effect once it has left the window. O(windowsize) memory.
 
     Raises:
-        MeterError: no number.
+        MeterError: a value is not a number.
     """
 
     fields = ("mean", "std")
@@ -197,15 +198,15 @@ class MovingAverageValueMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values."""
+        """Discard all values."""
         self._n = 0
 
     def add(self, value: Any) -> None:
-        """Take in a number."""
+        """Add a number."""
         if type(value) is not float:
             value = number("value", value)
         at = self._n % self.windowsize
-        if at == len(self._window):  # a large window is not paid for before it is filled
+        if at == len(self._window):  # grow the window as it fills
             self._window = np.resize(self._window, min(2 * at, self.windowsize))
         self._window[at] = value
         self._n += 1
@@ -219,11 +220,11 @@ class MovingAverageValueMeter(Meter):
         return float(first[0] + mean[0]), math.sqrt(squares[0] / max(1, n - 1))
 
     def add_all(self, values: Floats) -> None:
-        """Take in the last of many numbers."""
+        """Add many numbers, of which the last are kept."""
         super().add_all(values[-self.windowsize :])
 
     def reduce_slices(self, values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, ...] | None:
-        """Mean and std of the last `windowsize` values of every slice."""
+        """The mean and std of the last `windowsize` values of every slice."""
         starts = np.maximum(starts, stops - self.windowsize)
         first, mean, squares = moments(values, starts, stops)
         return first + mean, np.sqrt(squares / np.maximum(1, stops - starts - 1))

@@ -1,4 +1,4 @@
-"""The contract of a meter. Meters touch no file, clock, socket or random number."""
+"""The base class of meters. Meters use no files, clocks, sockets or random numbers."""
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
@@ -10,53 +10,54 @@ from flexrec.recorder.events import Reduction
 
 
 class Meter(ABC):
-    """Takes in values, and gives what is to be plotted.
+    """Computes the value to plot from recorded values.
 
     A meter is built once per key and definition, fed with `add` (the recorded value; a recorded
-    tuple is spread over the arguments), read with `value` at every mark, and emptied with `reset`.
-    What `add` is given are floats, strings and numpy arrays, never tensors, when flexrec calls;
-    called by hand it takes tensors too. Arrays belong to the meter: nobody changes them later.
+    tuple is passed as several arguments), read with `value` at every mark, and emptied with
+    `reset`. flexrec calls `add` with floats, strings and numpy arrays, never tensors; users may
+    call it with tensors too. Arrays belong to the meter: the caller does not change them later.
 
-    `add` raises ValueError or TypeError for what it cannot take, leaving the meter as it was.
+    `add` raises ValueError or TypeError for values that it cannot take, and leaves the meter
+    unchanged.
     """
 
     fields: tuple[str, ...] = ("value",)
-    """The names of what `value` returns, in order; the first is drawn by default.
+    """The names of the results that `value` returns, in order; the first is drawn by default.
 
-    Set on the class, or in the constructor where its arguments decide.
+    Set on the class, or in the constructor if they depend on its arguments.
     """
 
     uses_time: ClassVar[bool] = False
-    """Whether the meter wants `tick(time)` before every add, value and reset."""
+    """Whether `tick(time)` is called before every add, value and reset."""
 
     counts_only: ClassVar[bool] = False
-    """Whether it is all the same to the meter what `add` is given."""
+    """Whether the meter ignores the arguments of `add`."""
 
     reduction: Reduction | None = None
-    """What it remembers of a value, so that this can be recorded in the value's place.
+    """The reduction whose states can be recorded instead of the values; None: there is none.
 
-    Set on the class, or in the constructor where its arguments decide.
+    Set on the class, or in the constructor if it depends on its arguments.
     """
 
     @abstractmethod
     def add(self, *args: Any) -> None:
-        """Take in one recorded value."""
+        """Add one recorded value."""
 
     @abstractmethod
     def value(self) -> Any:
-        """One result where `fields` has one name, else a tuple in the order of `fields`."""
+        """The result: one value if `fields` has one name, else a tuple in the order of `fields`."""
 
     @abstractmethod
     def reset(self) -> None:
-        """Forget everything that was added."""
+        """Discard everything that was added."""
 
-    def tick(self, time: float) -> None:  # noqa: B027 - most meters have no use for it
-        """The time in seconds of the event that follows; called only if `uses_time`."""
+    def tick(self, time: float) -> None:  # noqa: B027 - most meters ignore it
+        """Set the time, in seconds, of the next event; called only if `uses_time`."""
 
     def add_all(self, values: NDArray[np.float64]) -> None:
-        """`add` of each of these numbers, of which there are some, in order.
+        """Add each of these numbers, of which there is at least one, in order.
 
-        A meter that takes them at once is then within 1e-12 relative of what `add` gives.
+        A meter that adds them all at once stays within a relative 1e-12 of the result of `add`.
         """
         for value in values.tolist():
             self.add(value)
@@ -67,15 +68,15 @@ class Meter(ABC):
         starts: NDArray[np.int64],  # noqa: ARG002
         stops: NDArray[np.int64],  # noqa: ARG002
     ) -> tuple[NDArray[np.float64], ...] | None:
-        """The same meter over whole columns: one float64 array per field, or None: cannot.
+        """Compute the results for slices of a column: a float64 array per field; None: unsupported.
 
-        Entry k is what `value()` gives after a reset and an `add` of each of
-        `values[starts[k]:stops[k]]`, within 1e-12 relative. Slices are never empty; starts and
-        stops never decrease; slices may overlap. The meter's own state is neither used nor
-        changed, only its constructor's arguments.
+        Entry k is the `value()` after a reset and an `add` of each of `values[starts[k]:stops[k]]`,
+        within a relative 1e-12. Slices are never empty; starts and stops never decrease; slices may
+        overlap. Only the constructor's arguments are used; the meter's state is neither read nor
+        changed.
         """
         return None
 
     def merge(self, *state: Any) -> None:  # noqa: ARG002 - as above
-        """What `add(*args)` does, to the bit, from what `reduction.state_of(*args)` gave."""
+        """Add a state of `reduction.state_of(*args)`: the same, to the bit, as `add(*args)`."""
         raise TypeError(f"{type(self).__name__} has no state that could be merged")

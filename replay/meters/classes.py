@@ -1,4 +1,4 @@
-"""Meters of classifications: how often the class is right, and which is taken for which."""
+"""Meters for classification: the error of the top k classes, and the confusion matrix."""
 
 import math
 from collections.abc import Iterable
@@ -25,18 +25,18 @@ class ClassErrorMeter(Meter):
         (50.0, 0.0)
 
     Takes (output, target): scores (N, C), or (C,) for one sample, and classes (N,), (N, 1) or a
-    number; or those of pixels, (N, C, H, W) and (N, H, W), each a sample. Of equal scores the
-    lower class comes first; NaN counts as the highest score. A target that is none of the C
-    classes is wrong, as in TNT, unless it is ignored. None gives nan.
-    Gives one percentage for each k, in ascending order of k. O(1) memory.
+    number; or scores (N, C, H, W) and classes (N, H, W), where each pixel is a sample. Among equal
+    scores the lower class comes first; NaN counts as the highest score. A target that is none of
+    the C classes counts as an error, as in TNT, unless it is ignored.
+    Gives one percentage for each k, in ascending order of k; without values nan. O(1) memory.
 
     Args:
         topk: one k or several.
         accuracy: give 100 minus the error.
-        ignore: a target, or several, whose samples do not count, such as -100 of padding.
+        ignore: a target, or several, whose samples do not count, such as -100 for padding.
 
     Raises:
-        MeterError: shapes do not fit; C is 1; a k is greater than C.
+        MeterError: the shapes do not match; C is 1; a k is greater than C.
     """
 
     fields: tuple[str, ...] = ("top1",)
@@ -55,12 +55,12 @@ class ClassErrorMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._n = 0.0
         self._wrong = dict.fromkeys(self.topk, 0.0)
 
     def add(self, output: Any, target: Any) -> None:
-        """Take in scores and classes."""
+        """Add scores and classes."""
         self.merge(*self.reduction.state_of(output, target))
 
     def value(self, k: int | None = None) -> Any:
@@ -76,7 +76,7 @@ class ClassErrorMeter(Meter):
         return (1.0 - wrong) * 100.0 if self.accuracy else wrong * 100.0
 
     def merge(self, n: float, *wrong: float) -> None:
-        """Take in the samples that a state stands for."""
+        """Merge a state."""
         if len(wrong) != len(self.topk):
             raise MeterError(f"state must be of topk {self.topk}, got {len(wrong)} counts")
         self._n += n
@@ -85,7 +85,7 @@ class ClassErrorMeter(Meter):
 
 
 class ConfusionMeter(Meter):
-    """How often each class (row) was taken for each class (column).
+    """The confusion matrix: how often each target class (row) was predicted as each class (column).
 
         >>> meter = ConfusionMeter(k=2)
         >>> meter.add([0, 1, 1], [0, 0, 1])
@@ -93,19 +93,19 @@ class ConfusionMeter(Meter):
         [[1, 1], [0, 1]]
 
     Takes (predicted, target): predicted classes (N,), (N, 1) or a number, or scores (N, k), of
-    which the highest counts, the lower class of equals; target classes, or one-hot rows (N, k).
-    Or those of pixels, (N, H, W) and (N, k, H, W), each a sample.
+    which the highest counts, and among equal scores the lower class; target classes, or one-hot
+    rows (N, k). Or the same for pixels, (N, H, W) and (N, k, H, W), where each pixel is a sample.
     Gives a matrix (k, k): rows are the targets, columns the predicted classes; int64 counts, or
-    with `normalized` each row divided by its sum (a row without samples stays 0). None gives
-    zeros, as in TNT. O(k²) memory.
+    with `normalized` each row divided by its sum (a row without samples stays 0). Without values
+    gives zeros, as in TNT. O(k²) memory.
 
     Args:
-        k: the number of classes; None: as many as the scores have, or the classes that came.
-        normalized: give shares of each row.
-        ignore: a target class, or several, whose samples do not count, such as -100 of padding.
+        k: the number of classes; None: the number of scores, or of the classes that were added.
+        normalized: give fractions of each row.
+        ignore: a target class, or several, whose samples do not count, such as -100 for padding.
 
     Raises:
-        MeterError: shapes do not fit; classes outside 0 to k − 1; a target row that is not
+        MeterError: the shapes do not match; a class is outside 0 to k − 1; a target row is not
             one-hot.
     """
 
@@ -123,24 +123,24 @@ class ConfusionMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._counts = np.zeros((self.k or 0, self.k or 0), np.int64)
 
     def add(self, predicted: Any, target: Any) -> None:
-        """Take in predictions and targets."""
+        """Add predictions and targets."""
         k, rows, columns = self.reduction.samples(predicted, target, len(self._counts))
         self._grow(k)
         tally(rows, columns, self._counts)
 
     def value(self) -> Array:
-        """The matrix, as an array of its own."""
+        """The matrix, as a new array."""
         if not self.normalized:
             return self._counts.copy()
         shares: Array = self._counts / self._counts.sum(axis=1, keepdims=True).clip(min=1)
         return shares
 
     def merge(self, k: float, cells: Ints, counts: Ints) -> None:
-        """Take in the samples that a state stands for."""
+        """Merge a state."""
         size = int(k)
         fits = size == self.k if self.k else size <= MOST_CLASSES
         if not fits or (cells.size and not 0 <= cells.min() <= cells.max() < size * size):

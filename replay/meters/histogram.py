@@ -1,4 +1,4 @@
-"""How often values fall into each of a row of bins."""
+"""The meter of histograms: how many values fall into each bin."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ Ints = NDArray[np.int64]
 _PARTS = 64
 
 _MOST = 1100
-"""Bins are never as wide, nor as narrow, as two to this power."""
+"""Bins are narrower than two to this power, and wider than two to minus this power."""
 
 
 class HistogramMeter(Meter):
-    """How many values fall into each bin, over all elements since the last reset.
+    """A histogram of all elements since the last reset.
 
         >>> meter = HistogramMeter(bins=4, range=(0, 1))
         >>> meter.add([0.1, 0.2, 0.9])
@@ -29,20 +29,22 @@ class HistogramMeter(Meter):
 
     Takes a number or an array of any shape. NaN and infinities are left out.
     Gives (counts, edges, bounds): (bins,) int64; (bins + 1,) float64; and (65,) float64, the
-    bounds of 64 bins that hold as many values each, for the plot types `histograms` and `boxplot`:
-    within a bin values count as evenly spread. None gives zeros, and bounds of NaN. O(bins) memory.
+    bounds of 64 bins with equally many values, for the plot types `histograms` and `boxplot`;
+    values are assumed to be spread evenly within a bin. Without values gives zeros, and bounds of
+    NaN. O(bins) memory.
 
-    With a range, bins are numpy.histogram's: of equal width, the last one closed, and values
-    outside are left out. Without, the bins follow the values: their width is the smallest power
-    of two with which `bins` of them, at whole multiples of the width, hold all values. Then the
-    result depends on the values alone, not on their order, and nothing but counts is kept.
+    With a range, the bins are those of numpy.histogram: of equal width, the last one closed, and
+    values outside are left out. Without a range, the bins follow the values: their width is the
+    smallest power of two for which `bins` bins, starting at multiples of the width, hold all
+    values. The result then depends only on the values, not on their order, and only counts are
+    kept.
 
     Args:
-        bins: how many bins, at least 2 without a range.
+        bins: the number of bins, at least 2 without a range.
         range: (lowest, highest) value.
 
     Raises:
-        MeterError: no numbers.
+        MeterError: the values are not numbers.
     """
 
     fields = ("counts", "edges", "bounds")
@@ -55,12 +57,12 @@ class HistogramMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values."""
+        """Discard all values."""
         self._counts = np.zeros(0 if self.range is None else self.bins, np.int64)
         self._first, self._exponent = 0, 0  # bin i begins at (first + i) * 2 ** exponent
 
     def add(self, values: Any) -> None:
-        """Take in a number or an array."""
+        """Add a number or an array."""
         self.merge(*self.reduction.state_of(values))  # type: ignore[arg-type]  # tuples of two lengths
 
     def value(self) -> tuple[Ints, Floats, Floats]:
@@ -81,7 +83,7 @@ class HistogramMeter(Meter):
             return counts, np.ldexp(edges, self._exponent)
 
     def merge(self, counts: Ints, first: float = 0.0, exponent: float = 0.0) -> None:
-        """Take in the values that a state stands for."""
+        """Merge a state."""
         if self.range is not None:
             if len(counts) != self.bins:
                 raise MeterError(f"state must be of {self.bins} bins, got {len(counts)}")
@@ -90,15 +92,15 @@ class HistogramMeter(Meter):
         if not len(counts):
             return
         if counts.ndim != 1 or not (abs(first) < 2.0**63 and abs(exponent) < _MOST):
-            raise MeterError("state must be of bins that float64 has")
+            raise MeterError("state must have bins within the range of float64")
         rows = [(counts, int(first), int(exponent))]
         if self._counts.size:
             rows.append((self._counts, self._first, self._exponent))
-        self._counts, self._first, self._exponent = _joined(rows, self.bins)
+        self._counts, self._first, self._exponent = _combined(rows, self.bins)
 
 
 def _bounds(counts: Ints, edges: Floats) -> Floats:
-    """Between which values each 64th of them lies."""
+    """The bounds of 64 bins with equally many values."""
     filled = np.flatnonzero(counts)
     if not len(filled):
         return np.full(_PARTS + 1, np.nan)
@@ -109,8 +111,8 @@ def _bounds(counts: Ints, edges: Floats) -> Floats:
     return bounds
 
 
-def _joined(rows: list[tuple[Ints, int, int]], bins: int) -> tuple[Ints, int, int]:
-    """Rows of bins as one row of at most `bins`, as narrow as can be."""
+def _combined(rows: list[tuple[Ints, int, int]], bins: int) -> tuple[Ints, int, int]:
+    """Combine rows of bins into one row of at most `bins` bins, as narrow as possible."""
     exponent = max(exponent for _, _, exponent in rows)
     while True:
         ends = [
@@ -121,8 +123,8 @@ def _joined(rows: list[tuple[Ints, int, int]], bins: int) -> tuple[Ints, int, in
         if most - least < bins:
             break
         exponent += 1
-    joined = np.zeros(most - least + 1, np.int64)
+    combined = np.zeros(most - least + 1, np.int64)
     for counts, first, own in rows:
         places = np.array([((first + i) >> (exponent - own)) - least for i in range(len(counts))])
-        np.add.at(joined, places, counts)
-    return joined, least, exponent
+        np.add.at(combined, places, counts)
+    return combined, least, exponent

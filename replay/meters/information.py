@@ -1,4 +1,4 @@
-"""Mutual information of a layer's activations with the inputs and with the classes, in bits."""
+"""The meter of mutual information between a layer's activations and the inputs and classes."""
 
 from typing import Any, Literal
 
@@ -12,11 +12,11 @@ from flexrec.replay.meters.base import Meter
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_ROWS = 512  # samples whose distances to all others are held at a time
+_ROWS = 512  # samples whose distances to all others are in memory at a time
 
 
 class InformationMeter(Meter):
-    """What a layer's activations on a fixed probe batch tell of its inputs X and classes Y.
+    """Mutual information of a layer's activations with the inputs X and classes Y of a fixed batch.
 
         >>> meter = InformationMeter()
         >>> meter.add([[-0.9], [-0.9], [0.9], [0.9]], [0, 0, 1, 1])
@@ -24,34 +24,34 @@ class InformationMeter(Meter):
         >>> ixt, ity
         (1.0, 1.0)
 
-    Takes (activations, classes), of shapes (samples, …) and (samples,): what
-    `Recorder.activations` records. The samples are all there is of X, each as likely, and the
-    activations T are a function of X.
-    Gives (plane, ixt, ity): I(X;T) and I(T;Y) in bits, and both as an array (2,) for the plot
-    type `plane`. Of several adds the last counts; none gives NaN, and so do activations that are
-    not all finite. O(samples × units) memory.
+    Takes (activations, classes), of shapes (samples, …) and (samples,), as `Recorder.activations`
+    records them. X is uniformly distributed over the samples, and the activations T are a function
+    of X.
+    Gives (plane, ixt, ity): I(X;T) and I(T;Y) as an array (2,) for the plot type `plane`, and each,
+    in bits. Only the last add counts; without values, or if an activation is not finite, gives NaN.
+    O(samples × units) memory.
 
     With `estimator="binning"`, as in Shwartz-Ziv and Tishby (arXiv 1703.00810): each unit's range
-    is cut into `bins` equal bins, T is the whole row of bins, and entropies are those of the
-    observed frequencies: I(X;T) = H(T), I(T;Y) = H(T) − Σ p(y) H(T|y). The result depends on the
-    bins, and where every row is unique it is the logarithm of the number of samples.
+    is cut into `bins` equal bins, T is the row of all units' bins, and entropies are computed from
+    the observed frequencies: I(X;T) = H(T), I(T;Y) = H(T) − Σ p(y) H(T|y). The result depends on
+    the bins; if every row is unique, I(X;T) is the logarithm of the number of samples.
 
     With `estimator="pairwise"`, the upper bound of Kolchinsky and Tracey (Entropy 2017, 19(7),
     361, eq. 10) on I(X;T + noise), with Gaussian noise of variance `noise` in every unit:
     −1/N Σ_i log2 1/N Σ_j exp(−‖t_i − t_j‖² / 2 noise), and I(T;Y) by the same bound within each
-    class. It needs no bins, changes smoothly, and fits layers whose activations are unbounded;
-    its one parameter is how much noise there is thought to be.
+    class. It needs no bins, changes smoothly, and suits layers whose activations are unbounded; its
+    only parameter is the assumed noise.
 
     Args:
-        bins: bins of each unit's range.
-        range: the activations' range: None takes (−1, 1), tanh's, for a batch that lies in it,
-            and else the batch's own, as "auto" always does. What lies outside a range that is
-            given counts to the outermost bins.
+        bins: the number of bins for each unit.
+        range: the activations' range. None takes (−1, 1), the range of tanh, if the batch lies in
+            it, or else the batch's own range, which "auto" always takes. Values outside a given
+            range count in the outermost bins.
         estimator: "binning" or "pairwise".
         noise: the variance of the noise, for "pairwise".
 
     Raises:
-        MeterError: not (samples, …) and (samples,) of the same length.
+        MeterError: the arguments are not (samples, …) and (samples,) of the same length.
     """
 
     fields = ("plane", "ixt", "ity")
@@ -73,12 +73,12 @@ class InformationMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the activations."""
+        """Discard the activations."""
         self._rows: Floats | None = None
         self._classes: Ints | None = None
 
     def add(self, activations: Any, classes: Any) -> None:
-        """Take in the activations (samples, …) of the probe batch, and its classes (samples,)."""
+        """Add the activations (samples, …) of the probe batch, and its classes (samples,)."""
         rows = array("activations", activations, keep=True)
         found = array("classes", classes)
         if rows.ndim < 1 or not len(rows) or found.shape != (len(rows),):
@@ -91,7 +91,7 @@ class InformationMeter(Meter):
         self._classes = np.unique(found, return_inverse=True)[1]
 
     def value(self) -> tuple[Floats, float, float]:
-        """(I(X;T), I(T;Y)) as an array, and each by itself, in bits."""
+        """(I(X;T), I(T;Y)) as an array, then each as a number, in bits."""
         if self._rows is None or self._classes is None:
             return np.full(2, np.nan), float("nan"), float("nan")
         measure = self._binned if self.estimator == "binning" else self._pairwise
@@ -133,12 +133,12 @@ def entropy(counts: NDArray[Any]) -> float:
     1.5
     """
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log2(p)).sum()) + 0.0  # no −0.0
+    return float(-(p * np.log2(p)).sum()) + 0.0  # avoids −0.0
 
 
 def _mixture_information(rows: Floats, noise: float) -> float:
-    """−1/N Σ_i log2 1/N Σ_j exp(−‖t_i − t_j‖² / 2 noise), some rows at a time."""
-    rows = rows - rows.mean(axis=0)  # distances stay, and are told exactly near 0
+    """Compute −1/N Σ_i log2 1/N Σ_j exp(−‖t_i − t_j‖² / 2 noise), some rows at a time."""
+    rows = rows - rows.mean(axis=0)  # centring keeps the distances, and their accuracy near 0
     total = 0.0
     for first in range(0, len(rows), _ROWS):
         distances = _squared_distances(rows[first : first + _ROWS], rows, noise * 1e-9)
@@ -148,7 +148,7 @@ def _mixture_information(rows: Floats, noise: float) -> float:
 
 
 def _squared_distances(some: Floats, rows: Floats, error: float) -> Floats:
-    """‖t_i − t_j‖² of some rows and all; by a product of matrices where that errs by no more."""
+    """‖t_i − t_j‖² of some rows and all; by a matrix product if its error is at most `error`."""
     squares = (rows * rows).sum(axis=1)
     if squares.max() * np.finfo(np.float64).eps <= error:
         lengths: Floats = (some * some).sum(axis=1)[:, None] + squares

@@ -1,4 +1,4 @@
-"""Meters of what is shown as it came: pictures and texts."""
+"""Meters of pictures and texts, which are shown unchanged."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ class ImageMeter(Meter):
         >>> meter.value().shape
         (3, 28, 32)
 
-    Takes (H, W), (C, H, W) or (H, W, C), with C of 3 or 4 where it comes last, a batch
-    (N, H, W), (N, C, H, W) or (N, H, W, C); values as the plots `image` and `images` take them.
-    Gives the same dtype, channels first. None gives None: nothing to draw. O(1) memory.
+    Takes (H, W), (C, H, W) or (H, W, C), with C of 3 or 4 if it comes last, or a batch (N, H, W),
+    (N, C, H, W) or (N, H, W, C); values as the plots `image` and `images` take them.
+    Gives the same dtype, channels first. Without values gives None: nothing is drawn. O(1) memory.
 
     Raises:
-        MeterError: another shape, or no pixels.
+        MeterError: the shape is another, or there are no pixels.
     """
 
     fields = ("image",)
@@ -34,11 +34,11 @@ class ImageMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the picture."""
+        """Discard the picture."""
         self._last: Array | None = None
 
     def add(self, image: Any) -> None:
-        """Take in a picture or a batch."""
+        """Add a picture or a batch."""
         found = array("image", image, keep=True)
         if found.ndim not in (2, 3, 4) or not found.size:
             raise MeterError(f"image must be (H, W), (C, H, W) or a batch, got {found.shape}")
@@ -54,7 +54,7 @@ class ImageMeter(Meter):
 
 
 class TextMeter(Meter):
-    """The texts since the last reset, each on a line of its own.
+    """The texts since the last reset, one per line.
 
         >>> meter = TextMeter(lines=2)
         >>> for text in ("a", "b", "c"):
@@ -62,13 +62,13 @@ class TextMeter(Meter):
         >>> meter.value()
         'b\\nc'
 
-    Takes a string. None gives "". O(lines) memory.
+    Takes a string. Without values gives "". O(lines) memory.
 
     Args:
         lines: keep this many of the last texts; all by default.
 
     Raises:
-        MeterError: no string.
+        MeterError: a value is not a string.
     """
 
     fields = ("text",)
@@ -78,11 +78,11 @@ class TextMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all texts."""
+        """Discard all texts."""
         self._texts: list[str] = []
 
     def add(self, text: str) -> None:
-        """Take in a text."""
+        """Add a text."""
         if not isinstance(text, str):
             raise MeterError(f"text must be a string, got {type(text).__name__}")
         self._texts.append(text)

@@ -1,4 +1,4 @@
-"""Meters of rankings: do the scores put what is positive first? They keep every score."""
+"""Meters for ranking: do positive samples score above negative ones? They keep every score."""
 
 import math
 from typing import Any
@@ -25,16 +25,16 @@ class AUCMeter(Meter):
         >>> auc
         0.75
 
-    Takes (output, target): scores and 0 or 1, both (N,) or (N, 1), or numbers.
-    Gives (auc, tpr, fpr): the true and false positive rates (M + 1,) float64 when the threshold
-    falls through the M distinct scores. Equal scores are one step of the curve, so that the area
-    is the probability that a positive scores above a negative, an equal score counting half
-    (Fawcett 2006, "An introduction to ROC analysis", §5). Without positives tpr is nan, without
-    negatives fpr, and then auc. A NaN among the scores makes all nan. None gives
-    (0.5, [0], [0]), as in TNT. O(N) memory, O(N log N) time when read.
+    Takes (output, target): scores, and targets 0 or 1, both (N,) or (N, 1), or numbers.
+    Gives (auc, tpr, fpr): the area, and the true and false positive rates (M + 1,) float64 as the
+    threshold falls through the M distinct scores. Equal scores are one step of the curve, so that
+    the area is the probability that a positive scores above a negative, where equal scores count
+    half (Fawcett 2006, "An introduction to ROC analysis", §5). Without positives tpr and auc are
+    nan, without negatives fpr and auc. A NaN among the scores makes all three nan. Without values
+    gives (0.5, [0], [0]), as in TNT. O(N) memory, O(N log N) time when read.
 
     Raises:
-        MeterError: shapes do not fit; a target is neither 0 nor 1.
+        MeterError: the shapes do not match; a target is neither 0 nor 1.
     """
 
     fields = ("auc", "tpr", "fpr")
@@ -43,12 +43,12 @@ class AUCMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._scores: list[Array] = []
         self._hits: list[Bools] = []
 
     def add(self, output: Any, target: Any) -> None:
-        """Take in scores and targets."""
+        """Add scores and targets."""
         scores, hits = array("output", output, keep=True), binary("target", target)
         if not (_is_column(scores) and _is_column(hits) and scores.size == hits.size):
             raise shapes_differ(("output", "target"), (scores, hits))
@@ -79,17 +79,18 @@ class APMeter(Meter):
         >>> meter.value().round(3).tolist()
         [0.833, 0.5]
 
-    Takes (output, target) or (output, target, weight): scores and 0 or 1, both (N, K) or (N,)
-    for one class, and weights of at least 0 (N,) or (N, 1), 1 where left out.
-    Gives (K,) float64: for each class the mean, over its positives, of the (weighted) precision
-    of all that score as high or higher; 0 without positives. Weights count in the precision, not
-    in the mean: as in TNT. A NaN among a class's scores makes it nan. None gives an empty array.
+    Takes (output, target) or (output, target, weight): scores, and targets 0 or 1, both (N, K), or
+    (N,) for one class, and weights (N,) or (N, 1) of at least 0, by default 1.
+    Gives (K,) float64: for each class the mean, over its positives, of the (weighted) precision of
+    all samples that score as high or higher; 0 without positives. Weights count in the precision,
+    not in the mean, as in TNT. A NaN among a class's scores makes its result nan. Without values
+    gives an empty array.
     Formula, without weights: Manning, Raghavan, Schütze 2008, "Introduction to Information
     Retrieval", eq. 8.8. O(N·K) memory, O(K·N log N) time when read.
 
     Raises:
-        MeterError: shapes do not fit each other or what came before; a target is neither 0 nor
-            1; a weight is below 0.
+        MeterError: the shapes do not match each other or those of earlier adds; a target is
+            neither 0 nor 1; a weight is below 0.
     """
 
     fields = ("ap",)
@@ -98,10 +99,10 @@ class APMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._scores: list[Array] = []
         self._hits: list[Bools] = []
-        self._weights: list[Floats] = []  # empty as long as no weight was given
+        self._weights: list[Floats] = []  # empty until a weight is given
 
     def add(self, output: Any, target: Any, weight: Any = None) -> None:
         """Take in scores, targets and weights."""
@@ -134,14 +135,14 @@ class APMeter(Meter):
 
 
 class mAPMeter(Meter):  # noqa: N801 - TNT's name
-    """Mean average precision: the mean over the classes of what APMeter gives.
+    """Mean average precision: the mean of APMeter's results over the classes.
 
         >>> meter = mAPMeter()
         >>> meter.add([[0.9, 0.2], [0.4, 0.8], [0.6, 0.3]], [[1, 0], [1, 0], [0, 1]])
         >>> round(meter.value(), 3)
         0.667
 
-    Takes what APMeter takes, and raises what it raises. None gives nan. O(N·K) memory.
+    Takes and raises the same as APMeter. Without values gives nan. O(N·K) memory.
     """
 
     fields = ("map",)
@@ -150,7 +151,7 @@ class mAPMeter(Meter):  # noqa: N801 - TNT's name
         self._classes = APMeter()
 
     def reset(self) -> None:
-        """Forget all samples."""
+        """Discard all samples."""
         self._classes.reset()
 
     def add(self, output: Any, target: Any, weight: Any = None) -> None:
@@ -164,19 +165,19 @@ class mAPMeter(Meter):  # noqa: N801 - TNT's name
 
 
 def _whole(parts: list[Array]) -> Array:
-    """All parts as one array, which takes their place."""
+    """Concatenate the parts; the list then holds only the result."""
     if len(parts) > 1:
         parts[:] = [np.concatenate(parts)]
     return parts[0]
 
 
 def _is_column(array: Array) -> bool:
-    """Whether no more than one axis is longer than 1."""
+    """Whether at most one axis is longer than 1."""
     return array.ndim < 2 or array.size == max(array.shape)
 
 
 def _found(scores: Array, hits: Bools) -> tuple[Ints, Ints]:
-    """How many positives, and how many samples, are at each distinct score or above, downwards."""
+    """Count the positives, and the samples, at or above each distinct score, in falling order."""
     ranked, positives = _ascending(scores), _ascending(scores[hits])  # faster than argsort
     first = _first_of_equals(ranked)
     distinct = ranked[first] if len(first) < len(ranked) else ranked
@@ -185,7 +186,7 @@ def _found(scores: Array, hits: Bools) -> tuple[Ints, Ints]:
 
 
 def _ascending(scores: Array) -> Array:
-    """Sorted, unless they are: seeing that takes a hundredth of the time."""
+    """Sort the scores, unless they are sorted, which takes a hundredth of the time to check."""
     return scores if (scores[1:] >= scores[:-1]).all() else np.sort(scores)
 
 

@@ -1,4 +1,4 @@
-"""Meters by name, dotted path, class or metric; and what there is to know of them."""
+"""Find meters by name, dotted path, class or metric, and describe them."""
 
 import copy
 import importlib
@@ -49,7 +49,7 @@ def meter_types() -> list[str]: ...
 @overload
 def meter_types(name: str) -> str: ...
 def meter_types(name: str | None = None) -> list[str] | str:
-    """The names of all meters, in alphabetical order; of one, what `meter_info` says of it.
+    """The names of all meters, in alphabetical order; given a name, the same as `meter_info`.
 
     >>> meter_types()[:2]
     ['APMeter', 'AUCMeter']
@@ -58,13 +58,13 @@ def meter_types(name: str | None = None) -> list[str] | str:
 
 
 def meter_info(name: str) -> str:
-    """A meter's constructor, fields and documentation, by name in any letter case.
+    """Describe a meter, by its name in any letter case: constructor, fields and documentation.
 
         >>> print(meter_info("msemeter").splitlines()[0])
         MSEMeter(root: bool = False)
 
     Raises:
-        DefinitionError: there is no such meter; the message has the nearest name.
+        DefinitionError: there is no such meter; the message gives the nearest name.
     """
     meter = _named(name)
     heading = meter.__name__ + _signature(meter)
@@ -72,7 +72,7 @@ def meter_info(name: str) -> str:
 
 
 def resolve(type: Any) -> Factory:  # noqa: A002 - as in definitions
-    """What builds the meter that a definition's `type` means.
+    """Find the class or function that builds the meter of a definition's `type`.
 
         >>> resolve("averagevaluemeter").__name__
         'AverageValueMeter'
@@ -80,8 +80,7 @@ def resolve(type: Any) -> Factory:  # noqa: A002 - as in definitions
     Args:
         type: a name of `meter_types()` in any letter case; the dotted path of a class,
             `"package.module.Class"`; a class derived from Meter; or a metric, class or object,
-            with `update`, `compute` and `reset`, as in torchmetrics: of an object every meter
-            is a copy.
+            with `update`, `compute` and `reset`, as in torchmetrics: each meter copies an object.
 
     Raises:
         DefinitionError: it is none of these; the message names the nearest meter.
@@ -100,7 +99,7 @@ def resolve(type: Any) -> Factory:  # noqa: A002 - as in definitions
 
 
 def build(type: Any, args: Mapping[str, Any]) -> Meter:  # noqa: A002 - as in definitions
-    """A new meter of a type that `resolve` knows.
+    """Build a meter of a type that `resolve` accepts.
 
         >>> build("ConfusionMeter", {"k": 3}).value().shape
         (3, 3)
@@ -119,8 +118,8 @@ def build(type: Any, args: Mapping[str, Any]) -> Meter:  # noqa: A002 - as in de
     try:
         return factory(**args)
     except (TypeError, ValueError) as error:
-        told = str(error).rstrip(".")
-        raise DefinitionError(f"{name}: {told}; it is {name}{accepted}") from None
+        problem = str(error).rstrip(".")
+        raise DefinitionError(f"{name}: {problem}; it is {name}{accepted}") from None
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _signature(factory: Factory) -> str:
 
 
 def _check(name: str, accepted: str, factory: Factory, args: Mapping[str, Any]) -> None:
-    """Raise DefinitionError for arguments that the constructor has no names for, or lacks."""
+    """Raise DefinitionError for unknown or missing arguments of the constructor."""
     if accepted == "(…)":
         return
     parameters = inspect.signature(factory).parameters

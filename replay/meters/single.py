@@ -1,4 +1,4 @@
-"""Meters that keep one number: the best, the last, and the time."""
+"""Meters that keep one value: the best, the last, and the time."""
 
 import math
 from typing import Any
@@ -20,11 +20,11 @@ class BestValueMeter(Meter):
         >>> meter.value()
         0.5
 
-    Takes a number; NaN is never the best, unless nothing else was added. None gives nan. For the
-    best of a whole run, `reset = false` in its table. O(1) memory.
+    Takes a number; NaN is never the best, unless nothing else was added. Without values gives nan.
+    For the best value of a whole run, set `reset = false` in its definition. O(1) memory.
 
     Raises:
-        MeterError: no number.
+        MeterError: a value is not a number.
     """
 
     fields = ("best",)
@@ -36,11 +36,11 @@ class BestValueMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all values."""
+        """Discard all values."""
         self._best = math.nan
 
     def add(self, value: Any) -> None:
-        """Take in a number."""
+        """Add a number."""
         came = number("value", value)
         better = came < self._best if self.mode == "min" else came > self._best
         if better or math.isnan(self._best):
@@ -51,7 +51,7 @@ class BestValueMeter(Meter):
         return self._best
 
     def add_all(self, values: Floats) -> None:
-        """Take in the best of many numbers."""
+        """Add many numbers at once."""
         best = np.fmin if self.mode == "min" else np.fmax
         self.add(float(best.reduce(values)))
 
@@ -71,7 +71,7 @@ class BestValueMeter(Meter):
 
 
 class LastValueMeter(Meter):
-    """What was added last.
+    """The value that was added last.
 
         >>> meter = LastValueMeter()
         >>> meter.add(0.1)
@@ -79,11 +79,11 @@ class LastValueMeter(Meter):
         >>> meter.value()
         0.01
 
-    Takes a number, or an array of any shape, which it gives as it came: the samples of a
-    histogram, say. None gives nan. O(1) memory.
+    Takes a number, or an array of any shape, such as the samples of a histogram, and gives it
+    unchanged. Without values gives nan. O(1) memory.
 
     Raises:
-        MeterError: neither a number nor an array of numbers.
+        MeterError: a value is neither a number nor an array of numbers.
     """
 
     fields = ("last",)
@@ -92,11 +92,11 @@ class LastValueMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget the value."""
+        """Discard the value."""
         self._last: Part = math.nan
 
     def add(self, value: Any) -> None:
-        """Take in a number or an array."""
+        """Add a number or an array."""
         found = array("value", value, keep=True)
         self._last = float(found) if found.ndim == 0 else found
 
@@ -105,13 +105,13 @@ class LastValueMeter(Meter):
         return self._last
 
     def add_all(self, values: Floats) -> None:
-        """Take in the last of many numbers."""
+        """Add many numbers, of which the last is kept."""
         self.add(values[-1])
 
     def reduce_slices(
         self,
         values: Floats,
-        starts: Ints,  # noqa: ARG002 - the contract's
+        starts: Ints,  # noqa: ARG002 - Meter's signature
         stops: Ints,
     ) -> tuple[Floats, ...] | None:
         """The last of every slice."""
@@ -119,7 +119,7 @@ class LastValueMeter(Meter):
 
 
 class TimeMeter(Meter):
-    """Seconds since the last reset, on recorded time; with `unit`, seconds from add to add.
+    """Seconds since the last reset, by recorded times; with `unit`, seconds between adds.
 
         >>> meter = TimeMeter(unit=True)
         >>> for time in (10.0, 11.0, 14.0, 16.0):
@@ -128,11 +128,11 @@ class TimeMeter(Meter):
         >>> meter.value()
         2.0
 
-    Takes anything: what counts is when. The clock starts at the first add, as a key is not known
-    before, and anew at every reset after it. With `unit` it is the mean of the times between the
-    adds since the last reset, so that what runs between two phases counts for neither; of one add
-    alone, the time since the add before it. No time is negative. None gives 0, or nan with
-    `unit`. O(1) memory.
+    Takes anything: only the times of adds count. The clock starts at the first add, since a key is
+    not known before, and restarts at every later reset. With `unit` gives the mean of the times
+    between the adds since the last reset, so that the time between two phases counts for neither;
+    for a single add, the time since the add before it. Times are never negative. Without values
+    gives 0, or nan with `unit`. O(1) memory.
     """
 
     fields = ("seconds",)
@@ -143,15 +143,15 @@ class TimeMeter(Meter):
         self.unit = unit
         self._now = 0.0
         self._start: float | None = None
-        self._last: float | None = None  # of the adds, before the reset too
+        self._last: float | None = None  # times of adds, also from before the reset
         self._n, self._spans, self._span = 0, 0.0, math.nan
 
     def tick(self, time: float) -> None:
-        """What time it is, in seconds."""
+        """Set the time, in seconds."""
         self._now = time
 
     def add(self, *_: Any) -> None:
-        """Count one."""
+        """Count an add."""
         if self._start is None:
             self._start = self._now
         if self._last is not None:
@@ -160,7 +160,7 @@ class TimeMeter(Meter):
         self._n, self._last = self._n + 1, self._now
 
     def value(self) -> float:
-        """Seconds since the reset, or from add to add."""
+        """The seconds since the reset, or between adds."""
         if not self.unit:
             return 0.0 if self._start is None else max(0.0, self._now - self._start)
         if self._n > 1:
@@ -168,7 +168,7 @@ class TimeMeter(Meter):
         return self._span if self._n else math.nan
 
     def reset(self) -> None:
-        """Start the clock anew, once it runs."""
+        """Restart the clock, if it runs."""
         if self._start is not None:
             self._start = self._now
         self._n, self._spans = 0, 0.0

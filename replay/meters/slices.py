@@ -1,6 +1,6 @@
-"""Sums over slices of a column, for `Meter.reduce_slices`. No meters here.
+"""Reduce slices of a column, for `Meter.reduce_slices`. No meters here.
 
-Slices are given by their starts and stops, as `Meter.reduce_slices` is; they may overlap.
+Slices are given by their starts and stops, as in `Meter.reduce_slices`; they may overlap.
 """
 
 from typing import TypeAlias
@@ -12,11 +12,11 @@ Floats: TypeAlias = NDArray[np.float64]
 Ints: TypeAlias = NDArray[np.int64]
 
 _GATHERED = 1 << 20
-"""How many values of overlapping slices are laid out side by side at a time."""
+"""The most values of overlapping slices that are copied side by side at a time."""
 
 
 def overlap(starts: Ints, stops: Ints) -> bool:
-    """Whether a value is in several slices.
+    """Whether some value is in several slices.
 
     >>> overlap(np.array([0, 1]), np.array([2, 3]))
     True
@@ -25,14 +25,14 @@ def overlap(starts: Ints, stops: Ints) -> bool:
 
 
 def own_parts(starts: Ints, stops: Ints) -> tuple[Ints, NDArray[np.bool_]]:
-    """Where each slice's part begins that the slice before lacks, and whether it goes on from it.
+    """The start of the part of each slice after the slice before, and whether it continues that.
 
         >>> begins, goes_on = own_parts(np.array([0, 0, 5]), np.array([2, 5, 9]))
         >>> begins.tolist(), goes_on.tolist()
         ([0, 2, 5], [False, True, False])
 
-    A slice goes on where it starts as the one before does: nothing was reset in between. Where
-    meters were reset or went on, the parts never overlap.
+    A slice continues the one before if both have the same start: nothing was reset in between. If
+    every slice continues the one before or starts after it, the parts never overlap.
     """
     goes_on = np.zeros(len(starts), bool)
     goes_on[1:] = starts[1:] == starts[:-1]
@@ -41,13 +41,13 @@ def own_parts(starts: Ints, stops: Ints) -> tuple[Ints, NDArray[np.bool_]]:
 
 
 def reduced(ufunc: np.ufunc, values: Floats, starts: Ints, stops: Ints) -> Floats:
-    """`ufunc.reduce(values[start:stop])` of every slice; none may be empty or overlap another.
+    """Compute `ufunc.reduce(values[start:stop])` for each slice; none may be empty or overlap.
 
     >>> reduced(np.add, np.arange(4.0), np.array([0, 2]), np.array([2, 4])).tolist()
     [1.0, 5.0]
     """
-    # reduceat reduces from each bound to the next: every other result is a slice's. The last
-    # stop is left out, as a bound must lie within, and then the values have to end there.
+    # reduceat reduces from each bound to the next: every other result belongs to a slice. The last
+    # stop is left out, since a bound must lie within the values, which then have to end there.
     bounds = np.stack([starts, stops], axis=1).ravel()[:-1]
     with np.errstate(invalid="ignore", over="ignore"):
         slices: Floats = ufunc.reduceat(values[: stops[-1]], bounds)[::2]
@@ -55,14 +55,14 @@ def reduced(ufunc: np.ufunc, values: Floats, starts: Ints, stops: Ints) -> Float
 
 
 def moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats, Floats]:
-    """First value, mean less it, and sum of squared deviations from the mean, of every slice.
+    """The first value, mean minus the first value, and sum of squared deviations of every slice.
 
         >>> first, mean, squares = moments(np.array([1.0, 3.0]), np.array([0]), np.array([2]))
         >>> first.tolist(), mean.tolist(), squares.tolist()
         ([1.0], [1.0], [2.0])
 
-    No slice may be empty. In two passes over the values less the first of the slice: accurate
-    for any offset. Where the first is not finite, 0 stands for it.
+    No slice may be empty. Computed in two passes over the values minus the slice's first value, and
+    so accurate for any offset. A first value that is not finite is replaced by 0.
     """
     if not overlap(starts, stops):
         return _moments(values, starts, stops)
@@ -96,7 +96,7 @@ def _moments(values: Floats, starts: Ints, stops: Ints) -> tuple[Floats, Floats,
 
 
 def _spread(each: Floats, starts: Ints, stops: Ints) -> Floats:
-    """The slices' numbers at each slice's values, and zeros in the gaps between slices."""
+    """Repeat each slice's number for each of its values, with zeros in the gaps between slices."""
     gaps = np.append(starts[1:], stops[-1]) - stops
     if not gaps.any():
         return np.repeat(each, stops - starts)

@@ -1,4 +1,4 @@
-"""The mean squared error."""
+"""The meter of the mean squared error."""
 
 import math
 from typing import Any
@@ -15,14 +15,14 @@ class MSEMeter(Meter):
         >>> meter.value()
         2.0
 
-    Takes (output, target): arrays of any but the same shape, or two numbers. None gives 0, as in
-    TNT. Differences and sums are float64 whatever the dtypes are. O(1) memory.
+    Takes (output, target): two arrays of the same shape, or two numbers. Without values gives 0, as
+    in TNT. Differences and sums are float64 for all dtypes. O(1) memory.
 
     Args:
         root: give the root of the mean squared error.
 
     Raises:
-        MeterError: shapes differ (nothing is broadcast).
+        MeterError: the shapes differ (nothing is broadcast).
     """
 
     fields = ("mse",)
@@ -33,11 +33,11 @@ class MSEMeter(Meter):
         self.reset()
 
     def reset(self) -> None:
-        """Forget all errors."""
+        """Discard all errors."""
         self._sum, self._n = 0.0, 0.0
 
     def add(self, output: Any, target: Any) -> None:
-        """Take in outputs and targets of the same shape."""
+        """Add outputs and targets of the same shape."""
         self.merge(*self.reduction.state_of(output, target))
 
     def value(self) -> float:
@@ -46,6 +46,6 @@ class MSEMeter(Meter):
         return math.sqrt(mse) if self.root else mse
 
     def merge(self, total: float, n: float) -> None:
-        """Take in the errors that a state stands for."""
+        """Merge a state."""
         self._sum += total
         self._n += n

@@ -1,7 +1,6 @@
-"""Recordings → windows while they are written: the engine is fed as events come.
+"""Follow recordings while they are written: feed the engine as events come, and show the windows.
 
-Once the recordings are closed, or on Ctrl-C or SIGTERM, the windows are those of a plain replay:
-the law.
+When the recordings are closed, or on Ctrl-C or SIGTERM, the windows equal those of a replay.
 """
 
 import math
@@ -27,15 +26,14 @@ from flexrec.replay.sinks.visdom import VisdomSink
 
 
 class FollowedRun:
-    """One recording, and the windows of what it holds so far.
+    """A growing recording, and the windows of its events so far.
 
     Args:
         path: the recording.
         definitions: what to draw.
-        every: as in `play`; where it is None, a recording is drawn step by step until it is seen
-            to have logs.
+        every: as in `play`; if None, the recording is drawn step by step until its first log.
         strict: as in `play`.
-        values: of each key the first value that came; shared by runs that are shown together.
+        values: the first value of each key; shared by runs that are shown together.
     """
 
     def __init__(
@@ -54,47 +52,47 @@ class FollowedRun:
 
     @property
     def ended(self) -> bool:
-        """Whether the recording is closed, and everything in it was taken in."""
+        """Whether the recording is closed, and all its events were read."""
         return self._follower is not None and self._follower.ended
 
     def poll(self) -> bool:
-        """Take in what is new; whether there was anything.
+        """Read new events; return whether there were any.
 
         Raises:
             RecordingError: it can no longer be read.
             MeterError: a meter cannot take a value, if `strict`.
         """
-        news, again = False, True
-        while again:
-            again = False
+        found, restarted = False, True
+        while restarted:
+            restarted = False
             self._follower = self._follower or Follower(self.path)
             for event in self._follower.poll():
-                news = True
+                found = True
                 if isinstance(event, Superseded):
                     self._start(has_logs=False)
-                    again = True
+                    restarted = True
                     break
                 if self._every is None and not self._has_logs and isinstance(event, Log):
                     self._start(has_logs=True)
-                    again = True
+                    restarted = True
                     break
                 if isinstance(event, Add):
                     self._values |= {k: v for k, v in event.values.items() if k not in self._values}
                 self._complete()
                 (self._steps or self._engine).feed(event)
-        return news
+        return found
 
     def windows(self) -> list[Window]:
-        """What there is to show."""
+        """The windows so far."""
         return self._engine.windows()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._follower is not None:
             self._follower.close()
 
     def _start(self, *, has_logs: bool) -> None:
-        """Forget everything, to read the recording from its start."""
+        """Discard everything, to read the recording again from its start."""
         self.close()
         self._follower, self._has_logs = None, has_logs
         self._engine = Engine(completed(self._definitions, {}), strict=self._strict)
@@ -103,7 +101,7 @@ class FollowedRun:
         self._steps = EverySteps(self._engine, every) if every else None
 
     def _complete(self) -> None:
-        """Draw the keys that are new here or in a run that is shown together, if that is asked."""
+        """With the preset `auto`, draw keys that are new in this or another run shown with it."""
         if self._definitions.auto is not None and len(self._values) != self._known:
             self._known = len(self._values)
             self._engine.redefine(completed(self._definitions, self._values))
@@ -119,7 +117,7 @@ def follow_recordings(
     tell: Callable[[str], None],
     strict: bool = False,
 ) -> Played:
-    """Show the windows of recordings, growing, until all are closed, or on Ctrl-C or SIGTERM.
+    """Show growing recordings until all are closed, or until Ctrl-C or SIGTERM.
 
     >>> follow_recordings([Path("run.h5")], preset("loss"), None, tell=print)
     Played(windows=[<Window 'loss': line, 1 trace (train)>], left_out=[])
@@ -127,16 +125,16 @@ def follow_recordings(
     Args:
         paths: the recordings.
         definitions, every, strict: as in `play`.
-        sink: a visdom server, which may be restarted meanwhile; None: nothing is shown.
-        poll_seconds: how often the recordings are looked at.
-        tell: is told what the user should know.
+        sink: the visdom server, which may be restarted meanwhile; None: show nothing.
+        poll_seconds: the time between reads of the recordings.
+        tell: called with each message for the user.
 
     Returns:
-        The windows at the end, those that `play` gives, and what was left out of them.
+        The final windows, equal to those of `play`, and what was left out of them.
 
     Raises:
         RecordingError, MeterError, DefinitionError: as `play`.
-        ServerError: the server does not answer at the start or at the end.
+        ServerError: the server does not answer, at the start or at the end.
     """
     screen = None if sink is None else ResendingSink(sink, tell=tell)
     if sink is not None:
@@ -165,7 +163,7 @@ def follow_recordings(
     except DefinitionError:
         if not interrupts.came:
             raise
-        played = Played([], [])  # stopped before there was anything to show
+        played = Played([], [])  # interrupted before there was anything to show
     if screen is None:
         return played
     try:
@@ -174,16 +172,16 @@ def follow_recordings(
     except ServerError as error:
         if not interrupts.came:
             raise
-        tell(str(error))  # a server of ours may have had the Ctrl-C too
+        tell(str(error))  # the Ctrl-C may have ended a server of ours too
     return played
 
 
 class _Interrupts:
-    """Notes that Ctrl-C or SIGTERM came, and does not end, while the block runs.
+    """While the block runs, note Ctrl-C and SIGTERM in `came` instead of raising.
 
-    Raised anywhere, it might come up where HDF5 calls back, and be lost; a Ctrl-C after either is
-    raised. A handler of the caller's, such as that of `flexrec serve`, is called as ever. SIGTERM
-    without one, which timeout(1) sends twice, is only noted.
+    A KeyboardInterrupt raised while HDF5 calls back into Python would be lost. A Ctrl-C after an
+    earlier signal is raised. The caller's handlers, such as those of `flexrec serve`, are still
+    called. SIGTERM without a handler, which timeout(1) sends twice, is only noted.
     """
 
     def __init__(self) -> None:
@@ -191,7 +189,9 @@ class _Interrupts:
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():  # no other can set handlers
+        if (
+            threading.current_thread() is threading.main_thread()
+        ):  # only this thread can set handlers
             for number in (signal.SIGINT, signal.SIGTERM):
                 handler = signal.getsignal(number)
                 if callable(handler) or (number, handler) == (signal.SIGTERM, signal.SIG_DFL):

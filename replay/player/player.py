@@ -1,7 +1,7 @@
-"""Recordings → windows. The quick way over whole columns; `plain=True` is the engine itself.
+"""Play recordings into windows: fast, over whole columns, or with `plain=True` event by event.
 
-Both give the same windows: exactly where the meters are fed one by one, within 1e-12 relative
-where a meter reduces columns (engine/column_replay.py).
+Both ways give the same windows: exactly equal if the meters are fed one value at a time, within a
+relative 1e-12 if a meter reduces columns (engine/column_replay.py).
 """
 
 import re
@@ -28,11 +28,11 @@ from flexrec.replay.plots.window import Window
 _WORD = re.compile(r"[_/.\- ]")
 
 _HELD = 1 << 22
-"""How many values are read from a recording at a time, at most."""
+"""The most values that are read from a recording at a time."""
 
 
 class Played(NamedTuple):
-    """What recordings gave: windows, and what had to be left out of them."""
+    """The result of playing recordings: the windows, and the values left out of them."""
 
     windows: list[Window]
     left_out: list[LeftOut]
@@ -48,27 +48,27 @@ def play(
     plain: bool = False,
     strict: bool = False,
 ) -> list[Window]:
-    """Run recordings through definitions; several are overlaid, their traces named by run.
+    """Plot recordings; several are overlaid, with traces named by run.
 
     >>> windows = play(Recording("run.h5"), preset("loss+MSE"))
 
     A value that its meter or plot cannot take is left out, with one warning for each meter of a
-    key; all else is drawn.
+    key; everything else is drawn.
 
     Args:
-        recordings: one, or several.
+        recordings: one recording, or several.
         definitions: plots and meters, from `preset`, `define` or `load_toml`; by default those of
-            the preset `auto`, which draws what there is.
-        every: a point for every N steps instead of one for each recorded `log`; the default is
-            the recorded marks, or, where there are none, every step.
-        env: visdom's environment for plots that name none of their own.
-        uid: put before window ids.
+            the preset `auto`, which draws all keys.
+        every: draw a point for every N steps instead of one for each recorded `log`; by default
+            the recorded logs, or, if there are none, every step.
+        env: the visdom environment of plots that name none.
+        uid: a prefix of window ids.
         plain: feed the engine event by event.
         strict: raise at the first value that would be left out.
 
     Raises:
-        DefinitionError: a recording has none of the keys that the meters want; if `strict`, a
-            plot cannot draw what its meter gives.
+        DefinitionError: a recording has none of the keys that the meters take; if `strict`, a
+            plot cannot draw its meter's result.
         MeterError: if `strict`, a meter cannot take a recorded value.
     """
     played = play_all(
@@ -89,7 +89,7 @@ def play_all(
     plain: bool = False,
     strict: bool = False,
 ) -> Played:
-    """As `play`, but return what was left out instead of warning of it."""
+    """Like `play`, but return what was left out instead of warning about it."""
     if every is not None and every < 1:
         raise DefinitionError(f"every must be at least 1, got {every}")
     runs = [recordings] if isinstance(recordings, Recording) else list(recordings)
@@ -106,7 +106,7 @@ def play_all(
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; wanted are "
                 f"{wanted or 'none at all: no meter is defined'}"
-                + (f", of these {only} alone" if only else "")
+                + (f", and of these only {only}" if only else "")
                 + f"; there are {there or 'none at all'}{near}"
             )
         windows[name], found = _play(run, definitions, every, env, uid, plain, strict)
@@ -115,7 +115,7 @@ def play_all(
 
 
 def fitting(runs: Sequence[Recording], definitions: Definitions | None = None) -> Definitions:
-    """The definitions, with plots for all else that the recordings hold where that is asked for."""
+    """The definitions; with the preset `auto`, also plots for the recordings' other keys."""
     definitions = preset("auto") if definitions is None else definitions
     if definitions.auto is None:
         return definitions
@@ -126,7 +126,7 @@ def fitting(runs: Sequence[Recording], definitions: Definitions | None = None) -
 
 
 def completed(definitions: Definitions, values: Mapping[str, Value | None]) -> Definitions:
-    """The definitions with plots for the keys that none of their meters takes."""
+    """The definitions; with the preset `auto`, also plots for keys that no meter takes."""
     if definitions.auto is None:
         return definitions
     left = {key: value for key, value in values.items() if not definitions.takes(key)}
@@ -134,16 +134,16 @@ def completed(definitions: Definitions, values: Mapping[str, Value | None]) -> D
 
 
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
-    """The keys and patterns that meters want and that the recording does not have."""
+    """The keys and patterns of meters that the recording does not have."""
     return definitions.missing(recording.keys())
 
 
 def undrawn_keys(
     recording: Recording, definitions: Definitions, *, alike: bool = True
 ) -> list[str]:
-    """The keys that no meter takes; `alike`: of these those whose names have a metric's in them.
+    """The keys that no meter takes; with `alike`, only those that contain the name of a metric.
 
-    Keys of the usual phases are not alike: whoever named others knows of them.
+    Keys of the usual phases do not count as alike: a user who named other phases left them out.
 
     >>> undrawn_keys(Recording("run.h5"), preset("loss"), alike=False)
     ['train_mse']
@@ -158,7 +158,7 @@ def undrawn_keys(
 
 
 def _one_of(run: Recording, key: str) -> Value | None:
-    """A value of the key; None where it has both numbers and others, which no meter takes."""
+    """A value of the key; None if it has both numbers and other values, which no meter takes."""
     if run.is_number(key):
         return 0.0
     if "number" in run.kind(key).split(" or "):
@@ -167,9 +167,9 @@ def _one_of(run: Recording, key: str) -> Value | None:
 
 
 def count_unlogged(recording: Recording, definitions: Definitions) -> int:
-    """How many values that meters want were added after the last log, or reset, that means them.
+    """Count the values for meters that were added after the last log or reset of their meters.
 
-    In a recording without logs, none: it is drawn step by step.
+    0 for a recording without logs: it is drawn step by step.
     """
     ends: dict[str | None, int] = {}
     for position, keys in zip(recording.marks.position.tolist(), recording.marks.keys, strict=True):
@@ -189,7 +189,7 @@ def count_unlogged(recording: Recording, definitions: Definitions) -> int:
 
 
 def run_names(paths: Sequence[Path]) -> list[str]:
-    """What runs are called in legends: the file's name, with as many folders as tell them apart.
+    """The names of runs in legends: the file's name, with enough folders to make it unique.
 
     >>> run_names([Path("a/run.h5"), Path("b/run.h5")])
     ['a/run', 'b/run']
@@ -228,9 +228,9 @@ def _play(
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
     numbers = [key for key in bound if run.is_number(key)]
     for keys in run.columns.groups(numbers, _HELD):
-        for key, blocks, at_once in _columns(run, keys):
+        for key, blocks, is_single in _columns(run, keys):
             plans = [(binding, schedule.of(binding)) for binding in bound[key]]
-            found = reduced(plans, blocks, at_once=at_once)
+            found = reduced(plans, blocks, is_single=is_single)
             for (binding, meant), points in zip(plans, found, strict=True):
                 points = fed(binding, run, meant) if points is None else points
                 _draw(board, binding, points)
@@ -242,7 +242,7 @@ def _play(
 
 
 def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:
-    """The blocks of each key's numbers, and whether all are one: but for a key that is too long."""
+    """The blocks of each key's numbers, and whether they are a single block (not for long keys)."""
     if len(keys) == 1 and run.counts()[keys[0]] > _HELD:
         yield keys[0], run.columns.numbers(keys[0]), False
         return
@@ -260,20 +260,20 @@ def _draw(board: WindowBuilder, binding: Binding, points: Points) -> None:
 
 
 class EverySteps:
-    """Puts a mark after every N steps, in place of the recorded logs.
+    """Feeds an engine with a log after every N steps, in place of the recorded logs.
 
     Args:
-        engine: what the events are for: adds that it does not want count for nothing.
-        every: N.
+        engine: the engine; adds of keys that it does not take are not counted.
+        every: the number of steps, N.
     """
 
     def __init__(self, engine: Engine, every: int) -> None:
         self._engine, self._every = engine, every
         self._last: Add | None = None
-        self._resets: list[Event] = []  # since the last add: the mark, if any, comes before
+        self._resets: list[Event] = []  # since the last add; a mark that is due comes before them
 
     def feed(self, event: Event) -> None:
-        """Feed the engine what matters of an event, and before it the mark that is due."""
+        """Feed the engine the mark that is due, if any, and then the event if it takes it."""
         if isinstance(event, Reset):
             self._resets.append(event)
         if not isinstance(event, Add) or not any(map(self._engine.wants, event.values)):
@@ -286,7 +286,7 @@ class EverySteps:
         self._last, self._resets = event, []
 
     def end(self) -> None:
-        """Feed the engine the mark that ends the steps so far."""
+        """Feed the engine the mark of the last steps."""
         if self._last is not None:
             x = float(self._last.step // self._every * self._every)
             self._engine.feed(Log(x, None, True, self._last.step, self._last.time, "step"))

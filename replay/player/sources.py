@@ -1,6 +1,4 @@
-"""What is to be drawn, and of what: the arguments that `flexrec check`, `flexrec
-replay` and `plot_check` share.
-"""
+"""Convert the arguments of `flexrec replay`, `flexrec check` and `plot_check` to windows."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +21,7 @@ def definitions_from(
     definitions: Definitions | str | os.PathLike[str] | None = None,
     phases: Sequence[str] | None = None,
 ) -> Definitions | None:
-    """The definitions that a preset's name, a TOML file or an object stand for; None for none.
+    """Load definitions from a preset's name, a TOML file or an object; None if none is given.
 
     Raises:
         DefinitionError: no such preset, or the file is wrong.
@@ -45,14 +43,14 @@ def played_from(
     every: int | None = None,
     strict: bool = False,
 ) -> Played:
-    """The windows that a source would send to visdom, and what is left out of them.
+    """The windows that a source draws, and the values left out of them.
 
     Args:
         source: a recording or its path, several of them, a FlexLogger or TooledModelLogger that
             has logged, or a list of windows.
-        definitions: what to draw of recordings; by default what they hold. A logger draws its
-            own: it may be left out, or must be the same plots and meters.
-        every, strict: as for `play`; recordings only.
+        definitions: what to draw of recordings; by default all keys. For a logger leave it out, or
+            pass the logger's own plots and meters.
+        every, strict: as in `play`; only for recordings.
 
     Raises:
         DefinitionError: definitions are missing or not the logger's.
@@ -67,7 +65,7 @@ def played_from(
     several = list(source) if isinstance(source, list | tuple) else [source]
     if several and all(isinstance(item, Window) for item in several):
         if definitions is not None or every is not None:
-            raise DefinitionError("windows are drawn already: give no preset, definitions or every")
+            raise DefinitionError("windows are already drawn: give no preset, definitions or every")
         return Played(several, [])
     if not several or not all(isinstance(r, str | os.PathLike | Recording) for r in several):
         raise TypeError(
@@ -84,11 +82,11 @@ def played_from(
 
 def _check_same(logger: FlexLogger, definitions: Definitions | None, every: int | None) -> None:
     if every is not None:
-        raise DefinitionError("a logger has logged already: `every` is for recordings")
+        raise DefinitionError("a logger has already logged: `every` is only for recordings")
     if definitions is None or definitions.auto:
         return
     if not logger.draws(definitions):
         raise DefinitionError(
-            f"the logger draws {logger.get_definitions()}, not what was asked for: "
+            f"the logger draws {logger.get_definitions()}, not the definitions that were given: "
             f"{definitions.by_plot()}"
         )

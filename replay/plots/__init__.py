@@ -1,8 +1,8 @@
 """The plot types: what each takes, how it is drawn, and how its windows are compared.
 
-In come traces and opts; out go messages to visdom. Each type is one entry, a `PlotType`
-(plot_type.py), beside its like in types/;
-registry.py knows them all. visdom is not imported here: its client is handed to what draws.
+In: traces and opts. Out: messages to visdom. Each type is one entry, a `PlotType` (plot_type.py),
+in types/; registry.py lists them all. visdom is not imported here: draw functions are given its
+client.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

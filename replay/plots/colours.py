@@ -1,4 +1,4 @@
-"""The colours of traces: plotly's own, and a ramp for many. What is coloured is in `looks`."""
+"""The colours of traces: plotly's own, and a ramp for many. sinks/palette.py assigns them."""
 
 CYCLE = (
     (31, 119, 180),
@@ -12,14 +12,14 @@ CYCLE = (
     (188, 189, 34),
     (23, 190, 207),
 )
-"""The colours that plotly gives to traces, in order."""
+"""plotly's default colours for traces, in order."""
 
 # Dark to light, without the palest end: lines must stand out from white.
 _RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 190, 40))
 
 
 def ramp(part: float) -> list[int]:
-    """The colour at a part, 0 to 1, of the way from the first to the last.
+    """The colour of the ramp at a position from 0, the first colour, to 1, the last.
 
     >>> ramp(0.0), ramp(1.0)
     ([68, 1, 84], [230, 190, 40])

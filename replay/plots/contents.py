@@ -1,4 +1,4 @@
-"""What the content of a window holds, as visdom's environment files have it.
+"""Read the content of a window in visdom's environment files.
 
 Traces by name, lines as points, lists of numbers. Nothing is drawn or compared here.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Number: TypeAlias = float | int | None
-"""A number of JSON; None is a gap, equal to another gap and to nothing else."""
+"""A JSON number; None is a gap, which equals only another gap."""
 
 _GREATEST = int(sys.float_info.max)
 
@@ -27,16 +27,16 @@ class Numbers:
     leaves: list[Number]
     shape: tuple[int, ...]
     kinds: frozenset[type]
-    """Of int, float and NoneType, those that are among the leaves."""
+    """The types of the leaves: int, float and NoneType."""
 
     @cached_property
     def array(self) -> NDArray[np.float64]:
-        """The leaves (n,), NaN for None; made only where two lists differ."""
+        """The leaves (n,), with NaN for None; computed only if two lists differ."""
         return np.array(self.leaves, np.float64)
 
 
 def numbers(value: Any) -> Numbers | None:
-    """The list as numbers; None where it is no list, ragged, or holds anything else.
+    """The list as Numbers; None if it is not a list, is ragged, or holds other values.
 
     >>> numbers([[1, None], [0.5, 2]]).shape
     (2, 2)
@@ -62,7 +62,7 @@ def numbers(value: Any) -> Numbers | None:
 
 
 def named(traces: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Traces by name, or by type where they have none; a second one of a name is `name #2`."""
+    """Traces by name, or by type if unnamed; the second of the same name is `name #2`."""
     found: dict[str, Mapping[str, Any]] = {}
     for trace in traces:
         name = base = str(trace.get("name") or trace.get("type") or "trace")
@@ -75,7 +75,7 @@ def named(traces: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
 
 
 def line_of(trace: Mapping[str, Any]) -> dict[Any, Any] | None:
-    """{x: y} of a trace of single points, or None where an x is a gap or comes twice."""
+    """{x: y} of a trace of points; None if an x is a gap or is repeated."""
     x, y = numbers(trace.get("x")), numbers(trace.get("y"))
     if x is None or y is None or len(x.shape) > 1 or x.shape != y.shape:
         return None
@@ -86,7 +86,7 @@ def line_of(trace: Mapping[str, Any]) -> dict[Any, Any] | None:
 def aligned_lines(
     golden: Sequence[Mapping[str, Any]], obtained: Sequence[Mapping[str, Any]]
 ) -> dict[str, tuple[list[Any], list[Any], list[Any]]]:
-    """{trace: (x, golden y, obtained y)} at the x that both have, of lines of both names."""
+    """{trace: (x, golden y, obtained y)} for lines in both windows, at the x that both have."""
     found = {}
     others = named(obtained)
     for name, trace in named(golden).items():

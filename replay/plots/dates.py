@@ -1,4 +1,4 @@
-"""Axes of dates: flexrec's times are seconds since 1970, plotly's milliseconds."""
+"""Convert dates on axes: flexrec's are seconds since 1970, plotly's are milliseconds."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ _PLACES = ("range", "tickvals", "dtick", "tick0")
 
 
 def in_milliseconds(message: dict[str, Any]) -> None:
-    """Turn the seconds of a payload's axes of dates, and of what lies along them, into plotly's.
+    """Convert a payload's date axes, and the values along them, from seconds to milliseconds.
 
     >>> message = {"data": [{"x": [1.5, None]}], "layout": {"xaxis": {"type": "date"}}}
     >>> in_milliseconds(message)

@@ -1,6 +1,6 @@
-"""A golden window and an obtained one side by side: a plot of what differs.
+"""Plot the difference of a golden window and an obtained one.
 
-Contents are those of visdom's environment files, and so is what is given; None: nothing to draw.
+Contents are as in visdom's environment files, arguments and results alike; None: nothing to draw.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from flexrec.replay.plots.plot_type import Message
 
 
 def overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[str]) -> Message:
-    """Golden dotted, obtained drawn through, obtained − golden below; a colour for each trace."""
+    """Plot golden (dotted), obtained (solid) and obtained − golden (below), a colour per trace."""
     sides = named(golden["data"]), named(obtained["data"])
     order = [name for name in dict.fromkeys((*sides[0], *sides[1])) if name in names]
     colours = {name: f"rgb{CYCLE[k % len(CYCLE)]}" for k, name in enumerate(order)}
@@ -51,7 +51,7 @@ def overlaid(golden: Mapping[str, Any], obtained: Mapping[str, Any], names: set[
 def subtracted(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], _names: set[str]
 ) -> Message | None:
-    """Obtained − golden of a matrix, as a heatmap."""
+    """Plot obtained − golden of a matrix as a heatmap."""
     if not obtained["data"]:
         return None
     old, new = (numbers(content["data"][0].get("z")) for content in (golden, obtained))
@@ -66,7 +66,7 @@ def subtracted(
 def pictures(
     golden: Mapping[str, Any], obtained: Mapping[str, Any], _names: set[str]
 ) -> Message | None:
-    """The greatest difference of a pixel's channels, as a heatmap."""
+    """Plot the greatest difference among each pixel's channels as a heatmap."""
     old, new = (decoded(content["src"]).astype(int) for content in (golden, obtained))
     upright = {"yaxis": {"autorange": "reversed"}}
     return _matrix(np.abs(new - old).max(axis=2), upright) if old.shape == new.shape else None

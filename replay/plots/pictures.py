@@ -1,4 +1,4 @@
-"""Arrays of any sensible kind as the 8-bit pictures that visdom shows. No visdom, no files."""
+"""Convert arrays to the 8-bit pictures that visdom shows. No visdom, no files."""
 
 import base64
 import io
@@ -11,18 +11,18 @@ _CHANNELS = (1, 3, 4)
 
 
 def decoded(src: str) -> NDArray[np.uint8]:
-    """The pixels (height, width, channels) in the `src` of a window's picture.
+    """Decode the `src` of a window's picture to pixels (height, width, channels).
 
         >>> dot = "R0lGODlhAQABAIAAAP8AAAAAACH5BAEAAAEALAAAAAABAAEAAAICRAEAOw=="
         >>> decoded(f"data:image/gif;base64,{dot}").shape
         (1, 1)
 
-    Compare pictures by these: how a PNG is packed differs between versions of its libraries.
+    Pictures are compared by their pixels, since versions of PNG libraries compress differently.
 
     Raises:
         ValueError: not a data URL that holds a picture.
     """
-    from PIL import Image, UnidentifiedImageError  # comes with visdom, takes its time
+    from PIL import Image, UnidentifiedImageError  # installed with visdom, slow to import
 
     head, _, packed = src.partition(";base64,")
     if not head.startswith("data:image/"):
@@ -35,7 +35,7 @@ def decoded(src: str) -> NDArray[np.uint8]:
 
 
 def is_picture(image: Any) -> bool:
-    """Whether `pixels` takes it.
+    """Whether `pixels` takes the value.
 
     >>> is_picture(np.zeros((3, 5, 5))), is_picture(np.zeros((2, 5, 5)))
     (True, False)
@@ -45,7 +45,7 @@ def is_picture(image: Any) -> bool:
 
 
 def is_batch(images: Any) -> bool:
-    """Whether `grid` takes them.
+    """Whether `grid` takes the value.
 
     >>> is_batch(np.zeros((8, 5, 5))), is_batch(np.zeros((0, 5, 5)))
     (True, False)
@@ -55,19 +55,19 @@ def is_batch(images: Any) -> bool:
 
 
 def pixels(image: Any) -> NDArray[np.uint8]:
-    """The picture as (3 or 4, height, width), 0 to 255.
+    """Convert a picture to (3 or 4, height, width), 0 to 255.
 
         >>> pixels([[0.0, 1.0]]).tolist()
         [[[0, 255]], [[0, 255]], [[0, 255]]]
 
-    Integers are taken as 0 to 255. Floats within 0 to 1 are stretched to 0 to 255, floats within
-    −1 to 1 too; others are taken as 0 to 255. What lies outside is cut off, NaN is black.
+    Integers are read as 0 to 255. Floats within 0 to 1, or within −1 to 1, are scaled to 0 to 255;
+    other floats are read as 0 to 255. Values outside are clipped, NaN is black.
 
     Args:
         image: (height, width), or (channels, height, width) of 1, 3 or 4 channels.
 
     Raises:
-        ValueError: another shape, or no pixels.
+        ValueError: the shape is another, or there are no pixels.
     """
     if not is_picture(image):
         raise ValueError(
@@ -80,20 +80,21 @@ def pixels(image: Any) -> NDArray[np.uint8]:
 
 
 def grid(images: Any, *, nrow: int = 8, padding: int = 2) -> NDArray[np.uint8]:
-    """The pictures of a batch side by side, as one (3 or 4, height, width), 0 to 255.
+    """Arrange the pictures of a batch in one picture (3 or 4, height, width), 0 to 255.
 
         >>> grid(np.zeros((3, 5, 5)), nrow=2, padding=1).shape
         (3, 14, 14)
 
-    They share one scale, found as `pixels` finds it; white lies between them.
+    They share one scale, chosen as in `pixels`; the padding is white.
 
     Args:
         images: (batch, height, width), or (batch, channels, height, width).
-        nrow: how many stand in a row.
-        padding: pixels around each.
+        nrow: the number of pictures in a row.
+        padding: pixels around each picture.
 
     Raises:
-        ValueError: another shape, no pictures, nrow below 1 or padding below 0.
+        ValueError: the shape is another, there are no pictures, nrow is below 1, or padding is
+            below 0.
     """
     if not is_batch(images):
         raise ValueError(

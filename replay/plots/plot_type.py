@@ -1,4 +1,4 @@
-"""What an entry of the registry holds, and the groups of opts that entries share.
+"""PlotType, the type of the registry's entries, and the groups of opts that entries share.
 
 Nothing is drawn, imported from visdom, read or written here.
 """
@@ -14,7 +14,7 @@ from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.plots.window import Trace
 
 RANKS = ("scalar", "vector", "matrix", "3-D", "4-D", "text")
-"""What a value can be: an array by its number of axes, or a string."""
+"""The kinds of values: an array by its number of axes, or a string."""
 
 ARRAYS = ("vector", "matrix", "3-D", "4-D")
 
@@ -23,25 +23,25 @@ Message: TypeAlias = dict[str, Any]
 Traces: TypeAlias = Sequence[Trace]
 
 Draw: TypeAlias = Callable[[Any, Traces, Message], Message]
-"""Draws traces: (visdom's client, which only builds its message; traces; opts) to the message."""
+"""Draws traces: (visdom's client, which only builds messages; traces; opts) → the message."""
 
 Gather: TypeAlias = Callable[[str, Sequence[float], Sequence[Any], Mapping[str, Any]], list[Trace]]
-"""Makes traces of all marks: (label, the marks' x, their values, opts); of values of one form."""
+"""Makes traces from all marks: (label, the marks' x, their values of one form, opts) → traces."""
 
 SideBySide: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any], set[str]], Message | None]
-"""Puts two runs side by side: (golden content, obtained content, names of the traces that differ)
-to the content of a plot of the difference, or None where there is nothing to draw."""
+"""Compares two windows: (golden content, obtained content, names of the traces that differ) → the
+content of a plot of the difference, or None if there is nothing to draw."""
 
 
 @dataclass(frozen=True)
 class History:
-    """How the values of all marks make what is drawn.
+    """How the values of all marks are combined into traces.
 
     Attributes:
-        rank: of what is drawn, of `RANKS`.
-        form: of a value; only values of one form are drawn together. None: it cannot be drawn.
+        rank: the kind of the combined value, one of `RANKS`.
+        form: gives the form of a value; values of one form are drawn together. None: not drawn.
         gather: makes the traces.
-        is_curve: whether the traces are points (x, value), one a mark, which can be thinned.
+        is_curve: whether the traces are points (x, value), one per mark, which can be thinned.
     """
 
     rank: str
@@ -52,7 +52,7 @@ class History:
 
 @dataclass(frozen=True)
 class PlotType:
-    """One way to draw what meters give: all that there is to say of it.
+    """One way to draw the results of meters.
 
         >>> PlotType(
         ...     name="words", doc="a text", takes="a string", ranks=("text",), opts=PANE,
@@ -62,18 +62,18 @@ class PlotType:
         False
 
     Attributes:
-        name: what a definition's `type` says.
-        doc: one line: how visdom draws it.
-        takes: one line: what the meter must give.
-        ranks: the kinds of value that it takes, of `RANKS`.
-        opts: the names of visdom's opts that it knows.
-        condition: what a value of one of these ranks must be besides.
-        draw: asks visdom's client for the message.
-        shown_as: what visdom makes of it: plotly's type of trace, or `image` or `text`.
-        history: how the values of all marks are drawn; None: the latest value is.
-        side_by_side: how a golden and an obtained window are drawn in one plot; None: they are not.
-        colour_opt: the opt that gives traces their colours, where windows are to agree on them.
-        max_traces: how many meters share one window; None: any number.
+        name: the name in a definition's `type`.
+        doc: one line that says how visdom draws it.
+        takes: one line that says which results of a meter it draws.
+        ranks: the kinds of values that it takes, of `RANKS`.
+        opts: the names of the visdom opts that it has.
+        condition: a further check of a value of these ranks.
+        draw: gets the message from visdom's client.
+        shown_as: the type of pane in visdom: plotly's type of trace, or `image` or `text`.
+        history: how the values of all marks are drawn; None: only the latest value is drawn.
+        side_by_side: how a golden and an obtained window are drawn in one plot; None: not at all.
+        colour_opt: the opt with the traces' colours, if windows should use the same colours.
+        max_traces: the most meters in one window; None: any number.
     """
 
     name: str
@@ -104,7 +104,7 @@ class PlotType:
         return rank(value) in self.ranks and self.condition(value)
 
     def check_opts(self, opts: Mapping[str, Any]) -> None:
-        """Raise DefinitionError for an opt that this type does not know, naming the nearest."""
+        """Raise DefinitionError for an opt that this type does not have, naming the nearest."""
         for name in opts:
             if name not in self.opts:
                 raise DefinitionError(
@@ -124,7 +124,7 @@ class PlotType:
 
 
 def rank(value: Any) -> str:
-    """Which of `RANKS` a value is; `"5-D"` and so on where there are more axes, or its type.
+    """The kind of a value: one of `RANKS`; else `"5-D"` and so on for more axes; else its type.
 
     >>> rank(0.5), rank([1, 2]), rank("done"), rank({})
     ('scalar', 'vector', 'text', 'dict')
@@ -141,7 +141,7 @@ def rank(value: Any) -> str:
 
 
 def axes(letters: str) -> frozenset[str]:
-    """The opts of these axes, such as `"xy"`."""
+    """The opts of axes, given as letters such as `"xy"`."""
     what = ("type", "label", "tick", "tickmin", "tickmax", "tickvals", "ticklabels", "tickstep")
     return frozenset(axis + name for axis in letters for name in (*what, "tickfont"))
 

@@ -1,4 +1,4 @@
-"""Which plot types there are. To add one, write its entry in one of the lists that are joined."""
+"""The plot types. To add one, write its entry in one of the lists that are joined here."""
 
 import textwrap
 from typing import overload
@@ -22,7 +22,7 @@ def plot_types() -> list[str]: ...
 @overload
 def plot_types(name: str) -> str: ...
 def plot_types(name: str | None = None) -> list[str] | str:
-    """The names of all plot types, in alphabetical order; of one, what `plot_info` says of it.
+    """The names of all plot types, in alphabetical order; given a name, the same as `plot_info`.
 
     >>> plot_types()[:3]
     ['bar', 'boxplot', 'contour']
@@ -48,7 +48,7 @@ def plot_type(name: str) -> PlotType:
 
 
 def plot_info(name: str) -> str:
-    """What the plot type takes, how it is drawn, and its opts: text of a few lines.
+    """Describe a plot type in a few lines: how it is drawn, what it takes, and its opts.
 
         >>> print(plot_info("pie").splitlines()[0])
         pie: a pie chart
@@ -70,7 +70,7 @@ def plot_info(name: str) -> str:
 
 
 def side_by_side_of(shown_as: str) -> SideBySide | None:
-    """How two windows of what visdom shows so are put side by side; None: they are not.
+    """The `side_by_side` of the plot type with this `shown_as`; None: it has none.
 
     >>> side_by_side_of("pie") is None
     True

@@ -1,4 +1,4 @@
-"""Fewer points for the browser, with every peak in place. No drawing and no visdom."""
+"""Reduce the number of points for the browser, keeping peaks. No drawing and no visdom."""
 
 from dataclasses import replace
 from typing import Any
@@ -11,52 +11,54 @@ from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Window
 
 _FEWEST = 7
-"""Points of one bucket, with the first, the last, and a gap between any two."""
+"""The points kept of one bucket, with the first, the last, and a gap between any two."""
 
 
 def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """At most `max_points` of the points, those that give the line its shape.
+    """Keep at most `max_points` of the points, those that give the line its shape.
 
         >>> x, y = thin(range(1000), [0.0] * 500 + [9.0] + [0.0] * 499, 10)
         >>> len(x) <= 10, 500 in x
         (True, True)
 
-    The points between the first and the last are cut into buckets of equal length; each gives
-    its least and its greatest value. Between two of the points kept, a value that is not finite is
-    kept too, where there is one: no line is drawn across a gap. The first and the last point are
-    always kept, the order is, and nothing is averaged or moved. At or below `max_points`, nothing
-    changes at all.
+    The points between the first and the last are split into buckets of equal length; the minimum
+    and the maximum of each are kept. If there is a value that is not finite between two kept
+    points, it is kept too, so that no line is drawn across a gap. The first and the last point and
+    the order are always kept; nothing is averaged or moved. Up to `max_points` points are returned
+    unchanged.
 
     Args:
         x: positions (n,), in any order.
         y: values (n,); NaN and infinities are gaps.
-        max_points: the bound; 0 keeps everything; less than 7 counts as 7.
+        max_points: the limit; 0 keeps everything; less than 7 counts as 7.
 
     Returns:
         x and y of the points kept, in their order, with their dtypes.
 
     Raises:
-        DefinitionError: a negative bound, or x and y that are not two vectors of one length.
+        DefinitionError: max_points is negative, or x and y are not two vectors of equal length.
     """
     x, y = np.asarray(x), np.asarray(y)
     if max_points < 0:
-        raise DefinitionError(f"max_points is {max_points}; 0 keeps all points, N keeps N")
+        raise DefinitionError(
+            f"max_points must be at least 0, got {max_points}; 0 keeps all points"
+        )
     if x.ndim != 1 or x.shape != y.shape:
         raise DefinitionError(f"x and y are vectors of one length, not {x.shape} and {y.shape}")
     bound = max(max_points, _FEWEST)
     if max_points == 0 or len(y) <= bound:
         return x, y
     values, buckets = y.astype(np.float64), (bound - 2) // 2
-    while len(kept := _shape_giving(values, buckets)) > bound:  # the gaps are too many
+    while len(kept := _shape_giving(values, buckets)) > bound:  # there are too many gaps
         buckets = max(1, min(buckets - 1, buckets * bound // len(kept)))
     return x[kept], y[kept]
 
 
 def thin_window(window: Window, max_points: int) -> Window:
-    """The window thinned where it is of lines, dots or stems; other types come back as they are.
+    """Thin a window of lines, dots or stems; other types are returned unchanged.
 
     Raises:
-        DefinitionError: as `thin`; or no such plot type.
+        DefinitionError: as in `thin`; or there is no such plot type.
     """
     if not plot_type(window.type).accumulates:
         return window
@@ -69,7 +71,7 @@ def thin_window(window: Window, max_points: int) -> Window:
 
 
 def _shape_giving(y: NDArray[np.float64], buckets: int) -> NDArray[np.intp]:
-    """The indices to keep, in order: at most 2 a bucket, the first, the last, and gaps between."""
+    """The indices to keep, in order: at most 2 per bucket, the first, the last, and gaps."""
     gaps = ~np.isfinite(y)
     inner = len(y) - 2
     width = -(-inner // buckets)
@@ -89,7 +91,7 @@ def _shape_giving(y: NDArray[np.float64], buckets: int) -> NDArray[np.intp]:
 
 
 def _between(kept: NDArray[np.intp], gaps: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The first gap between two neighbours of those kept, where neither of them is one."""
+    """The first gap between each two kept neighbours, unless one of them is a gap itself."""
     places = np.flatnonzero(gaps)
     following = np.searchsorted(places, kept[:-1])
     after = np.append(places, len(gaps))[following]

@@ -1,4 +1,4 @@
-"""What a plot looks like at one moment, as plain data: no visdom, no files."""
+"""Windows and their traces as plain data: no visdom, no files."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +15,15 @@ class Trace:
     """One named line, bar series, matrix, image or text of a window.
 
     Attributes:
-        name: the legend's name.
+        name: the name in the legend.
         y: a line's values (n,); a bar's heights (n,); a matrix (rows, columns); an image
             (3, height, width) or (1, height, width); images (batch, channels, height, width);
             a text as str.
-        x: a line's positions (n,), or None where the plot type has none.
-        marks: of a `plane`, the marks' positions (n,), which are drawn as colour.
-        rows: of a matrix, the positions of its rows.
-        pale: whether it is the values of which the next trace is the smoothed line.
-        run: of several runs in one window, the one that it is of; its name begins with it.
+        x: a line's positions (n,), or None if the plot type has none.
+        marks: the marks' positions (n,) of a `plane`, which are drawn as colour.
+        rows: the positions of a matrix's rows.
+        pale: whether it holds the original values of the next trace, a smoothed line.
+        run: the name of its run, if a window shows several; the trace's name begins with it.
     """
 
     name: str
@@ -40,9 +40,9 @@ class Window:
     """One visdom window.
 
     Attributes:
-        win: visdom's window id, made from the plot's name: the same on every run.
-        env: visdom's environment, or None for the sink's own.
-        type: the plot type's name, a key of `plot_types()`.
+        win: visdom's window id, made from the plot's name, and so the same in every run.
+        env: the visdom environment, or None for the sink's default.
+        type: the plot type's name, one of `plot_types()`.
         traces: in the order of the legend.
         opts: visdom's `opts` (title, xlabel, width, …), plain JSON values only.
     """
@@ -59,12 +59,12 @@ class Window:
 
     @property
     def title(self) -> str:
-        """What the window's bar says."""
+        """The title of the window."""
         return str(self.opts.get("title", self.win))
 
 
 def equal(a: Window, b: Window) -> bool:
-    """Whether two windows are the same, exactly; NaN equals NaN."""
+    """Whether two windows are exactly equal; NaN equals NaN."""
     return (
         (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
         and len(a.traces) == len(b.traces)

@@ -1,6 +1,6 @@
 """A visdom server that needs no internet.
 
-In: a folder of environments. Out: a running server, and the files of its page. Open server.py
+In: a folder of environment files. Out: a running server, and the files of its page. Open server.py
 first.
 """
 

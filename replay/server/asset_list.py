@@ -1,7 +1,7 @@
-"""Which files visdom's page needs beyond its own: their npm packages and pinned checksums.
+"""The files that visdom's page needs besides its own, with their npm packages and checksums.
 
-They are listed in asset_list.json. visdom downloads them when its server first starts; `assets`
-gets them from where the user allows, and takes none whose checksum differs.
+They are listed in asset_list.json. visdom downloads them when its server first starts; assets.py
+gets them from sources that the user allows, and accepts only matching checksums.
 """
 
 import json
@@ -15,11 +15,11 @@ class Asset:
     """One file of the page.
 
     Attributes:
-        file: where the page asks for it, below visdom's `static/`.
-        package: the npm package and version that holds it, as `"jquery@3.1.1"`.
+        file: its path in the page, below visdom's `static/`.
+        package: the npm package and version that contains it, such as `"jquery@3.1.1"`.
         member: its path in the package.
         sha256: the checksum, in hexadecimal.
-        family: the visdom that needs it, `"0.2"` or `"0.3"` (and newer); empty: both.
+        family: the versions of visdom that need it, `"0.2"` or `"0.3"` (and newer); empty: both.
     """
 
     file: str
@@ -30,19 +30,19 @@ class Asset:
 
     @property
     def name(self) -> str:
-        """Its name in the cache and in a bundle: the same content is there once."""
+        """Its name in the cache and in a bundle, where equal contents are stored once."""
         return f"{self.package}/{self.member}"
 
 
 @cache
 def all_assets() -> tuple[Asset, ...]:
-    """The files that the page of any visdom needs."""
+    """The files that the page needs in any version of visdom."""
     path = Path(__file__).with_name("asset_list.json")
     return tuple(Asset(**row) for row in json.loads(path.read_text(encoding="utf-8")))
 
 
 def needed(visdom_version: str) -> tuple[Asset, ...]:
-    """The files that this visdom's page needs.
+    """The files that the page of this version of visdom needs.
 
     >>> len(needed("0.2.4")), len(needed("0.3.0"))
     (152, 22)

@@ -1,7 +1,7 @@
-"""The files that visdom's page needs, gathered without visdom's download: cache, bundle, registry.
+"""Get the files that visdom's page needs from a cache, a bundle or the npm registry.
 
-What they are stands in `asset_list`; no file is taken whose checksum differs, and nothing is ever
-written beside visdom's own code.
+asset_list.py lists them. A file is accepted only if its checksum matches, and nothing is ever
+written into visdom's own folder.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from flexrec.replay.server.asset_list import Asset, all_assets, needed
 from flexrec.replay.server.npm import MAX_FILE_BYTES, find_registry
 
 Progress = Callable[[str, int, int], None]
-"""Told which package is being fetched, and how many of its bytes have come, of how many."""
+"""Called with the package that is being fetched, the bytes received, and the bytes in total."""
 
 DOWNLOAD_SECONDS = 300.0
 _VISDOMS_OWN_DOWNLOAD = (
@@ -41,13 +41,13 @@ _VISDOMS_OWN_DOWNLOAD = (
 
 @dataclass(frozen=True)
 class Page:
-    """What the installed visdom's page needs, and where it is.
+    """The files that the installed visdom's page needs, and where they are.
 
     Attributes:
-        version: visdom's.
-        installed: files that visdom's own folder holds, by their name below `static/`.
-        cached: files that lie in the cache, their checksums being right.
-        missing: what is in neither.
+        version: visdom's version.
+        installed: files in visdom's own folder, by their names below `static/`.
+        cached: files in the cache, with the right checksums.
+        missing: files in neither.
     """
 
     version: str
@@ -62,20 +62,20 @@ class Page:
 
     @property
     def files(self) -> dict[str, str]:
-        """What a server must hand out from elsewhere than visdom's folder: {name: path}."""
+        """The files that a server must serve from outside visdom's folder: {name: path}."""
         return {name: str(path) for name, path in self.cached.items()}
 
 
 def cache_folder() -> Path:
-    """Where fetched files are kept: below `$XDG_CACHE_HOME`, or `~/.cache`."""
+    """The folder of fetched files: below `$XDG_CACHE_HOME`, or `~/.cache`."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    # The specification has relative paths ignored.
+    # The XDG specification says that relative paths are ignored.
     base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
     return base / "flexrec" / "visdom-page"
 
 
 def survey() -> Page:
-    """What of the page is there, without fetching anything.
+    """Find which files of the page are available, without fetching anything.
 
         if not survey().whole:
             page = provide()
@@ -102,20 +102,20 @@ def survey() -> Page:
 def provide(
     *, bundle: str | os.PathLike[str] | None = None, progress: Progress | None = None
 ) -> Page:
-    """Make the page whole: from what is there, else a bundle, else the npm registry.
+    """Get the missing files of the page, from a bundle or from the npm registry.
 
         page = provide(bundle="page.zip")
         with start_server(env_path="envs", files=page.files) as server: ...
 
-    What is fetched goes to the cache, so that the next call needs neither.
+    Fetched files are stored in the cache, so that the next call needs neither.
 
     Args:
-        bundle: a file of `write_bundle`; all of it is taken into the cache.
-        progress: told of what is being fetched.
+        bundle: a file of `write_bundle`; all its files are copied to the cache.
+        progress: called while files are fetched.
 
     Raises:
-        ServerError: the bundle is none, or something is missing and cannot be fetched: the
-            message says what can be done.
+        ServerError: the bundle is invalid, or a file is missing and cannot be fetched; the message
+            says what to do.
     """
     if bundle is not None:
         _unpack(Path(bundle))
@@ -142,12 +142,12 @@ def provide(
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `write_bundle` wrote.
+    """The result of `write_bundle`.
 
     Attributes:
         path: the zip file.
-        files: how many files of the page it holds.
-        size: its bytes.
+        files: the number of files in it.
+        size: its size in bytes.
     """
 
     path: Path
@@ -161,21 +161,21 @@ def write_bundle(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Bundle:
-    """Write all files, for every version of visdom, into one zip.
+    """Write all files, for every version of visdom, to a zip file.
 
         write_bundle("page.zip")
 
-    They come from the cache and from visdom's folder, else from the npm registry, else from
-    visdom's own download, which asks several hosts and gives the files of its own version alone.
+    They come from the cache and visdom's folder, else from the npm registry, else from visdom's own
+    download, which asks several hosts and gets only the files of its own version.
 
     Args:
         path: the zip file to write.
-        overwrite: whether a bundle may be there already.
-        progress: told of what is being fetched.
+        overwrite: whether to overwrite an existing bundle.
+        progress: called while files are fetched.
 
     Raises:
-        OutputError: something is there that is not overwritten.
-        ServerError: some cannot be had; nothing is written then.
+        OutputError: a file exists that may not be overwritten.
+        ServerError: a file cannot be fetched; then nothing is written.
         OSError: the file cannot be written.
     """
     check_target(path, _BUNDLE, overwrite=overwrite)
@@ -193,7 +193,7 @@ def write_bundle(
     ):
         for asset, content in sorted(contents.items(), key=lambda item: item[0].name):
             if content is not None:
-                # A fixed date: the same files make the same bundle.
+                # A fixed date, so that the same files give the same bundle.
                 entry = zipfile.ZipInfo(asset.name, (1980, 1, 1, 0, 0, 0))
                 archive.writestr(entry, content, zipfile.ZIP_DEFLATED)
     files = sum(content is not None for content in contents.values())
@@ -214,7 +214,7 @@ _BUNDLE = Kind("a bundle of visdom's page", _holds_bundle)
 def _from_registry(
     assets: Iterable[Asset], progress: Progress | None
 ) -> Iterator[tuple[Asset, bytes]]:
-    """Each asset with its content, a package after the other."""
+    """Fetch each asset with its content, package by package."""
     registry = find_registry()
     packages: dict[str, list[Asset]] = {}
     for asset in assets:
@@ -223,29 +223,29 @@ def _from_registry(
         found = registry.files(
             package,
             [asset.member for asset in wanted],
-            progress=_told(progress, package),
+            progress=_for_package(progress, package),
         )
         for asset in wanted:
             if not _matches(found.get(asset.member), asset):
                 raise ServerError(
                     f"{registry.url} gave a {asset.member} of {package} whose checksum is not "
-                    "the one that flexrec knows: it was not taken"
+                    "the one that flexrec knows: it was rejected"
                 )
             yield asset, found[asset.member]
 
 
-def _told(progress: Progress | None, package: str) -> Callable[[int, int], None] | None:
+def _for_package(progress: Progress | None, package: str) -> Callable[[int, int], None] | None:
     if progress is None:
         return None
     return lambda done, total: progress(package, done, total)
 
 
 def _from_visdom(missing: Iterable[Asset], why: ServerError) -> Iterator[tuple[Asset, bytes]]:
-    """What visdom itself downloads, of its own version; it must have every file of that."""
+    """Run visdom's own download, for its own version; it must give every file of that."""
     version = survey().version
     own = set(needed(version))
     with tempfile.TemporaryDirectory() as folder:
-        with suppress(subprocess.TimeoutExpired):  # what came before counts
+        with suppress(subprocess.TimeoutExpired):  # files downloaded before the error count
             subprocess.run(  # noqa: S603 - our own arguments, no shell
                 [sys.executable, "-c", _VISDOMS_OWN_DOWNLOAD, folder],
                 capture_output=True,
@@ -269,7 +269,7 @@ def _from_visdom(missing: Iterable[Asset], why: ServerError) -> Iterator[tuple[A
 
 
 def _unpack(bundle: Path) -> None:
-    """Take what a bundle holds into the cache."""
+    """Copy the files of a bundle to the cache."""
     by_name = {asset.name: asset for asset in all_assets()}
     try:
         with zipfile.ZipFile(bundle) as archive:
@@ -306,7 +306,7 @@ def _keep(asset: Asset, content: bytes) -> None:
 
 
 def _visdoms_static() -> Path | None:
-    """The folder of visdom's own page, which it downloads into when it is let."""
+    """The folder of visdom's own page, to which visdom's download writes."""
     spec = importlib.util.find_spec("visdom")
     return None if spec is None or spec.origin is None else Path(spec.origin).with_name("static")
 

@@ -1,7 +1,7 @@
-"""Files out of npm packages, from the registry that npm is configured to use. No npm is needed.
+"""Get files of npm packages from the registry that npm is configured to use, without npm.
 
-The registry's address comes from the user's configuration alone; none is written here. Nothing
-that is fetched is trusted: whoever asks holds the content against a checksum.
+The registry's address comes only from the user's configuration; there is no default. Fetched data
+is untrusted: the caller compares checksums.
 """
 
 import io
@@ -28,15 +28,15 @@ CHUNK_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class Registry:
-    """An npm registry, and what it takes to be let in.
+    """An npm registry, and the credentials for it.
 
         registry = find_registry()
         files = registry.files("jquery@3.1.1", ["dist/jquery.min.js"])
 
     Attributes:
         url: its address.
-        authorization: the header that it wants, or "".
-        cafile: certificates to trust besides the system's, or "".
+        authorization: the authorization header, or "".
+        cafile: a file of certificates to trust besides the system's, or "".
     """
 
     url: str
@@ -50,12 +50,12 @@ class Registry:
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> dict[str, bytes]:
-        """Files of a package, by their paths in it; what it does not hold is left out.
+        """Get files of a package, by their paths; files that it does not contain are left out.
 
         Args:
-            package: name and version, as `"jquery@3.1.1"`.
+            package: name and version, such as `"jquery@3.1.1"`.
             members: paths in the package.
-            progress: told how many bytes have come, and how many there are (0: not known).
+            progress: called with the bytes received, and the bytes in total (0: unknown).
 
         Raises:
             ServerError: the registry cannot be reached, refuses, or sends no package.
@@ -66,7 +66,7 @@ class Registry:
         try:
             with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
                 for entry in archive:
-                    # Whatever the first folder is called: "package" for most, not for all.
+                    # The first folder is usually, but not always, called "package".
                     name = entry.name.partition("/")[2]
                     if name in wanted and entry.isfile() and entry.size <= MAX_FILE_BYTES:
                         content = archive.extractfile(entry)
@@ -80,7 +80,7 @@ class Registry:
         bare = name.rpartition("/")[2]
         url = f"{self.url.rstrip('/')}/{quote(name, safe='@/')}/-/{bare}-{version}.tgz"
         request = urllib.request.Request(url)  # noqa: S310 - find_registry lets only http(s) pass
-        if self.authorization:  # which a redirection to another host must not carry on
+        if self.authorization:  # not sent on when another host is redirected to
             request.add_unredirected_header("Authorization", self.authorization)
         try:
             context = ssl.create_default_context()
@@ -106,17 +106,17 @@ class Registry:
 
 
 def find_registry(environ: Mapping[str, str] = os.environ) -> Registry:
-    """The registry that npm would use: of the environment, an `.npmrc`, or npm's own answer.
+    """Find the registry that npm would use: from the environment, an `.npmrc`, or npm itself.
 
         npm_config_registry=https://npm.example.org/ flexrec serve
 
-    Looked at in turn: `npm_config_registry`; `.npmrc` in the working folder; the user's
-    (`npm_config_userconfig`, or `~/.npmrc`); the global one; and, where npm is installed, what
-    `npm config get registry` says. An `_authToken` or `_auth` for the registry is sent to it, and
-    a `cafile` is trusted.
+    Sources, in order: `npm_config_registry`; `.npmrc` in the working folder; the user's
+    (`npm_config_userconfig`, or `~/.npmrc`); the global one; and, if npm is installed, the output
+    of `npm config get registry`. An `_authToken` or `_auth` for the registry is sent to it, and a
+    `cafile` is trusted.
 
     Raises:
-        ServerError: none is configured, or what is configured is no web address.
+        ServerError: no registry is configured, or its address is not a web address.
     """
     settings = _settings(environ)
     url = settings.get("registry") or _ask_npm(environ)
@@ -132,7 +132,7 @@ def find_registry(environ: Mapping[str, str] = os.environ) -> Registry:
 
 
 def _settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """npm's settings: later files are overruled by earlier, and all by the environment."""
+    """npm's settings; earlier files override later ones, and the environment overrides all."""
     lowered = {name.lower(): value for name, value in environ.items()}
     user = lowered.get("npm_config_userconfig") or str(Path.home() / ".npmrc")
     everyone = lowered.get("npm_config_globalconfig", "/etc/npmrc")
@@ -167,7 +167,7 @@ def _npmrc(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _authorization(netloc: str, path: str, settings: Mapping[str, str]) -> str:
-    """The header for this registry: npm keeps secrets under its address without the scheme."""
+    """The header for this registry; npm stores secrets under its address without the scheme."""
     parts = [part for part in path.split("/") if part]
     for depth in range(len(parts), -1, -1):
         scope = "/".join([f"//{netloc}", *parts[:depth]])

@@ -1,8 +1,8 @@
-"""What runs in the process of our own visdom server: nothing of flexrec is imported here.
+"""The process of flexrec's visdom server. Nothing of flexrec is imported here.
 
-Run as a script by `server`. Its settings come as one line of JSON on stdin, passwords among them,
-which no other user can see there; the end of stdin is the end of whoever started it. What it has to
-say are lines of JSON on stdout.
+server.py runs this file as a script. The settings come as one line of JSON on stdin, where other
+users cannot see the passwords; when stdin ends, the parent process has ended. Messages are lines of
+JSON on stdout.
 """
 
 import asyncio
@@ -32,25 +32,25 @@ import tornado.httputil
 import tornado.netutil
 import tornado.web
 
-MAX_UPLOAD_BYTES = 1 << 30  # as visdom's own
-GUESS_SECONDS = 1.0  # between wrong passwords from one address
-GUESSES = 10  # from one address that may wait
+MAX_UPLOAD_BYTES = 1 << 30  # visdom's own limit
+GUESS_SECONDS = 1.0  # seconds between wrong passwords from one address
+GUESSES = 10  # most logins from one address that may wait
 PARTIAL = ".flexrec-partial-"
 WRITERS = ("utils.server_utils", "data_model.json_store", "server.app")  # as far as there are
 
 
 class PageFiles(tornado.web.StaticFileHandler):
-    """visdom's own static files, and besides them those that were gathered elsewhere."""
+    """Serves visdom's own static files, and those from other folders."""
 
     elsewhere: ClassVar[dict[str, str]] = {}
 
     @classmethod
     def get_absolute_path(cls, root: str, path: str) -> str:
-        """Where the file is; only names that are listed lead out of visdom's folder."""
+        """The path of a file; only listed names lead out of visdom's folder."""
         return cls.elsewhere.get(path) or super().get_absolute_path(root, path)
 
     def validate_absolute_path(self, root: str, absolute_path: str) -> str | None:
-        """The path, where it may be handed out."""
+        """The path, if the file may be served."""
         if absolute_path in self.elsewhere.values():
             return absolute_path
         return super().validate_absolute_path(root, absolute_path)
@@ -59,27 +59,27 @@ class PageFiles(tornado.web.StaticFileHandler):
     def make_static_url(
         cls, settings: dict[str, Any], path: str, include_version: bool = True
     ) -> str:
-        """The address of a file; visdom's page asks for one above the folder."""
+        """The address of a file; visdom's page asks for one above the static folder."""
         if path.startswith("../"):  # tornado 6.6 would answer 403 on the whole page
             return str(settings["static_url_prefix"]) + path
         return super().make_static_url(settings, path, include_version)
 
 
 class Refused(tornado.web.RequestHandler):
-    """Answers a request that a page of another site has sent, whatever it asks for."""
+    """Refuses any request that a page of another site has sent."""
 
     def initialize(self, why: str) -> None:
-        """Keep the reason."""
+        """Set the reason."""
         self.why = why
 
     def prepare(self) -> None:
-        """Answer before anything is done."""
+        """Refuse before the request is processed."""
         self.set_status(403)
         self.finish(f"{self.why}\n")
 
 
 async def main(settings: Mapping[str, Any]) -> None:
-    """Serve until told to stop; save what has changed, now and then and at the end."""
+    """Serve until told to stop; save changed environments regularly and at the end."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,28 +109,28 @@ async def main(settings: Mapping[str, Any]) -> None:
 
 
 class Saver:
-    """Writes environments to their files; one that cannot be written does not keep the others."""
+    """Writes environments to their files; if one cannot be written, the others still are."""
 
     def __init__(self, app: Any, folder: Path) -> None:
         self._app, self._folder = app, folder
         self._seen = {name: self._sign(name) for name in app.state}
 
     def save_changed(self) -> None:
-        """Write the environments whose windows are others than when they were last written."""
+        """Write the environments whose windows have changed since they were last written."""
         for name in list(self._app.state):
             sign = self._sign(name)
             if sign != self._seen.get(name) and (self._is_saved(name) or not self._save(name)):
                 self._seen[name] = sign
 
     def save_all(self) -> Iterator[tuple[str, str]]:
-        """Write the environments that differ from their files: each, and why it failed, or ""."""
+        """Write the environments that differ from their files; yield each, and its error or ""."""
         for name in list(self._app.state):
             if not self._is_saved(name):
                 yield name, self._save(name)
 
     def _data(self, name: str) -> Any:
         kept = self._app.state[name]
-        # One that was never opened is None there: 0.2.4 would overwrite its file with null.
+        # An environment that was never opened is None: 0.2.4 would overwrite its file with null.
         return getattr(kept, "_raw_dict", kept)
 
     def _sign(self, name: str) -> Any:
@@ -148,14 +148,14 @@ class Saver:
             return False
 
     def _save(self, name: str) -> str:
-        """Write one environment; why that failed, or ""."""
+        """Write one environment; return the error, or ""."""
         try:
             if hasattr(self._app, "storage"):  # 0.3.0
                 self._app.storage.save_envs(self._app.state, [name])
             else:
                 write = _visdom("utils.server_utils").serialize_env
                 write(self._app.state, [name], env_path=self._app.env_path)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be saved
+        except Exception as error:  # noqa: BLE001 - the others must still be saved
             return getattr(error, "strerror", None) or repr(error)
         return ""
 
@@ -171,7 +171,7 @@ def _await_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
 
 
 def _is_ours_alone(folder: Path) -> bool:
-    """Take the lock of the folder, for as long as this process lives."""
+    """Lock the folder for the lifetime of this process; return whether that succeeded."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -179,7 +179,7 @@ def _is_ours_alone(folder: Path) -> bool:
         return False
     except OSError:  # a file system without locks
         return True
-    for left in folder.glob(f"{PARTIAL}*"):  # by one that was killed
+    for left in folder.glob(f"{PARTIAL}*"):  # left by a killed server
         left.unlink(missing_ok=True)
     return True
 
@@ -195,7 +195,7 @@ def _application(settings: Mapping[str, Any], port: int) -> Any:
     PageFiles.elsewhere = dict(settings["files"])
     visdom_app.tornado_settings |= {
         "static_handler_class": PageFiles,
-        "autoreload": False,  # visdom's debug mode would start anew when a file changes
+        "autoreload": False,  # visdom's debug mode would restart when a file changes
     }
     options = {
         "port": port,
@@ -211,7 +211,7 @@ def _application(settings: Mapping[str, Any], port: int) -> Any:
     }
     _harden_login(_visdom("server.handlers.web_handlers").IndexHandler)
     with tempfile.TemporaryDirectory() as folder:
-        # visdom reads its cookies' secret from a file at home: not from there.
+        # Replaces the cookie secret that visdom reads from a file in the home folder.
         Path(folder, "COOKIE_SECRET").write_text(settings["secret"])
         visdom_app.DEFAULT_ENV_PATH = f"{folder}/"
         app = visdom_app.Application(**options, user_credential=login)
@@ -223,7 +223,7 @@ def _visdom(module: str) -> Any:
 
 
 def _whole(path: Any, mode: str = "r", **options: Any) -> Any:
-    """What visdom's modules have as `open`: a file that is written is replaced, or untouched."""
+    """Replacement for `open` in visdom's modules: files are replaced completely or not at all."""
     if mode != "w":
         return builtins.open(path, mode, **options)
     return _replacing(Path(os.path.realpath(path)), **options)
@@ -246,7 +246,7 @@ def _replacing(path: Path, **options: Any) -> Iterator[IO[str]]:
 
 
 def _mode(path: Path) -> int:
-    """The file's permissions, or those that a new one gets."""
+    """The file's permissions, or those of a new file."""
     try:
         return path.stat().st_mode & 0o777
     except OSError:
@@ -255,11 +255,11 @@ def _mode(path: Path) -> int:
         return 0o666 & ~mask
 
 
-# ---------------------------------------------------------------------- who may ask
+# ---------------------------------------------------------------------- access control
 
 
 def _guarded(app: Any, settings: Mapping[str, Any]) -> Any:
-    """The application, which refuses what pages of other sites send, to websockets too."""
+    """Make the application refuse requests of other sites' pages, to websockets too."""
     find = app.find_handler
     proxies = {name.lower() for name in settings["hosts"]}
     names = {*proxies, settings["host"].lower(), socket.gethostname().lower()}
@@ -277,14 +277,14 @@ def _guarded(app: Any, settings: Mapping[str, Any]) -> Any:
 def _refusal(
     request: tornado.httputil.HTTPServerRequest, names: set[str], proxies: set[str]
 ) -> str:
-    """Why a request is refused, or "": whether it was sent to us, and by a page of ours.
+    """The reason to refuse a request, or "" if it was sent to this server by one of its pages.
 
-    A name that someone else's DNS has lead here is told by the Host header, another site's page
-    by the Origin header or, where a browser leaves that out, by Sec-Fetch-Site.
+    The Host header reveals a foreign DNS name that resolves to this server; the Origin header, or,
+    if the browser omits it, Sec-Fetch-Site, reveals another site's page.
     """
     host = _name(f"//{request.host}")
     if not (_is_address(host) or host in names or host == _full_name()):
-        return f"this server does not go by the name {host!r}: give its other names to flexrec"
+        return f"this server is not known by the name {host!r}: give its other names to flexrec"
     origin = request.headers.get("Origin")
     if origin is not None:
         same = urlsplit(origin).netloc.lower() == request.host.lower()
@@ -299,7 +299,7 @@ _FOREIGN = "pages of other sites may not ask this server"
 
 @cache
 def _full_name() -> str:
-    return socket.getfqdn().lower()  # may take seconds, where there is no network
+    return socket.getfqdn().lower()  # may take seconds without a network
 
 
 def _name(address: str) -> str:
@@ -311,7 +311,7 @@ def _name(address: str) -> str:
 
 
 def _is_address(host: str) -> bool:
-    """Whether it is this machine's own name, or a number, which no DNS is asked for."""
+    """Whether the host is this machine's name, or a numeric address, which needs no DNS."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     with suppress(ValueError):
@@ -324,7 +324,7 @@ def _is_address(host: str) -> bool:
 
 
 def _harden_login(handler: Any) -> None:
-    """Have wrong passwords wait, one after the other, and keep the cookie from scripts."""
+    """Delay wrong passwords, one after the other, and hide the cookie from scripts."""
     post: Callable[..., None] = handler.post
     set_cookie: Callable[..., None] = handler.set_secure_cookie
     locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)

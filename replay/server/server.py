@@ -1,8 +1,8 @@
-"""A visdom server of our own: a subprocess, on the loopback unless asked otherwise.
+"""Run a visdom server in a subprocess, by default on the loopback interface.
 
-Started by `visdom.server` itself, visdom first downloads its page's scripts, and crashes where
-there is no internet. This one downloads nothing: it is handed the page's files, which `assets`
-gathers. What runs inside is in `process`.
+visdom's own `visdom.server` first downloads its page's scripts, and crashes without internet. This
+server downloads nothing: it is given the page's files, which assets.py gets. process.py is the code
+of the subprocess.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ from flexrec.replay.sinks.http import Connection
 
 LOOPBACK = "127.0.0.1"
 CLOSE_SECONDS = 30.0  # a large environment takes a while to save
-# The server looks for torch and openTSNE, which take seconds to import, and has no use for them.
+# The server tries to import torch and openTSNE, which takes seconds, and does not need them.
 LAUNCH = """
 import runpy, sys
 sys.modules["torch"] = sys.modules["openTSNE"] = None
@@ -35,17 +35,17 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 
 
 class Server:
-    """A running visdom server, and the process that it is.
+    """A running visdom server in a subprocess.
 
         with start_server(env_path="envs") as server:
             sink = VisdomSink(server="http://127.0.0.1", port=server.port)
 
     Attributes:
-        port: where it listens.
+        port: the port that it listens on.
         host: the address that it listens on.
         url: the address for a browser, and for a sink's `server`.
         env_path: the folder of its environment files.
-        trouble: after `close`, what could not be saved and why, or "".
+        trouble: after `close`, what could not be saved, and why; or "".
     """
 
     def __init__(
@@ -71,18 +71,18 @@ class Server:
 
     @property
     def log(self) -> str:
-        """What the server has printed."""
+        """The server's output so far."""
         size = os.fstat(self._log.fileno()).st_size
         return os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
 
     def wait(self) -> int:
-        """Wait until the server ends, and give its exit status: 0 where it was told to."""
+        """Wait until the server ends, and return its exit status: 0 if it was told to end."""
         return self._process.wait()
 
     def close(self) -> list[str]:
-        """End the server; it saves the environments that have changed, and these are returned.
+        """End the server; it saves the changed environments, whose names are returned.
 
-        What cannot be saved is told by `trouble`. A second call does nothing.
+        `trouble` says what could not be saved. A second call does nothing.
         """
         if self._log.closed:
             return []
@@ -90,7 +90,7 @@ class Server:
         self._process.terminate()
         size = -1
         while self._process.poll() is None and size != (size := len(self.log)):
-            with suppress(subprocess.TimeoutExpired):  # it goes on as long as it saves
+            with suppress(subprocess.TimeoutExpired):  # it runs as long as it saves
                 self._process.wait(CLOSE_SECONDS)
         if self._process.poll() is None:
             self._process.kill()
@@ -111,12 +111,12 @@ class Server:
         return saved
 
     def _said(self, what: str) -> list[list[Any]]:
-        """What the server has told of this kind: the facts of each line."""
+        """The facts of each message of this kind that the server has printed."""
         lines = re.findall(r"^flexrec: (\[.*\])$", self.log, re.MULTILINE)
         return [facts for kind, *facts in map(json.loads, lines) if kind == what]
 
     def _await(self, wanted: int, timeout: float, username: str, password: str) -> None:
-        """Wait until it answers as visdom."""
+        """Wait until the server answers as visdom."""
         deadline = time.monotonic() + timeout
         while True:
             ended = self._process.poll() is not None
@@ -145,9 +145,9 @@ class Server:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        told = self._log.closed
+        was_closed = self._log.closed
         self.close()
-        if self.trouble and not told:
+        if self.trouble and not was_closed:
             warn(self.trouble)
 
 
@@ -164,36 +164,35 @@ def start_server(
     save_seconds: float = 60.0,
     timeout: float = 60.0,
 ) -> Server:
-    """A visdom server that answers already.
+    """Start a visdom server, and wait until it answers.
 
         with start_server(env_path="envs", files=provide().files) as server:
             print(server.url)
 
-    It shows the environment files in `env_path`. When it is closed, or this process ends, however
-    that be, it saves the environments that have changed and ends; besides it saves once a minute.
-    A file is replaced whole, or not at all. visdom 0.2.4 may overwrite files in that folder: give
-    it copies of what is precious.
+    It shows the environment files in `env_path`. It saves changed environments once a minute, and
+    when it is closed or this process ends in any way; then it ends. A file is replaced completely
+    or not at all. visdom 0.2.4 may overwrite files in that folder: use copies of valuable files.
 
-    It goes by its address, `localhost`, the machine's name, and those in `hosts`. A request to any
-    other name, and one that a page of another site sends, is refused.
+    It answers to its address, `localhost`, the machine's name, and those in `hosts`. Requests to
+    other names, and requests that a page of another site sends, are refused.
 
     Args:
-        env_path: the folder of environment files; made where missing.
-        port: 0 takes any free one.
-        host: the address to listen on; "0.0.0.0" for every one of IPv4.
-        base_url: serve below this path, as "/visdom".
-        username, password: ask for a login; both or none.
-        files: of the page, those that visdom's own folder lacks: {name below static/: path}.
-            Without them the HTTP API works, and the page in the browser does not.
-        hosts: other names that lead to it, such as that of a proxy.
-        save_seconds: how often it saves.
-        timeout: seconds that starting may take.
+        env_path: the folder of environment files; created if it is missing.
+        port: the port to listen on; 0: any free port.
+        host: the address to listen on; "0.0.0.0": all IPv4 addresses.
+        base_url: serve below this path, such as "/visdom".
+        username, password: require a login; give both or none.
+        files: the page's files that are not in visdom's own folder: {name below static/: path}.
+            Without them the HTTP API works, but the page in the browser does not.
+        hosts: other names of the server, such as that of a proxy.
+        save_seconds: the time between saves.
+        timeout: the longest time to start, in seconds.
 
     Raises:
         MissingDependency: visdom is not installed.
-        OutputError: `env_path` is no folder, or cannot be made.
-        ServerError: `env_path` is another server's, the port is taken, or the server did not start;
-            the end of its log is in the message.
+        OutputError: `env_path` is not a folder, or cannot be created.
+        ServerError: another server uses `env_path`, the port is taken, or the server did not start;
+            the message has the end of its log.
     """
     if importlib.util.find_spec("visdom") is None:
         raise MissingDependency.of("a visdom server", "visdom")
@@ -221,10 +220,10 @@ def start_server(
 
 
 def env_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder of environment files, made where missing.
+    """The folder of environment files, which is created if it is missing.
 
     Raises:
-        OutputError: it is something else, or cannot be made.
+        OutputError: the path is not a folder, or it cannot be created.
     """
     folder = Path(path)
     try:
@@ -239,22 +238,22 @@ def env_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _launch(settings: Mapping[str, Any]) -> Server:
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server is
+    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
     process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
         [sys.executable, "-c", LAUNCH, str(Path(__file__).with_name("process.py"))],
         stdin=subprocess.PIPE,
         stdout=log,
         stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is for whoever started it
+        start_new_session=True,  # Ctrl-C is handled by the parent process
     )
-    assert process.stdin is not None  # noqa: S101 - it was asked for
+    assert process.stdin is not None  # noqa: S101 - PIPE was requested
     process.stdin.write(json.dumps(settings).encode() + b"\n")
     process.stdin.flush()
     return Server(process, log, Path(settings["env_path"]), settings["host"], settings["base_url"])
 
 
 def _reached_by(host: str) -> str:
-    """The host's name in an address: where it listens everywhere, the loopback's."""
+    """The host's name in an address; the loopback's if the server listens on all interfaces."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
@@ -265,7 +264,7 @@ def _reached_by(host: str) -> str:
 
 
 def _status(code: int) -> str:
-    """An exit status in words: what Popen gives as a negative number is a signal's."""
+    """An exit status in words; Popen gives a signal as a negative number."""
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -1,7 +1,7 @@
-"""Where windows go: a list, visdom's environment file, a visdom server, one HTML file.
+"""Sinks, which windows are sent to: a list, a visdom environment file, a visdom server, HTML.
 
-In: windows, each whole. Out: files, or requests to a server. Open base.py first. Names are imported
-when they are first used: visdom takes its time.
+In: complete windows. Out: files, or requests to a server. Open base.py first. Names are imported
+when they are first used, since visdom is slow to import.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Where windows go: what a sink is, the one that keeps them in memory, and what a sink lacks."""
+"""The interface of sinks, the sink that keeps windows in memory, and changes between windows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
@@ -7,11 +7,11 @@ from flexrec.recorder.errors import warn
 from flexrec.replay.plots.window import Window, equal
 
 Place: TypeAlias = tuple[str | None, str]
-"""Where a window is: its environment, or None for the sink's own, and its id."""
+"""Identifies a window: its environment, or None for the sink's default, and its id."""
 
 
 class Sink(Protocol):
-    """Takes windows; each is whole, and replaces the earlier one of its environment and id."""
+    """Receives windows; each is complete, and replaces the one of the same environment and id."""
 
     def show(self, windows: Sequence[Window]) -> None:
         """Take in these windows."""
@@ -20,7 +20,7 @@ class Sink(Protocol):
         """Take a window away, if it is there."""
 
     def close(self) -> None:
-        """Finish: write what is to be written, let go of what is held."""
+        """Write everything, and release resources."""
 
 
 class ListSink:
@@ -50,18 +50,18 @@ class ListSink:
         self.windows.pop((window.env, window.win), None)
 
     def close(self) -> None:
-        """Nothing to do: the windows stay."""
+        """Do nothing: the windows stay."""
 
 
 class ChangesSink:
-    """Passes on to another sink what has changed of all windows, and takes away what is gone."""
+    """Passes changed windows on to another sink, and removes windows that are gone."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._held: dict[Place, Window] = {}
 
     def show(self, windows: Sequence[Window]) -> None:
-        """Pass on what differs from the windows of the last call."""
+        """Pass on the windows that differ from those of the last call."""
         wanted = placed(windows)
         gone, changed = changes(self._held, wanted)
         for window in gone:
@@ -70,10 +70,10 @@ class ChangesSink:
         self._held = wanted
 
     def save(self, envs: Iterable[str | None]) -> None:
-        """Have the other sink save environments, as VisdomSink does.
+        """Make the other sink save environments, as VisdomSink does.
 
         Raises:
-            TypeError: it does not save any.
+            TypeError: it has no environments to save.
         """
         save = getattr(self._sink, "save", None)
         if save is None:
@@ -90,7 +90,7 @@ class ChangesSink:
 
 
 def placed(windows: Iterable[Window]) -> dict[Place, Window]:
-    """The windows by their places; two of one place are warned of, and the last is taken."""
+    """The windows by place; of two at the same place the last is used, with a warning."""
     found: dict[Place, Window] = {}
     for window in windows:
         other = found.setdefault((window.env, window.win), window)
@@ -107,7 +107,7 @@ def placed(windows: Iterable[Window]) -> dict[Place, Window]:
 def changes(
     held: Mapping[Place, Window], wanted: Mapping[Place, Window]
 ) -> tuple[list[Window], list[Window]]:
-    """The windows that a sink holds and should not, and those that it lacks or has otherwise."""
+    """Compare windows: those that a sink should remove, and those that it lacks or that changed."""
     gone = [window for place, window in held.items() if place not in wanted]
     changed = [
         window

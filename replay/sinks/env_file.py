@@ -1,6 +1,6 @@
-"""Where windows go: into a list, or into a visdom environment file. No server is spoken to here.
+"""The sink that writes visdom environment files. No requests are sent here.
 
-visdom is imported only when a file is written, and through `visdom` alone.
+visdom is imported only when a file is written, and only through visdom.py.
 """
 
 import json
@@ -18,25 +18,25 @@ from flexrec.replay.sinks.palette import Palette
 
 
 class EnvFileSink:
-    """Writes, when closed, a visdom environment file: no server is needed.
+    """Writes a visdom environment file when it is closed; no server is needed.
 
         sink = EnvFileSink("my_env.json")
         sink.show(windows)
         sink.close()
 
-    visdom shows `my_env.json` as environment `my_env` when it starts on the file's folder. The
-    windows of another environment `E` go to a file of their own beside it, `my_env-E.json`. The
-    same windows give the same bytes, whatever the version of visdom.
+    A visdom server that is started on the file's folder shows `my_env.json` as the environment
+    `my_env`. The windows of another environment `E` are written to `my_env-E.json` beside it. The
+    same windows give the same bytes with every version of visdom.
 
     Args:
-        path: the file; it is there whole, or not at all.
-        env: the environment of the windows that name none; by default the file's name without
-            its suffix.
-        max_points: thin each trace to so many points; 0 keeps all.
-        overwrite: whether visdom environment files may be there already.
+        path: the file; it is written completely or not at all.
+        env: the environment of windows that name none; by default the file's name without its
+            suffix.
+        max_points: thin each trace to this many points; 0 keeps all.
+        overwrite: whether to overwrite existing visdom environment files.
 
     Raises:
-        OutputError: something is there that is not overwritten; the message says what.
+        OutputError: a file exists that may not be overwritten; the message says which.
     """
 
     def __init__(
@@ -68,17 +68,17 @@ class EnvFileSink:
         """Write the files; a second call does nothing.
 
         Raises:
-            DefinitionError: a window cannot be drawn, or two environments want one file.
-            OutputError: something is there that is not overwritten; nothing is written then.
-            OSError: a file cannot be written; the one that was there is untouched.
+            DefinitionError: a window cannot be drawn, or two environments have the same file name.
+            OutputError: a file exists that may not be overwritten; then nothing is written.
+            OSError: a file cannot be written; an existing file is unchanged.
         """
         if self.paths:
             return
         files = {self._path(env): windows for env, windows in self._windows.items()}
         if len(files) < len(self._windows):
             raise DefinitionError(
-                f"environments {', '.join(map(repr, self._windows))} differ only in what a file's "
-                "name cannot hold: rename one"
+                f"environments {', '.join(map(repr, self._windows))} differ only in characters "
+                "that a file's name cannot have: rename one"
             )
         texts = {
             path: dump(env_document(windows.values(), max_points=self.max_points))
@@ -99,7 +99,7 @@ class EnvFileSink:
 
 
 def is_environment(document: Any) -> bool:
-    """Whether a JSON document is what visdom keeps of an environment.
+    """Whether a JSON document has the form of visdom's environment files.
 
     >>> is_environment({"jsons": {}, "reload": {}})
     True
@@ -113,7 +113,7 @@ def is_environment(document: Any) -> bool:
 
 def _holds_environment(path: Path) -> bool:
     with path.open("rb") as file:
-        if not file.read(64).lstrip().startswith(b"{"):  # whatever it is, it may be large
+        if not file.read(64).lstrip().startswith(b"{"):  # the file may be large
             return False
     try:
         return is_environment(json.loads(path.read_text(encoding="utf-8")))
@@ -125,23 +125,23 @@ ENVIRONMENT = Kind("a visdom environment file", _holds_environment)
 
 
 def env_document(windows: Iterable[Window], *, max_points: int = 0) -> dict[str, Any]:
-    """The windows of one environment, as visdom itself would keep them in its file.
+    """The content of visdom's environment file for windows.
 
         >>> env_document([])
         {'jsons': {}, 'reload': {}}
 
-    Nothing in it is made up by chance: a window's `contentID` is its id, its `i` counts the
-    windows, its `version` is 1. Both visdom 0.2.4 and 0.3.0 give the same document, and show it.
+    It holds no random values: a window's `contentID` is its id, its `i` counts the windows, and its
+    `version` is 1. visdom 0.2.4 and 0.3.0 give the same document, and both show it.
 
     Args:
-        windows: their environments are not looked at.
-        max_points: thin each trace to so many points; 0 keeps all.
+        windows: the windows; their environments are ignored.
+        max_points: thin each trace to this many points; 0 keeps all.
 
     Raises:
-        DefinitionError: a window cannot be drawn, or two have one id.
+        DefinitionError: a window cannot be drawn, or two have the same id.
         MissingDependency: visdom is not installed.
     """
-    # visdom takes its time to import, and only what writes has need of it.
+    # visdom is slow to import, and needed only for writing.
     from flexrec.replay.sinks.visdom import literal, payload
 
     kept: dict[str, Any] = {}
@@ -153,7 +153,7 @@ def env_document(windows: Iterable[Window], *, max_points: int = 0) -> dict[str,
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """The document as JSON text that a person can review: a line for each array of numbers.
+    """Convert the document to JSON text that is easy to review: a line for each array of numbers.
 
         >>> print(dump({"b": [1, 2], "a": {"c": [[1, 2], [3, 4]]}}), end="")
         {
@@ -169,13 +169,13 @@ def dump(document: Mapping[str, Any]) -> str:
     Keys are in alphabetical order, only ASCII is used, and the same document gives the same text.
 
     Raises:
-        ValueError: NaN or an infinity, which JSON has not.
+        ValueError: the document has a NaN or an infinity, which JSON does not allow.
     """
     return f"{_pretty(document, '')}\n"
 
 
 def _kept(message: Mapping[str, Any], index: int) -> dict[str, Any]:
-    """What visdom's server makes of a message to its endpoint `events`."""
+    """The window that visdom's server makes from a message to its endpoint `events`."""
     opts, first = message["opts"], message["data"][0]
     if first["type"] in ("image", "text"):
         content, kind = first["content"], first["type"]
@@ -191,7 +191,7 @@ def _kept(message: Mapping[str, Any], index: int) -> dict[str, Any]:
         "inflate": opts.get("inflate", True),
         "title": opts["title"],
         "type": kind,
-        "version": 1,  # 0.3.0 cannot update a window that has none
+        "version": 1,  # 0.3.0 cannot update a window without it
         "width": opts.get("width"),
     }
 

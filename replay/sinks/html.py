@@ -1,7 +1,7 @@
-"""Windows into one HTML file that needs nothing else: no server, no network, no second file.
+"""The sink that writes one self-contained HTML file, without a server, network or other files.
 
-The plots are visdom's own, as `visdom.payload` makes them; plotly.js comes from the `plotly`
-package and goes into the file.
+The plots are visdom's, from `visdom.payload`; plotly.js is copied from the `plotly` package into
+the file.
 """
 
 import base64
@@ -35,20 +35,20 @@ PAGE = Kind("an HTML page of flexrec's", _holds_page)
 
 
 class HtmlSink:
-    """Writes, when closed, one HTML file that shows the windows from a disk, a mail or a wiki.
+    """Writes one self-contained HTML file with the windows when it is closed.
 
         sink = HtmlSink("run.html")
         sink.show(windows)
         sink.close()
 
     Args:
-        path: the file; it is there whole, or not at all.
-        title: what the page is called; by default the file's name without its suffix.
-        max_points: thin each trace to so many points; 0 keeps all.
-        overwrite: whether a page of flexrec's may be there already.
+        path: the file; it is written completely or not at all.
+        title: the page's title; by default the file's name without its suffix.
+        max_points: thin each trace to this many points; 0 keeps all.
+        overwrite: whether to overwrite an existing page that flexrec wrote.
 
     Raises:
-        OutputError: something is there that is not overwritten; the message says what.
+        OutputError: a file exists that may not be overwritten; the message says which.
         MissingDependency: plotly is not installed.
     """
 
@@ -76,26 +76,26 @@ class HtmlSink:
         self._windows.pop((window.env, window.win), None)
 
     def close(self) -> None:
-        """Write the file; after more windows it can be written again.
+        """Write the file; may be called again after more windows.
 
         Raises:
             DefinitionError: a window cannot be drawn.
-            OutputError: something is there that is not overwritten.
-            OSError: the file cannot be written; the one that was there is untouched.
+            OutputError: a file exists that may not be overwritten.
+            OSError: the file cannot be written; an existing file is unchanged.
         """
         painted = Palette().paint(list(self._windows.values()))
         windows = [thin_window(window, self.max_points) for window in painted]
         text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
             partial.write_text(text, encoding="utf-8")
-        self._overwrite = True  # what is there now is its own
+        self._overwrite = True  # the file is now this sink's own
 
 
 def html_page(windows: Sequence[Window], *, title: str, plotly_js: str) -> str:
-    """The page's text.
+    """The page as text.
 
-    Nothing in a window can become markup or script: texts are data, which the page's script sets
-    as text; and the page's policy lets no script run but the two that are named by their digest.
+    Nothing in a window can become markup or script: texts are data, which the page's script inserts
+    as text; and the page's content security policy allows only two scripts, by their digests.
 
     Raises:
         DefinitionError: a window cannot be drawn.
@@ -123,7 +123,7 @@ def _plotly_js() -> Path:
 
 
 def _policy(*scripts: str) -> str:
-    """Scripts by digest, pictures from the file itself; nothing from anywhere else."""
+    """The content security policy: scripts by digest, pictures from the file, nothing else."""
     digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in scripts)
     allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
     return (
@@ -133,12 +133,12 @@ def _policy(*scripts: str) -> str:
 
 
 def _inert(text: str) -> str:
-    """JSON that cannot end the element that it stands in."""
+    """Escape JSON so that it cannot end the HTML element around it."""
     return text.replace("<", "\\u003c")
 
 
 def _shown(window: Window) -> dict[str, Any]:
-    """What the page's script is told of a window."""
+    """The data of a window for the page's script."""
     from flexrec.replay.sinks.visdom import payload  # takes its time to import visdom
 
     message = payload(window)
@@ -153,13 +153,13 @@ def _shown(window: Window) -> dict[str, Any]:
         {
             **trace,
             "name": _literal(trace.get("name")),
-            # The page's policy forbids to make code of text, which plotly's WebGL lines do.
+            # plotly's WebGL lines create code from text, which the page's policy forbids.
             "type": "scatter" if trace["type"] == "scattergl" else trace["type"],
         }
         for trace in message["data"]
     ]
     layout = _renewed(message["layout"])
-    # On the left: plotly's buttons come up on the right.
+    # On the left, since plotly's buttons are on the right.
     layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}, "x": 0.02}
     if first["type"].startswith("scatter") and "legend" not in layout:  # below, where it can wrap
         layout["legend"] = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
@@ -168,7 +168,7 @@ def _shown(window: Window) -> dict[str, Any]:
 
 
 def _renewed(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """visdom's layout, which is for plotly.js 2, as later ones want it: titles are objects."""
+    """Convert visdom's layout from plotly.js 2 to later versions: titles become objects."""
     renewed: dict[str, Any] = {}
     for name, value in layout.items():
         if name == "scene":
@@ -187,5 +187,5 @@ def _renewed(layout: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _literal(text: Any) -> Any:
-    """A text that plotly shows as it is: plotly obeys some markup, links among it."""
+    """Escape a text so that plotly, which renders some markup such as links, shows it unchanged."""
     return html.escape(text, quote=False) if isinstance(text, str) else text

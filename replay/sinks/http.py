@@ -1,6 +1,6 @@
-"""Talking HTTP to a visdom server, and saying what is wrong where none answers.
+"""Send HTTP requests to a visdom server, and explain what is wrong if none answers.
 
-No plots and no visdom here: `visdom` knows what to say, this knows how.
+No plots and no visdom here: visdom.py builds the messages.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ RETRIED = frozenset({500, 502, 503, 504})
 
 
 class TransientError(ServerError):
-    """The server may answer if it is asked again: it is restarting, was cut off, or failed."""
+    """A failure that may pass if the request is repeated: the server restarts, or cut it off."""
 
 
 class Connection:
@@ -39,19 +39,20 @@ class Connection:
         >>> connection.url
         'http://localhost:8097'
 
-    Nothing is sent before the first call. A login is tried only where the server asks for one.
-    Servers on the loopback are reached directly, whatever proxy the environment names. A forked
-    process has an HTTP session of its own; a copy that was pickled opens one.
+    Nothing is sent before the first call. It logs in only if the server asks for a login. Servers
+    on this machine are reached directly, even if the environment names a proxy. A forked process
+    has its own HTTP session; an unpickled copy opens a new one.
 
     Args:
-        server: "http://host", "https://host" or "host"; a port or a path in it counts.
-        port: used where `server` names none.
-        base_url: the server's `-base_url`, as "/visdom".
-        username, password: by default VISDOM_USERNAME and VISDOM_PASSWORD of the environment.
+        server: "http://host", "https://host" or "host"; may include a port and a path.
+        port: used if `server` has no port.
+        base_url: the server's `-base_url`, such as "/visdom".
+        username, password: by default the environment variables VISDOM_USERNAME and
+            VISDOM_PASSWORD.
         timeout: seconds without a byte from the server after which a request has failed.
 
     Raises:
-        ServerError: `server`, `port` or `timeout` is no such thing.
+        ServerError: `server`, `port` or `timeout` is invalid.
     """
 
     def __init__(
@@ -71,13 +72,13 @@ class Connection:
         self._username = username or os.environ.get("VISDOM_USERNAME", "")
         self._password = password or os.environ.get("VISDOM_PASSWORD", "")
         self._sessions: dict[int, requests.Session] = {}  # by process
-        self.opened = 0  # connections, but for those that the server said it would close
-        self._port = 0  # of our end of the latest
-        self._kept = True  # whether the server said so of the latest
+        self.opened = 0  # connections, without those that the server announced to close
+        self._port = 0  # of our end of the latest connection
+        self._kept = True  # whether the server announced to close the latest
 
     @property
     def _session(self) -> requests.Session:
-        """This process's session: two that shared one would read each other's answers."""
+        """This process's session; two processes sharing one would read each other's answers."""
         session = self._sessions.get(os.getpid())
         if session is None:
             session = requests.Session()
@@ -89,20 +90,21 @@ class Connection:
         return {**self.__dict__, "_sessions": {}}
 
     def post(self, endpoint: str, message: Mapping[str, Any]) -> str:
-        """What the server answers to one request.
+        """Send one request, and return the server's answer.
 
         Raises:
-            TransientError: nobody listens, cut off, or status 500, 502, 503 or 504.
+            TransientError: nobody listens, the connection was cut, or the status is 500, 502, 503
+                or 504.
             ServerError: anything else that is not an answer of visdom's.
         """
         return self._authorised(endpoint, message, self.timeout, None)
 
     def probe(self) -> None:
-        """Make sure, within seconds, that visdom answers here and lets us in.
+        """Check, within seconds, that visdom answers here and accepts the login.
 
         Raises:
-            ServerError: nobody listens, the name does not resolve, the port is silent, the
-                server is not visdom, or it wants a login that it was not given.
+            ServerError: nobody listens, the name does not resolve, the port is silent, the server
+                is not visdom, or it needs a login that was not given.
         """
         question, seconds = {"win": "", "eid": "main"}, min(self.timeout, PROBE_SECONDS)
         answer = self._authorised("win_exists", question, seconds, PROBE_BYTES)
@@ -110,7 +112,7 @@ class Connection:
             raise self._not_visdom(f"answers {answer[:40]!r}")
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._session.close()
 
     def _authorised(
@@ -134,7 +136,7 @@ class Connection:
         raise self._not_visdom(f"answers HTTP status {status} to POST /{endpoint}")
 
     def _proxy(self) -> str:
-        """The proxy that the environment names for this server, without its password, or ""."""
+        """The environment's proxy for this server, without its password; "" if there is none."""
         if not self._session.trust_env:
             return ""
         proxies = requests.utils.get_environ_proxies(self.url)
@@ -150,7 +152,7 @@ class Connection:
                 f"{self.url} asks for a login: give user name and password, "
                 "or set VISDOM_USERNAME and VISDOM_PASSWORD"
             )
-        # visdom's own login sends the password's digest, never the password.
+        # As in visdom's login page, the password's digest is sent, never the password.
         digest = hashlib.sha256(self._password.encode()).hexdigest()
         user = {"username": self._username, "password": digest}
         status, _ = self._exchange("", user, seconds, PROBE_BYTES)
@@ -177,7 +179,7 @@ class Connection:
             raise self._explained(error, seconds) from error
 
     def _count(self, response: requests.Response) -> None:
-        """Count the connections: a server that was restarted cannot be asked over the old one."""
+        """Count the connections: a restarted server does not answer over the old one."""
         sock = getattr(response.raw.connection, "sock", None)
         port = sock.getsockname()[1] if sock is not None else 0
         self.opened += self._kept and port != self._port
@@ -221,7 +223,7 @@ class Connection:
 
 
 def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
-    """The URL that requests start with, and its host."""
+    """The common prefix of all request URLs, and the host."""
     if not isinstance(port, int):
         raise ServerError(f"a server's port must be a whole number such as 8097, got {port!r}")
     try:
@@ -231,7 +233,7 @@ def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
         raise ServerError(f"{server!r} is not a server's address: {error}") from error
     if parts.scheme not in ("http", "https") or not host or not 0 < port < 65536:
         raise ServerError(f"{server!r}, port {port}: not an address such as http://localhost")
-    if host.endswith("localhost."):  # not every resolver knows it
+    if host.endswith("localhost."):  # some resolvers do not know it
         host = host.removesuffix(".")
     path = "".join(f"/{part}" for part in f"{parts.path}/{base_url}".split("/") if part)
     literal = f"[{host}]" if ":" in host else host
@@ -239,7 +241,7 @@ def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
 
 
 def _is_local(host: str) -> bool:
-    """Whether the host is this machine, in any spelling: 127.1, 0.0.0.0 and localhost. too."""
+    """Whether the host is this machine, in any spelling, such as 127.1, 0.0.0.0 or localhost."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
@@ -254,14 +256,14 @@ def _is_local(host: str) -> bool:
 
 
 def _wants_login(status: int, text: str) -> bool:
-    # 0.3.0 answers 401; 0.2.4 answers 400 without a word.
+    # 0.3.0 answers 401; 0.2.4 answers 400 without a text.
     return status == requests.codes.unauthorized or (
         status == requests.codes.bad_request and not text
     )
 
 
 def _read(response: requests.Response, seconds: float, limit: int | None) -> str:
-    """The body; with a limit, so much of it as comes in time: some servers never end."""
+    """The body; with a limit, only what comes in time, since some servers never end."""
     if limit is None:
         return response.text
     deadline, body = time.monotonic() + seconds, b""

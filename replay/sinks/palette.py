@@ -1,7 +1,7 @@
-"""How windows look beside one another: colours and dashes that stay with a layer or a run, sizes.
+"""Choose consistent colours and dashes for layers and runs across windows, and window sizes.
 
-Windows in, windows out, as plain data. What the user has said in a window's opts is left alone,
-and so is a window that visdom would colour in the same way by itself.
+In: windows. Out: windows, as plain data. Opts that the user has set are kept, and a window that
+visdom would colour in the same way is unchanged.
 """
 
 from collections import Counter
@@ -15,38 +15,38 @@ from flexrec.replay.plots.registry import TYPES
 from flexrec.replay.plots.window import Window
 
 FEW = 10
-"""Up to so many traces have a colour each; more go along a ramp, in their order."""
+"""Up to this many traces have distinct colours; more are coloured along a ramp, in order."""
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_PHASES = 3  # lines of a run, at most, that dashes tell apart
+_PHASES = 3  # most lines of a run that dashes tell apart
 _LARGE = {"width": 720, "height": 480}
 
 
 _Listed: TypeAlias = tuple[str | None, str]
-"""The list that a trace stands in, and its name there."""
+"""The list that a trace belongs to (a run, or None), and its name there."""
 
 
 class Palette:
-    """Gives traces of one name one colour in all windows that it is shown.
+    """Gives traces of the same name the same colour in all windows.
 
         windows = Palette().paint(windows)
 
-    A name is taken without the plot's own, so that `train_loss` in the plot `loss` and
-    `train_acc` in the plot `acc` go together. Of several runs with few lines each, as those of two
-    phases, each run has a colour and each phase a dash. In plots of more than `FEW` traces (the
-    layers of a deep model) the colour says how far down the model a trace stands, and the window is
-    larger; of several runs each has a list and a dash of its own then, unless they are more than
-    its traces.
+    The plot's name is removed from a trace's name, so that `train_loss` in the plot `loss` and
+    `train_acc` in the plot `acc` have the same colour. If several runs have few lines each, such as
+    those of two phases, each run has a colour and each phase a dash. In plots of more than `FEW`
+    traces (the layers of a deep model) the colour shows the trace's position in the model, and the
+    window is larger; each of several runs then has its own list and dash, unless there are more
+    runs than traces in each.
     """
 
     def __init__(self) -> None:
         self._colours: dict[str, int] = {}
-        self._lists: dict[str | None, list[str]] = {}  # of each run, or None for all, the names
-        self._runs: dict[str, int] = {}  # of those with few lines each, their colours
-        self._phases = {"": 0, "train": 0}  # and the dashes of their lines
+        self._lists: dict[str | None, list[str]] = {}  # the names of each run, or of all under None
+        self._runs: dict[str, int] = {}  # the colours of runs with few lines each
+        self._phases = {"": 0, "train": 0}  # the dashes of their lines
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
-        """The windows, with colours where visdom's own would not fit those of other windows."""
+        """Add colours to windows if visdom's defaults would not match those of other windows."""
         for window in windows:
             if _opt(window) is None:
                 continue
@@ -59,7 +59,7 @@ class Palette:
                 before: dict[str | None, int] = {}
                 for run, name in _listed(window):
                     names = self._lists.setdefault(run, [])
-                    if name not in names:  # it comes after the one that it follows here
+                    if name not in names:  # keeps the order of this window
                         names.insert(before.get(run, -1) + 1, name)
                     before[run] = names.index(name)
         return [self._painted(window) for window in windows]
@@ -96,14 +96,14 @@ class Palette:
         return ramp(names.index(name) / max(1, len(names) - 1))
 
     def _dashes(self, listed: list[_Listed]) -> dict[str, list[str]]:
-        """The opt that tells runs apart; none where all is of one list."""
+        """The dash opt that tells runs apart; empty if all traces are in one list."""
         if any(run is None for run, _ in listed):
             return {}
         dashes = dict(zip((run for run in self._lists if run is not None), cycle(_DASHES)))
         return {"dash": [dashes[run] for run, _ in listed if run is not None]}
 
     def _places(self, names: list[str]) -> list[int]:
-        """Known names keep their place, new ones take the first that is free here."""
+        """Known names keep their colour's index, new ones get the first that is free here."""
         taken = {self._colours[name] for name in names if name in self._colours}
         free = (place for place in count() if place not in taken)
         for name in names:
@@ -113,7 +113,7 @@ class Palette:
 
 
 def _opt(window: Window) -> str | None:
-    """The opt that colours its traces; None where they have no colours of their own."""
+    """The opt with the traces' colours; None if the plot type has none."""
     kind = TYPES.get(window.type)
     return None if kind is None else kind.colour_opt
 
@@ -124,7 +124,7 @@ def _names(window: Window) -> list[str]:
 
 
 def _unlike(window: Window) -> list[str]:
-    """The names of its traces, those that are smoothed once."""
+    """The names of its traces, without the originals of smoothed lines."""
     return [trace.name for trace in window.traces if not trace.pale]
 
 
@@ -147,6 +147,6 @@ def _together(window: Window) -> list[_Listed]:
 
 
 def _listed(window: Window) -> list[_Listed]:
-    """In the list of its run, where a run has more traces than there are runs; else in one."""
+    """In the list of its run, if a run has more traces than there are runs; else in one list."""
     sizes = Counter(trace.run for trace in window.traces if not trace.pale)
     return _by_run(window) if max(sizes.values()) > len(sizes) else _together(window)

@@ -1,7 +1,7 @@
-"""Windows into visdom from a thread of their own: no server can hold up who hands them over.
+"""Send windows to visdom in a background thread, so that no server can block the caller.
 
-The thread and its callers share attributes that are each assigned at once, and a queue as a bell,
-but no lock: a Ctrl-C that comes up between taking and releasing one would stop the thread for good.
+The thread and its callers share attributes that are assigned atomically, and a queue that wakes the
+thread, but no lock: a Ctrl-C between acquiring and releasing one would stop the thread for good.
 """
 
 import os
@@ -18,36 +18,36 @@ from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Place, changes, placed
 from flexrec.replay.sinks.visdom import VisdomSink
 
-CLOSE_SECONDS = 30.0  # that `close` may take
-FIRST_SECONDS = 0.15  # that the first `show` waits, so that an absent server is told of at once
+CLOSE_SECONDS = 30.0  # limit for `close`
+FIRST_SECONDS = 0.15  # wait of the first `show`, so that an absent server is reported at once
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 10.0  # seconds between tries to reach the server
-_LOOK_SECONDS = 5.0  # between looks whether an idle server has forgotten the windows
-_ROUNDS = 3  # of sending, where the connection breaks meanwhile
+_LOOK_SECONDS = 5.0  # between checks whether an idle server has lost the windows
+_ROUNDS = 3  # of sending, if the connection breaks meanwhile
 _TICK = 0.005
 
 
 class ResendingSink:
-    """Keeps the latest of each window, and has a thread send what the server lacks.
+    """Keeps the latest version of each window; a thread sends those that the server lacks.
 
         sink = ResendingSink(VisdomSink(env="my_env"))
         sink.show(windows)
         sink.close()
 
-    A window is sent once the server has answered. A server that is absent, slow or hangs is tried
-    again, and one that was restarted gets every window again. Where nobody calls `close`, the rest
-    is sent at the end of the program. A forked process goes on with a thread and a connection of
-    its own, and a pickled copy starts without windows.
+    A window counts as sent when the server has answered. Requests to a server that is absent, slow
+    or hangs are repeated, and a restarted server gets every window again. If `close` is never
+    called, the rest is sent at the end of the program. A forked process has its own thread and
+    connection, and a pickled copy starts without windows.
 
     Args:
         sink: the server.
-        tell: is told, once, of a server that does not answer, and of each window that cannot be
-            drawn; by whoever calls this sink.
+        tell: called, in the caller's thread, once if a server does not answer, and once for each
+            window that cannot be drawn.
     """
 
     def __init__(self, sink: VisdomSink, *, tell: Callable[[str], None] = warn) -> None:
         self._sender = _Sender(sink)
         self._tell = tell
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._waited = False
         self._at_end = weakref.finalize(self, _finish, self._sender)
 
@@ -58,7 +58,7 @@ class ResendingSink:
         return type(self), (self._sender.sink,)
 
     def show(self, windows: Sequence[Window]) -> None:
-        """Hand over all windows that there are; any other is taken off the server."""
+        """Set all windows that the server should show; any other is removed from it."""
         if not self._at_end.alive:  # it was closed
             self._at_end = weakref.finalize(self, _finish, self._sender)
         self._sender.want(windows)
@@ -68,18 +68,18 @@ class ResendingSink:
         self.report()
 
     def report(self) -> None:
-        """Tell what there is to tell."""
+        """Report new failures and windows that cannot be drawn."""
         failure = self._sender.failure
-        if failure is not None and "" not in self._told:
-            self._told.add("")
+        if failure is not None and "" not in self._reported:
+            self._reported.add("")
             self._tell(f"{failure}; windows are kept in memory and sent when it answers")
         for message in list(self._sender.undrawable.values()):
-            if message not in self._told:
-                self._told.add(message)
+            if message not in self._reported:
+                self._reported.add(message)
                 self._tell(message)
 
     def save(self, envs: Iterable[str | None]) -> None:
-        """Have the server write environments to its folder, after all is sent.
+        """Make the server write environments to its folder, once all is sent.
 
         Raises:
             ServerError: the server fails.
@@ -92,26 +92,26 @@ class ResendingSink:
         """Wait until all is sent.
 
         Raises:
-            ServerError: it could not be; names the windows.
+            ServerError: not all could be sent; names the windows.
         """
         self._sender.finish(seconds)
         if self._sender.failure is not None:
-            self._told.add("")  # the error tells it
+            self._reported.add("")  # the error says so
         self.report()
         self._sender.check()
 
     def close(self, seconds: float = CLOSE_SECONDS) -> None:
-        """Send the rest, and let go of the connection.
+        """Send the rest, and close the connection.
 
         Raises:
-            ServerError: not all could be sent within so many seconds; names the windows.
+            ServerError: not all could be sent in `seconds`; names the windows.
         """
         try:
             self.flush(seconds)
         except ServerError:
             self._let_go()
             raise
-        self._let_go()  # not after a Ctrl-C: the thread goes on, and the end sends the rest
+        self._let_go()  # skipped after a Ctrl-C: the thread continues, and the rest is sent at exit
 
     def _let_go(self) -> None:
         self._at_end.detach()
@@ -119,11 +119,11 @@ class ResendingSink:
 
 
 class _Sender:
-    """The thread's side.
+    """The thread that sends, and its state.
 
     Attributes:
-        sink: the server; only the thread speaks to it.
-        tries: how often the thread has tried to send.
+        sink: the server; only the thread uses it.
+        tries: the number of tries to send.
         failure: why the last try failed; None: it did not.
         undrawable: why windows cannot be drawn.
     """
@@ -139,8 +139,8 @@ class _Sender:
         self._start_anew()
 
     def want(self, windows: Sequence[Window]) -> None:
-        """Have these windows sent."""
-        if self._process != os.getpid():  # a fork: the other process sends what was wanted there
+        """Set the windows to send."""
+        if self._process != os.getpid():  # after a fork: the other process sends its windows
             self._sent = dict(self._wanted)
             self._start_anew()
         self._wanted = placed(windows)
@@ -148,7 +148,7 @@ class _Sender:
         self._ring()
 
     def finish(self, seconds: float) -> None:
-        """Have the thread look whether the server has all, send what it lacks, and end."""
+        """Make the thread check whether the server has all windows, send the rest, and end."""
         if self._process != os.getpid() or not (self._wanted or self._sent):
             return
         until = time.monotonic() + seconds
@@ -158,12 +158,12 @@ class _Sender:
             if threading.get_ident() == self._thread:  # the garbage collector may call anywhere
                 return
             _wait(lambda: self._ended, until - time.monotonic())
-            # A thread that was about to end when it was rung for has not seen the latest windows.
+            # A thread that was about to end when it was woken has not seen the latest windows.
             if self.failure is not None or not any(self._lacking()) or time.monotonic() >= until:
                 return
 
     def check(self) -> None:
-        """Raise ServerError where the server may lack windows."""
+        """Raise ServerError if the server may lack windows."""
         if self._process != os.getpid():
             return
         _, unsent = self._lacking()
@@ -190,7 +190,7 @@ class _Sender:
             return
         try:
             threading.Thread(target=self._run, name="flexrec-visdom", daemon=True).start()
-        except RuntimeError as error:  # there are too many, or the interpreter ends
+        except RuntimeError as error:  # too many threads, or the interpreter is ending
             self.failure = ServerError(f"no thread can be started to send windows: {error}")
             self._ended = True
 
@@ -203,10 +203,10 @@ class _Sender:
         finally:
             self._running, self._thread = False, 0
             self._only_one.release()
-            self._ended = True  # last: who waits for it may start the next thread
+            self._ended = True  # last, since a waiting caller may start the next thread
 
     def _work(self) -> None:
-        """Send, and wait for more, until told to end."""
+        """Send, and wait for more, until `finish` is called."""
         wait = _FIRST_WAIT
         while True:
             ending = self._ending
@@ -222,7 +222,7 @@ class _Sender:
                 wait = min(2 * wait, _LONGEST_WAIT)
 
     def _rest(self, seconds: float) -> None:
-        """Wait until there is something to do; after a failure, for so long."""
+        """Wait until there is something to do; after a failure, for `seconds`."""
         until = time.monotonic() + seconds
         while not self._ending:
             try:
@@ -231,25 +231,25 @@ class _Sender:
                 return
             if self.failure is None:
                 with suppress(Empty):
-                    while True:  # several calls are one reason to look
+                    while True:  # several calls need one look
                         self._bell.get_nowait()
                 return
 
     def _try(self) -> bool:
-        """Send what the server lacks; whether it answered."""
+        """Send what the server lacks; return whether it answered."""
         try:
             if not any(self._send() for _ in range(_ROUNDS)):
                 raise ServerError(f"{self.sink.url} is restarted again and again")
             self.failure = None
         except ServerError as error:
             self.failure = error
-        except Exception as error:  # noqa: BLE001 - the thread must go on, whatever comes up
+        except Exception as error:  # noqa: BLE001 - no error may end the thread
             self.failure = ServerError(f"windows cannot be sent to {self.sink.url}: {error!r}")
         self.tries += 1
         return self.failure is None
 
     def _send(self) -> bool:
-        """Send what the server lacks; whether it is sure that one and the same server got it."""
+        """Send what the server lacks; return whether a single server surely got it all."""
         wanted = self._wanted
         if not self._is_held():
             self._forget()
@@ -276,15 +276,16 @@ class _Sender:
         self._sent[place] = window
 
     def _forget(self) -> None:
-        """Have all sent anew, and what an older state of the server may show taken off again."""
+        """Send everything again, and remove windows that an older state of the server may show."""
         known = {**self._removed, **self._sent}
         self._sent = {place: replace(window, traces=()) for place, window in known.items()}
         self._removed = {}
 
     def _is_held(self) -> bool:
-        """Whether the server has what it was sent; one that failed or is another may have not.
+        """Whether the server still has the windows that it was sent.
 
-        One that was restarted may have read older windows from its folder.
+        A server that failed or was replaced may not; a restarted one may have read older windows
+        from its folder.
         """
         drawn = (
             window
@@ -299,7 +300,7 @@ class _Sender:
         return held and self._connections in (None, self.sink.connections)
 
     def _lacking(self) -> tuple[list[Window], list[Window]]:
-        """The windows that are to be taken off the server, and those that are to be sent."""
+        """The windows to remove from the server, and the windows to send."""
         return changes(dict(self._sent), self._wanted)
 
 
@@ -310,7 +311,7 @@ def _wait(done: Callable[[], bool], seconds: float) -> None:
 
 
 def _finish(sender: _Sender) -> None:
-    """What is done where nobody called `close`."""
+    """Finish at exit, if `close` was not called."""
     sender.finish(CLOSE_SECONDS)
     try:
         sender.check()

@@ -1,6 +1,6 @@
-"""Windows into a running visdom: the only import of visdom's client in the project.
+"""The sink for a running visdom server: the only import of visdom's client in the project.
 
-`plots` says how each plot type is drawn, `visdom_http` how a server is spoken to.
+replay/plots draws each plot type, http.py sends the requests.
 """
 
 import json
@@ -36,25 +36,25 @@ BACK_OFF_SECONDS = 0.25
 
 
 class VisdomSink:
-    """Draws windows in a visdom server, each whole and in one request.
+    """Draws windows in a visdom server, each in one request.
 
         sink = VisdomSink(server="http://localhost", port=8097, env="my_env")
         sink.show(windows)
         sink.save()
 
-    A window that is shown again replaces itself: nothing is ever drawn twice. What fails for a
-    moment (a server that restarts, a cut connection, HTTP 500, 502, 503, 504) is tried again,
-    after a quarter of a second, then half a second, and so on; a silent server is not.
+    A window that is shown again replaces itself, so that nothing is drawn twice. Requests that fail
+    for a moment (a restarting server, a cut connection, HTTP 500, 502, 503, 504) are repeated after
+    a quarter of a second, then half a second, and so on; requests to a silent server are not.
 
     Args:
-        server, port, base_url, username, password, timeout: as for `Connection`; credentials
-            default to VISDOM_USERNAME and VISDOM_PASSWORD of the environment.
-        env: the environment of the windows that name none.
-        max_points: thin each trace to so many points for the browser; 0 sends all.
-        retries: how often a request is tried again.
+        server, port, base_url, username, password, timeout: as in `Connection`; credentials default
+            to the environment variables VISDOM_USERNAME and VISDOM_PASSWORD.
+        env: the environment of windows that name none.
+        max_points: thin each trace to this many points for the browser; 0 sends all.
+        retries: how often a failed request is repeated.
 
     Raises:
-        ServerError: the address is none, or visdom is not installed.
+        ServerError: the address is invalid, or visdom is not installed.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class VisdomSink:
         retries: int = 4,
     ) -> None:
         if "+" in env:
-            warn(f"visdom's page cannot show the environment {env!r}: it takes a + for two of them")
+            warn(f"visdom's page cannot show the environment {env!r}: it reads + as a separator")
         self.env = env
         self.max_points = max_points
         self.retries = retries
@@ -85,16 +85,16 @@ class VisdomSink:
         )
         self._palette = Palette()
         self._probed = False
-        _client()  # imported by the thread that makes the sink: no other may hide torch meanwhile
+        _client()  # imported here, in the caller's thread, since no other thread may hide torch
 
     @property
     def url(self) -> str:
-        """Where the server is."""
+        """The server's address."""
         return self._connection.url
 
     @property
     def connections(self) -> int:
-        """How many connections there were, but for those that the server said it would close."""
+        """The number of connections so far, without those that the server announced to close."""
         return self._connection.opened
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,7 +102,7 @@ class VisdomSink:
         _client()
 
     def probe(self) -> None:
-        """Make sure, within seconds, that visdom answers and lets us in.
+        """Check, within seconds, that visdom answers and accepts the login.
 
         Raises:
             ServerError: says what is wrong, and what to do.
@@ -114,8 +114,8 @@ class VisdomSink:
         """Draw every window; the first call probes the server before it sends anything.
 
         Raises:
-            ServerError: names the windows that had been sent before it failed.
-            DefinitionError: a window cannot be drawn, as `payload` says; those before it are.
+            ServerError: the server fails; names the windows that were sent before.
+            DefinitionError: a window cannot be drawn, see `payload`; those before it are drawn.
         """
         if not self._probed:
             self.probe()
@@ -131,11 +131,11 @@ class VisdomSink:
                 ) from error
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
-        """The windows as `draw` wants them: in colours that go with those painted before."""
+        """Give windows colours that match those painted before, as `draw` needs them."""
         return self._palette.paint(windows)
 
     def draw(self, window: Window) -> None:
-        """Draw one window that was painted.
+        """Draw one painted window.
 
         Raises:
             ServerError: the server fails.
@@ -143,8 +143,8 @@ class VisdomSink:
         """
         message = literal(payload(thin_window(window, self.max_points)))
         message["eid"] = window.env or self.env
-        # The page of 0.3.0 draws a window anew only where its version has changed, and a page may
-        # be open from an earlier replay: the clock gives a version that none has had.
+        # The page of 0.3.0 redraws a window only if its version has changed, and a page may be open
+        # from an earlier replay: the clock gives a version that was never used.
         message["version"] = time.time_ns() // 1_000_000
         answer = self._post("events", message)
         if answer != window.win:
@@ -153,7 +153,7 @@ class VisdomSink:
             )
 
     def holds(self, window: Window) -> bool:
-        """Whether the server has a window of this id; one that was restarted has forgotten it.
+        """Whether the server has a window of this id; a restarted server has forgotten it.
 
         Raises:
             ServerError: the server fails.
@@ -162,7 +162,7 @@ class VisdomSink:
         return self._post("win_exists", message) == "true"
 
     def remove(self, window: Window) -> None:
-        """Take a window off the server, if it is there.
+        """Remove a window from the server, if it is there.
 
         Raises:
             ServerError: the server fails.
@@ -171,7 +171,7 @@ class VisdomSink:
             self._post("close", {"win": window.win, "eid": window.env or self.env})
 
     def windows(self, env: str | None = None) -> dict[str, dict[str, Any]]:
-        """What the server holds in an environment: {window id: visdom's window}.
+        """The server's windows in an environment: {window id: visdom's window}.
 
         Raises:
             ServerError: the server fails.
@@ -193,7 +193,7 @@ class VisdomSink:
         return sorted(json.loads(self._post("env_state", {})))
 
     def save(self, env: str | None = None) -> None:
-        """Have the server write an environment to its folder.
+        """Make the server write an environment to its folder.
 
         Raises:
             ServerError: the server fails, or has no such environment.
@@ -205,7 +205,7 @@ class VisdomSink:
             raise ServerError(f"{self.url} has no environment {name!r} to save")
 
     def close(self) -> None:
-        """Let go of the connection; the windows stay."""
+        """Close the connection; the windows stay."""
         self._connection.close()
 
     def _post(self, endpoint: str, message: Mapping[str, Any]) -> str:
@@ -225,19 +225,18 @@ def payload(window: Window) -> dict[str, Any]:
         [0.5, 0.25]
 
     The traces of a line may differ in length and in x. NaN and infinities become null, which the
-    browser draws as a gap. The window and its opts are left as they are.
+    browser draws as a gap. The window and its opts are not changed.
 
     Args:
         window: what to draw.
-        client: a `visdom.Visdom(send=False, …)`; by default one that is made once.
 
     Returns:
-        JSON values only: win, eid ("main" where the window names no environment), data, layout
-        (not for images and text) and opts.
+        JSON values only: win, eid ("main" if the window names no environment), data, layout (not
+        for images and text) and opts.
 
     Raises:
         DefinitionError: the window has no traces or too many, a value of the wrong rank, an opt
-            that the plot type does not know, or a value of an opt that visdom refuses.
+            that the plot type does not have, or an opt's value that visdom refuses.
         MissingDependency: visdom is not installed.
     """
     kind = plot_type(window.type)
@@ -253,14 +252,15 @@ def payload(window: Window) -> dict[str, Any]:
 
 
 def literal(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A payload whose names and title plotly shows as they are.
+    """Escape a payload so that plotly shows its names and title unchanged.
 
         >>> literal({"data": [{"name": "a<b"}], "layout": {"title": "t"}})
         {'data': [{'name': 'a&lt;b'}], 'layout': {'title': 't'}}
 
-    plotly obeys some markup, links among it, and a key may come from anyone's recording. It takes
-    the text between any two dollars for a formula, and shows nothing else; here the first one is
-    followed, and the last one preceded, by what is no space, and words around it are shown too.
+    plotly renders some markup, such as links, and a key may come from an untrusted recording. It
+    renders the text between any two dollars as a formula, and hides all other text. Here dollars
+    count only if no space follows the first or precedes the last, and words around a formula are
+    shown too.
     """
     data = [
         {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
@@ -273,7 +273,7 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _FORMULA = re.compile(r"(\$+(?=[^\s$])[^$]*(?<=[^\s$])\$+(?!\d))")
-_SHOWN = ("name", "labels", "title")  # what of a trace plotly writes, and a key may be in
+_SHOWN = ("name", "labels", "title")  # fields of a trace that plotly shows, and may hold a key
 
 
 def _unmarked(item: Any) -> Any:
@@ -283,7 +283,7 @@ def _unmarked(item: Any) -> Any:
 
 
 def _unmarked_of(name: str, item: Any) -> Any:
-    """The title of a layout, and the titles of its axes, whose markup is the user's own."""
+    """Escape the title of a layout; of axis titles, whose markup is the user's, only dollars."""
     if name == "title":
         return _unmarked(item)
     if not isinstance(item, Mapping):
@@ -294,9 +294,9 @@ def _unmarked_of(name: str, item: Any) -> Any:
 
 
 def _without_prices(text: str) -> str:
-    """The text with those dollars as entities that begin or end no formula.
+    """Escape dollars as entities, except those around a formula.
 
-    Words around formulas become part of one formula, or else plotly would not show them.
+    Words around formulas become part of one formula, since plotly would not show them otherwise.
     """
     parts = _FORMULA.split(text)
     words, formulas = parts[::2], parts[1::2]
@@ -327,14 +327,14 @@ def _check(window: Window, kind: PlotType) -> None:
 
 
 def _opts(window: Window) -> dict[str, Any]:
-    """A copy in JSON's types, without the empty values, which visdom's versions read apart."""
+    """A copy in JSON's types, without empty values, which visdom's versions read differently."""
     opts = {name: _plain(value) for name, value in window.opts.items()}
     opts = {name: value for name, value in opts.items() if value not in (None, "", [], {})}
     return {**opts, "title": str(opts.get("title", window.win))}
 
 
 def _settle_axes(message: dict[str, Any]) -> None:
-    # visdom 0.2.4 forgets an axis whose only opt is `tick: false`.
+    # visdom 0.2.4 drops an axis whose only opt is `tick: false`.
     layout = message.get("layout", {})
     for axis in "xy":
         if message["opts"].get(f"{axis}tick") is False and "scene" not in layout:
@@ -362,10 +362,10 @@ def _client() -> Any:
 
 
 def _import_visdom() -> Any:
-    """visdom, without the seconds that its search for torch and openTSNE takes.
+    """Import visdom without torch and openTSNE, which take seconds to import.
 
-    It wants them for tensors and embeddings; we give it numpy arrays only. So that nobody else
-    in the process meets a visdom that knows no tensors, this one is kept out of `sys.modules`.
+    visdom uses them for tensors and embeddings; flexrec passes numpy arrays only. This import is
+    kept out of `sys.modules`, so that other code in the process gets a visdom that takes tensors.
     """
     if "visdom" in sys.modules:
         return sys.modules["visdom"]

@@ -8,8 +8,8 @@
 
     windows = flexrec.play("run.h5", flexrec.preset("loss"))
 
-Names are imported when they are first used. The training side is flexrec.recorder, the viewing side
-flexrec.replay, the command line flexrec.cli; what none of these gives is internal.
+Names are imported when they are first used. flexrec.recorder is the training side, flexrec.replay
+the viewing side, flexrec.cli the command line. Everything that these do not export is internal.
 """
 
 from importlib import import_module

@@ -452,8 +452,9 @@ def test_every_command_and_option_has_help() -> None:
     from flexrec.cli.commands import app
 
     group = typer.main.get_command(app)
-    commands = getattr(group, "commands")  # noqa: B009 - click's, whatever typer bundles
+    commands = dict(getattr(group, "commands"))  # noqa: B009 - click's, whatever typer bundles
     assert {"replay", "show", "presets", "meters", "plots"} <= set(commands)
+    commands |= {f"assets {name}": each for name, each in commands["assets"].commands.items()}
     for name, command in commands.items():
         assert command.help, name
         for parameter in command.params:

@@ -132,7 +132,9 @@ def test_keys_are_chosen_by_name_and_pattern_in_the_recordings_order(run: Path) 
 
 def test_what_csv_cannot_hold_is_told(run: Path) -> None:
     done = subprocess.run([FLEXREC, "export", run], capture_output=True, text=True, check=True)
-    assert done.stderr == ("flexrec: left out, for Python alone: pair ((float64:1, float64:1))\n")
+    assert done.stderr == (
+        "flexrec: not exported (only Python can read them): pair ((float64:1, float64:1))\n"
+    )
 
 
 def test_a_file_is_written_once(run: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def test_a_warning_is_one_line(tmp_path: Path) -> None:
 
 def test_help_of_replay_is_in_panels() -> None:
     out, _ = flexrec("replay", "--help")
-    panels = ("What is drawn", "Where it is drawn", "A server of one's own")
+    panels = ("What is drawn", "Where it is drawn", "The built-in server")
     assert [out.index(f"─ {panel} ─") for panel in panels] == sorted(
         out.index(f"─ {panel} ─") for panel in panels
     )

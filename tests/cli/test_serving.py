@@ -250,7 +250,7 @@ def test_a_browser_is_opened_where_there_is_one(run: Path, tmp_path: Path) -> No
 def test_key_chooses_what_is_shown(run: Path, tmp_path: Path) -> None:
     options = ("-p", "loss", "--env-path", tmp_path, "--no-browser", "--port", 0)
     line = fails("serve", run, *options, "-k", "none*", lines=None)
-    assert "of these none* alone" in line
+    assert "and of these only none*" in line
     with started("serve", run, *options, "-k", "train_*") as (process, address):
         assert list(until_drawn(address.partition("/env/")[0], "run")) == ["loss"]
         ended(process, signal.SIGTERM)

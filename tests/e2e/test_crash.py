@@ -232,7 +232,7 @@ def test_the_commands(path: Path) -> None:
         1,
         [
             f"{path}: unfinished: 100 events, up to step 33; "
-            "where its run is over, flexrec repair closes it"
+            "if its run is over, flexrec repair closes it"
         ],
     )
     code, said = flexrec("repair", "--keep-original", path)

@@ -1,7 +1,7 @@
-"""What a difference is blamed on: by the trace of a step, or by what statistics there are.
+"""Find the likely cause of a difference, from the trace of a step or from recorded statistics.
 
-In: what differs at the first step at which anything does. Out: the stage, the layer and why. Open
-by_trace.py first; docs/diff.md explains the rule.
+In: the differences at the first step that differs. Out: the stage, the layer and the cause. Open
+by_trace.py first; docs/diff.md explains the rules.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,8 +1,8 @@
-"""What a difference is blamed on, by the statistics of layers that `watch` records.
+"""Find the cause of a difference from the statistics of layers that `watch` records.
 
-Blame goes to the layer whose inputs agree and whose outputs do not; in the backward pass to that
-whose gradient of the outputs agrees and of the inputs does not. What was not recorded cannot be
-told apart, and is named as "one of".
+The cause is the layer whose inputs agree and whose outputs differ; in the backward pass, the layer
+whose gradient of the outputs agrees and whose gradient of the inputs differs. If too little was
+recorded to decide, all candidates are listed as "one of".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,18 +12,18 @@ from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage
 
-_MOST = 0.9  # of the layers: then it is said to be all of them
+_MOST = 0.9  # fraction of the layers that is reported as all of them
 
 
 class StepOfLayers:
-    """What differs at one step, by layer and source.
+    """The differences at one step, by layer and source.
 
     Args:
-        step: the first that differs.
-        found: every key that was compared.
+        step: the first step that differs.
+        found: the comparisons of all keys.
 
     Attributes:
-        prior: the last step before it of which both runs have anything.
+        prior: the last earlier step for which both runs have values.
     """
 
     def __init__(self, step: int, found: Mapping[str, KeyDiff]) -> None:
@@ -38,7 +38,7 @@ class StepOfLayers:
                 self._keys.setdefault((place.layer, place.source), []).append(found[key])
 
     def differ(self, stage: Stage) -> list[str]:
-        """The keys of a stage, those of no layer, that differ here."""
+        """The keys of a stage that belong to no layer and differ here."""
         return [
             key
             for key, place in self.places.items()
@@ -46,7 +46,7 @@ class StepOfLayers:
         ]
 
     def differs(self, layer: str, source: str) -> bool | None:
-        """Whether what is known of a layer differs here; None where nothing is known."""
+        """Whether any key of the layer's source differs here; None if none was recorded."""
         keys = self._keys.get((layer, source), ())
         if any(key.first == self.step for key in keys):
             return True
@@ -67,16 +67,16 @@ class StepOfLayers:
         return [layer for layer in self.layers if self.differs(layer, source)]
 
     def knows_layers(self) -> bool:
-        """Whether anything of a layer is known here."""
+        """Whether any key of a layer was recorded here."""
         return any(key.has(self.step) for keys in self._keys.values() for key in keys)
 
     def known(self, source: str) -> list[str]:
-        """The layers of whose source something is known."""
+        """The layers whose source was recorded here."""
         return [layer for layer in self.layers if self.differs(layer, source) is not None]
 
 
 def blame(step: int, found: Mapping[str, KeyDiff]) -> Blame:
-    """Name what differs first at a step at which something does."""
+    """Find what differs first at a step that differs, and its cause."""
     here = StepOfLayers(step, found)
     rules: tuple[Callable[[StepOfLayers], Blame | None], ...] = (
         *(_in_data, _in_forward, _in_loss, _in_backward, _in_gradients, _in_optimizer),
@@ -118,7 +118,7 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
 
 
 def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
-    """The inputs of a layer differ, and nothing that is known before."""
+    """The cause if a layer's inputs differ, and nothing that was recorded before it."""
     key = here.key(layer, "inputs")
     if not any(here.differs(other, "inputs") is not None for other in earlier):
         cause = f"what goes into {layer}, the first layer, differs"
@@ -133,7 +133,7 @@ def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
 
 
 def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[str, ...]:
-    """The layers just before whose outputs are not known to be equal."""
+    """The layers directly before, without those whose outputs are known to be equal."""
     suspects = list[str]()
     for layer in reversed(earlier):
         if here.differs(layer, "outputs") is False:

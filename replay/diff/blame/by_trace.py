@@ -1,7 +1,7 @@
-"""What a difference is blamed on, by the traces of two runs: docs/diff.md explains the rule.
+"""Find the cause of a difference from the traces of two runs; docs/diff.md explains the rules.
 
-The first event that differs in the recorded order decides. Attributes, random states, the config
-and the environment explain it, and are never blamed by themselves.
+The first event that differs, in the recorded order, decides. Attributes, random states, the config
+and the environment can explain it, but are never a difference by themselves.
 """
 
 import struct
@@ -15,15 +15,15 @@ from flexrec.replay.diff.model import Blame, Change, Shown, Stage
 from flexrec.replay.diff.settings import changes
 
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
-_ODD = 3e-7  # by so much a ratio of norms is off where one gradient alone was changed
+_ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
 _GAP = "in steps that were not traced; run both again from the equal step, with every=1"
 
 
 class Step:
-    """A step of two runs that differs, and questions about it.
+    """A step that differs between two runs, with methods to examine it.
 
     Args:
-        pair: the step.
+        pair: the step of both runs.
         config: entries of the config that differ.
     """
 
@@ -38,12 +38,12 @@ class Step:
 
     @property
     def gap(self) -> int:
-        """How many steps lie between this and the one before; 0 where there is none before."""
+        """The number of steps between this and the previous one; 0 if there is no previous one."""
         return 0 if self.pair.previous is None else self.a.step - self.pair.previous
 
     @cached_property
     def parents(self) -> set[str]:
-        """The modules that ran others."""
+        """The modules that called others."""
         return {event.parent for event in self.events}
 
     def differs(self, kind: str, layer: str, call: int = 0, part: str = "") -> bool:
@@ -51,12 +51,12 @@ class Step:
         return (kind, layer, part, call) in self.differ
 
     def attributes(self, layer: str) -> str:
-        """The attributes of a layer that differ, in words; empty: none."""
+        """The attributes of a layer that differ, in words; empty if none does."""
         one, other = (step.attributes.get(layer, {}) for step in (self.a, self.b))
         return ", ".join(f"{c.name} {c.a} -> {c.b}" for c in changes(one, other))
 
     def surroundings(self) -> str:
-        """What differs of config and environment and may be the cause, in words; empty: nothing."""
+        """The entries of config and environment that may be the cause, in words; empty: none."""
         found = list(self.pair.environment())
         is_new = self.pair.previous is None or (found and self.pair.had_environment)
         if not is_new:
@@ -65,7 +65,7 @@ class Step:
         return ", ".join(f"{c.name} {c.a} -> {c.b}" for c in found)
 
     def layers(self, kind: str) -> list[str]:
-        """The layers of which events of a kind differ."""
+        """The layers for which events of a kind differ."""
         return list(dict.fromkeys(e.layer for e in self.real if e.kind == kind))
 
     def changed_layers(self) -> list[str]:
@@ -74,7 +74,7 @@ class Step:
         return [layer for layer in found if self.attributes(layer)]
 
     def shown(self, event: Event) -> tuple[Shown, Shown]:
-        """The values of an event as they are told; of a fingerprint, whether it is there."""
+        """The values of an event as they are shown; a fingerprint in hexadecimal."""
         return self._shown(event, self.a, 0), self._shown(event, self.b, 1)
 
     def _shown(self, event: Event, step: TracedStep, side: int) -> Shown:
@@ -91,7 +91,7 @@ class Step:
 
 
 def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Shown, Shown]:
-    """What a step that differs is blamed on, and the values of the event that tells."""
+    """Find the cause of a step that differs, and the values of the event that decides."""
     step = Step(pair, config)
     other_way = _other_model(step) or _fork(step)
     if other_way is not None:
@@ -106,16 +106,16 @@ def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Sho
 
 
 def model_of(layer: str | None, pair: TracedPair) -> str | None:
-    """The name of the model that a layer is of, where it has one."""
+    """The name of the model that a layer belongs to, if it has one."""
     roots = {e.layer for e in pair.a.events if e.kind == "inputs" and not e.parent}
     return next((r for r in sorted(roots) if layer and f"{layer}.".startswith(f"{r}.")), None)
 
 
-# ---------------------------------------------------------------- the code took another way
+# ---------------------------------------------------------------- different code paths
 
 
 def _other_model(step: Step) -> Blame | None:
-    """The models themselves have other layers or weights."""
+    """The cause if the models have different layers or weights."""
     lost = [e for e in step.real if e.kind in ("weights", "buffers") and None in step.shown(e)]
     if not lost:
         return None
@@ -127,7 +127,7 @@ def _other_model(step: Step) -> Blame | None:
 
 
 def _fork(step: Step) -> Blame | None:
-    """The two runs part before any value differs."""
+    """The cause if the runs take different paths before any value differs."""
     ways = [
         [e for e in s.events if e.kind in _FORKS and not (e.kind == "settings" and e.call)]
         for s in (step.a, step.b)
@@ -152,7 +152,7 @@ def _fork(step: Step) -> Blame | None:
 
 
 def _missing(step: Step, event: Event) -> Blame:
-    """Only one run has the event."""
+    """The cause if only one run has the event."""
     is_backward = "grad" in event.kind or event.kind.startswith("again_")
     stage: Stage = "backward" if is_backward else "forward"
     layers = tuple(step.changed_layers()) or (event.layer,)
@@ -185,7 +185,7 @@ def _outputs(step: Step, event: Event) -> Blame:
 
 
 def _random(step: Step, event: Event, kind: str) -> Blame:
-    """A layer's outputs differ, and the random state before it did."""
+    """The cause if a layer's outputs differ, and the random state before it differs too."""
     if kind == "again_random":
         cause = "it runs again with another random state than at first"
         return Blame("backward", str(event), event.layer, cause)
@@ -228,7 +228,7 @@ def _loss(_: Step, event: Event) -> Blame:
 
 
 def _gradient(step: Step, event: Event) -> Blame:
-    """The gradient of a tensor differs: those who gave it and take it are asked."""
+    """The cause if a tensor's gradient differs, from the layers that produced and used it."""
     group = [
         e
         for e in step.events
@@ -277,7 +277,7 @@ def _raw_grad(step: Step, event: Event) -> Blame:
 
 
 def _grad(step: Step, event: Event) -> Blame:
-    """A gradient was changed after the backward pass."""
+    """The cause if a gradient was changed after the backward pass."""
     layers = step.layers("grad")
     every = {e.layer for e in step.events if e.kind == "grad"}
     odd, ratio = _odd_norms(step)
@@ -292,7 +292,7 @@ def _grad(step: Step, event: Event) -> Blame:
 
 
 def _odd_norms(step: Step) -> tuple[list[str], float]:
-    """The layers whose gradients are not scaled as most are, and how most are scaled."""
+    """The layers whose gradients are scaled differently from most, and the factor of most."""
     ratios: dict[Key, float] = {}
     for event in step.events:
         if event.kind == "grad_norm":
@@ -308,7 +308,7 @@ def _odd_norms(step: Step) -> tuple[list[str], float]:
 def _settings(step: Step, event: Event) -> Blame:
     a, b = step.shown(event)
     name = event.part.partition(".")[2]
-    return Blame("optimizer", str(event), None, f"{name} {_told(a)} -> {_told(b)}")
+    return Blame("optimizer", str(event), None, f"{name} {_value_text(a)} -> {_value_text(b)}")
 
 
 def _state(step: Step, event: Event) -> Blame:
@@ -347,7 +347,7 @@ def _value(_: Step, event: Event) -> Blame:
 
 
 def _in_between(step: Step, event: Event) -> Blame:
-    """Weights differ, and steps before were not traced: what persists is still there to see."""
+    """The cause if weights differ after untraced steps: only lasting changes can still be seen."""
     changed = tuple(step.changed_layers())
     if changed:
         cause = f"{step.attributes(changed[0])}; {_GAP}"
@@ -359,7 +359,7 @@ def _in_between(step: Step, event: Event) -> Blame:
     return Blame("weights", str(event), None, f"weights were changed {_GAP}")
 
 
-def _told(value: Shown) -> str:
+def _value_text(value: Shown) -> str:
     return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Where in a step a key belongs: its stage, and the layer and source that it speaks of."""
+"""Find the stage of a step that a key belongs to, and its layer and source."""
 
 import re
 from collections.abc import Iterable
@@ -30,12 +30,11 @@ _ORDER: tuple[Stage, ...] = (
 
 
 class Place(NamedTuple):
-    """Where a key belongs.
+    """The place of a key in a step.
 
     Attributes:
-        stage: of the step.
-        layer: the layer, and `source` what of it, as in `layer/source/statistic`; empty for a key
-            that is not of a layer.
+        stage: the stage of the step.
+        layer, source: as in `layer/source/statistic`; empty for a key that belongs to no layer.
     """
 
     stage: Stage
@@ -44,7 +43,7 @@ class Place(NamedTuple):
 
 
 def place_of(key: str) -> Place:
-    """Where a key belongs, by its name.
+    """The place of a key, by its name.
 
     >>> place_of("blocks.0/grad_out/mean").stage, place_of("train_loss").stage
     ('backward', 'loss')
@@ -56,14 +55,14 @@ def place_of(key: str) -> Place:
     found = {_WORDS[word] for word in words if word in _WORDS}
     if "loss" in found:
         return Place("loss")
-    is_data = key.endswith("/fingerprint")  # of single letters a metric may be called, too
+    is_data = key.endswith("/fingerprint")  # metrics may have names of single letters too
     if "data" in found and (is_data or {"batch", "data"} & set(words)):
         return Place("data")
     return Place("optimizer") if "optimizer" in found else Place("metric")
 
 
 def is_of_the_clock(key: str) -> bool:
-    """Whether a key's name says that it measures how long something took.
+    """Whether a key measures time, by its name.
 
     >>> is_of_the_clock("step_time"), is_of_the_clock("timestep_loss")
     (True, False)
@@ -72,15 +71,15 @@ def is_of_the_clock(key: str) -> bool:
 
 
 def stage_rank(stage: Stage) -> int:
-    """How late in a step a stage is."""
+    """The index of a stage in the order of a step."""
     return _ORDER.index(stage)
 
 
 def layers_of(keys: Iterable[str]) -> list[str]:
-    """The layers that keys speak of, in the order of their first appearance: that of the model."""
+    """The layers of the keys, in the order of their first appearance, which is the model's."""
     return list(dict.fromkeys(place.layer for place in map(place_of, keys) if place.layer))
 
 
 def parent_of(layer: str) -> str:
-    """The module that contains a layer; "the model" where it is the model itself."""
+    """The module that contains a layer; "the model" if that is the model itself."""
     return layer.rpartition(".")[0] or "the model"

@@ -1,4 +1,4 @@
-"""The traces of two runs, step by step, up to the first that differs."""
+"""Read the traces of two runs, step by step, up to the first step that differs."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -20,16 +20,16 @@ Key = tuple[str, str, str, int]
 Attributes = Mapping[str, Mapping[str, str]]
 
 SIDE = ("attributes", "random", "again_random", "grad_norm")
-"""Kinds that explain a difference and are none by themselves."""
+"""Kinds of events that explain a difference, but are not a difference by themselves."""
 
 
 class TracedStep(NamedTuple):
-    """What was traced of a step.
+    """The trace of a step.
 
     Attributes:
-        events: in the order of time.
-        values: (n,) int64, of each event.
-        attributes: what layers, optimizers and the environment are, as known then.
+        events: the events in the order of time.
+        values: (n,) int64, the value of each event.
+        attributes: the attributes of layers, optimizers and the environment at that step.
     """
 
     step: int
@@ -38,7 +38,7 @@ class TracedStep(NamedTuple):
     attributes: Attributes
 
     def by_key(self) -> dict[Key, int]:
-        """The values by what they are of."""
+        """The values by the keys of their events."""
         return dict(zip((event.key for event in self.events), self.values.tolist(), strict=True))
 
 
@@ -47,11 +47,11 @@ class TracedPair:
     """A step that both runs traced and that differs.
 
     Attributes:
-        a, b: the step.
-        previous: the last step before it that both traced; None: there is none.
-        first_step: the first that both traced.
-        side: of kinds that only explain, since when each differs.
-        had_environment: whether the environment was the same at the step before.
+        a, b: the step in each run.
+        previous: the last earlier step that both traced; None: there is none.
+        first_step: the first step that both traced.
+        side: for kinds that only explain, the step since which each differs.
+        had_environment: whether the environment was the same at the previous step.
     """
 
     a: TracedStep
@@ -62,13 +62,13 @@ class TracedPair:
     had_environment: bool
 
     def environment(self) -> tuple[Change, ...]:
-        """What differs of the environment."""
+        """The entries of the environment that differ."""
         one, other = (step.attributes.get(ENVIRONMENT, {}) for step in (self.a, self.b))
         return changes(one, other)
 
 
 def traced_steps(run: Run) -> Iterator[TracedStep]:
-    """Every step of a run that was traced, in the recorded order."""
+    """The traced steps of a run, in the recorded order."""
     if VALUES not in run:
         return
     texts = {ORDER: "[]", ATTRIBUTES: "{}"}
@@ -88,13 +88,13 @@ def traced_steps(run: Run) -> Iterator[TracedStep]:
 
 
 def _rows(run: Run, key: str) -> Iterator[tuple[Row, str]]:
-    """A key's rows; texts that say what values are of may stand before the run's own part."""
+    """A key's rows; texts that describe the values may come before the run's own part."""
     for row in run.rows(key, everywhere=key != VALUES):
         yield row, key
 
 
 def first_pair(a: Run, b: Run) -> TracedPair | None:
-    """The first step of which the traces differ; None: there is none."""
+    """The first step whose traces differ; None: there is none."""
     previous, first_step, same = None, None, True
     side: dict[Key, int] = {}
     for one, other in _in_step(traced_steps(a), traced_steps(b)):
@@ -112,7 +112,7 @@ def first_pair(a: Run, b: Run) -> TracedPair | None:
 
 
 def differing(one: TracedStep, other: TracedStep) -> set[Key]:
-    """What differs between two steps, or was traced in one alone."""
+    """The keys of events that differ between two steps, or that only one has."""
     a, b = one.by_key(), other.by_key()
     return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
 
@@ -120,7 +120,7 @@ def differing(one: TracedStep, other: TracedStep) -> set[Key]:
 def _in_step(
     a: Iterator[TracedStep], b: Iterator[TracedStep]
 ) -> Iterator[tuple[TracedStep, TracedStep]]:
-    """Steps with the same number; both ascend."""
+    """Pairs of steps with the same number; both runs' steps ascend."""
     one, other = next(a, None), next(b, None)
     while one is not None and other is not None:
         if one.step == other.step:
@@ -142,7 +142,7 @@ def _events(text: str, run: Run) -> tuple[Event, ...]:
 
 
 def _is_event(found: Any) -> bool:
-    """Whether it has an event's members; what has not leaves fewer events than values."""
+    """Whether it has an event's members; skipping others leaves fewer events than values."""
     types = (str, str, str, int, str, int)
     return (
         isinstance(found, list) and len(found) == len(types) and all(map(isinstance, found, types))

@@ -1,6 +1,6 @@
-"""How each plot type is drawn, the types beside their like; ../registry.py knows them all.
+"""How each plot type is drawn, similar types in one file; ../registry.py lists them all.
 
-In come traces and opts; out go messages to visdom. Open curves.py first.
+In: traces and opts. Out: messages to visdom. Open curves.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -15,9 +15,9 @@ from flexrec.replay.plots.window import Trace
 def _columns(
     draw: Callable[..., Any], columns: Sequence[NDArray[Any]], names: list[str], opts: Message
 ) -> Message:
-    """`draw` of one column a trace, of any lengths.
+    """Call `draw` with one column for each trace, of any lengths.
 
-    visdom squeezes a lone row and a lone column away: one of each is added here, and cut off.
+    visdom squeezes single rows and columns: one of each is added here, and removed again.
     """
     matrix = np.full((max(1, *map(len, columns)) + 1, len(columns) + 1), np.nan)
     for k, column in enumerate(columns):
@@ -50,7 +50,7 @@ def _bar(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _histogram(client: Any, traces: Traces, opts: Message) -> Message:
-    """Bars at the bins' centres; visdom's own spreads them from the least to the greatest value."""
+    """Draw bars at the bins' centres; visdom would place them from the minimum to the maximum."""
     if any(trace.x is not None for trace in traces):
         return _bar(client, traces, opts)  # counted already
     samples = [np.ravel(trace.y).astype(np.float64) for trace in traces]
@@ -78,7 +78,7 @@ def _pie(client: Any, traces: Traces, opts: Message) -> Message:
     if names is not None and (not isinstance(names, list) or len(names) != len(slices)):
         raise ValueError(f"legend must be a list of {len(slices)} names, not {names!r}")
     named = {} if names is None else {"legend": [*names, ""]}
-    # visdom squeezes a lone slice away: an empty one is added here, and cut off.
+    # visdom squeezes a single slice: an empty one is added here, and removed again.
     message: Message
     message, _ = client.pie(X=np.append(slices, 0.0), opts={**opts, **named})
     message["data"][0].update(values=slices.tolist(), labels=names)
@@ -95,7 +95,7 @@ BARS = (
     PlotType(
         name="bar",
         doc="bars, grouped by position (or stacked), in a colour for each meter",
-        takes="the heights (n,), or one number",
+        takes="heights (n,), or one number",
         ranks=("scalar", "vector"),
         opts=XY | {"legend", "rownames", "stacked"},
         draw=_bar,
@@ -104,7 +104,7 @@ BARS = (
     ),
     PlotType(
         name="histogram",
-        doc="how often values fall into each bin; meters share the bins",
+        doc="the number of values in each bin; all meters share the bins",
         takes="samples of any shape; or heights (n,) with the bins' centres as the trace's x",
         ranks=ARRAYS,
         opts=XY | {"legend", "numbins", "stacked"},
@@ -124,8 +124,8 @@ BARS = (
     PlotType(
         name="pie",
         doc="a pie chart",
-        takes="the slices (n,) of one meter, named by legend; or a number from each meter; none "
-        "is negative",
+        takes="slices (n,) of one meter, named by legend; or a number from each meter; never "
+        "negative",
         ranks=("scalar", "vector"),
         condition=_are_slices,
         opts=LAYOUT | {"legend"},

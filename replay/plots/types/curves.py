@@ -1,7 +1,6 @@
 """Curves over the marks' x: line, scatter, stem and dual_axis_lines.
 
-What visdom's client would refuse or draw wrongly (curves of unequal length, NaN) is settled
-around it.
+Works around what visdom's client refuses or draws wrongly: curves of unequal length, and NaN.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,23 +24,23 @@ from flexrec.replay.plots.smoothing import smoothed
 from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace
 
-PALE = 0.3  # opacity of the values that a smoothed line was made of
-SMALL = 6  # pixels of a line's points, where they are marked so that each is seen
+PALE = 0.3  # opacity of the original values of a smoothed line
+SMALL = 6  # size of points in pixels, if a line's points are marked
 
 
 def names_of(traces: Traces, opts: Message) -> list[str]:
-    """The names in the legend: those of the opts, or the traces'."""
+    """The names in the legend: from the opts, or the traces' names."""
     listed = [trace.name for trace in traces if not trace.pale]
     names = opts.get("legend", listed)
     if not isinstance(names, list) or len(names) != len(listed):
         raise ValueError(f"legend must be a list of {len(listed)} names, not {names!r}")
     left = [str(name) for name in names]
-    # A pale trace comes before the one that was made of it, and has its name.
+    # A pale trace comes before its smoothed line, and has the same name.
     return [left[0] if trace.pale else left.pop(0) for trace in traces]
 
 
 def curve(trace: Trace) -> tuple[Floats, Floats]:
-    """x and y, of one length; no points at all are one gap, since visdom refuses an empty trace."""
+    """x and y, of equal length; a gap if there are no points: visdom refuses an empty trace."""
     y = np.asarray(trace.y, dtype=np.float64)
     x = np.arange(len(y)) if trace.x is None else np.asarray(trace.x)
     if x.shape != y.shape:
@@ -52,7 +51,7 @@ def curve(trace: Trace) -> tuple[Floats, Floats]:
 
 
 def scattered(client: Any, curves: Sequence[Any], names: list[str], opts: Message) -> Message:
-    """One trace a curve: visdom tells them apart by labels from 1."""
+    """Draw one trace for each curve; visdom tells them apart by labels from 1."""
     for colours in ("linecolor", "markercolor", "dash"):
         if colours in opts:
             opts[colours] = np.asarray(opts[colours])
@@ -64,8 +63,8 @@ def scattered(client: Any, curves: Sequence[Any], names: list[str], opts: Messag
 
 
 def _line(client: Any, traces: Traces, opts: Message) -> Message:
-    # What visdom's own `line` does before it calls `scatter`, which alone takes curves that
-    # differ in length.
+    # This does what visdom's `line` does before it calls `scatter`: only `scatter` takes curves of
+    # different lengths.
     asked = {"fillarea": False, "markers": False, **opts}
     asked["mode"] = "lines+markers" if asked["markers"] else "lines"
     curves = [curve(trace) for trace in traces]
@@ -88,15 +87,15 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _spare_legend(message: Message, title: str) -> None:
-    """No legend for one line of which the title says it all."""
+    """Hide the legend if there is one line, and the title already names it."""
     names = {drawn["name"] for drawn in message["data"]}
     if len(names) == 1 and names.pop().lower() in title.lower():
         message["layout"]["showlegend"] = False
 
 
 def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
-    """Marks below all that a logarithmic axis can show, for the zeros that it cannot: a layer whose
-    gradient is 0 must not look as if it were not there."""
+    """Marks at the lower end of a logarithmic axis for zeros, which it cannot show: a layer whose
+    gradient is 0 must not look absent."""
     drawn = [(t, xy) for t, xy in zip(traces, curves, strict=True) if not t.pale]
     kept = [(x[y == 0], trace.name) for trace, (x, y) in drawn]
     if not any(len(x) for x, _ in kept):
@@ -119,7 +118,7 @@ def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
 
 
 def _has_lone_point(x: Floats, y: Floats) -> bool:
-    """Whether a point has a gap or nothing on both sides: no line shows it."""
+    """Whether a point has a gap or no neighbour on both sides, so that no line shows it."""
     known = np.pad(np.isfinite(x) & np.isfinite(y), 1)
     return bool((known[1:-1] & ~known[:-2] & ~known[2:]).any())
 
@@ -129,7 +128,7 @@ def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _stem(client: Any, traces: Traces, opts: Message) -> Message:
-    # As visdom's own `stem` does: up from zero, then a gap.
+    # As in visdom's `stem`: up from zero, then a gap.
     curves = []
     for trace in traces:
         x, y = curve(trace)
@@ -139,13 +138,13 @@ def _stem(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
-    # The default colour is misspelt in 0.2.4; and both lines must have one x there.
+    # In 0.2.4 the default colour is misspelt, and both lines must have the same x.
     defaults = {"color_title_y2": "rgb(148, 103, 189)"}
     defaults |= {f"name_y{k}": trace.name for k, trace in enumerate(traces, 1)}
     spot = np.zeros(1)
     message: Message
     message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
-    del message["data"][len(traces) :]  # the second meter may have said nothing yet
+    del message["data"][len(traces) :]  # the second meter may have no result yet
     message["layout"]["legend"] = {"orientation": "h", "x": 0, "y": 1.15}  # off the right axis
     for drawn, trace in zip(message["data"], traces, strict=True):
         drawn["x"], drawn["y"] = (values.tolist() for values in curve(trace))
@@ -153,7 +152,7 @@ def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _form(value: Any) -> tuple[int, ...] | None:
-    """A number's is that of a vector of one: both are drawn as a number."""
+    """The shape; a vector of one component counts as a number, since both are drawn alike."""
     if type(value) is float or rank(value) == "scalar":
         return (1,)
     return np.shape(value) if rank(value) == "vector" and len(value) else None
@@ -162,7 +161,7 @@ def _form(value: Any) -> tuple[int, ...] | None:
 def _points(
     label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
 ) -> list[Trace]:
-    """A line for a number, and for a vector one a component."""
+    """Make a line for numbers, or a line for each component of vectors."""
     x = np.array(xs, np.float64)
     if set(map(type, values)) != {float}:
         values = [np.ravel(value) for value in values]
@@ -174,7 +173,7 @@ def _points(
 def _line_points(
     label: str, xs: Sequence[float], values: Sequence[Any], opts: Mapping[str, Any]
 ) -> list[Trace]:
-    """The same; with `smooth`, pale, each before its smoothed line."""
+    """The same; with the opt `smooth`, each line is pale, and its smoothed line follows."""
     found, weight = _points(label, xs, values, opts), opts.get("smooth", 0)
     if not weight:
         return found
@@ -219,7 +218,7 @@ CURVES = (
     ),
     PlotType(
         name="stem",
-        doc="an upright from zero to the value for each mark",
+        doc="a vertical line from zero to the value for each mark",
         takes="a number at every mark",
         ranks=("scalar",),
         opts=_OPTS,
@@ -231,7 +230,7 @@ CURVES = (
     ),
     PlotType(
         name="dual_axis_lines",
-        doc="two lines, the second with a y axis of its own on the right",
+        doc="two lines, the second with its own y axis on the right",
         takes="a number at every mark, from two meters",
         ranks=("scalar",),
         opts=_DUAL,

@@ -20,19 +20,19 @@ from flexrec.replay.plots.window import Trace
 
 
 def _histograms(client: Any, traces: Traces, opts: Message) -> Message:
-    opts.pop("numbins", None)  # the bins were chosen with the marks at hand
+    opts.pop("numbins", None)  # the bins were chosen when the traces were made
     return heatmap(client, traces, {"colormap": "Viridis", **opts})
 
 
 def _form(value: Any) -> bool | None:
-    """Any number of samples may be drawn beside any other."""
+    """True for samples of any number: all are drawn together."""
     return rank(value) == "vector" or None
 
 
 def _frequencies(
     label: str, xs: Sequence[float], values: Sequence[Any], opts: Mapping[str, Any]
 ) -> list[Trace]:
-    """A column of frequencies for each mark, all over the same bins."""
+    """Make a matrix with a column of frequencies for each mark, all over the same bins."""
     columns = [np.asarray(value, np.float64) for value in values]
     columns = [column[np.isfinite(column)] for column in columns]
     edges = edges_of(np.concatenate(columns), opts.get("numbins", _BINS))
@@ -41,8 +41,8 @@ def _frequencies(
 
 
 def edges_of(samples: Floats, bins: int) -> Floats:
-    """(bins + 1,): bins of equal width from the least to the greatest of the samples; those that
-    are as good as one value lie in the middle of bins that can be told apart."""
+    """The edges (bins + 1,) of bins of equal width from the minimum to the maximum of the samples;
+    samples that are almost equal lie in the middle of bins that float64 can tell apart."""
     low, high = (float(samples.min()), float(samples.max())) if len(samples) else (0.0, 1.0)
     finest = 4 * bins * float(np.spacing(max(abs(low), abs(high))))
     if high - low < finest:
@@ -52,8 +52,8 @@ def edges_of(samples: Floats, bins: int) -> Floats:
 
 
 def shares(samples: Floats, edges: Floats) -> Floats:
-    """Which share of a distribution lies in each bin, as far as samples tell: between neighbours
-    it is taken to be even, so few samples, such as bounds of bins, are as good as many."""
+    """Estimate the fraction of a distribution in each bin from samples. Between neighbouring
+    samples it is assumed to be even, so that a few samples, such as bounds of bins, suffice."""
     ordered = np.sort(samples)
     last = len(ordered) - 1
     if last < 1:
@@ -71,13 +71,13 @@ def shares(samples: Floats, edges: Floats) -> Floats:
 
 _BINS = 50
 _LARGE = 1e307
-"""The difference of numbers beyond may be infinite; of their quarters it is not."""
+"""The difference of larger numbers may be infinite; that of their quarters is not."""
 
 
 HISTOGRAMS = (
     PlotType(
         name="histograms",
-        doc="histograms over time: a column for each mark, the colour for how often",
+        doc="histograms over time: a column for each mark, with frequencies as colours",
         takes="samples (n,) at every mark; all marks share the bins",
         ranks=("vector",),
         opts=XY | COLOURS | {"numbins"},

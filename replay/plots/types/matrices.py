@@ -14,7 +14,7 @@ COLOURS = frozenset({"colormap", "xmin", "xmax"})
 
 
 def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
-    """A colour for each cell of the first trace's matrix."""
+    """Draw a colour for each cell of the first trace's matrix."""
     matrix = np.asarray(traces[0].y)
     numbered = _numbered(np.asarray(matrix, np.float64), opts) if opts.get("numbers") else {}
     message: Message
@@ -26,7 +26,7 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _numbered(matrix: Any, opts: Message) -> Message:
-    """The cells' values in them, parts of 1 in percent, on a scale that they are read on."""
+    """Write the values into the cells, fractions in percent, in colours that text is legible on."""
     scale = {} if "colormap" in opts else {"colorscale": _PALE_TO_BLUE}
     if max(matrix.shape) > MAX_TICKS:
         return scale
@@ -39,13 +39,13 @@ def _numbered(matrix: Any, opts: Message) -> Message:
 
 
 def _read_as_matrix(layout: Message, shape: tuple[int, ...], opts: Message) -> None:
-    """Row 0 at the top, as a matrix is written, and a tick for each class of a few."""
+    """Put row 0 at the top, as in a written matrix, and a tick at each class if there are few."""
     if "ytickmin" not in opts:
         layout.setdefault("yaxis", {}).setdefault("autorange", "reversed")
     for axis, length in (("y", shape[0]), ("x", shape[1])):
         if length <= MAX_TICKS and not {f"{axis}tickvals", f"{axis}tickstep"} & set(opts):
             layout.setdefault(f"{axis}axis", {}).setdefault("dtick", 1)
-        if opts.get("numbers"):  # whose cells have gaps that it would show in
+        if opts.get("numbers"):  # the grid would show in the gaps between cells
             layout.setdefault(f"{axis}axis", {}).setdefault("zeroline", False)
 
 
@@ -58,7 +58,7 @@ def _surface(name: str) -> Draw:
         matrix = np.asarray(traces[0].y, dtype=np.float64)
         if not _is_surface(matrix):
             raise ValueError(f"a surface has at least 2 by 2 values, not {matrix.shape}")
-        # 0.2.4 takes the extremes with NaN in them.
+        # 0.2.4 does not leave NaN out of the extremes.
         finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
         limits = {"xmin": float(finite.min()), "xmax": float(finite.max())}
         message: Message
@@ -69,7 +69,7 @@ def _surface(name: str) -> Draw:
 
 
 def _placed(message: Message, trace: Trace) -> Message:
-    """The matrix with its columns at the trace's x, where it has one."""
+    """Place the matrix's columns at the trace's x, and its rows at the trace's rows, if given."""
     if trace.x is not None:
         if np.shape(trace.x) != np.shape(trace.y)[1:]:
             raise ValueError(f"{np.shape(trace.x)} positions for columns of {np.shape(trace.y)}")
@@ -86,8 +86,8 @@ def _placed(message: Message, trace: Trace) -> Message:
 MATRICES = (
     PlotType(
         name="heatmap",
-        doc="a colour for each cell; row 0 at the top (at the bottom where columns have an x)",
-        takes="a matrix (rows, columns), its columns at the trace's x where it has one",
+        doc="a colour for each cell; row 0 at the top (at the bottom if columns have an x)",
+        takes="a matrix (rows, columns), its columns at the trace's x if it has one",
         ranks=("matrix",),
         opts=XY | COLOURS | {"columnnames", "rownames", "nancolor", "numbers"},
         max_traces=1,
@@ -109,7 +109,7 @@ MATRICES = (
     ),
     PlotType(
         name="surf",
-        doc="a surface in three dimensions that the mouse turns",
+        doc="a surface in three dimensions that can be rotated with the mouse",
         takes="a matrix (rows, columns) of at least 2 by 2",
         ranks=("matrix",),
         condition=_is_surface,

@@ -10,9 +10,9 @@ from flexrec.replay.plots.pairs import pictures
 from flexrec.replay.plots.pictures import grid, is_batch, is_picture, pixels
 from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
 
-PICTURE_SIDE = 256  # pixels that a small picture is enlarged to, or nearly
-PANE_WIDTH = 120  # pixels that a window's bar needs for a title
-PANE_BAR, CAPTION = 10, 12  # pixels that visdom cuts off a picture's height, and does not add
+PICTURE_SIDE = 256  # pixels to which a small picture is about enlarged
+PANE_WIDTH = 120  # pixels of a window's bar for a title
+PANE_BAR, CAPTION = 10, 12  # pixels that visdom subtracts from a picture's height
 
 
 def _image(client: Any, traces: Traces, opts: Message) -> Message:
@@ -34,7 +34,7 @@ def _picture(client: Any, picture: NDArray[np.uint8], opts: Message) -> Message:
 
 
 def _pane(height: int, width: int, opts: Message) -> dict[str, int]:
-    """The size of a window that shows the whole picture in its proportions."""
+    """The size of a window that shows the whole picture undistorted."""
     beside = PANE_BAR + (CAPTION if opts.get("caption") else 0)
     if "width" in opts:
         scale = float(opts["width"]) / width
@@ -71,7 +71,7 @@ PANES = (
     ),
     PlotType(
         name="images",
-        doc="pictures side by side, nrow (8) a row, padding (2) pixels around each",
+        doc="pictures side by side, nrow (8) in a row, with padding (2) pixels around each",
         takes="(batch, height, width) or (batch, channels, height, width), values as for image",
         ranks=("3-D", "4-D"),
         condition=is_batch,
@@ -83,7 +83,7 @@ PANES = (
     ),
     PlotType(
         name="text",
-        doc="the text as it is: HTML in it is shown, not obeyed",
+        doc="a text; HTML in it is shown as text, not rendered",
         takes="a string; its line breaks are kept",
         ranks=("text",),
         opts=PANE,

@@ -1,4 +1,4 @@
-"""Places in a plane, one a mark, coloured by the mark: the information plane."""
+"""The plot type `plane`: a point for each mark, coloured by the mark, as in information planes."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
             "colorscale": colours,
             "symbol": _SYMBOLS[k % len(_SYMBOLS)],
             "showscale": k == 0,
-            "colorbar": {  # the legend is right
+            "colorbar": {  # the legend is on the right
                 "thickness": 12,
                 "x": -0.2,
                 "xanchor": "right",
@@ -48,12 +48,14 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
             },
         }
     if joined:
-        message["data"].insert(0, _paths(traces, curves, marks))  # first: the dots lie above it
+        message["data"].insert(
+            0, _paths(traces, curves, marks)
+        )  # first, so that the dots are drawn above it
     return message
 
 
 def _ticks(marks: Floats) -> Message:
-    """Of a bar whose colours follow log(1 + mark): the first mark, powers of ten, and the last."""
+    """Ticks of a colour bar over log(1 + mark): at the first mark, powers of ten, and the last."""
     low, high = float(marks.min()), float(marks.max())
     tens = [10.0**k for k in range(19) if low < 10.0**k < high]
     values = np.unique([low, *tens, high])
@@ -65,10 +67,10 @@ def _ticks(marks: Floats) -> Message:
 
 
 def _paths(traces: Traces, curves: Sequence[Any], marks: Sequence[Floats]) -> Message:
-    """A thin line for each mark of a run, through the places of all its traces in their order."""
+    """Draw a thin line for each mark of a run, through the points of all its traces in order."""
     stops: dict[tuple[str | None, float], list[Any]] = {}
     for trace, (x, y), found in zip(traces, curves, marks, strict=True):
-        for place in zip(found.tolist(), x.tolist(), y.tolist(), strict=False):  # none has a gap
+        for place in zip(found.tolist(), x.tolist(), y.tolist(), strict=False):  # no point is a gap
             stops.setdefault((trace.run, place[0]), []).append(place[1:])
     gap = (math.nan, math.nan)
     every = [place for path in stops.values() for place in (*path, gap)]
@@ -94,14 +96,14 @@ _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentago
 
 
 def _form(value: Any) -> bool | None:
-    """Pairs alone are drawn."""
+    """True for pairs, the only values that are drawn."""
     return (rank(value) == "vector" and len(value) == 2) or None
 
 
 def _places(
     label: str, xs: Sequence[float], values: Sequence[Any], _opts: Mapping[str, Any]
 ) -> list[Trace]:
-    """The places of all marks, and the marks for the colour."""
+    """Make a trace of the points of all marks, with the marks for the colour."""
     places = np.array(values, np.float64)
     return [Trace(label, places[:, 1], places[:, 0], marks=np.array(xs))]
 
@@ -109,7 +111,7 @@ def _places(
 PLANES = (
     PlotType(
         name="plane",
-        doc="a dot for each mark at a place of its own, coloured by the mark's x",
+        doc="a dot at the pair of each mark, coloured by the mark's x",
         takes="a pair (x, y) at every mark",
         ranks=("vector",),
         opts=LAYOUT | axes("xy") | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},

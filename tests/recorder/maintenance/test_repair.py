@@ -51,7 +51,7 @@ def test_what_they_return(killed: Path) -> None:
         (
             Verdict("unfinished", events=5, last_step=2, left_out=1, is_torn=True),
             "5 events, up to step 2; 1 after the last sync were torn by a loss of power; "
-            "where its run is over, flexrec repair closes it",
+            "if its run is over, flexrec repair closes it",
         ),
     ],
 )

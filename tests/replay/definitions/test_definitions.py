@@ -104,7 +104,9 @@ def test_what_only_would_leave_out_is_not_reduced() -> None:
 
 def test_a_recording_without_the_chosen_keys_says_which_they_were(tmp_path: Path) -> None:
     with recorded(tmp_path / "run.h5", train_loss=1.0) as run:
-        with pytest.raises(DefinitionError, match=r"of these nope\* alone; there are train_loss"):
+        with pytest.raises(
+            DefinitionError, match=r"and of these only nope\*; there are train_loss"
+        ):
             play(run, preset("loss").only(["nope*"]))
         with pytest.raises(DefinitionError, match="none at all: no meter is defined"):
             play(run, Definitions())

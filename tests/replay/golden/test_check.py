@@ -305,11 +305,11 @@ def test_a_live_logger_equals_its_recording(run: Path, tmp_path: Path) -> None:
 def test_sources_that_make_no_sense_are_refused(run: Path) -> None:
     logger = live()
     mse = preset("MSE")
-    with pytest.raises(DefinitionError, match="not what was asked for"):
+    with pytest.raises(DefinitionError, match="not the definitions that were given"):
         windows_of(logger, mse)
-    with pytest.raises(DefinitionError, match="`every` is for recordings"):
+    with pytest.raises(DefinitionError, match="`every` is only for recordings"):
         windows_of(logger, every=2)
-    with pytest.raises(DefinitionError, match="windows are drawn already"):
+    with pytest.raises(DefinitionError, match="windows are already drawn"):
         windows_of(logger.windows(), mse)
     for wrong in (3, [], [run, 3], None):
         with pytest.raises(TypeError, match="what is checked is a recording"):

@@ -110,7 +110,7 @@ def test_dtypes_stay() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(DefinitionError, match="max_points is -1"):
+    with pytest.raises(DefinitionError, match="max_points must be at least 0, got -1"):
         thin([1], [1], -1)
     with pytest.raises(DefinitionError, match=r"not \(2,\) and \(1,\)"):
         thin([1, 2], [1], 10)
