@@ -111,9 +111,10 @@ def add_gradient_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Callabl
 
 def add_accumulated_hook(parameter: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], Any]:
     """What `register_post_accumulate_grad_hook` does, as `add_gradient_hook`."""
-    if parameter._post_accumulate_grad_hooks is None:
-        parameter._post_accumulate_grad_hooks = OrderedDict()
-    return _added(parameter._post_accumulate_grad_hooks, hook)
+    hooks: Any = parameter._post_accumulate_grad_hooks
+    if hooks is None:
+        hooks = parameter._post_accumulate_grad_hooks = OrderedDict()
+    return _added(hooks, hook)
 
 
 def add_step_hooks(

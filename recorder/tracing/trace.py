@@ -99,8 +99,8 @@ class Trace:
         for optimizer in _listed(optimizers):
             number = len(self._optimizers)
             self._optimizers[optimizer] = name or (f"optimizer {number}" if number else "optimizer")
-            before, after = Hook(self._before_optimizer), Hook(self._after_optimizer)
-            self._permanent.callback(add_step_hooks(optimizer, before, after))
+            hooks = Hook(self._before_optimizer), Hook(self._after_optimizer)
+            self._permanent.callback(add_step_hooks(optimizer, *hooks))
 
     def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
         """Take fingerprints of values that are no layer's, such as a batch; give them by name.
