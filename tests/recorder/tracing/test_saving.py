@@ -16,41 +16,9 @@ from torch.utils.hooks import RemovableHandle
 
 from flexrec.recorder import Recorder
 from flexrec.recorder.layers.calls import EagerWhileObserved
-from support.tooled_cases import Small
-
-
-def of_the_user(*_: Any) -> None:
-    """A hook."""
-
-
-def hooked() -> nn.Module:
-    """With hooks of the user's own."""
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-    model.register_forward_pre_hook(of_the_user)
-    model[1].register_forward_hook(of_the_user)
-    return model
-
-
-def normalised() -> nn.Module:
-    """Whose weight is made anew by a pre-hook, before each call."""
-    return nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 2)), nn.ReLU())
-
+from support.tooled_cases import Small, deep_copy, hooked, normalised, of_the_user, saved
 
 MODELS = [Small, hooked, normalised, lambda: nn.Linear(3, 2)]
-
-
-def saved(value: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    return buffer.getvalue()
-
-
-def deep_copy(value: Any) -> Any:
-    """torch copies no weight that was made from others."""
-    try:
-        return copy.deepcopy(value)
-    except RuntimeError as error:
-        return str(error)
 
 
 WAYS: dict[str, Callable[[Any], bytes]] = {
