@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
+from torch.optim import Optimizer
 
 
 def in_backward() -> bool:
@@ -105,7 +106,28 @@ def add_gradient_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Callabl
         tensor._backward_hooks = OrderedDict()
         if tensor.grad_fn is not None:
             tensor.grad_fn._register_hook_dict(tensor)
-    key, hooks = id(hook), tensor._backward_hooks
+    return _added(tensor._backward_hooks, hook)
+
+
+def add_accumulated_hook(parameter: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], Any]:
+    """What `register_post_accumulate_grad_hook` does, as `add_gradient_hook`."""
+    hooks: Any = parameter._post_accumulate_grad_hooks
+    if hooks is None:
+        hooks = parameter._post_accumulate_grad_hooks = OrderedDict()
+    return _added(hooks, hook)
+
+
+def add_step_hooks(
+    optimizer: Optimizer, before: Callable[..., None], after: Callable[..., None]
+) -> Callable[[], Any]:
+    """What `register_step_pre_hook` and `register_step_post_hook` do, as `add_gradient_hook`."""
+    first = _added(optimizer._optimizer_step_pre_hooks, before)
+    second = _added(optimizer._optimizer_step_post_hooks, after)
+    return lambda: (first(), second())
+
+
+def _added(hooks: dict[Any, Any], hook: Callable[..., None]) -> Callable[[], Any]:
+    key = id(hook)
     hooks[key] = hook
     return lambda: hooks.pop(key, None)
 

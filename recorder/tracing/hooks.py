@@ -1,4 +1,4 @@
-"""Hooks of modules and optimizers that hold their owner weakly and leave training as it is."""
+"""Hooks of optimizers that hold their owner weakly and leave training as it is."""
 
 import contextlib
 import weakref
@@ -20,11 +20,11 @@ class Hook:
             try:
                 self._function(owner, *args)
             except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
-                owner.fail(error)
+                owner.fail("an optimizer", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A callable of the standard library that takes anything and returns None: a model that
-        # was saved with its hooks loads where flexrec is not installed.
+        # A callable of the standard library that takes anything and returns None: an optimizer
+        # that pickles all its attributes, as torch's do not, loads where flexrec is not installed.
         return getattr, (contextlib.nullcontext(), "__exit__")
 
 

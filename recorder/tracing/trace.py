@@ -1,14 +1,17 @@
-"""Trace: the hooks that follow a step of training, and the events that they put down.
+"""Trace: follows a step of training, and puts its events down.
 
-A hook never returns anything, so outputs and gradients stay as they are. What is put down is in
-format.py, how it is made short in fingerprints.py.
+Calls of modules are seen from outside; gradients and optimizers have hooks. None of it returns
+anything, so outputs and gradients stay as they are. What is put down is in format.py, how it is
+made short in fingerprints.py.
 """
 
 import json
 import struct
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from contextlib import ExitStack
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +19,15 @@ from torch.optim import Optimizer
 from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.errors import DefinitionError, InputError, warn
-from flexrec.recorder.layers.calls import EagerWhileObserved
+from flexrec.recorder.layers.calls import EagerWhileObserved, Observer
 from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
 from flexrec.recorder.layers.tooled_model import unwrapped
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
+    add_accumulated_hook,
+    add_gradient_hook,
+    add_step_hooks,
+    compiled_inside,
     dispatch_modes_are_active,
     hidden_from_modes,
     in_backward,
@@ -57,8 +64,11 @@ class Trace:
         self._roots: set[nn.Module] = set()
         self._owners: dict[nn.Parameter, tuple[str, str]] = {}
         self._optimizers: dict[Optimizer, str] = {}
-        self._permanent: list[Any] = []  # handles of hooks
-        self._passing: list[Any] = []  # those of the step
+        self._observer, self._under_way = Observer(self), _UnderWay()
+        self._permanent = ExitStack()  # takes hooks off
+        self._passing = ExitStack()  # takes off those of the step
+        weakref.finalize(self, self._permanent.close)  # without `remove`
+        weakref.finalize(self, self._passing.close)
         self._known_order: list[Event] = []
         self._known_attributes: dict[str, _Attributes] = {}
         self._attribute_prints: dict[str, int] = {}
@@ -71,7 +81,6 @@ class Trace:
         self._events, self._values = list[Event](), list[Fingerprint]()
         self._counts: dict[tuple[str, str, str], int] = {}
         self._tensors: dict[int, _Seen] = {}
-        self._stack, self._passes = list[tuple[nn.Module, str]](), list[bool]()
 
     # ------------------------------------------------------------------ what is traced
 
@@ -86,14 +95,12 @@ class Trace:
             for part, parameter in module.named_parameters(recurse=False):
                 self._owners.setdefault(parameter, (self._modules[module], part))
         self._roots.add(model)
-        hook = Hook(self._before_root)
-        self._permanent.append(model.register_forward_pre_hook(hook, with_kwargs=True))
+        self._observe()
         for optimizer in _listed(optimizers):
             number = len(self._optimizers)
             self._optimizers[optimizer] = name or (f"optimizer {number}" if number else "optimizer")
-            before_it, after_it = Hook(self._before_optimizer), Hook(self._after_optimizer)
-            self._permanent.append(optimizer.register_step_pre_hook(before_it))
-            self._permanent.append(optimizer.register_step_post_hook(after_it))
+            hooks = Hook(self._before_optimizer), Hook(self._after_optimizer)
+            self._permanent.callback(add_step_hooks(optimizer, *hooks))
 
     def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
         """Take fingerprints of values that are no layer's, such as a batch; give them by name.
@@ -118,24 +125,25 @@ class Trace:
         for module, name in self._modules.items():
             for part, buffer in module.named_buffers(recurse=False):
                 self._put(Event("new_buffers", name, part), self._of(buffer))
-        self._take_off(self._passing)
-        self._eager.release()
+        self._passing.close()
         found = self._recorded()
         self._forget()
+        self._observe()
         if self._failure and not self._has_told:
             self._has_told = True
             warn(f"the trace leaves out what it cannot follow: {self._failure}")
         return found
 
     def remove(self) -> None:
-        """Take all hooks off."""
-        self._take_off(self._permanent)
-        self._take_off(self._passing)
-        if self._is_armed:
-            self._eager.release()
+        """Follow nothing any more, and take all hooks off."""
+        self._observer.close()
+        self._permanent.close()
+        self._passing.close()
+        for known in (self._modules, self._roots, self._owners, self._optimizers):
+            known.clear()
         self._forget()
 
-    def fail(self, error: Exception) -> None:
+    def fail(self, _: str, error: Exception) -> None:
         """Something could not be followed, and is left out."""
         self._failure = self._failure or error_line(error)
 
@@ -144,11 +152,17 @@ class Trace:
     def _is_due(self) -> bool:
         return self._current_step() % self.every == 0
 
+    def _observe(self) -> None:
+        """See the calls of whole models, and of every layer while the step is followed."""
+        layers = self._modules if self._is_armed else ()
+        self._observer.observe({**dict.fromkeys(self._roots), **dict.fromkeys(layers)})
+
     def _begin(self) -> None:
-        """Put down how the step begins, and put hooks on every layer."""
+        """Put down how the step begins, and follow every layer."""
         if self._is_armed:
             return
-        self._is_armed, self._eager = True, EagerWhileObserved()
+        self._is_armed = True
+        self._passing.callback(EagerWhileObserved().release)
         self._put(Event("random", "step"), self._of(None, _random_state))
         self._put_attributes()
         for module, name in self._modules.items():
@@ -158,14 +172,8 @@ class Trace:
             self._put(Event("weights", name, part), self._of(parameter))
             if parameter.requires_grad:
                 hook = self._with_a_name(self._after_gradient, name, part)
-                self._passing.append(parameter.register_post_accumulate_grad_hook(hook))
-        before, after = Hook(self._before_module), Hook(self._after_module)
-        for module in {**self._modules, **dict.fromkeys(self._roots)}:
-            if module not in self._roots:  # a hook that a hook puts there misses this pass
-                handle = module.register_forward_pre_hook(before, with_kwargs=True)
-                self._passing.append(handle)
-            handle = module.register_forward_hook(after, with_kwargs=True, always_call=True)
-            self._passing.append(handle)
+                self._passing.callback(add_accumulated_hook(parameter, hook))
+        self._observe()
 
     def _put_attributes(self) -> None:
         """Put down what each layer and the environment is; its text only where it changed."""
@@ -200,44 +208,76 @@ class Trace:
             self._values.append(value)
         return call
 
-    # ------------------------------------------------------------------ the hooks of modules
+    # ------------------------------------------------------------------ the calls
 
-    def _before_root(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-        """The one hook that a model has between traced steps."""
-        if not self._is_due() or in_backward() or in_transform() or is_replica(module):
-            return
-        self._passes.append(torch.is_grad_enabled())
-        if self._passes[-1]:
-            self._begin()
-            if module in self._modules:
-                self._before_module(module, args, kwargs)
+    def step_of(self, module: nn.Module) -> "Trace | None":
+        """Itself, if the call that begins now is a pass, or a part of one that is followed."""
+        if in_transform() or is_replica(module):
+            return None
+        if self._is_pass(module):
+            if not self._is_due():
+                return None
+            if torch.is_grad_enabled():
+                self._begin()
+            return self
+        is_part = module in self._modules and (in_backward() or self._within.trains)
+        return self if self._is_armed and is_part else None
 
-    def _before_module(self, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-        if not self._follows():
-            return
-        name, again = self._modules[module], "again_" if in_backward() else ""
+    @property
+    def depth(self) -> int:
+        """How many calls are under way in this thread."""
+        return len(self._under_way.calls)
+
+    def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+        """Put down what goes into a module."""
+        within = self._within
+        trains = torch.is_grad_enabled() if self._is_pass(module) else within.trains
+        name = self._modules.get(module)
+        is_followed = name is not None and (trains or in_backward())
+        if name is not None and is_followed:
+            try:
+                self._put_inputs(module, name, args, kwargs)
+            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+                self.fail(name, error)
+        self._under_way.calls.append(_Call(name or within.name, trains, is_followed))
+
+    def result(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        """Put down what comes out."""
+        self._end_call(output)
+
+    def leave(self, depth: int) -> None:
+        """So many calls are still under way: an exception has ended the others."""
+        while self.depth > depth:
+            self._end_call(None)
+
+    def _is_pass(self, module: nn.Module) -> bool:
+        """Whether a call of it begins a pass: it is a whole model, and does not run again."""
+        is_root = module in self._roots or compiled_inside(module) in self._roots
+        return is_root and not in_backward()
+
+    @property
+    def _within(self) -> "_Call":
+        """The innermost call that is under way in this thread."""
+        calls = self._under_way.calls
+        return calls[-1] if calls else _Call("", trains=False, is_followed=False)
+
+    def _put_inputs(self, module: nn.Module, name: str, args: Any, kwargs: Any) -> None:
+        again = "again_" if in_backward() else ""
         if not any(True for _ in module.children()):
             self._put(self._event(f"{again}random", name), self._of(None, _random_state))
         self._enter(f"{again}inputs", f"{again}grad_in", name, (args, kwargs))
-        self._stack.append((module, name))
 
-    def _after_module(self, module: nn.Module, *values: Any) -> None:
-        name = self._modules.get(module)
-        if name is not None and self._follows():
+    def _end_call(self, output: Any) -> None:
+        call = self._under_way.calls.pop()
+        if call.is_followed and self._is_armed and not in_transform():
             again = "again_" if in_backward() else ""
-            while self._stack and self._stack.pop()[0] is not module:
-                pass
-            self._enter(f"{again}outputs", f"{again}grad_out", name, values[-1])
-        if module in self._roots and self._passes and not in_backward():
-            self._passes.pop()
-
-    def _follows(self) -> bool:
-        if not self._is_armed or in_transform():
-            return False
-        return in_backward() or bool(self._passes and self._passes[-1])
+            try:
+                self._enter(f"{again}outputs", f"{again}grad_out", call.name, output)
+            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+                self.fail(call.name, error)
 
     def _event(self, kind: str, name: str, part: str = "", tag: int = -1) -> Event:
-        return Event(kind, name, part, 0, self._stack[-1][1] if self._stack else "", tag)
+        return Event(kind, name, part, 0, self._within.name, tag)
 
     def _enter(self, kind: str, gradient: str, name: str, values: Any) -> None:
         """Put down what goes in or out, and follow the gradients of its tensors."""
@@ -266,7 +306,7 @@ class Trace:
             else:
                 found = take(values)
         except Exception as error:  # noqa: BLE001 - whatever it is
-            self.fail(error)
+            self.fail("a value", error)
             return None
         return None if isinstance(found, Tensor) and found.is_meta else found
 
@@ -282,9 +322,9 @@ class Trace:
             if trace is not None and gradient is not None and trace._events is events:
                 trace._take_gradient(wanted, gradient)
 
-        handle = tensor.register_hook(take)
+        take_off = add_gradient_hook(tensor, take)
         if tensor.is_leaf:  # outlives the step
-            self._passing.append(handle)
+            self._passing.callback(take_off)
 
     def _take_gradient(self, wanted: Sequence[Event], gradient: Tensor) -> None:
         if not self._is_armed or in_transform():
@@ -348,10 +388,26 @@ class Trace:
                 if owner is not None:
                     yield owner, parameter
 
-    def _take_off(self, handles: list[Any]) -> None:
-        for handle in handles:
-            handle.remove()
-        handles.clear()
+
+class _Call(NamedTuple):
+    """A call that is under way.
+
+    Attributes:
+        name: of the layer; of a wrapper that of the layer that it is in, or "".
+        trains: whether it is of a pass with gradients.
+        is_followed: whether its inputs were put down, so that its outputs will be.
+    """
+
+    name: str
+    trains: bool
+    is_followed: bool
+
+
+class _UnderWay(threading.local):
+    """The calls of each thread: another may evaluate the model meanwhile."""
+
+    def __init__(self) -> None:
+        self.calls: list[_Call] = []
 
 
 class _Seen:

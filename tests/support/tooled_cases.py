@@ -1,5 +1,8 @@
-"""What the tests of TooledModel share: a step's statistics, and what they should be."""
+"""What the tests of TooledModel share: a step's statistics, what they should be, and
+what is saved of a model."""
 
+import copy
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -61,3 +64,35 @@ class Small(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.inner(x)  # type: ignore[no-any-return]
+
+
+def hooked() -> nn.Module:
+    """With hooks of the user's own on a child."""
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    model[0].register_forward_pre_hook(of_the_user)
+    model[1].register_forward_hook(of_the_user)
+    return model
+
+
+def of_the_user(*_: Any) -> None:
+    """A hook."""
+
+
+def normalised() -> nn.Module:
+    """Whose weight is made anew by a pre-hook, before each call."""
+    return nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 2)), nn.ReLU())
+
+
+def saved(value: Any) -> bytes:
+    """What torch.save makes of it."""
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()
+
+
+def deep_copy(value: Any) -> Any:
+    """torch copies no weight that was made from others."""
+    try:
+        return copy.deepcopy(value)
+    except RuntimeError as error:
+        return str(error)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from flexrec.recorder import TooledModel
-from support.tooled_cases import ALL, Small
+from support.tooled_cases import ALL, Small, deep_copy, hooked, normalised, of_the_user, saved
 
 
 class KeepsState(nn.Module):
@@ -49,30 +49,7 @@ class CopiesItself(nn.Module):
         return twin
 
 
-def hooked() -> nn.Module:
-    """With hooks of the user's own on a child."""
-    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
-    model[0].register_forward_pre_hook(of_the_user)
-    model[1].register_forward_hook(of_the_user)
-    return model
-
-
-def of_the_user(*_: Any) -> None:
-    """A hook."""
-
-
-def normalised() -> nn.Module:
-    """Whose weight is made anew by a pre-hook, before each call."""
-    return nn.Sequential(nn.utils.spectral_norm(nn.Linear(3, 2)), nn.ReLU())
-
-
 MODELS = [Small, KeepsState, CopiesItself, hooked, normalised, lambda: nn.Linear(3, 2)]
-
-
-def saved(model: nn.Module) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(model, buffer)
-    return buffer.getvalue()
 
 
 class Pickler(pickle.Pickler):
@@ -89,14 +66,6 @@ def pickled(value: Any, protocol: int = pickle.DEFAULT_PROTOCOL) -> bytes:
     buffer = io.BytesIO()
     Pickler(buffer, protocol).dump(value)
     return buffer.getvalue()
-
-
-def deep_copy(model: nn.Module) -> Any:
-    """torch copies no weight that was made from others."""
-    try:
-        return copy.deepcopy(model)
-    except RuntimeError as error:
-        return str(error)
 
 
 WAYS: dict[str, Callable[[nn.Module], bytes]] = {

@@ -1,7 +1,10 @@
 """The trace of a step: what is put down, in which order, and what training does not notice."""
 
+import contextlib
 import json
+import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flexrec.recorder import DefinitionError, InputError, Recorder, Recording
+from flexrec.recorder import DefinitionError, FlexrecError, InputError, Recorder, Recording
 from flexrec.recorder.tracing.format import ATTRIBUTES, ORDER, VALUES, Event
 from support.planted_faults import train
 
@@ -241,6 +244,101 @@ def test_a_compiled_model_runs_as_written_while_it_is_traced(tmp_path: Path) -> 
     for (_, events, values), (_, others, right) in zip(compiled, plain, strict=True):
         assert events == others
         assert values.tolist() == right.tolist()
+
+
+def test_a_model_compiled_after_it_was_watched_is_traced_too(tmp_path: Path) -> None:
+    net = model()
+    compiled: Any = torch.compile(net, backend="eager")
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    with Recorder(tmp_path / "compiled.h5", facts=False) as rec:
+        rec.watch(net, trace=True, optimizer=optimizer)
+        for _ in range(3):
+            one_step(compiled, optimizer)
+            rec.step()
+    later, plain = read(tmp_path / "compiled.h5"), traced(tmp_path / "plain.h5")
+    for (_, events, values), (_, others, right) in zip(later, plain, strict=True):
+        assert events == others
+        assert values.tolist() == right.tolist()
+
+
+class Meets(nn.Module):
+    """Does something while it is called."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        super().__init__()
+        self.then = [then]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for then in self.then:
+            then()
+        return x
+
+
+def test_a_pass_that_fails_is_followed_by_others(tmp_path: Path) -> None:
+    """Calls have the numbers that they have where none fails."""
+
+    def fails() -> None:
+        raise ValueError("no such layer")
+
+    net = nn.Sequential(nn.Linear(4, 3), Meets(fails), nn.Linear(3, 2))
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.watch(net, trace=True, optimizer=optimizer)
+        with pytest.raises(ValueError, match="no such layer"):
+            net(torch.ones(3, 4))
+        net[1].then.clear()
+        one_step(net, optimizer)
+        rec.step()
+    ((_, events, _),) = read(tmp_path / "run.h5")
+    outputs = {event.layer: event for event in events if event.kind == "outputs"}
+    inputs = {event.layer: event for event in events if event.kind == "inputs"}
+    assert {name: event.call for name, event in outputs.items()} == {
+        "Sequential": 1,
+        "0": 1,
+        "1": 1,
+        "2": 0,
+    }
+    for name, event in inputs.items():
+        assert (event.call, event.parent) == (outputs[name].call, outputs[name].parent)
+        assert event.parent == ("" if name == "Sequential" else "Sequential")
+
+
+def test_evaluation_in_another_thread_amid_a_pass_is_not_traced(tmp_path: Path) -> None:
+    def trace(path: Path, *, evaluates: bool) -> tuple[list[Event], list[int]]:
+        def evaluate() -> None:
+            with torch.no_grad():
+                net[0](torch.ones(5, 4))
+
+        def amid() -> None:
+            thread = threading.Thread(target=evaluate)
+            thread.start()
+            thread.join()
+
+        net = model()
+        net[1] = Meets(amid if evaluates else lambda: None)
+        optimizer = torch.optim.SGD(net.parameters(), 0.1)
+        with Recorder(path, facts=False) as rec:
+            rec.watch(net, trace=True, optimizer=optimizer)
+            one_step(net, optimizer)
+            rec.step()
+        ((_, events, values),) = read(path)
+        return events, values.tolist()
+
+    alone = trace(tmp_path / "alone.h5", evaluates=False)
+    assert trace(tmp_path / "both.h5", evaluates=True) == alone
+
+
+def test_nothing_is_followed_after_close(tmp_path: Path) -> None:
+    net = model()
+    rec = Recorder(tmp_path / "run.h5", facts=False)
+    rec.watch(net, trace=True)
+    net(torch.ones(3, 4)).sum().backward()
+    rec.step()
+    rec.close()
+    with contextlib.suppress(FlexrecError):
+        rec.fingerprint(batch=torch.ones(3, 4))
+    assert not any(p._post_accumulate_grad_hooks for p in net.parameters())
+    assert vars(nn.Module)["_compiled_call_impl"] is None
 
 
 def test_what_has_no_elements_has_no_fingerprint(tmp_path: Path) -> None:
