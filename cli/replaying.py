@@ -13,6 +13,7 @@ from flexrec.cli.progress import reading
 from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
+from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.player.player import (
     Played,
@@ -192,7 +193,9 @@ def tell_undrawn(run: Recording, definitions: Definitions, *, all_keys: bool) ->
     """Print to stderr which expected keys are not drawn, and which option draws them."""
     left = undrawn_keys(run, definitions, alike=not all_keys)
     if all_keys:
-        hint = "--preset sources or layers draws all statistics of layers, --config what you define"
+        # Of layers it draws a few statistics only, as health does.
+        left = [key for key in left if key.count("/") < 2 and key not in trace.KEYS]
+        hint = "--config draws what you define"
     else:
         hint = "--phases names other phases, such as train,dev; --preset auto draws every metric"
     if left:

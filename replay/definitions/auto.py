@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flexrec.recorder.events import State, Value
+from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import (
     Auto,
     Definitions,
@@ -71,8 +72,9 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
         >>> found.by_plot()
         {'loss': ['train_loss', 'val_loss'], 'lr': ['lr']}
 
-    A key without a value, or with one that no meter takes, is left out.
+    A key without a value, or with one that no meter takes, is left out, and so is a trace.
     """
+    values = {key: value for key, value in values.items() if key not in trace.KEYS}
     layers = [key for key in values if _LAYER.fullmatch(key)]
     plots, meters = dict[str, PlotDefinition](), dict[str, MeterDefinition]()
     names = _names([key for key in values if key not in layers], auto.phases)

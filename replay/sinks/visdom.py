@@ -378,7 +378,7 @@ def _import_visdom() -> Any:
             warnings.simplefilter("ignore")
             import visdom
     except ImportError as error:
-        raise MissingDependency.of("plotting into visdom", "visdom") from error
+        raise MissingDependency.of("drawing windows", "visdom") from error
     finally:
         for name in hidden:
             del sys.modules[name]

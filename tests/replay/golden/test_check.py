@@ -274,9 +274,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def live() -> FlexLogger:
+def live(sink: ListSink | None = None) -> FlexLogger:
     """A logger that was fed the same."""
-    logger = FlexLogger(preset("loss"), sink=ListSink())
+    logger = FlexLogger(preset("loss"), sink=sink or ListSink())
     for epoch in range(4):
         for step in range(10):
             logger.add(train_loss=1.0 / (10 * epoch + step + 1))
@@ -287,7 +287,8 @@ def live() -> FlexLogger:
 
 def test_a_live_logger_equals_its_recording(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "g.json"
-    logger, loss = live(), preset("loss")
+    sink, loss = ListSink(), preset("loss")
+    logger = live(sink)
     assert check(windows_of(run, loss), path, update=True).written
     sources: list[Any] = [run, str(run), [run], logger]
     for source in sources:
@@ -297,9 +298,7 @@ def test_a_live_logger_equals_its_recording(run: Path, tmp_path: Path) -> None:
         assert check(windows_of(play(open_run, loss)), path).comparison
         assert list(open_run)  # it was not closed
     assert check(windows_of(logger), path).comparison
-    sent = logger._sink
-    assert isinstance(sent, ListSink)
-    assert check(sent.windows.values(), path).comparison
+    assert check(sink.windows.values(), path).comparison
 
 
 def test_sources_that_make_no_sense_are_refused(run: Path) -> None:

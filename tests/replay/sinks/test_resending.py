@@ -238,6 +238,7 @@ def test_a_server_that_comes_back_with_an_older_state_gets_every_window(
         assert points(port, env) == every(2)
 
 
+@pytest.mark.filterwarnings("ignore:.*nobody listens")  # whether it is noticed is by chance
 @pytest.mark.parametrize("removed", ["while it was away", "before it was killed"])
 def test_a_server_that_comes_back_with_a_window_that_was_taken_off_is_rid_of_it(
     tmp_path: Path, env: str, removed: str
