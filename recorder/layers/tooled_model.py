@@ -172,7 +172,7 @@ class TooledModel:
         """
         armed, self._armed = self._armed, None
         if self._steps == _SOON and self.silence:
-            warn(f"a tooled model has told less than it could so far: {self.silence}")
+            warn(f"statistics of a tooled model are missing so far: {self.silence}")
         was_due = self._due()
         self._steps += 1
         if was_due != self._due():

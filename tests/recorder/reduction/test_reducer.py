@@ -356,7 +356,7 @@ def test_a_name_that_nothing_came_under_is_spoken_of(tmp_path: Path) -> None:
         tmp_path / "a.h5", facts=False, reduce={"trian_mse": "MSEMeter", "*_b": "MSEMeter"}
     )
     rec.add(train_mse=0.5, test_b=0.5)
-    with pytest.warns(RuntimeWarning, match="nothing came under what reduce= names: trian_mse$"):
+    with pytest.warns(RuntimeWarning, match="reduce= matched no recorded key: trian_mse$"):
         rec.close()
 
 

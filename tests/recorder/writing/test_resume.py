@@ -505,7 +505,7 @@ def test_one_of_at_step_and_next_step_is_given(path: Path) -> None:
         recorder(path, next_step=3)
     with pytest.raises(ValueError, match=r"at_step, the last .* got at_step=2 and next_step=3"):
         recorder(path, mode="resume", at_step=2, next_step=3)
-    with pytest.raises(InputError, match="a step is a whole number"):
+    with pytest.raises(InputError, match="step must be a 64-bit integer"):
         recorder(path, mode="resume", next_step=2.5)
     assert not list(path.parent.iterdir())
 
