@@ -289,7 +289,7 @@ class Model:
 
 @pytest.mark.filterwarnings("ignore:.* training goes on with step")
 @pytest.mark.filterwarnings("ignore:.* steps fall in this recording")
-@pytest.mark.filterwarnings("ignore:.* was made amid step")
+@pytest.mark.filterwarnings("ignore:.* was made in the middle of step")
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(sessions=st.lists(session, min_size=1, max_size=4), number=st.booleans())
 def test_any_history_reads_as_if_nothing_had_been_superseded(
@@ -567,7 +567,7 @@ def test_a_step_too_early_is_warned_of(path: Path) -> None:
         record_steps(rec, 10)
     with recorder(path, mode="resume", at_step=5) as rec:
         rec.step(5)
-        with pytest.warns(RuntimeWarning, match="step 5 is recorded already, as are those up to 5"):
+        with pytest.warns(RuntimeWarning, match="step 5 is recorded already, as are the steps up to 5"):
             rec.add(a=5)
 
 
