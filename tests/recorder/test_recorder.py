@@ -548,7 +548,7 @@ def not_recordings(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["x"] = 1
-    yield other, "not a recording of flexrec's"
+    yield other, "not a flexrec recording"
     newer = tmp_path / "newer.h5"
     recorder(newer).close()
     with h5py.File(newer, "r+") as file:
