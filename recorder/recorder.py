@@ -535,9 +535,7 @@ class Recorder:
         """Warn about what was not recorded, and remove the hooks."""
         for why in dict.fromkeys(tooled.silence for tooled in self._watched):
             if why:
-                self._flusher.warn(
-                    f"{self.path}: statistics of a watched model are missing: {why}"
-                )
+                self._flusher.warn(f"{self.path}: statistics of a watched model are missing: {why}")
         unused = self._reducer.unused()
         if unused:
             self._flusher.warn(f"{self.path}: reduce= matched no recorded key: {listed(unused)}")

@@ -68,9 +68,7 @@ class UntrustedFile:
         if not head.startswith(SIGNATURE):
             raise NotARecordingError(f"{self.path} is not an HDF5 file")
         if block is None:
-            raise NotARecordingError(
-                f"{self.path} is an HDF5 file, but not a flexrec recording"
-            )
+            raise NotARecordingError(f"{self.path} is an HDF5 file, but not a flexrec recording")
         if not block.sound:
             raise DamagedError.of(self.path, "its first bytes are not as written")
         self.unclosed = bool(block.flags)

@@ -177,7 +177,9 @@ def _sources(runs: Sequence[Recording]) -> list[Source]:
 
 def _match(run: Recording, marks: Marks, other: Recording, others: Marks) -> None:
     """Refuse marks that differ from the first marks of the other recording."""
-    for number, (mark, its) in enumerate(zip(_descriptions(marks), _descriptions(others), strict=False), 1):
+    for number, (mark, its) in enumerate(
+        zip(_descriptions(marks), _descriptions(others), strict=False), 1
+    ):
         if mark != its:
             raise RecordingError(
                 f"{run.path} and {other.path} cannot be merged: mark {number} is {mark} "

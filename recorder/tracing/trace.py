@@ -377,9 +377,7 @@ def _given(name: str, value: object) -> Fingerprint | None:
             raise ValueError("a tensor of the device meta has no elements")
         return found
     except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{name!r}: cannot compute a fingerprint: {error_line(error)}"
-        ) from None
+        raise InputError(f"{name!r}: cannot compute a fingerprint: {error_line(error)}") from None
 
 
 def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:

@@ -245,8 +245,16 @@ MEANINGS: list[tuple[str, Change, str]] = [
     ("fewer marks", lambda f: replaced(f, "marks", np.zeros(0, fmt.MARK)), "table of marks"),
     ("dropped events that are no number", dropped, "nan events were dropped"),
     ("a mark of no key set", lambda f: f["marks"].__setitem__("keys", 7), "names unknown keys"),
-    ("a shape below 0", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), -2), "shape is impossible"),
-    ("a huge shape", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 2**60), "shape is impossible"),
+    (
+        "a shape below 0",
+        lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), -2),
+        "shape is impossible",
+    ),
+    (
+        "a huge shape",
+        lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 2**60),
+        "shape is impossible",
+    ),
     ("a shape too small", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 1), "shapes do not fit"),
     (
         "shapes whose sum wraps around",

@@ -68,7 +68,7 @@ def test_images_are_flattened_and_arguments_are_passed_on() -> None:
 def test_what_cannot_be_recorded_is_told() -> None:
     with pytest.raises(DefinitionError, match="no layer 'fc'"):
         activations(net(), torch.randn(2, 4), "fc")
-    with pytest.raises(InputError, match="no layer gave a floating tensor"):
+    with pytest.raises(InputError, match="no layer returned a floating tensor"):
         activations(torch.nn.Sequential(torch.nn.Identity()), torch.arange(3))
 
 

@@ -268,10 +268,14 @@ def test_what_a_state_counts_is_written_and_synced(path: Path, call: str) -> Non
     with failing(rec, call):
         with (
             pytest.warns(RuntimeWarning, match="cannot write .* recording goes on in memory"),
-            pytest.warns(RuntimeWarning, match="3 events before this checkpoint could not be written"),
+            pytest.warns(
+                RuntimeWarning, match="3 events before this checkpoint could not be written"
+            ),
         ):
             state = rec.state_dict()
-        with pytest.warns(RuntimeWarning, match="3 events before this checkpoint could not be written"):
+        with pytest.warns(
+            RuntimeWarning, match="3 events before this checkpoint could not be written"
+        ):
             rec.state_dict()
     assert (state["step"], state["events"], state["waiting"]) == (7, 4, 3)
     record_steps(rec, 3)

@@ -442,7 +442,9 @@ def test_the_state_of_another_recording_in_an_empty_one_sets_the_step(path: Path
 def test_the_state_of_another_recording_that_is_ahead_is_warned_of(path: Path) -> None:
     with recorder(path) as rec:
         record_steps(rec, 3)
-        with pytest.warns(RuntimeWarning, match="ends at step 2, .* with step 7; 4 steps in between"):
+        with pytest.warns(
+            RuntimeWarning, match="ends at step 2, .* with step 7; 4 steps in between"
+        ):
             rec.load_state_dict({"step": 7, "events": 7, "created": 1.0})
         record_steps(rec, 1)
     assert steps(path) == [0, 1, 2, 7]
@@ -518,7 +520,9 @@ def test_a_step_past_the_end_is_warned_of(path: Path) -> None:
     assert steps(path) == list(range(2, 10))
     before = path.read_bytes()
     for where in ({"next_step": 21}, {"at_step": 20}):
-        message = "ends at step 9, and training continues with step 21; 11 steps in between are missing"
+        message = (
+            "ends at step 9, and training continues with step 21; 11 steps in between are missing"
+        )
         with pytest.raises(RuntimeWarning, match=message):  # as warnings are errors here
             recorder(path, mode="resume", **where)
         assert path.read_bytes() == before
@@ -567,7 +571,9 @@ def test_a_step_too_early_is_warned_of(path: Path) -> None:
         record_steps(rec, 10)
     with recorder(path, mode="resume", at_step=5) as rec:
         rec.step(5)
-        with pytest.warns(RuntimeWarning, match="step 5 is recorded already, as are the steps up to 5"):
+        with pytest.warns(
+            RuntimeWarning, match="step 5 is recorded already, as are the steps up to 5"
+        ):
             rec.add(a=5)
 
 
