@@ -245,7 +245,7 @@ def test_a_state_knows_no_more_than_the_disk(shim: Path, path: Path, number: int
     assert done.returncode == -signal.SIGKILL
     state = json.loads(done.stdout)
     assert (state["step"], state["events"], state["waiting"]) == (200, 100, 100)
-    assert "a checkpoint's state was asked for, and 100 events before it" in done.stderr
+    assert "100 events before this checkpoint could not be written to disk" in done.stderr
     with recorder(path, mode="resume") as rec:
         message = "has 100 events, and the checkpoint was made after 200: the last 100 .* missing"
         with pytest.warns(RuntimeWarning, match=message):

@@ -830,7 +830,7 @@ def test_a_rank_that_did_not_flush_its_last_log_is_warned_of(tmp_path: Path) -> 
     lose(ranks[1])
     rec = recorder(paths[1], mode="resume")
     with pytest.warns(
-        RuntimeWarning, match=r"it has 1 log, .* after 2; .* call flush.. on every rank"
+        RuntimeWarning, match=r"it has 1 log, .* after 2; call flush.. on every rank"
     ):
         rec.load_state_dict(state)
     rec.close()
