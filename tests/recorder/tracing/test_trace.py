@@ -179,7 +179,7 @@ def test_models_are_traced_together(tmp_path: Path) -> None:
     assert ran == ["G", "D", "D", "G", "D"]
     with Recorder(tmp_path / "other.h5", facts=False) as rec:
         rec.watch(model(), trace=True, name="a")
-        with pytest.raises(DefinitionError, match="traced together: every=2 and every=1"):
+        with pytest.raises(DefinitionError, match="need the same every: got every=2 after every=1"):
             rec.watch(model(), trace=True, name="b", every=2)
 
 
