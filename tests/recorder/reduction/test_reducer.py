@@ -245,7 +245,7 @@ def test_a_matrix_of_given_size_serves_a_meter_that_is_not_told() -> None:
     [
         ({"a": "MSEMetre"}, "did you mean 'MSEMeter'"),
         ({"a": "AUCMeter"}, "keeps no small state"),
-        ({"a": ("ConfusionMeter", {"K": 10})}, "there are k, ignore, normalized"),
+        ({"a": ("ConfusionMeter", {"K": 10})}, "its arguments are k, ignore, normalized"),
         ({"a": ("ConfusionMeter", {"k": 0})}, "at least 1"),
         ({"a": ("HistogramMeter", {"range": (1, 0)})}, "lowest, highest"),
         ({"a": 3}, "takes a meter's name"),
