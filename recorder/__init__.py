@@ -1,7 +1,7 @@
-"""The training side: record metrics and layer statistics to HDF5, and read them back.
+"""Record metrics and layer statistics to HDF5 during training, and read them back.
 
-Names are imported when they are first used, so that a command line that needs none of h5py, numpy
-and torch loads none of them.
+Names are imported on first use, so that commands that do not need h5py, numpy or torch do not
+load them.
 """
 
 from importlib import import_module

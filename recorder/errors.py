@@ -1,25 +1,26 @@
-"""The errors of flexrec, and nothing else.
+"""flexrec's exceptions and warnings, and helpers for the wording of messages.
 
     FlexrecError
     ├── RecordingError          a file cannot be read, or recorded to, as a recording
-    │   ├── DamagedError        its data is not as it was written
+    │   ├── DamagedError        its data is damaged
     │   ├── NotARecordingError  not HDF5, or HDF5 that flexrec did not write
-    │   ├── UnknownKeyError     it has no such key (also a KeyError)
+    │   ├── UnknownKeyError     the recording has no such key (also a KeyError)
     │   └── VersionError        written by a newer flexrec
     ├── OutputError             a file cannot be written (also an OSError)
-    │   └── ExistsError         one of its kind is there (also a FileExistsError)
+    │   └── ExistsError         the file exists already (also a FileExistsError)
     ├── InputError              a value that cannot be recorded (also a TypeError)
     ├── DefinitionError         a wrong plot, meter, preset or definitions file (also a ValueError)
-    ├── GoldenError             a golden is missing, or is none
-    ├── MeterError              a meter was fed what it cannot take (also a ValueError)
+    ├── GoldenError             a golden is missing, unreadable, or not a golden
+    ├── MeterError              a meter was given a value it cannot take (also a ValueError)
     ├── MissingDependency       a package is not installed (also an ImportError)
-    └── ServerError             visdom's server is absent, silent, not visdom, or refuses
+    └── ServerError             no visdom server answers, or it refuses a request
 
-An argument of a Python call that is wrong in itself, as a mode that there is not, is Python's own
-ValueError or TypeError. Want of memory is Python's own MemoryError.
+An argument that is wrong in itself, such as an unknown mode, raises Python's ValueError or
+TypeError; running out of memory raises MemoryError.
 
-A message says what was wrong, what came, what would be right. The next step may be a hint, in the
-words of Python's arguments, `overwrite=True`: the command line says it as options (cli/output.py).
+A message says what is wrong, which value was given and which are accepted. The next step may be a
+hint in terms of Python arguments, such as `overwrite=True`, which cli/output.py replaces by
+command-line options.
 """
 
 import difflib
@@ -29,10 +30,10 @@ from collections.abc import Iterable
 
 
 class FlexrecError(Exception):
-    """The root: catch it to catch whatever data, files, definitions and servers bring about.
+    """Base class of flexrec's errors about data, files, definitions and servers.
 
     Attributes:
-        hint: what to do; empty where the message says it.
+        hint: what to do about the error; empty if the message says it.
     """
 
     def __init__(self, *args: object, hint: str = "") -> None:
@@ -41,7 +42,7 @@ class FlexrecError(Exception):
 
     @property
     def message(self) -> str:
-        """What was wrong, without the hint."""
+        """What is wrong, without the hint."""
         return str(self.args[0]) if self.args else ""
 
     def __str__(self) -> str:
@@ -53,11 +54,11 @@ class RecordingError(FlexrecError):
 
 
 class DamagedError(RecordingError):
-    """The data in a recording is not as it was written."""
+    """The data of a recording is damaged: it differs from what was written."""
 
     @classmethod
     def of(cls, path: object, what: str) -> "DamagedError":
-        """The error of a recording, and what is wrong in it."""
+        """The error for the recording at `path`; `what` says what is wrong with it."""
         return cls(f"{path} is damaged: {what}")
 
 
@@ -70,15 +71,15 @@ class UnknownKeyError(RecordingError, KeyError):
 
 
 class VersionError(RecordingError):
-    """The recording was written in a format newer than this flexrec reads."""
+    """The recording has a newer format than this flexrec can read."""
 
 
 class OutputError(FlexrecError, OSError):
-    """A file cannot be written: what is there is left alone, or the system refuses."""
+    """A file cannot be written: flexrec will not overwrite what is there, or the system refuses."""
 
 
 class ExistsError(OutputError, FileExistsError):
-    """A file of the kind that is to be written is there already, and may not be overwritten."""
+    """A file of the kind to be written exists already, and overwriting was not requested."""
 
     @classmethod
     def of(cls, path: object) -> "ExistsError":
@@ -95,19 +96,19 @@ class DefinitionError(FlexrecError, ValueError):
 
 
 class GoldenError(FlexrecError):
-    """A golden is missing, cannot be read, or is none."""
+    """A golden is missing, cannot be read, or is not a golden."""
 
 
 class MeterError(FlexrecError, ValueError):
-    """A meter was fed a value that it cannot take."""
+    """A meter was given a value that it cannot take."""
 
 
-class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - what it is called elsewhere
-    """A package that only some of flexrec needs is not installed."""
+class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - the customary name
+    """An optional package is not installed."""
 
     @classmethod
     def of(cls, what: str, package: str, hint: str = "") -> "MissingDependency":
-        """The error of what needs a package, and how to install it.
+        """The error for a feature that needs `package`; the message says how to install it.
 
         >>> print(MissingDependency.of("an HTML page", "plotly"))
         an HTML page needs plotly, which is not installed: pip install 'plotly>=6'
@@ -120,11 +121,10 @@ class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - what it is c
 
 
 class ServerError(FlexrecError):
-    """visdom's server is absent, silent, something else than visdom, or refuses; or the files of
-    its page cannot be had."""
+    """No visdom server answers, or it refuses; or the files of its page are unavailable."""
 
 
-# As in pyproject.toml's extras. Packages, not extras: flexrec itself may be on no index.
+# As in pyproject.toml's extras. Packages, not extras, since flexrec may not be on an index.
 REQUIREMENTS = {
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
@@ -135,7 +135,7 @@ REQUIREMENTS = {
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'loss+MSE'?"` for a near miss, `""` where nothing is near.
+    """A suffix for an error message that suggests the most similar known name, or "".
 
     >>> nearest("MSE", ["AUCMeter", "MSEMeter"])
     "; did you mean 'MSEMeter'?"
@@ -147,7 +147,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def warn(message: str) -> None:
-    """Warn, at the line of the caller's own code that called into flexrec."""
+    """Give a RuntimeWarning at the line of the user's code that called into flexrec."""
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("flexrec."):
         frame, level = frame.f_back, level + 1
@@ -155,7 +155,7 @@ def warn(message: str) -> None:
 
 
 def counted(number: int, noun: str) -> str:
-    """How many of something.
+    """A number and its noun, in the plural unless the number is 1.
 
     >>> counted(1, "window"), counted(1200, "event")
     ('1 window', '1,200 events')
@@ -164,7 +164,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def listed(names: Iterable[str], most: int = 10) -> str:
-    """At most so many of the names, whole, and how many more there are.
+    """The first `most` names, and how many more there are.
 
     >>> listed(["a", "b", "c", "d"], most=2)
     'a, b and 2 more'
@@ -175,14 +175,14 @@ def listed(names: Iterable[str], most: int = 10) -> str:
 
 
 _CONTROLS = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0)) if chr(c) not in "\n\t"}
-# Marks that turn the direction of what follows, and breaks of lines and paragraphs.
+# Bidirectional controls, and line and paragraph separators.
 _MARKS = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS |= {c: f"\\u{c:04x}" for c in _MARKS}
 _BREAKS = {ord("\n"): "\\n", ord("\t"): "\\t"}
 
 
 def one_line(text: str) -> str:
-    """The text as `printable` has it, its line breaks and tabs as escapes too.
+    """Escape control characters as `printable` does, and line breaks and tabs too.
 
     >>> one_line("loss\\nconfig: {}")
     'loss\\\\nconfig: {}'
@@ -191,8 +191,7 @@ def one_line(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """The text with control characters, but for line breaks and tabs, as escapes; so are marks
-    that turn the direction of a text.
+    """Escape control characters, except line breaks and tabs, and bidirectional controls.
 
     >>> printable("loss\\x1b[2J")
     'loss\\\\x1b[2J'

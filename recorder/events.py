@@ -1,7 +1,8 @@
-"""What is recorded: events, and the values in them. No files, clocks or torch import here.
+"""Events and their values, and the checks of what callers pass in.
 
-Live plotting and recording both pass every value through `normalise` first; that is half of
-why replaying a recording gives the windows that live plotting gave.
+This module uses no files and no clock, and does not import torch. Live plotting and recording
+both pass every value through `normalise`; partly for that reason, replaying a recording gives the
+same windows as live plotting.
 """
 
 import math
@@ -21,46 +22,49 @@ from flexrec.recorder.errors import InputError
 
 Array: TypeAlias = NDArray[Any]
 Part: TypeAlias = float | str | Array
-"""One argument of a meter: a number, a text, or an array."""
+"""One argument of a meter: a number, a string, or an array."""
 Value: TypeAlias = Part | tuple[Part, ...]
-"""What is recorded under a key: one argument, or a tuple of them."""
+"""The value of a key: one argument of a meter, or a tuple of them."""
 
 
 @dataclass(frozen=True)
 class Reduction(ABC):
-    """What a meter remembers of a value, and of a meter's arguments those that it depends on."""
+    """How a meter reduces a value to a small state.
+
+    The fields are the arguments of the meter's constructor that the state depends on.
+    """
 
     meter: ClassVar[str]
     """The meter's name."""
     shown: ClassVar[tuple[str, ...]] = ()
-    """The meter's other arguments: they change what it shows, not what it remembers."""
+    """The meter's other arguments, which change its results but not its state."""
     optional: ClassVar[tuple[str, ...]] = ()
-    """Arguments that are not told of where they are empty or false."""
+    """Arguments that `args` leaves out when they are empty or false."""
 
     @abstractmethod
     def state_of(self, *args: Any) -> tuple[Part, ...]:
-        """What `add(*args)` would have the meter remember; MeterError as `add` raises it."""
+        """The state of the meter for `add(*args)`; raises MeterError as `add` does."""
 
     def serves(self, asked: "Reduction") -> bool:
-        """Whether a meter that remembers what `asked` says can take in these states."""
+        """Whether a meter with the reduction `asked` can read states of this reduction."""
         return self == asked
 
     @classmethod
     def of(cls, args: Mapping[str, Any]) -> "Reduction":
-        """From the arguments of the meter's constructor.
+        """The reduction of a meter with the given constructor arguments.
 
         Raises:
-            TypeError, ValueError: it has no such argument, or not of such a value.
+            TypeError, ValueError: the meter has no such argument, or does not accept its value.
         """
         known = [field.name for field in fields(cls)]
         for name in args:
             if name not in known and name not in cls.shown:
                 there = ", ".join((*known, *cls.shown)) or "none"
-                raise TypeError(f"it has no argument {name!r}; there are {there}")
+                raise TypeError(f"it has no argument {name!r}; its arguments are {there}")
         return cls(**{name: value for name, value in args.items() if name in known})
 
     def args(self) -> dict[str, Any]:
-        """The arguments that the states depend on, as plain data."""
+        """The arguments that the state depends on, as plain data."""
         every = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in every.items() if value or name not in self.optional}
 
@@ -70,7 +74,7 @@ class Reduction(ABC):
 
 
 class State(tuple[Part, ...]):
-    """A value of which only what a meter remembers was recorded; `reduction` says which meter."""
+    """A meter's state, recorded in place of a value; `reduction` says of which meter."""
 
     reduction: "Reduction"
 
@@ -81,12 +85,12 @@ class State(tuple[Part, ...]):
 
 
 LARGEST = 2**53
-"""Bytes: no array, nor one with an element on an empty axis, is as large."""
+"""Limit on an array's size in bytes, also when its empty axes are counted as length 1."""
 
 STEPS = range(-(1 << 63), 1 << 63)
-"""Which steps there are."""
+"""The valid step numbers."""
 
-_WIDEST = 16  # bytes of an element, at most
+_WIDEST = 16  # largest itemsize of an array, in bytes
 _ACCEPTED = (
     "a number, a 0-d tensor, an array or tensor, a string, or a tuple or list of those "
     "(the meter's arguments)"
@@ -104,9 +108,9 @@ class Add:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A mark: plot here, at `x`, the meters of `keys` (None: all); reset them if `reset`.
+    """A mark: plot the meters of `keys` (None: all) at `x`, and reset them if `reset`.
 
-    `axis` is what the caller called x, as `log(epoch=3)` does.
+    `axis` is the caller's name for x, such as "epoch" for `log(epoch=3)`.
     """
 
     x: float
@@ -118,7 +122,7 @@ class Log:
 
     @property
     def axis_name(self) -> str | None:
-        """What x is called: as the caller said, or the step where it is that."""
+        """The name of x: `axis` if given, "step" if x is the step, else None."""
         return self.axis or ("step" if self.x == self.step else None)
 
 
@@ -136,7 +140,7 @@ Known: TypeAlias = dict[int, tuple[object, Part]]
 
 
 def normalise(key: str, value: object, known: "Known | None" = None) -> Value | None:
-    """Turn what a caller gave into what is recorded; None means "nothing to add".
+    """Convert a caller's value to the value to record; None means "nothing to add".
 
     >>> normalise("loss", np.float32(0.5))
     0.5
@@ -146,13 +150,13 @@ def normalise(key: str, value: object, known: "Known | None" = None) -> Value | 
     a list becomes a tuple. Integers beyond 2**53 are rounded to the nearest float64.
 
     Args:
-        key: of the value.
-        value: what was given.
-        known: of the arrays of the same add, by their ids, they and what became of them; added
-            to. One that is given again is not copied again.
+        key: the value's key, for error messages.
+        value: the caller's value.
+        known: the arrays already converted in this add, by id, each with its copy; new ones are
+            added. An array that appears again is not copied again.
 
     Raises:
-        InputError: the value is none of these; the message names the key and the type.
+        InputError: the value has another type; the message names the key and the type.
     """
     if value is None or isinstance(value, State):
         return value
@@ -164,7 +168,7 @@ def normalise(key: str, value: object, known: "Known | None" = None) -> Value | 
 
 
 def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
-    """The arguments of `add`, a mapping (or None) and keywords, as one mapping."""
+    """Merge the arguments of `add`, a mapping (or None) and keywords, into one mapping."""
     if type(values) is dict and not named:
         return values
     if values is None:
@@ -178,7 +182,7 @@ def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
 
 
 def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The `keys` argument of `log` and `reset`: None for all, one name, or several."""
+    """Convert the `keys` argument of `log` and `reset`: None for all, one name, or several."""
     if keys is None:
         return None
     names = (keys,) if isinstance(keys, str) else tuple(keys)
@@ -189,16 +193,16 @@ def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 
 def whole_step(step: object) -> int:
-    """The number of a step.
+    """Convert a step to an int.
 
     Raises:
-        InputError: it is no whole number of 64 bits.
+        InputError: `step` is not an integer, or does not fit 64 bits.
     """
     if isinstance(step, SupportsIndex) and not isinstance(step, bool):
         whole = operator.index(step)
         if whole in STEPS:
             return whole
-    raise InputError(f"a step is a whole number of 64 bits, got {step!r:.40}")
+    raise InputError(f"step must be a 64-bit integer, got {step!r:.40}")
 
 
 Position = TypeVar("Position")
@@ -207,13 +211,13 @@ Position = TypeVar("Position")
 def named_position(
     x: Position | None, named: Mapping[str, Position]
 ) -> tuple[Position | None, str | None]:
-    """The x of `log`, and what it is called: given by itself, or as one keyword, `epoch=3`.
+    """The x of `log` and its name, from the argument `x` or from one keyword such as `epoch=3`.
 
     >>> named_position(None, {"epoch": 3})
     (3, 'epoch')
 
     Raises:
-        InputError: it is given twice.
+        InputError: more than one position is given, or the keyword's value is None.
     """
     if len(named) + (x is not None) > 1:
         raise InputError(f"log takes one position, x or one keyword, got {', '.join(named)} too")
@@ -226,10 +230,10 @@ def named_position(
 
 
 def log_position(x: object, name: str = "x") -> float:
-    """The `x` of `log`, where on the x axis a point is drawn.
+    """Convert the `x` of `log`, the position of a point on the x axis, to a float.
 
     Raises:
-        InputError: it is no number, or not finite.
+        InputError: `x` is not a number, or not finite.
     """
     position = None if isinstance(x, bool) else normalise(name, x)
     if not isinstance(position, float) or not math.isfinite(position):
@@ -261,7 +265,7 @@ def _number(key: str, value: Any) -> float:
         return float(value)
     except OverflowError:
         raise InputError(f"{key!r}: {value!r:.40} is too large for a float64") from None
-    except (TypeError, ValueError):  # numpy's timedelta64, a signalling NaN: they are none
+    except (TypeError, ValueError):  # numpy's timedelta64, a signalling NaN
         raise InputError(
             f"{key!r}: cannot record a {_type_name(value)}; accepted are {_ACCEPTED}"
         ) from None
@@ -275,8 +279,8 @@ def _array(key: str, array: Array) -> Part:
         )
     if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
         raise InputError(
-            f"{key!r}: cannot record an array with masked elements; give its filled(…), with NaN "
-            "say, or its compressed()"
+            f"{key!r}: cannot record an array with masked elements; pass array.filled(…), for "
+            "example with NaN, or array.compressed()"
         )
     if array.ndim == 0:
         return _number(key, array[()])
@@ -288,13 +292,13 @@ def _array(key: str, array: Array) -> Part:
 
 
 def check_shape(key: str, shape: tuple[int, ...]) -> None:
-    """Refuse an empty array with axes that no reader believes."""
+    """Raise InputError for an empty array whose other axes exceed the reader's limit."""
     if 0 in shape and math.prod(max(axis, 1) for axis in shape) * _WIDEST >= LARGEST:
         raise InputError(f"{key!r}: cannot record an array of shape {shape}")
 
 
 def is_tensor(value: object) -> bool:
-    """Whether it is a torch tensor; never imports torch."""
+    """Whether `value` is a torch tensor; never imports torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(value, torch.Tensor)
 
@@ -315,7 +319,7 @@ def array_of(key: str, tensor: Any) -> Array:
             torch.float32,
             torch.float64,
         ):
-            tensor = tensor.float()  # bfloat16 and float8: numpy has neither
+            tensor = tensor.float()  # bfloat16 and float8, which numpy lacks
         array: Array = tensor.resolve_conj().resolve_neg().numpy()
     except (RuntimeError, TypeError, NotImplementedError) as error:  # nested, complex32, …
         why = f"{error}".splitlines()[0]

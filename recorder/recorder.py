@@ -1,6 +1,6 @@
-"""Recorder: what training code calls. It has a queue of events and a flusher, which writes them.
+"""Recorder, the class that training code calls. It owns an event queue and a flusher.
 
-It knows nothing of datasets (writing/live_file.py, storage/format.py) and nothing of meters and
+Datasets are not its subject (see writing/live_file.py and storage/format.py), nor are meters and
 plots.
 """
 
@@ -64,52 +64,53 @@ class Recorder:
     ...             rec.step()
     ...         rec.log(epoch)
 
-    What is added reaches the file within `flush_seconds`, by a thread of its own; a kill loses
-    nothing older. `close` rewrites the file compressed; a recorder that nothing can reach any more
-    is closed too. Threads may add at the same time. A copy, as a forked child, a pickle and
-    `copy.deepcopy` make it, records nothing.
+    A background thread writes added values to the file every `flush_seconds`; a killed run loses
+    at most the values added since. `close` rewrites the file compressed. A recorder that is no
+    longer referenced is closed too. Several threads may add at the same time. A copy (in a forked
+    child, by pickle or by `copy.deepcopy`) records nothing.
 
     Args:
-        path: the file to make, and folders on the way to it. `{rank}` in it becomes the process's
-            rank (torch.distributed, torchrun, MPI, Flux, SLURM). A folder, one that is there or a
-            path that ends with a slash, gives a file in it with a name of its own; the attribute
-            `path` tells it.
-        mode: "x" refuses an existing file, "w" overwrites a recording, "resume" goes on with one
-            after a kill or a close, or makes it where there is none, or an empty file.
-        at_step: where to resume, the last step that holds: what was recorded after it stays in
-            the file and is not replayed. None goes on after all that was recorded.
-        next_step: the same, said by the first number that training will record again:
-            `next_step=5` is `at_step=4`. Loops that number from 0 and store the next iteration, as
-            nanoGPT's, give `next_step`; those that record under the number of the step
-            just done, as a Trainer's callback does under `global_step`, give `at_step`. What is
-            recorded after `step()`, such as an evaluation, belongs to the next step: record it
-            before, or resume by `load_state_dict`.
-        config: settings to keep with the recording: a mapping, an argparse.Namespace, a
-            dataclass, or other plain JSON data. In it paths, enums, and torch's dtypes and devices
-            become texts. Where it resumes, it replaces the one that is there. The attribute
-            `config` has it, and `config.update` changes it later.
-        facts: keep host, versions, argv, job, rank and git commit too.
+        path: the file to create; missing parent folders are created too. `{rank}` in it is
+            replaced by the process's rank (torch.distributed, torchrun, MPI, Flux, SLURM). If the
+            path is an existing folder or ends with a slash, a file with a generated name is
+            created in that folder; the attribute `path` has its full path.
+        mode: "x" refuses an existing file; "w" overwrites a recording; "resume" continues a
+            recording after a kill or a close, and creates it if it is missing or an empty file.
+        at_step: the last step to keep when resuming: what was recorded after it stays in the file
+            but is not replayed. None keeps everything that was recorded.
+        next_step: the same, given as the first step that training will record again:
+            `next_step=5` means `at_step=4`. Loops that count from 0 and store the next iteration,
+            such as nanoGPT's, give `next_step`; loops that record under the number of the step
+            just done, such as a Trainer's callback under `global_step`, give `at_step`. Values
+            recorded after `step()`, such as an evaluation, belong to the next step: record them
+            before `step()`, or resume with `load_state_dict`.
+        config: settings to store with the recording: a mapping, an argparse.Namespace, a
+            dataclass, or other plain JSON data. Paths, enums, and torch's dtypes and devices in it
+            are converted to strings. When resuming, it replaces the stored config. It is available
+            as the attribute `config`, and `config.update` changes it later.
+        facts: whether to store host, versions, argv, job, rank and git commit too.
         flush_seconds: how long an added value may stay in memory.
-        fsync_seconds: how often the file is made to survive a loss of power.
-        on_error: when the file cannot be written, "warn" warns once, goes on buffering up to
+        fsync_seconds: how often the file is synced to disk, to survive a loss of power.
+        on_error: what to do when the file cannot be written: "warn" warns once, buffers up to
             `buffer_bytes` and retries; "raise" raises from the next call, and from `close`.
-        buffer_bytes: what is buffered at most; beyond it events are dropped, and counted, while
-            the file cannot be written, and `add` waits while it can.
-        reduce: keys, or patterns of keys, whose tensors are not to be kept, and the meter that
-            they are for: a name, or a name and the constructor's arguments, such as
+        buffer_bytes: the most bytes to buffer. Beyond it, events are dropped and counted while
+            the file cannot be written; while it can, `add` waits.
+        reduce: keys, or patterns of keys, whose tensors are not stored, each with the meter that
+            will read them: a name, or a name and the constructor's arguments, such as
             `{"train_mse": "MSEMeter", "*_confusion": ("ConfusionMeter", {"k": 10})}`; or
-            definitions, `preset("MSE")` or `load_toml("plots.toml")`, of whose meters it is those
-            that keep a small state. What the meter remembers of each add is recorded in
-            place of the tensors: replaying through that meter gives the same, to the bit, and no
-            other meter can be asked. A tensor on an accelerator is waited for.
-        compress: whether `close` compresses the file: it takes longer, and makes it smaller.
+            definitions, such as `preset("MSE")` or `load_toml("plots.toml")`, whose meters with a
+            small state are used. The meter's state for each add is recorded in place of the
+            tensors: replaying through that meter gives the same result, to the bit, and no other
+            meter can read these keys. Reducing a tensor on an accelerator waits for it.
+        compress: whether `close` compresses the file, which takes longer and makes it smaller.
 
     Raises:
-        DefinitionError: `reduce` names a meter that keeps no small state, or wrong arguments.
-        OutputError: the file cannot be made, is no recording, or exists (ExistsError, mode "x").
-        RecordingError: it cannot be resumed, or another recorder is writing it; or config is not
-            plain data.
-        InputError: a value cannot be recorded; nothing of that call is.
+        DefinitionError: `reduce` names a meter that has no small state, or wrong arguments.
+        OutputError: the file cannot be created, is not a recording, or exists (ExistsError, mode
+            "x").
+        RecordingError: the recording cannot be resumed, or is being written by another recorder;
+            or config is not plain data.
+        InputError: a value cannot be recorded; nothing from that call is recorded.
     """
 
     def __init__(
@@ -156,8 +157,8 @@ class Recorder:
         self._trace: Trace | None = None
         self._closing = threading.RLock()
         self._took_leave = False
-        self._copied: dict[str, Any] | None = None  # of a copy: the state as it was then
-        # Where it is does not change when the program changes its folder.
+        self._copied: dict[str, Any] | None = None  # in a copy: the state when it was copied
+        # An absolute path, so that a later os.chdir does not change where the file is.
         target = Path(os.path.realpath(self._path))
         with HeldInterrupts():
             lock = _locked(self._path, target)
@@ -183,7 +184,7 @@ class Recorder:
             self._checkpoints = Checkpoints(
                 self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
             )
-            self._look_to = self._checkpoints.look_to  # up to which step adds are looked at
+            self._look_to = self._checkpoints.look_to  # adds up to this step are checked
             self._flusher.start(self._queue, self)
             lifetime.begin(self._flusher)
 
@@ -194,16 +195,16 @@ class Recorder:
 
     @property
     def config(self) -> Config:
-        """The settings that the recording keeps; what is set here is recorded.
+        """The settings stored with the recording; a change made here is recorded.
 
         >>> rec.config.update(batch_size=64)
 
         Raises:
-            InputError: the config is no mapping.
+            InputError: the config is not a mapping.
         """
         if self._config is None:
             raise InputError(
-                "this recording's config is no mapping: it has no names to read or to set"
+                "this recording's config is not a mapping, so single settings cannot be read or set"
             )
         return self._config
 
@@ -231,14 +232,14 @@ class Recorder:
         >>> rec.add({"train_loss": 0.5}, step=100)
 
         A value is what a meter's `add` takes: a number or 0-d tensor, an array or tensor, a
-        string, or a tuple or list of those. None means "nothing to add". A tensor's value is
-        taken now; on an accelerator it is copied there, without waiting, and fetched at the
-        next flush.
+        string, or a tuple or list of those. None means "nothing to add". A tensor is copied
+        before `add` returns; one on an accelerator is copied there, without waiting, and fetched
+        at the next flush.
 
         Args:
-            values: by key.
-            step: the step that they belong to, which then is the current one. Unlike `step()` it
-                does not record the watched models' statistics.
+            values: the values by key.
+            step: the step that the values belong to; it becomes the current step. Unlike `step()`
+                it does not record the watched models' statistics.
             named: more values by key.
         """
         queue = self._queue
@@ -268,19 +269,19 @@ class Recorder:
         reset: bool = True,
         **axis: float,
     ) -> None:
-        """Record a mark: at replay, plot the meters here, at `x`, and reset them.
+        """Record a mark: at replay, the meters are plotted at `x` and then reset.
 
         >>> rec.log(epoch=3)
 
         Args:
             x: the position on the plots' x axis; the current step by default.
-            keys: only these meters; all by default.
-            reset: whether the meters start anew after it.
-            axis: `x` under a name of its own, which the plots' axis is labelled with.
+            keys: only the meters of these keys; all by default.
+            reset: whether the meters are reset afterwards.
+            axis: `x` given as one keyword, whose name becomes the label of the x axis.
         """
         if isinstance(x, (str, Mapping)) or len(axis) > 1:
             raise InputError(
-                "log takes no values, but where on the x axis they are plotted: write "
+                "log takes no values, only a position on the x axis: write "
                 'rec.add({"loss": value}), and then rec.log(epoch)'
             )
         given, name = named_position(x, axis)
@@ -290,7 +291,7 @@ class Recorder:
         self.record(Log(position, keys, bool(reset), step, now, name))
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
-        """Record that the meters of `keys` (all by default) start anew, without plotting."""
+        """Record that the meters of `keys` (all by default) are reset without plotting."""
         self.record(Reset(normalise_keys(keys), self._queue.step, self._queue.now()))
 
     def record(self, event: Event) -> None:
@@ -306,13 +307,13 @@ class Recorder:
         self._queue.mark(code, x, step=step, now=event.time, reset=reset, keyset=keyset)
         if event.keys is None and (isinstance(event, Reset) or event.reset):
             for tooled in self._watched:
-                tooled.reset()  # the window over which gradients' signal and noise are taken
+                tooled.reset()  # starts a new window for gradient signal and noise
 
     def step(self, n: int | None = None) -> None:
-        """End the current step: record the watched models' statistics, go on to step `n`.
+        """End the current step: record the watched models' statistics and start step `n`.
 
         Args:
-            n: the number of the next step; one more than the current by default.
+            n: the number of the next step; by default one more than the current step.
         """
         queue = self._queue
         if n is None and not (self._watched or self._trace) and queue.refusal is None:
@@ -330,40 +331,41 @@ class Recorder:
 
     @property
     def current_step(self) -> int:
-        """The step that what is added now belongs to."""
+        """The step that values added now belong to."""
         return self._queue.step
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the recording is, as plain data for a checkpoint; flushed and synced first.
+        """Flush and sync the recording, and return its position as plain data for a checkpoint.
 
         >>> torch.save({"model": model.state_dict(), "rec": rec.state_dict()}, path)
 
-        Take it after `step()`: of a state from amid a step, `amid` names the keys that the step has
-        already, and a warning comes where they are added there again after it was loaded. `logs`
-        counts the logs that hold. Its `events` are in the file and on the disk. Where some cannot
-        be brought there, a warning says so, `waiting` counts them, and `load_state_dict` says how
-        many never came. So it is, without a warning, in a signal's handler that comes amid a write.
+        Call it after `step()`. In a state taken in the middle of a step, `amid` lists the keys that
+        the step already has; if they are added at that step again after loading the state, a
+        warning is given. `logs` is the number of logs that were not superseded. `events` is the
+        number of events that are on disk. If some events cannot be written, a warning says so,
+        `waiting` is their number, and `load_state_dict` reports how many never reached the file.
+        The same holds, without the warning, in a signal handler that interrupts a write.
 
         Raises:
-            RecordingError: it could not be written or synced, and `on_error` is "raise".
+            RecordingError: the file could not be written or synced, and `on_error` is "raise".
         """
         if not self._queue.refused():
             return self._checkpoints.state()
         return dict(self._copied or self._checkpoints.state_now())
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go back to where a checkpoint was made: what was recorded since is superseded.
+        """Go back to the position of a checkpoint: events recorded since are superseded.
 
         >>> torch.save({"rec": rec.state_dict()}, path)
         >>> rec.load_state_dict(torch.load(path)["rec"])
 
-        With the state of another recording, as that of rank 0 where each rank has its own, what
-        comes before the last log that the state counts holds, what comes from the next log on is
-        superseded, and in between what was recorded at the state's step or after it; of that step
-        itself, what has keys that the state's had already holds.
+        The state may be that of another recording, such as rank 0's when each rank has its own.
+        Then the events up to the last log that the state counts are kept, and those from the next
+        log on are superseded. Between the two logs, events at the state's step or later are
+        superseded, except those of the step itself whose keys the state's step already had.
 
         Raises:
-            InputError: it is not what `state_dict` gives.
+            InputError: `state` is not a result of `state_dict`.
             RecordingError: the file cannot be written, and `on_error` is "raise".
         """
         if self._queue.is_inert:
@@ -384,19 +386,19 @@ class Recorder:
     ) -> "TooledModel":
         """Record statistics of a model's layers at every `step`.
 
-        Where several are watched, each has a `name`, with which its layers' names begin.
+        To watch several models, give each a `name`; it becomes the prefix of its layers' names.
 
         Args:
             model: the model to watch.
-            trace: record a fingerprint of everything that a step computes, too, in the order of
-                time, for `flexrec diff`; docs/diff.md says of what, and what it costs.
-            optimizer: the model's optimizer, or several, which the trace follows too.
+            trace: also record a fingerprint of everything that a step computes, in the order of
+                computation, for `flexrec diff`; see docs/diff.md for what is traced and its cost.
+            optimizer: the model's optimizer, or several, to be traced too.
             options: sources, stats, layers, every, scaler and name, as in TooledModel. With
-                `every`, the steps are traced whose number is a multiple of it.
+                `every`, only steps whose number is a multiple of it are traced.
 
         Raises:
-            DefinitionError: as TooledModel, or a layer of that name is watched already, or traces
-                of two models have another `every`.
+            DefinitionError: as TooledModel; or a layer of that name is already watched; or two
+                models are traced with different values of `every`.
         """
         from flexrec.recorder.layers.tooled_model import TooledModel
 
@@ -408,7 +410,7 @@ class Recorder:
                 tooled.remove()
                 raise DefinitionError(
                     f"a layer {layer!r} is watched already; tell the models apart with "
-                    'watch(model, name="…"), or remove() what the first watch gave'
+                    'watch(model, name="…"), or call remove() on the result of the first watch'
                 )
         self._watched.append(tooled)
         if trace:
@@ -422,23 +424,24 @@ class Recorder:
             self._trace = Trace(lambda: self._queue.step, every)
         elif self._trace.every != every:
             raise DefinitionError(
-                f"models are traced together: every={every} and every={self._trace.every} are not"
+                "all traced models need the same every: "
+                f"got every={every} after every={self._trace.every}"
             )
         self._trace.watch(model, name, optimizer)
 
     def fingerprint(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
-        """Record fingerprints of values that are not to be kept, such as a batch.
+        """Record fingerprints of values, such as a batch, without storing the values.
 
         >>> rec.fingerprint(batch=(x, y))
 
-        The key is `name/fingerprint`. `flexrec diff` takes what comes before the model's first
-        pass for data, and a name with `loss` in it for the loss.
+        The key is `name/fingerprint`. `flexrec diff` treats fingerprints recorded before the
+        model's first pass as data, and a name that contains `loss` as the loss.
 
         Args:
-            values: tensors, or numbers and texts, or tuples, lists and dicts of those, by name.
+            values: by name, tensors, numbers or strings, or tuples, lists and dicts of those.
 
         Raises:
-            InputError: a tensor has no elements here.
+            InputError: a tensor's elements are not in this process.
         """
         from flexrec.recorder.tracing.trace import Trace
 
@@ -455,22 +458,23 @@ class Recorder:
         layers: "Layers" = None,
         name: str = "",
     ) -> None:
-        """Record what each layer gives for a probe batch, for the preset `infoplane`.
+        """Record the output of each layer for a probe batch, for the preset `infoplane`.
 
         >>> rec.activations(model, images, labels)
 
         The key is `layer/activations`, the value the pair (activations (samples, units), classes
-        (samples,)). One pass in evaluation mode, without gradients; the model stays as it was.
+        (samples,)). This runs one pass in evaluation mode, without gradients; the model is left
+        unchanged.
 
         Args:
             model: the model; it need not be watched.
-            inputs: what it is called with: a tensor, a tuple of arguments, or a dict of keywords.
+            inputs: the model's input: a tensor, a tuple of arguments, or a dict of keywords.
             classes: the samples' classes (samples,), a tensor, array or list.
-            layers, name: which layers, and of which model, as in TooledModel. One that gives
-                another number of rows is left out.
+            layers, name: the layers to record and the model's name, as in TooledModel. A layer
+                whose output has another number of rows is left out.
 
         Raises:
-            InputError: no layer gives as many rows as there are classes.
+            InputError: no layer's output has as many rows as there are classes.
         """
         from flexrec.recorder.layers.activations import activations
 
@@ -482,15 +486,15 @@ class Recorder:
         if not fitting:
             rows = ", ".join(sorted({str(len(rows)) for rows in found.values()}))
             raise InputError(
-                f"classes must be a number for each sample; their shape is {shape}, and layers "
-                f"give {rows} rows"
+                f"classes must be one number per sample; got shape {shape}, and the layers' "
+                f"outputs have {rows} rows"
             )
         self.add({f"{layer}/activations": (rows, classes) for layer, rows in fitting.items()})
 
     # ------------------------------------------------------------------ to the file
 
     def flush(self, fsync: bool = False) -> None:
-        """Write everything that was added so far; with `fsync`, onto the disk itself, or warn.
+        """Write everything added so far to the file; with `fsync`, sync it to disk, or warn.
 
         Raises:
             RecordingError: it could not be written, and `on_error` is "raise".
@@ -499,44 +503,42 @@ class Recorder:
             self._flusher.flush(fsync=fsync)
 
     def close(self) -> None:
-        """Write what is left, stop the thread, and rewrite the file compressed.
+        """Write the remaining events, stop the thread, and rewrite the file compressed.
 
-        A second call goes on where an interrupt ended the first; else it does nothing. Watched
-        models lose their hooks. Where the rewriting fails, the file stays as it is, whole and
-        readable, and a warning says why.
+        Hooks are removed from watched models. If rewriting fails, the file stays as it is, whole
+        and readable, and a warning says why. A second call does nothing, unless an interrupt
+        ended the first one: then it continues from there.
 
         Raises:
-            RecordingError: something is lost, or not surely on the disk, and `on_error` is
-                "raise". All else is done first: the recorder is closed.
+            RecordingError: events are lost or may not be on disk, and `on_error` is "raise".
+                Everything else is done first: the recorder is closed.
         """
         if self._queue.is_inert:
             return
         flusher, queue = self._flusher, self._queue
         if flusher.is_amid(self.close):
-            return  # in a signal's handler: when what is being written is
+            return  # in a signal handler during a write: close runs when the write is done
         with HeldInterrupts():
             with self._closing:
                 if flusher.has_ended and not flusher.is_rewriting:
-                    flusher.release()  # an interrupt may have come before that
+                    flusher.release()  # an interrupt may have prevented it
                 if flusher.has_ended:
                     return
-                if not self._took_leave:  # else an interrupt came amid an earlier call
+                if not self._took_leave:  # else an interrupt ended an earlier call
                     self._take_leave()
                     self._took_leave = True
-            # First of all, so that no thread goes on adding more than is written meanwhile.
+            # Close the queue first, or other threads might add faster than it can be written.
             queue.close(f"{self.path} is closed")
             flusher.finish()
 
     def _take_leave(self) -> None:
-        """Speak of what came to nothing, and take the hooks off."""
+        """Warn about what was not recorded, and remove the hooks."""
         for why in dict.fromkeys(tooled.silence for tooled in self._watched):
             if why:
-                self._flusher.warn(f"{self.path}: a watched model told less than it could: {why}")
+                self._flusher.warn(f"{self.path}: statistics of a watched model are missing: {why}")
         unused = self._reducer.unused()
         if unused:
-            self._flusher.warn(
-                f"{self.path}: nothing came under what reduce= names: {listed(unused)}"
-            )
+            self._flusher.warn(f"{self.path}: reduce= matched no recorded key: {listed(unused)}")
         for tooled in self._watched:
             tooled.remove()
         if self._trace is not None:
@@ -552,7 +554,7 @@ class Recorder:
         return {"path": os.fspath(self._path), "state": state, "config": config}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        """Make the copy that a pickle, or `copy.copy`, gives: it records nothing."""
+        """Set up a copy made by pickle or `copy.copy`; it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
         self._trace = None
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
@@ -561,7 +563,7 @@ class Recorder:
         self._queue.step = state["state"]["step"]
         self._config = _config(state["config"], self._queue)
 
-    if not TYPE_CHECKING:  # checkers would believe that any attribute can be set
+    if not TYPE_CHECKING:  # else type checkers allow setting any attribute
 
         def __setattr__(self, name: str, value: object) -> None:
             is_method = callable(getattr(Recorder, name, None))
@@ -584,7 +586,7 @@ class Recorder:
         except RecordingError as failure:
             if error is None:
                 raise
-            try:  # the exception that is under way counts for more
+            try:  # do not replace the exception that is being raised
                 warn(str(failure))
             except RuntimeWarning:
                 error.add_note(str(failure))
@@ -595,7 +597,7 @@ _WRITE = {
     "current_step": "rec.step(n), or rec.add(…, step=n)",
     "path": "Recorder(path), for another file",
 }
-"""What to write in place of setting an attribute."""
+"""The call to make instead of setting an attribute, by the attribute's name."""
 
 _ELSEWHERE = {
     "add_scalar": "rec.add({tag: value}, step=n)",
@@ -610,11 +612,14 @@ _ELSEWHERE = {
     "stop": "rec.close()",
     "track": "rec.add({key: value}, step=n)",
 }
-"""What to write in place of what other tools have."""
+"""The call to make instead of another tool's method, by the method's name."""
 
 
 class _Elsewhere:
-    """What only other tools have. A `__getattr__` would make every attribute slower."""
+    """A method that only other tools have; reading it raises AttributeError.
+
+    A `__getattr__` would slow down every attribute.
+    """
 
     def __init__(self, name: str, write: str) -> None:
         self._name, self._message = name, f"a Recorder has no {name}; write {write}"
@@ -628,7 +633,7 @@ for _name, _write in _ELSEWHERE.items():
 
 
 def _config(data: Any, queue: EventQueue) -> Config | None:
-    """What changes a recording's config; None: it is no mapping."""
+    """The Config of `data`; None if `data` is not a mapping."""
     data = {} if data is None else data
     return Config(data, queue.configure) if isinstance(data, dict) else None
 
@@ -638,7 +643,7 @@ def _locked(path: Path, target: Path) -> PathLock:
     try:
         return PathLock(target)
     except OSError as error:
-        raise OutputError(f"cannot make {path}: {why_not(target, error)}") from error
+        raise OutputError(f"cannot create {path}: {why_not(target, error)}") from error
 
 
 def _opened(
@@ -662,4 +667,4 @@ def _opened(
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if mode == "resume":
             raise RecordingError(f"cannot resume {path}: {briefly(error)}") from error
-        raise OutputError(f"cannot make {path}: {briefly(error)}") from error
+        raise OutputError(f"cannot create {path}: {briefly(error)}") from error

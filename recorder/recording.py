@@ -1,4 +1,4 @@
-"""Recording: what users read. Its values by key are read in storage/columns.py."""
+"""Recording, the class that reads a recording. storage/columns.py reads its values by key."""
 
 import math
 import os
@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 
 
 class ResumePoint(NamedTuple):
-    """A resume: where it stands among the events, the first of them that it supersedes, and the
-    step that is recorded next."""
+    """A resume of the run.
+
+    Attributes:
+        position: its position among the events.
+        first: the position of the first event that it supersedes.
+        step: the step that is recorded next.
+    """
 
     position: int
     first: int
@@ -34,7 +39,7 @@ class ResumePoint(NamedTuple):
 
 
 class Recording:
-    """Read a recording, whether its run ended, goes on, or was killed.
+    """Read a recording, whether its run has ended, is still running, or was killed.
 
     >>> with Recording("run.h5") as run:
     ...     print(run)
@@ -42,20 +47,20 @@ class Recording:
     <Recording run.h5: 2 keys, 22 events, complete>
     [1.         0.5        0.33333333] {'lr': 0.1}
 
-    What a resume superseded is not shown: it stays in the file, and is counted in `superseded`.
+    Events that a resume superseded stay in the file but are not read; `superseded` counts them.
 
     Attributes:
         path: the file.
-        complete: whether the run ended: `Recorder.close` was called, or `flexrec repair` has closed
-            what a kill left. Else it goes on, or was killed.
-        config, facts: as they were recorded; None where they were not.
-        columns: the values of the keys, a bounded number at a time: what replay reads. Internal.
+        complete: whether the run has ended: `Recorder.close` was called, or `flexrec repair`
+            closed the file of a killed run. False if the run is still running or was killed.
+        config, facts: as they were recorded; None if they were not.
+        columns: reads the keys' values, a bounded number at a time, for replay. Internal.
 
     Raises:
-        NotARecordingError: the file is not HDF5, or not flexrec's.
+        NotARecordingError: the file is not HDF5, or was not written by flexrec.
         VersionError: a newer flexrec wrote it.
-        DamagedError: its data is not as it was written; reading values may raise it, too.
-        RecordingError: it does not exist, or cannot be read; or it was closed.
+        DamagedError: its data is damaged; reading values may raise this too.
+        RecordingError: the file does not exist or cannot be read, or this object was closed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -78,7 +83,7 @@ class Recording:
         return marks_of(self._store, found)
 
     def keys(self) -> list[str]:
-        """Every key, in the order of its first appearance."""
+        """The keys, in the order of their first appearance."""
         return list(self.columns.of)
 
     def __iter__(self) -> Iterator[str]:
@@ -95,29 +100,29 @@ class Recording:
 
     @property
     def event_count(self) -> int:
-        """How many events there are: adds, logs and resets that were not superseded."""
+        """The number of events (adds, logs and resets) that were not superseded."""
         return self._store.effective_count()
 
     @property
     def superseded(self) -> int:
-        """How many events were taken back when the run was resumed at an earlier step."""
+        """The number of events superseded because the run was resumed at an earlier step."""
         return sum(view.effective_count() for view in self._store.views()[1:])
 
     @property
     def resumes(self) -> int:
-        """How often the run was resumed; twice with nothing recorded in between is once."""
+        """How often the run was resumed; resumes with nothing recorded in between count once."""
         return self._store.resumes
 
     def taken_back(self) -> "Recording":
-        """The same recording, of what resumes superseded alone; closing one closes both."""
+        """The same recording, with only its superseded events; closing one closes both."""
         other = copy(self)
-        other.__dict__.pop("marks", None)  # of what is shown here
+        other.__dict__.pop("marks", None)  # the cached marks of this one
         other._store = self._store.superseded()
         other.columns = ColumnReader(self.path, other._store)
         return other
 
     def resume_points(self) -> list[ResumePoint]:
-        """Every resume in the order of the file, those taken back by a later one, too."""
+        """Every resume in file order, including those that a later resume superseded."""
         store = self._store.recorded()
         found = [store.marks(*block) for block in store.blocks()]
         return [
@@ -129,7 +134,7 @@ class Recording:
 
     @property
     def dropped(self) -> int:
-        """How many events the recorder says that it could not write."""
+        """The number of events that the recorder reports it could not write."""
         found = [self._store.marks(*block)[1] for block in self._store.blocks()]
         total = sum(float(marks["x"][marks["code"] == fmt.DROPPED].sum()) for marks in found)
         if not 0 <= total < math.inf:
@@ -137,7 +142,7 @@ class Recording:
         return int(total)
 
     def counts(self, first: int = 0) -> dict[str, int]:
-        """How many values each key has, from the event at position `first` on."""
+        """The number of values of each key, from the event at position `first` on."""
         return self.columns.counts(first)
 
     def is_number(self, key: str) -> bool:
@@ -145,12 +150,12 @@ class Recording:
         return self.columns.is_number(key)
 
     def kind(self, key: str) -> str:
-        """What the key's values are, such as `number` or `(float32:2, int64:1)`."""
+        """The type of the key's values, such as `number` or `(float32:2, int64:1)`."""
         return self.columns.kind(key)
 
     @property
     def state(self) -> str:
-        """In one line, whether the run ended, and up to where the recording is whole."""
+        """One line that says whether the run has ended, and up to which step it is whole."""
         resumed = f"resumed {self.resumes} times, " if self.resumes > 1 else "resumed once, "
         resumed += f"{counted(self.superseded, 'event')} superseded"
         if self.complete:
@@ -172,29 +177,29 @@ class Recording:
         return f"the run has not ended, or was killed; {where}{more}"
 
     def series(self, keys: Iterable[str]) -> dict[str, Series]:
-        """Several keys in one pass over the file: quicker than one by one."""
+        """Read several keys in one pass over the file, which is faster than one by one."""
         return self.columns.series(keys)
 
     def rows(self, key: str) -> Iterator[Row]:
-        """One key's values in order, a bounded number of them in memory at a time."""
+        """Iterate over one key's values in order, with a bounded number of them in memory."""
         return self.columns.rows(key)
 
     def to_pandas(self, keys: Iterable[str] | None = None) -> "DataFrame":
-        """Return numbers and texts as pandas' DataFrame, a row for each value.
+        """Return numbers and strings as a pandas DataFrame, one row per value.
 
         >>> frame = Recording("run.h5").to_pandas(["train_loss"])
         >>> frame.groupby("key", observed=True)["value"].count()["train_loss"]
         np.int64(10)
 
-        Its columns are `key` (categorical), `step`, `time` (seconds since 1970) and `value`, the
-        rows in the order of the keys, and within a key in that of the events.
+        The columns are `key` (categorical), `step`, `time` (seconds since 1970) and `value`. Rows
+        are in the order of the keys, and within a key in the order of the events.
 
         Args:
-            keys: which; None: all whose values are numbers and texts.
+            keys: the keys to read; None reads all keys whose values are numbers or strings.
 
         Raises:
             MissingDependency: pandas is not installed.
-            RecordingError: a key that is asked for has arrays.
+            RecordingError: one of `keys` has arrays.
         """
         try:
             import pandas as pd
@@ -203,7 +208,9 @@ class Recording:
         chosen = [key for key in self if self.columns.is_plain(key)] if keys is None else list(keys)
         odd = [f"{key} is {self.kind(key)}" for key in chosen if not self.columns.is_plain(key)]
         if odd:
-            raise RecordingError(f"{self.path}: {listed(odd)}: not numbers and texts, as rows are")
+            raise RecordingError(
+                f"{self.path}: to_pandas takes keys of numbers and strings only: {listed(odd)}"
+            )
         found = list(self.series(chosen).values())
         values = [np.asarray(series.value, object) for series in found]
         if all(map(self.is_number, chosen)):
@@ -220,24 +227,24 @@ class Recording:
         )
 
     def events(self) -> Iterator[Event]:
-        """Every event in the recorded order."""
+        """Iterate over all events in the order in which they were recorded."""
         return events_of(self._store)
 
     def follow(
         self, *, poll_seconds: float = 0.5, timeout: float | None = None
     ) -> "Iterator[Event | Superseded]":
-        """Every event, now and as more are recorded, until the recording is closed.
+        """Iterate over all events, waiting for new ones until the recording is closed.
 
         >>> kinds = [type(event).__name__ for event in Recording("run.h5").follow()]
         >>> kinds.count("Log")
         2
 
-        The writer may be killed and resume. Where it resumes at an earlier step, a `Superseded`
-        comes among the events: as many of those before it as it says no longer hold.
+        The run may be killed and resumed meanwhile. When it resumes at an earlier step, a
+        `Superseded` is yielded, which says how many of the preceding events are superseded.
 
         Args:
-            poll_seconds: how often the file is looked at.
-            timeout: end, too, after so many seconds without news; None waits for good.
+            poll_seconds: how often the file is checked for new events.
+            timeout: stop after this many seconds without a new event; None waits for ever.
 
         Raises:
             RecordingError: the file can no longer be read.
@@ -248,7 +255,7 @@ class Recording:
         return follow(self.path, poll_seconds=poll_seconds, timeout=timeout)
 
     def close(self) -> None:
-        """Close the file: what would be read of it from then on is a RecordingError."""
+        """Close the file; reading from it afterwards raises RecordingError."""
         self._store.close()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
-"""Paths that are written: replaced whole or not at all, and locked meanwhile.
+"""Write files atomically, and lock a path while it is written.
 
-In: a path. Out: a file beside it that takes its place, or a lock. Open atomic_write.py first.
+In: a path. Out: a temporary file beside it that replaces it, or a lock. Open atomic_write.py
+first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

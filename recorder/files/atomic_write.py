@@ -1,7 +1,7 @@
-"""Files that are made beside the path that they are for, and put there whole.
+"""Write files atomically: create them beside their path, then rename them.
 
-Whatever flexrec writes goes through `check_target`, which refuses a path that must not be written,
-and through `put_in_place`. How a file of each kind is told, its writer knows.
+Everything flexrec writes goes through `check_target`, which refuses a path that must not be
+written, and `put_in_place`. The writer of each kind of file defines how the kind is recognised.
 """
 
 import errno
@@ -22,18 +22,18 @@ from flexrec.recorder.errors import ExistsError, OutputError, RecordingError
 _PURPOSES = ("making", "closing", "keeping")
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _MOST_NAME = 255  # bytes
-_ADDED = len("..01234567.partial")  # what the longest name beside another has more than that
+_ADDED = len("..01234567.partial")  # the most that the name of a file beside another adds to it
 _ACCESS_LIST = "system.posix_acl_access"
 _NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # a folder that cannot be synced
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of file that flexrec writes: it replaces files of the same kind alone.
+    """A kind of file that flexrec writes; it only replaces files of the same kind.
 
     Attributes:
-        name: as messages have it, with its article.
-        holds: whether a regular file that is not empty is one, told by its content.
+        name: its name in messages, with an article.
+        holds: whether a regular, non-empty file is of this kind, judged by its content.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Kind:
 
 
 ANYTHING = Kind("a file", lambda _: True)
-"""Any regular file: for paths that nobody but flexrec chooses."""
+"""Any regular file: for paths that only flexrec chooses."""
 
 
 def check_target(
@@ -51,20 +51,20 @@ def check_target(
     overwrite: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> Path:
-    """Return where a file for this path is to be put: what a link points to, not the link.
+    """Check that a path may be written; return the path to write, with links resolved.
 
-    An empty regular file, as mktemp(1) makes them, counts as any kind.
+    An empty regular file, such as mktemp(1) creates, counts as any kind.
 
     Args:
-        path: what is to be written.
-        kind: what it is to be.
-        overwrite: whether a file of this kind may be there.
-        inputs: files that are read for it; none of them is ever written.
+        path: the path to write.
+        kind: the kind of file to write.
+        overwrite: whether an existing file of this kind may be overwritten.
+        inputs: files that are read meanwhile; none of them is ever written.
 
     Raises:
-        ExistsError: a file of this kind is there, and may not be overwritten.
-        OutputError: it is an input, no regular file, or a file of another kind.
-        OSError: what is there cannot be looked at.
+        ExistsError: a file of this kind exists, and may not be overwritten.
+        OutputError: the path is an input, not a regular file, or a file of another kind.
+        OSError: the existing file cannot be examined.
     """
     check_name(path)
     path = Path(path)
@@ -87,10 +87,10 @@ def check_target(
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
-    """Refuse what ends as the name of a folder does, where no folder is; a Path has lost that.
+    """Refuse a path that ends with a slash where there is no folder; a Path drops the slash.
 
     Raises:
-        OutputError: so it is.
+        OutputError: the path is such.
     """
     name = os.fspath(path)
     if name.endswith(os.sep) and not os.path.isdir(name):
@@ -101,10 +101,10 @@ def check_name(path: str | os.PathLike[str]) -> None:
 
 
 def check_source(path: Path) -> None:
-    """Refuse to read what is no regular file: reading a pipe, say, would not end.
+    """Refuse to read anything but a regular file: reading a pipe, for example, might never end.
 
     Raises:
-        RecordingError: it is none, does not exist, or cannot be looked at.
+        RecordingError: the file is not regular, does not exist, or cannot be examined.
     """
     try:
         mode = path.stat().st_mode
@@ -117,7 +117,7 @@ def check_source(path: Path) -> None:
 
 
 def what(mode: int) -> str:
-    """What a file is that is no regular one, told by its mode."""
+    """The name of a non-regular file's type, by its mode."""
     if stat.S_ISDIR(mode):
         return "a folder"
     if stat.S_ISLNK(mode):
@@ -135,16 +135,16 @@ def replacing(
     overwrite: bool = False,
     inputs: Iterable[str | os.PathLike[str]] = (),
 ) -> Iterator[Path]:
-    """A path to write, beside the one whose place it takes where nothing was raised.
+    """Context manager: a temporary path to write, which replaces `path` if no error is raised.
 
         with replacing("run.json", ENVIRONMENT) as partial:
             partial.write_text("{}")
 
-    What a killed process left beside the path is removed first. Arguments and what is raised are
+    Files that killed processes left beside the path are removed first. Arguments and errors are
     those of `check_target`.
 
     Raises:
-        OSError: it cannot be put in place; what was there is untouched.
+        OSError: the file cannot be put in place; the old file is untouched.
     """
     target = check_target(path, kind, overwrite=overwrite, inputs=inputs)
     _clear_partials(target)
@@ -154,7 +154,7 @@ def replacing(
 
 
 def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
-    """Remove the file where it is of this kind; leave links, inputs, and what else may be there."""
+    """Remove the file if it is of this kind; leave links, inputs and anything else."""
     with suppress(OSError):
         if not path.is_symlink():
             check_target(path, kind, overwrite=True, inputs=inputs)
@@ -165,12 +165,12 @@ def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
 
 
 def beside(path: Path, purpose: str) -> Path:
-    """Where what is to take the path's place is made.
+    """The path of a temporary file that will replace `path`.
 
     >>> beside(Path("run.h5"), "closing").name
     '.run.h5.closing'
 
-    What would make too long a name begins with a part of the path's name, and a hash of it.
+    If the name would be too long, it has a shortened form of the path's name and a hash of it.
     """
     name = path.name
     if len(os.fsencode(name)) + _ADDED > _MOST_NAME:
@@ -179,20 +179,20 @@ def beside(path: Path, purpose: str) -> Path:
 
 
 def _short(name: str, size: int) -> str:
-    """A name of at most so many bytes that is this one's alone."""
+    """A unique name of at most `size` bytes for a longer one."""
     whole = os.fsencode(name)
     digest = hashlib.sha256(whole).hexdigest()[:16]
     return f"{whole[: size - 17].decode('utf-8', 'ignore')}-{digest}"
 
 
 def begin(path: Path, purpose: str, *, like: Path | None = None) -> Path:
-    """Make an empty file beside the path, to be written and then put there by `put_in_place`.
+    """Create an empty file beside the path, to be written and renamed by `put_in_place`.
 
-    Only its owner can read it meanwhile, unless the path is new.
+    Until then only its owner can read it, unless the path is new.
 
     Args:
-        path: where it is to be put.
-        purpose: what tells it from other files beside the path.
+        path: the final path.
+        purpose: a suffix that distinguishes it from other files beside the path.
         like: as for `put_in_place`.
     """
     made = beside(path, purpose)
@@ -208,25 +208,25 @@ def _new(made: Path, path: Path, like: Path | None = None) -> int:
 
 @contextmanager
 def _partial(path: Path) -> Iterator[Path]:
-    """A file beside the path, locked as long as this process lives and writes it."""
+    """A file beside the path, locked while this process writes it."""
     while True:
         made = beside(path, f"{secrets.token_hex(4)}.partial")
         descriptor = _new(made, path)
-        with suppress(OSError):  # a file system without locks: then nobody removes it either
+        with suppress(OSError):  # no locks on this file system: then nobody removes it either
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if os.fstat(descriptor).st_nlink:
             break
-        os.close(descriptor)  # removed between the two as a dead process's
+        os.close(descriptor)  # another process removed it before it was locked
     try:
         yield made
     finally:
-        with suppress(OSError):  # in a folder that keeps its files
+        with suppress(OSError):  # the folder may not allow removing files
             made.unlink(missing_ok=True)
         os.close(descriptor)
 
 
 def _clear_partials(path: Path) -> None:
-    """Remove what killed processes were about to put at the path; best effort."""
+    """Remove the partial files that killed processes left beside the path, if possible."""
     begins = re.escape(beside(path, "").name)
     name = re.compile(rf"{begins}[0-9a-f]+\.partial")
     with suppress(OSError):
@@ -246,35 +246,33 @@ def _remove_unlocked(partial: Path) -> None:
         os.close(descriptor)
 
 
-# ---------------------------------------------------------------------- put there
+# ---------------------------------------------------------------------- putting in place
 
 
 def put_in_place(
     made: Path, path: Path, kind: Kind, *, overwrite: bool = False, like: Path | None = None
 ) -> None:
-    """Rename to the path, for good: it holds the old file or the new one, whole.
+    """Sync a file and rename it to the path, which always holds the whole old or new file.
 
-    Without `overwrite` nothing is replaced, not even what comes there at this very moment, where
-    the file system has hard links.
-
-    Mode, group and extended attributes are those of the file that is replaced.
+    Without `overwrite` nothing is replaced, not even a file created at the same moment, if the
+    file system has hard links. Mode, group and extended attributes are those of the replaced file.
 
     Args:
-        made: a file of `begin`, beside the path; whoever wrote it has closed it, or writes no
-            more of what has to survive a loss of power.
-        path: a path of `check_target`, which is checked again, at last just before it is renamed.
+        made: a file from `begin`. Its writer has closed it, or no longer writes data that must
+            survive a loss of power.
+        path: a path from `check_target`; it is checked again, also just before renaming.
         kind, overwrite: as for `check_target`.
-        like: whose mode, group and attributes it has where nothing is replaced.
+        like: the file whose mode, group and attributes to use if nothing is replaced.
 
     Raises:
         OutputError: as for `check_target`.
-        OSError: it cannot be synced or renamed.
+        OSError: the file cannot be synced or renamed.
     """
     check_target(path, kind, overwrite=overwrite)
     old = path if path.exists() else like
     if old is not None:
         _take_over(old, made)
-    # Not sooner: HDF5 writes to a file as it closes it.
+    # Not sooner, since HDF5 writes to a file when closing it.
     _sync(made)
     check_target(path, kind, overwrite=overwrite)  # the sync may have taken long
     if overwrite:
@@ -289,7 +287,7 @@ def put_in_place(
 
 
 def _move(made: Path, path: Path, kind: Kind) -> None:
-    """Rename to where nothing is: rename(2) would replace what has come there meanwhile."""
+    """Rename without replacing: rename(2) would replace a file created there meanwhile."""
     try:
         os.link(made, path)
     except FileExistsError:
@@ -299,7 +297,7 @@ def _move(made: Path, path: Path, kind: Kind) -> None:
         check_target(path, kind)
         os.replace(made, path)
     else:
-        with suppress(OSError):  # the file is there; in a folder that keeps its files, both are
+        with suppress(OSError):  # the old name stays if the folder forbids removing
             made.unlink()
 
 
@@ -312,9 +310,9 @@ def _sync(path: Path) -> None:
 
 
 def _take_over(old: Path, made: Path) -> None:
-    """Give the file the other's owner, group, attributes and mode, as far as is allowed.
+    """Copy owner, group, attributes and mode from the old file, as far as allowed.
 
-    Where the group or the access list cannot be had, the group may do what everybody may.
+    If the group or the access list cannot be copied, the group gets the permissions of others.
     """
     status = old.stat()
     for user in (status.st_uid, -1):
@@ -338,7 +336,7 @@ def _copy_attributes(old: Path, made: Path) -> bool:
         with suppress(OSError):
             if name in there:
                 os.setxattr(made, name, there[name])
-            elif name == _ACCESS_LIST:  # the folder's default, which the old file had not
+            elif name == _ACCESS_LIST:  # the folder's default, which the old file lacked
                 os.removexattr(made, name)
     return there.get(_ACCESS_LIST) == _attributes(made).get(_ACCESS_LIST)
 
@@ -356,13 +354,13 @@ def _attributes(path: Path) -> dict[str, bytes]:
 
 
 def clear_litter(path: Path) -> None:
-    """Remove what a killed recorder was about to put at the path; the lock must be held."""
+    """Remove the temporary files of a killed recorder; the path's lock must be held."""
     for purpose in _PURPOSES:
         beside(path, purpose).unlink(missing_ok=True)
 
 
 def unused(path: Path, word: str) -> Path:
-    """A path beside this one where nothing is, its name with the word in it: `run.original.h5`."""
+    """An unused path beside this one, with `word` in its name, such as `run.original.h5`."""
     stem, room = path.stem, _MOST_NAME - len(os.fsencode(f".{word}9999{path.suffix}"))
     if len(os.fsencode(stem)) > room:
         stem = _short(stem, room)
@@ -371,7 +369,7 @@ def unused(path: Path, word: str) -> Path:
 
 
 def keep(path: Path) -> Path:
-    """Give the file a second name, `run.original.h5`, before another takes its place."""
+    """Give the file a second name, such as `run.original.h5`, before another file replaces it."""
     original = unused(path, "original")
     try:
         os.link(path, original)
@@ -393,7 +391,7 @@ def _copy(path: Path, to: Path) -> None:
 
 @contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """A block that writes a file: where the system refuses, an OutputError says why in one line."""
+    """Context manager: convert OSErrors from writing `path` to OutputErrors of one line."""
     try:
         yield
     except OutputError:
@@ -403,7 +401,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def cannot_write(path: str | os.PathLike[str], error: OSError) -> OutputError:
-    """What the system refused, as an error that names the path."""
+    """The OutputError for an OSError from writing `path`."""
     made = OutputError(f"cannot write {path}: {error.strerror or error}")
     made.errno = error.errno
     return made

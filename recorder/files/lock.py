@@ -1,8 +1,8 @@
-"""One recorder for a path: a lock in a file beside the recording. Nothing here knows HDF5.
+"""Lock a recording's path with a file beside it, so that it has only one recorder.
 
-HDF5's own lock will not do: a writer gives it up when it enters SWMR. The lock is flock's on
-`.<name>.lock`, so it ends with its owner, however that ends; the file's text only names the owner.
-What else may have that name, a link to somebody's file say, is neither locked nor written.
+HDF5's own lock does not suffice, because a writer releases it when it enters SWMR mode. The lock
+is an flock on `.<name>.lock`, so it ends with its owner's process; the file's text only names the
+owner. Anything else with that name, such as a link to another file, is neither locked nor written.
 """
 
 import builtins
@@ -19,34 +19,34 @@ from typing import Any
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.files.atomic_write import beside, what
 
-_HELD = {errno.EWOULDBLOCK, errno.EACCES}  # the latter on SMB; any other error: no lock is given
+_HELD = {errno.EWOULDBLOCK, errno.EACCES}  # EACCES on SMB; other errors mean locks are unsupported
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_BEGINS = '{"pid": '  # what an owner writes
-_MOST = 4096  # bytes, and more than it writes
+_BEGINS = '{"pid": '  # the start of an owner's text
+_MOST = 4096  # bytes: an owner's text is shorter
 
 
 def lock_file(path: Path) -> Path:
-    """Where the lock of a recording is: beside it, hidden."""
+    """The path of a recording's lock file: hidden, beside the recording."""
     return beside(path, "lock")
 
 
 def why_not(path: Path, error: OSError) -> str:
-    """Why no lock file could be made beside a path: that it has one is no user's concern."""
+    """Why a lock file could not be created, in terms that do not mention lock files."""
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return f"there is no folder {path.parent}"
     return f"{error.strerror} (in the folder {path.parent})"
 
 
 class PathLock:
-    """The right to write a recording, until `release` or the end of this process.
+    """An exclusive lock on a recording, held until `release` or the end of this process.
 
-    Where the file system gives no locks, the owner's pid decides, on its own host; on another
-    host its word is taken until the lock file is removed by hand.
+    On a file system without locks, the lock is held as long as the owner's process is alive if it
+    runs on this host; on another host, until the lock file is removed by hand.
 
     Raises:
-        RecordingError: another recorder has it; the message names its process and host. Or what
-            has the lock file's name is none.
-        OSError: the lock file cannot be made.
+        RecordingError: another recorder has the lock, and the message names its process and host;
+            or the file with the lock file's name is not a lock file.
+        OSError: the lock file cannot be created.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,7 +56,7 @@ class PathLock:
             try:
                 if not _locked(self._descriptor):
                     raise RecordingError(_refusal(path, _owner(self._descriptor)))
-                if _is_at(self._descriptor, self._file):  # else its last owner has removed it
+                if _is_at(self._descriptor, self._file):  # else its last owner removed it
                     _refuse_others(self._descriptor, self._file)
                     break
             except BaseException:
@@ -74,22 +74,22 @@ class PathLock:
         try:
             os.truncate(self._descriptor, 0)
             os.pwrite(self._descriptor, json.dumps(me).encode(), 0)
-        except OSError:  # a full disk: the lock holds, only its owner has no name
+        except OSError:  # a full disk: the lock holds, but does not name its owner
             with suppress(OSError):
                 os.truncate(self._descriptor, 0)
 
     def release(self) -> None:
-        """Give it up, and remove the lock file; a second call does nothing."""
+        """Release the lock and remove the lock file; a second call does nothing."""
         if self._descriptor >= 0:
             try:
-                with suppress(OSError):  # in a folder that keeps its files: then it stays, unlocked
+                with suppress(OSError):  # if the folder forbids removing, it stays, unlocked
                     if _is_at(self._descriptor, self._file):
                         self._file.unlink(missing_ok=True)
             finally:
                 self.forget()
 
     def forget(self) -> None:
-        """In a forked child: let go of the copy; the parent's lock stays."""
+        """In a forked child: close the child's copy; the parent's lock is kept."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
@@ -118,9 +118,9 @@ def _refuse_special(status: os.stat_result, file: Path) -> None:
 
 
 def _refuse_others(descriptor: int, file: Path) -> None:
-    """Refuse a file that no PathLock wrote: a large one, or a text that is not an owner's.
+    """Refuse a file that no PathLock wrote: a large one, or one with another text.
 
-    A loss of power leaves nothing, or whatever was on the disk, in one that was ours.
+    After a loss of power, a PathLock's own file may be empty or have arbitrary contents.
     """
     content = os.pread(descriptor, _MOST + 1, 0)
     try:
@@ -151,7 +151,7 @@ def _locked(descriptor: int) -> bool:
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except (FileNotFoundError, NotADirectoryError):  # it, or its folder, is gone
+    except (FileNotFoundError, NotADirectoryError):  # the file or its folder is gone
         return False
 
 
@@ -172,7 +172,7 @@ def _may_live(owner: dict[str, Any]) -> bool:
 
 
 def _started(pid: object) -> str | None:
-    """When a process began, in the kernel's ticks; None where there is none of that number."""
+    """The start time of a process in clock ticks; None if there is no such process."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Read HDF5 files of unknown origin, and make chunks. Nothing here knows what a recording holds.
+"""Read untrusted HDF5 files, and compress chunks. Nothing here depends on the recording format.
 
 In: a path. Out: attributes and rows of datasets, or a RecordingError. Open file.py first.
 """

@@ -1,6 +1,6 @@
-"""The chunks of a dataset: where they lie, what they hold, and several of them at once.
+"""Locate and inflate a dataset's chunks, several of them in parallel.
 
-Nothing here opens a file; what a chunk may hold is known before it is inflated.
+This module opens no files. The size of a chunk's data is known before it is inflated.
 """
 
 import os
@@ -21,16 +21,16 @@ Task = Callable[[], None]
 
 FILTERS = (h5z.FILTER_SHUFFLE, h5z.FILTER_DEFLATE)  # in this order
 _WORKERS = min(4, os.cpu_count() or 1)
-_WORTH_SHARING = 16  # tasks for each of the threads, at least
-_FEW = 2  # chunks that are looked up one by one
-_FAR = 1 << 62  # no file is as long
+_WORTH_SHARING = 16  # fewest tasks per thread
+_FEW = 2  # up to this many chunks are looked up one by one
+_FAR = 1 << 62  # larger than any file
 
 
 class Places:
-    """Where a dataset's chunks lie in the file.
+    """The places of a dataset's chunks in the file.
 
-    HDF5 looks for a chunk by going through all from the first on: so for more than a few of them
-    it is asked once, for all.
+    HDF5 finds a chunk by searching from the first one on. So for more than a few chunks, it is
+    asked once for the places of all.
     """
 
     def __init__(self, found: h5d.DatasetID, rows: int, rank: int) -> None:
@@ -38,18 +38,18 @@ class Places:
         self._table = np.empty((0, 3), np.int64)
 
     def of(self, first: int, last: int, most: int) -> NDArray[np.int64]:
-        """(n, 3) Offset, bytes there, and filters left out, of chunks `first` to `last`.
+        """(n, 3) Offset, stored size in bytes, and filter mask of chunks `first` to `last`.
 
         The rows end before the first chunk that is not in the file.
 
         Args:
-            first, last: the chunks, counted from 0.
-            most: how many chunks a file of this size can hold.
+            first, last: the numbers of the chunks, from 0.
+            most: the most chunks that a file of this size can hold.
 
         Raises:
             OSError: the system cannot read the file.
         """
-        if last - first > _FEW and hasattr(self._id, "chunk_iter"):  # HDF5 before 1.12.3 has none
+        if last - first > _FEW and hasattr(self._id, "chunk_iter"):  # missing before HDF5 1.12.3
             if last > len(self._table):
                 self._sweep(most)
             return self._table[first:last]
@@ -79,7 +79,7 @@ class Places:
 
         try:
             self._id.chunk_iter(note)
-        except HDF5_ERRORS as error:  # what was found before is good
+        except HDF5_ERRORS as error:  # the chunks found before it are valid
             if errno_of(error):
                 raise
             del found[len(found) // 4 * 4 :]
@@ -89,10 +89,10 @@ class Places:
 
 
 def inflated(data: bytes, whole: int) -> bytes | None:
-    """A chunk's bytes, or None where there is no end to them within what it should hold.
+    """Inflate a chunk to at most `whole` bytes; None if its data does not end within them.
 
-    So memory is bounded, whatever it inflates to. zlib checks a checksum of what it inflated:
-    where that does not fit, this is None, too.
+    So memory is bounded, whatever the data would inflate to. Also None if zlib's checksum does not
+    match.
     """
     stream = zlib.decompressobj()
     try:
@@ -103,26 +103,26 @@ def inflated(data: bytes, whole: int) -> bytes | None:
 
 
 def unshuffle(data: bytes, first: int, into: Array) -> None:
-    """Put elements of a shuffled chunk, from the one numbered `first` on, into flat elements.
+    """Copy elements of a shuffled chunk, from element `first` on, into a flat array.
 
-    A chunk is shuffled when the first bytes of all elements come first, then all second ones, ….
+    In a shuffled chunk the first bytes of all elements come first, then all second bytes, ….
     """
     itemsize = into.dtype.itemsize
     lanes = np.frombuffer(data, np.uint8).reshape(itemsize, -1)[:, first : first + len(into)]
     elements = into.view(np.uint8).reshape(-1, itemsize)
-    for i in range(itemsize):  # four times as quick as transposing
+    for i in range(itemsize):  # four times as fast as transposing
         elements[:, i] = lanes[i]
 
 
 def share_out(tasks: Sequence[Task], least: int = 0) -> None:
-    """Do them all, on several threads where each has `least` (0: so many as are short); zlib and
-    numpy let others run.
+    """Run all tasks, on several threads if each gets at least `least` tasks.
 
-    They are begun in their order, and no more of them once one has failed: so of several errors
-    the first in that order is always raised.
+    With `least` 0 a default for short tasks is used. Threads help because zlib and numpy release
+    the GIL. Tasks are started in order, and none is started after one has failed; so of several
+    errors, the first in that order is always raised.
     """
     workers = min(_WORKERS, len(tasks) // (least or _WORTH_SHARING))
-    # No thread can be started while the interpreter ends.
+    # No thread can be started while the interpreter shuts down.
     if workers < 2 or not threading.main_thread().is_alive():
         for task in tasks:
             task()
@@ -143,7 +143,7 @@ def share_out(tasks: Sequence[Task], least: int = 0) -> None:
         other = threading.Thread(target=work)
         try:
             other.start()
-        except RuntimeError:  # the system has no more of them: those that there are do the work
+        except RuntimeError:  # the system has no more threads: the ones started do the work
             break
         others.append(other)
     work()

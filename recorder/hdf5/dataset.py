@@ -1,6 +1,6 @@
-"""A dataset of a file of unknown origin, read by its rows. `UntrustedFile.dataset` makes them.
+"""UntrustedDataset: read rows of a dataset in an untrusted file. See `UntrustedFile.dataset`.
 
-Layout, type, filters and sizes are checked before anything is read; chunks are read and inflated
+Layout, type, filters and sizes are checked before anything is read. Chunks are read and inflated
 here and in chunks.py, never by HDF5.
 """
 
@@ -17,36 +17,36 @@ from flexrec.recorder.events import Array
 from flexrec.recorder.hdf5.chunks import FILTERS, Places, Task, inflated, share_out, unshuffle
 from flexrec.recorder.hdf5.errors import HDF5_ERRORS, read_error
 
-_MOST_DEFLATED = 1032  # deflate stores no more than so many bytes in one
-_CHUNK_BYTES = 16 << 20  # no recorder makes larger chunks
-_SHARED_BYTES = 1 << 15, 1 << 20  # of chunks that are worth a thread, and take little memory
-_ENTRY_BYTES = 8  # a chunk takes at least so many bytes of a file, for its place alone
+_MOST_DEFLATED = 1032  # deflate's highest compression ratio
+_CHUNK_BYTES = 16 << 20  # recorders write no larger chunks
+_SHARED_BYTES = 1 << 15, 1 << 20  # sizes of chunks that are inflated in parallel
+_ENTRY_BYTES = 8  # the least size of a chunk in a file: its address
 
 
 class Source(Protocol):
-    """What a dataset needs of its file: file.py's UntrustedFile is one."""
+    """The file of a dataset, as far as a dataset uses it; see file.UntrustedFile."""
 
     only_checked: bool
     path: Path
     size: int
 
     def allow(self, nbytes: int, what: str) -> None:
-        """Refuse to take so much memory where the file is far smaller."""
+        """Refuse to allocate memory out of proportion to the size of the file."""
 
     def damaged(self, what: str) -> DamagedError:
-        """The error that names the file, and says what is wrong in it."""
+        """A DamagedError that names the file; `what` says what is wrong in it."""
 
     def check_open(self) -> None:
-        """Before anything is read: HDF5 and the system do not know a closed file from another."""
+        """Raise RecordingError if the file is closed."""
 
     def pread(self, size: int, offset: int) -> bytes:
-        """Bytes of the file, all of them there."""
+        """Read exactly `size` bytes at an offset."""
 
     def read_into(self, into: Array, offset: int) -> None:
-        """Fill a whole array with bytes of the file, all of them there."""
+        """Fill an array with the bytes at an offset."""
 
     def refresh(self) -> None:
-        """Look how large the file is now."""
+        """Update the size of the file."""
 
 
 class UntrustedDataset:
@@ -83,7 +83,7 @@ class UntrustedDataset:
         self._length = self._measured()
         self._chunk = 0 if self._contiguous else self._chunk_rows(plan)
         self._places = Places(found, self._chunk, 1 if width is None else 2)
-        self._known = 0  # chunks at the start that lie whole in the file, as `stored` found
+        self._known = 0  # leading chunks that `stored` found to be whole in the file
         logical = self._length * self._row
         if self._filters and logical > _MOST_DEFLATED * file.size:
             raise self._file.damaged(
@@ -94,10 +94,10 @@ class UntrustedDataset:
         return self._length
 
     def __getitem__(self, rows: slice) -> Array:
-        """Rows `first:last`, as in numpy, in memory of their own.
+        """A copy of rows `first:last`, with numpy's slicing rules.
 
         Raises:
-            RecordingError: they are not in the file, or damaged.
+            RecordingError: the rows are not in the file, or damaged.
         """
         first, last, _ = rows.indices(self._length)
         count, tasks = max(last - first, 0), list[Task]()
@@ -110,12 +110,13 @@ class UntrustedDataset:
         return found
 
     def fill(self, first: int, into: Array, tasks: list[Task]) -> None:
-        """Fill an array, of this dtype or another that can hold it, with the rows from one on.
+        """Fill an array, of this dtype or one that can hold it, with rows from `first` on.
 
-        It is filled once the tasks that this adds are done, which several datasets may share.
+        The array is filled once the tasks added to `tasks` are done; several datasets may share
+        the list.
 
         Raises:
-            RecordingError: as above.
+            RecordingError: the rows are not in the file, or damaged.
         """
         self._file.check_open()
         if first + len(into) > self._length:
@@ -124,12 +125,12 @@ class UntrustedDataset:
         self._fill(first, into, tasks)
 
     def damaged(self, what: str) -> DamagedError:
-        """The error that names the file, and says what is wrong in it."""
+        """A DamagedError that names the file; `what` says what is wrong in it."""
         return self._file.damaged(what)
 
     @property
     def stored_bytes(self) -> int:
-        """How many bytes of the file it takes."""
+        """The size of the dataset in the file, in bytes."""
         self._file.check_open()
         try:
             return int(self._id.get_storage_size())
@@ -137,9 +138,9 @@ class UntrustedDataset:
             raise read_error(self._file.path, error) from error
 
     def stored(self) -> int:
-        """How many rows at the start lie within the file; of an uncompressed dataset.
+        """The number of leading rows within the file, for an uncompressed dataset.
 
-        A file that was cut short, or killed before all was written, claims more.
+        The dataset may claim more if the file was cut short, or its writer was killed.
         """
         self._file.check_open()
         if self._contiguous:
@@ -155,9 +156,9 @@ class UntrustedDataset:
         return min(self._known * self._chunk + int(rows[cut].sum()), self._length)
 
     def alike(self, other: "UntrustedDataset") -> int:
-        """How many rows at the start are stored in the same bytes as those of another dataset.
+        """The number of leading rows stored in the same bytes as those of another dataset.
 
-        Chunks are compared as they lie there, compressed; 0 where the two cannot be compared so.
+        Compares compressed chunks; 0 if the two datasets cannot be compared like that.
         """
         mine, its = ((d._chunk, d.dtype, d._row, d._filters) for d in (self, other))
         if self._contiguous or mine != its or not self._filters:
@@ -173,7 +174,7 @@ class UntrustedDataset:
         return min(len(self), len(other), min(len(ours), len(theirs)) * self._chunk)
 
     def refresh(self) -> None:
-        """Look how long the dataset is now, while it is being written."""
+        """Update the dataset's length while it is being written."""
         self._file.refresh()
         try:
             self._id.refresh()
@@ -184,7 +185,7 @@ class UntrustedDataset:
     # ------------------------------------------------------------------ inside
 
     def _allow(self, count: int, dtype: np.dtype[Any]) -> None:
-        """Refuse to read so many rows where the file is far smaller."""
+        """Refuse to read rows out of proportion to the size of the file."""
         if self._filters:
             self._file.allow(count * self._row // self.dtype.itemsize * dtype.itemsize, self._path)
         elif count * self._row > self._file.size:
@@ -202,7 +203,7 @@ class UntrustedDataset:
         self._read_plain(start + first * self._row, rows)
 
     def _offset(self) -> int | None:
-        """Where the rows lie, of a dataset without chunks."""
+        """The address of a dataset without chunks."""
         try:
             place: int | None = self._id.get_offset()
         except HDF5_ERRORS as error:
@@ -247,7 +248,7 @@ class UntrustedDataset:
                 read()
 
     def _read_chunk(self, place: list[int], skip: int, into: Array) -> None:
-        """Fill `into` with a chunk's rows from the one numbered `skip` on."""
+        """Fill `into` with a chunk's rows from row `skip` on."""
         start, size, mask = place
         whole = self._chunk * self._row
         if not self._filters:
@@ -255,7 +256,7 @@ class UntrustedDataset:
                 raise self._file.damaged(f"a part of {self._path} has another size than it should")
             self._read_plain(start + skip * self._row, into)
             return
-        if size > whole + whole // 8 + 64:  # zlib-ng can make an eighth more of noise
+        if size > whole + whole // 8 + 64:  # zlib-ng may enlarge noise by an eighth
             raise self._file.damaged(f"a part of {self._path} is larger than what it holds")
         raw = self._file.pread(size, start)
         used = [code for i, code in enumerate(self._filters) if not mask >> i & 1]
@@ -280,7 +281,7 @@ class UntrustedDataset:
             flat[:] = same
 
     def _read_plain(self, offset: int, into: Array) -> None:
-        """Fill `into` with rows that lie in the file as they are."""
+        """Fill `into` with rows that are stored uncompressed."""
         self._refuse_unchecked()
         if into.dtype == self.dtype:
             self._file.read_into(into, offset)

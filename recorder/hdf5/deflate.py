@@ -1,12 +1,12 @@
-"""Rows → a chunk as HDF5's filters would have it: shuffled, then deflated. No file is known here.
+"""Compress a chunk as HDF5's filters do: shuffle, then deflate. This module uses no files.
 
-The first bytes of all elements come first, then all second ones, …. These lanes are unlike each
-other: of noise, the last bytes cannot be made smaller, the exponents can by Huffman's code alone,
-and what repeats by Lempel and Ziv's. zlib finds out byte by byte, slowly; here each lane is looked
-at first. Any inflater reads what comes out.
+Shuffling puts the first bytes of all elements first, then all second bytes, …. These lanes differ:
+in noisy data the last bytes cannot be compressed, and the exponents only by Huffman coding, while
+repetitive lanes can by LZ77. zlib tries byte by byte, which is slow; here the method is chosen per
+lane. The result is a valid zlib stream.
 
-It is here, and not zlib.compress, for the time that closing takes: of large chunks 0.3 to 1.0 of
-zlib's, and 0.8 to 1.0 of its bytes (of noise 0.33 and 0.97, of activations 0.73 and 0.83).
+This replaces zlib.compress to close recordings faster: for large chunks it takes 0.3 to 1.0 of
+zlib's time and 0.8 to 1.0 of its bytes (noise: 0.33 and 0.97; activations: 0.73 and 0.83).
 """
 
 import struct
@@ -16,27 +16,27 @@ import numpy as np
 
 from flexrec.recorder.events import Array
 
-_MANY = 1 << 13  # elements: lanes of fewer are not worth a look
-_BLOCK, _BLOCKS = 64, 8  # elements, at least, and lanes, at most, where each is worth a block
-_LOOK, _TRY = 1 << 15, 1 << 14  # bytes of a lane that are counted, and that are tried, at most
-_CODE_BYTES = 80  # what a Huffman code takes to be told, about
-_REPEATS = 0.3  # of its size: what Lempel and Ziv make a lane smaller than has little else in it
-_WORTH = 0.998  # of its size: what is hardly smaller is quicker left as it is
-_STORED = (1 << 16) - 1  # bytes of a block of deflate's that is left as it is, at most
+_MANY = 1 << 13  # fewest elements for which lanes are examined
+_BLOCK, _BLOCKS = 64, 8  # fewest elements and most lanes for which each lane gets a block
+_LOOK, _TRY = 1 << 15, 1 << 14  # most bytes of a lane that are counted, and that are tried
+_CODE_BYTES = 80  # approximate size of a stored Huffman code
+_REPEATS = 0.3  # LZ77 is used for a lane that it shrinks below this fraction of its size
+_WORTH = 0.998  # a lane that shrinks to no less than this fraction is stored uncompressed
+_STORED = (1 << 16) - 1  # most bytes of deflate's uncompressed blocks
 _STORED_HEAD = struct.Struct("<BHH")
-_EMPTY = _STORED_HEAD.pack(0, 0, _STORED)  # such a block with nothing in it
-_HEAD, _END = b"\x78\x01", b"\x01\x00\x00\xff\xff"  # zlib's; and a last block, which is empty
+_EMPTY = _STORED_HEAD.pack(0, 0, _STORED)  # an empty uncompressed block
+_HEAD, _END = b"\x78\x01", b"\x01\x00\x00\xff\xff"  # zlib's header; an empty last block
 
 
 def deflated(rows: Array, least: int = 0) -> bytes:
-    """A chunk's rows, (n, …) of any dtype, as a stream of zlib's of at least so many bytes."""
+    """Compress rows, (n, …) of any dtype, to a zlib stream of at least `least` bytes."""
     found = _deflated(rows)
     missing = max(least - len(found), 0)
     return found[:2] + _EMPTY * -(-missing // len(_EMPTY)) + found[2:] if missing else found
 
 
 def stored(rows: Array, least: int = 0) -> bytes:
-    """The same, but made no smaller, so that it takes no time; it is larger than `least`."""
+    """A zlib stream of the rows without compression, which is fast; it is larger than `least`."""
     del least
     return _stored(_lanes(rows)[0])
 
@@ -63,13 +63,13 @@ def _deflated(rows: Array) -> bytes:
         if how is None:
             found += _as_it_is(lane)
         else:
-            # A full flush: what follows refers to nothing before.
+            # A full flush, so that later data does not refer to earlier data.
             found += streams[how].compress(lane), streams[how].flush(zlib.Z_FULL_FLUSH)
     return b"".join((*found, _END, checksum.to_bytes(4, "big")))
 
 
 def _together(lanes: list[bytes], flush: int) -> bytes:
-    """As zlib does it by itself; with a block for each lane where it is told to flush one."""
+    """Compress the lanes with one zlib compressor, flushing after each lane as `flush` says."""
     stream, found = zlib.compressobj(1), list[bytes]()
     for lane in lanes:
         found += stream.compress(lane), stream.flush(flush)
@@ -77,7 +77,7 @@ def _together(lanes: list[bytes], flush: int) -> bytes:
 
 
 def _stored(lanes: list[bytes]) -> bytes:
-    """As they are: zlib-ng, which some systems have in zlib's place, makes noise larger."""
+    """Store the lanes uncompressed; zlib-ng, used by some systems for zlib, may enlarge noise."""
     whole = b"".join(lanes)
     return b"".join((_HEAD, *_as_it_is(whole), _END, zlib.adler32(whole).to_bytes(4, "big")))
 
@@ -87,7 +87,7 @@ def _stream(strategy: int) -> "zlib._Compress":
 
 
 def _strategy(lane: bytes) -> int | None:
-    """How zlib makes it smallest: by what repeats, or by what is frequent; None: not at all."""
+    """The zlib strategy for a lane: LZ77 or Huffman coding only; None: store uncompressed."""
     trial = _middle(lane, min(len(lane) // 4, _TRY))
     stream = _stream(zlib.Z_DEFAULT_STRATEGY)
     repeating = len(stream.compress(trial) + stream.flush()) / len(trial)
@@ -107,7 +107,7 @@ def _middle(lane: bytes, size: int) -> bytes:
 
 
 def _as_it_is(lane: bytes) -> list[bytes]:
-    """In blocks that are stored: their length, the same inverted, and the bytes."""
+    """Uncompressed blocks of a lane: their length, its complement, and the bytes."""
     blocks = list[bytes]()
     for first in range(0, len(lane), _STORED):
         block = lane[first : first + _STORED]

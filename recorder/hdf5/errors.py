@@ -1,8 +1,8 @@
-"""What HDF5 and the system say of a file, as errors of ours. No file is opened or read here.
+"""Convert low-level read errors of HDF5 and the system to RecordingErrors.
 
-Only what HDF5 cannot make sense of is damage. What the system refuses is told in its words, want of
-memory is a MemoryError, and a bug of ours is none of these: so the blocks that catch HDF5_ERRORS
-hold calls of h5py and nothing else that may raise them.
+Only data that HDF5 cannot interpret counts as damage. Errors of the system keep its message, and
+lack of memory is a MemoryError. Bugs in flexrec must not look like any of these, so blocks that
+catch HDF5_ERRORS contain only calls of h5py. This module opens and reads no files.
 """
 
 import os
@@ -15,11 +15,11 @@ from pathlib import Path
 from flexrec.recorder.errors import DamagedError, RecordingError
 
 HDF5_ERRORS = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError)
-"""What h5py raises over a file that is not what it should be."""
+"""The exceptions that h5py raises for an invalid file."""
 
 
 def read_error(path: Path, error: BaseException) -> RecordingError:
-    """What one of HDF5_ERRORS means that came up as a file was read."""
+    """Convert one of HDF5_ERRORS, raised while reading a file, to a RecordingError."""
     number = errno_of(error)
     if number:
         return RecordingError(f"{path} cannot be read: {os.strerror(number)}")
@@ -28,9 +28,9 @@ def read_error(path: Path, error: BaseException) -> RecordingError:
 
 @contextmanager
 def traced() -> Iterator[None]:
-    """What the system refused inside is an OSError with its own words.
+    """Context manager: raise errors of the system as OSErrors with the system's message.
 
-    HDF5 goes on about addresses; and where it cannot close a file either, says only that.
+    HDF5's own message is about addresses, or only about the failure to close the file.
     """
     outer = sys.exception()
     try:
@@ -46,7 +46,7 @@ def traced() -> Iterator[None]:
 
 
 def errno_of(error: BaseException) -> int:
-    """The system's number of what went wrong, which HDF5 names in its words; 0: there is none."""
+    """The errno of an error, parsed from HDF5's message if needed; 0 if there is none."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = re.search(r"\berrno = (\d+)", str(error))
@@ -54,6 +54,6 @@ def errno_of(error: BaseException) -> int:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the quotes that KeyError puts around it."""
+    """The first line of an error's message, without the quotes that KeyError adds."""
     said = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     return said[:200] or type(error).__name__

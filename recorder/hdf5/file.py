@@ -1,8 +1,8 @@
-"""Between a file of unknown origin and whoever reads it. Nothing here knows what a recording holds.
+"""UntrustedFile: read an HDF5 file of unknown origin safely, whatever it contains.
 
-HDF5 is asked only where things lie. Links, types, layouts, filters and sizes are checked before
-anything is followed or memory is taken; the data itself is read and inflated here, chunk by chunk,
-so that no filter, cache or conversion of HDF5's runs on it (docs/hostile_files.md).
+HDF5 only locates objects. Links, types, layouts, filters and sizes are checked before a link is
+followed or memory is allocated. flexrec reads and inflates the data itself, chunk by chunk, so
+that none of HDF5's filters, caches or conversions run on it (docs/hostile_files.md).
 """
 
 import os
@@ -22,25 +22,25 @@ from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.errors import HDF5_ERRORS, read_error
 from flexrec.recorder.hdf5.superblock import SIGNATURE, SIZE, Superblock, UnclosedFile
 
-_ROOM, _ROOM_RATIO = 256 << 20, 64  # bytes that one thing may take, at least; and per byte of file
+_ROOM, _ROOM_RATIO = 256 << 20, 64  # memory always allowed, in bytes; and per byte of the file
 _ATTRIBUTE_BYTES = 1 << 10
-_NO_CACHE = {"rdcc_nslots": 1, "rdcc_nbytes": 0}  # of chunks: HDF5 reads none
+_NO_CACHE = {"rdcc_nslots": 1, "rdcc_nbytes": 0}  # no chunk cache: HDF5 reads no chunks
 
 
 class UntrustedFile:
     """An HDF5 file, read without trusting it.
 
     Attributes:
-        size: its bytes.
-        read_bytes: how many were read so far; those that were read twice count twice.
-        unclosed: whether its first bytes say that a writer has it open, or had when it ended.
+        size: the size of the file in bytes.
+        read_bytes: the number of bytes read so far, counting repeated reads.
+        unclosed: whether its first bytes say that a writer has it open, or had when it was killed.
         cut_short: whether its first bytes say that it was longer.
         only_checked: whether data without a checksum is refused; may be set.
 
     Raises:
-        NotARecordingError: it is not HDF5, or not of the kind that flexrec writes.
-        RecordingError: it is not there, cut short or damaged; or, of every method but `close`, it
-            was closed.
+        NotARecordingError: the file is not HDF5, or not of the kind that flexrec writes.
+        RecordingError: the file does not exist, or is cut short or damaged. Also raised by every
+            method but `close` after the file was closed.
     """
 
     only_checked = False
@@ -58,8 +58,8 @@ class UntrustedFile:
         except BaseException:
             os.close(self._descriptor)
             raise
-        self._trail: list[tuple[bytes, Any]] = []  # the groups gone through last, by their names
-        # Also before the interpreter ends: HDF5 would close an UnclosedFile when it is gone.
+        self._trail: list[tuple[bytes, Any]] = []  # names and groups of the last path
+        # Also at interpreter exit: HDF5 would close an UnclosedFile after it was freed.
         self._close = weakref.finalize(self, _close, self._file, self._descriptor)
 
     def _open(self) -> None:
@@ -68,17 +68,15 @@ class UntrustedFile:
         if not head.startswith(SIGNATURE):
             raise NotARecordingError(f"{self.path} is not an HDF5 file")
         if block is None:
-            raise NotARecordingError(
-                f"{self.path} is an HDF5 file, but not a recording of flexrec's"
-            )
+            raise NotARecordingError(f"{self.path} is an HDF5 file, but not a flexrec recording")
         if not block.sound:
             raise DamagedError.of(self.path, "its first bytes are not as written")
         self.unclosed = bool(block.flags)
         self.cut_short = self.size < block.end
         file = None
         try:
-            # Never by its path: so no lock is asked for, an error where there are none, and whoever
-            # else in this process has HDF5 open the file may do so in another way.
+            # Not by its path, so that HDF5 requests no lock, which fails on file systems without
+            # locks, and the file may be open in this process with other HDF5 settings.
             shown = UnclosedFile(self._descriptor)
             file = self._file = h5py.File(shown, "r", locking=False, **_NO_CACHE)
             self._root = h5o.open(file.id, b"/")
@@ -92,34 +90,34 @@ class UntrustedFile:
             raise found from error
 
     def close(self) -> None:
-        """Close it; a second call does nothing."""
-        self._descriptor = -1  # the number may soon be another file's
+        """Close the file; a second call does nothing."""
+        self._descriptor = -1  # the number may be reused for another file
         self._close()
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed."""
+        """Whether the file was closed."""
         return self._descriptor < 0
 
     def check_open(self) -> None:
-        """Before anything is read: HDF5 and the system do not know a closed file from another.
+        """Raise if the file was closed; HDF5 and the system might read another file instead.
 
         Raises:
-            RecordingError: it was closed.
+            RecordingError: the file was closed.
         """
         if self._descriptor < 0:
             raise RecordingError(f"{self.path} is closed; open it anew to read more of it")
 
     def refresh(self) -> None:
-        """Look how large the file is now."""
+        """Update `size`."""
         self.check_open()
         self.size = os.fstat(self._descriptor).st_size
 
     def attribute(self, name: str) -> bytes | int | float | None:
-        """A root attribute: one number or one short text; None where there is none.
+        """A root attribute, a number or a short string; None if it does not exist.
 
         Raises:
-            RecordingError: it is something else.
+            RecordingError: the attribute has another type.
         """
         self.check_open()
         try:
@@ -139,10 +137,10 @@ class UntrustedFile:
     def dataset(
         self, path: str, dtypes: Collection[np.dtype[Any]], width: int | None = None
     ) -> UntrustedDataset:
-        """A dataset of rows: of one of the dtypes, and of so many columns (None: of none).
+        """A dataset of one of the dtypes, with rows of a given width (None: one-dimensional).
 
         Raises:
-            RecordingError: there is none, or it is not what it should be.
+            RecordingError: the dataset does not exist, or has another type or shape.
         """
         self.check_open()
         try:
@@ -151,10 +149,10 @@ class UntrustedFile:
             raise read_error(self.path, error) from error
 
     def allow(self, nbytes: int, what: str) -> None:
-        """Refuse to take so much memory where the file is far smaller.
+        """Refuse to allocate memory out of proportion to the size of the file.
 
         Raises:
-            RecordingError: it is out of proportion.
+            RecordingError: `nbytes` is too large.
         """
         if nbytes > max(_ROOM, _ROOM_RATIO * self.size):
             raise DamagedError(
@@ -163,11 +161,11 @@ class UntrustedFile:
             )
 
     def damaged(self, what: str) -> DamagedError:
-        """The error that names the file, and says what is wrong in it."""
+        """A DamagedError that names the file; `what` says what is wrong in it."""
         return DamagedError.of(self.path, what)
 
     def pread(self, size: int, offset: int) -> bytes:
-        """Bytes of the file, all of them there."""
+        """Read exactly `size` bytes at an offset."""
         self.check_open()
         if offset < 0 or size < 0 or offset + size > self.size:
             raise self.damaged(f"{size:,} bytes at {offset:,} are outside of the file")
@@ -184,7 +182,7 @@ class UntrustedFile:
             raise read_error(self.path, error) from error
 
     def read_into(self, into: Array, offset: int) -> None:
-        """Fill a whole array with bytes of the file, all of them there."""
+        """Fill an array with the bytes at an offset."""
         self.check_open()
         if offset < 0 or offset + into.nbytes > self.size:
             raise self.damaged(f"{into.nbytes:,} bytes at {offset:,} are outside of the file")
@@ -198,13 +196,13 @@ class UntrustedFile:
             raise self.damaged("the file became shorter while it was read")
 
     def _object(self, path: str) -> h5d.DatasetID:
-        """Go to a dataset by hard links alone: no other file is opened, no loop is followed."""
+        """Open a dataset by hard links only, so that no other file is opened or loop followed."""
         found, trail = self._root, list[tuple[bytes, Any]]()
         for depth, name in enumerate(path.encode().split(b"/")):
             if not isinstance(found, h5g.GroupID):
                 raise self.damaged(f"{path} is missing")
             if self._trail[depth : depth + 1] and self._trail[depth][0] == name:
-                found = self._trail[depth][1]  # where the last dataset was reached through
+                found = self._trail[depth][1]  # reuse the groups of the last dataset's path
             else:
                 self._trail = []
                 found = self._step(found, name, path)
@@ -215,7 +213,7 @@ class UntrustedFile:
         return found
 
     def _step(self, group: h5g.GroupID, name: bytes, path: str) -> Any:
-        """What a group has under a name."""
+        """The object with a name in a group."""
         links = group.links
         try:
             kind = links.get_info(name).type

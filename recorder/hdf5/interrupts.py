@@ -1,4 +1,4 @@
-"""Ctrl-C while h5py is at work: it comes afterwards, and is not lost."""
+"""Delay signals such as Ctrl-C while h5py is at work, so that they are not lost."""
 
 import signal
 import threading
@@ -11,14 +11,15 @@ _Handler = Callable[[int, FrameType | None], Any]
 
 
 class HeldInterrupts:
-    """Hold the handlers of signals back until the block ends.
+    """Context manager that delays signal handlers until the block ends.
 
     >>> with HeldInterrupts():
     ...     pass
 
-    h5py runs Python code whenever one of its objects is freed. What a handler raises there, such as
-    KeyboardInterrupt, Python prints and drops. A second signal of a kind is not held back, so that
-    long work can be interrupted. Other threads never run handlers, so there this does nothing.
+    h5py runs Python code when its objects are freed. If a signal handler raises there, for example
+    KeyboardInterrupt, Python prints the exception and drops it. A second signal of the same kind
+    is not delayed, so that long work can be interrupted. In threads other than the main one, which
+    never run handlers, this does nothing.
     """
 
     def __init__(self) -> None:
@@ -31,10 +32,10 @@ class HeldInterrupts:
         try:
             for number in (getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)):
                 handler = signal.getsignal(number)
-                if callable(handler):  # else Python has no part in it
+                if callable(handler):  # else it is not a Python handler
                     self._handlers[number] = handler
                     signal.signal(number, self._hold)
-        except BaseException:  # of a signal that was not held back yet
+        except BaseException:  # from a signal that is not delayed yet
             self._restore()
             raise
 

@@ -1,9 +1,9 @@
-"""The first 48 bytes of an HDF5 file, and files as they are although those bytes say otherwise.
+"""The superblock (first 48 bytes) of an HDF5 file, and opening files that were not closed.
 
-A killed writer leaves a superblock that says "being written" and an end of file that is too early.
-HDF5 opens such a file in its SWMR mode alone, where a torn structure makes it retry for minutes.
-A loss of power may leave the same of a closed file. `UnclosedFile` shows HDF5 any of them as
-closed: what is torn is then an error at once.
+A killed writer leaves a superblock that says "being written" and has too early an end of file.
+HDF5 opens such a file only in SWMR mode, where a torn structure makes it retry for minutes. A
+loss of power may leave a closed file in the same state. `UnclosedFile` presents such a file to
+HDF5 as closed, so that a torn structure raises an error at once.
 """
 
 import io
@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SIZE = 48
-_FLAGS, _END, _CHECKSUM = 11, 28, 44  # where they stand
+_FLAGS, _END, _CHECKSUM = 11, 28, 44  # offsets
 _UNDEFINED = 2**64 - 1
-_FAR = 1 << 60  # the end of file that HDF5 is told: addresses may lie anywhere below
-_BEYOND = 1 << 20  # HDF5 reads ahead so far at most
+_FAR = 1 << 60  # the end of file presented to HDF5, beyond any address
+_BEYOND = 1 << 20  # the farthest that HDF5 reads ahead
 _WORD = 0xFFFFFFFF
 
 
@@ -25,8 +25,8 @@ class Superblock(NamedTuple):
 
     Attributes:
         flags: not 0 while a writer has the file open, and after it was killed.
-        end: where the file ends, as far as it was noted.
-        sound: whether the checksum fits, and nothing unusual is said.
+        end: the end of the file, as far as it was noted.
+        sound: whether the checksum matches and the fields have the usual values.
     """
 
     flags: int
@@ -35,7 +35,7 @@ class Superblock(NamedTuple):
 
     @classmethod
     def parse(cls, head: bytes) -> "Superblock | None":
-        """Read a file's first bytes; None for what is no such superblock."""
+        """Parse a file's first bytes; None if they are not such a superblock."""
         if len(head) < SIZE or not head.startswith(SIGNATURE) or head[8:11] != b"\x03\x08\x08":
             return None
         base, extension, end, _ = struct.unpack_from("<QQQQ", head, 12)
@@ -45,11 +45,10 @@ class Superblock(NamedTuple):
 
 
 class UnclosedFile(io.RawIOBase):
-    """An open file for `h5py.File` to read, its superblock shown as that of a closed file.
+    """A file object for `h5py.File` whose superblock reads like that of a closed file.
 
-    HDF5 locks no such file, and does not know it from another that it has open by its path.
-
-    It may grow meanwhile: beyond its present end it reads as zeros, for a little.
+    HDF5 does not lock it, and does not relate it to a file that it opened by its path. The file
+    may grow meanwhile: a short range beyond its current end reads as zeros.
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -61,21 +60,21 @@ class UnclosedFile(io.RawIOBase):
         self._head = bytes(head)
 
     def readable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """True."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move, as in any file; the end is far away."""
+        """Change the position; the end of the file is at a large fixed offset."""
         start = (0, self._position, _FAR)[whence]
         self._position = start + offset
         return self._position
 
     def tell(self) -> int:
-        """Where it stands."""
+        """The current position."""
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
@@ -103,7 +102,7 @@ def lookup3(data: bytes) -> int:
     while len(data) - start > 12:
         a, b, c = _added((a, b, c), data[start : start + 12])
         for turn in (4, 6, 8, 16, 19, 4):
-            # Each round does the same to the three words in turn.
+            # Each round applies the same steps to the three words in turn.
             a = ((a - c) & _WORD) ^ _rotated(c, turn)
             c = (c + b) & _WORD
             a, b, c = b, c, a
@@ -114,7 +113,7 @@ def lookup3(data: bytes) -> int:
     for turn in (14, 11, 25, 16, 4, 14, 24):
         c = ((c ^ b) - _rotated(b, turn)) & _WORD
         a, b, c = b, c, a
-    # After seven rounds the words stand one place further.
+    # After seven rounds the words are rotated by one place.
     return b
 
 

@@ -1,7 +1,7 @@
-"""Statistics of a torch model's layers, taken as they are called. torch is imported here.
+"""Compute statistics of a torch model's layers during training. torch is imported here.
 
-In: a torch.nn.Module. Out: numbers by `layer/source/stat`, a step at a time. Open tooled_model.py
-first; torch's private names are in torch_private.py, table.py needs no torch.
+In: a torch.nn.Module. Out: numbers by `layer/source/stat` for each step. Open tooled_model.py
+first. All uses of torch's private names are in torch_private.py; table.py does not import torch.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,6 +1,6 @@
-"""A model's activations on a probe batch: what each layer gives for the same inputs.
+"""Compute a model's activations on a probe batch: the output of each layer.
 
-One pass in evaluation mode, without gradients; the model is left as it was.
+This takes one pass in evaluation mode, without gradients; the model is left unchanged.
 """
 
 from typing import Any
@@ -17,23 +17,23 @@ from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrappe
 def activations(
     model: nn.Module, inputs: Any, layers: Layers = None, name: str = ""
 ) -> dict[str, Tensor]:
-    """What each layer gives for `inputs`: a tensor (samples, units) a layer.
+    """The output of each layer for `inputs`, as a tensor (samples, units).
 
     >>> model = nn.Sequential(nn.Linear(3, 5), nn.Tanh())
     >>> {name: tuple(out.shape) for name, out in activations(model, torch.zeros(4, 3)).items()}
     {'0': (4, 5), '1': (4, 5)}
 
     Args:
-        model: any module; its modes and random state are as before afterwards.
-        inputs: what the model is called with: one tensor, a tuple of arguments, or a dict of
-            keyword arguments.
-        layers: which layers, as in TooledModel. One that is called several times in the pass
-            gives what it gave last; one whose output is no floating tensor, nothing.
-        name: of the model, as in TooledModel.
+        model: any module; its modes and the random state are restored afterwards.
+        inputs: the model's input: one tensor, a tuple of arguments, or a dict of keyword
+            arguments.
+        layers: the layers to use, as in TooledModel. For a layer that is called several times,
+            the last output is used; one whose output is not a floating tensor is left out.
+        name: the model's name, as in TooledModel.
 
     Raises:
         DefinitionError: there is no such layer.
-        InputError: no layer gave anything.
+        InputError: no layer has a floating tensor as its output.
     """
     chosen = choose_layers(unwrapped(model), layers, name)
     found: dict[str, Tensor] = {}
@@ -41,7 +41,7 @@ def activations(
     def keep(layer: str) -> Any:
         def hook(_: nn.Module, __: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
-                rows = local(output.detach()).clone()  # what comes next may change it in place
+                rows = local(output.detach()).clone()  # later layers may change it in place
                 found[layer] = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
 
         return hook
@@ -65,5 +65,5 @@ def activations(
             if module.training != training:
                 module.train(training)
     if not found:
-        raise InputError("no layer gave a floating tensor for these inputs")
+        raise InputError("no layer returned a floating tensor for these inputs")
     return {name: found[name] for name in chosen if name in found}

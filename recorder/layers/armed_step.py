@@ -1,7 +1,6 @@
-"""One armed step of a TooledModel: what is measured of each call, and of the parameters at its end.
+"""One measured ("armed") step of a TooledModel: measures calls, and parameters at its end.
 
-Only tooled_model.py uses it. Nothing of what passes through is changed, so outputs and gradients
-stay as they are.
+Only tooled_model.py uses it. Outputs and gradients are not changed.
 """
 
 import threading
@@ -35,15 +34,15 @@ _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
 
 
 class ArmedStep:
-    """One step, from its first training pass to `close`, and what it collects.
+    """Collects the measures of one step, from its first training pass to `close`.
 
     Args:
-        layers: modules by layer.
-        measures: what to measure, by source.
-        roots: the ids of the whole model, inside its wrappers and with them.
-        trains: whether a call of a module that is made now is one of training.
-        scale: what is in the gradients.
-        failures: told of what could not be measured.
+        layers: modules by layer name.
+        measures: the measures to take, by source.
+        roots: the ids of the whole model, of its wrappers and of the module inside them.
+        trains: whether a call of a module made now belongs to a training pass.
+        scale: the loss scale in the gradients.
+        failures: collects what could not be measured.
     """
 
     def __init__(
@@ -84,17 +83,16 @@ class ArmedStep:
 
     @property
     def depth(self) -> int:
-        """How many calls are under way in this thread."""
+        """The number of running calls in this thread."""
         return len(self._passes)
 
     @property
     def _passes(self) -> list[bool]:
-        """This thread's calls under way: whether they are of a training pass."""
+        """For each running call of this thread: whether it is of a training pass."""
         return self._threads.under_way
 
     def enter(self, module: nn.Module, args: Any, kwargs: Mapping[str, Any]) -> None:
-        """A module is called: a pass begins, or goes on, or another within one, as of a model that
-        calls itself."""
+        """Handle the start of a call, which may begin a pass, also within another pass."""
         goes_on = bool(self._passes) and id(module) not in self._roots
         self._passes.append(self._passes[-1] if goes_on else self._trains(module))
         if self._takes_inputs and id(module) in self._names:
@@ -102,21 +100,21 @@ class ArmedStep:
             self._take(module, values, "inputs", "grad_in")
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
-        """The call has given this."""
+        """Handle the output of a call."""
         if self._takes_outputs and id(module) in self._names:
             self._take(module, output, "outputs", "grad_out", args if self._counts_units else None)
 
     def leave(self, depth: int) -> None:
-        """So many calls are still under way: one is over, by its end or by an exception."""
+        """Handle the end of a call, also by an exception; `depth` calls are still running."""
         del self._passes[depth:]
 
     def close(self) -> None:
-        """Let torch go on as it was; a graph that is kept fires into nothing from now on."""
+        """Remove all hooks; the hooks in a graph that still exists do nothing from now on."""
         self._closed = True
         _take_off(self._on_leaves, self._eager)
         self._seen.clear()
 
-    # ------------------------------------------------------------------ what they take and give
+    # ------------------------------------------------------------------ inputs and outputs
 
     def _take(
         self, module: nn.Module, values: Any, source: str, gradient: str, args: Any = None
@@ -145,7 +143,7 @@ class ArmedStep:
                     self._watch_gradient(tensor, seen.wanted, (layer, gradient))
 
     def _see(self, tensor: Tensor) -> "_Seen":
-        """What is known of this tensor and content: one layer's output is another's input."""
+        """The entry for this tensor and content; one layer's output is another's input."""
         version = -1 if tensor.is_inference() else tensor._version
         seen = self._seen.get(id(tensor))
         if seen is None or seen.version != version or seen.tensor() is not tensor:
@@ -153,7 +151,7 @@ class ArmedStep:
         return seen
 
     def _known_units(self, tensor: Tensor) -> int | None:
-        """Which dimension counts units, as found before of this tensor or of those behind it."""
+        """The units' dimension found before for this tensor, or for one it was computed from."""
         seen = self._seen.get(id(tensor))
         if seen is not None and seen.units is not None and seen.tensor() is tensor:
             return seen.units
@@ -166,7 +164,7 @@ class ArmedStep:
         if len(wanted) > 1:
             return
 
-        itself = self._itself  # a graph that is kept does not keep the step
+        itself = self._itself  # a weak reference, so that a graph does not keep the step alive
 
         @unserializable_hook  # type: ignore[untyped-decorator]
         def take(gradient: Tensor | None) -> None:
@@ -198,9 +196,9 @@ class ArmedStep:
         *,
         scale: LossScale | None = None,
     ) -> None:
-        """Pool a tensor's measures into a key's; `known` holds what was measured of it before.
+        """Pool a tensor's measures into those of a key; `known` has the tensor's earlier measures.
 
-        What is in `collected` is never changed, but replaced: it may be `known` of many keys.
+        Entries of `collected` are replaced, never changed, since several keys may share them.
         """
         measures = self._measures[key[1]]
         missing = [measure for measure in measures if measure not in known]
@@ -223,7 +221,7 @@ class ArmedStep:
         units: int | None,
         scale: LossScale | None,
     ) -> None:
-        """Add what the measures make of a tensor, each that can be."""
+        """Add the results of the measures of a tensor, except those that fail."""
         prepared = prepare(tensor)
         if prepared is None:
             return
@@ -236,10 +234,10 @@ class ArmedStep:
                 elif units is not None and units != DROPPED:
                     known[measure] = measure.of(prepared.movedim(units, -1))
 
-    # ------------------------------------------------------------------ what was collected
+    # ------------------------------------------------------------------ results
 
     def partials(self) -> dict[_Key, Partials]:
-        """All that was collected so far; parameters are measured now."""
+        """The measures collected so far; parameters are measured now."""
         collected = dict(self._collected)
         shared: dict[tuple[str, int], Partials] = {}  # tied parameters are measured once
         for source in _OF_PARAMETERS & self._measures.keys():
@@ -258,7 +256,7 @@ class ArmedStep:
     def _parameters(
         self, layer: str, weights: dict[str, nn.Parameter], source: str
     ) -> dict[str, Tensor]:
-        """What a source is of each of a layer's weights, this process's part alone."""
+        """The tensor of a source for each weight of a layer, this process's part only."""
         found: dict[str, Tensor] = {}
         for name, parameter in weights.items():
             with self._failures.leaving_out(layer, source):
@@ -287,14 +285,14 @@ _NOTHING = nullcontext()
 
 
 class _Passes(threading.local):
-    """The calls under way, of each thread: another may evaluate the model meanwhile."""
+    """The running calls of each thread; another thread may evaluate the model meanwhile."""
 
     def __init__(self) -> None:
         self.under_way: list[bool] = []
 
 
 def _pooled(measure: Measure, one: Partials, other: Partials) -> Partial:
-    """What two tensors make of a measure, or one of them that could be measured."""
+    """The pooled result of two tensors, or that of one if the other could not be measured."""
     if measure in one and measure in other:
         return measure.merge(one[measure], other[measure])
     return one[measure] if measure in one else other[measure]
@@ -308,7 +306,7 @@ def _take_off(on_leaves: list[Callable[[], Any]], eager: EagerWhileObserved) -> 
 
 
 class _Seen:
-    """One tensor with one content: what was measured of it, and who wants its gradient."""
+    """A tensor with its content: its measures, and the keys that want its gradient."""
 
     __slots__ = ("partials", "tensor", "units", "version", "wanted")
 
@@ -317,7 +315,7 @@ class _Seen:
         self.version = version
         self.partials: Partials = {}
         self.wanted: list[_Key] = []
-        self.units: int | None = None  # the dimension that counts them, where it is known
+        self.units: int | None = None  # the dimension that counts units, if known
 
 
 def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -325,7 +323,7 @@ def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
     return {
         name: parameter
         for name, parameter in module._parameters.items()
-        if isinstance(parameter, nn.Parameter)  # and not what functional_call put there
+        if isinstance(parameter, nn.Parameter)  # not a tensor put there by functional_call
         and "bias" not in name
         and not is_lazy(parameter)
     }
@@ -341,7 +339,7 @@ def _tensors(values: Any) -> Iterable[Tensor]:
 
 
 def _gather(values: Any, found: dict[int, Tensor]) -> None:
-    """Find them, however nested, in the order in which they stand; nothing is looked into twice."""
+    """Find the tensors in nested values, in order; no object is searched twice."""
     waiting, looked_into = [values], dict[int, Any]()
     while waiting:
         value = waiting.pop()
@@ -359,10 +357,10 @@ def _gather(values: Any, found: dict[int, Tensor]) -> None:
         else:
             continue
         if id(value) not in looked_into:
-            looked_into[id(value)] = value  # held, so that no id comes again
+            looked_into[id(value)] = value  # holds the object, so that its id is not reused
             waiting += reversed(list(inside))
 
 
 def _without_masks(keywords: Mapping[str, Any]) -> Any:
-    """Keyword arguments but for masks, whose infinities say what not to attend to."""
+    """Keyword arguments without masks, whose infinities only mark what not to attend to."""
     return [value for name, value in keywords.items() if "mask" not in name]

@@ -1,9 +1,8 @@
-"""Calls of modules, seen from outside: nothing is put into a module, not even a hook.
+"""Observe calls of modules from outside, without putting anything into them, not even hooks.
 
-So copies and pickles of a module that is observed are those of one that is not, and whatever asks
-a module for its hooks finds the user's alone. Here is only who observes which module; how torch
-is made to tell is in torch_private.py. Compiled code does not tell: it can be made to run as it is
-written for a while.
+So copies and pickles of an observed module are the same as without observation, and its hooks are
+the user's only. This module keeps track of who observes which module; torch_private.py intercepts
+the calls. Calls in compiled code are not seen, so such code can be run eagerly for a while.
 """
 
 import weakref
@@ -27,34 +26,34 @@ Call: TypeAlias = Callable[..., Any]
 
 
 class Step(Protocol):
-    """What a call is told to."""
+    """Receives the calls of modules."""
 
     @property
     def depth(self) -> int:
-        """How many calls are under way."""
+        """The number of running calls."""
 
     def enter(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """A module is called."""
+        """Handle the start of a call."""
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
-        """The call has given this."""
+        """Handle the output of a call."""
 
     def leave(self, depth: int) -> None:
-        """So many calls are still under way: one is over, by its end or by an exception."""
+        """Handle the end of a call, also by an exception; `depth` calls are still running."""
 
 
 class Owner(Protocol):
-    """Who observes."""
+    """The owner of an Observer."""
 
     def step_of(self, module: nn.Module) -> Step | None:
-        """Whom to tell of a call that begins now; None: nobody."""
+        """The step that receives a call that begins now; None if there is none."""
 
     def fail(self, what: str, error: Exception) -> None:
-        """Something went wrong."""
+        """Handle an error."""
 
 
 class Observer:
-    """Sees the calls of some modules for an owner, whom it does not keep alive.
+    """Observes the calls of some modules for an owner, which it references weakly.
 
     >>> observer = Observer(owner)
     >>> observer.observe(model.modules())
@@ -67,7 +66,7 @@ class Observer:
         weakref.finalize(owner, _forget, self, self._ids)
 
     def observe(self, modules: Iterable[nn.Module]) -> None:
-        """See the calls of these modules and of no others; they must live until `close`."""
+        """Observe these modules and no others; they must exist until `close`."""
         self.close()
         for module in modules:
             others = _observers.get(id(module), ())
@@ -78,11 +77,11 @@ class Observer:
             _SLOT.open()
 
     def close(self) -> None:
-        """See nothing more."""
+        """Stop observing."""
         _forget(self, self._ids)
 
     def call(self, module: nn.Module, call: Call, /, *args: Any, **kwargs: Any) -> Any:
-        """Make a call, and tell of it; training goes on, whatever happens to the telling."""
+        """Call a module and report the call; errors in reporting do not stop training."""
         step = self._step_of(module)
         if step is None:
             return call(*args, **kwargs)
@@ -99,7 +98,7 @@ class Observer:
         owner = self._owner()
         try:
             return owner.step_of(module) if owner is not None else None
-        except DefinitionError:  # what the caller asked for cannot be
+        except DefinitionError:  # the caller's request cannot be met
             raise
         except Exception as error:  # noqa: BLE001 - training goes on
             if owner is not None:
@@ -108,7 +107,7 @@ class Observer:
 
 
 _observers: dict[int, tuple[Observer, ...]] = {}
-"""By the id of a module."""
+"""Observers by the id of a module."""
 
 
 def _forget(observer: Observer, ids: list[int]) -> None:
@@ -124,13 +123,13 @@ def _forget(observer: Observer, ids: list[int]) -> None:
 
 
 def _call_of(module: nn.Module) -> Call | None:
-    """The call of a module, as its observers see it; None: nobody observes it."""
+    """The observed call of a module; None if nobody observes it."""
     observers = _observers.get(id(module)) or _observers_inside(module)
     return partial(_observed, module, observers) if observers else None
 
 
 def _observers_inside(module: nn.Module) -> tuple[Observer, ...]:
-    """Of what torch.compile or DataParallel made of an observed module afterwards."""
+    """The observers of the module that torch.compile or DataParallel made `module` from."""
     inside = compiled_inside(module)
     if inside is not None:
         return _observers.get(id(inside), ())
@@ -150,11 +149,11 @@ _SLOT = CallSlot(_call_of)
 
 
 class EagerWhileObserved:
-    """Keeps compiled code running as written until it is released, so that its calls are seen.
+    """Runs torch.compile'd code eagerly until it is released, so that its calls are observed.
 
-    Nothing is recompiled. The stance is the whole process's, so the first holder sets it and
-    the last one restores it, in whatever order steps of several tooled models end. It holds for
-    the backward pass too: what is checkpointed runs again there, and must run the same.
+    Nothing is recompiled. The compiler stance is global to the process: the first holder sets it
+    and the last one restores it, in whatever order the steps of several tooled models end. It also
+    covers the backward pass, where checkpointed parts run again and must run the same code.
     """
 
     holders = 0
@@ -167,7 +166,7 @@ class EagerWhileObserved:
         self._is_held = True
 
     def release(self) -> None:
-        """Compiled code may run again; a second call does nothing."""
+        """Let compiled code run again; a second call does nothing."""
         if self._is_held:
             self._is_held = False
             EagerWhileObserved.holders -= 1

@@ -1,14 +1,14 @@
-"""What could not be measured: it is left out, named in a warning, and training goes on."""
+"""Collect measures that fail: they are left out and named in a warning; training goes on."""
 
 from types import TracebackType
 
 from flexrec.recorder.errors import DefinitionError, listed, warn
 
-_REASONS = 3  # in one warning
+_REASONS = 3  # most reasons in one warning
 
 
 class Failures:
-    """Collects what is left out, and why, and tells each once.
+    """Collects what is left out and why, and warns about each once.
 
     >>> failures = Failures()
     >>> with failures.leaving_out("0/updates"):
@@ -18,32 +18,32 @@ class Failures:
 
     def __init__(self) -> None:
         self._reasons: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def add(self, what: str, error: Exception) -> None:
-        """Something is left out because of an error."""
-        if what not in self._told:
+        """Note that something is left out because of an error."""
+        if what not in self._warned:
             self._reasons.setdefault(what, _line(error))
 
     def leaving_out(self, *what: str) -> "_LeavingOut":
-        """A context that adds what is raised in it, under these names with slashes between."""
+        """A context manager that adds errors raised in it, under these names joined by slashes."""
         return _LeavingOut(self, what)
 
     def tell(self) -> None:
-        """Warn of what is new."""
+        """Warn about new failures."""
         if not self._reasons:
             return
         reasons, self._reasons = self._reasons, {}
-        self._told |= reasons.keys()
+        self._warned |= reasons.keys()
         names: dict[str, list[str]] = {}
         for what, why in reasons.items():
             names.setdefault(why, []).append(what)
-        told = [f"{listed(of)} ({why})" for why, of in names.items()]
-        warn(f"TooledModel cannot measure everything, and leaves out {listed(told, _REASONS)}")
+        reported = [f"{listed(of)} ({why})" for why, of in names.items()]
+        warn(f"TooledModel cannot measure everything, and leaves out {listed(reported, _REASONS)}")
 
 
 class _LeavingOut:
-    """Made for every tensor, so it is less than contextlib's."""
+    """A context manager; one is created per tensor, so it is simpler than contextlib's."""
 
     __slots__ = ("_failures", "_what")
 
@@ -60,12 +60,12 @@ class _LeavingOut:
         trace: TracebackType | None,
     ) -> bool:
         if not isinstance(error, Exception) or isinstance(error, DefinitionError):
-            return False  # what the caller asked for and cannot be is raised
+            return False  # errors in the caller's request are raised
         self._failures.add("/".join(self._what), error)
         return True
 
 
 def _line(error: Exception) -> str:
-    """An error in one line; the error itself would hold on to much."""
+    """An error in one line; the error itself would keep its traceback's objects alive."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__

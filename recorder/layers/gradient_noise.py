@@ -1,4 +1,4 @@
-"""The gradient of a layer's weights across minibatches: its mean, and its noise."""
+"""Mean and noise of the gradient of a layer's weights across minibatches."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from flexrec.recorder.layers.measures import Number, item, squared
 
 
 class GradientStream:
-    """Mean and noise of a gradient over minibatches, in double precision, one buffer in memory.
+    """Mean and noise of a gradient over minibatches, in double precision, with a single buffer.
 
     >>> stream = GradientStream()
     >>> for sign in (1.0, -1.0):
@@ -32,13 +32,14 @@ class GradientStream:
 
     @torch.inference_mode(mode=False)
     def add(self, gradients: Mapping[str, Tensor], *, finite: bool = False) -> None:
-        """Take in one minibatch's gradients by parameter; one that is left out counts as zero.
+        """Add one minibatch's gradients; a missing parameter's gradient counts as zero.
 
-        A parameter that is of another shape or on another device than before begins all anew.
+        If a parameter has another shape or device than before, everything is started anew.
 
         Args:
-            gradients: by parameter.
-            finite: leave the minibatch out if not all of them are, as a GradScaler does.
+            gradients: the gradients by parameter name.
+            finite: whether to skip the minibatch if not all gradients are finite, as a GradScaler
+                does.
         """
         exact = {name: _exactly(gradient) for name, gradient in gradients.items()}
         if any(
@@ -66,7 +67,7 @@ class GradientStream:
         return torch.stack(squares).sum().sqrt() / self._batches
 
     def noise(self) -> Tensor:
-        """The square root of the summed variances; 0 where they are what rounding leaves, as of a
+        """The square root of the summed variances; 0 if they are within rounding errors, as for a
         single minibatch."""
         mean = self._squares / self._batches
         spread = mean - self.signal().square()
@@ -75,7 +76,7 @@ class GradientStream:
 
 
 def _exactly(gradient: Tensor) -> Tensor:
-    """A dense copy in double precision, or in what the device has."""
+    """A dense copy in double precision, or in the device's highest precision."""
     dense = gradient.detach().to_dense()
     if dense.is_complex():
         dense = torch.view_as_real(dense.resolve_conj())

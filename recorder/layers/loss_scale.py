@@ -1,4 +1,4 @@
-"""The scale of a GradScaler: where it is in the gradients, and how to undo it."""
+"""Undo the scale of a GradScaler in gradients that contain it."""
 
 from typing import Any, Protocol
 
@@ -9,17 +9,17 @@ from flexrec.recorder.layers.torch_private import scale_version, scaler_states
 
 
 class Scaler(Protocol):
-    """What is needed of torch.amp.GradScaler."""
+    """The part of torch.amp.GradScaler that is used here."""
 
     def is_enabled(self) -> bool:
-        """Whether it scales at all."""
+        """Whether scaling is enabled."""
 
     def scale(self, outputs: Tensor) -> Tensor:
-        """Its argument times the scale."""
+        """Multiply `outputs` by the scale."""
 
 
 class LossScale:
-    """A GradScaler's scale, taken when the step was armed: `update` changes it before the end."""
+    """A GradScaler's scale at the start of the step; `update` changes it before the step ends."""
 
     def __init__(self, scaler: Scaler, model: nn.Module) -> None:
         first = next(model.parameters(), torch.empty(0))
@@ -35,20 +35,20 @@ class LossScale:
         return scale_version(self._scaler)
 
     def refresh(self) -> None:
-        """Take the scale again where it was changed, for the backward pass that runs now."""
+        """Read the scale again if it was changed, for the current backward pass."""
         version = self._live_version()
         if version != self._version:
             self._scale = self._scaler.scale(torch.ones_like(self._scale))
             self._version = version
 
     def undo(self, gradient: Tensor) -> Tensor:
-        """The gradient of the loss itself."""
+        """Divide a gradient by the scale."""
         return gradient / self._scale.to(gradient.device, non_blocking=True)
 
     def is_undone(self) -> bool:
-        """Whether the scaler has divided `.grad` itself.
+        """Whether the scaler has already unscaled `.grad`.
 
-        `unscale_` and `step` note it by optimizer, until `update` begins a new book.
+        `unscale_` and `step` note this per optimizer, until `update` clears the notes.
         """
         states = self._unscaled()
         return states is not self._states or any(s["found_inf_per_device"] for s in states.values())

@@ -1,7 +1,7 @@
-"""What is measured of a tensor, and how the results of several tensors are pooled.
+"""Measures of a tensor, and pooling of the results of several tensors.
 
-Nothing here knows of names, layers or calls. On the CPU partial results are Python floats; on
-any other device they are tensors there, and nothing waits for the device.
+This module is independent of names, layers and calls. On the CPU partial results are Python floats;
+on any other device they are tensors on that device, and nothing waits for it.
 """
 
 import math
@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-try:  # the same CRC-32, several times as quick
+try:  # the same CRC-32, several times as fast
     from isal.isal_zlib import crc32
 except ImportError:
     from zlib import crc32
 
 Number: TypeAlias = float | Tensor
 Partial: TypeAlias = Any
-"""What a measure makes of a tensor; only that measure and its statistics know its form."""
+"""The result of a measure of a tensor; its form depends on the measure."""
 
-_CHUNK = 1 << 20  # a longer dot product of float32 loses its fourth digit
+_CHUNK = 1 << 20  # a longer dot product of float32 is inexact in its fourth digit
 _SAMPLE = 1 << 13
 _PARTS = 64
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -31,11 +31,11 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Measure:
-    """A partial result of one tensor, and how two of them make one.
+    """Computes a partial result of a tensor, and merges two partial results.
 
     Attributes:
-        of: takes what `prepare` returns.
-        merge: takes two partial results.
+        of: computes the partial result of a tensor returned by `prepare`.
+        merge: merges two partial results.
     """
 
     of: Callable[[Tensor], Partial]
@@ -43,21 +43,21 @@ class Measure:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """The part of a DTensor that is in this process, without a collective; else the tensor."""
+    """This process's part of a DTensor, without a collective; other tensors unchanged."""
     to_local = getattr(tensor, "to_local", None)
     part: Tensor = tensor if to_local is None else to_local()
     return part
 
 
 def prepare(tensor: Tensor) -> Tensor | None:
-    """The tensor as it is measured, detached; None where there is nothing to measure.
+    """Prepare a tensor for measuring: detach and convert it; None if there is nothing to measure.
 
     >>> prepare(torch.tensor([1, 2])) is None  # integers and booleans are not measured
     True
 
-    float16, bfloat16 and float8 become float32; complex numbers become pairs of real ones; of
-    a sparse tensor the stored values count, duplicates summed. float32 and float64 stay. Of a
-    DTensor it is this process's part.
+    float16, bfloat16 and float8 become float32; float32 and float64 stay; complex numbers become
+    pairs of real ones. For a sparse tensor the stored values count, with duplicates summed; for a
+    DTensor, this process's part.
     """
     tensor = local(tensor.detach() if tensor.requires_grad else tensor)
     if tensor.is_nested:
@@ -79,12 +79,12 @@ def ratio(above: Number, below: Number) -> Number:
 
 
 def item(value: Tensor) -> Number:
-    """A Python float of a tensor on the CPU, and the tensor itself anywhere else."""
+    """Convert a CPU tensor to a Python float; tensors on other devices are returned unchanged."""
     return value.item() if value.is_cpu else value
 
 
 def _flat(tensor: Tensor) -> Tensor:
-    """All elements in the order of memory: a view of whatever is dense, transposed or not."""
+    """All elements in memory order; a view for every dense tensor, even a transposed one."""
     if not tensor.is_contiguous():
         tensor = tensor.permute(sorted(range(tensor.dim()), key=tensor.stride, reverse=True))
     return tensor.reshape(-1)
@@ -100,7 +100,7 @@ def squared(tensor: Tensor) -> Tensor:
 
 
 def _moments(tensor: Tensor) -> Partial:
-    """Count, mean and sample standard deviation (0 of a single element)."""
+    """Count, mean and sample standard deviation (0 for a single element)."""
     flat = _flat(tensor)
     n = flat.numel()
     if not flat.is_cpu:
@@ -108,8 +108,8 @@ def _moments(tensor: Tensor) -> Partial:
         return n, mean, std
     if n == 1:
         return 1, flat.item(), 0.0
-    # A sum and a dot product take a fifth of the time of torch's own std, and lose everything
-    # where the mean is far above the deviation or where squares leave float32's range.
+    # A sum and a dot product take a fifth of the time of torch's own std, but are useless if the
+    # mean is far above the deviation, or if squares exceed float32's range.
     total = flat.sum().item()
     if n <= _CHUNK:
         squares = torch.dot(flat, flat).item()
@@ -139,11 +139,11 @@ MOMENTS = Measure(_moments, _merge_moments)
 
 
 def norm(moments: Partial) -> Number:
-    """The Euclidean norm of what `MOMENTS` measured."""
+    """The Euclidean norm, from a result of `MOMENTS`."""
     n, mean, std = moments
     euclidean: Number = (std * std * (n - 1) + mean * mean * n) ** 0.5
     if isinstance(mean, Tensor):
-        return mean.abs().where(mean.isinf(), euclidean)  # whose deviation is NaN
+        return mean.abs().where(mean.isinf(), euclidean)  # the deviation is NaN then
     return math.inf if math.isinf(mean) else euclidean
 
 
@@ -166,7 +166,7 @@ EXTREMES = Measure(_extremes, _merge_extremes)
 
 
 def summed(total: Callable[[Tensor], Tensor]) -> Measure:
-    """(count, sum over the elements), `total` giving the sum over a flat tensor."""
+    """A measure (count, sum over the elements); `total` computes the sum over a flat tensor."""
 
     def of(tensor: Tensor) -> Partial:
         flat = _flat(tensor)
@@ -179,10 +179,10 @@ def summed(total: Callable[[Tensor], Tensor]) -> Measure:
 
 
 class Sample:
-    """At most some 8192 of a tensor's elements, each standing for `weight` of them.
+    """A sample of at most about 8192 elements of a tensor, each representing `weight` of them.
 
     Attributes:
-        least, greatest: of all its finite elements; where there are none, inf and -inf.
+        least, greatest: the extremes of all finite elements; inf and -inf if there are none.
     """
 
     def __init__(self, values: Tensor, weights: Tensor, least: Tensor, greatest: Tensor) -> None:
@@ -191,7 +191,7 @@ class Sample:
 
     @classmethod
     def of(cls, tensor: Tensor) -> "Sample":
-        """Every k-th element, k prime to their number, so that no row or column is favoured."""
+        """Sample every k-th element, with k coprime to their number to favour no row or column."""
         flat = _flat(tensor)
         n = flat.numel()
         values = flat[:: _prime_to(n, -(-n // _SAMPLE))].clone()
@@ -199,15 +199,15 @@ class Sample:
         return cls(values, weights, *_finite_extremes(flat))
 
     def merge(self, other: "Sample") -> "Sample":
-        """Both; thinned again where that would grow without bound."""
+        """Merge two samples, thinning the result if it would become too large."""
         values = torch.cat([self.values, other.values])
         weights = torch.cat([self.weights, other.weights])
         least = torch.minimum(self.least, other.least)
         greatest = torch.maximum(self.greatest, other.greatest)
         n = values.numel()
         if n > 4 * _SAMPLE:
-            # Each is kept in proportion to its weight, at even steps through all of them, which are
-            # mixed before: so rows and columns make no pattern that the steps could meet.
+            # Keep elements in proportion to their weights, at even steps. They are shuffled before,
+            # so that the steps cannot coincide with a pattern of rows or columns.
             mixed = torch.arange(n, device=values.device) * _prime_to(n, round(n * _GOLDEN)) % n
             ends = weights[mixed].cumsum(0)
             count = 2 * _SAMPLE
@@ -226,7 +226,7 @@ class Sample:
         return values, (middles - middles[:1]) / (middles[-1:] - middles[:1])
 
     def quantile(self, fraction: float) -> Tensor:
-        """Linear between neighbours, numpy's default; NaN if any value is."""
+        """A quantile, interpolated linearly as by numpy's default; NaN if any value is NaN."""
         values, ranks = self.ranked
         if values.numel() == 1:
             return values[0]
@@ -236,9 +236,9 @@ class Sample:
         return torch.where(values[-1:].isnan(), values[-1:], between)[0]  # NaN sorts last
 
     def histogram(self) -> Tensor:
-        """(65,): the bounds of 64 bins that hold a 64th of the finite elements each, ascending."""
+        """(65,) The ascending bounds of 64 bins that each hold a 64th of the finite elements."""
         finite = self.values.isfinite()
-        values, order = self.values.where(finite, math.inf).sort()  # what is not comes last
+        values, order = self.values.where(finite, math.inf).sort()  # not finite: last
         weights = (self.weights * finite)[order]
         middles = weights.cumsum(0) - weights / 2
         last = (finite.sum() - 1).clamp(min=0).reshape(1)
@@ -251,18 +251,18 @@ class Sample:
 
 
 def _between(values: Tensor, ranks: Tensor, above: Tensor, wanted: Tensor) -> Tensor:
-    """Values at wanted ranks, linear from the neighbour before those at `above` to these."""
+    """Values at the wanted ranks, interpolated between the values at `above` and before it."""
     before = (above - 1).clamp(min=0)
     x, y = ranks.gather(0, before), ranks.gather(0, above)
     share = ((wanted - x) / (y - x)).where(y > x, 0.0)
     low, high = values.gather(0, before), values.gather(0, above)
-    # At a neighbour it is that one, however far the other is.
+    # At the rank of a neighbour the result is exactly its value, however far the other one is.
     between = torch.lerp(low, high, share).where(share < 1, high)
     return between.where((share > 0) & (low != high), low)
 
 
 def _finite_extremes(flat: Tensor) -> tuple[Tensor, Tensor]:
-    """The least and the greatest of what is finite."""
+    """The least and the greatest finite element."""
     if flat.is_cpu:
         least, greatest = torch.aminmax(flat)
         if math.isfinite(least.item()) and math.isfinite(greatest.item()):
@@ -272,7 +272,7 @@ def _finite_extremes(flat: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _prime_to(n: int, stride: int) -> int:
-    """The next stride from this one on that is prime to a number, or n itself."""
+    """The least number from `stride` on that is coprime to n, or n itself."""
     while math.gcd(stride, n) > 1 and stride < n:
         stride += 1
     return stride
@@ -285,11 +285,11 @@ SAMPLE = Measure(Sample.of, Sample.merge)
 # ---------------------------------------------------------------- powers of two
 
 _BIAS = 127  # of float32's exponents
-_LEAST, _MOST = -24, 16  # powers: below the first float16 has nothing but 0, from the last no more
+_LEAST, _MOST = -24, 16  # the range of float16: 2**-24 is its least number, 2**16 is above it
 
 
 def _powers(tensor: Tensor) -> Partial:
-    """(83,) int64: how many finite elements lie between which powers of two."""
+    """(83,) int64 The number of finite elements in each bin between powers of two."""
     # The sign and the exponent are the upper nine bits of a float32.
     codes = _flat(tensor).float().view(torch.int32).bitwise_right_shift(23).bitwise_and(0x1FF)
     counts = torch.bincount(codes, minlength=512) if codes.is_cpu else counts_there(codes)
@@ -298,21 +298,21 @@ def _powers(tensor: Tensor) -> Partial:
 
 
 def counts_there(codes: Tensor) -> Tensor:
-    """(512,) How often each of 0 to 511 occurs, on an accelerator, where bincount waits."""
-    # Float32 counts no further than 2^24.
+    """(512,) Count the codes 0 to 511 on an accelerator, where bincount would wait."""
+    # Float32 cannot count beyond 2^24.
     wide = torch.float32 if codes.device.type == "mps" else torch.float64
     return torch.histc(codes.to(wide), bins=512, min=0, max=512).long()
 
 
 def _by_power(counts: Tensor) -> Tensor:
-    """(42,): of those below all powers, between two each, and from the last on; none infinite."""
+    """(42,) The counts below all powers, between each two, and from the last on; finite only."""
     first, last = _BIAS + _LEAST, _BIAS + _MOST
     below, above = counts[:first].sum(0, keepdim=True), counts[last:255].sum(0, keepdim=True)
     return torch.cat([below, counts[first:last], above])
 
 
 POWERS = Measure(_powers, lambda a, b: a + b)
-"""(83,) int64 counts of finite elements in bins that are the same for all tensors: up to −2^16,
+"""(83,) int64 counts of finite elements in bins that are equal for all tensors: up to −2^16,
 between −2^16 and −2^15, …, up to −2^−24; smaller than 2^−24; from 2^−24 on, …, from 2^16 on."""
 
 
@@ -331,14 +331,14 @@ def _merge_alive(a: Partial, b: Partial) -> Partial:
 
 
 ALIVE = Measure(_alive, _merge_alive)
-"""By the number of units: which of them were not zero somewhere in the batch.
+"""By the number of units: which units were nonzero somewhere in the batch.
 
-It is given tensors whose last dimension counts units; units.py knows which one does.
+The last dimension of its tensors must count units; units.py finds that dimension.
 """
 
 
 def dead(alive: Partial) -> Number:
-    """The fraction of units that were zero everywhere, of what `ALIVE` measured."""
+    """The fraction of units that were zero everywhere, from a result of `ALIVE`."""
     living = item(torch.stack([mask.sum() for mask in alive.values()]).sum())
     return 1 - ratio(living, float(sum(alive)))
 
@@ -346,24 +346,24 @@ def dead(alive: Partial) -> Number:
 # ---------------------------------------------------------------- fingerprints
 
 Fingerprint: TypeAlias = int | Tensor
-"""Below 2^53; of a tensor on an accelerator a 0-d int64 tensor there."""
+"""An integer below 2^53; for a tensor on an accelerator, a 0-d int64 tensor there."""
 
 _CHAIN = 1_000_003
-_AT_ONCE = 1 << 24  # elements: four times as much memory is needed meanwhile, or more
-_SPREAD = (1 << 31) - 1  # a prime that brings 32 bits to 63
+_AT_ONCE = 1 << 24  # elements; temporarily takes at least four times their memory
+_SPREAD = (1 << 31) - 1  # a prime that spreads 32 bits over 63
 _WORD = (1 << 64) - 1
-_MIX = 0x9E3779B97F4A7C15 - (1 << 64), 0xBF58476D1CE4E5B9 - (1 << 64)  # as int64 has them
+_MIX = 0x9E3779B97F4A7C15 - (1 << 64), 0xBF58476D1CE4E5B9 - (1 << 64)  # as int64
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def fingerprint(tensor: Tensor) -> Fingerprint:
-    """An integer of a tensor's bits, dtype and shape, the same for equal elements in any strides.
+    """A hash of a tensor's bits, dtype and shape, independent of its strides.
 
-    On the CPU it is the CRC-32 of dtype, shape and bytes in C order: tensors that differ have the
-    same with a chance of 2^-32, and never where they differ within 32 bits next to each other. On
-    an accelerator it is the sum of the elements' bits, each multiplied by an odd number that
-    depends on its position, modulo 2^64, whose upper 53 bits count: whole numbers are added
-    exactly, in any order, and nothing waits for the device. The two are not to be compared.
+    On the CPU it is the CRC-32 of dtype, shape and bytes in C order. Different tensors have equal
+    fingerprints with a probability of 2^-32, and never if they differ only within 32 adjacent bits.
+    On an accelerator it is the upper 53 bits of the sum, modulo 2^64, of the elements' bits, each
+    multiplied by an odd number that depends on its position. Integer sums are exact in any order,
+    and nothing waits for the device. The two kinds cannot be compared.
 
     >>> fingerprint(torch.tensor([1.0, 2.0])) == fingerprint(torch.tensor([2.0, 1.0]))
     False
@@ -380,12 +380,12 @@ def fingerprint(tensor: Tensor) -> Fingerprint:
 
 
 def of_text(text: str) -> int:
-    """The fingerprint of a text."""
+    """The fingerprint of a string."""
     return int(crc32(text.encode("utf-8", "surrogatepass")))
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """What has its elements in memory here: of a DTensor this rank's, of a sparse one all."""
+    """A dense tensor in this process: a DTensor's local part, or a sparse tensor made dense."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.is_quantized:
@@ -396,7 +396,7 @@ def _dense(tensor: Tensor) -> Tensor:
 
 
 def chained(before: Fingerprint, after: Fingerprint) -> Fingerprint:
-    """Two fingerprints as one, which knows their order."""
+    """Combine two fingerprints into one that depends on their order."""
     if isinstance(before, Tensor) or isinstance(after, Tensor):
         device = before.device if isinstance(before, Tensor) else _device(after)
         first, second = (torch.as_tensor(each, device=device) for each in (before, after))
@@ -414,7 +414,7 @@ def _upper(word: Tensor) -> Tensor:
 
 
 def _on_device(flat: Tensor, head: int) -> Tensor:
-    """The sum over the elements' bits, each by an odd number of its position."""
+    """The sum of the elements' bits, each multiplied by an odd number for its position."""
     words = flat.view(_WORDS[flat.element_size()])
     total = torch.zeros((), dtype=torch.int64, device=flat.device)
     for start in range(0, words.numel(), _AT_ONCE):
@@ -427,9 +427,9 @@ def _on_device(flat: Tensor, head: int) -> Tensor:
 
 
 def fingerprint_number(found: Fingerprint) -> Number:
-    """A fingerprint as a statistic is: a float holds it exactly."""
+    """Convert a fingerprint to a float, which represents it exactly, as statistics are."""
     return found.double() if isinstance(found, Tensor) else float(found)
 
 
 FINGERPRINT = Measure(fingerprint, chained)
-"""A `Fingerprint`, of several tensors one that knows their order."""
+"""A `Fingerprint`; for several tensors it depends on their order."""

@@ -1,6 +1,6 @@
-"""The statistics by name, and which of them are taken of which source.
+"""The statistics by name, and which of them apply to which source.
 
-What they are read from is measured in measures.py; nothing here knows of layers or calls.
+They are computed from the measures in measures.py. This module is independent of layers and calls.
 """
 
 import math
@@ -34,22 +34,22 @@ from flexrec.recorder.layers.measures import (
 )
 
 Stat: TypeAlias = str | Callable[[Tensor], Any]
-"""A name out of `STATISTICS`, or a function from a tensor to a number."""
+"""A name in `STATISTICS`, or a function from a tensor to a number."""
 
 SOURCES = ("grad_in", "grad_out", "inputs", "outputs", "weights", "grad_weights", "updates")
-"""What statistics can be taken of."""
+"""The sources that statistics can be computed of."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Statistic:
-    """A number, or an array, read from what was measured.
+    """A number or an array computed from a measure.
 
     Attributes:
         name: the last part of the key.
-        measure: what it reads; None reads the layer's `GradientStream`.
-        read: gives a float, or a tensor on the device of what was measured.
-        source: the one source that it speaks of; None: any.
-        per_weight: divided by the Euclidean norm of the layer's weights.
+        measure: the measure it is computed from; None: the layer's `GradientStream`.
+        read: computes a float, or a tensor on the device of the measured tensor.
+        source: the only source that it applies to; None: any.
+        per_weight: whether it is divided by the Euclidean norm of the layer's weights.
     """
 
     name: str
@@ -63,20 +63,22 @@ _OF_TORCH = ("mean", "std", "min", "max", "norm")
 """torch.mean is "mean", and so on: faster, and pooled exactly."""
 
 Plan: TypeAlias = Mapping[str, tuple[Statistic, ...]]
-"""The statistics to take, by source."""
+"""The statistics to compute, by source."""
 
 
 def plan(sources: Iterable[str], stats: Iterable[Stat]) -> Plan:
-    """Which statistics to take of which source.
+    """Choose which statistics to compute of which source.
 
     >>> {source: [s.name for s in chosen] for source, chosen in
     ...  plan(["weights"], ["mean", "dead"]).items()}
     {'weights': ['mean'], 'outputs': ['dead']}
 
-    A statistic that speaks of one source alone is taken of that one, named in `sources` or not.
+    A statistic that applies to one source only is computed of it, whether or not it is in
+    `sources`.
 
     Raises:
-        DefinitionError: a source or statistic that there is not, two of one name, or nothing.
+        DefinitionError: a source or statistic is unknown, two statistics have the same name, or
+            there is nothing to compute.
     """
     chosen: dict[str, list[Statistic]] = {}
     for source in [sources] if isinstance(sources, str) else sources:
@@ -104,7 +106,7 @@ def plan(sources: Iterable[str], stats: Iterable[Stat]) -> Plan:
 
 
 def measures_of(planned: Plan) -> dict[str, tuple[Measure, ...]]:
-    """What has to be measured of each source, each once."""
+    """The measures needed for each source, without duplicates."""
     measures = {
         source: {statistic.measure: None for statistic in statistics if statistic.measure}
         for source, statistics in planned.items()
@@ -137,7 +139,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _function(name: str, function: Callable[[Tensor], Any]) -> Statistic:
-    """A caller's own; over several tensors it is the mean, weighted by their sizes."""
+    """A caller's own statistic; over several tensors, the mean weighted by their sizes."""
 
     def of(tensor: Tensor) -> Partial:
         try:
@@ -216,4 +218,4 @@ STATISTICS: Mapping[str, Statistic] = MappingProxyType(
         )
     }
 )
-"""Every statistic that has a name."""
+"""All named statistics."""

@@ -1,4 +1,7 @@
-"""The two-storey table of layer statistics, as text. No torch here: recordings are shown too."""
+"""The table of layer statistics with a two-level header, as text.
+
+Does not import torch, since it is used to show recordings too.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,7 +9,7 @@ _Statistics = Mapping[str, Mapping[str, Mapping[str, object]]]
 
 
 class Table(str):
-    """A text that a REPL shows as `print` prints it.
+    """A string that is shown in the REPL as `print` shows it.
 
     >>> Table("a | b")
     a | b
@@ -19,7 +22,7 @@ class Table(str):
 
 
 def layer_table(statistics: _Statistics) -> Table:
-    """Sources above statistics, a row a layer; what a layer does not have is a dash.
+    """Format a table with sources above statistics, and one row per layer; "-" if missing.
 
     >>> layer_table({"0": {"weights": {"mean": 0.0287, "std": 0.0068}}})
     +----------+------------------+
@@ -30,7 +33,7 @@ def layer_table(statistics: _Statistics) -> Table:
     +----------+------------------+
 
     Args:
-        statistics: values by layer, source and statistic; of an array its shape is shown.
+        statistics: values by layer, source and statistic; for an array the shape is shown.
     """
     blocks = [_names(list(statistics))]
     for source in _in_order(statistics.values()):
@@ -45,7 +48,7 @@ def layer_table(statistics: _Statistics) -> Table:
 
 
 def _in_order(lists: Iterable[Iterable[str]]) -> list[str]:
-    """Every name once: a later list's new names go beside those that they stand beside there."""
+    """Merge lists of names; new names of later lists are put next to their neighbours there."""
     order: list[str] = []
     for names in lists:
         place = 0
@@ -62,7 +65,7 @@ def _names(layers: list[str]) -> list[str]:
 
 
 def _block(title: str, columns: list[tuple[str, list[object]]]) -> list[str]:
-    """The lines of one source, all of one width: its title, its statistics, a row a layer."""
+    """The lines of one source, padded to equal width: title, statistics, one row per layer."""
     padded = []
     for name, values in columns:
         cells = [_cell(value) for value in values]

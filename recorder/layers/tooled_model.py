@@ -1,7 +1,7 @@
 """TooledModel: statistics of a model's layers, step by step.
 
-Which statistics there are is in statistics.py, how they are measured in measures.py, how calls are
-seen in calls.py, and what one step collects in armed_step.py. No files here.
+statistics.py defines the statistics, measures.py measures tensors, calls.py observes calls, and
+armed_step.py collects the measures of one step. This module uses no files.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -31,14 +31,14 @@ from flexrec.recorder.layers.torch_private import (
     is_replica_of,
 )
 
-_SOON = 100  # steps, by which a model that tells nothing is spoken of
+_SOON = 100  # steps after which to warn about missing statistics
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
-"""Which layers: names and patterns, a predicate of name and module, or None for all."""
+"""The layers to use: names and patterns, a predicate of name and module, or None for all."""
 
 
 class ModelOptions(TypedDict, total=False):
-    """The options of TooledModel, for those who hand them on; TooledModel explains them."""
+    """The options of TooledModel, for functions that pass them on; see TooledModel."""
 
     sources: Iterable[str]
     stats: Iterable[Stat]
@@ -49,11 +49,11 @@ class ModelOptions(TypedDict, total=False):
 
 
 Module: TypeAlias = nn.Module
-"""For those who may not import torch."""
+"""For modules that may not import torch."""
 
 
 class TooledModel:
-    """Statistics of a model's layers: of what goes in and out, of gradients and weights.
+    """Compute statistics of a model's layers: of inputs, outputs, gradients and weights.
 
     >>> model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
     >>> tooled = TooledModel(model)
@@ -61,25 +61,25 @@ class TooledModel:
     >>> list(tooled.step())[:4]
     ['0/grad_out/mean', '0/grad_out/std', '0/inputs/mean', '0/inputs/std']
 
-    Keys are `layer/source/statistic`, the layer being its dotted path in the model. Layers are
+    Keys are `layer/source/statistic`, where the layer is its dotted path in the model. Layers are
     the modules without children and those with parameters of their own. docs/tooled_model.md
-    says what every source and statistic means. The model's results, copies and pickles are not
-    touched, and nothing is put into it. Of a DTensor only this process's part is measured.
+    explains every source and statistic. The model itself is not changed, nor are its results,
+    copies and pickles. Of a DTensor only this process's part is measured.
 
     Args:
-        model: any module, also as torch.compile or DistributedDataParallel returned it.
-        sources: out of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
-        stats: names (`flexrec.recorder.layers.statistics.STATISTICS`), and functions from a tensor
-        to a
-            number, such as torch.var, whose `__name__` is the key.
-        layers: which layers, by default all; an exact name may also be that of a whole block.
-        every: arm the first step, and then one in so many.
+        model: any module, including one returned by torch.compile or DistributedDataParallel.
+        sources: any of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
+        stats: names in `flexrec.recorder.layers.statistics.STATISTICS`, and functions from a tensor
+            to a number, such as torch.var, whose `__name__` becomes part of the key.
+        layers: the layers to measure, by default all; an exact name may also be that of a block.
+        every: measure ("arm") the first step, and then one in `every` steps.
         scaler: the GradScaler in use; gradients are divided by its scale.
-        name: of the model, put before its layers' names, as if it were a part of a larger one:
+        name: the model's name, a prefix of its layers' names, as if it were part of a larger model:
             `TooledModel(critic, name="critic")` gives `critic.0/weights/std`.
 
     Raises:
-        DefinitionError: no such source, statistic or layer, no module, or one in DataParallel.
+        DefinitionError: a source, statistic or layer does not exist, or the model is not a module
+            or is in DataParallel.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class TooledModel:
         self._set_layers(chosen)
 
     def _set_layers(self, layers: dict[str, nn.Module]) -> None:
-        """These are the layers now, and this is the model's tree of modules."""
+        """Set the layers, and note the model's current tree of modules."""
         self._layers = layers
         self._keys = {
             (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
@@ -127,7 +127,7 @@ class TooledModel:
         self._observe()
 
     def _observe(self) -> None:
-        """See calls of all parts of the model, as long as the step is due."""
+        """Observe the calls of all parts of the model while the step is due."""
         if self._due() and not self._is_removed:
             self._observer.observe(self._tree)
         else:
@@ -140,12 +140,12 @@ class TooledModel:
 
     @property
     def is_removed(self) -> bool:
-        """Whether the watch is over."""
+        """Whether `remove` was called."""
         return self._is_removed
 
     @property
     def silence(self) -> str | None:
-        """Why there is less than one may think, in so many words; None: nothing is missing."""
+        """Why statistics are missing, as a message; None if none are missing."""
         if self._is_removed:
             return None
         if not self._steps:
@@ -163,16 +163,16 @@ class TooledModel:
         return None
 
     def step(self) -> dict[str, float | Array | Tensor]:
-        """End the step, and give its statistics by key.
+        """End the step and return its statistics by key.
 
-        Call it after the optimizer's step and before gradients are set to zero. Empty where the
-        step was not armed or no training pass ran. On the CPU values are floats, and
-        arrays for histograms. On an accelerator they are tensors there, the 0-d ones views of a
-        single tensor, and nothing waits for it.
+        Call it after the optimizer's step and before gradients are set to zero. The result is empty
+        if the step was not armed or no training pass ran. On the CPU values are floats, or arrays
+        for histograms. On an accelerator they are tensors there, the 0-d ones views of a single
+        tensor, and nothing waits for it.
         """
         armed, self._armed = self._armed, None
         if self._steps == _SOON and self.silence:
-            warn(f"a tooled model has told less than it could so far: {self.silence}")
+            warn(f"statistics of a tooled model are missing so far: {self.silence}")
         was_due = self._due()
         self._steps += 1
         if was_due != self._due():
@@ -188,9 +188,9 @@ class TooledModel:
         return dict(self._latest) if armed is not None else {}
 
     def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
-        """What `step` gave last, nested by layer, source and statistic, all of it on the CPU.
+        """The last result of `step`, on the CPU, nested by layer, source and statistic.
 
-        While a step is armed it is what this one has collected so far. Waits for an accelerator.
+        During an armed step, the statistics collected so far. Waits for an accelerator.
         """
         armed = self._armed
         values = self._latest if armed is None else self._settled(self._collect(armed))
@@ -201,15 +201,15 @@ class TooledModel:
         return nested
 
     def table(self) -> Table:
-        """`stats()` as text: sources above statistics, a row a layer."""
+        """Format `stats()` as a table: sources above statistics, one row per layer."""
         return layer_table(self.stats())
 
     def reset(self) -> None:
-        """Begin a new window, such as an epoch, for signal, noise and snr."""
+        """Start a new window, such as an epoch, for signal, noise and snr."""
         self._streams.clear()
 
     def remove(self) -> None:
-        """Watch no longer; what was collected last can still be read."""
+        """Stop watching the model; the last statistics can still be read."""
         self._is_removed = True
         self._observer.close()
         if self._armed is not None:
@@ -217,7 +217,7 @@ class TooledModel:
             self._armed = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, as of a module that holds it, watches nothing."""
+        """A copy, for example as part of a copied module, watches nothing."""
         return _removed, ()
 
     def __enter__(self) -> Self:
@@ -234,11 +234,11 @@ class TooledModel:
     # ------------------------------------------------------------------ inside
 
     def fail(self, what: str, error: Exception) -> None:
-        """Something could not be measured, and is left out."""
+        """Note that something could not be measured and is left out."""
         self._failures.add(what, error)
 
     def step_of(self, module: nn.Module) -> ArmedStep | None:
-        """The step that a call belongs to, armed if it is due and a training pass begins here."""
+        """The armed step that a call belongs to; armed now if due and a training pass begins."""
         if is_replica(module):
             self._check_replica(module)
         if self._armed is None and self._trains(module) and not (in_backward() or in_transform()):
@@ -255,7 +255,7 @@ class TooledModel:
         return self._steps % self._every == 0
 
     def _trains(self, module: nn.Module) -> bool:
-        """Whether a pass that begins with a call of this module now is one of training."""
+        """Whether a pass that begins now with a call of this module is a training pass."""
         asked = self._core if id(module) in self._roots else module
         return asked.training and torch.is_grad_enabled()
 
@@ -264,7 +264,7 @@ class TooledModel:
             raise _in_data_parallel()
 
     def _follow_layers(self) -> None:
-        """Take modules for layers that were put into the model since."""
+        """Update the layers after modules were replaced in the model."""
         if all(_children(module) == children for module, children in self._tree.items()):
             return
         try:
@@ -282,7 +282,7 @@ class TooledModel:
         self._set_layers(layers)
 
     def _feed_streams(self, armed: ArmedStep) -> None:
-        """Give the minibatch's gradients to the layers' streams, where a statistic reads them."""
+        """Add the minibatch's gradients to the layers' streams, if a statistic needs them."""
         if all(statistic.measure for statistic in self._plan.get("grad_weights", ())):
             return
         for layer in self._layers:
@@ -307,19 +307,20 @@ class TooledModel:
                     value = statistic.read(found)
                     if statistic.per_weight:
                         weights = partials.get((layer, "weights"), {})
-                        if MOMENTS not in weights:  # they are no longer the layer's own
+                        if MOMENTS not in weights:  # the weights are no longer the layer's own
                             continue
                         value = ratio(value, norm(weights[MOMENTS]))
                     values[key] = value
         if not self._had_updates:
             updates = [value for key, value in values.items() if "/updates/" in key]
             self._measured_updates |= bool(updates)
-            # What is no float here cannot be asked without waiting for it.
+            # A tensor's value cannot be checked without waiting for the device.
             self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
         return values
 
     def _settled(self, values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
-        """CPU tensors as floats and arrays; a device's 0-d ones copied into one, as views of it."""
+        """Convert CPU tensors to floats and arrays; copy a device's 0-d tensors into a single one,
+        and return views of it."""
         settled: dict[str, float | Array | Tensor] = {}
         devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
         for key, value in values.items():
@@ -345,7 +346,7 @@ def _removed() -> TooledModel:
 
 
 def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:
-    """The same on the CPU, each device's 0-d tensors in one copy."""
+    """Fetch values to the CPU, the 0-d tensors of each device in one copy."""
     fetched: dict[str, float | Array] = {}
     groups: dict[torch.device, dict[str, Tensor]] = {}
     for key, value in values.items():
@@ -369,7 +370,7 @@ def _children(module: nn.Module) -> tuple[tuple[str, nn.Module | None], ...]:
 
 
 def _wrappers(model: nn.Module) -> frozenset[int]:
-    """The ids of the whole model inside its wrappers, and of these."""
+    """The ids of the model's wrappers and of the model inside them."""
     core = unwrapped(model)
     found = [model]
     while found[-1] is not core:
@@ -378,7 +379,7 @@ def _wrappers(model: nn.Module) -> frozenset[int]:
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model inside the wrappers of torch.compile, DistributedDataParallel and their like."""
+    """The model inside wrappers such as those of torch.compile and DistributedDataParallel."""
     if not isinstance(model, nn.Module):
         raise DefinitionError(f"a model is a torch.nn.Module, got {type(model).__name__}")
     children = dict(model.named_children())
@@ -388,7 +389,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _named(model: nn.Module) -> dict[str, nn.Module]:
-    """Every module by its path, without the parts that torch.compile put in."""
+    """All modules by path, without the parts of the path added by torch.compile."""
     modules = {
         ".".join(part for part in path.split(".") if part != COMPILED): module
         for path, module in model.named_modules()
@@ -400,7 +401,7 @@ def _named(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def choose_layers(model: nn.Module, wanted: Layers, name: str = "") -> dict[str, nn.Module]:
-    """The layers that are wanted, in the model's order; their names begin with the model's."""
+    """Choose layers, in the model's order; `name` becomes the prefix of their names."""
     if "/" in name:
         raise DefinitionError(f"a model's name has no slash, as its keys have; got {name!r}")
     modules = _named(model)

@@ -1,6 +1,6 @@
-"""What flexrec uses of torch that torch does not promise to keep: all of it is here.
+"""All uses of torch's private names, which may change between versions of torch.
 
-Each function says what it reads; tests/recorder/layers tries them on real models.
+Each function says what it reads; tests/recorder/layers tests them on real models.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ from torch.optim import Optimizer
 
 
 def in_backward() -> bool:
-    """Whether this thread is in a backward pass: a forward pass there is a recomputation."""
+    """Whether this thread is in a backward pass, where a forward pass is a recomputation."""
     return torch._C._current_graph_task_id() != -1
 
 
 def in_transform() -> bool:
-    """Whether torch.jit.trace or a torch.func transform is at work: tensors have no values."""
+    """Whether torch.jit.trace or a torch.func transform is running; tensors have no values then."""
     return torch._C._is_tracing() or torch._C._are_functorch_transforms_active()
 
 
 def hidden_from_modes() -> contextlib.AbstractContextManager[Any]:
-    """Hide what is done from modes that look at every operation, such as selective checkpointing:
-    they would take it for the model's."""
+    """Hide operations from dispatch modes such as selective checkpointing, which would take them
+    for the model's operations."""
     from torch.utils._python_dispatch import _disable_current_modes
 
     hidden: contextlib.AbstractContextManager[Any] = _disable_current_modes()
@@ -35,34 +35,34 @@ def hidden_from_modes() -> contextlib.AbstractContextManager[Any]:
 
 
 def dispatch_modes_are_active() -> bool:
-    """Whether a TorchDispatchMode looks at every operation now."""
+    """Whether a TorchDispatchMode is active."""
     return bool(torch._C._len_torch_dispatch_stack())
 
 
 _CALL = "_compiled_call_impl"
-"""What torch asks of every module before it calls it; `module.compile()` sets it."""
+"""The attribute that torch reads before it calls a module; `module.compile()` sets it."""
 
 
 class CallSlot:
-    """Answers, while it is open, what torch asks of every module before it calls it.
+    """Intercepts module calls while open, through an attribute that torch reads before each call.
 
-    It is in the class nn.Module, in the place of an attribute that is None there; what
-    `module.compile()` sets is kept in the module, as ever. Compiled code never asks.
+    It replaces an attribute of the class nn.Module that is None there. `module.compile()` still
+    sets the attribute on the module itself. Compiled code does not read it.
 
     Args:
-        call_of: gives what is called in the place of a module, or None for the module itself.
+        call_of: returns what to call instead of a module, or None for the module itself.
     """
 
     def __init__(self, call_of: Callable[[nn.Module], Callable[..., Any] | None]) -> None:
         self._call_of = call_of
 
     def open(self) -> None:
-        """Begin to answer."""
+        """Start intercepting."""
         if vars(nn.Module)[_CALL] is not self:
             setattr(nn.Module, _CALL, self)
 
     def close(self) -> None:
-        """Leave torch as it was."""
+        """Restore torch's attribute."""
         if vars(nn.Module)[_CALL] is self:
             setattr(nn.Module, _CALL, None)
 
@@ -86,21 +86,21 @@ _compiled_code_runs: Callable[[], Any] = getattr(
 
 
 def own_call(module: nn.Module) -> Callable[..., Any]:
-    """What torch calls where nothing is in the slot."""
+    """The function that torch calls if the slot is empty."""
     call: Callable[..., Any] = vars(module).get(_CALL) or module._call_impl
     return call
 
 
 def compiled_inside(module: nn.Module) -> nn.Module | None:
-    """The module that torch.compile made this one of; None: it is none of those."""
+    """The module inside torch.compile's wrapper; None if `module` is not such a wrapper."""
     modules = vars(module).get("_modules")
-    return modules.get(COMPILED) if isinstance(modules, dict) else None  # a ScriptModule has others
+    return modules.get(COMPILED) if isinstance(modules, dict) else None  # not in a ScriptModule
 
 
 def add_gradient_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], Any]:
-    """What `register_hook` does without a handle; gives what takes the hook off.
+    """Add a hook as `register_hook` does, but without a handle; returns a function to remove it.
 
-    Handles are numbered through the process, and the numbers of a user's own hooks are in pickles.
+    Handles are numbered globally, and the numbers of the user's own hooks are saved in pickles.
     """
     if tensor._backward_hooks is None:
         tensor._backward_hooks = OrderedDict()
@@ -133,36 +133,36 @@ def _added(hooks: dict[Any, Any], hook: Callable[..., None]) -> Callable[[], Any
 
 
 def is_replica(module: nn.Module) -> bool:
-    """Whether it is one of the copies that DataParallel makes for a step."""
+    """Whether a module is one of the copies that DataParallel makes for a step."""
     return "_is_replica" in vars(module)
 
 
 def is_replica_of(module: nn.Module, original: nn.Module) -> bool:
-    """Whether it is a copy of this one: they share their tables of hooks."""
+    """Whether a replica is a copy of `original`; they share their tables of hooks."""
     return module._forward_hooks is original._forward_hooks
 
 
 def has_compiled() -> bool:
-    """Whether torch.compile was used in this process; its modules are not loaded before."""
+    """Whether torch.compile was used in this process, which loads its modules."""
     return "torch._dynamo" in sys.modules
 
 
 COMPILED = "_orig_mod"
-"""What torch.compile's wrapper calls the module inside it."""
+"""The name of the inner module in torch.compile's wrapper."""
 
 
 def scaler_states(scaler: object) -> Any:
-    """What a GradScaler notes by optimizer; `update` puts a new table in its place."""
+    """A GradScaler's table of states by optimizer; `update` replaces it by a new one."""
     return getattr(scaler, "_per_optimizer_states", None)
 
 
 def scale_version(scaler: object) -> int | None:
-    """How often a GradScaler's scale was changed in place; None before its first use."""
+    """The number of in-place changes of a GradScaler's scale; None before its first use."""
     scale = getattr(scaler, "_scale", None)
     return scale._version if isinstance(scale, Tensor) else None
 
 
 def notes_of(node: Any) -> dict[str, Any]:
-    """What can be noted at a node of the graph of gradients; torch's stubs take it for a method."""
+    """The metadata of a node of the autograd graph; torch's stubs declare it as a method."""
     notes: dict[str, Any] = node.metadata
     return notes

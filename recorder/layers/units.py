@@ -1,7 +1,7 @@
-"""Which dimension of a layer's output counts its units: channels, or features.
+"""Find the dimension of a layer's output that counts its units (channels or features).
 
-It is known of torch's own layers, and followed from them through what works element by element.
-Where it is not known nothing is guessed from a shape, but for vectors and matrices.
+It is known for torch's own layers, and followed from them through elementwise operations. If it is
+unknown, it is not guessed from the shape, except for vectors and matrices.
 """
 
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from flexrec.recorder.layers.torch_private import notes_of
 
 DROPPED = -1
-"""Its zeros are those of dropout, which are no dead units."""
+"""The output of a dropout layer, whose zeros are not dead units."""
 
 _MARK = "flexrec.units"  # in a graph node's metadata
-_MOST = 64  # nodes that are looked through
+_MOST = 64  # most nodes to search
 
 
 def _of(*kinds: str) -> dict[int, tuple[type[nn.Module], ...]]:
-    """Layers of one, two and three dimensions in space."""
+    """The 1-d, 2-d and 3-d variants of layers."""
     return {n: tuple(getattr(nn, f"{kind}{n}d") for kind in kinds) for n in (1, 2, 3)}
 
 
@@ -41,19 +41,19 @@ _FUNCTIONS = frozenset(
         *("Threshold", "Hardtanh", "Hardswish", "Hardsigmoid", "Softplus", "Clamp", "ClampMin"),
         *("Clone", "ToCopy", "Maximum", "Minimum", "Addcmul", "MaskedFill", "Rrelu"),
     )
-)  # what they give is made element by element of what they take
+)  # elementwise: the output has the units of the input
 
 
 def units_of(
     module: nn.Module, args: Any, output: Tensor, known: Callable[[Tensor], int | None]
 ) -> int | None:
-    """The dimension of an output that counts units; None: it is not known; or `DROPPED`.
+    """The dimension of an output that counts units; None if unknown; or `DROPPED`.
 
     Args:
         module: the layer.
-        args: what it took.
-        output: a tensor that it gave.
-        known: gives what was found before of a tensor.
+        args: its arguments.
+        output: a tensor of its output.
+        known: returns the dimension found before for a tensor.
     """
     if isinstance(module, _DROPPING) and module.training and module.p > 0:
         return DROPPED
@@ -83,7 +83,7 @@ def _of_class(module: nn.Module, output: Tensor) -> int | None:
 def _followed(
     module: nn.Module, args: Any, output: Tensor, known: Callable[[Tensor], int | None]
 ) -> int | None:
-    """That of the input, where the layer is one of torch's that keep it where it is."""
+    """The dimension of the input, if the layer is one of torch's that keep its place."""
     home = type(module).__module__
     if not args or not isinstance(args[0], Tensor) or args[0].dim() != output.dim():
         return None
@@ -95,13 +95,13 @@ def _followed(
 
 
 def mark(tensor: Tensor, dimension: int | None) -> None:
-    """Note in a tensor's graph which of its dimensions counts units."""
+    """Note in a tensor's autograd graph which of its dimensions counts units."""
     if tensor.grad_fn is not None:
         notes_of(tensor.grad_fn)[_MARK] = (dimension, tensor.shape)
 
 
 def marked(tensor: Tensor) -> int | None:
-    """What was noted of a tensor, or of those that it was made of element by element."""
+    """The dimension noted for a tensor, or for one that it was computed from elementwise."""
     found: set[int | None] = set()
     waiting, looked = [tensor.grad_fn], 0
     while waiting and looked < _MOST:

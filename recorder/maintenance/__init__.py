@@ -1,6 +1,6 @@
-"""Work on whole recordings: merge, verify, repair.
+"""Merge, verify and repair recordings.
 
-In: paths of recordings. Out: another recording, or what is wrong with one. Open repair.py first.
+In: paths of recordings. Out: a new recording, or a report on a damaged one. Open repair.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,6 +1,6 @@
-"""Recordings of one run's processes, made into one: which belong together, and writing it.
+"""Merge the recordings of one run's processes: match their marks and write the result.
 
-How events are put in order is in merge_order.py, how they are then read in merged_store.py.
+merge_order.py puts the events in order; merged_store.py reads them in that order.
 """
 
 import json
@@ -32,17 +32,17 @@ from flexrec.recorder.storage.compact import write_closed
 from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.recorder.storage.series import Marks
 
-_PIECE = 1 << 17  # events that are looked through at a time
+_PIECE = 1 << 17  # events that are checked at a time
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What `merge_recordings` made.
+    """The result of `merge_recordings`.
 
     Attributes:
-        path: the recording.
-        recordings: of how many it is made.
-        events: how many it has: adds, logs and resets.
+        path: the merged recording.
+        recordings: the number of recordings that were merged.
+        events: the number of its events: adds, logs and resets.
     """
 
     path: Path
@@ -56,38 +56,39 @@ def merge_recordings(
     *,
     overwrite: bool = False,
 ) -> Merged:
-    """Make one recording of those of several processes, as if one had recorded it all.
+    """Merge the recordings of several processes into one, as if one process had recorded it all.
 
     >>> merge_recordings(["run-0.h5", "run-1.h5"], "all.h5")
     Merged(path=PosixPath('all.h5'), recordings=2, events=42)
 
-    The first mark (`log` or `reset`) of one belongs to the first of every other, the second to the
-    second, and so on: they must be the same but for step and time, and there is one of them in what
-    is made. What lies between two marks in all recordings comes together, in the order of its
-    steps; at the same step, in the order of the recordings; what is of one recording stays in its
-    order. Steps, times and values stay as they were recorded. Of a mark, they are the first
-    recording's that has it.
+    The first marks (`log` or `reset`) of all recordings are matched, then the second ones, and so
+    on. Matched marks must be equal except for step and time, and become one mark, with the step and
+    time of the first recording that has it. The events between two marks are merged in the order of
+    their steps; at the same step, in the order of the recordings. Events of one recording stay in
+    their order. Steps, times and values are not changed.
 
-    A recording that ended early has fewer marks and gives what it has. One without any is cut by
-    step: an event comes before the first mark of a later step, and before one of its own step
-    where, in the recording that has most marks, an add of that step does. Where the run ended with
-    its last `log`, what is of later steps comes before that: such a recording was longer than the
-    others at the end, or killed before its first mark. A run ended so if a recording with all marks
-    was closed, and none of those has adds after that `log`.
+    A recording that ended early may have fewer marks. The events of a recording without marks are
+    assigned by step: an event goes before the first mark of a later step. It also goes before a
+    mark of its own step if, in the recording with the most marks, an add of that step does. If the
+    run ended with its last `log`, events of later steps go before that `log`: the recording was
+    longer than the others at the end, or killed before its first mark. A run ended with its last
+    `log` if a recording with all marks was closed, and no recording with all marks has adds after
+    that `log`.
 
-    What was superseded is left out. The config is the first recording's; `facts["merged"]` has for
-    each its file, facts, and config where that is another. The recordings are left as they are, and
-    may be of runs that go on, or were killed: they are read as far as they are whole.
+    Superseded events are left out. The config is that of the first recording; `facts["merged"]` has
+    each recording's file, facts, and config if it differs. The recordings are not changed. They may
+    be of running or killed runs, and are read as far as they are whole.
 
     Args:
         recordings: the recordings, or their paths.
-        into: the file to make, closed; it is there whole, or not at all.
-        overwrite: whether a recording may be there already.
+        into: the file to create, in the closed layout; it is written whole or not at all.
+        overwrite: whether an existing recording may be overwritten.
 
     Raises:
-        RecordingError: the recordings' marks differ, one is given twice or cannot be read; or a
-            recorder is writing the file.
-        OutputError: the file is there already, is one of them, no recording, or cannot be written.
+        RecordingError: the recordings' marks differ, a recording is given twice or cannot be read,
+            or a recorder is writing `into`.
+        OutputError: `into` exists, is one of the recordings, is another kind of file, or cannot be
+            written.
     """
     given = list(recordings)
     paths = [run.path if isinstance(run, Recording) else Path(run) for run in given]
@@ -116,14 +117,14 @@ def merge_recordings(
             write_closed(merged, closing)
             put_in_place(closing, target, RECORDING, overwrite=overwrite)
             return Merged(Path(into), len(runs), merged.effective_count())
-    except RuntimeError as error:  # HDF5's, of a full disk
+    except RuntimeError as error:  # raised by HDF5 on a full disk
         raise OutputError(f"cannot write {into}: {first_line(error)}") from error
     finally:
         lock.release()
 
 
 def _check(paths: Sequence[Path]) -> None:
-    """Refuse what would count a recording twice."""
+    """Refuse an empty list, and recordings that are given twice."""
     if not paths:
         raise RecordingError("there is nothing to merge: give the paths of recordings")
     seen = dict[str, Path]()
@@ -135,7 +136,7 @@ def _check(paths: Sequence[Path]) -> None:
 
 
 def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:
-    """The config and facts of what is made, as they are stored."""
+    """The config and facts of the merged recording, as they are stored."""
     first, merged = runs[0], list[dict[str, Any]]()
     for run in runs:
         merged.append({"file": str(run.path), "facts": run.facts})
@@ -149,7 +150,7 @@ def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:
 
 
 def _sources(runs: Sequence[Recording]) -> list[Source]:
-    """The recordings, and which of their marks are taken.
+    """The recordings as sources, and which of their marks are used.
 
     Raises:
         RecordingError: their marks differ.
@@ -168,42 +169,44 @@ def _sources(runs: Sequence[Recording]) -> list[Source]:
         complete = [run for run, own in zip(runs, marks, strict=True) if len(own) == taken]
         end = _end(complete, marks[longest])
         if end is not None:
-            cuts = cuts[: int(np.searchsorted(cuts, cuts[end]))]  # what is later comes before it
+            cuts = cuts[: int(np.searchsorted(cuts, cuts[end]))]  # later events go before it
         for source in unmarked:
             source.cuts = cuts
     return sources
 
 
 def _match(run: Recording, marks: Marks, other: Recording, others: Marks) -> None:
-    """Refuse marks that are not the first of the other recording's."""
-    for number, (mark, its) in enumerate(zip(_told(marks), _told(others), strict=False), 1):
+    """Refuse marks that differ from the first marks of the other recording."""
+    for number, (mark, its) in enumerate(
+        zip(_descriptions(marks), _descriptions(others), strict=False), 1
+    ):
         if mark != its:
             raise RecordingError(
                 f"{run.path} and {other.path} cannot be merged: mark {number} is {mark} "
                 f"in the one and {its} in the other. The first has {_places(marks, number)}, "
-                f"the second {_places(others, number)}. Where only one was resumed, or each at "
-                "another checkpoint, resume both once more at the same one, before that mark, and "
-                'record again what came after it: Recorder(path, mode="resume"), '
-                "load_state_dict(state)"
+                f"the second {_places(others, number)}. If only one was resumed, or they were "
+                "resumed at different checkpoints, resume both at the same checkpoint before that "
+                'mark, with Recorder(path, mode="resume") and load_state_dict(state), and record '
+                "again what came after it"
             )
 
 
 def _places(marks: Marks, number: int) -> str:
-    """How many marks there are, and the x of the logs around the one of a number."""
+    """The number of marks, and the x of the logs near mark `number`, for a message."""
     near = slice(max(number - 4, 0), number + 3)
     logs = [f"{x:g}" for x in marks.x[near][marks.is_log[near]].tolist()]
     return f"{counted(len(marks), 'mark')} (near it, logs at x = {', '.join(logs) or 'nowhere'})"
 
 
-def _told(marks: Marks) -> Iterator[str]:
-    """All that must be the same of marks."""
+def _descriptions(marks: Marks) -> Iterator[str]:
+    """Describe marks by everything that must be equal in all recordings."""
     columns = (marks.is_log.tolist(), marks.x.tolist(), marks.reset.tolist(), marks.keys)
     for is_log, x, reset, keys in zip(*columns, strict=True):
         yield f"log(x={x!r}, keys={keys!r}, reset={reset})" if is_log else f"reset(keys={keys!r})"
 
 
 def _cuts(source: Source, marks: Marks) -> Ints:
-    """Up to which step what has no marks comes before each of a source's marks."""
+    """For each mark of a source, the last step whose unmarked events go before it."""
     high, highest = LEAST, [np.empty(0, np.int64)]
     for first in range(0, source.store.count, _PIECE):
         last = min(first + _PIECE, source.store.count)
@@ -212,17 +215,17 @@ def _cuts(source: Source, marks: Marks) -> Ints:
         highest.append(
             steps[marks.position[slice(*np.searchsorted(marks.position, (first, last)))] - first]
         )
-    # `step(); log()` gives a mark the step of the next add, `log(); step()` that of the last one.
+    # With `step(); log()` a mark has the step of the next add, with `log(); step()` of the last.
     cuts = np.where(np.concatenate(highest) >= marks.step, marks.step, marks.step - 1)
     return np.maximum.accumulate(cuts)
 
 
 def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
-    """Which mark is the log that a run ended with; None where it went on, or may have.
+    """The number of the log that a run ended with; None if the run went on, or may have.
 
     Args:
         complete: the recordings that have all marks.
-        marks: those of one of them.
+        marks: the marks of one of them.
     """
     logs = np.flatnonzero(marks.is_log)
     if not len(logs) or not any(run.complete for run in complete):
@@ -234,5 +237,5 @@ def _end(complete: Sequence[Recording], marks: Marks) -> int | None:
 
 
 def _adds_after(run: Recording, position: int) -> bool:
-    """Whether there is an add after a position that was not superseded."""
+    """Whether there is an add after a position, not counting superseded ones."""
     return any((run._store.codes(*block) >= 0).any() for block in run._store.blocks(position + 1))

@@ -1,6 +1,6 @@
-"""Several recordings' events in one order: whose turn it is, a bounded number of them at a time.
+"""Merge the order of several recordings' events, with a bounded number of them in memory.
 
-Which marks are whose was found in merge.py; the values are of no concern here.
+merge.py has matched the marks; values are not read here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.store import Codes, Store
 
 LEAST = np.iinfo(np.int64).min
-_HELD = 1 << 18  # events that wait for their turn, of all recordings together
-_FEW = 1 << 12  # of one of them, however many they are
+_HELD = 1 << 18  # waiting events, of all recordings together
+_FEW = 1 << 12  # fewest events to read of one recording, however many recordings there are
 _WAITING = np.dtype(
     [("stretch", "<i8"), ("step", "<i8"), ("position", "<i8"), ("code", "<i8"), ("slots", "<i8")]
 )
@@ -28,9 +28,10 @@ class Source:
 
     Attributes:
         store: its events.
-        own: the position from which on its logs and resets are taken: earlier ones are another's.
-        cuts: of one without logs and resets, up to which step its events come before each of the
-            others'; None where its own tell.
+        own: the position from which on its logs and resets are used; earlier ones are taken from
+            another source.
+        cuts: for a source without logs and resets: for each mark of the others, the last step whose
+            events go before it. None if the source has marks.
     """
 
     store: Store
@@ -38,30 +39,30 @@ class Source:
     cuts: Ints | None = None
 
     def __post_init__(self) -> None:
-        """Find columns that have all steps among them."""
+        """Find columns that together have the steps of all adds."""
         held = self.store.columns_held()
         self._timed = list({self.store.within(column): column for column in held}.values())
 
     def takes(self, codes: Codes, positions: Ints) -> NDArray[np.bool_]:
-        """Which events are taken: not what is superseded, nor resumes, nor marks of another's."""
+        """Which events are merged: not superseded ones, resumes, or marks of another source."""
         found: NDArray[np.bool_] = (codes >= 0) | (codes == fmt.DROPPED)
         return found | ((codes >= fmt.RESET) & (positions >= self.own))
 
     def steps(self, first: int, last: int) -> Ints:
-        """The step of each add; LEAST of what is none."""
+        """The step of each add; LEAST for other events."""
         found = np.full(last - first, LEAST)
         for chunk in self.store.chunks(self._timed, first, last, "times"):
             found[chunk.positions - first] = chunk.step
         return found
 
     def waiting(self, most: int) -> Iterator[Array]:
-        """What is taken, and all that puts it in order, from at most so many events at a time."""
+        """Iterate over the events to merge with their sort keys, at most `most` at a time."""
         passed = 0
         for first, last in self._spans(most):
             codes, steps = self.store.codes(first, last), self.steps(first, last)
             is_mark = (codes == fmt.LOG) | (codes == fmt.RESET)
             stretch = passed + np.cumsum(is_mark) - is_mark
-            # Whose steps went back before this has had its turn by then, and so is not asked again.
+            # Events after which steps went back are already merged by then, and not needed again.
             steps, passed = _highest(steps, stretch), passed + int(is_mark.sum())
             if self.cuts is not None:
                 stretch = np.searchsorted(self.cuts, steps)
@@ -75,14 +76,14 @@ class Source:
                 yield rows
 
     def _spans(self, most: int) -> Iterator[tuple[int, int]]:
-        """Go through the events, at most so many at a time, and no more than a block."""
+        """Iterate over spans of at most `most` events, each within a block."""
         for begin, end in self.store.blocks():
             for first in range(begin, end, most):
                 yield first, min(first + most, end)
 
 
 def _highest(steps: Ints, stretch: Ints) -> Ints:
-    """Of each event the highest step so far in its stretch, of those given."""
+    """For each event, the highest step so far in its stretch, among the given events."""
     levels, level = np.unique(steps, return_inverse=True)
     floor = (stretch - stretch[0]) * len(levels)
     found: Ints = levels[np.maximum.accumulate(floor + level) - floor]
@@ -90,7 +91,7 @@ def _highest(steps: Ints, stretch: Ints) -> Ints:
 
 
 def in_order(sources: Sequence[Source]) -> Iterator[tuple[Array, Array]]:
-    """All that is taken: which sources the next events are from, and the events."""
+    """Iterate over all merged events in order, as arrays of source numbers and of events."""
     number = np.min_scalar_type(len(sources) - 1)
     queues = [source.waiting(max(_HELD // len(sources), _FEW)) for source in sources]
     held = [np.empty(0, _WAITING) for _ in sources]
@@ -102,7 +103,7 @@ def in_order(sources: Sequence[Source]) -> Iterator[tuple[Array, Array]]:
         order = np.lexsort((rows["step"], rows["stretch"]))  # stable: the sources stay in order
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
-        # After what waits of a source may come more of it: nothing later can have its turn yet.
+        # More events of a source may follow its waiting ones, so nothing later can be merged yet.
         order = order[: int(place[ends[np.diff(ends, prepend=0) > 0] - 1].min()) + 1]
         of = np.searchsorted(ends, order, "right").astype(number)
         taken = np.bincount(of, minlength=len(sources)).tolist()

@@ -1,7 +1,7 @@
-"""Several recordings as one store: their events in one order, their columns by key and form.
+"""MergedStore: several recordings as one store, with merged events, columns and schema.
 
-A byte is kept of each event, the recording that it is from (two bytes from 257 recordings on); all
-else is read anew, block by block. Whose turn it is, is found in merge_order.py.
+In memory it keeps one byte per event, the number of its recording (two bytes from 257 recordings
+on); everything else is read block by block. merge_order.py determines the order.
 """
 
 import math
@@ -21,19 +21,19 @@ from flexrec.recorder.storage.arrays import RUN_BYTES, ArrayColumn, Ints
 from flexrec.recorder.storage.series import joined
 from flexrec.recorder.storage.store import Chunk, Codes, Part, Store, What, block_ends
 
-_TOGETHER, _LEAST = 64 << 20, 2 << 20  # bytes read of all recordings at once, and of one at least
-_GAP = 1 << 12  # events that are read and not taken, rather than gone to by themselves
+_TOGETHER, _LEAST = 64 << 20, 2 << 20  # bytes read at once: of all recordings; least of one
+_GAP = 1 << 12  # unused events up to which reading on is better than a separate read
 
 
 @dataclass
 class _Piece:
-    """What a block takes from one source.
+    """The events of a block that come from one source.
 
     Attributes:
-        number, source: which.
-        span: where it begins and ends among the source's events.
-        taken: (n,) the positions there of the events that are taken.
-        places: (n,) their positions here.
+        number, source: the source and its number.
+        span: the first position and the end among the source's events.
+        taken: (n,) the events' positions in the source.
+        places: (n,) the events' positions in the merged store.
     """
 
     number: int
@@ -43,26 +43,26 @@ class _Piece:
     places: Ints
 
     def moved(self, positions: Ints) -> Ints:
-        """Positions there as positions here."""
+        """Convert positions in the source to positions in the merged store."""
         found: Ints = self.places[np.searchsorted(self.taken, positions)]
         return found
 
 
 class _Schemas:
-    """The sources' schemas as one; what is taken of them comes in the order in which it appears."""
+    """Merges the sources' schemas, in the order in which their entries appear in the events."""
 
     def __init__(self, schemas: Sequence[fmt.Schema]) -> None:
         self._schemas = schemas
         self._first = np.cumsum([0, *(len(schema.signatures) for schema in schemas)])
-        self._codes = np.full(int(self._first[-1]), -1)  # of the signatures of all, one by one
+        self._codes = np.full(int(self._first[-1]), -1)  # by all sources' signatures, concatenated
         self._columns = dict[fmt.Column, int]()
-        self._numbers = [dict[int, int]() for _ in schemas]  # of each source's columns
+        self._numbers = [dict[int, int]() for _ in schemas]  # merged, by source's
         self._signatures = dict[tuple[int, ...], int]()
         keysets = dict.fromkeys(each for schema in schemas for each in schema.keysets)
         self._keysets = {keys: number for number, keys in enumerate(keysets)}
 
     def learn(self, of: Array, codes: Codes) -> None:
-        """Take in the signatures of the next events."""
+        """Add the signatures of the next events."""
         adds = codes >= 0
         known = self._first[of[adds]] + codes[adds]
         fresh = known[self._codes[known] < 0]
@@ -73,7 +73,7 @@ class _Schemas:
             self._codes[number] = self._signatures.setdefault(signature, len(self._signatures))
 
     def _learn_column(self, source: int, column: int) -> int:
-        """The number here of a source's column; those that it shares were learnt before it."""
+        """The merged number of a source's column; columns whose parts it shares come first."""
         known, found = self._numbers[source], self._schemas[source].columns[column]
         if column not in known:
             if found.same:
@@ -83,28 +83,28 @@ class _Schemas:
         return known[column]
 
     def merged(self) -> fmt.Schema:
-        """The one schema."""
+        """The merged schema."""
         return fmt.Schema(list(self._columns), list(self._signatures), list(self._keysets))
 
     def columns(self, source: int) -> dict[int, int]:
-        """Which column of the source each of the columns is, of those that it has."""
+        """The source's column for each merged column that the source has."""
         return {number: column for column, number in self._numbers[source].items()}
 
     def codes(self, source: int, codes: Codes) -> Codes:
-        """A source's codes as those of the one schema."""
+        """Convert a source's codes to those of the merged schema."""
         found, adds = codes.astype(np.int64), codes >= 0
         found[adds] = self._codes[self._first[source] + found[adds]]
         return found
 
     def keysets(self, source: int, keys: Ints) -> Ints:
-        """A source's numbers of key sets as those of the one schema."""
+        """Convert a source's key set numbers to those of the merged schema."""
         own = [self._keysets[each] for each in self._schemas[source].keysets]
-        found: Ints = np.array([*own, fmt.ALL_KEYS])[keys]  # ALL_KEYS is -1: the last
+        found: Ints = np.array([*own, fmt.ALL_KEYS])[keys]  # ALL_KEYS is -1, the last index
         return found
 
 
 class _Mixed(ArrayColumn):
-    """Arrays of several recordings, in the order of their events."""
+    """Arrays of several recordings, in the merged order of their events."""
 
     def __init__(self, parts: Sequence[ArrayColumn], order: Ints) -> None:
         shapes = np.concatenate([part.shapes for part in parts])[order]
@@ -113,17 +113,17 @@ class _Mixed(ArrayColumn):
         self._parts, self._of = parts, np.searchsorted(ends, order, "right")
 
     def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
-        """The arrays flattened; of many recordings less is read at once of each."""
+        """The arrays flattened; with many recordings, smaller pieces of each are read at once."""
         each = min(run_bytes, max(_TOGETHER // len(self._parts), _LEAST))
         pieces = [part.flat(each) for part in self._parts]
         return (next(pieces[i]) for i in self._of.tolist())
 
 
 class MergedStore(Store):
-    """The events of several recordings as if one had them all, without what was superseded.
+    """The events of several recordings as one store, without superseded events.
 
     Args:
-        sources: the recordings; at the same step, the events of an earlier one come first.
+        sources: the recordings; at the same step, events of earlier sources come first.
         texts: the config and the facts.
     """
 
@@ -132,8 +132,8 @@ class MergedStore(Store):
     def __init__(self, sources: Sequence[Source], texts: Mapping[str, bytes]) -> None:
         self._sources, self._texts = sources, texts
         self._schemas = _Schemas([source.store.schema for source in sources])
-        self._of: list[Array] = []  # of each block: which sources its events are from
-        self._spans: list[list[tuple[int, int]]] = []  # and where these lie in each of them
+        self._of: list[Array] = []  # for each block: the source of each event
+        self._spans: list[list[tuple[int, int]]] = []  # for each block: its span in each source
         self._ends = array("q")
         self.count = self.mark_count = 0
         for of, events in in_order(sources):
@@ -148,8 +148,8 @@ class MergedStore(Store):
         self._measure()
 
     def _add_block(self, of: Array, positions: Ints) -> None:
-        # One span goes on where the last ended, as stores like it, but for long gaps: nothing in
-        # what was superseded bounds what lies there.
+        # A span begins where the last ended, so that stores read on sequentially, except after long
+        # gaps: the number of superseded events in between is not bounded.
         before = self._spans[-1] if self._spans else [(0, 0)] * len(self._sources)
         spans = [(end, end) for _, end in before]
         for i in np.unique(of).tolist():
@@ -163,8 +163,8 @@ class MergedStore(Store):
 
     @property
     def created(self) -> float:
-        """When the first of the recordings began."""
-        # By its time a recording is known: the first one's positions are not those of this one.
+        """Just after the earliest creation time of the recordings."""
+        # Not equal to it: checkpoints identify a recording by it, and positions differ here.
         return math.nextafter(min(source.store.created for source in self._sources), math.inf)
 
     def text(self, name: str) -> bytes:
@@ -172,7 +172,7 @@ class MergedStore(Store):
         return self._texts[name]
 
     def stored_bytes(self, column: int) -> int:
-        """As they lie in the recordings."""
+        """The size of the column's values in the recordings, in bytes."""
         return sum(
             source.store.stored_bytes(columns[column])
             for source, columns in zip(self._sources, self._columns, strict=True)
@@ -180,7 +180,7 @@ class MergedStore(Store):
         )
 
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
-        """Where the marks stand in a block, and what they say."""
+        """The positions and rows of the marks in a block."""
         places, found = [np.empty(0, np.int64)], [np.empty(0, fmt.MARK)]
         for piece in self._pieces(first, last):
             positions, marks = piece.source.store.marks(*piece.span)
@@ -195,7 +195,7 @@ class MergedStore(Store):
     def chunks(
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
-        """The rows that a block's events have of each column, of those that have any there."""
+        """The rows of each column for the events of a block, without columns that have none."""
         found = dict[int, list[tuple[_Piece, Chunk]]]()
         for piece in self._pieces(first, last):
             own = self._columns[piece.number]
@@ -221,7 +221,7 @@ class MergedStore(Store):
     # ------------------------------------------------------------------ inside
 
     def _pieces(self, first: int, last: int) -> Iterator[_Piece]:
-        """What a block takes from each of the sources that it takes from."""
+        """Iterate over a block's pieces, one for each source that it has events of."""
         block = bisect_left(self._ends, last)
         of, spans = self._of[block], self._spans[block]
         for number, (source, span) in enumerate(zip(self._sources, spans, strict=True)):
@@ -243,7 +243,7 @@ class MergedStore(Store):
 
 
 def _mixed(column: int, chunks: Sequence[Chunk], positions: Ints, order: Ints) -> Chunk:
-    """A column's rows of several sources, put in order."""
+    """Merge a column's rows of several sources, in order."""
 
     def put(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
         rows = joined(arrays)

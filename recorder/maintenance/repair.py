@@ -1,7 +1,7 @@
-"""Is a recording whole? And a closed copy in the place of one that a killed run left.
+"""Verify a recording, and repair one that a killed run left by closing it.
 
-Reading a file of unknown state may take for ever or crash, so it is done in a child process with
-a time limit.
+Reading a damaged file may take for ever or crash, so it is done in a child process with a time
+limit.
 """
 
 import json
@@ -39,7 +39,7 @@ from flexrec.recorder.storage.store import Store
 
 State = Literal["whole", "unfinished", "damaged"]
 _SECONDS, _SECONDS_PER_MB = 60.0, 0.5
-_CHILD = (  # it finds flexrec where this process did, be that a zip or a folder of sys.path alone
+_CHILD = (  # it imports flexrec from where this process did, even from a zip file
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from flexrec.recorder.maintenance.repair import child; child(*sys.argv[2:])"
 )
@@ -47,25 +47,24 @@ _RAISED: dict[str, type[Exception]] = {
     kind.__name__: kind
     for kind in (NotARecordingError, VersionError, RecordingError, OutputError, MemoryError)
 }
-# What a process that reads what it should not ends with.
+# Signals that end a process after an invalid memory access or similar.
 _CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What `verify` found.
+    """The result of `verify`.
 
     Attributes:
-        state: "whole": closed, and all of it can be read. "unfinished": the run is going on, or
-            was killed; what was recorded can be read. "damaged": something cannot be read.
-        fault: of what is damaged, what and where, in one line; else empty.
-        events: how many events there are, resumes and what they took back among them; 0 where that
-            cannot be told.
-        last_step: of what is unfinished, the step of the last event; None where there is none.
-        left_out: how many events at the end are not whole, and are not read.
-        is_torn: whether a loss of power tore those: they never were on the disk.
-        is_clean: False where only the last bytes of closing are missing, as a loss of power leaves
-            it: everything can be read, but by other HDF5 programs only after `repair`.
+        state: "whole": the recording is closed and can be read completely. "unfinished": the run is
+            running, or was killed; its events can be read. "damaged": something cannot be read.
+        fault: what is damaged and where, in one line; empty if nothing is.
+        events: the number of events, including resumes and superseded events; 0 if unknown.
+        last_step: the step of the last event of an unfinished recording; None if there is none.
+        left_out: the number of events at the end that are not whole and are not read.
+        is_torn: whether those never reached the disk, torn by a loss of power.
+        is_clean: False if only the last bytes of closing are missing, because of a loss of power:
+            flexrec can read everything, other HDF5 programs only after `repair`.
     """
 
     state: State
@@ -79,15 +78,16 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What `repair` did.
+    """The result of `repair`.
 
     Attributes:
         path: the recording.
-        is_changed: whether a closed copy took its place; False where there was nothing to repair.
-        events: how many events it has now: adds, logs and resets, what was superseded among them.
-        left_out: how many events at the end were not whole, and are not in it.
-        damage: what does not fit its checksums and was taken as it is, in one line; else empty.
-        original: where the file as it was is kept; None where it is not.
+        is_changed: whether a closed copy replaced it; False if there was nothing to repair.
+        events: the number of its events: adds, logs and resets, including superseded ones.
+        left_out: the number of events at the end that were not whole and were left out.
+        damage: data that does not match its checksums and was copied unchanged, in one line; empty
+            if there is none.
+        original: the path where the original file is kept; None if it is not kept.
     """
 
     path: Path
@@ -99,20 +99,21 @@ class Repaired:
 
 
 def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Verdict:
-    """Read all of a recording, and say in which state it is.
+    """Read a whole recording and report whether it is whole, unfinished or damaged.
 
     >>> verify("run.h5").state
     'whole'
 
     Args:
         path: the recording; it is not changed.
-        seconds: after which reading it is given up; by default a minute, and more for large files.
+        seconds: a time limit for reading; by default a minute, and more for large files.
 
     Raises:
-        NotARecordingError, VersionError: it is none of ours.
-        RecordingError: it does not exist, is a folder or no regular file, or the system cannot read
-            it.
-        MemoryError: there is too little of it.
+        NotARecordingError: the file was not written by flexrec.
+        VersionError: a newer flexrec wrote it.
+        RecordingError: the file does not exist, is not a regular file, or cannot be read by the
+            system.
+        MemoryError: there is not enough memory.
     """
     try:
         return Verdict(**_ask("examine", Path(path), seconds=seconds))
@@ -123,20 +124,20 @@ def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Ver
 def repair(
     path: str | os.PathLike[str], *, keep_original: bool = False, seconds: float | None = None
 ) -> Repaired:
-    """Put a closed copy in the place of what a killed run left, or a loss of power as it closed.
+    """Replace the recording of a killed run, or of an interrupted close, by a closed copy.
 
-    A file that is whole is left alone.
+    A file that is whole is not changed.
 
     >>> repair("run.h5").is_changed
     False
 
-    The copy is made beside it, read again, synced and renamed: whenever this is killed, the path
-    holds the old file or the new one, whole. Events at the end that are not whole are left out, and
-    what does not fit its checksums is taken as it is, and named; the original is then kept, asked
-    or not.
+    The copy is written beside the file, read again, synced and renamed, so if this is killed, the
+    path has the whole old or new file. Events at the end that are not whole are left out. Data that
+    does not match its checksums is copied unchanged and reported. In both cases the original is
+    kept, whether or not that was requested.
 
     Raises:
-        DamagedError: it cannot be read, or not in `seconds`.
+        DamagedError: the file cannot be read, or not within `seconds`.
         RecordingError: a recorder is writing it; or as for `verify`.
         OSError: there is no room for the copy.
     """
@@ -170,13 +171,13 @@ def repair(
 
 
 def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
-    """What a child of ours finds; its crash or silence is damage."""
+    """Run a task in a child process and return its result; a crash or a timeout means damage."""
     check_source(paths[0])
     if seconds is None:
         seconds = _SECONDS + paths[0].stat().st_size / 1e6 * _SECONDS_PER_MB
     command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), task]
     try:
-        done = subprocess.run(  # noqa: S603 - our own interpreter and module
+        done = subprocess.run(  # noqa: S603 - this interpreter and module
             [*command, *(str(path.absolute()) for path in paths)],
             capture_output=True,
             timeout=seconds,
@@ -196,7 +197,7 @@ def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
 
 
 def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
-    """What it means that the child ended without a word on stdout."""
+    """The error for a child process that ended without output."""
     if -status in _CRASHES:
         return DamagedError(f"reading it ended with status {status}")
     if status < 0:
@@ -210,12 +211,12 @@ def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
 
 
 def child(task: str, *paths: str) -> None:
-    """Print as JSON what was found of the paths, or the error that came up."""
+    """Print the result of a task, or its error, as JSON."""
     try:
         found = _examine(Path(paths[0])) if task == "examine" else _close(*map(Path, paths))
     except (RecordingError, OutputError, MemoryError) as error:
         found = {"error": type(error).__name__, "message": str(error)}
-    except OSError as error:  # of the copy
+    except OSError as error:  # from writing the copy
         found = {"error": "OutputError", "message": f"cannot write {paths[-1]}: {error.strerror}"}
     print(json.dumps(found))
 
@@ -252,7 +253,7 @@ def _read_all(store: Store, columns: Sequence[int]) -> None:
     """Read all values of the columns.
 
     Raises:
-        DamagedError: some cannot be read; it names their key.
+        DamagedError: a value cannot be read; the message names its key.
     """
     try:
         for chunks in store.scan(columns) if columns else ():
@@ -274,7 +275,7 @@ def _read_all(store: Store, columns: Sequence[int]) -> None:
 
 
 def _close(path: Path, closing: Path) -> dict[str, Any]:
-    """Write the closed copy, and read it again."""
+    """Write the closed copy and read it again."""
     store, _ = open_store(path)
     try:
         damage = store.damage()

@@ -1,6 +1,6 @@
-"""Classes: which have the highest scores, and how often one is taken for another.
+"""Count classes: highest scores, ranks, and confusion matrices.
 
-In numpy, in blocks that stay in the processor's cache. Nothing is checked here, and no states.
+All in numpy, in blocks that fit the processor's cache. Arguments are not checked here.
 """
 
 from functools import lru_cache
@@ -15,13 +15,13 @@ Ints: TypeAlias = NDArray[np.signedinteger[Any]]
 Counts: TypeAlias = NDArray[np.unsignedinteger[Any]]
 
 _BLOCK = 1 << 16
-"""How many values are worked on at a time."""
+"""The number of values that are processed at a time."""
 _FEW = 32
-"""Rows of no more classes are worked on class by class: numpy is slow where an axis is short."""
+"""Up to this many classes are processed class by class, since numpy is slow on short axes."""
 
 
 def highest(scores: Array) -> Ints:
-    """The class of the highest score of each row, NaN the highest, the lower class of equals.
+    """The class with the highest score of each row; NaN counts as highest, ties go to the lower.
 
     >>> highest(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.5]])).tolist()
     [1, 0]
@@ -31,7 +31,7 @@ def highest(scores: Array) -> Ints:
 
 
 def ranks_from_below(scores: Array, classes: Ints) -> Counts:
-    """How many classes, its own with them, come no earlier than each sample's own.
+    """For each sample, the number of classes ranked no higher than its own, itself included.
 
     >>> ranks_from_below(np.array([[0.1, 0.7, 0.2], [0.5, 0.3, 0.5]]), np.array([1, 2])).tolist()
     [3, 2]
@@ -39,26 +39,26 @@ def ranks_from_below(scores: Array, classes: Ints) -> Counts:
     n, C = scores.shape
     block = max(1, _BLOCK // C)
     if n <= block:
-        return _behind(scores, classes)
+        return _ranks_of_block(scores, classes)
     return np.concatenate(
-        [_behind(scores[i : i + block], classes[i : i + block]) for i in range(0, n, block)]
+        [_ranks_of_block(scores[i : i + block], classes[i : i + block]) for i in range(0, n, block)]
     )
 
 
-def _behind(scores: Array, classes: Ints) -> Counts:
+def _ranks_of_block(scores: Array, classes: Ints) -> Counts:
     n, C = scores.shape
     columns = _columns(C)
     kind = columns.dtype
     own = scores.take(np.arange(0, n * C, C) + classes)[:, np.newaxis]
     if C <= _FEW:
         scores = np.asfortranarray(scores)
-    ranks_from_below = scores <= own  # false for NaN, which comes earlier
+    ranks_from_below = scores <= own  # false for NaN, which ranks higher
     at = classes.astype(kind)[:, np.newaxis]
     later = np.greater_equal(columns, at, out=np.empty_like(ranks_from_below))
     ranks_from_below &= later
     ranks_from_below |= scores < own
     many: Counts = np.add.reduce(ranks_from_below.view(np.uint8), axis=1, dtype=kind)
-    if np.count_nonzero(many) < n:  # of these the own score is NaN
+    if np.count_nonzero(many) < n:  # for the others the own score is NaN
         rows = np.flatnonzero(many == 0)
         earlier = np.isnan(scores[rows]) & ~later[rows]
         many[rows] = C - np.count_nonzero(earlier, axis=1)
@@ -67,13 +67,13 @@ def _behind(scores: Array, classes: Ints) -> Counts:
 
 @lru_cache(maxsize=16)
 def _columns(C: int) -> Counts:
-    """0 to C − 1, of the narrowest type that counts to C."""
+    """0 to C − 1, in the smallest dtype that can hold C."""
     columns: Counts = np.arange(C, dtype=np.min_scalar_type(C))
     return columns
 
 
 def cells(rows: Ints, columns: Ints, k: int) -> NDArray[np.int64]:
-    """Each sample's cell of (k, k), row by row.
+    """The index of each sample's cell in a flattened (k, k) matrix.
 
     >>> cells(np.array([0, 1]), np.array([2, 2]), 3).tolist()
     [2, 5]
@@ -99,7 +99,7 @@ def tally(rows: Ints, columns: Ints, counts: NDArray[np.int64]) -> None:
 
 
 def sparse(counts: NDArray[np.int64]) -> tuple[float, Ints, Ints]:
-    """(k, the cells of counts (k, k) that are not 0, row by row, their counts).
+    """A matrix of counts (k, k) as (k, flat indices of its nonzero cells, their counts).
 
     >>> k, cells, counts = sparse(np.array([[0, 1], [0, 3]]))
     >>> k, cells.tolist(), counts.tolist()

@@ -1,6 +1,6 @@
-"""Which keys are recorded compactly: what a meter remembers of a value, in the value's place.
+"""Reducer: find the keys to reduce, and replace their values by meters' states.
 
-What that is, is in reductions.py; this finds the meter that a key is reduced by, and applies it.
+The reductions themselves are in reductions.py.
 """
 
 from collections.abc import Mapping
@@ -16,30 +16,29 @@ from flexrec.recorder.reduction.reductions import REDUCTIONS
 
 
 class Reduces(Protocol):
-    """Definitions of meters, which know what is enough for them."""
+    """Definitions of meters that can list their reductions."""
 
     def reductions(self) -> Mapping[str, Reduction]:
-        """By key or pattern."""
+        """The reductions by key or pattern."""
 
 
 Rule: TypeAlias = str | tuple[str, Mapping[str, Any]] | Reduction
-"""A meter's name, with its constructor's arguments where there are some, or a reduction."""
+"""A meter's name, or a name and the constructor's arguments, or a reduction."""
 Rules: TypeAlias = Mapping[str, Rule] | Reduces
-"""A rule by key or pattern, or definitions."""
+"""Rules by key or pattern, or definitions of meters."""
 
 _WHOLE = frozenset(np.dtype(code) for code in "?bBhHiIlLqQefd")
-"""Arrays of these types are reduced where they lie: recording them would not change them."""
+"""Arrays of these dtypes are reduced without conversion, since recording would not change them."""
 
 
 def reduction(rule: Rule) -> Reduction:
-    """What a rule means.
+    """The reduction that a rule stands for.
 
         >>> str(reduction(("ConfusionMeter", {"k": 10, "normalized": True})))
         'ConfusionMeter(k=10)'
 
     Raises:
-        DefinitionError: no meter of this name remembers less than its values, or the arguments
-            are wrong.
+        DefinitionError: no meter of this name has a small state, or its arguments are wrong.
     """
     if isinstance(rule, Reduction):
         return rule
@@ -54,7 +53,7 @@ def reduction(rule: Rule) -> Reduction:
     if kind is None:
         raise DefinitionError(
             f"reduce: {name!r} keeps no small state{nearest(name, REDUCTIONS)}; "
-            f"there are {', '.join(REDUCTIONS)}"
+            f"meters that do are {', '.join(REDUCTIONS)}"
         )
     try:
         return kind.of(args)
@@ -63,7 +62,7 @@ def reduction(rule: Rule) -> Reduction:
 
 
 class Reducer:
-    """Reduces the values of the keys that the rules name; the first rule that fits a key holds.
+    """Reduces the values of keys that match a rule; the first matching rule applies.
 
     >>> reducer = Reducer({"*_mse": "MSEMeter"})
     >>> tuple(reducer.reduced("train_mse", (np.ones(4), np.zeros(4))))
@@ -86,9 +85,8 @@ class Reducer:
         self._named = {p for p, rule in named.items() if not isinstance(rule, Reduction)}
 
     def unused(self) -> list[str]:
-        """The keys and patterns that nothing came under, though something came, of those that the
-        caller named."""
-        found = list(self._found)  # a signal's handler may add amid this
+        """The caller's keys and patterns that matched no key; empty if no key was recorded."""
+        found = list(self._found)  # a signal handler may add meanwhile
         return sorted(
             pattern
             for pattern in self._named
@@ -96,19 +94,19 @@ class Reducer:
         )
 
     def of(self, key: str) -> Reduction | None:
-        """What the key is reduced by."""
+        """The reduction of a key, if any."""
         if key not in self._found:
             fitting = (r for pattern, r in self._rules.items() if fnmatchcase(key, pattern))
             self._found[key] = self._rules.get(key) or next(fitting, None)
         return self._found[key]
 
     def reduced(self, key: str, value: object) -> State | None:
-        """What is recorded in the value's place; None: the value itself, as it is small or apart.
+        """The state to record in the value's place; None if the value is not reduced.
 
         A tensor on an accelerator is fetched, which waits for it.
 
         Raises:
-            InputError: the meter could not take in the value, nor replay it.
+            InputError: the meter does not accept the value, so it could not be replayed.
         """
         found = self.of(key)
         if found is None or value is None or isinstance(value, State):
@@ -116,7 +114,7 @@ class Reducer:
         args = value if isinstance(value, (tuple, list)) and value else (value,)
         parts = tuple(_part(key, part) for part in args)
         if len(parts) == 1 and isinstance(parts[0], float):
-            return None  # a bare number is as small as can be, and fit for every meter
+            return None  # a single number is small, and every meter can read it
         try:
             return State(found.state_of(*parts), found)
         except (MeterError, TypeError) as error:
@@ -125,7 +123,7 @@ class Reducer:
 
 
 def _misfit(found: Reduction, count: int) -> str | None:
-    """What a meter takes, where it is not so many values."""
+    """An error message if the meter does not take `count` values."""
     takes = signature(found.state_of)
     try:
         takes.bind(*range(count))
@@ -135,7 +133,7 @@ def _misfit(found: Reduction, count: int) -> str | None:
 
 
 def _part(key: str, part: object) -> Part:
-    """A part as `normalise` makes it, but for the copy."""
+    """Convert a part as `normalise` does, but without a copy."""
     whole = array_of(key, part) if is_tensor(part) else part
     if type(whole) is np.ndarray and whole.ndim and whole.dtype in _WHOLE:
         return whole

@@ -1,7 +1,8 @@
-"""What the meters remember of one value, so that it can be recorded in the value's place.
+"""The reductions of the meters that have a small state.
 
-The meters (flexrec.replay.meters) use these very functions: replaying a recorded state gives what
-the raw value would have given, to the bit. No meters, files or torch import here.
+The meters (flexrec.replay.meters) use the same functions, so replaying a recorded state gives the
+same result as the raw value, to the bit. This module contains no meters, uses no files and does not
+import torch.
 """
 
 import math
@@ -31,16 +32,16 @@ from flexrec.recorder.reduction.validation import (
 Ints = NDArray[np.signedinteger[Any]]
 
 MOST_CLASSES = 1 << 12
-"""A matrix whose size is not given grows no larger than this, whatever comes."""
+"""The most classes of a matrix whose size is not given."""
 _BLOCK = 1 << 15
-"""How many errors are squared and added at a time: they stay in the processor's cache."""
+"""The number of errors that are squared and added at a time, to fit the processor's cache."""
 _FINEST = -1074
 """The exponent of the smallest float64."""
 
 
 @dataclass(frozen=True)
 class Averages(Reduction):
-    """Of an AverageValueMeter."""
+    """The reduction of AverageValueMeter."""
 
     mean: bool = False
 
@@ -48,11 +49,11 @@ class Averages(Reduction):
     optional = ("mean",)
 
     def serves(self, asked: Reduction) -> bool:
-        """States say how many values there are, and which: they are the same for any."""
+        """Whether `asked` is a reduction of the same kind; states do not depend on arguments."""
         return isinstance(asked, Averages)
 
     def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
-        """(how many, the first, their mean less the first, squared deviations from the mean)."""
+        """(count, first value, mean minus first value, sum of squared deviations)."""
         many = number("n", n)
         if not (many >= 1 and many % 1 == 0):
             raise MeterError(f"n must be a whole number of at least 1, got {n}")
@@ -67,14 +68,14 @@ class Averages(Reduction):
 
 @dataclass(frozen=True)
 class SquaredErrors(Reduction):
-    """Of an MSEMeter."""
+    """The reduction of MSEMeter."""
 
     meter = "MSEMeter"
     shown = ("root",)
 
-    @np.errstate(invalid="ignore", over="ignore")  # entered in half the time that `with` takes
+    @np.errstate(invalid="ignore", over="ignore")  # takes half the time of a with statement
     def state_of(self, output: Any, target: Any) -> tuple[float, float]:
-        """(sum of squared errors, how many)."""
+        """(sum of squared errors, count)."""
         output, target = array("output", output), array("target", target)
         if output.shape != target.shape and not output.size == target.size == 1:
             raise shapes_differ(("output", "target"), (output, target))
@@ -83,7 +84,7 @@ class SquaredErrors(Reduction):
         for i in range(0, output.size, _BLOCK):
             part = slice(i, i + _BLOCK)
             errors = np.subtract(output[part], target[part], dtype=np.float64)
-            # A dot product would be quicker, and its last bits another processor's.
+            # A dot product would be faster, but its last bits depend on the processor.
             errors *= errors
             total += float(np.add.reduce(errors))
         return total, float(output.size)
@@ -91,7 +92,7 @@ class SquaredErrors(Reduction):
 
 @dataclass(frozen=True)
 class ClassErrors(Reduction):
-    """Of a ClassErrorMeter. `topk` may be given as one k or several; it is kept sorted."""
+    """The reduction of ClassErrorMeter. `topk` is one k or several, and is stored sorted."""
 
     topk: Any = (1,)
     ignore: Any = ()  # a class number or several, kept sorted
@@ -108,7 +109,7 @@ class ClassErrors(Reduction):
         object.__setattr__(self, "ignore", ignored(self.ignore))
 
     def state_of(self, output: Any, target: Any) -> tuple[float, ...]:
-        """(how many, then for every k how many are wrong)."""
+        """(number of samples, then for every k the number of wrong ones)."""
         scores, classes = flattened(array("output", output), array("target", target))
         scores = scores if scores.ndim == 2 else np.atleast_2d(scores)
         if scores.ndim != 2 or classes.size != len(scores) or classes.ndim > 2:
@@ -139,7 +140,7 @@ class ClassErrors(Reduction):
 
 @dataclass(frozen=True)
 class Cells(Reduction):
-    """Of a ConfusionMeter."""
+    """The reduction of ConfusionMeter."""
 
     k: int | None = None
     ignore: Any = ()  # a class number or several, kept sorted
@@ -154,7 +155,7 @@ class Cells(Reduction):
             object.__setattr__(self, "k", count("k", self.k))
 
     def state_of(self, predicted: Any, target: Any) -> tuple[float, Ints, Ints]:
-        """(k, cells of the matrix that are not 0, row by row; their counts)."""
+        """(k, flat indices of the matrix's nonzero cells, their counts)."""
         k, rows, columns = self.samples(predicted, target)
         if rows.size * 64 < k * k:
             return float(k), *np.unique(cells(rows, columns, k), return_counts=True)
@@ -163,13 +164,13 @@ class Cells(Reduction):
         return sparse(counts)
 
     def serves(self, asked: Reduction) -> bool:
-        """A meter that is not told its size takes any."""
+        """A meter without a given size can read states of any size."""
         if not isinstance(asked, Cells):
             return False
         return asked.k in (None, self.k) and asked.ignore == self.ignore
 
     def samples(self, predicted: Any, target: Any, least: int = 0) -> tuple[int, Ints, Ints]:
-        """k, where it is not given at least `least`; each sample's row and column of (k, k)."""
+        """k (if not given, at least `least`), and each sample's row and column in (k, k)."""
         came = array("predicted", predicted), array("target", target)
         predicted, target = self._samples(*came)
         columns, wide = self._classes("predicted", predicted)
@@ -182,7 +183,7 @@ class Cells(Reduction):
         return self.k or max(wide, high, least), rows, columns
 
     def _samples(self, predicted: Array, target: Array) -> tuple[Array, Array]:
-        """Each a row or a number for each sample that is not ignored."""
+        """Both as one row or number for each sample that is not ignored."""
         if predicted.ndim > 2 and predicted.shape == target.shape:
             predicted, target = predicted.reshape(-1), target.reshape(-1)
         predicted, target = flattened(predicted, target)
@@ -193,7 +194,7 @@ class Cells(Reduction):
         return predicted, target
 
     def _classes(self, what: str, found: Array) -> tuple[Ints, int]:
-        """The classes (N,), and how many there are at least."""
+        """The classes (N,), and the least number of classes they imply."""
         if found.ndim < 2 or (found.ndim == 2 and found.shape[1] == 1):
             return labels(what, found, self.k or MOST_CLASSES)
         wide = found.shape[1]
@@ -213,7 +214,7 @@ class Cells(Reduction):
 
 @dataclass(frozen=True)
 class Bins(Reduction):
-    """Of a HistogramMeter."""
+    """The reduction of HistogramMeter."""
 
     bins: int = 64
     range: Any = None  # (lowest, highest)
@@ -230,7 +231,7 @@ class Bins(Reduction):
             object.__setattr__(self, "range", (float(low), float(high)))
 
     def state_of(self, values: Any) -> tuple[Part, ...]:
-        """(counts,), or without a range (counts, first bin, exponent of the bins' width)."""
+        """(counts,); without a range (counts, first bin, exponent of the bin width)."""
         found = array("values", values).ravel()
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             found = found[np.isfinite(found)]
@@ -247,7 +248,7 @@ class Bins(Reduction):
 
 
 def _exponent(least: float, most: float, bins: int) -> int:
-    """The least exponent of two with which `bins` bins hold both, but no finer than float64."""
+    """The least exponent of a bin width with which `bins` bins cover both, within float64."""
     largest = max(abs(least), abs(most))
     exponent = max(math.frexp(largest)[1] - 53, _FINEST) if largest else _FINEST
     if least < most:
@@ -258,13 +259,13 @@ def _exponent(least: float, most: float, bins: int) -> int:
 
 
 def _places(values: NDArray[np.float64], exponent: int) -> Ints:
-    """Which multiple of 2 ** exponent each value is at or above."""
+    """The bin of each value: the largest n with n · 2**exponent ≤ value."""
     places: Ints = np.floor(np.ldexp(values, -exponent)).astype(np.int64)
-    np.minimum(places, -1, out=places, where=values < 0)  # also what underflowed to zero
+    np.minimum(places, -1, out=places, where=values < 0)  # also values that underflowed to zero
     return places
 
 
 REDUCTIONS: dict[str, type[Reduction]] = {
     kind.meter: kind for kind in (Averages, Bins, Cells, ClassErrors, SquaredErrors)
 }
-"""What there is, by the meters' names."""
+"""All reductions, by the meters' names."""

@@ -1,4 +1,4 @@
-"""What meters' `add` is given, checked and as numpy arrays. No meters here, and no torch import."""
+"""Check the arguments of meters and convert them to numpy arrays. Does not import torch."""
 
 import operator
 from collections.abc import Iterable, Sequence
@@ -31,10 +31,10 @@ def array(what: str, value: object, *, keep: bool = False) -> Array:
             is then copied.
 
     Raises:
-        MeterError: it is nothing of the kind.
+        MeterError: the value has another type.
     """
     if type(value) is np.ndarray and value.dtype.char in _READY:
-        return value  # what flexrec gives: nothing more to ask
+        return value  # the usual case: nothing more to check
     if is_tensor(value):
         found = array_of(what, value)
         found = found.copy() if keep else found
@@ -67,7 +67,7 @@ def number(what: str, value: object) -> float:
 
 
 def count(what: str, value: Any, *, least: int = 1) -> int:
-    """A constructor's argument that is a whole number, at least `least`.
+    """Check a constructor's argument that must be an integer of at least `least`.
 
     >>> count("windowsize", 3)
     3
@@ -82,7 +82,7 @@ def count(what: str, value: Any, *, least: int = 1) -> int:
 
 
 def ignored(value: Any) -> tuple[int, ...]:
-    """A constructor's argument of class numbers to ignore: none, one or several; sorted.
+    """Convert a constructor's argument of class numbers to ignore (none, one or several), sorted.
 
     >>> ignored(-100), ignored([255, -100]), ignored(None)
     ((-100,), (-100, 255), ())
@@ -95,7 +95,7 @@ def ignored(value: Any) -> tuple[int, ...]:
 
 
 def flattened(scores: Array, classes: Array) -> tuple[Array, Array]:
-    """Scores (N, C, …) and classes (N, …) as (samples, C) and (samples,); others as they are.
+    """Reshape scores (N, C, …) and classes (N, …) to (samples, C) and (samples,), if they are such.
 
     >>> scores, classes = flattened(np.zeros((2, 3, 4, 4)), np.zeros((2, 4, 4)))
     >>> scores.shape, classes.shape
@@ -108,7 +108,7 @@ def flattened(scores: Array, classes: Array) -> tuple[Array, Array]:
 
 
 def counting(classes: Array, ignore: Sequence[int]) -> Array:
-    """Which of the classes (N,) are not ignored.
+    """A mask of the classes (N,) that are not ignored.
 
     >>> counting(np.array([0, -100, 1]), [-100]).tolist()
     [True, False, True]
@@ -136,7 +136,7 @@ def labels(what: str, found: Array, k: int) -> tuple[Ints, int]:
 
 
 def span(whole: Ints) -> int:
-    """One more than the largest, where one below 0 counts as larger than any; 0 for none.
+    """One more than the largest number, with negative ones counting as larger than any; 0 if empty.
 
     >>> span(np.array([2, 0])), span(np.array([2, -1])) > 2**63
     (3, True)
@@ -161,7 +161,7 @@ def binary(what: str, value: object) -> NDArray[np.bool_]:
 
 
 def shapes_differ(names: Sequence[str], arrays: Sequence[Array]) -> MeterError:
-    """The error to raise where shapes do not fit each other.
+    """The error for arrays whose shapes do not match.
 
     >>> raise shapes_differ(("output", "target"), (np.zeros((2, 1)), np.zeros(2)))
     Traceback (most recent call last):

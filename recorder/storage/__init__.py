@@ -1,6 +1,6 @@
-"""The recording format: the only folder that knows what datasets are called.
+"""The recording format: read recordings, and compact live files. Only here are datasets named.
 
-In: an untrusted HDF5 file. Out: a store, live or closed, with its events, columns and marks; and a
+In: an untrusted HDF5 file. Out: a live or closed store with its events, columns and marks; or a
 live file compacted into a closed one. Open format.py first, then store.py.
 """
 

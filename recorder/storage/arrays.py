@@ -1,6 +1,6 @@
-"""Arrays and texts, each of its own shape, that lie end to end or apart in a dataset of elements.
+"""Read arrays and strings of varying shapes from a dataset of elements.
 
-Shapes and offsets come from outside: `sizes_fit` and `end_to_end` say which can be true.
+Shapes and offsets are untrusted: `sizes_fit` and `end_to_end` check them.
 """
 
 from collections.abc import Iterator
@@ -17,34 +17,34 @@ from flexrec.recorder.storage import format as fmt
 Ints = NDArray[np.int64]
 
 RUN_BYTES = 8 << 20
-"""How much of an array's neighbours is read at once, about."""
+"""Approximate number of bytes of neighbouring arrays that are read at once."""
 
-_GAP_BYTES = 1 << 16  # which are so far apart at most
+_GAP_BYTES = 1 << 16  # largest gap between arrays that are read at once
 
 
 class Elements(Protocol):
-    """Where the arrays lie: an UntrustedDataset, or what a journal says of a dataset."""
+    """The dataset of the arrays' elements: an UntrustedDataset or a JournalledDataset."""
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of an element."""
+        """The dtype of an element."""
 
     def __getitem__(self, rows: slice) -> Array:
-        """Elements `first:last`, in memory of their own."""
+        """A copy of the elements `first:last`."""
 
     def damaged(self, what: str) -> DamagedError:
-        """The error that names the file, and says what is wrong in it."""
+        """A DamagedError that names the file; `what` says what is wrong in it."""
 
 
 @dataclass
 class ArrayColumn:
-    """Arrays of one dtype and rank, each of its own shape, read when they are iterated over."""
+    """Arrays of one dtype and rank but varying shapes, read when they are iterated over."""
 
     source: Elements
     form: fmt.Form
-    offsets: Ints  # in elements of `source`, which are bytes where it is the blobs
+    offsets: Ints  # in elements of `source`; in bytes if it is the dataset of blobs
     shapes: Ints  # (n, ndim)
-    is_kept: bool = False  # all of it is kept when it is first iterated over
+    is_kept: bool = False  # whether all arrays are kept in memory after the first iteration
     _kept: list[str | Array] | None = None
 
     def __len__(self) -> int:
@@ -72,16 +72,16 @@ class ArrayColumn:
 
     @property
     def size(self) -> int:
-        """How many elements the arrays have together."""
+        """The total number of elements of the arrays."""
         return int(self.shapes.prod(axis=1).sum())
 
     @property
     def nbytes(self) -> int:
-        """How many bytes the arrays take together."""
+        """The total size of the arrays in bytes."""
         return self.size * self.form.dtype.itemsize
 
     def flat(self, run_bytes: int = RUN_BYTES) -> Iterator[Array]:
-        """The arrays flattened, as views of what was read at once."""
+        """Iterate over the arrays, flattened, as views of larger pieces that were read at once."""
         counts = self.shapes.prod(axis=1) * (self.form.dtype.itemsize // self._unit)
         for first, last in self._runs(counts, run_bytes):
             low = int(self.offsets[first])
@@ -95,7 +95,7 @@ class ArrayColumn:
         return int(self.source.dtype.itemsize)
 
     def _runs(self, counts: Ints, run_bytes: int) -> Iterator[tuple[int, int]]:
-        """Split into runs of neighbours that are worth reading at once."""
+        """Split the arrays into runs of neighbours to read at once."""
         ends = self.offsets + counts
         gaps = (self.offsets[1:] - ends[:-1]) * self._unit
         first, n = 0, len(ends)
@@ -110,17 +110,17 @@ class ArrayColumn:
 
 
 def sizes_fit(rows: NDArray[np.float64], form: fmt.Form, available: int) -> NDArray[np.bool_]:
-    """Which offsets and shapes are whole numbers that point at nothing outside of the blobs.
+    """Check which offsets and shapes are integers that stay within the blobs.
 
     Args:
-        rows: (n, 1 + rank) an offset in bytes and a shape in each.
-        form: of the arrays.
-        available: bytes of blobs.
+        rows: (n, 1 + rank) an offset in bytes and a shape in each row.
+        form: the form of the arrays.
+        available: the size of the blobs in bytes.
     """
-    # In floating point: the product of absurd shapes must not wrap around.
+    # In floating point, because the product of forged shapes must not wrap around.
     with np.errstate(invalid="ignore", over="ignore"):
         whole = ((rows >= 0) & (rows < LARGEST) & (rows == np.floor(rows))).all(axis=1)
-        # numpy bounds the axes of empty arrays too.
+        # numpy limits the axes of empty arrays too.
         widths = np.maximum(rows[:, 1:], 1).prod(axis=1) * form.dtype.itemsize
         ends = rows[:, 0] + rows[:, 1:].prod(axis=1) * form.dtype.itemsize
         fit: NDArray[np.bool_] = whole & (widths < LARGEST) & (ends <= available)
@@ -128,16 +128,16 @@ def sizes_fit(rows: NDArray[np.float64], form: fmt.Form, available: int) -> NDAr
 
 
 def end_to_end(shapes: Ints, form: fmt.Form, available: int) -> Ints:
-    """Where each array begins among the elements, which must be all there are.
+    """The offset of each array, if they lie end to end and fill all elements.
 
     Raises:
-        ValueError: they are not, or no array has such a shape.
+        ValueError: they do not, or a shape is impossible.
     """
     sized = np.concatenate([np.zeros((len(shapes), 1)), shapes], axis=1)
     if not sizes_fit(sized, form, available * form.dtype.itemsize).all():
-        raise ValueError("an array's shape is absurd")
+        raise ValueError("an array's shape is impossible")
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(shapes.prod(axis=1))])
-    # An overflow of the sum would show: no array is larger than all of the elements.
+    # The sum cannot overflow unnoticed: no array is larger than all of the elements.
     if (np.diff(offsets) < 0).any() or offsets[-1] != available:
         raise ValueError("the arrays' shapes do not fit their elements")
     return offsets

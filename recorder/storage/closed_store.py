@@ -1,4 +1,7 @@
-"""The closed layout: a dataset for every part of every key. One byte an event is kept, its code."""
+"""Read the closed layout: a dataset for every part of every key.
+
+In memory it keeps only the code of each event.
+"""
 
 from array import array
 from collections.abc import Iterator, Sequence
@@ -27,15 +30,15 @@ from flexrec.recorder.storage.store import (
 _CODES = tuple(map(np.dtype, ("i1", "<i2", "<i4", "<i8")))
 _NUMBERS = tuple(map(np.dtype, ("<f4", "<f8")))
 _PIECE = 1 << 17  # events whose slots are counted at a time
-_OPEN = 1024  # datasets that are left open
-_TIMES = 2  # columns that most others share: step and time
+_OPEN = 1024  # most datasets that stay open
+_TIMES = 2  # datasets that most columns share: step and time
 _ROOM = 4 << 20  # numbers
-_AT_ONCE = 32 << 20  # bytes of columns that are read at once, about
-_Rows = tuple[Ints, slice, int]  # which events, which rows these are of the column, and of how many
+_AT_ONCE = 32 << 20  # approximate bytes of columns that are read at once
+_Rows = tuple[Ints, slice, int]  # positions of events, the column's rows for them, its row count
 
 
 class ClosedStore(Store):
-    """Codes and marks, and the columns one by one."""
+    """A store of the closed layout: codes and marks, and one dataset per part of a column."""
 
     def __init__(self, file: UntrustedFile) -> None:
         self.file = file
@@ -61,7 +64,7 @@ class ClosedStore(Store):
         self._reached: dict[tuple[str, frozenset[int]], tuple[int, int]] = {}  # event, row
 
     def stored_bytes(self, column: int) -> int:
-        """As they lie there: compressed."""
+        """The compressed size of the column's values in the file, in bytes."""
         definition, total = self.schema.columns[column], 0
         for i, form in enumerate(definition.forms):
             if self.linked(column, i):
@@ -75,7 +78,7 @@ class ClosedStore(Store):
         return total
 
     def alike(self, column: int, other: Store, its: int) -> int:
-        """By the chunks, which are not inflated."""
+        """As Store.alike; compares the compressed chunks."""
         definitions = self.schema.columns[column], other.schema.columns[its]
         if not isinstance(other, ClosedStore) or not all(d.is_number for d in definitions):
             return 0
@@ -99,7 +102,7 @@ class ClosedStore(Store):
         return mine.alike(other._column(f"{paths[1]}/{name}", dtypes, None))
 
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
-        """Where the marks stand among events `first` to `last`, and what they say."""
+        """The positions and rows of the marks among events `first` to `last`."""
         within = slice(*np.searchsorted(self._mark_positions, (first, last)))
         where = self._mark_positions[within]
         shown = self.codes(first, last)[where - first] != fmt.SUPERSEDED
@@ -108,11 +111,11 @@ class ClosedStore(Store):
     def chunks(
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
-        """The rows that a block's events have of each column."""
+        """The rows of each column for the events of a block."""
         return list(self._columns(columns, first, last, what))
 
     def everything(self, columns: Sequence[int], what: What = "all") -> Iterator[Chunk]:
-        """All rows of the columns, each column at once."""
+        """All rows of the columns, one chunk per column."""
         return self._columns(columns, 0, self.count, what)
 
     # ------------------------------------------------------------------ inside
@@ -147,7 +150,7 @@ class ClosedStore(Store):
     def _columns(
         self, columns: Sequence[int], first: int, last: int, what: What
     ) -> Iterator[Chunk]:
-        """The columns one by one; several of them are read at once, on several threads."""
+        """Iterate over columns, reading several at once on several threads."""
         room, waiting, held = _Room(len(columns) + _TIMES), list[Chunk](), 0
         for chunk in self._unread(columns, first, last, what, room):
             waiting.append(chunk)
@@ -166,7 +169,7 @@ class ClosedStore(Store):
     def _unread(
         self, columns: Sequence[int], first: int, last: int, what: What, room: "_Room"
     ) -> Iterator[Chunk]:
-        """The columns, which the room's tasks are yet to fill."""
+        """Chunks that are not filled yet; the tasks of `room` fill them."""
         shared: dict[frozenset[int], tuple[_Rows, Ints, NDArray[np.float64]]] = {}
         codes = self.codes(first, last)
         for column in columns:
@@ -185,9 +188,9 @@ class ClosedStore(Store):
             yield Chunk(column, where, step, time, parts)
 
     def _rows(self, column: int, codes: Codes, first: int) -> _Rows:
-        """The column's events among some from `first` on, which of its rows these are, of how many.
+        """Find the column's events among `codes`, its rows for them, and its number of rows.
 
-        A scan goes on where it was: it counts each event once.
+        A scan continues from its last position, so that each event is counted once.
         """
         where = self._rows_in(codes, column)
         where += first
@@ -225,7 +228,7 @@ class ClosedStore(Store):
     def _column(
         self, path: str, dtypes: Sequence[np.dtype[Any]], rows: int | None, width: int | None = None
     ) -> UntrustedDataset:
-        """A dataset of a column, as long as the events say."""
+        """A dataset of a column; checks that it has the number of rows that the events require."""
         found = self._datasets.get(path)
         if found is None:
             if len(self._datasets) == _OPEN:
@@ -237,10 +240,10 @@ class ClosedStore(Store):
 
 
 class _Room:
-    """Memory for columns that are read together: the system is quicker to give few large pieces.
+    """Memory for columns that are read together; few large allocations are faster than many.
 
     Attributes:
-        tasks: what has to be done until it is filled.
+        tasks: the read tasks that fill it.
     """
 
     def __init__(self, columns: int) -> None:
@@ -248,7 +251,7 @@ class _Room:
         self._columns, self._left = columns, np.empty(0)
 
     def take(self, count: int) -> NDArray[np.float64]:
-        """Room for so many numbers."""
+        """Allocate memory for `count` numbers."""
         if count > len(self._left):
             self._left = np.empty(max(count, min(count * self._columns, _ROOM)))
         self._columns -= 1

@@ -1,6 +1,6 @@
-"""A recording's values by key: whole, or a bounded number at a time, as replaying reads them.
+"""Read a recording's values by key, all at once or, for replay, a bounded number at a time.
 
-What users see is in recorder/recording.py. Which columns of the file a key has, is known here.
+This module maps keys to columns of the file. The public class is in recorder/recording.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,17 +18,18 @@ from flexrec.recorder.storage.series import Index, Row, Series, joined, rows_of
 from flexrec.recorder.storage.store import Chunk, Store, What
 
 Column = tuple[Ints, NDArray[np.float64]]
-"""Of a key whose values are all numbers: where they stand among the events, and what they are."""
+"""The positions among the events, and the values, of a key whose values are all numbers."""
 
 
 class ColumnReader:
     """Reads the values of a recording's keys.
 
-    What its methods raise is what `Recording` does: UnknownKeyError for a key that is not there,
-    DamagedError for data that is not as it was written, RecordingError for what cannot be read.
+    Its methods raise the same errors as `Recording`: UnknownKeyError for a missing key,
+    DamagedError for damaged data, RecordingError for a file that cannot be read.
 
     Attributes:
-        of: of each key its columns in the file, in the order in which the keys first appear.
+        of: the numbers of each key's columns in the file, in the order of the keys' first
+            appearance.
     """
 
     def __init__(self, path: Path, store: Store) -> None:
@@ -39,18 +40,18 @@ class ColumnReader:
 
     @property
     def file_bytes(self) -> int:
-        """How large the file is."""
+        """The size of the file in bytes."""
         return self._store.file.size
 
     @property
     def read_bytes(self) -> int:
-        """How many bytes of it were read so far; those that were read twice count twice."""
+        """The number of bytes read from the file so far, counting repeated reads."""
         return self._store.file.read_bytes
 
-    # ------------------------------------------------------------------ what there is
+    # ------------------------------------------------------------------ keys
 
     def counts(self, first: int = 0) -> dict[str, int]:
-        """How many values each key has, from the event at position `first` on."""
+        """The number of values of each key, from the event at position `first` on."""
         rows = self._store.row_counts(first)
         return {key: sum(rows[c] for c in columns) for key, columns in self.of.items()}
 
@@ -59,7 +60,7 @@ class ColumnReader:
         return all(self._store.schema.columns[c].is_number for c in self._of(key))
 
     def kind(self, key: str) -> str:
-        """What the key's values are, such as `number` or `(float32:2, int64:1)`."""
+        """The type of the key's values, such as `number` or `(float32:2, int64:1)`."""
         kinds = []
         for c in self._of(key):
             column = self._store.schema.columns[c]
@@ -69,14 +70,14 @@ class ColumnReader:
         return " or ".join(dict.fromkeys(kinds))
 
     def is_plain(self, key: str) -> bool:
-        """Whether every value of the key is a number or a text."""
+        """Whether every value of the key is a number or a string."""
         return set(self.kind(key).split(" or ")) <= {fmt.NUMBER, fmt.TEXT}
 
     def stored_bytes(self, key: str) -> int:
-        """How many bytes of the file its values take: compressed, where the run has ended.
+        """The size of the key's values in the file in bytes, compressed if the run has ended.
 
-        Steps and times, which keys may share, are not counted, and an array that was given under
-        several keys is for the first of them.
+        Steps and times, which keys may share, are not counted. An array that was added under
+        several keys counts for the first of them.
         """
         return sum(map(self._store.stored_bytes, self._of(key)))
 
@@ -87,7 +88,7 @@ class ColumnReader:
         return self._read(keys, "all")
 
     def columns(self, keys: Iterable[str]) -> dict[str, Column]:
-        """Where several keys' numbers stand among the events, and what they are, in one pass.
+        """Read the positions and numbers of several keys in one pass.
 
         Raises:
             RecordingError: not every value of a key is a number.
@@ -96,14 +97,14 @@ class ColumnReader:
         return {key: (series.position, series.value) for key, series in found.items()}
 
     def index(self, key: str) -> Index:
-        """When a key's values were added, without reading the values."""
+        """The positions, steps and times of a key's values, without reading the values."""
         blocks = self._store.scan(self._of(key), "times")
         return Index.of([chunk for chunks in blocks for chunk in chunks if len(chunk)])
 
     # ------------------------------------------------------------------ a part at a time
 
     def groups(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[list[str]]:
-        """The keys, as many at a time as have at most so many values together, or one."""
+        """Split keys into groups with at most `most` values together; a larger key is alone."""
         counts, group, size = self.counts(), list[str](), 0
         for key in keys:
             if group and size + counts[key] > most:
@@ -115,7 +116,7 @@ class ColumnReader:
             yield group
 
     def parts(self, keys: Iterable[str], most: int = 1 << 22) -> Iterator[Series]:
-        """One key after the other; one with more than `most` values in several parts."""
+        """Read one key after the other, a key with more than `most` values in several parts."""
         counts = self.counts()
         for group in self.groups(keys, most):
             if counts[group[0]] <= most:
@@ -125,10 +126,10 @@ class ColumnReader:
                 yield self._series(group[0], [[chunk] for chunk in chunks if len(chunk)], {})
 
     def numbers(self, key: str) -> Iterator[tuple[int, Column]]:
-        """A key's column in parts, a bounded number of values in memory at a time.
+        """Read a key's numbers in parts, with a bounded number of values in memory at a time.
 
         Yields:
-            The position up to which these are all, and a part of the column.
+            A position, and the part of the column up to that position.
 
         Raises:
             RecordingError: not every value of the key is a number.
@@ -139,7 +140,7 @@ class ColumnReader:
             yield last, (chunk.positions, np.asarray(chunk.parts[0]))
 
     def when(self, keys: Iterable[str]) -> Iterator[Index]:
-        """When any of the keys was added, a bounded number of adds in memory at a time."""
+        """When any of the keys was added, with a bounded number of adds in memory at a time."""
         columns = [column for key in keys for column in self._of(key)]
         alone = list({self._store.within(column): column for column in columns}.values())
         for chunks in self._store.scan(alone, "times"):
@@ -148,7 +149,7 @@ class ColumnReader:
             yield Index(position, found.step[first], found.time[first])
 
     def rows(self, key: str) -> Iterator[Row]:
-        """One key's values in order, a bounded number of them in memory at a time."""
+        """Iterate over one key's values in order, with a bounded number of them in memory."""
         columns = self._of(key)
         for block in self._store.scan(columns):
             rows = (rows_of(self._store, chunk) for chunk in block)
@@ -157,20 +158,22 @@ class ColumnReader:
     # ------------------------------------------------------------------ two recordings
 
     def alike(self, key: str, other: "ColumnReader", its: str) -> int:
-        """How many of a key's numbers, and their steps, are stored from the first on in the same
-        bytes as those of another recording's key; 0 where that cannot be told without reading."""
+        """The number of leading numbers and steps stored in the same bytes as another key's.
+
+        The other key may be in another recording. 0 if that is unknown without reading values.
+        """
         mine, theirs = self._of(key), other._of(its)
         if len(mine) != 1 or len(theirs) != 1:
             return 0
         return self._store.alike(mine[0], other._store, theirs[0])
 
     def added_with(self, key: str) -> frozenset[int]:
-        """What tells keys that share their steps from others; empty: nothing is known."""
+        """A set that is equal for keys with the same steps; empty if nothing is known."""
         columns = self._of(key)
         return self._store.within(columns[0]) if len(columns) == 1 else frozenset()
 
     def between(self, keys: Sequence[str], first: int, last: int) -> dict[str, Array]:
-        """The numbers that were added under the keys from event `first` up to `last`."""
+        """The numbers added under the keys from event `first` up to `last`."""
         columns = [column for key in keys for column in self._of(self._number(key))]
         chunks = self._store.chunks(columns, first, last, "values")
         return {key: np.asarray(chunk.parts[0]) for key, chunk in zip(keys, chunks, strict=True)}
@@ -200,7 +203,7 @@ class ColumnReader:
             if len(chunk):
                 nbytes += chunk.nbytes
                 for i, part in enumerate(chunk.parts):
-                    if isinstance(part, ArrayColumn):  # read once, where keys share it
+                    if isinstance(part, ArrayColumn):  # if keys share it, read it once
                         owner = self._store.linked(chunk.column, i) or (chunk.column, i)
                         whole = held.setdefault((owner, int(chunk.positions[0])), part)
                         if whole is not part:
@@ -217,7 +220,7 @@ class ColumnReader:
     def _series(
         self, key: str, found: list[list[Chunk]], indices: dict[frozenset[int], Index]
     ) -> Series:
-        """The chunks of a key's columns as one; columns added together are indexed once."""
+        """Join the chunks of a key's columns; columns added together share one index."""
         chunks = [chunk for column in found for chunk in column]
         within = self._store.within(chunks[0].column) if len(found) == 1 and chunks else frozenset()
         index = indices.get(within) or Index.of(chunks)
@@ -234,10 +237,10 @@ class ColumnReader:
 
 
 def _by_appearance(store: Store) -> Sequence[int]:
-    """The columns in the order in which their keys first appear, those not superseded first."""
+    """The columns in order of their keys' first appearance, those not superseded first."""
     columns = range(len(store.schema.columns))
     if store.orderly:
-        return columns  # as the schema has them: neither superseded nor dropped
+        return columns  # in the schema's order, since nothing was superseded or dropped
     seen = dict[int, None]()
     for block in store.blocks():
         codes, first = np.unique(store.codes(*block), return_index=True)

@@ -1,6 +1,6 @@
-"""From the live layout to the closed one: the same events, compressed, a dataset for every part.
+"""Rewrite a recording in the closed layout: the same events, compressed, one dataset per part.
 
-It reads through a store, so it rewrites a killed recorder's file as well as a running one's.
+It reads through a store, so it can rewrite the file of a killed recorder too.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,23 +25,24 @@ from flexrec.recorder.storage.store import Chunk, Store
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
-_OPEN_BYTES = 1 << 13  # that a part of a column takes while it is written, about
-_AT_ONCE = 4 << 20  # bytes of chunks that are compressed at once, on several threads, about
-_LARGE, _CHUNKS = 1 << 15, 2  # bytes of chunks that are worth a thread, and how many of them
-_HELD = 16 << 20  # bytes that wait for their chunks to fill, of columns written in one pass
-# Array data of so many bytes is compressed no more than so many times: readers that bound their
-# memory by the size of the file, as ours do, can read it.
+_OPEN_BYTES = 1 << 13  # approximate memory for a part of a column while it is written
+_AT_ONCE = 4 << 20  # approximate bytes of chunks that are compressed at once, on several threads
+_LARGE, _CHUNKS = 1 << 15, 2  # size in bytes and number of chunks from which threads pay off
+_HELD = 16 << 20  # most bytes of partly filled chunks of the columns written in one pass
+# A limit on the compression ratio of large array data, so that readers that limit their memory by
+# the size of the file, such as flexrec's own, can read it.
 _PLENTY, _DENSEST = 64 << 20, 32
 
 
 def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
-    """Write what is recorded in `source` to `path`, closed: beside it, synced, then renamed.
+    """Write the recording `source` to `path` in the closed layout.
 
-    It is as private as the source; nothing but the source is replaced.
+    The file is written beside `path`, synced and renamed. It gets the permissions of the source,
+    and replaces no file but the source.
 
     Args:
-        source, path: from where to where.
-        compress: make it smaller; else zlib's checksums are there, and nothing is gained.
+        source, path: the recording to read, and the file to write.
+        compress: whether to compress; if not, zlib's checksums are stored without compression.
     """
     store, _ = open_store(source)
     try:
@@ -62,8 +63,8 @@ def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
 
 def write_closed(store: Store, path: Path, *, compress: bool = True) -> None:
     """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
-    # Without a chunk cache nothing is left to be written when the file is closed: a full disk is
-    # then an error, where HDF5 would crash.
+    # Without a chunk cache, closing the file writes no data; so a full disk raises an error
+    # earlier, while HDF5 would crash when closing.
     with (
         traced(),
         h5py.File(path, "w", libver=fmt.LIBVER, locking=False, rdcc_nbytes=0) as file,
@@ -88,7 +89,7 @@ def _write_bytes(output: "_Output", name: str, data: bytes) -> None:
 
 
 def _write_events(store: Store, output: "_Output") -> None:
-    """The codes of all events, and the marks."""
+    """Write the codes of all events, and the marks."""
     code = np.min_scalar_type(-max(4, len(store.schema.signatures)))
     codes = _Rows(output, fmt.EVENTS, code, store.count)
     marks = _Rows(output, fmt.MARKS, fmt.MARK, store.mark_count)
@@ -100,7 +101,7 @@ def _write_events(store: Store, output: "_Output") -> None:
 
 
 def _write_series(store: Store, output: "_Output", root: str) -> None:
-    """One pass over the events to measure the columns, and more to lay them out and fill them."""
+    """Write the columns: one pass over the events measures them, further passes fill them."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
     paths = _paths(store, root)
@@ -123,7 +124,7 @@ def _write_series(store: Store, output: "_Output", root: str) -> None:
 
 
 def _few_at_a_time(plans: "dict[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
-    """The columns, as many at a time as take little memory while their chunks fill."""
+    """Split the columns into groups that need little memory while their chunks fill."""
     some, held = dict[int, _Plan](), 0
     for column, plan in plans.items():
         if some and held + plan.held > _HELD:
@@ -135,7 +136,7 @@ def _few_at_a_time(plans: "dict[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
 
 
 def _paths(store: Store, root: str) -> list[str]:
-    """The group of each column."""
+    """The path of each column's group."""
     columns = store.schema.columns
     forms_before = fmt.first_forms(columns)
     return [
@@ -144,10 +145,10 @@ def _paths(store: Store, root: str) -> list[str]:
 
 
 class _Plan:
-    """What has to be known of a column before it is laid out.
+    """The measurements of a column that its datasets' layout depends on.
 
     Attributes:
-        linked: of the parts that are another column's in every row, where that one's are.
+        linked: for parts shared with another column in every row, the path of that part.
     """
 
     def __init__(self, store: Store, column: int, paths: Sequence[str]) -> None:
@@ -161,7 +162,7 @@ class _Plan:
                 self.linked[part] = f"{paths[owner]}/{fmt.part_name(columns[owner], its)}"
         self.rows = 0
         self.single = [True] * len(self._forms)  # whether every number is exactly a float32
-        self.elements = [0] * len(self._forms)  # of the array data
+        self.elements = [0] * len(self._forms)  # number of array elements
 
     def measure(self, chunk: Chunk) -> None:
         self.rows += len(chunk)
@@ -175,7 +176,7 @@ class _Plan:
 
     @property
     def held(self) -> int:
-        """How many bytes wait at most for a chunk to fill, steps and times included."""
+        """The most bytes held in partly filled chunks, including steps and times."""
         rows, total = min(self.rows, _ROWS), 16
         data = _OPEN_BYTES * len(self._forms)
         for form, elements, single in zip(self._forms, self.elements, self.single, strict=True):
@@ -195,7 +196,7 @@ def _is_single(numbers: Array) -> bool:
 
 
 class _Output:
-    """The file, and chunks on their way to it: several are compressed at once."""
+    """The output file, and chunks waiting for it; several chunks are compressed at once."""
 
     def __init__(self, file: h5f.FileID, deflate: Callable[[Array, int], bytes]) -> None:
         self.file, self._deflated = file, deflate
@@ -205,8 +206,10 @@ class _Output:
     def put(
         self, dataset: h5d.DatasetID, place: tuple[int, ...], chunk: Array, least: int = 0
     ) -> None:
-        """Take a chunk in, which becomes so many bytes at least; a large one is written when there
-        are several, or by `flush`."""
+        """Queue a chunk; large ones are written when there are several, or by `flush`.
+
+        The chunk is stored in at least the given number of bytes.
+        """
         if chunk.nbytes < _LARGE:
             dataset.write_direct_chunk(place, self._deflated(chunk, least))
             return
@@ -216,7 +219,7 @@ class _Output:
             self.flush()
 
     def flush(self) -> None:
-        """Write all chunks that wait."""
+        """Write all waiting chunks."""
         waiting, self._waiting, self._size = self._waiting, [], 0
         found = dict[int, bytes]()
 
@@ -230,7 +233,7 @@ class _Output:
 
 
 class _Rows:
-    """Fills a dataset from its start, whole chunks at a time: each is compressed once."""
+    """Fills a dataset from its start in whole chunks, so that each is compressed once."""
 
     def __init__(
         self, output: _Output, path: str, dtype: np.dtype[Any], rows: int, *width: int
@@ -249,7 +252,8 @@ class _Rows:
         self._count = 0
 
     def append(self, rows: Array) -> None:
-        self._waiting.append(rows.astype(self._dtype, "C"))  # a copy: nothing larger is held on to
+        # A copy, so that a larger base array can be freed.
+        self._waiting.append(rows.astype(self._dtype, "C"))
         self._count += len(rows)
         if self._count >= self._chunk > 0:
             self._write(self._count - self._count % self._chunk)
@@ -298,7 +302,7 @@ class _Writer:
                 self.shapes[i] = _Rows(output, *shape)
                 data = f"{part}/{fmt.DATA}", form.dtype, plan.elements[i]
                 self.parts[i] = _Rows(output, *data)
-        # Keys that were only ever added together share step and time.
+        # Keys that were always added together share step and time.
         within = store.within(column)
         self.times: list[_Rows] = []
         for name, kind in ((fmt.STEP, "<i8"), (fmt.TIME, "<f8")):
@@ -326,13 +330,13 @@ class _Writer:
 
 
 def _link(output: _Output, path: str, there: str) -> None:
-    """Give what is at a path a second one."""
+    """Create a hard link from `path` to the object at `there`."""
     output.file.links.create_hard(path.encode(), output.file, there.encode(), _links())
 
 
 @cache
 def _links() -> h5p.PropLCID:
-    """How links are made: the groups on their paths with them."""
+    """Link creation properties: create missing groups on the path."""
     plan = h5p.create(h5p.LINK_CREATE)
     plan.set_char_encoding(h5t.CSET_UTF8)
     plan.set_create_intermediate_group(True)
@@ -341,7 +345,7 @@ def _links() -> h5p.PropLCID:
 
 @lru_cache(64)
 def _layout(*chunk: int) -> h5p.PropDCID:
-    """How datasets are laid out in such chunks, compressed; without any, as they are."""
+    """Dataset creation properties: compressed chunks of this shape; contiguous without one."""
     plan = h5p.create(h5p.DATASET_CREATE)
     plan.set_obj_track_times(False)
     if 0 in chunk:

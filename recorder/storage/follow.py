@@ -1,7 +1,7 @@
-"""Reading a recording while it is written: what is new since the last look.
+"""Follow a recording while it is written, yielding new events.
 
-The file is looked at anew when another takes its place at the path: that is how a recording is
-closed and how it is resumed.
+The file is reopened when another file replaces it at the path, which happens when a recording is
+closed or resumed.
 """
 
 import os
@@ -22,12 +22,12 @@ from flexrec.recorder.storage.open_store import open_store
 from flexrec.recorder.storage.series import events_of
 from flexrec.recorder.storage.store import Store
 
-_PATIENCE = 30.0  # seconds for which a file that cannot be read is tried again
+_PATIENCE = 30.0  # seconds for which an unreadable file is retried
 
 
 @dataclass(frozen=True, slots=True)
 class Superseded:
-    """The run was resumed: the last `count` events that were given no longer hold."""
+    """The run was resumed: the last `count` events that were yielded are superseded."""
 
     count: int
 
@@ -35,7 +35,7 @@ class Superseded:
 def follow(
     path: Path, *, poll_seconds: float = 0.5, timeout: float | None = None
 ) -> Iterator[Event | Superseded]:
-    """What `Recording.follow` gives."""
+    """Yield events as `Recording.follow` does."""
     last_news = time.monotonic()
     with Follower(path) as follower:
         while not follower.ended:
@@ -49,7 +49,7 @@ def follow(
 
 
 class Follower:
-    """Follows one path; `ended` says that the recording there is closed, and all of it given.
+    """Follows one path; `ended` is set when the recording is closed and all events were yielded.
 
     >>> with Follower(Path("run.h5")) as follower:
     ...     len(list(follower.poll()))
@@ -59,16 +59,16 @@ class Follower:
     def __init__(self, path: Path) -> None:
         self.path, self.ended = Path(os.path.realpath(path)), False
         self._store: Store | None = None
-        self._read: LiveStore | None = None  # up to where the live file was read
+        self._read: LiveStore | None = None  # the live file, up to where it was read
         self._identity: tuple[int, int] | None = None
-        self._created: float | None = None  # when the recording was, of which events were given
-        self._given = array("q")  # the positions of the events that were given and hold
+        self._created: float | None = None  # creation time of the recording whose events were given
+        self._given = array("q")  # the positions of yielded events that are not superseded
         self._next = 0  # the position of the next event
         self._failing_since: float | None = None
         self._closed = False
 
     def poll(self) -> Iterator[Event | Superseded]:
-        """What is new, in order; nothing where the file is missing or torn for the moment.
+        """Yield new events in order; none while the file is missing or cannot be read.
 
         Raises:
             RecordingError: the file could not be read for half a minute, or `close` was called.
@@ -88,7 +88,7 @@ class Follower:
                 raise RecordingError(f"{self.path} can no longer be followed: {error}") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._closed = True
         self._forget()
 
@@ -100,10 +100,10 @@ class Follower:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise RecordingError(f"{self.path} is followed no more: this Follower is closed")
+            raise RecordingError(f"cannot follow {self.path}: this Follower is closed")
 
     def _news(self) -> Iterator[Event | Superseded]:
-        read, self._read = self._read, None  # until all that is new was taken
+        read, self._read = self._read, None  # until all new events were taken
         tail = None
         if read is not None and self._identity == _identity(self.path):
             tail = read.tail()
@@ -114,7 +114,7 @@ class Follower:
         self._read, self._next = tail, self._next + tail.count
 
     def _reopen(self) -> Iterator[Event | Superseded]:
-        """Read the file anew, take back what was superseded, and give what was not given."""
+        """Reopen the file; yield a `Superseded` if needed, and the events not yielded yet."""
         self._forget()
         identity = _identity(self.path)
         if identity is None:
@@ -123,12 +123,12 @@ class Follower:
         self._identity = identity
         left = self._store.effective()
         given = np.frombuffer(self._given, np.int64)
-        is_same = self._store.created == self._created  # no other was put in its place
+        is_same = self._store.created == self._created  # else another recording replaced it
         common = min(len(given), len(left)) if is_same else 0
         differing = np.flatnonzero(given[:common] != left[:common])
         same = int(differing[0]) if len(differing) else common
         gone = len(given) - same
-        del given, differing  # they hold on to the array
+        del given, differing  # they reference the array's buffer, which could not grow
         if gone:
             del self._given[same:]
             yield Superseded(gone)

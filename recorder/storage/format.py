@@ -1,6 +1,6 @@
-"""The recording format: names, dtypes, versions and the schema. `docs/format.md` is its spec.
+"""The recording format: names, dtypes, versions and the schema. `docs/format.md` specifies it.
 
-Only this file knows what things are called in the HDF5 file. It opens nothing and writes nothing.
+All names in the HDF5 file are defined here. This module reads and writes no files.
 """
 
 import json
@@ -23,7 +23,7 @@ VERSION = 1
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
-# Root attributes. The last two are those of a live file's journal: where it begins, and its id.
+# Root attributes. The last two are the address and the id of a live file's journal.
 ATTR_FORMAT, ATTR_VERSION, ATTR_STATE, ATTR_CREATED = "format", "version", "state", "created"
 ATTR_JOURNAL, ATTR_JOURNAL_ID = "journal", "journal_id"
 
@@ -45,7 +45,7 @@ MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
 
 
 def root_attributes(state: str, created: float) -> dict[str, Any]:
-    """The attributes of the root, by name: texts of fixed length, which HDF5 has checksums for."""
+    """The root attributes by name; strings of fixed length, which HDF5 protects by checksums."""
     return {
         ATTR_FORMAT: np.bytes_(MAGIC),
         ATTR_VERSION: VERSION,
@@ -56,13 +56,13 @@ def root_attributes(state: str, created: float) -> dict[str, Any]:
 
 # An event's code: the signature of an add (0, 1, …), or one of these marks.
 LOG, RESET, RESUME, DROPPED = -1, -2, -3, -4
-SUPERSEDED = -5  # never in a file: what a reader makes of an event that a resume took back
+SUPERSEDED = -5  # never in a file: readers use it for superseded events
 MARK_SLOTS = 3  # every mark has three values: x, reset, keys
 
 EVENT = np.dtype([("code", "<i8"), ("start", "<i8"), ("step", "<i8"), ("time", "<f8")])
-# The dtype and the chunk, in elements, of each dataset of the live layout, in the order in which
-# they are written. HDF5 takes longer to say where a chunk lies the more there are, 0.2 µs for each,
-# so chunks are large; what is not yet written of one is a hole, and takes no space on most disks.
+# The dtype and the chunk size, in elements, of each dataset of the live layout, in the order of
+# writing. Chunks are large because HDF5's time to look one up grows with their number, by 0.2 µs
+# each. The unwritten part of a chunk is a hole, which takes no space on most file systems.
 LIVE_LAYOUT: dict[str, tuple[np.dtype[Any], int]] = {
     SCHEMA: (np.dtype("u1"), 1 << 14),
     BLOBS: (np.dtype("u1"), 1 << 23),
@@ -89,10 +89,10 @@ _DTYPES = {
 
 
 class Form(NamedTuple):
-    """What one part of a value is: a number, a text, or an array of a dtype and a rank.
+    """The type of one part of a value: a number, a string, or an array of a dtype and a rank.
 
-    In the live value stream a number takes one slot, a text two (offset and length in the
-    blobs), an array one and one more per axis (offset, shape).
+    In the live value stream a number takes one slot, a string two (offset and length in the
+    blobs), and an array one plus one per axis (offset, shape).
     """
 
     kind: str
@@ -100,12 +100,12 @@ class Form(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """How many float64 of the value stream the part takes."""
+        """The number of float64 slots that the part takes in the value stream."""
         return 1 if self.kind == NUMBER else 1 + self.ndim
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of its elements: bytes for a text."""
+        """The dtype of the elements; bytes for a string."""
         return np.dtype("u1") if self.kind == TEXT else _DTYPES[self.kind]
 
     def __str__(self) -> str:
@@ -125,11 +125,11 @@ class Form(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A key together with the form of its values; a key whose form changes has several.
+    """A key and the forms of its values' parts; a key whose forms change has several columns.
 
-    With a reduction, the parts are what a meter remembers of a value. `same` says of each part
-    whether it is one that an earlier column of the same add has, (column, part): then it takes no
-    slots of its own. Where no part is, `same` is empty.
+    With a reduction, the parts are a meter's state. `same` has an entry for each part: (column,
+    part) of an earlier column in the same add if the part is shared with it and takes no slots
+    of its own, else None. If no part is shared, `same` is empty.
     """
 
     key: str
@@ -140,20 +140,20 @@ class Column(NamedTuple):
 
     @property
     def slots(self) -> int:
-        """How many float64 of the value stream one value takes."""
+        """The number of float64 slots that one value takes in the value stream."""
         return self.slots_before(len(self.forms))
 
     def slots_before(self, part: int) -> int:
-        """How many of them come before those of a part."""
+        """The number of slots before those of a part."""
         return sum(form.slots for i, form in enumerate(self.forms[:part]) if not self.shares(i))
 
     def shares(self, part: int) -> bool:
-        """Whether a part is another column's."""
+        """Whether a part is shared with an earlier column."""
         return bool(self.same) and self.same[part] is not None
 
     @property
     def has_arrays(self) -> bool:
-        """Whether a part of its values lies in the blobs: an array or a text."""
+        """Whether a part of its values is an array or a string, stored in the blobs."""
         return any(form.kind != NUMBER for form in self.forms)
 
     @property
@@ -163,19 +163,18 @@ class Column(NamedTuple):
 
 
 class Keyset(NamedTuple):
-    """Which meters a mark is for (None: all), and what its x is called where it has a name."""
+    """The keys that a mark is for (None: all), and the name of its x (None: unnamed)."""
 
     keys: tuple[str, ...] | None = None
     axis: str | None = None
 
 
 EVERY_KEY = Keyset()
-"""The key set of most marks: it has no line, and the number ALL_KEYS."""
+"""The key set of most marks; it has no line in the schema, and the number ALL_KEYS."""
 
 
 class Slots(NamedTuple):
-    """What an add takes of the value stream: how many slots, and which of them are pointers,
-    that say where in the blobs an array or a text begins."""
+    """The slots of an add: their number, and which are offsets of arrays or strings in blobs."""
 
     total: int
     pointers: tuple[int, ...]
@@ -194,10 +193,10 @@ def form_of(part: Part) -> Form:
 class Schema:
     """Columns, signatures (the columns of an add, in order) and the key sets of marks.
 
-    It is stored as JSON lines and only ever grows, so it can be appended to a live file.
+    It is stored as JSON lines and only grows, so that lines can be appended to a live file.
 
     Attributes:
-        config: the JSON text of the config, where it has changed since the file was made.
+        config: the JSON text of the config, if it has changed since the file was created.
     """
 
     columns: list[Column] = field(default_factory=list)
@@ -206,11 +205,11 @@ class Schema:
     config: str | None = None
 
     def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
-        """Where the columns lie in the value stream.
+        """The places of the columns in the value stream.
 
         Returns:
             For each column its signatures, each with the slot where the column begins; and for
-            each signature how many slots an add takes.
+            each signature the number of slots that an add takes.
         """
         places: list[list[tuple[int, int]]] = [[] for _ in self.columns]
         sizes = []
@@ -223,7 +222,7 @@ class Schema:
         return places, sizes
 
     def slots_of(self, signature: Iterable[int]) -> Slots:
-        """What an add of a signature takes."""
+        """The slots of an add of a signature."""
         total, pointers = 0, list[int]()
         for column in (self.columns[number] for number in signature):
             for part, form in enumerate(column.forms):
@@ -235,7 +234,7 @@ class Schema:
         return Slots(total, tuple(pointers))
 
     def owner(self, column: int, part: int) -> tuple[int, int]:
-        """The column, and which part of it, whose slots have a part's values: mostly itself."""
+        """The column and part that hold a part's values: itself, unless it is shared."""
         same = self.columns[column].same
         return (same and same[part]) or (column, part)
 
@@ -244,7 +243,7 @@ class Schema:
         return list(dict.fromkeys(column.key for column in self.columns))
 
     def keys_of(self, code: int) -> list[str]:
-        """The keys of an add with a code."""
+        """The keys of the adds with this code."""
         return [self.columns[column].key for column in self.signatures[code]]
 
     @staticmethod
@@ -271,11 +270,11 @@ class Schema:
 
     @staticmethod
     def config_line(text: str) -> bytes:
-        """The JSON line of a config that has changed, given as JSON text."""
+        """The JSON line of a changed config, given as JSON text."""
         return f'{{"config":{text}}}\n'.encode()
 
     def encode(self) -> bytes:
-        """What a closed file stores: all lines but those of configs, which it has elsewhere."""
+        """The lines for a closed file: all but those of configs, which it stores elsewhere."""
         lines = [self.column_line(column) for column in self.columns]
         lines += [self.signature_line(signature) for signature in self.signatures]
         lines += [self.keyset_line(keyset) for keyset in self.keysets]
@@ -283,10 +282,10 @@ class Schema:
 
     @classmethod
     def decode(cls, data: bytes) -> "Schema":
-        """Read the lines, checking each; an unfinished last line is left out.
+        """Parse and check the lines; an unfinished last line is left out.
 
         Raises:
-            ValueError: a line is not as it should be.
+            ValueError: a line is invalid.
         """
         schema, known = cls(), set[Column]()
         for line in data[: data.rfind(b"\n") + 1].splitlines():
@@ -329,7 +328,7 @@ class Schema:
             self.keysets.append(Keyset(keys, axis))
 
     def _same(self, entry: Any, forms: tuple[Form, ...]) -> tuple[tuple[int, int] | None, ...]:
-        """Whose the parts of a column are, by its line."""
+        """The `same` of a column, from its line."""
         same = tuple(None if one is None else (int(one[0]), int(one[1])) for one in entry)
         for form, one in zip(forms, same, strict=True):
             if one is None:
@@ -344,10 +343,10 @@ class Schema:
 
 
 def _reduction(entry: dict[str, Any]) -> "Reduction | None":
-    """What a column's line says that its values were reduced by."""
+    """The reduction in a column's line, if any."""
     if "reduced" not in entry:
         return None
-    from flexrec.recorder.reduction.reductions import REDUCTIONS  # which few recordings need
+    from flexrec.recorder.reduction.reductions import REDUCTIONS  # few recordings need it
 
     meter, args = entry["reduced"]
     if entry["bare"]:
@@ -356,7 +355,7 @@ def _reduction(entry: dict[str, Any]) -> "Reduction | None":
 
 
 def check_key(key: object) -> None:
-    """Raise TypeError or ValueError for what cannot be a key."""
+    """Raise TypeError or ValueError if `key` cannot be a key."""
     if not isinstance(key, str):
         raise TypeError(f"keys must be strings, got {type(key).__name__}")
     try:
@@ -369,8 +368,8 @@ def _line(entry: dict[str, Any]) -> bytes:
     return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-# Paths of the closed layout. A key's parts, step and time are its group's members; a component
-# that would collide with them or that HDF5 would not store as it is is percent-encoded.
+# Paths of the closed layout. A key's parts, step and time are members of its group. A component of
+# a key that would collide with them, or that HDF5 cannot store unchanged, is percent-encoded.
 _SAFE = "".join(chr(c) for c in range(0x20, 0x7F) if chr(c) not in "/%")
 _RESERVED = re.compile(rf"{STEP}|{TIME}|{BARE}(_\d+)?|\.{{0,2}}", re.ASCII)
 
@@ -389,12 +388,12 @@ def _escape(component: str) -> str:
 
 
 def part_name(column: Column, part: int) -> str:
-    """What a part is called inside its column's group: `value`, or `value_0`, `value_1`, …"""
+    """The name of a part in its column's group: `value`, or `value_0`, `value_1`, …"""
     return BARE if column.bare else f"{BARE}_{part}"
 
 
 def first_forms(columns: Iterable[Column]) -> list[int]:
-    """For every column, how many earlier columns have its key."""
+    """For every column, the number of earlier columns with the same key."""
     seen: dict[str, int] = {}
     counts = []
     for column in columns:

@@ -1,7 +1,7 @@
-"""The journal of a live file, as it is read: how much of each dataset is whole, and where it lies.
+"""Read the journal of a live file: how much of each dataset is whole, and where it lies.
 
-Nothing that HDF5 rewrites is asked: a loss of power may have torn it. What is whole counts, and
-what is not is never taken for data. Whatever is read here may come from anyone.
+HDF5's own structures are not read, since a loss of power may have torn them. Only data that is
+whole counts. All of it is untrusted.
 """
 
 from array import array
@@ -20,11 +20,11 @@ from flexrec.recorder.storage.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD,
 
 _NAMES, _LAYOUT = tuple(fmt.LIVE_LAYOUT), tuple(fmt.LIVE_LAYOUT.values())
 _BLOBS, _EVENTS = _NAMES.index(fmt.BLOBS), _NAMES.index(fmt.EVENTS)
-_PART = 1 << 18  # bytes that are read at a time to take their checksum
+_PART = 1 << 18  # bytes that are read at a time for a checksum
 
 
 class _Extent(NamedTuple):
-    """Records that lie end to end, from one on: their number, the extent's address, and they."""
+    """Records of one extent: the number of the first, the extent's address, and the records."""
 
     number: int
     address: int
@@ -34,25 +34,26 @@ class _Extent(NamedTuple):
 class Journal:
     """Follows a live file's journal.
 
-    A block counts when what it added fits the checksums in its record; its arrays and texts, where
-    an fsync came after it, are checked when they are read. The first block that does not fit ends
-    the recording.
+    A block counts if its data matches the checksums in its record. The first block that does not
+    match ends the recording. Arrays and strings of a synced block (followed by an fsync) are
+    checked when they are read.
 
     Args:
         file: the file.
-        address: where its journal begins.
+        address: the address of its journal.
         identity: the journal's id.
-        is_strict: check arrays and texts at once, too.
+        is_strict: whether to check arrays and strings at once too.
 
     Attributes:
-        path: the file's.
-        lengths: how many elements of each dataset count, in the order of format.LIVE_LAYOUT.
-        stored: of these, how many at the start lie within the file.
-        damaged: the position of the first event of a block that an fsync came after and that does
-            not fit its checksums now, but others after it do; None where there is none.
-        left_out: how many events follow that do not count.
-        is_torn: whether no fsync had come after those: a loss of power tore them. Else they were
-            damaged since.
+        path: the file's path.
+        lengths: the number of elements of each dataset that count, in the order of
+            format.LIVE_LAYOUT.
+        stored: how many of these, from the start, lie within the file.
+        damaged: the position of the first event of a synced block that does not match its
+            checksums although later blocks do; None if there is none.
+        left_out: the number of events after the end that do not count.
+        is_torn: whether those were not synced, so that a loss of power tore them. If False, they
+            were damaged later.
     """
 
     def __init__(
@@ -61,26 +62,26 @@ class Journal:
         self.path = file.path
         self._file, self._identity, self._is_strict = file, identity, is_strict
         self._start = address
-        self._number, self._extent = 0, address  # of the first record that is not taken yet
-        self._synced = 0  # how many records are known to have been on the disk
-        self._places: list[list[int]] = [[] for _ in _LAYOUT]  # of each dataset's chunks
+        self._number, self._extent = 0, address  # of the first record not counted yet
+        self._synced = 0  # the number of records known to be synced
+        self._places: list[list[int]] = [[] for _ in _LAYOUT]  # addresses of each dataset's chunks
         self.lengths, self.stored = [0] * len(_LAYOUT), [0] * len(_LAYOUT)
         self.left_out, self.is_torn = 0, False
         self.damaged: int | None = None
-        # Of each block where its arrays end among the blobs, their checksum, and whether it fits.
+        # For each block the end of its arrays in the blobs, their checksum, and whether it matches.
         self._arrays = array("q"), array("L"), bytearray()
         self.refresh()
 
     @property
     def event_count(self) -> int:
-        """How many events count."""
+        """The number of events that count."""
         return self.lengths[_EVENTS]
 
     def refresh(self) -> None:
-        """Take in what was recorded since."""
+        """Read the records added since the last call."""
         self._file.refresh()
         extents = list(self._extents())
-        # What a record speaks of was written before it: the file is as long as that by now.
+        # Data is written before its record, so the file has at least that size by now.
         self._file.refresh()
         records = np.concatenate([extent.records for extent in extents])
         intact = self._intact(records)
@@ -98,16 +99,16 @@ class Journal:
         self.is_torn = self._number >= self._synced
 
     def strictly(self) -> "Journal":
-        """The same, read anew, with every checksum checked."""
+        """The journal read again, with every checksum checked."""
         return Journal(self._file, self._start, self._identity, is_strict=True)
 
     def accept_arrays(self) -> None:
-        """Have arrays and texts read as they are."""
+        """Read arrays and strings without checking their checksums."""
         checked = self._arrays[2]
         checked[:] = b"\1" * len(checked)
 
     def read(self, dataset: int, first: int, into: Array) -> None:
-        """Fill an array with a dataset's elements, from the one numbered `first` on."""
+        """Fill an array with a dataset's elements, from element `first` on."""
         if dataset == _BLOBS and len(into):
             self._check_arrays(first, first + len(into))
         for address, begin, end in _spans(self._places[dataset], dataset, first, first + len(into)):
@@ -116,9 +117,9 @@ class Journal:
     # ------------------------------------------------------------------ records
 
     def _extents(self) -> Iterator[_Extent]:
-        """The records from the first on that is not taken yet; most of them are not checked."""
+        """Iterate over the records not counted yet; most of them are not checked."""
         number, address = self._number, self._extent
-        room = self._file.size // RECORD.itemsize  # extents that lie upon one another are forged
+        room = self._file.size // RECORD.itemsize  # a limit, since forged extents may overlap
         while True:
             skip = number % EXTENT
             begin = address + skip * RECORD.itemsize
@@ -134,7 +135,7 @@ class Journal:
             address = int(records[-1]["numbers"][0])
 
     def _intact(self, records: NDArray[np.void]) -> int:
-        """How many records at the start are as they were written."""
+        """The number of undamaged records at the start."""
         data, size = memoryview(records.tobytes()), RECORD.itemsize
         for i in range(len(records)):
             if not is_intact(data[i * size : (i + 1) * size], self._identity, self._number + i):
@@ -142,7 +143,7 @@ class Journal:
         return len(records)
 
     def _last_known(self, records: NDArray[np.void], intact: int) -> np.void | None:
-        """The last record of a block, also one behind a record that is damaged."""
+        """The last record of a block, even after a damaged record."""
         for i in np.flatnonzero(records["kind"] == BLOCK)[::-1].tolist():
             if i < intact or is_intact(records[i].tobytes(), self._identity, self._number + i):
                 found: np.void = records[i]
@@ -150,7 +151,7 @@ class Journal:
         return None
 
     def _take(self, records: NDArray[np.void]) -> int:
-        """Count in the blocks that are whole; return how many records they and theirs are."""
+        """Count the blocks that are whole; return the number of their records."""
         records = records[: self._orderly_places(records)]
         kinds = records["kind"]
         blocks, places = np.flatnonzero(kinds == BLOCK), np.flatnonzero(kinds == PLACE)
@@ -173,7 +174,7 @@ class Journal:
         return taken
 
     def _orderly_places(self, records: NDArray[np.void]) -> int:
-        """How many records there are before the first place that is not the next chunk's."""
+        """The number of records before the first PLACE that is not the next chunk's."""
         known = [len(places) for places in self._places]
         for i in np.flatnonzero(records["kind"] == PLACE).tolist():
             dataset = int(records["dataset"][i])
@@ -187,13 +188,15 @@ class Journal:
             self._places[record["dataset"]].append(int(record["numbers"][1]))
 
     def _whole(self, lengths: Array, wanted: Array, synced: int) -> int:
-        """How many blocks count: the first that does not fit its checksums ends the recording, but
-        for those of which an fsync said that they were whole; these do only at the very end.
+        """The number of blocks that count.
+
+        The first block that does not match its checksums ends the recording. Synced blocks are an
+        exception: they end it only at the very end.
 
         Args:
-            lengths: (blocks + 1, datasets) how many elements there were before and after each.
+            lengths: (blocks + 1, datasets) the numbers of elements before and after each block.
             wanted: (blocks, datasets) the checksums.
-            synced: how many of the blocks were on the disk.
+            synced: the number of synced blocks.
         """
         fits = np.ones(len(wanted), bool)
         for dataset in range(len(_LAYOUT)):
@@ -215,14 +218,14 @@ class Journal:
     def _compare(
         self, dataset: int, lengths: Array, wanted: Array, first: int, synced: int, fits: Array
     ) -> None:
-        """Find which blocks, from `first` on, do not fit their checksums.
+        """Find the blocks from `first` on that do not match their checksums.
 
-        What was on the disk and lies beyond the end of the file is not looked at: the file was
-        cut, and as much as is left counts.
+        Synced data beyond the end of the file is not checked: the file was cut, and the data that
+        is left counts.
         """
         size = _LAYOUT[dataset][0].itemsize
         grown = first + np.flatnonzero(lengths[first + 1 :] > lengths[first:-1])
-        data, begun, ended = memoryview(b""), 0, 0  # the bytes of elements from one to another
+        data, begun, ended = memoryview(b""), 0, 0  # bytes of elements begun to ended
         for i in grown.tolist():
             begin, end = int(lengths[i]), int(lengths[i + 1])
             if _PART < (end - begin) * size <= end * size <= self._file.size:
@@ -232,7 +235,7 @@ class Journal:
                 continue
             if not begun <= begin < end <= ended:
                 begun, ended = begin, max(end, min(begin + _PART // size, int(lengths[-1])))
-                # All together are no more than the file: places may be forged to lie upon another.
+                # Limit the total to the size of the file, since forged places may overlap.
                 is_there = end * size <= self._file.size
                 data = self._bytes(dataset, begun, ended) if is_there else memoryview(b"")
             part = data[(begin - begun) * size : (end - begun) * size]
@@ -243,7 +246,7 @@ class Journal:
                 return
 
     def _bytes(self, dataset: int, first: int, last: int) -> memoryview:
-        """The elements `first` to `last`, or as many as are in the file."""
+        """The bytes of elements `first` to `last`, as far as they are in the file."""
         size, parts = _LAYOUT[dataset][0].itemsize, list[bytes]()
         for address, begin, end in _spans(self._places[dataset], dataset, first, last):
             wanted = (end - begin) * size
@@ -254,7 +257,7 @@ class Journal:
         return memoryview(b"".join(parts))
 
     def _checksum(self, dataset: int, first: int, last: int) -> tuple[int, bool]:
-        """Of the elements `first` to `last`, and whether all of them are in the file."""
+        """The checksum of elements `first` to `last`, and whether all of them are in the file."""
         step, crc = max(_PART // _LAYOUT[dataset][0].itemsize, 1), 0
         for at in range(first, last, step):
             end = min(at + step, last)
@@ -265,7 +268,7 @@ class Journal:
         return crc, True
 
     def _check_arrays(self, first: int, last: int) -> None:
-        """Check the arrays and texts of the blocks that have these bytes of them."""
+        """Check the arrays and strings of the blocks that contain these bytes."""
         ends, checksums, are_checked = self._arrays
         for i in range(bisect_right(ends, first), bisect_left(ends, last) + 1):
             begin = ends[i - 1] if i else 0
@@ -277,19 +280,19 @@ class Journal:
             are_checked[i] = 1
 
     def _in_file(self, dataset: int) -> int:
-        """How many elements at the start lie within the file: it may have been cut."""
+        """The number of elements within the file, which may have been cut."""
         dtype, chunk = _LAYOUT[dataset]
         starts = np.array(self._places[dataset], np.int64)
         rows = np.clip((self._file.size - starts) // dtype.itemsize, 0, chunk)
         rows[starts < 0] = 0
         cut = np.flatnonzero(rows < chunk)[:1]
         there = int(rows[: int(cut[0]) + 1].sum()) if len(cut) else len(rows) * chunk
-        # Places may be forged to lie upon one another: all together are no more than the file.
+        # Limit the total to the size of the file, since forged places may overlap.
         return min(there, self.lengths[dataset], self._file.size // dtype.itemsize)
 
 
 class JournalledDataset:
-    """A dataset of a live file, read by what its journal says, as a UntrustedDataset is."""
+    """A dataset of a live file, read through its journal; used like an UntrustedDataset."""
 
     def __init__(self, journal: Journal, name: str) -> None:
         self._journal, self._number = journal, _NAMES.index(name)
@@ -299,34 +302,34 @@ class JournalledDataset:
         return self._journal.lengths[self._number]
 
     def __getitem__(self, rows: slice) -> Array:
-        """Rows `first:last`, as in numpy, in memory of their own.
+        """A copy of rows `first:last`, with numpy's slicing rules.
 
         Raises:
             RecordingError: they are not in the file.
         """
         first, last, _ = rows.indices(len(self))
         if last > max(first, self.stored()):
-            raise DamagedError(f"{self._journal.path} is cut short: its data is not all there")
+            raise DamagedError(f"{self._journal.path} is cut short: some of its data is missing")
         found: Array = np.empty(max(last - first, 0), self.dtype)
         self._journal.read(self._number, first, found)
         return found
 
     def damaged(self, what: str) -> DamagedError:
-        """The error that names the file, and says what is wrong in it."""
+        """A DamagedError that names the file; `what` says what is wrong in it."""
         return DamagedError.of(self._journal.path, what)
 
     def stored(self) -> int:
-        """How many rows at the start lie within the file: it may have been cut."""
+        """The number of rows within the file, which may have been cut."""
         return self._journal.stored[self._number]
 
 
 def journal_of(file: UntrustedFile) -> Journal | None:
-    """The journal of a live file; None where it was made before there were journals."""
+    """The journal of a live file; None if the file's format had no journals yet."""
     address, identity = (file.attribute(a) for a in (fmt.ATTR_JOURNAL, fmt.ATTR_JOURNAL_ID))
     if address is None and identity is None:
         return None
     if not (isinstance(address, int) and isinstance(identity, int) and 0 <= identity < 1 << 64):
-        raise file.damaged("where its journal begins is not said as it should be")
+        raise file.damaged("the address or the id of its journal is invalid")
     if not 0 < address < file.size:
         raise file.damaged("its journal is outside of the file")
     return Journal(file, address, identity)
@@ -335,7 +338,7 @@ def journal_of(file: UntrustedFile) -> Journal | None:
 def _spans(
     places: list[int], dataset: int, first: int, last: int
 ) -> Iterator[tuple[int, int, int]]:
-    """Where elements lie: an address, and the first of those there and the one after the last."""
+    """The spans of the elements in the file: address, first element, and end."""
     dtype, chunk = _LAYOUT[dataset]
     while first < last:
         end = min(first - first % chunk + chunk, last)
@@ -344,5 +347,5 @@ def _spans(
 
 
 def _leading(true: NDArray[np.bool_]) -> int:
-    """How many are true before the first that is not."""
+    """The number of leading true values."""
     return len(true) if true.all() else int(true.argmin())

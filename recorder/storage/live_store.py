@@ -1,6 +1,6 @@
-"""The live layout: what a running, killed or cleanly stopped writer left.
+"""Read the live layout: the file of a running, killed or cleanly stopped writer.
 
-Nothing is kept of an event: each block is read anew whenever it is asked for.
+No events are kept in memory: each block is read again whenever it is needed.
 """
 
 from array import array
@@ -27,25 +27,25 @@ from flexrec.recorder.storage.store import (
     times_resumed,
 )
 
-_PIECE = 1 << 17  # events that are looked through at a time, at opening
+_PIECE = 1 << 17  # events that are checked at a time when opening
 
 
 @dataclass
 class _Block:
-    """Events that follow each other, and their values."""
+    """Consecutive events and their values."""
 
     events: NDArray[Any]
-    codes: Codes  # as they are shown
+    codes: Codes  # SUPERSEDED for events that this view does not show
     values: NDArray[np.float64]
 
     def starts(self, rows: Ints) -> Ints:
-        """Where the slots of some of the events begin, among the values."""
+        """The indices in `values` where the slots of some events begin."""
         found: Ints = self.events["start"][rows] - self.events["start"][0]
         return found
 
 
 class LiveStore(Store):
-    """Events, their values, and the blobs of arrays and texts: four growing datasets."""
+    """A store of the live layout: growing datasets of events, values and blobs, and the schema."""
 
     def __init__(self, file: UntrustedFile) -> None:
         self.file = file
@@ -54,13 +54,13 @@ class LiveStore(Store):
         self._schema_text = self._dataset(fmt.SCHEMA)
         self._values = self._dataset(fmt.VALUES)
         self._blobs = self._dataset(fmt.BLOBS)
-        file.refresh()  # a writer may have added to it meanwhile
+        file.refresh()  # a writer may have appended to it meanwhile
         self.schema, self._schema_bytes = fmt.Schema(), 0
         self._supersede(self._load(0, 0))
         self.last_step = self._last_step()
 
     def tail(self) -> "LiveStore":
-        """What was appended since this was read, as a store of its own; resumes have no effect."""
+        """The events appended since this store was read, as a new store; ignores resumes."""
         if self._journal is not None:
             self._journal.refresh()
         for dataset in (self._events, self._schema_text, self._blobs, self._values):
@@ -73,7 +73,7 @@ class LiveStore(Store):
         return new
 
     def damaged_from(self, *, is_strict: bool = True) -> int | None:
-        """By the journal's checksums, where there is a journal."""
+        """As Store.damaged_from; uses the journal's checksums if there is a journal."""
         if self._journal is None:
             return None
         if not is_strict:
@@ -83,12 +83,12 @@ class LiveStore(Store):
         return first if first < self.count else None
 
     def accept_damage(self) -> None:
-        """Have arrays and texts read as they are, where they do not fit their checksums."""
+        """Read arrays and strings even if they do not match their checksums."""
         if self._journal is not None:
             self._journal.accept_arrays()
 
     def stored_bytes(self, column: int) -> int:
-        """As they lie there: uncompressed."""
+        """The uncompressed size of the column's values in the file, in bytes."""
         definition = self.schema.columns[column]
         total = 8 * definition.slots * self.row_counts()[column]
         for (chunk,) in self.scan([column]) if definition.has_arrays else ():
@@ -98,7 +98,7 @@ class LiveStore(Store):
         return total
 
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
-        """Where the marks stand among events `first` to `last`, and what they say."""
+        """The positions and rows of the marks among events `first` to `last`."""
         block = self._block(first, last)
         where = np.flatnonzero((block.codes < 0) & (block.codes != fmt.SUPERSEDED))
         events, starts = block.events[where], block.starts(where)
@@ -112,7 +112,7 @@ class LiveStore(Store):
     def chunks(
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
-        """The rows that a block's events have of each column."""
+        """The rows of each column for the events of a block."""
         block = self._block(first, last, values=what != "times")
         shared: dict[frozenset[int], tuple[Ints, Ints, Ints, NDArray[np.float64]]] = {}
         chunks = []
@@ -135,13 +135,13 @@ class LiveStore(Store):
         return self.file.dataset(name, (fmt.LIVE_LAYOUT[name][0],))
 
     def _load(self, first: int, slot: int) -> list[tuple[int, float]]:
-        """Look through the events from `first` on, the first of them having its values at `slot`.
+        """Check the events from position `first` on, whose values begin at `slot`.
 
         Returns:
-            The resumes: of each its position, and the first position that it supersedes.
+            For each resume its position, and the first position that it supersedes.
         """
         self._first, self._ends = first, array("q")
-        # First the events: what these rows point at is in the file already.
+        # Read the events first: the data that they point at is in the file by then.
         stored = max(self._events.stored() - first, 0)
         if len(self._schema_text) > self._schema_bytes:
             text = self._schema_text[: self._schema_text.stored()].tobytes()
@@ -165,7 +165,7 @@ class LiveStore(Store):
         return resumes
 
     def _take(self, events: NDArray[Any], slot: int) -> int:
-        """Count in as many events as are whole; return where the slots of the next would begin."""
+        """Count the leading events that are whole; return the slot where the next would begin."""
         codes = events["code"]
         known = (codes < len(self.schema.signatures)) & (codes >= fmt.DROPPED)
         codes = codes[: _leading(known)]
@@ -191,7 +191,7 @@ class LiveStore(Store):
             self.count = last
 
     def _reachable(self, events: NDArray[Any], ragged: Sequence[int]) -> int:
-        """How many events at the start have their arrays and texts in the file."""
+        """The number of leading events whose arrays and strings are in the file."""
         block, stored, whole = self._block_of(events, events["code"]), self._blobs.stored(), []
         for column in ragged:
             rows, definition = self._rows_in(block.codes, column), self.schema.columns[column]
@@ -239,7 +239,7 @@ class LiveStore(Store):
         return _Block(events, codes, self._values[int(events["start"][0]) : high])
 
     def _slots(self, block: _Block, column: int, part: int, rows: Ints) -> Ints:
-        """Where the slots of a column's part begin, in the rows that hold it."""
+        """The slots where a column's part begins, in the rows that have the column."""
         column, part = self.schema.owner(column, part)
         starts = block.starts(rows) + self.schema.columns[column].slots_before(part)
         places = self._places[column]
@@ -264,11 +264,11 @@ class LiveStore(Store):
 
 
 def _leading(true: NDArray[np.bool_]) -> int:
-    """How many are true before the first that is not."""
+    """The number of leading true values."""
     return len(true) if true.all() else int(true.argmin())
 
 
 def _gather(values: NDArray[np.float64], slots: Ints, form: fmt.Form) -> NDArray[np.float64]:
-    """(n, slots) The slots of a form, a row for each of the places where they begin."""
+    """(n, slots) The slots of a form, one row for each slot where they begin."""
     rows: NDArray[np.float64] = values[slots[:, None] + np.arange(form.slots)]
     return rows

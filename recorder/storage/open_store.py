@@ -1,4 +1,4 @@
-"""Opening a recording to read it, in whichever layout it is: `open_store`."""
+"""`open_store`: open a recording in either layout for reading."""
 
 import json
 import re
@@ -15,8 +15,8 @@ from flexrec.recorder.storage.closed_store import ClosedStore
 from flexrec.recorder.storage.live_store import LiveStore
 from flexrec.recorder.storage.store import Store
 
-_PAUSES, _FRESH = (0.005, 0.02, 0.05), 5.0  # seconds: of patience, and what may be being written
-# The attribute that says so, as HDF5 writes it near the beginning; a damaged file has it too.
+_PAUSES, _FRESH = (0.005, 0.02, 0.05), 5.0  # seconds: between tries; age of a file being written
+# The attribute that marks recordings, as HDF5 writes it near the start; damaged files have it too.
 _OURS = re.compile(rb"%b\0.{0,24}%b" % (fmt.ATTR_FORMAT.encode(), fmt.MAGIC.encode()), re.DOTALL)
 _HEAD = 1 << 16  # bytes
 
@@ -25,14 +25,17 @@ def open_store(path: Path) -> tuple[Store, bool]:
     """Open a recording; the flag says whether it was closed.
 
     Raises:
-        NotARecordingError, VersionError, RecordingError: see their names.
+        NotARecordingError: the file is not HDF5, or was not written by flexrec.
+        VersionError: a newer flexrec wrote it.
+        DamagedError: its data is damaged.
+        RecordingError: the file does not exist or cannot be read.
     """
     for pause in _PAUSES:
         try:
             return _open(path)
         except (NotARecordingError, VersionError):
             raise
-        except RecordingError:  # torn by a writer at this very moment, perhaps
+        except RecordingError:  # perhaps a writer is changing it just now
             if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH:
                 raise
             time.sleep(pause)
@@ -43,7 +46,7 @@ def _open(path: Path) -> tuple[Store, bool]:
     file = UntrustedFile(path)
     try:
         if file.attribute(fmt.ATTR_FORMAT) != fmt.MAGIC.encode():
-            raise NotARecordingError(f"{path} is an HDF5 file, but not a recording of flexrec's")
+            raise NotARecordingError(f"{path} is an HDF5 file, but not a flexrec recording")
         version = file.attribute(fmt.ATTR_VERSION)
         if not isinstance(version, int):
             raise file.damaged(f"its version is {version!r:.40}")
@@ -54,8 +57,8 @@ def _open(path: Path) -> tuple[Store, bool]:
             )
         closed = file.attribute(fmt.ATTR_STATE) == fmt.CLOSED.encode()
         if closed and file.cut_short:
-            raise file.damaged("it was closed, and its end is missing since")
-        # Where power fails as it is closed, only HDF5's last bytes may be missing.
+            raise file.damaged("it was closed, but its end is missing now")
+        # If power fails while the file is closed, only HDF5's last bytes may be missing.
         file.only_checked = closed and file.unclosed
         return (ClosedStore(file) if closed else LiveStore(file)), closed
     except BaseException:
@@ -69,15 +72,15 @@ def _is_recording(path: Path) -> bool:
     return head.startswith(SIGNATURE) and _OURS.search(head) is not None
 
 
-RECORDING = Kind("a recording of flexrec's", _is_recording)
+RECORDING = Kind("a flexrec recording", _is_recording)
 """A recording of any version, whole or damaged."""
 
 
 def stored_json(store: Store, path: Path, name: str) -> Any:
-    """What a text of JSON in a recording says.
+    """Parse a JSON text of the recording.
 
     Raises:
-        RecordingError: it is damaged.
+        DamagedError: it is damaged.
     """
     try:
         return json.loads(store.text(name))
@@ -86,8 +89,8 @@ def stored_json(store: Store, path: Path, name: str) -> Any:
 
 
 def stored_facts(store: Store, path: Path) -> dict[str, Any] | None:
-    """The facts of the run; raises as `stored_json`."""
+    """The facts of the run; raises the same errors as `stored_json`."""
     facts = stored_json(store, path, fmt.FACTS)
     if not isinstance(facts, dict | None):
-        raise DamagedError.of(path, "facts: they are no object")
+        raise DamagedError.of(path, "facts is not a JSON object")
     return facts

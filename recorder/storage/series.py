@@ -1,4 +1,4 @@
-"""What reading gives: series, rows, indices and marks, and how they come from a store's chunks."""
+"""The results of reading: series, rows, indices and marks, built from a store's chunks."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Series:
-    """Everything that was added under one key, in order.
+    """All values added under one key, in order.
 
     Keys that were added together may share `step`, `time` and `position`, which are read-only.
 
     Attributes:
         key: the key.
         step: (n,) int64, the step of each add.
-        time: (n,) float64, its time, in seconds since 1970.
-        value: (n,) float64 where every value is a number; else a list of the values: numbers,
-            texts, arrays, and tuples of those. Of keys that are read together, an array that was
-            recorded once for several is one object.
-        position: (n,) int64, where each add stands among the events.
+        time: (n,) float64, the time of each add, in seconds since 1970.
+        value: (n,) float64 if every value is a number; else a list of the values: numbers,
+            strings, arrays, and tuples of those. If several keys are read together, an array
+            recorded once for several of them is a single object.
+        position: (n,) int64, the position of each add among the events.
     """
 
     key: str
     step: Ints
     time: NDArray[np.float64]
-    value: Any  # either of two: a union would have every caller ask which
+    value: Any  # with a union type, every caller would have to check which it is
     position: Ints
 
     def __len__(self) -> int:
@@ -51,7 +51,7 @@ class Series:
         return f"<Series {self.key!r}: {counted(len(self), 'value')}, {steps}, last {last:.40}>"
 
     def to_pandas(self) -> "pandas.Series[Any]":
-        """Return the values as pandas' Series, by their steps.
+        """Return the values as a pandas Series, indexed by step.
 
         >>> Recording("run.h5")["train_loss"].to_pandas().loc[0]
         np.float64(1.0)
@@ -68,16 +68,16 @@ class Series:
 
 
 class Index(NamedTuple):
-    """Where and when values were added: (n,) arrays, in order."""
+    """The positions, steps and times of values: (n,) arrays, in order."""
 
     position: Ints
     step: Ints
     time: NDArray[np.float64]
-    order: Ints | None = None  # of the chunks' rows laid end to end; None: as they are
+    order: Ints | None = None  # sorts the concatenated rows of the chunks; None: already sorted
 
     @classmethod
     def of(cls, chunks: Sequence[Chunk]) -> "Index":
-        """The rows of chunks, put in the recorded order."""
+        """The index of the rows of several chunks, in the recorded order."""
         order = None
         position = joined([np.empty(0, np.int64), *(chunk.positions for chunk in chunks)])
         step = joined([np.empty(0, np.int64), *(chunk.step for chunk in chunks)])
@@ -104,13 +104,13 @@ class Marks:
     """The `log` and `reset` calls, in order: one array element each.
 
     Attributes:
-        position: where each stands among the events.
-        is_log: whether it plots (else it only resets).
+        position: the position of each mark among the events.
+        is_log: whether it is a log, which plots; else it is a reset.
         x: the position on the plots' x axis.
-        reset: whether the meters start anew.
-        keys: the meters' names, or None for all.
-        step, time: when.
-        axis: what x is called, or None where it was given no name.
+        reset: whether the meters are reset.
+        keys: the meters' keys, or None for all.
+        step, time: the step and time of each mark.
+        axis: the name of x, or None if it has no name.
     """
 
     position: Ints
@@ -132,7 +132,7 @@ class Marks:
 
 
 def events_of(store: Store, first: int = 0) -> Iterator[Event]:
-    """A store's events from position `first` on, in order, but for those superseded."""
+    """Iterate over a store's events from position `first` on, except superseded ones."""
     schema = store.schema
     columns = range(len(schema.columns))
     for block in store.blocks(first):
@@ -157,7 +157,7 @@ def _mark_event(marks: Marks, i: int) -> Event:
 
 
 def marks_of(store: Store, found: Sequence[tuple[Ints, NDArray[Any]]]) -> Marks:
-    """The logs and resets among marks, which are given by their positions and rows."""
+    """The logs and resets among marks, given by their positions and rows."""
     position = joined([np.empty(0, np.int64), *(where for where, _ in found)])
     marks = joined([np.empty(0, fmt.MARK), *(rows for _, rows in found)])
     which, keysets = marks["code"] >= fmt.RESET, store.schema.keysets
@@ -180,7 +180,7 @@ def marks_of(store: Store, found: Sequence[tuple[Ints, NDArray[Any]]]) -> Marks:
 
 
 def rows_of(store: Store, chunk: Chunk) -> Iterator[Row]:
-    """A chunk's rows, one by one."""
+    """Iterate over a chunk's rows."""
     column = store.schema.columns[chunk.column]
     where, step, time = chunk.positions.tolist(), chunk.step.tolist(), chunk.time.tolist()
     values = chunk.values(column.bare)
@@ -190,6 +190,6 @@ def rows_of(store: Store, chunk: Chunk) -> Iterator[Row]:
 
 
 def joined(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Arrays end to end; a single one that is not empty is given as it is."""
+    """Concatenate arrays; if only one is not empty, return it without a copy."""
     filled = [array for array in arrays if len(array)] or arrays[:1]
     return filled[0] if len(filled) == 1 else np.concatenate(filled)

@@ -1,8 +1,8 @@
-"""What the two layouts, live and closed, have in common for who reads them: events and columns.
+"""Store, the base class for reading events and columns from the live and the closed layout.
 
-A store knows events by their position in the recorded order, and columns by their number in the
-schema. It goes through them block by block, and holds nothing for each event. What users see is in
-recording.py; the layouts themselves are in live_store.py and closed_store.py.
+Events are identified by their position in the recorded order, columns by their number in the
+schema. A store reads block by block, and keeps no data per event. The public class is in
+recording.py; the two layouts are in live_store.py and closed_store.py.
 """
 
 from abc import ABC, abstractmethod
@@ -22,18 +22,19 @@ from flexrec.recorder.storage.arrays import ArrayColumn, Ints
 
 Codes = NDArray[Any]  # of an integer dtype
 Part = NDArray[np.float64] | ArrayColumn
-What = Literal["all", "times", "values"]  # of rows: steps and times, or the parts
+What = Literal["all", "times", "values"]  # what to read of rows: steps and times, parts, or all
 
-BLOCK_EVENTS, BLOCK_SLOTS = 1 << 17, 1 << 20  # of a block, at most: 4 MiB and 8 MiB
+BLOCK_EVENTS, BLOCK_SLOTS = 1 << 17, 1 << 20  # limits of a block: 4 MiB and 8 MiB
 BYTES, INTS, FLOATS = (np.dtype("u1"),), (np.dtype("<i8"),), (np.dtype("<f8"),)
-_PARSED = 16  # bytes that a byte of JSON takes when it is read, about
+_PARSED = 16  # approximate bytes of memory for a byte of parsed JSON
 
 
 @dataclass
 class Chunk:
-    """Consecutive rows of one column: where and when they were added, and their parts.
+    """Consecutive rows of one column: positions, steps, times, and the parts of the values.
 
-    Columns that were added together may share where and when. What was not asked for is empty.
+    Columns that were added together may share positions, steps and times. Arrays that were not
+    asked for are empty.
     """
 
     column: int
@@ -47,24 +48,24 @@ class Chunk:
 
     @property
     def nbytes(self) -> int:
-        """What its rows take when they are read: where and when, and their parts."""
+        """The memory that the rows take when they are read, in bytes."""
         return 24 * len(self) + sum(part.nbytes for part in self.parts)
 
     def values(self, bare: bool) -> Iterator[Value]:
-        """The rows as values, one by one."""
+        """Iterate over the rows as values."""
         parts: list[Any] = [p.tolist() if isinstance(p, np.ndarray) else p for p in self.parts]
         return iter(parts[0]) if bare else zip(*parts, strict=True)
 
 
 class Store(ABC):
-    """A recording's events in order, and its columns; without what resumes took back.
+    """A recording's events in order, and its columns, without superseded events.
 
     Attributes:
-        count: how many events there are, of every code.
-        cut: how many events at the end of a live file are not whole, and left out.
-        is_torn: whether those were never on the disk: a loss of power tore them.
-        last_step: of a live file, the step of the last event; None where there is none.
-        mark_count: how many marks there are.
+        count: the number of events of every code.
+        cut: the number of events at the end of a live file that are not whole and left out.
+        is_torn: whether those never reached the disk, torn by a loss of power.
+        last_step: the step of a live file's last event; None if there is none.
+        mark_count: the number of marks.
         resumes: how often the run was resumed.
         orderly: whether no event was superseded or dropped.
     """
@@ -86,7 +87,7 @@ class Store(ABC):
     # ------------------------------------------------------------------ events
 
     def blocks(self, first: int = 0) -> Iterator[tuple[int, int]]:
-        """Go through the events from `first` on: where each block begins and ends."""
+        """Iterate over the blocks from event `first` on: the first position and the end of each."""
         ends = self._block_ends()
         for last in ends[bisect_right(ends, first) :]:
             yield first, last
@@ -98,7 +99,7 @@ class Store(ABC):
         return self._shown(codes, first) if self._hidden else codes
 
     def sizes(self, codes: Codes) -> Ints:
-        """How many slots each event takes, by its code."""
+        """The number of slots of each event, given by its code."""
         found: Ints = self._sizes[np.maximum(codes, -1)]
         return found
 
@@ -110,18 +111,18 @@ class Store(ABC):
         return np.concatenate(found)
 
     def effective_count(self) -> int:
-        """How many adds, logs and resets are shown."""
+        """The number of adds, logs and resets that are shown."""
         blocks = self.blocks()
         return sum(int((self.codes(*block) >= fmt.RESET).sum()) for block in blocks)
 
     # ------------------------------------------------------------------ views
 
     def recorded(self) -> Self:
-        """A view of everything, what was superseded too; it has no columns."""
+        """A view of all events, including superseded ones; it has no columns."""
         return self._view(())
 
     def superseded(self) -> Self:
-        """A view of what was superseded, and of nothing else."""
+        """A view of the superseded events only."""
         edges = [0, *(edge for pair in self._superseded for edge in pair), self.count]
         pairs = zip(edges[::2], edges[1::2], strict=True)
         view = self._view([(start, stop) for start, stop in pairs if start < stop])
@@ -129,7 +130,7 @@ class Store(ABC):
         return view
 
     def views(self) -> list[Self]:
-        """This one, and one of what was superseded if there is such."""
+        """This view, and one of the superseded events if there are any."""
         return [self, self.superseded()] if self._superseded else [self]
 
     def _view(self, hidden: Sequence[tuple[int, int]]) -> Self:
@@ -144,10 +145,10 @@ class Store(ABC):
         return codes
 
     def _supersede(self, resumes: Iterable[tuple[int, float]]) -> None:
-        """Hide what resumes took back; a resume that is taken back is void.
+        """Hide the events that resumes superseded; a superseded resume has no effect.
 
         Args:
-            resumes: of each its position, and the first position that it supersedes.
+            resumes: for each resume its position, and the first position that it supersedes.
         """
         try:
             self._superseded = self._hidden = taken_back(list(resumes), self.count)
@@ -157,9 +158,9 @@ class Store(ABC):
     # ------------------------------------------------------------------ columns
 
     def tally(self) -> Ints:
-        """(signatures,) How many adds of each are shown."""
+        """(signatures,) The number of shown adds of each signature."""
         if self._tally is None:
-            self._tally = self._counted(0)  # only once nothing went wrong
+            self._tally = self._counted(0)  # set only if that raised no error
         return self._tally
 
     def _counted(self, first: int) -> Ints:
@@ -171,7 +172,7 @@ class Store(ABC):
         return tally
 
     def row_counts(self, first: int = 0) -> list[int]:
-        """How many rows each column has, from the event at position `first` on."""
+        """The number of rows of each column, from the event at position `first` on."""
         tally = (self._counted(first) if first else self.tally()).tolist()
         return [sum(tally[s] for s, _ in places) for places in self._places]
 
@@ -191,9 +192,9 @@ class Store(ABC):
         return owner if is_another else None
 
     def slot_offsets(self, column: int) -> Ints:
-        """For each signature, which of its slots the column's begin at; -1 where it has none.
+        """For each signature, the slot where the column begins; -1 if it lacks the column.
 
-        One more -1 stands at the end, for marks.
+        The result ends with one more -1, for marks.
         """
         offsets = np.full(len(self.schema.signatures) + 1, -1, np.int64)
         for s, offset in self._places[column]:
@@ -201,21 +202,21 @@ class Store(ABC):
         return offsets
 
     def _rows_in(self, codes: Codes, column: int) -> Ints:
-        """Which of the events, by their codes, hold the column."""
+        """The indices of the events, given by their codes, that have the column."""
         places = self._places[column]
         if len(places) == 1:
             return np.flatnonzero(codes == places[0][0])
         return np.flatnonzero((self.slot_offsets(column) >= 0)[np.maximum(codes, -1)])
 
     def _decoded(self, text: bytes) -> fmt.Schema:
-        """The schema that a text of the file says."""
+        """Parse the schema in the file."""
         try:
             return fmt.Schema.decode(text)
         except ValueError as error:
             raise self.file.damaged(str(error)) from error
 
     def _measure(self) -> None:
-        """Take in how much room the schema gives to signatures."""
+        """Compute the number of slots of each signature in the schema."""
         self._places, sizes = self.schema.places()
         self._sizes = np.array([*sizes, fmt.MARK_SLOTS], np.int64)  # a mark's code indexes the last
 
@@ -223,12 +224,12 @@ class Store(ABC):
 
     @property
     def created(self) -> float:
-        """When the recording began, in seconds since 1970; 0 where it does not say."""
+        """The creation time of the recording in seconds since 1970; 0 if it has none."""
         found = self.file.attribute(fmt.ATTR_CREATED)
         return float(found) if isinstance(found, int | float) else 0.0
 
     def text(self, name: str) -> bytes:
-        """A text: the config, which may have changed since the file was made, or the facts."""
+        """A text of the recording: the facts, or the config as last changed."""
         if name == fmt.CONFIG and self.schema.config is not None:
             return self.schema.config.encode()
         found = self.file.dataset(name, BYTES)
@@ -236,56 +237,60 @@ class Store(ABC):
         return found[:].tobytes()
 
     def scan(self, columns: Sequence[int], what: What = "all") -> Iterator[list[Chunk]]:
-        """Go through the events block by block; give each block's rows of each column."""
+        """Iterate over the events block by block, yielding each block's rows of each column."""
         for first, last in self.blocks():
             yield self.chunks(columns, first, last, what)
 
     def everything(self, columns: Sequence[int], what: What = "all") -> Iterator[Chunk]:
-        """All rows of the columns; those of each are in order."""
+        """All rows of the columns, in order for each column."""
         for chunks in self.scan(columns, what) if columns else ():
             yield from chunks
 
     def alike(self, column: int, other: "Store", its: int) -> int:
-        """How many rows at the start of a column of numbers are stored in the same bytes as those
-        of another store's column, their steps too; 0 where that cannot be told."""
+        """The number of leading rows stored in the same bytes as another column's, steps too.
+
+        `its` is a column of numbers of `other`. 0 if that is unknown.
+        """
         del column, other, its
         return 0
 
     def damaged_from(self, *, is_strict: bool = True) -> int | None:
-        """The position of the first event that is not as it was written, or whose values are not,
-        or of one that was written with it. None where all are, or where what HDF5 and zlib check as
-        it is read is all there is.
+        """The position of the first damaged event, or of an event written in the same block.
+
+        None if there is no damage, or if the file has no checksums but those that HDF5 and zlib
+        check while reading.
 
         Args:
-            is_strict: look at arrays and texts, too; else what was seen as the file was opened.
+            is_strict: whether to check arrays and strings too; if not, only report damage found
+                when the file was opened.
         """
         del is_strict
         return None
 
     def damage(self) -> str | None:
-        """In words, what `damaged_from` finds."""
+        """A message for the result of `damaged_from`; None if there is no damage."""
         first = self.damaged_from()
         if first is None:
             return None
         return f"event {first} of {self.count}, or one written with it, is not as it was written"
 
-    def accept_damage(self) -> None:  # noqa: B027 - others raise as they read it
-        """Have arrays and texts read as they are, where they do not fit their checksums."""
+    def accept_damage(self) -> None:  # noqa: B027 - other stores raise when reading damaged data
+        """Read arrays and strings even if they do not match their checksums."""
 
     @abstractmethod
     def chunks(
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
-        """The rows that a block's events have of each column."""
+        """The rows of each column for the events of a block."""
 
     @abstractmethod
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:
-        """Where the marks stand among events `first` to `last`, and what they say."""
+        """The positions and rows of the marks among events `first` to `last`."""
 
     @abstractmethod
     def stored_bytes(self, column: int) -> int:
-        """How many bytes of the file a column's values take; steps, times and what is another
-        column's are not counted."""
+        """The size of a column's values in the file in bytes, without steps, times and parts
+        shared with another column."""
 
     @abstractmethod
     def _codes_between(self, first: int, last: int) -> Codes: ...
@@ -299,14 +304,14 @@ class Store(ABC):
 
 
 def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[int, int]]:
-    """Where what resumes took back begins and ends; a resume that is taken back is void.
+    """The ranges of events superseded by resumes; a superseded resume has no effect.
 
     Args:
-        resumes: of each its position, and the first position that it supersedes.
-        count: how many events there are.
+        resumes: for each resume its position, and the first position that it supersedes.
+        count: the number of events.
 
     Raises:
-        ValueError: they take back what is not there.
+        ValueError: a resume supersedes events that do not exist.
     """
     ranges, until = list[tuple[int, int]](), count
     for position, first in reversed(resumes):
@@ -320,8 +325,10 @@ def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[i
 
 
 def times_resumed(positions: Sequence[int] | Ints) -> int:
-    """How often a run was resumed whose resumes stand at these positions; those with nothing in
-    between are one, such as that of the mode and that of `load_state_dict`."""
+    """The number of resumes, given their positions; those with no event in between count once.
+
+    For example, mode="resume" followed by `load_state_dict` records two marks of one resume.
+    """
     return int((np.diff(positions, prepend=-2) != 1).sum())
 
 
@@ -329,9 +336,9 @@ def block_ends(ends: Ints, first: int, slot: int) -> list[int]:
     """Cut events into blocks.
 
     Args:
-        ends: (n,) how many slots come before the end of each event.
-        first: the position of the first of the events.
-        slot: how many slots come before it.
+        ends: (n,) the number of slots up to the end of each event.
+        first: the position of the first event.
+        slot: the number of slots before it.
 
     Returns:
         The positions where the blocks end.

@@ -1,7 +1,7 @@
-"""The trace of a step: fingerprints of all that training computes, in the order of time.
+"""Trace training steps: fingerprints of everything a step computes, in order of computation.
 
-In: models, optimizers and values that are named. Out: an array of fingerprints for each step, and
-texts that say which is which. Open trace.py first; format.py needs no torch.
+In: models, optimizers and named values. Out: an array of fingerprints for each step, and strings
+that name them. Open trace.py first; format.py does not import torch.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

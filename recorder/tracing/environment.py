@@ -1,6 +1,6 @@
-"""What numbers depend on beside the code: versions, devices, threads and switches.
+"""The environment that numerical results depend on: versions, devices, threads and switches.
 
-Only what is named here is recorded: no other variable of the environment, which may hold secrets.
+Only the settings named here are recorded, since other environment variables may hold secrets.
 """
 
 import os
@@ -17,7 +17,7 @@ _VARIABLES = (
 
 
 def environment() -> dict[str, str]:
-    """What there is now, by name."""
+    """The current settings, by name."""
     found = dict(_of_the_machine())
     found["threads"] = str(torch.get_num_threads())
     found["deterministic"] = str(torch.are_deterministic_algorithms_enabled())

@@ -1,6 +1,6 @@
-"""Fingerprints of values that hold tensors, numbers and texts.
+"""Fingerprints of values that contain tensors, numbers and strings.
 
-What a tensor's is, is in measures.py of the layers.
+layers/measures.py defines the fingerprint of a tensor.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -12,15 +12,15 @@ from torch import Tensor
 from flexrec.recorder.layers.measures import Fingerprint, chained, fingerprint, of_text
 
 Look: TypeAlias = Callable[[Tensor], Fingerprint]
-"""Gives the fingerprint of a tensor, as `fingerprint` does."""
+"""Computes the fingerprint of a tensor, as `fingerprint` does."""
 
 
 def of_all(values: Any, look: Look = fingerprint) -> Fingerprint | None:
-    """One fingerprint of all tensors, numbers and texts in a value; None: there are none.
+    """One fingerprint of all tensors, numbers and strings in a value; None if there are none.
 
     Args:
-        values: tensors, numbers and texts in tuples, lists, dicts and dataclasses.
-        look: gives the fingerprint of each tensor.
+        values: tensors, numbers and strings in tuples, lists, dicts and dataclasses.
+        look: computes the fingerprint of each tensor.
     """
     found: Fingerprint | None = None
     for value in leaves(values):
@@ -30,7 +30,7 @@ def of_all(values: Any, look: Look = fingerprint) -> Fingerprint | None:
 
 
 def leaves(values: Any) -> Iterator[Any]:
-    """The tensors, numbers and texts in a value, in order."""
+    """The tensors, numbers and strings in a value, in order."""
     if isinstance(values, (Tensor, bool, int, float, str)):
         yield values
         return

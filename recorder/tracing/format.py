@@ -1,10 +1,10 @@
-"""How a trace is recorded: its keys, and what its events are. torch is not needed here.
+"""The format of a recorded trace: its keys and events. Does not import torch.
 
-`VALUES` is an int64 array for each step that was traced: a fingerprint for each event, in the order
-of time; of `grad_norm` and of numbers among `settings` the bits of a float64. `ORDER` is a text,
-JSON: the events. It is recorded before the first array that it tells of, and again when it changes.
-`ATTRIBUTES` is a text, too: a JSON object of what layers, optimizers and the environment are, name
-by name.
+`VALUES` is an int64 array for each traced step, with a fingerprint for each event in the order of
+computation; for `grad_norm`, and for numbers among `settings`, the bits of a float64. `ORDER` is a
+JSON text that lists the events. It is recorded before the first array that it describes, and again
+when it changes. `ATTRIBUTES` is a JSON text too: an object with the attributes of layers,
+optimizers and the environment, by name.
 """
 
 from typing import NamedTuple
@@ -13,25 +13,26 @@ VALUES, ORDER, ATTRIBUTES = "trace/values", "trace/order", "trace/attributes"
 KEYS = frozenset((VALUES, ORDER, ATTRIBUTES))
 
 ENVIRONMENT = "environment"
-"""What the attributes call what numbers depend on beside the code, such as threads."""
+"""The name in the attributes of the environment, such as the number of threads."""
 
 NUMBERS = frozenset(("settings", "grad_norm"))
 """Kinds of events whose value is a float64."""
 
 
 class Event(NamedTuple):
-    """What one value of a trace is of.
+    """The description of one value of a trace.
 
     Attributes:
         kind: data, random, attributes, weights, buffers, inputs, outputs, loss, value, grad_out,
             grad_in, raw_grad (of a weight, as it is accumulated), grad_norm, grad (of a weight,
             before the optimizer's step), state, settings (both of an optimizer), new_weights or
-            new_buffers; `again_` before it where a checkpointed part runs again.
-        layer: the layer's path; of data and the like their name; of settings the optimizer's.
-        part: which weight, buffer, tensor or setting of it.
-        call: which call of the layer in this step, from 0.
-        parent: the module that was running; empty: none.
-        tag: tensors with one number are one tensor; -1: none.
+            new_buffers; prefixed by `again_` when a checkpointed part runs again.
+        layer: the layer's path; for data and the like, their name; for settings, the optimizer's
+            name.
+        part: the weight, buffer, tensor or setting of the layer.
+        call: the number of the layer's call in this step, from 0.
+        parent: the module that was running; empty if there was none.
+        tag: equal for events of the same tensor; -1 if there is none.
     """
 
     kind: str
@@ -43,7 +44,7 @@ class Event(NamedTuple):
 
     @property
     def key(self) -> tuple[str, str, str, int]:
-        """What tells it from the others of its step."""
+        """The key that identifies the event within its step."""
         return self[:4]
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Hooks of optimizers that hold their owner weakly and leave training as it is."""
+"""Hooks of optimizers that reference their owner weakly and never disturb training."""
 
 import contextlib
 import weakref
@@ -8,7 +8,7 @@ from torch.compiler import is_compiling
 
 
 class Hook:
-    """Calls a method of its owner while that lives; copies and pickles to one that does nothing."""
+    """Calls a method of its owner while that exists; copies and pickles of it do nothing."""
 
     def __init__(self, method: Any) -> None:
         self._owner = weakref.ref(method.__self__)
@@ -19,7 +19,7 @@ class Hook:
         if owner is not None:
             try:
                 self._function(owner, *args)
-            except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
+            except Exception as error:  # noqa: BLE001 - errors here must not stop training
                 owner.fail("an optimizer", error)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -29,6 +29,6 @@ class Hook:
 
 
 def error_line(error: Exception) -> str:
-    """An error in one line; the error itself would hold on to much."""
+    """An error in one line; the error itself would keep its traceback's objects alive."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__

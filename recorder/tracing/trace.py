@@ -1,8 +1,8 @@
-"""Trace: follows a step of training, and puts its events down.
+"""Trace: follow a training step and record its events.
 
-Calls of modules are seen from outside; gradients and optimizers have hooks. None of it returns
-anything, so outputs and gradients stay as they are. What is put down is in format.py, how it is
-made short in fingerprints.py.
+Calls of modules are observed from outside; gradients and optimizers have hooks. None of them
+returns anything, so outputs and gradients are not changed. format.py defines the events,
+fingerprints.py the fingerprints of their values.
 """
 
 import json
@@ -46,11 +46,11 @@ _Attributes: TypeAlias = dict[str, str]
 
 
 class Trace:
-    """Follows the steps of models and their optimizers that are to be traced.
+    """Traces the steps of models and their optimizers.
 
     Args:
-        current_step: gives the number of the step.
-        every: trace the steps whose number is a multiple of it.
+        current_step: returns the number of the current step.
+        every: trace only steps whose number is a multiple of it.
     """
 
     def __init__(self, current_step: Callable[[], int], every: int = 1) -> None:
@@ -73,7 +73,7 @@ class Trace:
         self._known_attributes: dict[str, _Attributes] = {}
         self._attribute_prints: dict[str, int] = {}
         self._failure: str | None = None
-        self._has_told = False
+        self._has_warned = False
         self._forget()
 
     def _forget(self) -> None:
@@ -85,7 +85,7 @@ class Trace:
     # ------------------------------------------------------------------ what is traced
 
     def watch(self, model: nn.Module, name: str, optimizers: Optimizers) -> None:
-        """Trace a model too, whose layers' names begin with its name, and its optimizers."""
+        """Trace another model and its optimizers; `name` is the prefix of its layers' names."""
         core = unwrapped(model)
         root = name or type(core).__name__
         before = f"{name}." if name else ""
@@ -103,10 +103,10 @@ class Trace:
             self._permanent.callback(add_step_hooks(optimizer, *hooks))
 
     def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
-        """Take fingerprints of values that are no layer's, such as a batch; give them by name.
+        """Compute fingerprints, by name, of values outside of layers, such as a batch.
 
         Raises:
-            InputError: one has no elements here, as a tensor of the device meta.
+            InputError: a tensor has no elements in this process, such as one of the meta device.
         """
         found = {name: _given(name, value) for name, value in values.items()}
         known = {name: each for name, each in found.items() if each is not None}
@@ -119,7 +119,7 @@ class Trace:
         return known
 
     def end(self) -> list[dict[str, object]]:
-        """End the step; give what is to be recorded of it, in this order."""
+        """End the step; return the values to record for it, in this order."""
         if not self._is_armed:
             return []
         for module, name in self._modules.items():
@@ -129,13 +129,13 @@ class Trace:
         found = self._recorded()
         self._forget()
         self._observe()
-        if self._failure and not self._has_told:
-            self._has_told = True
-            warn(f"the trace leaves out what it cannot follow: {self._failure}")
+        if self._failure and not self._has_warned:
+            self._has_warned = True
+            warn(f"the trace is incomplete: {self._failure}")
         return found
 
     def remove(self) -> None:
-        """Follow nothing any more, and take all hooks off."""
+        """Follow nothing any more, and remove all hooks."""
         self._observer.close()
         self._permanent.close()
         self._passing.close()
@@ -144,7 +144,7 @@ class Trace:
         self._forget()
 
     def fail(self, _: str, error: Exception) -> None:
-        """Something could not be followed, and is left out."""
+        """Note that something could not be traced and is left out."""
         self._failure = self._failure or error_line(error)
 
     # ------------------------------------------------------------------ the step
@@ -176,7 +176,7 @@ class Trace:
         self._observe()
 
     def _put_attributes(self) -> None:
-        """Put down what each layer and the environment is; its text only where it changed."""
+        """Record the attributes of layers and the environment; their text only if it changed."""
         found = {name: _attributes(module, self._owners) for module, name in self._modules.items()}
         found[ENVIRONMENT] = environment()
         for optimizer, name in self._optimizers.items():
@@ -200,7 +200,7 @@ class Trace:
         return [*([texts] if texts else []), {VALUES: _together(self._values)}]
 
     def _put(self, event: Event, value: Fingerprint | None) -> int:
-        """Put an event down; give the number of its call."""
+        """Record an event; return the number of its call."""
         counted = event[:3]
         call = self._counts[counted] = self._counts.get(counted, -1) + 1
         if value is not None:
@@ -280,7 +280,7 @@ class Trace:
         return Event(kind, name, part, 0, self._within.name, tag)
 
     def _enter(self, kind: str, gradient: str, name: str, values: Any) -> None:
-        """Put down what goes in or out, and follow the gradients of its tensors."""
+        """Record inputs or outputs, and follow the gradients of their tensors."""
         tensors = [value for value in leaves(values) if isinstance(value, Tensor)]
         tag = self._see(tensors[0]).tag if tensors else -1
         found = self._of(values, self._of_seen)
@@ -298,7 +298,7 @@ class Trace:
     def _of(
         self, values: Any, take: Callable[[Any], Fingerprint | None] = of_all
     ) -> Fingerprint | None:
-        """What `take` makes of values; None where it cannot: training goes on."""
+        """The result of `take` for values; None if it fails, so that training goes on."""
         try:
             if dispatch_modes_are_active():
                 with hidden_from_modes():
@@ -334,7 +334,7 @@ class Trace:
             self._put(event, found)
 
     def _see(self, tensor: Tensor) -> "_Seen":
-        """What is known of this tensor and content: one layer's output is another's input."""
+        """The entry for this tensor and content; one layer's output is another's input."""
         version = -1 if tensor.is_inference() else tensor._version
         seen = self._tensors.get(id(tensor))
         if seen is None or seen.version != version or seen.tensor() is not tensor:
@@ -381,7 +381,7 @@ class Trace:
                 self._put(Event("new_weights", layer, part), self._of(parameter))
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
-        """An optimizer's parameters that belong to a layer."""
+        """The parameters of an optimizer that belong to a layer."""
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 owner = self._owners.get(parameter)
@@ -411,7 +411,7 @@ class _UnderWay(threading.local):
 
 
 class _Seen:
-    """A tensor of the step with this content."""
+    """A tensor of the step, with its content at that time."""
 
     def __init__(self, tensor: Tensor, version: int, tag: int) -> None:
         self.tensor, self.version, self.tag = weakref.ref(tensor), version, tag
@@ -419,7 +419,7 @@ class _Seen:
         self._found: Fingerprint | None = None
 
     def fingerprint(self) -> Fingerprint:
-        """Taken once."""
+        """The tensor's fingerprint, computed once."""
         tensor = self.tensor()
         if self._found is None and tensor is not None:
             self._found = fingerprint(tensor)
@@ -433,9 +433,7 @@ def _given(name: str, value: object) -> Fingerprint | None:
             raise ValueError("a tensor of the device meta has no elements")
         return found
     except (RuntimeError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{name!r}: no fingerprint can be taken of it: {error_line(error)}"
-        ) from None
+        raise InputError(f"{name!r}: cannot compute a fingerprint: {error_line(error)}") from None
 
 
 def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:
@@ -447,7 +445,7 @@ def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:
 def _attributes(
     module: nn.Module, owners: Mapping[nn.Parameter, tuple[str, str]]
 ) -> dict[str, str]:
-    """What a layer is: its class, its plain attributes, and whose its weights are."""
+    """A layer's attributes: its class, its plain attributes, and the owners of its weights."""
     found = {"class": type(module).__name__}
     for name, value in vars(module).items():
         if name[0] != "_" and isinstance(value, (bool, int, float, str, tuple)):
@@ -460,7 +458,7 @@ def _attributes(
 
 
 def _texts_of(group: Mapping[str, Any]) -> _Attributes:
-    """An optimizer's settings that are no numbers, which stand among the values."""
+    """An optimizer's settings other than numbers; numbers are recorded as values."""
     return {
         name: repr(value)
         for name, value in group.items()
@@ -469,7 +467,7 @@ def _texts_of(group: Mapping[str, Any]) -> _Attributes:
 
 
 def _random_state(_: object = None) -> Fingerprint:
-    """Of the generators of the CPU and of the current accelerator, whose is asked for a copy."""
+    """The fingerprint of the states of the CPU's and the current accelerator's generators."""
     state = fingerprint(torch.get_rng_state())
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         return of_all((torch.cuda.get_rng_state(), state)) or state
@@ -477,7 +475,7 @@ def _random_state(_: object = None) -> Fingerprint:
 
 
 def _setting(value: Any) -> Fingerprint:
-    """A number's bits; of anything else a fingerprint."""
+    """The bits of a number, or the fingerprint of any other setting."""
     if isinstance(value, Tensor):
         return fingerprint(value)
     if isinstance(value, (bool, int, float)):
@@ -486,7 +484,7 @@ def _setting(value: Any) -> Fingerprint:
 
 
 def _norm(gradient: Tensor) -> Fingerprint:
-    """The bits of the Euclidean norm, taken in float64."""
+    """The bits of the Euclidean norm, computed in float64."""
     gradient = gradient.coalesce().values() if gradient.is_sparse else gradient
     norm = torch.linalg.vector_norm(gradient.detach(), dtype=torch.float64)
     return _bits(norm.item()) if norm.is_cpu else norm.view(torch.int64)

@@ -1,7 +1,7 @@
-"""From values that are added to the bytes of a live file.
+"""Queue added values, encode them, and write them to a live file.
 
-In: what `Recorder.add` takes. Out: rows of a live file, flushed by a thread. Open event_queue.py
-first.
+In: the arguments of `Recorder.add`. Out: rows of a live file, flushed by a background thread.
+Open event_queue.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,4 +1,4 @@
-"""Tensors on an accelerator, on their way to the file: fetched when it is written, not before."""
+"""Tensors on an accelerator: copied on the device when added, fetched when they are written."""
 
 import sys
 from collections.abc import Callable, Collection, Sequence
@@ -18,13 +18,13 @@ Tensor: TypeAlias = "torch.Tensor"
 
 
 Read: TypeAlias = Callable[[Collection[Any]], list[Any]]
-"""Makes Python's own numbers of values."""
+"""Converts values to Python numbers."""
 
-_LARGE = 1 << 20  # bytes: a tensor this large is fetched by itself
+_LARGE = 1 << 20  # bytes: tensors at least this large are fetched one by one
 
 
 class OnDevice:
-    """A copy of a tensor on its accelerator; nothing waits for it now."""
+    """A copy of a tensor, made on its accelerator without waiting for it."""
 
     __slots__ = ("form", "shape", "tensor")
 
@@ -33,19 +33,19 @@ class OnDevice:
         self.shape = tuple(tensor.shape)
         name = str(tensor.dtype).removeprefix("torch.")
         if tensor.is_floating_point() and name not in ("float16", "float32", "float64"):
-            name = "float32"  # as normalise does with bfloat16 and float8
+            name = "float32"  # normalise widens bfloat16 and float8 too
         self.form = fmt.Form(name, tensor.ndim) if tensor.ndim else fmt.Form(fmt.NUMBER)
 
     @property
     def nbytes(self) -> int:
-        """What it takes in the file."""
+        """The size of the array in the file, in bytes."""
         return self.form.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
 def fetched_arrays(waiting: Sequence[OnDevice]) -> list[Array]:
-    """The arrays' values, in C order; waits for the accelerator.
+    """Fetch the arrays' values, in C order; waits for the accelerator.
 
-    Small ones of a kind come in one copy together.
+    Small tensors of the same device and dtype are fetched in one copy.
     """
     import torch
 
@@ -62,11 +62,11 @@ def fetched_arrays(waiting: Sequence[OnDevice]) -> list[Array]:
 
 
 Numbers = tuple[list[int], "torch.Tensor"]
-"""Slots, and the numbers that belong there, in one tensor (slots,) of an accelerator's."""
+"""Slots, and their numbers in one tensor (slots,) on an accelerator."""
 
 
 def gathered(waiting: "Sequence[tuple[int, torch.Tensor]]") -> list[Numbers]:
-    """Copies of 0-d tensors with the slots that they are for: one kernel for each kind of them."""
+    """Copy 0-d tensors, each given with its slot, in one kernel per device and dtype."""
     import torch
 
     kinds: dict[Any, list[tuple[int, torch.Tensor]]] = {}
@@ -80,7 +80,7 @@ def gathered(waiting: "Sequence[tuple[int, torch.Tensor]]") -> list[Numbers]:
 
 
 def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
-    """All slots and their numbers in float64, one copy for each accelerator; waits for it."""
+    """Fetch all slots' numbers as float64, in one copy per accelerator; waits for it."""
     import torch
 
     slots: list[int] = []
@@ -88,14 +88,14 @@ def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
     for device in {tensor.device for _, tensor in waiting}:
         here = [(some, tensor) for some, tensor in waiting if tensor.device == device]
         slots += [slot for some, _ in here for slot in some]
-        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no other
+        wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         together = torch.cat([tensor.to(wide) for _, tensor in here])
         numbers.append(together.cpu().numpy().astype(np.float64, copy=False))
     return slots, np.concatenate(numbers)
 
 
 def take(key: str, value: object) -> "Value | OnDevice | tuple[Any, ...] | None":
-    """`normalise`, but a tensor on an accelerator stays there until it is written."""
+    """Like `normalise`, but tensors on an accelerator stay there, as `OnDevice` copies."""
     if is_elsewhere(value):
         tensor = cast("torch.Tensor", value)
         check_shape(key, tuple(tensor.shape))
@@ -106,13 +106,13 @@ def take(key: str, value: object) -> "Value | OnDevice | tuple[Any, ...] | None"
     for part in value:
         taken = take(key, part)
         if taken is None or isinstance(taken, tuple):
-            normalise(key, value)  # raises, naming what it is
+            normalise(key, value)  # raises InputError, naming the type
         parts.append(taken)
     return tuple(parts)
 
 
 def is_elsewhere(value: Any) -> bool:
-    """Whether it is a tensor on an accelerator that can be copied there, and fetched later."""
+    """Whether it is a tensor on an accelerator that can be copied there and fetched later."""
     if not is_tensor(value) or value.is_cpu:
         return False
     torch = sys.modules["torch"]
@@ -121,11 +121,11 @@ def is_elsewhere(value: Any) -> bool:
     return is_lasting and not is_complex
 
 
-# ---------------------------------------------------------------------- tensors that are here
+# ---------------------------------------------------------------------- CPU tensors
 
 
 def read_plain(values: Collection[Any]) -> list[Any]:
-    """The values, those of CPU tensors in Python's own types; 0-d ones are numbers then."""
+    """Convert CPU tensors with `tolist`, 0-d ones to numbers; leave other values as they are."""
     torch = sys.modules.get("torch")
     if torch is None:
         return list(values)
@@ -135,8 +135,10 @@ def read_plain(values: Collection[Any]) -> list[Any]:
 
 @cache
 def tensor_reader() -> Read:
-    """The same for tensors alone, in half the time: they are not asked where they are, as long as
-    none can be on an accelerator."""
+    """A faster `read_plain` for collections of tensors only.
+
+    It skips checking each tensor's device as long as no tensor can be on an accelerator.
+    """
     import torch
 
     accelerator = torch.accelerator.current_accelerator()
@@ -154,7 +156,10 @@ def tensor_reader() -> Read:
 
 
 def as_plain(part: Any) -> Any:
-    """A CPU tensor's number, or an array on the same memory; what can be neither, as it is."""
+    """Convert a CPU tensor to a number or an array, without a copy if possible.
+
+    Anything else is returned as it is.
+    """
     torch = sys.modules.get("torch")
     if torch is None or not isinstance(part, torch.Tensor) or not part.is_cpu:
         return part
@@ -162,8 +167,8 @@ def as_plain(part: Any) -> Any:
         if not part.ndim:
             return part.tolist()
         plain = part.detach() if part.requires_grad else part
-        if plain.dtype is torch.bfloat16:  # which numpy has not
+        if plain.dtype is torch.bfloat16:  # numpy has no bfloat16
             plain = plain.float()
         return plain.numpy()
-    except (TypeError, RuntimeError):  # not strided, or another type that numpy has not
+    except (TypeError, RuntimeError):  # not strided, or of another dtype that numpy lacks
         return part

@@ -1,7 +1,8 @@
-"""From queued events to what is appended to the file: here signatures get their numbers.
+"""Convert queued events to blocks for the file, and number their signatures.
 
-One thread at a time uses it. What it numbers stays numbered; what a batch holds does not count
-until `Batches.written` was set to the batch's, so that a batch which failed is made again, alike.
+Only one thread at a time may use it. Numbers never change once given. A batch counts only after
+`Batches.written` was set to the batch's `written`, so a batch that could not be written is built
+again, identically.
 """
 
 from collections.abc import Sequence
@@ -17,12 +18,12 @@ from flexrec.recorder.writing.event_queue import EventQueue, Signature
 from flexrec.recorder.writing.live_file import Block, LiveFile
 from flexrec.recorder.writing.values.encoders import Held, Queued
 
-_MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # of a batch, about
-TOP_WORDS = 2  # words of a record that come before its slots: step and time
+_MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # approximate limits of a batch
+TOP_WORDS = 2  # words of a record before its slots: step and time
 
 
 class Written(NamedTuple):
-    """How many columns, signatures, key sets and changes of the config the file knows."""
+    """The numbers of columns, signatures, key sets and config changes stored in the file."""
 
     columns: int
     signatures: int
@@ -31,13 +32,13 @@ class Written(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What is appended for some events.
+    """A block to append, and what it contains.
 
     Attributes:
-        events: how many these are.
-        block: what the file takes.
-        written: what the file knows then.
-        weights: bytes of arrays and texts, by key; what a meter's state has is not counted.
+        events: the number of events in the block.
+        block: the block, for LiveFile.
+        written: what is stored in the file once the block is written.
+        weights: bytes of arrays and strings, by key, without those of meters' states.
     """
 
     events: int
@@ -47,33 +48,33 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Makes batches of events.
+    """Builds batches from queued events.
 
     Args:
-        queue: where the events come from, which knows what their numbers stand for.
-        schema: what the file knows already.
+        queue: the queue of the events, which has their signatures and key sets by number.
+        schema: the schema that is in the file already.
 
     Attributes:
         written: how much of the schema is in the file.
-        schema: all of it; to be read alone.
+        schema: the whole schema; read-only.
     """
 
     def __init__(self, queue: EventQueue, schema: fmt.Schema) -> None:
         self._queue, self.schema = queue, schema
-        # By number. To look up a column may run Python's code, its hash: each of these grows by one
-        # call of setdefault, so that an interrupt leaves nothing half done.
+        # Each maps to a number. Hashing a column may run Python code, where an interrupt may come;
+        # a single call of setdefault adds an entry, so that none is ever half added.
         self._columns = {column: i for i, column in enumerate(schema.columns)}
         self._signatures = {columns: i for i, columns in enumerate(schema.signatures)}
         self._keysets = {keyset: i for i, keyset in enumerate(schema.keysets)}
         self.written = self._known(0)
-        # What the queue's numbers are in the file; marks have their codes.
+        # The codes in the file, by the queue's numbers; marks keep their codes.
         self._codes = {code: code for code in range(fmt.DROPPED, 0)}
         self._slots: list[fmt.Slots] = []
         self._arrays: dict[int, list[tuple[str | None, int, fmt.Form]]] = {}
 
     def of(self, events: Sequence[Queued], file: LiveFile) -> Batch:
-        """The batch of the first of the events: as many as are not too much for one."""
-        configs = len(self._queue.configs)  # another thread may add to them
+        """The batch of the first events, as many as fit in one batch."""
+        configs = len(self._queue.configs)  # another thread may append to it
         if not events:
             return Batch(0, Block(self._lines(configs)), self._known(configs), {})
         some = events[:_MOST_EVENTS]
@@ -92,7 +93,7 @@ class Batches:
 
     @property
     def is_behind(self) -> bool:
-        """Whether the config has changed, which takes no event."""
+        """Whether a change of the config is not in the file yet; it needs no event."""
         return self.written.configs < len(self._queue.configs)
 
     # ------------------------------------------------------------------ the schema
@@ -118,7 +119,7 @@ class Batches:
         return code
 
     def _name_keysets(self, rows: Array, values: Array) -> None:
-        """Give the key sets of marks their numbers in the file."""
+        """Replace the queue's numbers of marks' key sets by those in the file."""
         for start in rows["start"][rows["code"] < 0].tolist():
             number = int(values[start + 2])
             if number in self._queue.keysets:
@@ -129,7 +130,11 @@ class Batches:
         return Written(len(self._columns), len(self._signatures), len(self._keysets), configs)
 
     def _lines(self, configs: int) -> bytes:
-        """What the file does not know yet of the schema, and of so many changes of the config."""
+        """The lines to append: the schema's new entries, and the latest config if it changed.
+
+        Args:
+            configs: how many changes of the config are to be in the file.
+        """
         columns, signatures, keysets, known = self.written
         lines = list(map(fmt.Schema.column_line, islice(self._columns, columns, None)))
         lines += map(fmt.Schema.signature_line, islice(self._signatures, signatures, None))
@@ -140,10 +145,10 @@ class Batches:
     # ------------------------------------------------------------------ the values
 
     def _laid_out(self, codes: Array, records: Sequence[bytes]) -> tuple[Array, Array]:
-        """The events' rows and their slots; `start` counts from the first of these."""
+        """The events' rows and slots; `start` is relative to the first slot."""
         words = np.frombuffer(b"".join(records), "<f8")
         totals = np.array([*(slots.total for slots in self._slots), fmt.MARK_SLOTS])
-        lengths = totals[np.maximum(codes, -1)] + TOP_WORDS  # of marks, the last
+        lengths = totals[np.maximum(codes, -1)] + TOP_WORDS  # the last total is that of marks
         at = np.cumsum(lengths) - lengths
         rows = np.empty(len(codes), fmt.EVENT)
         rows["code"], rows["step"], rows["time"] = codes, words.view("<i8")[at], words[at + 1]
@@ -153,7 +158,7 @@ class Batches:
         return rows, words[are_slots]
 
     def _point(self, rows: Array, values: Array, nbytes: Array, blob_base: int) -> dict[str, float]:
-        """Have the slots of arrays say where these are in the file; return what they weigh."""
+        """Set the slots of arrays to their places in the file; return bytes of arrays by key."""
         weights: dict[str, float] = {}
         firsts = blob_base + np.cumsum(nbytes) - nbytes
         for code in np.unique(rows["code"][nbytes > 0]).tolist():
@@ -168,7 +173,7 @@ class Batches:
         return weights
 
     def _arrays_of(self, code: int) -> list[tuple[str | None, int, fmt.Form]]:
-        """Of each array of a signature the key (None: it is a state's), first slot and form."""
+        """The key (None for a meter's state), first slot and form of each array of a signature."""
         if code not in self._arrays:
             found: list[tuple[str | None, int, fmt.Form]] = []
             slot = 0
@@ -186,7 +191,7 @@ class Batches:
 
 
 def _fetch_numbers(rows: Array, values: Array, held: Sequence[Held | None]) -> None:
-    """Fetch numbers from an accelerator into their slots."""
+    """Fetch numbers from accelerators into their slots."""
     waiting = [
         ([start + slot for slot in slots], tensor)
         for start, one in zip(rows["start"].tolist(), held, strict=True)
@@ -199,7 +204,7 @@ def _fetch_numbers(rows: Array, values: Array, held: Sequence[Held | None]) -> N
 
 
 def _blobs(small: Sequence[bytes], held: Sequence[Held | None], nbytes: Array) -> list[Array]:
-    """All arrays, in order, those from an accelerator too."""
+    """All arrays in order, including those fetched from an accelerator."""
     blobs: list[Any] = []
     for i in np.flatnonzero(nbytes).tolist():
         one = held[i]

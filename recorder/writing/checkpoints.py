@@ -1,4 +1,4 @@
-"""Checkpoints: where a recording is, for a training program's own, and how it goes back there."""
+"""The recorder's state in a training checkpoint, and going back to it."""
 
 import operator
 from collections.abc import Mapping
@@ -16,28 +16,28 @@ NO_STEP = STEPS[0] - 1
 
 
 class Checkpoints:
-    """Gives a recording's state, and has it go on from one; says where steps come twice.
+    """Saves and loads a recorder's state, and warns when a step is recorded twice.
 
     Args:
-        path: what the file is called in messages.
-        queue, flusher: what is recorded, and how it reaches the file.
+        path: the file's name in messages.
+        queue, flusher: the recorder's queue and flusher.
         opened: the file as it was opened.
-        raises: whether a file that cannot be read is an error, not a warning.
+        raises: whether a file that cannot be read raises an error instead of a warning.
 
     Attributes:
-        look_to: up to which step adds are looked at for steps that come twice.
+        look_to: the last step whose adds are checked for steps recorded twice.
     """
 
     def __init__(
         self, path: Path, queue: EventQueue, flusher: Flusher, opened: Opened, *, raises: bool
     ) -> None:
         self._path, self._queue, self._flusher, self._raises = path, queue, flusher, raises
-        self._found = opened.file.event_count  # events that were there at first
-        self._resumed = 0  # marks of resumes since
-        # The last step that earlier runs recorded and that holds; none has it where that is not
-        # known, or where steps that come again were warned of.
+        self._found = opened.file.event_count  # events in the file when it was opened
+        self._resumed = 0  # resume marks added since
+        # The last step of earlier runs that is not superseded; NO_STEP if it is unknown, or once
+        # a warning about repeated steps was given.
         self._held_to = NO_STEP
-        # The step amid which the state that was loaded was taken, and the keys that it had.
+        # If the loaded state was taken in the middle of a step: that step, and the keys it had.
         self._amid: tuple[int, frozenset[str]] = NO_STEP, frozenset()
         queue.step = opened.step
         if opened.resumption is not None:
@@ -49,21 +49,21 @@ class Checkpoints:
     # ------------------------------------------------------------------ a state
 
     def state(self) -> dict[str, Any]:
-        """What `Recorder.state_dict` gives."""
+        """Flush, sync, and return the state, as `Recorder.state_dict` does."""
         flusher, queue = self._flusher, self._queue
         is_done = flusher.write(fsync=True)
         waiting = 0 if is_done else self._waiting()
         if waiting and flusher.failure and queue.refusal is None:
             flusher.warn(
-                f"{self._path}: a checkpoint's state was asked for, and {counted(waiting, 'event')}"
-                f" before it could not be brought to the disk: {flusher.failure}"
+                f"{self._path}: {counted(waiting, 'event')} before this checkpoint could not be "
+                f"written to disk: {flusher.failure}"
             )
         flusher.speak()
         queue.refused()
         return self._state(waiting)
 
     def state_now(self) -> dict[str, Any]:
-        """The same, of what has come to the flusher, whether or not it is on the disk."""
+        """The state of the events that the flusher has, without writing them."""
         return self._state(self._waiting())
 
     def _waiting(self) -> int:
@@ -81,7 +81,7 @@ class Checkpoints:
         }
 
     def _keys_here(self) -> frozenset[str]:
-        """What was added at the current step already."""
+        """The keys already added at the current step."""
         step, latest, (loaded, keys) = self._queue.step, self._flusher.latest(), self._amid
         found = latest.keys if latest.step == step else frozenset[str]()
         return found | keys if loaded == step else found
@@ -89,7 +89,7 @@ class Checkpoints:
     # ------------------------------------------------------------------ going back
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go back to where a state was taken, as `Recorder.load_state_dict` says."""
+        """Go back to the position of a state, as `Recorder.load_state_dict` does."""
         try:
             step, created = whole_step(state["step"]), float(state["created"])
             events, waiting = operator.index(state["events"]), state.get("waiting", 0)
@@ -105,7 +105,7 @@ class Checkpoints:
             self._go_on(self._up_to(events), step)
         else:
             first = self._first_from(step, logs, amid)
-            # Where nothing is superseded there is no mark: it would hide what is added meanwhile.
+            # If nothing is superseded, add no mark: it would supersede events added meanwhile.
             if first is not None:
                 self._go_on(first, step)
             self._queue.step = step
@@ -115,26 +115,26 @@ class Checkpoints:
         self._flusher.flush()
 
     def _go_on(self, first: int, step: int) -> None:
-        """Take back the events from position `first` on; go on at the step."""
+        """Supersede the events from position `first` on, and continue at `step`."""
         self._queue.mark(fmt.RESUME, float(first), step=step, now=self._queue.now())
         self._queue.step = step
         self._resumed += 1
 
     def _up_to(self, events: int) -> int:
-        """The position after so many events, or, where there are fewer, after those."""
+        """The position after `events` events, or at the end, with a warning, if there are fewer."""
         count = self._flusher.count()
-        # The marks of this run's resumes are none of an earlier run's events.
+        # This run's resume marks do not count as events of an earlier run.
         held = self._found if count == self._found + self._resumed else count
         if events > held:
             self._flusher.warn(
                 f"{self._path} has {counted(held, 'event')}, and the checkpoint was made after "
-                f"{events:,}: the last {events - held:,} before it are missing, for they never "
+                f"{events:,}: the last {events - held:,} before it are missing, because they never "
                 "reached the file"
             )
         return min(events, held)
 
     def _first_from(self, step: int, logs: int | None, amid: frozenset[str]) -> int | None:
-        """The position of the first event that another recording's state supersedes, if any."""
+        """The position of the first event that a state of another recording supersedes, if any."""
         held = self._flusher.logs()
         search = Search(step if amid else step - 1, amid=amid)
         if logs is not None:
@@ -156,17 +156,16 @@ class Checkpoints:
             )
         if missing:
             self._flusher.warn(
-                f"{self._path}: {missing}; at a checkpoint every rank calls flush(), before it is "
-                "saved"
+                f"{self._path}: {missing}; call flush() on every rank before saving a checkpoint"
             )
         if found.mix:
             self._flusher.warn(f"{self._path}: {found.mix}")
         return found.first if found.first < count else None
 
-    # ------------------------------------------------------------------ steps that come twice
+    # ------------------------------------------------------------------ repeated steps
 
     def look_at(self, keys: set[str]) -> int:
-        """Warn once of what was added at a step that is recorded already; give `look_to`."""
+        """Warn once if an add repeats a recorded step or key; return `look_to`."""
         step, (loaded, known) = self._queue.step, self._amid
         if self._queue.is_inert:
             return NO_STEP
@@ -175,9 +174,9 @@ class Checkpoints:
         elif step == loaded and not known.isdisjoint(keys):
             self.look_to = self._held_to
             self._flusher.warn(
-                f"{self._path}: the checkpoint was made amid step {step}, and what was added there "
-                "already is added again: where training does that step anew, it is there twice, "
-                "and later ones have too high a number; take state_dict() after step()"
+                f"{self._path}: the checkpoint was made in the middle of step {step}, and keys of "
+                "that step are added again: if training repeats the step, its values are recorded "
+                "twice and later steps are numbered too high; call state_dict() after step()"
             )
             self._flusher.speak()
         return self.look_to
@@ -186,8 +185,8 @@ class Checkpoints:
         held, self._held_to, self.look_to = self._held_to, NO_STEP, NO_STEP
         step = self._queue.step
         self._flusher.warn(
-            f"{self._path}: step {step} is recorded already, as are those up to {held}: from now "
-            "on it is there twice; where training goes on with it again, say so with "
-            f'mode="resume", next_step={step}, or with load_state_dict'
+            f"{self._path}: step {step} is recorded already, as are the steps up to {held}; values "
+            "added now are recorded twice. If training continues from an earlier step, pass "
+            f'mode="resume", next_step={step}, or use load_state_dict'
         )
         self._flusher.speak()

@@ -1,4 +1,4 @@
-"""config: a run's settings, as plain JSON data; and how they change while the run goes on."""
+"""A run's settings (config) as plain JSON data, and changes to them during the run."""
 
 import copy
 import dataclasses
@@ -17,24 +17,24 @@ from flexrec.recorder.events import is_tensor
 
 
 def as_json(name: str, value: Any) -> str:
-    """The JSON text of a value.
+    """Convert a value to JSON text.
 
-    Paths, enums, torch's dtypes and devices, functions and classes become texts. What has names
-    and values becomes an object: a mapping, an argparse.Namespace, a dataclass, and whatever has
-    `to_dict()` or `model_dump()`.
+    Paths, enums, torch's dtypes and devices, functions and classes become strings. A mapping, an
+    argparse.Namespace, a dataclass, and anything with `to_dict()` or `model_dump()` becomes an
+    object.
 
     Raises:
-        RecordingError: JSON has no such value; `name` and the keys say where.
+        RecordingError: a value cannot be converted; the message has `name` and the keys.
     """
     try:
         return json.dumps(value, ensure_ascii=False, default=_plain)
-    except Exception as error:  # noqa: BLE001 - whatever the mappings of other packages raise
+    except Exception as error:  # noqa: BLE001 - mappings of other packages may raise anything
         where, why = _culprit(name, value, error, frozenset())
         raise RecordingError(f"{where} must be plain JSON data: {why}") from None
 
 
 def _culprit(name: str, value: Any, why: Exception, around: frozenset[int]) -> tuple[str, object]:
-    """Which part of a value JSON does not have, and why; `around` are the ids of what it is in."""
+    """The name of the part that JSON lacks, and why; `around` has the ids of enclosing values."""
     if isinstance(why, RecursionError):
         return name, "it is nested too deeply"
     part, around = _plain_or_same(value), around | {id(value)}
@@ -51,12 +51,12 @@ def _culprit(name: str, value: Any, why: Exception, around: frozenset[int]) -> t
 def _plain_or_same(value: Any) -> Any:
     try:
         return value if isinstance(value, dict) else _plain(value)
-    except Exception:  # noqa: BLE001 - it is what is told already
+    except Exception:  # noqa: BLE001 - the caller reports the error
         return value
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has in place of a value that it has not."""
+    """Convert a value that JSON lacks to one that it has."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, np.generic) or (is_tensor(value) and not value.ndim):
@@ -92,18 +92,19 @@ _TORCH = ("device", "dtype", "layout", "memory_format")
 
 
 class Config(MutableMapping[str, Any]):
-    """The config of a recording; what is set here is recorded.
+    """The config of a recording; changes made here are recorded.
 
     >>> rec.config.update(lr=1e-3)
 
-    What is inside a value cannot be changed by itself: set the whole value.
+    Nested values cannot be changed in place: set the whole value.
 
     Args:
-        data: what it is at first, as plain JSON data.
-        record: called with the JSON text of all of it when it changes.
+        data: the initial config, as plain JSON data.
+        record: called with the JSON text of the whole config when it changes.
 
     Raises:
-        RecordingError: JSON has no such value, or the recorder is closed; nothing is changed.
+        RecordingError: a value is not plain JSON data, or the recorder is closed; the config is
+            then unchanged.
     """
 
     def __init__(self, data: dict[str, Any], record: Callable[[str], None]) -> None:
@@ -127,14 +128,14 @@ class Config(MutableMapping[str, Any]):
         self._set(left)
 
     def update(self, values: Any = (), /, **named: Any) -> None:
-        """Set several values, which are recorded at once.
+        """Set several values, recorded as one change.
 
         Args:
-            values: a mapping, pairs, or what else `Recorder(config=…)` takes.
-            named: more of them.
+            values: a mapping, pairs, or anything that `Recorder(config=…)` takes.
+            named: more values.
 
         Raises:
-            InputError: values are none of those.
+            InputError: `values` has another type.
             RecordingError: as for the class.
         """
         plain = values if isinstance(values, (list, tuple)) else _plain_or_same(values)
@@ -148,7 +149,7 @@ class Config(MutableMapping[str, Any]):
         self._set({**self._data, **changes, **named})
 
     def as_dict(self) -> dict[str, Any]:
-        """All of it, as plain JSON data of one's own."""
+        """A copy of the whole config, as plain JSON data."""
         return copy.deepcopy(self._data)
 
     def _set(self, data: dict[str, Any]) -> None:
@@ -161,7 +162,7 @@ class Config(MutableMapping[str, Any]):
 
 
 def _frozen(value: Any) -> Any:
-    """The value, where a change of it would be lost: one that cannot be changed."""
+    """A read-only version of a value, since changes inside it would not be recorded."""
     if isinstance(value, dict):
         return MappingProxyType({key: _frozen(inner) for key, inner in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, list) else value

@@ -1,8 +1,8 @@
-"""EventQueue: what training code adds, from any thread, on its way to the file.
+"""EventQueue: a queue of added events, fed from any thread and emptied by the flusher.
 
-What is added is one tuple, and comes in by one `deque.append`, which Python documents as
-thread-safe: there is nothing that another thread or a signal's handler could find half done. Which
-number a signature has in the file is decided when events are taken out (batches.py).
+Each event is one tuple, added by a single `deque.append`, which Python documents as thread-safe:
+no other thread and no signal handler can see a half-added event. batches.py gives signatures
+their numbers in the file when it reads the events.
 """
 
 import threading
@@ -33,31 +33,32 @@ from flexrec.recorder.writing.values.encoders import (
 )
 from flexrec.recorder.writing.values.shared_arrays import Part, Sharing
 
-_PLENTY_BYTES = 8 << 20  # that are worth waking the writer
+_PLENTY_BYTES = 8 << 20  # queued bytes at which the writer is woken
 
 _END: Queued = (0, b"", b"", 0, None)
-"""What comes before it in the queue is recorded, and what comes after it is refused."""
+"""Marks the end of a closed queue: events before it are recorded, events after it refused."""
 
 Signature = tuple[fmt.Column, ...]
-"""The columns of an add, in order. Where a part is another column's, `same` says the place of that
-one among these."""
+"""The columns of an add, in order. For a part shared with another column, `same` has that column's
+place in this tuple."""
 
 
 class EventQueue:
-    """Takes events in, in the order in which they come; `take` takes them out.
+    """A first-in, first-out queue of events; `take` removes them.
 
     Args:
-        reducer: keeps meters' states in place of some values.
-        wake: called when about so many bytes came that they should be written.
+        reducer: replaces some values by meters' states.
+        wake: called with an approximate number of bytes when enough are queued to be written.
 
     Attributes:
-        step: the step that what is added now belongs to.
-        refusal: why calls raise: closed, or a write error; None: they do not.
-        is_inert: whether calls do nothing: a copy, such as a forked child's.
-        signatures: the columns of adds, by the numbers that queued events have; several numbers may
-            have the same.
-        keysets: the key sets of marks, by the numbers that queued marks have.
-        configs: what the config became, each time it changed, as JSON text.
+        step: the current step, which added values belong to.
+        refusal: the error message with which calls are refused (closed, or a write error); None if
+            they are accepted.
+        is_inert: whether calls do nothing, as in a forked child's copy.
+        signatures: the columns of adds, by the numbers in queued events; two numbers may have equal
+            columns.
+        keysets: the key sets of marks, by the numbers in queued marks.
+        configs: the config after each change, as JSON text.
     """
 
     def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
@@ -68,16 +69,18 @@ class EventQueue:
         self.signatures: dict[int, Signature] = {}
         self.keysets: dict[int, fmt.Keyset] = {}
         self.configs: list[str] = []
-        # Times are the clock's at the start and what has passed since: so they never go back.
+        # Times are the start time plus the monotonic time since, so they never go back.
         self._epoch = time() - monotonic()
         self._events: deque[Queued] = deque()
         self._numbers = count()
         self._encoders: dict[tuple[str, ...], Encoder] = {}
         self._known: dict[Signature | tuple[str, ...], int] = {}
         self._copier = Copier()
-        # Whoever has this lock waits for nothing: a signal's handler may want it amid a close.
+        # Never wait for anything while holding this lock: a signal handler that interrupts a
+        # close may need it.
         self._cutting, self._is_cut = threading.RLock(), False
-        self._told = self._array_bytes = 0  # events that the writer was woken for; what came since
+        # Events that the writer was woken for, and the bytes of arrays added since.
+        self._announced = self._array_bytes = 0
 
     def __len__(self) -> int:
         return len(self._events)
@@ -98,12 +101,12 @@ class EventQueue:
                 numbers: Any = values.values()
                 if known.read is not None:
                     numbers = known.read(numbers)
-                # A sum is the quickest way to see the types of all: that of Python's own numbers is
-                # one of them, and that of arrays, tensors or numpy's is not.
+                # A sum checks all types at once: it is a float or an int for Python numbers, but
+                # not for arrays, tensors or numpy's numbers.
                 kind = type(sum(numbers))
                 if kind is float or kind is int:
                     event = known.number, known.pack(self.step, now, *numbers), b"", 0, None
-            except Exception:  # noqa: BLE001 - whatever a value raises that cannot be added
+            except Exception:  # noqa: BLE001 - a value that cannot be summed may raise anything
                 event = None
             if event is None:
                 known.slow_down()
@@ -113,40 +116,40 @@ class EventQueue:
             self.add_at(self.step, now, values)
             return
         self._events.append(event)
-        if len(self._events) - self._told > known.plenty or event[3]:
+        if len(self._events) - self._announced > known.plenty or event[3]:
             self._weigh(event)
         if self.refusal is not None:
             self._check_in_time(event)
 
     def now(self) -> float:
-        """The time of what comes now, in seconds since 1970; it never goes back."""
+        """The current time in seconds since 1970; it never goes back."""
         return monotonic() + self._epoch
 
     def configure(self, text: str) -> None:
-        """Take in what the config has become, as JSON text."""
+        """Record the changed config, given as JSON text."""
         if not self.refused():
             self.configs.append(text)
 
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
-        """Add values of any kind, at a step and time. Raises, saying what is wrong."""
+        """Add values of any kind at a step and time; raises InputError if one is wrong."""
         if self.refused():
             return
         check_step(step)
         for key in values:
             _check_key(key)
         same = self._sharing.of({k: v for k, v in values.items() if self._reducer.of(k) is None})
-        taken: dict[str, Any] = {}
+        converted: dict[str, Any] = {}
         for key, value in values.items():
-            normal = self._reducer.reduced(key, value) or _taken(key, value, same)
+            normal = self._reducer.reduced(key, value) or _convert(key, value, same)
             if normal is not None:
-                taken[key] = normal
-        if not taken:
+                converted[key] = normal
+        if not converted:
             return
-        signature = _signature_of(taken)
+        signature = _signature_of(converted)
         number = self._number(signature, self.signatures)
-        if len(taken) == len(values):
+        if len(converted) == len(values):
             self._learn(number, signature, values, same)
-        self._put(self._event(number, step, now, taken.values()))
+        self._put(self._event(number, step, now, converted.values()))
 
     def mark(
         self,
@@ -158,7 +161,7 @@ class EventQueue:
         reset: bool = False,
         keyset: fmt.Keyset = fmt.EVERY_KEY,
     ) -> None:
-        """Add a mark: a log, a reset, or where a resume goes on."""
+        """Add a mark: a log, a reset, or a resume."""
         if self.refused():
             return
         check_step(step)
@@ -169,13 +172,13 @@ class EventQueue:
         self._put(mark_event(code, step, now, x, reset, number))
 
     def take(self, into: list[Queued]) -> None:
-        """Move all that came to the end of a list: nothing can come in between."""
-        self._told = self._array_bytes = 0
+        """Move all queued events to the end of a list, in one uninterruptible call."""
+        self._announced = self._array_bytes = 0
         if not self._is_cut or _END in self._events:
             into.extend(islice(iter(self._events.popleft, _END), len(self._events)))
 
     def close(self, refusal: str) -> None:
-        """Take nothing more in; what came before can still be taken out."""
+        """Refuse further events; those already queued can still be taken."""
         with self._cutting:
             if not self._is_cut:
                 self.refusal = self.refusal or refusal
@@ -183,17 +186,17 @@ class EventQueue:
                 self._is_cut = True
 
     def silence(self, why: str) -> None:
-        """Have all calls do nothing from now on."""
+        """Make all further calls do nothing."""
         self.is_inert, self.refusal = True, why
 
     def release(self, events: Iterable[Queued]) -> None:
-        """Events that were taken are written, or dropped: their memory may be used again."""
+        """Release the memory of events that were written or dropped, for reuse."""
         for event in events:
             if event[4] is not None:
                 self._copier.release(event[4].slabs)
 
     def refused(self) -> bool:
-        """Whether a call does nothing: in a copy. Raises after a close or a failure."""
+        """Whether calls do nothing, as in a copy; raises after a close or a failure."""
         if self.refusal is not None and not self.is_inert:
             raise RecordingError(self.refusal)
         return self.is_inert
@@ -207,7 +210,7 @@ class EventQueue:
             self._check_in_time(event)
 
     def _check_in_time(self, event: Queued) -> None:
-        """The queue was closed amid this call: raise where the event came too late."""
+        """Raise if the queue was closed during this call and before the event was added."""
         with self._cutting:
             if self._is_cut:
                 for other in reversed(list(self._events)):
@@ -217,17 +220,17 @@ class EventQueue:
                         self.refused()
 
     def _weigh(self, event: Queued) -> None:
-        """Wake the writer where much came."""
+        """Wake the writer if enough bytes are queued."""
         self._array_bytes += event[3]
-        events = len(self._events) - self._told
-        records = events * len(event[1])  # about
+        events = len(self._events) - self._announced
+        records = events * len(event[1])  # approximately
         size = records + self._array_bytes
         if size > _PLENTY_BYTES or records > RECORD_BYTES:
-            self._told, self._array_bytes = len(self._events), 0
+            self._announced, self._array_bytes = len(self._events), 0
             self._wake(size)
 
     def _number(self, what: Any, numbered: dict[int, Any]) -> int:
-        """The number of a signature or of a mark's keys; where two threads meet, it has two."""
+        """The number of a signature or key set; two threads at the same time may give it two."""
         number = self._known.get(what)
         if number is None:
             number = next(self._numbers)
@@ -242,7 +245,7 @@ class EventQueue:
         values: Mapping[str, object],
         same: Mapping[Part, Part],
     ) -> None:
-        """Remember what an add looks like whose values are recorded as they are."""
+        """Store an encoder for adds of these keys, if their values are recorded unchanged."""
         keys = tuple(values)
         if all(column.is_number for column in signature):
             self._encoders[keys] = NumberEncoder(number, values.values())
@@ -255,7 +258,7 @@ class EventQueue:
             self._encoders[keys] = ArrayEncoder(number, signature, same, self._copier)
 
     def _event(self, number: int, step: int, now: float, values: Iterable[Any]) -> Queued:
-        """An event of values as `_taken` or a reduction gives them."""
+        """The event of values converted by `_convert` or reduced."""
         slots: list[float] = []
         blobs: list[Blob] = []
         slabs: list[Slab | None] = []
@@ -289,12 +292,12 @@ class EventQueue:
 def mark_event(
     code: int, step: int, now: float, x: float, reset: bool = False, keyset: int = fmt.ALL_KEYS
 ) -> Queued:
-    """A mark on its way to the file."""
+    """The queued event of a mark."""
     return code, pack_record(step, now, (x, float(reset), float(keyset))), b"", 0, None
 
 
 def check_step(step: int) -> None:
-    """Raise InputError for what is no step."""
+    """Raise InputError if a step does not fit 64 bits."""
     if step not in STEPS:
         raise InputError(f"step {step} has more than 64 bits")
 
@@ -308,13 +311,13 @@ def _check_key(key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
-    """A part that is an earlier one."""
+    """A part that is the same object as an earlier part of the add."""
 
     owner: Part
 
 
-def _taken(key: str, value: Any, same: Mapping[Part, Part]) -> Any:
-    """A value as `take` gives it, in place of shared parts whose they are."""
+def _convert(key: str, value: Any, same: Mapping[Part, Part]) -> Any:
+    """Convert a value as `take` does, but replace shared parts by `_Shared`."""
     is_tuple = isinstance(value, (tuple, list))
     places = range(len(value) if is_tuple else 1)
     shared = {i: _Shared(same[key, i]) for i in places if (key, i) in same}
@@ -328,7 +331,7 @@ def _taken(key: str, value: Any, same: Mapping[Part, Part]) -> Any:
 
 
 def _signature_of(values: Mapping[str, Any]) -> Signature:
-    """The columns of values as `_taken` or a reduction gives them."""
+    """The columns of values converted by `_convert` or reduced."""
     places = {key: place for place, key in enumerate(values)}
     columns: list[fmt.Column] = []
     for key, value in values.items():

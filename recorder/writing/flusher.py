@@ -1,7 +1,7 @@
-"""Flusher: a thread that writes what is in the queue to the file, and what it does when it cannot.
+"""Flusher: a background thread that writes queued events; it retries or drops when it cannot.
 
-What training code calls is in recorder.py, how its values become events in event_queue.py, how a
-file is written in live_file.py.
+recorder.py has what training code calls, event_queue.py turns values into events, and live_file.py
+writes the file.
 """
 
 import os
@@ -33,38 +33,38 @@ from flexrec.recorder.writing.opening.create import Opened, Search
 from flexrec.recorder.writing.opening.trail import Latest, Marked, marked
 from flexrec.recorder.writing.values.encoders import Queued
 
-_PLENTY = 16 << 20  # bytes that wait, from which on the writer is given a turn
+_PLENTY = 16 << 20  # waiting bytes from which on `wake` yields to the writer
 _TURN = 0.002  # seconds
-_OVERHEAD = 160  # bytes of memory that an event takes beside its record and its arrays, about
-_KEPT = (fmt.RESUME, fmt.DROPPED)  # marks without which what they speak of would be wrong
+_OVERHEAD = 160  # approximate memory of an event in bytes, without its record and arrays
+_KEPT = (fmt.RESUME, fmt.DROPPED)  # marks never dropped: other events' meaning depends on them
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, MemoryError, RecordingError)
-"""What a file that cannot be written or read raises, out of HDF5 and of our own."""
+"""The exceptions that HDF5 and flexrec raise when a file cannot be written or read."""
 
 
 class Owner(Protocol):
-    """Whose flusher it is: a Recorder."""
+    """The owner of a flusher: a Recorder."""
 
     def close(self) -> None:
         """End the recording."""
 
 
 class Flusher:
-    """Writes what waits, from a thread of its own, as long as its owner can be reached.
+    """Writes queued events from a background thread, as long as its owner is referenced.
 
     Args:
-        path: what the file is called in messages.
-        target: where it is; also an attribute.
-        lock: the right to write it.
-        opened: the file, and what it knows.
+        path: the file's name in messages.
+        target: the file's absolute path; also an attribute.
+        lock: the lock on the path.
+        opened: the open file, and its schema and trail.
         flush_seconds, fsync_seconds, on_error, buffer_bytes, compress: as for Recorder.
 
     Attributes:
         has_ended: whether the file was closed.
-        is_rewriting: whether it is being closed, or an interrupt came amid that.
-        is_failing: whether the last write failed; `failure` says why the last that did.
-        has_told: whether a warning said so, of which there is one.
-        safe: how many events are on the disk itself.
-        on_end: called when it has ended.
+        is_rewriting: whether the file is being closed, or closing it was interrupted.
+        is_failing: whether the last write failed; `failure` has the reason of the last failure.
+        has_warned: whether the one warning about a failed write was given.
+        safe: the number of events synced to disk.
+        on_end: called when the flusher has ended.
     """
 
     on_end: "Callable[[Flusher], None]"
@@ -88,56 +88,57 @@ class Flusher:
         self._flush_seconds, self._fsync_seconds = flush_seconds, fsync_seconds
         self._on_error, self._buffer_bytes, self._compress = on_error, buffer_bytes, compress
         self.created, self.safe = opened.file.created, opened.file.event_count
-        self.has_ended = self.is_rewriting = self.is_failing = self.has_told = False
+        self.has_ended = self.is_rewriting = self.is_failing = self.has_warned = False
         self.failure = ""
-        # Guards the file. Who has it waits for no other lock: a signal's handler may want it.
+        # Guards the file. Never wait for another lock while holding it: a signal handler may
+        # need it.
         self._writing = threading.RLock()
-        self._writer = 0  # the thread that writes now
+        self._writer = 0  # the id of the thread that is writing
         self._afterwards: Callable[[], None] | None = None
-        self._waiting: list[Queued] = []  # taken out of the queue, and not in the file yet
-        self._announced = 0  # bytes that came since the queue was last empty, about
+        self._waiting: list[Queued] = []  # taken from the queue, but not in the file yet
+        self._announced = 0  # approximate bytes added since the queue was last empty
         self._heavy, self._places = HeavyKeys(), Places()
         self._missed = False
-        self._warnings: list[str] = []  # said by the next call that may speak
-        self._dropped = 0  # events, ever
-        self._unmarked = 0  # of those, the ones that the recording does not speak of yet
+        self._warnings: list[str] = []  # given by the next call of `speak`
+        self._dropped = 0  # dropped events in total
+        self._unmarked = 0  # dropped events that no mark in the recording counts yet
         self._synced = monotonic()
-        # What is put here has the thread look at once. An Event would be held for good by an
-        # interrupt that comes amid its Python.
+        # Putting an item here wakes the thread. threading.Event is written in Python: an interrupt
+        # inside it could leave its lock held for ever.
         self._wakes = SimpleQueue[object]()
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
 
     def start(self, queue: EventQueue, owner: Owner) -> None:
-        """Begin to write what comes into a queue; end when nothing can reach the owner."""
+        """Start writing the events of a queue; end when the owner is no longer referenced."""
         self._queue, self._batches = queue, Batches(queue, self._schema)
-        # Of the callbacks of weak references only those in C lose no interrupt.
+        # A C function as the callback: an interrupt in a Python callback would be lost.
         self._owner = weakref.ref(owner, self._wakes.put)
         self._thread.start()
 
-    # ------------------------------------------------------------------ what others ask
+    # ------------------------------------------------------------------ for the recorder
 
     def wake(self, nbytes: int) -> None:
-        """Have the writer look at once; wait for it only if far too much is waiting.
+        """Wake the writer; wait for it only if more than `buffer_bytes` is waiting.
 
         Args:
-            nbytes: how much has come since the last call, about.
+            nbytes: approximate bytes added since the last call.
         """
         self._announced += nbytes
         self._rouse()
         if self._announced > self._buffer_bytes:
-            self.write()  # which drops it where the file cannot be written
+            self.write()  # drops events if the file cannot be written
         elif not self.is_failing and self._announced > _PLENTY:
-            sleep(_TURN)  # a loop that does nothing but add hardly lets the writer run
+            sleep(_TURN)  # else a loop that only adds would hardly let the writer run
 
     def write(self, *, fsync: bool = False) -> bool:
-        """Write all that came; never raises for a failing file.
+        """Write all queued events; never raises if the file cannot be written.
 
         Returns:
-            Whether all is in the file and, with `fsync`, on the disk itself.
+            Whether all events are in the file and, with `fsync`, synced to disk.
         """
         if self._writer == threading.get_ident():
-            return False  # in a signal's handler: what was begun goes on when that returns
+            return False  # in a signal handler: the write continues when the handler returns
         is_done = False
         with self._writing:
             if self.has_ended:
@@ -164,55 +165,61 @@ class Flusher:
         return is_done
 
     def is_amid(self, afterwards: Callable[[], None]) -> bool:
-        """Whether this is called by a signal's handler amid a write; then something is called when
-        the write is done."""
+        """Whether a signal handler calls this during a write.
+
+        If so, `afterwards` is called when the write is done.
+        """
         if self._writer != threading.get_ident():
             return False
         self._afterwards = afterwards
         return True
 
     def flush(self, *, fsync: bool = False) -> None:
-        """Write all that came; warn, or raise where that was asked for, of what could not be.
+        """Write all queued events; warn or raise if they could not be written.
 
         Raises:
-            RecordingError: it could not be written, and `on_error` is "raise".
+            RecordingError: they could not be written, and `on_error` is "raise".
         """
-        has_told = self.has_told
+        has_warned = self.has_warned
         is_done = self.write(fsync=fsync)
-        if fsync and not is_done and has_told:
+        if fsync and not is_done and has_warned:
             left = counted(self.count() - self.safe, "event")
-            self.warn(f"{self._path}: {left} could not be brought to the disk: {self.failure}")
+            self.warn(f"{self._path}: {left} could not be written to disk: {self.failure}")
         self.speak()
         self._queue.refused()
 
     @property
     def events(self) -> int:
-        """How many events were added, about: nothing waits for the writer to say so."""
+        """The approximate number of events added; does not wait for the writer."""
         return self._file.event_count + len(self._waiting) + len(self._queue)
 
     def count(self) -> int:
-        """How many events are in the file or on their way to it, without those in the queue."""
+        """The number of events in the file or taken from the queue to be written."""
         with self._writing:
             return self._file.event_count + len(self._waiting)
 
     def latest(self) -> Latest:
-        """What is recorded at the step of the last add, without what is in the queue."""
+        """The keys at the step of the last add, without events still in the queue."""
         with self._writing:
-            codes, steps, _ = self._that_waits()
+            codes, steps, _ = self._waiting_events()
             return self._latest.after(codes, steps, self._keys_of)
 
     def logs(self, until: int | None = None) -> list[int]:
-        """The positions of the logs that hold, of so many events; without those in the queue."""
+        """The positions of logs not superseded, without events still in the queue.
+
+        Args:
+            until: consider only this many events; None: all.
+        """
         with self._writing:
             count = self._file.event_count
-            more = self._that_waits()[2]
+            more = self._waiting_events()[2]
             return self._trail.holding(count, more, self.count() if until is None else until)
 
     def seen(self, search: Search) -> int:
-        """Have a search see all that was recorded, and return how many events that is.
+        """Pass all recorded events to a search, and return their number.
 
         Raises:
-            any of `FAILURES`: it cannot be read.
+            any of `FAILURES`: the file cannot be read.
         """
         with self._writing:
             descriptor = self._file.duplicate()
@@ -225,13 +232,12 @@ class Flusher:
                     store.close()
             finally:
                 os.close(descriptor)
-            codes, steps, _ = self._that_waits()
+            codes, steps, _ = self._waiting_events()
             search.see(codes, steps, self._file.event_count, self._keys_of)
             return self.count()
 
-    def _that_waits(self) -> tuple[Codes, Ints, Marked]:
-        """Of the events that were taken, and are not in the file, the queue's numbers and steps;
-        their logs and resumes."""
+    def _waiting_events(self) -> tuple[Codes, Ints, Marked]:
+        """The queue's numbers, the steps, and the logs and resumes of events not yet written."""
         first, waiting = self._file.event_count, self._waiting.copy()
         marks = [(i, event) for i, event in enumerate(waiting, first) if event[0] < 0]
         logs = [i for i, event in marks if event[0] == fmt.LOG]
@@ -242,15 +248,15 @@ class Flusher:
         return codes, steps, Marked(logs, firsts)
 
     def _keys_of(self, number: int) -> list[str]:
-        """The keys of an add by the queue's number."""
+        """The keys of an add, by its number in the queue."""
         return [column.key for column in self._queue.signatures[number]]
 
     def warn(self, message: str) -> None:
-        """Have it said by the next call that may speak."""
+        """Store a warning for the next call of `speak`."""
         self._warnings.append(message)
 
     def speak(self) -> None:
-        """Give the warnings; where they are made errors, the thread that writes lives on."""
+        """Give the stored warnings; if a filter turns them into errors, the thread survives."""
         while self._warnings:
             message = self._warnings.pop(0)
             try:
@@ -261,19 +267,19 @@ class Flusher:
                 print(f"flexrec: {message}", file=sys.stderr)
 
     def forget(self) -> None:
-        """In a forked child: record nothing, and let nothing reach the parent's file or lock."""
+        """In a forked child: stop recording, and leave the parent's file and lock untouched."""
         self._queue.silence("this is the copy in a forked child")
         self._writing = threading.RLock()
         self._file.detach()
         self._path_lock.forget()
 
     def release(self) -> None:
-        """Give the path up; a second call does nothing."""
+        """Release the lock on the path; a second call does nothing."""
         self._path_lock.release()
         self.on_end(self)
 
     def leave(self) -> None:
-        """Before the interpreter ends: close the owner, or what is left of it."""
+        """At interpreter exit: close the owner, or end the flusher if the owner is gone."""
         owner = self._owner()
         if owner is None:
             self.let_go()
@@ -281,7 +287,7 @@ class Flusher:
             owner.close()
 
     def let_go(self) -> None:
-        """End, where nothing can reach the owner; what was added is written."""
+        """Write all events and end, if the owner is no longer referenced."""
         if self._owner() is not None:
             return
         self._queue.close(f"{self._path} is closed")
@@ -304,7 +310,7 @@ class Flusher:
             self._trail.note(marked(rows, batch.block.values, first), first)
             keys_of = self._batches.schema.keys_of
             latest = self._latest.after(rows["code"], rows["step"], keys_of)
-            # With no call in between, for an interrupt to find all of it done or nothing.
+            # No calls in these lines, so that an interrupt cannot separate them.
             self._file.position = end
             self._batches.written = written
             self._latest = latest
@@ -324,10 +330,10 @@ class Flusher:
         return True
 
     def _shed(self) -> None:
-        """Drop what is more than may wait, the latest of it.
+        """Drop the latest of the waiting events if they exceed `buffer_bytes`.
 
-        What stays once stays for good: whether an event does depends on those before it alone. So
-        the positions of events that wait are known, as of those in the file.
+        Whether an event is kept depends only on the events before it, so a kept event is never
+        dropped later. Hence the positions of waiting events are as final as of those in the file.
         """
         sizes = np.cumsum([len(event[1]) + event[3] + _OVERHEAD for event in self._waiting])
         first = int(np.searchsorted(sizes, self._buffer_bytes, "right"))
@@ -335,7 +341,7 @@ class Flusher:
         kept = [event for event in beyond if event[0] in _KEPT]
         lost = [event for event in beyond if event[0] not in _KEPT]
         count = len(lost)
-        # With no call in between, as above.
+        # No calls in these three lines, so that an interrupt cannot separate them.
         self._waiting[first:] = kept
         self._dropped += count
         self._unmarked += count
@@ -353,12 +359,12 @@ class Flusher:
         self.is_failing, self.failure = True, briefly(error)
         message = f"cannot write {self._path}: {self.failure}"
         if self._on_error == "raise":
-            self._queue.refusal = message  # no more comes: all that waits is kept
+            self._queue.refusal = message  # no more events are accepted; those waiting are kept
             return
         with suppress(MemoryError):
             self._shed()
-        if not self.has_told:
-            self.has_told = True
+        if not self.has_warned:
+            self.has_warned = True
             self.warn(f"{message}; recording goes on in memory, and writing is tried again")
 
     def _notice_deletion(self) -> None:
@@ -366,7 +372,7 @@ class Flusher:
             self._missed = True
             self.warn(
                 f"{self._path} was deleted, moved or replaced; recording goes on, "
-                "and close() writes it anew"
+                "and close() writes the file again"
             )
 
     def _rouse(self) -> None:
@@ -385,13 +391,13 @@ class Flusher:
     # ------------------------------------------------------------------ the end
 
     def finish(self) -> None:
-        """Stop the thread, write what is left, and put the closed file in place.
+        """Stop the thread, write the remaining events, and put the closed file in place.
 
-        An interrupt leaves what can be begun again, up to where the file is put in place.
+        After an interrupt it can be called again, until the closed file is in place.
 
         Raises:
-            RecordingError: at the very end, where something is lost or not surely on the disk, and
-                `on_error` is "raise".
+            RecordingError: events are lost or may not be on disk, and `on_error` is "raise". It is
+                raised after everything else is done.
         """
         self._stopping = True
         self._rouse()
@@ -399,16 +405,16 @@ class Flusher:
             self._thread.join()
         with self._writing:
             is_synced = self.write(fsync=True)
-            if self._waiting or len(self._queue):  # another thread's, added meanwhile
+            if self._waiting or len(self._queue):  # another thread added events meanwhile
                 is_synced = self.write(fsync=True)
-            if self.has_ended:  # a signal's handler closed meanwhile
+            if self.has_ended:  # a signal handler closed it meanwhile
                 return
             losses = list[str]()
             lost = self._dropped + len(self._waiting)
             if lost:
                 losses.append(f"{lost} events could not be written and are lost")
             if self._batches.is_behind:
-                losses.append("what the config was changed to could not be written and is lost")
+                losses.append("the changed config could not be written and is lost")
             notice = self._places.notice()
             if notice:
                 self.warn(f"{self._path}: {notice}")
@@ -420,7 +426,7 @@ class Flusher:
                 if not is_there:
                     losses.append(str(error))
                 else:
-                    self.warn(f"{self._path} was not compressed, it is kept as it was: {error}")
+                    self.warn(f"{self._path} was not compressed and is kept as it was: {error}")
                     if not (is_synced or lost):
                         losses.append("its end may not be on the disk")
             finally:
@@ -440,7 +446,7 @@ class Flusher:
                 raise RecordingError(f"{self._path}: {'; '.join(losses)}{why}")
 
     def _rewrite(self) -> None:
-        """Close the file, and put the closed layout in its place, or where it was deleted."""
+        """Close the file, and replace it (or recreate it, if deleted) in the closed layout."""
         target = self.target
         if self._file.is_at(target):
             with traced():
@@ -451,7 +457,7 @@ class Flusher:
         if os.path.lexists(target):
             target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
-        try:  # a deleted file is there as long as it is open, and has no name but this
+        try:  # a deleted file exists while it is open; the descriptor is its only name
             target.parent.mkdir(parents=True, exist_ok=True)
             close_recording(_open_as(descriptor), target, compress=self._compress)
             if target != self.target:
@@ -468,11 +474,11 @@ class Flusher:
 
 
 def _open_as(descriptor: int) -> Path:
-    """A path to what is open, even where it has no other."""
+    """A path to the file of a descriptor, even if it was deleted."""
     return Path(f"/proc/self/fd/{descriptor}")
 
 
 def briefly(error: Exception) -> str:
-    """HDF5's messages go on about addresses; the system's own say it in a few words."""
+    """The system's short message for an error, if it has an errno, instead of HDF5's long one."""
     number = errno_of(error)
     return os.strerror(number) if number else str(error)

@@ -1,7 +1,7 @@
-"""The journal of a live file, as it is written: where each chunk lies, and what each block added.
+"""Write the journal of a live file: where each chunk lies, and what each block added.
 
-HDF5 rewrites its own structures in place, so that a loss of power may tear them. The journal is
-only ever appended to, and its first address never changes: with it, everything is found.
+HDF5 rewrites its own structures in place, so a loss of power may tear them. The journal is only
+appended to, and its first address never changes, so all data can be found through it.
 """
 
 import os
@@ -36,7 +36,7 @@ class JournalWriter:
 
     Attributes:
         start: where the first record goes.
-        synced: how many records are known to be on the disk; the next block says so.
+        synced: the number of records known to be on disk; the next block's record stores it.
     """
 
     def __init__(self, file: h5py.File) -> None:
@@ -69,8 +69,8 @@ class JournalWriter:
 
         Args:
             slot: where the first of them goes.
-            places: of each new chunk its dataset, its number and its address.
-            lengths, checksums: of each dataset, as in journal.block_record.
+            places: the dataset, number and address of each new chunk.
+            lengths, checksums: those of each dataset, as in journal.block_record.
 
         Returns:
             Where the next record goes.
@@ -92,14 +92,14 @@ class JournalWriter:
         return Slot(number, extent)
 
     def close(self) -> None:
-        """Free what h5py has of it."""
+        """Close the journal's h5py object."""
         self._id = None
 
     def _at(self, slot: Slot) -> int:
         return slot.extent + slot.number % EXTENT * RECORD.itemsize
 
     def _address(self, number: int) -> int:
-        """Where the extent lies that begins with the record of this number."""
+        """The address of the extent that begins with the record `number`."""
         if self._room <= number:
             self._id.set_extent((number + EXTENT,))
             self._room = number + EXTENT
@@ -108,7 +108,7 @@ class JournalWriter:
 
 
 def write_all(descriptor: int, data: memoryview | bytes, offset: int) -> None:
-    """Write all of the bytes at a place of the file."""
+    """Write all of the bytes at an offset of the file."""
     rest = memoryview(data)
     while rest:
         written = os.pwrite(descriptor, rest, offset)

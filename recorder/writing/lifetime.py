@@ -1,7 +1,7 @@
-"""What becomes of recorders that are not closed: at exit, in a forked child, out of reach.
+"""Close recorders at exit, when they are garbage-collected, and silence them in forked children.
 
-Nothing here holds a recorder. Its flusher is listed until it has ended; it ends by itself when
-nothing can reach the recorder any more.
+This module holds no reference to a recorder. It lists flushers that have not ended; a flusher ends
+by itself when its recorder is no longer referenced.
 """
 
 import atexit
@@ -18,7 +18,7 @@ _running: dict[Flusher, Finalize | None] = {}
 
 
 def begin(flusher: Flusher) -> None:
-    """See to a flusher until it has ended."""
+    """Register a flusher until it has ended."""
     flusher.on_end = end
     is_child = parent_process() is not None
     _running[flusher] = Finalize(None, flusher.leave, exitpriority=0) if is_child else None
@@ -26,7 +26,7 @@ def begin(flusher: Flusher) -> None:
 
 
 def end(flusher: Flusher) -> None:
-    """A flusher has ended; a second call does nothing."""
+    """Unregister a flusher that has ended; a second call does nothing."""
     atexit.unregister(flusher.leave)
     finalizer = _running.pop(flusher, None)
     if finalizer is not None:
@@ -34,7 +34,7 @@ def end(flusher: Flusher) -> None:
 
 
 def let_go(target: Path) -> None:
-    """End the recorder of a path where nothing can reach it, so that the path is free."""
+    """End an unreferenced recorder of a path, so that the path can be recorded again."""
     for collects in (False, True):
         found = [flusher for flusher in list(_running) if flusher.target == target]
         if found and collects:
@@ -44,7 +44,7 @@ def let_go(target: Path) -> None:
 
 
 def _silence_copies() -> None:
-    """In a forked child: record nothing, and let nothing of HDF5 reach the parent's files."""
+    """In a forked child: stop recording, and keep HDF5 from writing to the parent's files."""
     for flusher in _running:
         flusher.forget()
     _running.clear()

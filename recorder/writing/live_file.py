@@ -1,6 +1,6 @@
-"""The live file: created once, then appended to. It buffers nothing and owns no thread.
+"""LiveFile: an HDF5 file in SWMR mode that is only appended to. No buffering, no threads.
 
-What the layout rests on was measured: SWMR with every dataset made up front, no chunk cache and
+The layout was chosen by measurement: SWMR with all datasets created up front, no chunk cache and
 no compression lost nothing in 700 kills, and exits cleanly on a full disk (docs/format.md).
 """
 
@@ -30,7 +30,7 @@ _SCHEMA, _BLOBS, _VALUES, _EVENTS = range(len(_LAYOUT))
 
 @dataclass
 class Block:
-    """What one flush appends. Offsets in `values` and `events` are absolute."""
+    """The data that one flush appends. Offsets in `values` and `events` are absolute."""
 
     schema: bytes = b""
     blobs: Sequence[Array] = field(default_factory=list)
@@ -39,12 +39,12 @@ class Block:
 
 
 class Position(NamedTuple):
-    """Up to where the file counts.
+    """The end of the data that counts.
 
     Attributes:
-        lengths: how many elements of each dataset, in the order of format.LIVE_LAYOUT.
-        chunks: of how many chunks of each the journal says where they lie.
-        slot: where the journal goes on.
+        lengths: the number of elements of each dataset, in the order of format.LIVE_LAYOUT.
+        chunks: the number of chunks of each dataset whose addresses are in the journal.
+        slot: where the next record of the journal goes.
     """
 
     lengths: tuple[int, ...]
@@ -55,14 +55,14 @@ class Position(NamedTuple):
 class LiveFile:
     """An HDF5 file in SWMR mode that is appended to, block by block.
 
-    A block that could not be written (a full disk, say) can be given again, or another in its
-    place: the position advances only when the whole block is in the file. Nothing is ever made
-    shorter, so that what was made room for keeps its place.
+    If a block cannot be written, for example on a full disk, it or another block can be written
+    again in its place: the position advances only when the whole block is in the file. Datasets are
+    never shrunk, so allocated chunks keep their place.
 
     Attributes:
-        position: up to where it counts.
-        is_sync_lost: whether an fsync ever failed. What was written before may then never reach the
-            disk, even where a later fsync succeeds: the system forgets what it could not write.
+        position: the end of the data that counts.
+        is_sync_lost: whether an fsync ever failed. Data written before it may then never reach the
+            disk, even if a later fsync succeeds: the system discards pages it could not write.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LiveFile:
         self.created = time.time() if created is None else created
         self.is_sync_lost = False
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
-        texts = {  # before a file is made
+        texts = {  # encoded first, so that an error leaves no file
             name: np.frombuffer(as_json(name, value).encode(), "u1") for name, value in pairs
         }
         self._file: Any = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
@@ -83,7 +83,7 @@ class LiveFile:
             raise
 
     def _begin(self, texts: Mapping[str, Array]) -> None:
-        """Make all that there will be."""
+        """Create all attributes and datasets, and start SWMR mode."""
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         for name, data in texts.items():
             _write_text(self._file, name, data)
@@ -92,35 +92,37 @@ class LiveFile:
         self._journal = JournalWriter(self._file)
         none = (0,) * len(_LAYOUT)
         self.position = Position(none, none, self._journal.start)
-        self._room = [0] * len(_LAYOUT)  # how long HDF5 says that the datasets are
-        self._places = [(-1, 0)] * len(_LAYOUT)  # of chunks that are being filled, and where
+        self._room = [0] * len(_LAYOUT)  # the datasets' lengths in HDF5
+        self._places = [(-1, 0)] * len(_LAYOUT)  # number and address of the chunk being filled
         self._file.swmr_mode = True
 
     @property
     def event_count(self) -> int:
-        """How many events it holds."""
+        """The number of events in the file."""
         return self.position.lengths[_EVENTS]
 
     @property
     def value_count(self) -> int:
-        """How many values it holds."""
+        """The number of values in the file."""
         return self.position.lengths[_VALUES]
 
     @property
     def blob_bytes(self) -> int:
-        """How many bytes of arrays and texts it holds."""
+        """The number of bytes of arrays and strings in the file."""
         return self.position.lengths[_BLOBS]
 
     def append(self, block: Block) -> None:
-        """Write a block, and let it count."""
+        """Write a block and advance the position."""
         self.position = self.write(block)
 
     def write(self, block: Block) -> Position:
-        """Write a block: first what its events point at, flushed, then the events, then the
-        journal's records, by which our own reader sees it.
+        """Write a block without advancing the position.
+
+        The data that events point at is written and flushed first, then the events, then the
+        journal's records, which make the block visible to flexrec's reader.
 
         Returns:
-            What is to become of `position`; until then the next block takes the same place.
+            The new `position`; until it is set, the next block is written to the same place.
         """
         parts = _Parts(self.position)
         self._put(parts, _SCHEMA, [np.frombuffer(block.schema, "u1")])
@@ -133,10 +135,10 @@ class LiveFile:
         return Position(tuple(parts.lengths), tuple(parts.chunks), slot)
 
     def fsync(self) -> None:
-        """Make what was appended survive a loss of power too.
+        """Sync the file to disk, so that its data survives a loss of power.
 
         Raises:
-            OSError: this one failed.
+            OSError: this fsync failed.
         """
         slot = self.position.slot
         try:
@@ -148,12 +150,12 @@ class LiveFile:
             self._journal.synced = slot.number
 
     def detach(self) -> None:
-        """In a forked child: close the file for this process's HDF5 without a byte reaching it.
+        """In a forked child: close the file in this process's HDF5 without writing to it.
 
-        As long as HDF5 had it open, it would take another file that gets its inode's number for it.
+        If it stayed open, HDF5 would mistake another file with the same inode number for it.
         """
         if self._descriptor < 0:
-            return  # closed: the number may be another file's by now
+            return  # closed: the descriptor may belong to another file by now
         instead = _nowhere(os.fstat(self._descriptor).st_size)
         os.dup2(instead, self._descriptor)
         os.close(instead)
@@ -161,20 +163,20 @@ class LiveFile:
             self.close()
 
     def is_at(self, path: Path) -> bool:
-        """Whether it is still the file at this path: nobody deleted, moved or replaced it."""
+        """Whether it is still the file at this path, not deleted, moved or replaced."""
         try:
             return os.path.samestat(os.fstat(self._descriptor), path.stat())
         except OSError:
             return False
 
     def duplicate(self) -> int:
-        """A descriptor by which it can be read after `close`, even where it was deleted."""
+        """A new descriptor, to read the file after `close` even if it was deleted."""
         return os.dup(self._descriptor)
 
     def close(self) -> None:
         """Close the file, leaving it in the live layout; a second call does nothing.
 
-        What h5py has of it is freed here, where an interrupt can be held back.
+        All h5py objects of the file are closed here, where interrupts can be held back.
         """
         self._descriptor = -1
         if self._file is not None:
@@ -183,8 +185,10 @@ class LiveFile:
         self._journal.close()
 
     def _flush(self) -> None:
-        """Have HDF5 write its structures. After a flush that failed the next may fail for that
-        alone ("slist already enabled"), and the one after it does not."""
+        """Flush HDF5's structures, retrying once.
+
+        After a failed flush, the next one may fail only because of it ("slist already enabled").
+        """
         try:
             self._file.flush()
         except (OSError, RuntimeError) as error:
@@ -194,10 +198,11 @@ class LiveFile:
                 raise error from None
 
     def _put(self, parts: "_Parts", dataset: int, pieces: Sequence[Array]) -> None:
-        """Write pieces behind what a dataset holds.
+        """Append pieces to a dataset.
 
-        HDF5 only makes room. It would hold Python's lock while the disk is slow, and training
-        would wait; there is no cache of chunks that it could write over these bytes.
+        HDF5 only allocates the chunks; the bytes are written directly. If HDF5 wrote them, it would
+        hold the GIL while the disk is slow, and training would wait. There is no chunk cache that
+        HDF5 could write over these bytes.
         """
         end, crc = parts.lengths[dataset], 0
         total = end + sum(map(len, pieces))
@@ -217,7 +222,7 @@ class LiveFile:
         parts.lengths[dataset], parts.checksums[dataset] = end, crc
 
     def _place(self, parts: "_Parts", dataset: int, number: int) -> int:
-        """Where a chunk lies in the file; the journal is to say so of a new one."""
+        """The address of a chunk in the file; a new chunk is noted for the journal."""
         known, start = self._places[dataset]
         if known != number:
             first = (number * _LAYOUT[dataset][1][1],)
@@ -230,7 +235,7 @@ class LiveFile:
 
 
 def _nowhere(size: int) -> int:
-    """A descriptor to which HDF5 can write as to a file of that size, for nobody to read."""
+    """A descriptor of an unnamed file of that size, for HDF5 to write to."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("flexrec")
     else:
@@ -238,14 +243,14 @@ def _nowhere(size: int) -> int:
             descriptor = os.dup(file.fileno())
     try:
         os.ftruncate(descriptor, size)
-    except OSError:  # a limit on the size of files
+    except OSError:  # a file size limit
         os.close(descriptor)
         return os.open(os.devnull, os.O_RDWR)
     return descriptor
 
 
 class _Parts:
-    """What is known of a block while it is written."""
+    """The state of a block while it is written."""
 
     def __init__(self, position: Position) -> None:
         self.lengths, self.chunks = list(position.lengths), list(position.chunks)
@@ -254,8 +259,11 @@ class _Parts:
 
 
 def _write_text(file: h5py.File, name: str, data: Array) -> None:
-    """A dataset of bytes. HDF5 only makes room, as in `LiveFile._put`: of a write of its own that
-    fails when the dataset is closed, h5py says nothing, and HDF5 crashes later."""
+    """Create a dataset of bytes. HDF5 only allocates it, as in `LiveFile._put`.
+
+    If HDF5 wrote the bytes and failed when the dataset is closed, h5py would report no error, and
+    HDF5 would crash later.
+    """
     early = h5p.create(h5p.DATASET_CREATE)
     early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     made = file.create_dataset(name, data.shape, data.dtype, fill_time="never", dcpl=early)
@@ -263,7 +271,7 @@ def _write_text(file: h5py.File, name: str, data: Array) -> None:
 
 
 def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5d.DatasetID:
-    """A dataset whose chunks get their place when it is made longer."""
+    """Create a dataset whose chunks are allocated when it is extended."""
     early = h5p.create(h5p.DATASET_CREATE)
     early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
     made = file.create_dataset(
@@ -273,7 +281,7 @@ def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5
 
 
 def _joined(arrays: Sequence[Array]) -> list[Array]:
-    """The arrays' bytes, small neighbours joined, so that each write is worth its overhead."""
+    """The arrays' bytes, with small neighbours joined so that there are fewer writes."""
     pieces: list[Array] = []
     small: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""What is worth a word about what was recorded: keys that grow large, and steps that never come."""
+"""Warnings about recorded data: keys that grow large, and runs whose step never changes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,22 +8,22 @@ from flexrec.recorder.errors import counted
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 
-_MANY_BYTES = 1 << 30  # tensors of one key that are worth a word
-_MANY_ADDS, _MANY_LOGS = 50, 3  # at one step that are worth a word
+_MANY_BYTES = 1 << 30  # bytes of one key's tensors from which on to warn
+_MANY_ADDS, _MANY_LOGS = 50, 3  # numbers at one step from which on to warn
 
 
 class HeavyKeys:
-    """How many bytes of arrays and texts each key has.
+    """Counts the bytes of arrays and strings of each key.
 
     Attributes:
-        sizes: in bytes, by key.
+        sizes: the sizes in bytes, by key.
     """
 
     def __init__(self) -> None:
         self.sizes: dict[str, float] = {}
 
     def weigh(self, weights: Mapping[str, float], columns: Sequence[fmt.Column]) -> list[str]:
-        """Take in what more came; what to say, once, of keys that have become heavy by it."""
+        """Add bytes by key; return a warning for each key that has now passed the limit."""
         said = list[str]()
         for key, size in weights.items():
             before = self.sizes.get(key, 0.0)
@@ -39,13 +39,13 @@ def _heavy(key: str, forms: Sequence[fmt.Form]) -> str:
     if not meter:
         return message
     return (
-        f"{message}; where one meter is enough for it, record what that one remembers in their "
-        f'place, as with Recorder(…, reduce={{{key!r}: "{meter}"}})'
+        f"{message}; if you need it for one meter only, record that meter's state instead, for "
+        f'example with Recorder(…, reduce={{{key!r}: "{meter}"}})'
     )
 
 
 def advice(key: str, forms: Sequence[fmt.Form]) -> str | None:
-    """The meter that is most likely enough for a key's arrays; None: there is none."""
+    """Guess the meter for which a key's arrays are recorded; None if there is no guess."""
     if key.endswith("/activations") or any(form.kind in (fmt.NUMBER, fmt.TEXT) for form in forms):
         return None
     ranks, kinds = [form.ndim for form in forms], [form.dtype.kind for form in forms]
@@ -59,18 +59,18 @@ def advice(key: str, forms: Sequence[fmt.Form]) -> str | None:
 
 
 class Places:
-    """Whether a run's adds and logs have different places: steps, and positions of logs.
+    """Checks whether a run's adds and logs have different steps and positions.
 
-    Where they have not, replay draws all of it at one point.
+    If they do not, replay draws everything at one point.
     """
 
     def __init__(self) -> None:
-        self._adds = dict[int, int]()  # of each signature
-        self._step: int | None = None  # of all events so far; logs were at it too
+        self._adds = dict[int, int]()  # the number of adds by signature
+        self._step: int | None = None  # the step of all events so far, and the x of all logs
         self._logs, self._is_spread = 0, False
 
     def see(self, rows: Array, values: Array) -> None:
-        """Take in events, as they are laid out in a file; `values` begin with the first's."""
+        """Count events in the file's layout; `values` begin with those of the first event."""
         if self._is_spread or not len(rows):
             return
         codes, steps = rows["code"], rows["step"]
@@ -83,7 +83,7 @@ class Places:
             self._adds[int(code)] = self._adds.get(int(code), 0) + int(count)
 
     def notice(self) -> str | None:
-        """What to say of it at the end; None: nothing."""
+        """The warning to give at the end; None if there is none."""
         most = max(self._adds.values(), default=0)
         if self._is_spread:
             return None
@@ -95,7 +95,7 @@ class Places:
         if most >= _MANY_ADDS and not self._logs:
             return (
                 f"{counted(most, 'add')} of the same keys are all at step {self._step}, and there "
-                "is no log, so that they are one point of a plot: write rec.step() after each "
-                "step, or rec.add(…, step=n), and rec.log(epoch) where a point is to be drawn"
+                "is no log, so they make one point of a plot: write rec.step() after each step, "
+                "or rec.add(…, step=n), and rec.log(epoch) wherever a point should be drawn"
             )
         return None

@@ -334,7 +334,7 @@ def test_bad_recordings(run: Path, tmp_path: Path) -> None:
         assert "is not an HDF5 file" in fails(*command, tmp_path / "text.h5")
         with h5py.File(tmp_path / "other.h5", "w") as file:
             file["a"] = 1
-        assert "not a recording of flexrec's" in fails(*command, tmp_path / "other.h5")
+        assert "not a flexrec recording" in fails(*command, tmp_path / "other.h5")
     line = fails("replay", run, "-p", "MSE", "--save", tmp_path / "e.json")
     assert "wanted are train_mse, test_mse; there are train_loss, train_acc" in line
     assert not (tmp_path / "e.json").exists()

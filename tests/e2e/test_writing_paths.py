@@ -237,7 +237,7 @@ def test_a_damaged_recording_is_replaced_as_a_whole_one(
     whole = run.read_bytes()
     run.write_bytes(whole[damage])
     if damage.stop == 60:  # nothing says that it was a recording
-        with pytest.raises(OutputError, match="is not a recording of flexrec's"):
+        with pytest.raises(OutputError, match="is not a flexrec recording"):
             Recorder(run, mode="w", facts=False)
         return
     Recorder(run, mode="w", facts=False).close()
@@ -423,7 +423,7 @@ def test_an_empty_golden_is_written(run: Path, folder: Path) -> None:
 def test_a_golden_that_is_a_recording_is_told(run: Path, folder: Path, update: list[str]) -> None:
     other = folder / "blob"
     other.write_bytes(b"\xff\xfe")
-    for path, kind in ((run, "a recording of flexrec's"), (other, "no text")):
+    for path, kind in ((run, "a flexrec recording"), (other, "no text")):
         command = ["check", str(run), "-p", "loss", "--golden", str(path), *update]
         with pytest.raises(FlexrecError, match=f"{path.name} is {kind}, and no golden, which is a"):
             app(command, standalone_mode=False)

@@ -209,7 +209,7 @@ def test_in_a_folder_that_keeps_its_files_the_cause_is_told(
     with monkeypatch.context() as patched:
         for name in ("unlink", "rename", "replace", "link"):
             patched.setattr(os, name, fail)
-        with pytest.raises(OutputError, match=r"cannot make .*: Operation not permitted"):
+        with pytest.raises(OutputError, match=r"cannot create .*: Operation not permitted"):
             recorder(path)
     assert lock_file(path).exists()
     recorder(path).close()

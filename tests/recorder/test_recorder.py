@@ -177,7 +177,7 @@ BAD = [
     ({"k": 10**400}, "too large for a float64"),
     ({"k": np.timedelta64(3, "s")}, "cannot record a numpy.timedelta64"),
     ({"k": (1, None)}, "cannot record a NoneType"),
-    ({"k": np.ma.array([1.0, 999.0], mask=[False, True])}, "masked elements; give its filled"),
+    ({"k": np.ma.array([1.0, 999.0], mask=[False, True])}, "masked elements; pass array.filled"),
     ({"k": (np.zeros(2), np.ma.masked)}, "'k': cannot record an array with masked elements"),
     ({"k": Decimal("sNaN")}, "cannot record a decimal.Decimal"),
     ({3: 1.0}, "keys must be strings, got int"),
@@ -225,7 +225,7 @@ def test_values_are_added_at_a_step(path: Path, arrays: bool) -> None:
         rec.add(step=at)
         rec.add(acc=3)
         for wrong in (1.5, "3", True, 1 << 63):
-            with pytest.raises(InputError, match="a step is a whole number"):
+            with pytest.raises(InputError, match="step must be a 64-bit integer"):
                 rec.add(acc=4, step=wrong)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="cannot record a object"):
             rec.add(acc=object(), step=60)
@@ -356,7 +356,7 @@ def test_marks_steps_and_x(path: Path) -> None:
 
 @pytest.mark.parametrize("bad", [1.5, "a", True])
 def test_a_step_is_a_whole_number(path: Path, bad: Any) -> None:
-    with recorder(path) as rec, pytest.raises(InputError, match="a step is a whole number"):
+    with recorder(path) as rec, pytest.raises(InputError, match="step must be a 64-bit integer"):
         rec.step(bad)
 
 
@@ -548,7 +548,7 @@ def not_recordings(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     other = tmp_path / "other.h5"
     with h5py.File(other, "w") as file:
         file["x"] = 1
-    yield other, "not a recording of flexrec's"
+    yield other, "not a flexrec recording"
     newer = tmp_path / "newer.h5"
     recorder(newer).close()
     with h5py.File(newer, "r+") as file:

@@ -1,7 +1,7 @@
-"""From the arguments of a Recorder to a live file that can be written.
+"""Create or resume the live file of a Recorder.
 
-In: a path, a mode, a config. Out: a new live file, or one that goes on where an earlier run ended.
-Open create.py first.
+In: a path, a mode, a config. Out: a new live file, or one that continues an earlier run. Open
+create.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,6 +1,6 @@
-"""Opening a recording to write: a new one, or one that goes on where an earlier run ended.
+"""Open a recording for writing: a new one, or one that continues an earlier run.
 
-Whatever is made is made beside the path, and put there whole: a kill leaves what was there before.
+The new file is written beside the path and then renamed, so a kill leaves the old file in place.
 An earlier run's file is never appended to; its events are copied to a new live file.
 """
 
@@ -22,20 +22,21 @@ from flexrec.recorder.storage.store import Chunk, Codes, Store
 from flexrec.recorder.writing.live_file import Block, LiveFile
 from flexrec.recorder.writing.opening.trail import Trail, marked
 
-_BLOB_BYTES = 8 << 20  # bytes of arrays that are held at a time
+_BLOB_BYTES = 8 << 20  # bytes of arrays in memory at a time
 _HINT = "at_step is the last step that holds, next_step the one that training goes on with"
 
 
 @dataclass(frozen=True)
 class Resumption:
-    """Where a run goes on.
+    """Where a resumed run continues.
 
     Attributes:
-        first: the position of the first event that is superseded; no event has it where none is.
+        first: the position of the first superseded event; beyond the last event if there is none.
         step: the step that is recorded next.
-        held: the last step that holds; None where there is none, or where steps do not rise.
-        gap: where steps between what is recorded and `step` are missing, what to say of it.
-        mix: where what is of later steps is kept, for it comes before what holds, the same of that.
+        held: the last step that is not superseded; None if there is none, or if steps ever fall.
+        gap: a warning if steps between the recorded ones and `step` are missing; else empty.
+        mix: a warning if events of later steps are kept because kept events follow them; else
+            empty.
     """
 
     first: int
@@ -45,19 +46,19 @@ class Resumption:
     mix: str = ""
 
     def doubts(self) -> list[str]:
-        """What to warn of where the step was given by `at_step` or `next_step`."""
+        """The warnings to give if the step was given by `at_step` or `next_step`."""
         return [*([f"{self.gap}; {_HINT}"] if self.gap else []), *([self.mix] if self.mix else [])]
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A live file, ready for more, and what it knows already.
+    """A live file, open for appending, and what it already contains.
 
     Attributes:
-        resumption: where what is recorded goes on; None: nothing is recorded.
-        step: the step that is recorded first, where nothing is recorded.
-        trail: the logs and resumes that are in the file.
-        config: what the file has, as plain JSON data.
+        resumption: where the run continues; None if nothing is recorded yet.
+        step: the first step to record, if nothing is recorded yet.
+        trail: the logs and resumes in the file.
+        config: the config in the file, as plain JSON data.
     """
 
     file: LiveFile
@@ -71,11 +72,11 @@ class Opened:
 def open_new(
     path: Path, *, config: Any, facts: Any, at_step: int | None = None, overwrite: bool = False
 ) -> Opened:
-    """A new, empty recording at the path.
+    """Create a new, empty recording at the path.
 
     Args:
-        config, facts, at_step: as for `open_resumed`, where there is nothing to resume.
-        overwrite: in place of the recording that may be there.
+        config, facts, at_step: as for `open_resumed`.
+        overwrite: whether to replace an existing recording.
     """
     found = Search(at_step).found(0)
     for doubt in found.doubts():
@@ -89,12 +90,12 @@ def open_new(
 
 
 def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
-    """A live recording at the path with all that was recorded there, live or closed.
+    """Resume the recording at the path, in the live or closed layout, as a new live file.
 
     Args:
-        config: replaces the recorded one, unless it is None.
-        facts: of this run; they are added to those of the first.
-        at_step: the last step that holds; None: all that was recorded does.
+        config: replaces the recorded config, unless it is None.
+        facts: the facts of this run, which are added to those of the first.
+        at_step: the last step to keep; None keeps everything.
     """
     store, _ = open_store(path)
     with closing(store):
@@ -139,13 +140,13 @@ def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Ope
 
 @dataclass
 class Search:
-    """Where the run goes on, found while its events go by.
+    """Finds where a run continues, in one pass over its events.
 
     Attributes:
-        at_step: the last step that holds; None: all that was recorded does.
-        begin: what comes before this position holds, whatever its step.
-        end: what comes from this position on does not, whatever its step; None: nothing.
-        amid: the keys that hold of the step `at_step` itself; empty: all.
+        at_step: the last step to keep; None keeps everything.
+        begin: events before this position are kept, whatever their step.
+        end: events from this position on are superseded, whatever their step; None: no limit.
+        amid: the keys to keep of the step `at_step` itself; empty: all.
     """
 
     at_step: int | None
@@ -156,13 +157,13 @@ class Search:
     last: int | None = None  # the step of the last event
     lowest: int = STEPS[-1]
     highest: int = STEPS[0]
-    late: int | None = None  # the first event of a later step after the last that holds
-    is_mixed: bool = False  # whether others come before that
-    stride: int = 1  # by how much steps rise from an event to the next, at most
-    falls: bool = False  # whether they fall somewhere
+    late: int | None = None  # the first event of a later step after the last kept event
+    is_mixed: bool = False  # whether there are also events of later steps before it
+    stride: int = 1  # the largest rise of the step from one event to the next
+    falls: bool = False  # whether the step ever falls
 
     def through(self, store: Store) -> "Search":
-        """See all events of a store."""
+        """Pass all events of a store to `see`, and return self."""
         columns = store.columns_held()
         for first, last in store.blocks():
             steps = np.zeros(last - first, np.int64)
@@ -176,10 +177,10 @@ class Search:
     def see(
         self, codes: Codes, steps: Ints, first: int, keys_of: Callable[[int], Iterable[str]]
     ) -> None:
-        """Take in the events from `first` on; those with a code of SUPERSEDED do not count.
+        """Take account of the events from position `first` on, except those coded SUPERSEDED.
 
         Args:
-            keys_of: the keys of adds with a code.
+            keys_of: returns the keys of adds with a code.
         """
         left = np.flatnonzero(codes >= fmt.RESET)
         if not len(left):
@@ -194,7 +195,7 @@ class Search:
         self.after_add = int(known[adds][-1]) + 1 if adds.any() else self.after_add
         if self.at_step is None:
             return
-        # A log right after the last step's end has the next one's number, and belongs to the last.
+        # A log right after the end of the last step to keep has the next step's number; keep it.
         is_late = (known > self.at_step) & (adds | (known > self.at_step + 1))
         holds = known <= self.at_step
         if self.amid:
@@ -216,7 +217,7 @@ class Search:
             self.late = int(late[0])
 
     def found(self, count: int) -> Resumption:
-        """What follows the last event up to the step is superseded from the first later one on."""
+        """The result: events are superseded from the first later one after the last kept one."""
         step = max(self.after_add, self.last or 0) if self.at_step is None else self.at_step + 1
         end = count if self.end is None else min(self.end, count)
         return Resumption(
@@ -228,9 +229,9 @@ class Search:
         )
 
     def _gap(self) -> str:
-        """Steps need not follow one another; but so far apart no two of them were.
+        """A warning if the next step is farther from the last than any two recorded steps are.
 
-        How far apart they are is not known where only one is.
+        With a single recorded step the usual distance is unknown, and there is no warning.
         """
         if self.at_step is None or self.late is not None or self.is_mixed:
             return ""
@@ -242,22 +243,22 @@ class Search:
             "nothing is recorded" if self.last is None else f"what is recorded ends at step {last}"
         )
         return (
-            f"{ends}, and training goes on with step {last + missing + 1}; "
-            f"{counted(missing, 'step')} between are missing"
+            f"{ends}, and training continues with step {last + missing + 1}; "
+            f"{counted(missing, 'step')} in between are missing"
         )
 
     def _mix(self) -> str:
         if not self.is_mixed:
             return ""
         return (
-            f"steps fall in this recording: at_step cannot tell what holds, and what is of steps "
-            f"after {self.at_step}, but comes before others up to it, is kept; use "
-            "load_state_dict(state_dict())"
+            f"step numbers go down in this recording, so events of steps after {self.at_step} that "
+            "were recorded before events of earlier steps cannot be superseded and are kept; use "
+            "load_state_dict(state_dict()) instead of at_step"
         )
 
 
 def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail) -> Resumption:
-    """Append all of a store's events, superseded ones too; find where the run goes on."""
+    """Append all of a store's events, also superseded ones; find where the run continues."""
     file.append(Block(store.schema.encode()))
     offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
     views = store.views()
@@ -293,7 +294,7 @@ def _copy_marks(store: Store, first: int, last: int, events: Array, values: Arra
 
 
 def _copy_parts(column: fmt.Column, chunk: Chunk, at: Ints, values: Array, file: LiveFile) -> None:
-    """Put a column's rows into the values, and their arrays into the file."""
+    """Copy a column's rows to the values, and append their arrays to the file."""
     for i, (form, part) in enumerate(zip(column.forms, chunk.parts, strict=True)):
         if column.shares(i):
             continue

@@ -1,4 +1,4 @@
-"""The facts of a run: where, when, with what. Nothing here may fail or take long."""
+"""Gather the facts of a run: host, time, versions and so on. Must be quick and never fail."""
 
 import getpass
 import os
@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Any
 
 _PACKAGES = ("flexrec", "h5py", "numpy", "torch", "visdom")
-# In the order in which they count: a launcher inside a job knows better than the job.
+# In order of precedence: a launcher inside a job takes precedence over the job.
 _RANKS = (
     "RANK",  # torchrun
     "OMPI_COMM_WORLD_RANK",  # Open MPI
@@ -24,7 +24,7 @@ _JOB = ("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_NODELIST", "SLURM_ARRAY_TASK_ID
 
 
 def gather_facts() -> dict[str, Any]:
-    """What a reader of the recording will want to know about the run, as plain JSON data."""
+    """The facts to store with the recording, as plain JSON data."""
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": _text(platform.node()),
@@ -41,8 +41,8 @@ def gather_facts() -> dict[str, Any]:
 
 
 def rank() -> int | None:
-    """This process's rank in torch.distributed where it is initialised, else what torchrun, MPI,
-    Flux or SLURM tell it; None where there is none."""
+    """This process's rank: from torch.distributed if initialised, else from the environment
+    variables of torchrun, MPI, Flux or SLURM; None if there is none."""
     distributed = sys.modules.get("torch.distributed")
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank())
@@ -53,7 +53,7 @@ def rank() -> int | None:
 
 
 def _text(value: str) -> str:
-    """What the system gave, as JSON can hold it: it may be no UTF-8."""
+    """Make a string from the system valid UTF-8, for JSON."""
     return value.encode("utf-8", "replace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Where a recording goes: `place` makes a file's path of what a Recorder was given."""
+"""`place`: the path of the file to write, from the path given to a Recorder."""
 
 import os
 import secrets
@@ -11,15 +11,15 @@ from flexrec.recorder.writing.opening.facts import rank
 
 
 def place(path: object, *, resumes: bool = False) -> Path:
-    """The path of the file to write; makes the folder that it is in.
+    """The path of the file to write; creates its folder.
 
-    `{rank}` becomes this process's rank. A folder, one that is there or a path that ends as a
-    folder's does, gives a file in it with a name of its own: the time, and a few random digits.
+    `{rank}` is replaced by this process's rank. For an existing folder, or a path that ends with a
+    slash, the file in it gets a generated name: the time and a few random digits.
 
     Raises:
-        InputError: it is no path, or begins with `~`.
-        OutputError: the folder cannot be made.
-        RecordingError: it is a folder, and a recording is to be resumed.
+        InputError: `path` is not a path, or begins with `~`.
+        OutputError: the folder cannot be created.
+        RecordingError: the path is a folder and `resumes` is set.
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
     if not isinstance(name, str) or not name:
@@ -37,13 +37,13 @@ def place(path: object, *, resumes: bool = False) -> Path:
             return Path(name)
         if resumes:
             raise RecordingError(
-                f"{name} is a folder, where every recording has a name of its own; to resume one, "
-                "give the path of its file"
+                f"{name} is a folder, in which each new recording gets its own name; to resume "
+                "one, give the path of its file"
             )
         _make(Path(name))
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else error
-        raise OutputError(f"cannot make {name!r}: {why}") from None
+        raise OutputError(f"cannot create {name!r}: {why}") from None
     return Path(name) / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.h5"
 
 

@@ -1,7 +1,4 @@
-"""Trail: what a checkpoint has to know of all that was recorded, kept up while it is written.
-
-That is which logs hold, in order, and which keys the last step has already.
-"""
+"""Track what a checkpoint needs to know: the logs not superseded, and the last step's keys."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
@@ -16,21 +13,21 @@ from flexrec.recorder.storage.store import Codes, taken_back
 
 
 class Latest(NamedTuple):
-    """What is recorded at the step of the last add, since the last resume.
+    """The keys recorded at the step of the last add, since the last resume.
 
     Attributes:
-        step: which; None where there is no add.
-        keys: what was added there.
+        step: the step of the last add; None if there is none.
+        keys: the keys added at that step.
     """
 
     step: int | None = None
     keys: frozenset[str] = frozenset()
 
     def after(self, codes: Codes, steps: Ints, keys_of: Callable[[int], Iterable[str]]) -> "Latest":
-        """The same, after more events.
+        """The updated Latest after more events.
 
         Args:
-            keys_of: the keys of adds with a code.
+            keys_of: returns the keys of adds with a code.
         """
         resumes = np.flatnonzero(codes == fmt.RESUME)
         begin = int(resumes[-1]) + 1 if len(resumes) else 0
@@ -46,11 +43,11 @@ class Latest(NamedTuple):
 
 
 class Marked(NamedTuple):
-    """Some events' logs and resumes.
+    """The logs and resumes among some events.
 
     Attributes:
         logs: the positions of logs.
-        resumes: of resumes the positions, and the first that each supersedes.
+        resumes: for each resume its position, and the first position that it supersedes.
     """
 
     logs: list[int]
@@ -58,10 +55,10 @@ class Marked(NamedTuple):
 
 
 def marked(rows: Array, values: Array, first: int) -> Marked:
-    """Those of the events from position `first` on, given as they are laid out in a file.
+    """The logs and resumes among events from position `first` on, given in the file's layout.
 
     Args:
-        values: from the slot on that the first of the events has.
+        values: the values, beginning with the first event's slots.
     """
     resumes = np.flatnonzero(rows["code"] == fmt.RESUME)
     x = values[rows["start"][resumes] - rows["start"][0]] if len(resumes) else resumes
@@ -79,18 +76,20 @@ class Trail:
         self._resumes = list[tuple[int, float]]()
 
     def note(self, more: Marked, first: int) -> None:
-        """Take in those of the events from position `first` on, in the place of what was noted
-        there: where an interrupt comes before they count as written, they are written again."""
+        """Set the logs and resumes from position `first` on, replacing those noted there.
+
+        If an interrupt comes before events count as written, they are written and noted again.
+        """
         self._logs[bisect_left(self._logs, first) :] = more.logs
         self._resumes[bisect_left(self._resumes, (first, 0.0)) :] = more.resumes
 
     def holding(self, count: int, more: Marked, until: int) -> list[int]:
-        """The positions of the logs that hold.
+        """The positions of the logs that are not superseded.
 
         Args:
-            count: what was noted of events from this position on does not count,
-            more: but this.
-            until: how many events there are; what was recorded later does not count either.
+            count: use what was noted only for events before this position.
+            more: the logs and resumes from that position on.
+            until: ignore events from this position on.
         """
         logs = [*self._logs[: bisect_left(self._logs, count)], *more.logs]
         resumes = [*self._resumes[: bisect_left(self._resumes, (count, 0.0))], *more.resumes]

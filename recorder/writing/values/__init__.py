@@ -1,6 +1,6 @@
-"""From the values of one add to bytes, or to copies that wait to be written.
+"""Encode the values of an add to bytes, or copy them until they are written.
 
-In: what event_queue.py takes from its callers. Out: queued events. Open encoders.py first.
+In: the values passed to event_queue.py. Out: queued events. Open encoders.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.

@@ -1,6 +1,6 @@
-"""Copies of arrays that wait to be written, in memory that is used again.
+"""Copy arrays that wait to be written into reused memory.
 
-Fresh memory costs more than the copy into it.
+Allocating fresh memory would take longer than the copy itself.
 """
 
 import threading
@@ -12,8 +12,8 @@ from flexrec.recorder.events import Array
 
 SMALL = 1 << 18  # bytes: arrays smaller than this are joined before they are written
 _SLAB = 12 << 20  # bytes of memory that large arrays are copied to
-_PAGE = 2 << 20  # bytes of a huge page: new memory comes at twice the pace in whole ones
-_SPARE = 8  # slabs that are kept for later
+_PAGE = 2 << 20  # bytes of a huge page: memory in whole huge pages is allocated twice as fast
+_SPARE = 8  # free slabs that are kept for reuse
 
 
 class Slab:
@@ -21,8 +21,8 @@ class Slab:
 
     Attributes:
         room: the memory.
-        used: how many bytes of it are taken.
-        copies: how many copies in it are waited for.
+        used: the number of bytes in use.
+        copies: the number of copies in it that are not released yet.
     """
 
     def __init__(self) -> None:
@@ -33,9 +33,9 @@ class Slab:
 
 
 class Copier:
-    """Copies arrays; threads and signal handlers may ask at the same time.
+    """Copies arrays; safe to call from several threads and from signal handlers.
 
-    An interrupt amid a call may cost a slab, never a copy.
+    An interrupt during a call may lose a slab, but never a copy.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Copier:
         self._lock = threading.RLock()
 
     def copy(self, array: Array) -> tuple[bytes | Array, Slab | None]:
-        """A copy of an array, in C order, and the slab to `release` when it is written."""
+        """Copy an array in C order; returns the copy and the slab to `release` once written."""
         size = array.nbytes
         if size < SMALL or size > _SLAB:
             return array.tobytes(), None
@@ -54,7 +54,7 @@ class Copier:
                 slab = self._spare.pop() if self._spare else Slab()
                 slab.used = 0
                 self._slab = slab
-            # A signal's handler may copy too: what follows is taken from here on.
+            # A signal handler may copy too, so the space is reserved before it is filled.
             begin = slab.used
             slab.used = begin + -(-size // 64) * 64
             slab.copies += 1
@@ -63,7 +63,7 @@ class Copier:
         return room, slab
 
     def release(self, slabs: Iterable[Slab | None]) -> None:
-        """Copies were written, or dropped: once for each of them."""
+        """Release the slabs of copies that were written or dropped, once per copy."""
         with self._lock:
             for slab in slabs:
                 if slab is None:

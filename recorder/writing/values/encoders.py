@@ -1,7 +1,7 @@
-"""From the values of an add to a queued event, quickly, where an earlier add had the same keys.
+"""Fast encoding of adds with the same keys as an earlier add.
 
-An encoder declines what it cannot take, or is not sure of; then the slow way, which is the one that
-raises, is event_queue.py's.
+An encoder declines values that it may not handle; then event_queue.py converts them the slow way,
+which raises the errors.
 """
 
 import struct
@@ -31,12 +31,12 @@ Blob = bytes | Array | OnDevice
 
 
 class Held(NamedTuple):
-    """What an event has that is not in its bytes.
+    """The data of an event that is not in its bytes.
 
     Attributes:
-        blobs: its arrays, in order, where they are not joined.
-        slabs: the memory of those that were copied into some.
-        waiting: numbers that are on an accelerator, and the event's slots that they are for.
+        blobs: the event's arrays in order, if they are not joined.
+        slabs: the slabs of the copied arrays.
+        waiting: numbers on an accelerator, and their slots in the event.
     """
 
     blobs: Sequence[Blob] = ()
@@ -45,12 +45,12 @@ class Held(NamedTuple):
 
 
 Queued: TypeAlias = tuple[int, bytes, bytes, int, Held | None]
-"""An event on its way to the file: the number of its signature (of a mark, its code); step, time
-and slots, packed; its small arrays, joined; how many bytes all its arrays have; and what else it
-holds. Where an array lies is counted from the first of its event."""
+"""A queued event: the number of its signature (or the code of a mark); its step, time and slots,
+packed; its small arrays, joined; the bytes of all its arrays; and its other data. Offsets of arrays
+are relative to the event's first array."""
 
 _TOP = struct.Struct("<qd")
-RECORD_BYTES = 2 << 20  # bytes of records of one kind that are worth waking the writer
+RECORD_BYTES = 2 << 20  # bytes of records of one kind at which the writer is woken
 _PLAIN = frozenset({float, int, bool, *(np.dtype(code).type for code in "?bBhHiIqQlLefd")})
 _Array = np.ndarray
 _Form = tuple[tuple[int, ...], Any]
@@ -64,19 +64,19 @@ def _record_of(slots: int) -> struct.Struct:
 
 
 def pack_record(step: int, time: float, slots: Sequence[float]) -> bytes:
-    """The record of an event: its step, its time, its slots."""
+    """Pack the record of an event: step, time, slots."""
     return _record_of(len(slots)).pack(step, time, *slots)
 
 
 class Encoder(ABC):
-    """What adds of the same keys have in common.
+    """Encodes adds of the same keys.
 
     Attributes:
-        number: of their signature.
-        pack: of step, time and the slots, makes a record.
-        plenty: how many of these events are worth waking the writer.
-        is_quick: whether nothing but Python's own numbers and 0-d CPU tensors came, as far as is
-            known; `read` makes Python's own numbers of such values (None: they are that already).
+        number: the number of their signature.
+        pack: makes a record from step, time and slots.
+        plenty: the number of these events at which the writer is woken.
+        is_quick: whether all values so far were Python numbers or 0-d CPU tensors; `read` converts
+            them to Python numbers (None if they are Python numbers already).
     """
 
     __slots__ = ("is_quick", "number", "pack", "plenty", "read")
@@ -90,31 +90,31 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, step: int, time: float, values: Collection[Any]) -> Queued | None:
-        """The event; None: it is declined."""
+        """Encode an event; None if the encoder declines it."""
 
-    def slow_down(self) -> None:  # noqa: B027 - others are not quick
-        """Values came that `read` cannot take."""
+    def slow_down(self) -> None:  # noqa: B027 - other encoders are not quick
+        """Handle values that `read` cannot convert."""
 
 
 class NumberEncoder(Encoder):
-    """Of adds of keys whose values are single numbers."""
+    """Encodes adds whose values are all single numbers."""
 
     __slots__ = ()
 
     def __init__(self, number: int, values: Collection[Any]) -> None:
         super().__init__(number, len(values))
-        # The sum of numpy's own numbers would warn where it overflows.
+        # Summing numpy's numbers would warn on overflow.
         self.is_quick = all(map(_can_be_summed, values))
         if any(map(is_tensor, values)):
             self.read = tensor_reader() if all(map(is_tensor, values)) else read_plain
 
     def slow_down(self) -> None:
-        """Values came that `read` cannot take: read numbers and tensors, or decline."""
+        """Read numbers and tensors from now on; if that is so already, stop being quick."""
         self.is_quick = self.read is not read_plain
         self.read = read_plain
 
     def encode(self, step: int, time: float, values: Collection[Any]) -> Queued | None:
-        """The event; slots of tensors on an accelerator are 0 for now."""
+        """Encode an event; slots of tensors on an accelerator are 0 until they are fetched."""
         numbers = [value if type(value) in _PLAIN else as_plain(value) for value in values]
         waiting: list[tuple[int, Any]] = []
         if not _PLAIN.issuperset(map(type, numbers)):
@@ -132,7 +132,7 @@ class NumberEncoder(Encoder):
 
 
 class ArrayEncoder(Encoder):
-    """Of adds of keys some of whose values are arrays, or tuples with arrays in them."""
+    """Encodes adds in which some values are arrays, or tuples that contain arrays."""
 
     __slots__ = ("_copier", "_counts", "_is_pair", "_kinds", "_last", "_own", "_same")
 
@@ -149,7 +149,7 @@ class ArrayEncoder(Encoder):
         self._is_pair = self._counts == [2]
         parts = [(column.key, i) for column in columns for i in range(len(column.forms))]
         forms = dict(zip(parts, (form for c in columns for form in c.forms), strict=True))
-        # Where among the parts of an add those are that earlier ones are, with these; and the rest.
+        # The indices of shared parts, each with that of its owner; and of the other parts.
         self._same = [(parts.index(part), parts.index(owner)) for part, owner in same.items()]
         self._own = [i for i, part in enumerate(parts) if part not in same]
         self._kinds = [
@@ -159,10 +159,11 @@ class ArrayEncoder(Encoder):
         self._last = _Last([_NOTHING, _NOTHING])
 
     def encode(self, step: int, time: float, values: Collection[Any]) -> Queued | None:
-        """The event; the arrays' kinds are as before, their shapes may change."""
+        """Encode an event whose arrays have the same dtypes and ranks; shapes may change."""
         last = self._last
         if self._is_pair and last.nbytes < SMALL and not last.numbers:
-            # What most meters take, output and target: a loop takes as long as all of this.
+            # The pair (output, target) that most meters take, without a loop, which would double
+            # the time.
             (pair,) = values
             if type(pair) is tuple and len(pair) == 2:
                 a, b = pair
@@ -207,7 +208,7 @@ class ArrayEncoder(Encoder):
         return self.number, record, b"", last.nbytes, Held(blobs, slabs)
 
     def _measured(self, parts: Sequence[Any]) -> "_Last | None":
-        """The slots and sizes of parts, where they are of the kinds that they should be of."""
+        """The slots and sizes of parts; None if a part has another dtype or rank."""
         last = _Last()
         for place, (part, (dtype, ndim)) in enumerate(zip(parts, self._kinds, strict=True)):
             if dtype is None:
@@ -219,7 +220,7 @@ class ArrayEncoder(Encoder):
                 continue
             if type(part) is not _Array or part.dtype != dtype or part.ndim != ndim:
                 return None
-            if 0 in part.shape:  # which may be absurd
+            if 0 in part.shape:  # the other axes may be too large: the slow way checks
                 return None
             last.forms.append((part.shape, part.dtype))
             last.slots += [last.nbytes, *part.shape]
@@ -228,8 +229,10 @@ class ArrayEncoder(Encoder):
         return last
 
     def _parts(self, values: Collection[Any]) -> Sequence[Any] | None:
-        """The values and, of tuples, what is in them, where there are as many as before; without
-        those that are earlier ones, where these still are."""
+        """The parts of the values, without shared ones.
+
+        None if a tuple has another length, or if a shared part is no longer shared.
+        """
         parts: list[Any] = []
         for value, count in zip(values, self._counts, strict=True):
             if count is None:
@@ -248,13 +251,13 @@ class ArrayEncoder(Encoder):
 
 @dataclass(slots=True)
 class _Last:
-    """What the parts of an add were, for the next one that has the same.
+    """The layout of the last add, reused if the next one has the same shapes and dtypes.
 
     Attributes:
-        forms: of each part, the array's shape and dtype, or `_NUMBER`.
-        slots: what they take in the record; `packed` is the same in bytes.
-        numbers: of each number, its slot, and which part it is.
-        nbytes: of all arrays.
+        forms: for each part, the array's shape and dtype, or `_NUMBER`.
+        slots: the slots of the record; `packed` is the same in bytes.
+        numbers: for each number, its slot and the index of its part.
+        nbytes: the bytes of all arrays.
     """
 
     forms: list[_Form] = field(default_factory=list)
@@ -269,8 +272,8 @@ def _can_be_summed(value: object) -> bool:
 
 
 def _are(parts: Sequence[Any], forms: list[_Form]) -> bool:
-    """Whether the parts are arrays of these shapes and types, and numbers where they should be."""
-    for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - there are as many, or _NOTHING
+    """Whether the parts are arrays of these shapes and dtypes, or numbers, as `forms` say."""
+    for part, (shape, dtype) in zip(parts, forms):  # noqa: B905 - equal lengths, or _NOTHING
         if dtype is None:
             if type(part) not in _PLAIN:
                 return False

@@ -1,7 +1,7 @@
-"""Arrays that are given under several keys of one add, which are recorded once.
+"""Find arrays given under several keys of one add, which are recorded once.
 
 Output and target are often the same for several meters: {"train_mse": (output, target),
-"train_class": (output, target)}. They are known by what they are, not by what they hold.
+"train_class": (output, target)}. Arrays are compared by identity, not by content.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,23 +12,24 @@ import numpy as np
 from flexrec.recorder.events import State, is_tensor
 
 Part = tuple[str, int]
-"""A key of an add, and which part of its value."""
+"""A key of an add, and the index of a part of its value."""
 
 
 class Sharing:
-    """Which parts are earlier ones of the same add.
+    """Finds parts that are the same object as an earlier part of the add.
 
-    What adds of the same keys do not always share, they share no more: so a key has few columns.
+    A pair of parts counts as shared only if it was shared in every add of these keys, so that a key
+    has few columns.
     """
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], dict[Part, Part]] = {}
 
     def of(self, values: Mapping[str, object]) -> dict[Part, Part]:
-        """Of each part that is shared, which earlier one it is.
+        """Map each shared part to the earlier part that it is.
 
         Args:
-            values: those that are recorded as they are, of an add.
+            values: the add's values, without those that are reduced.
         """
         keys, found = tuple(values), _found(values.items())
         before = self._known.get(keys, found)
@@ -39,7 +40,7 @@ class Sharing:
 
 
 def _found(values: Iterable[tuple[str, object]]) -> dict[Part, Part]:
-    first: dict[int, tuple[Part, Any]] = {}  # which are held meanwhile, so that no id comes again
+    first: dict[int, tuple[Part, Any]] = {}  # holds the objects, so that ids are not reused
     found: dict[Part, Part] = {}
     for key, value in values:
         parts: Any = value if isinstance(value, (tuple, list)) else (value,)

@@ -245,13 +245,21 @@ MEANINGS: list[tuple[str, Change, str]] = [
     ("fewer marks", lambda f: replaced(f, "marks", np.zeros(0, fmt.MARK)), "table of marks"),
     ("dropped events that are no number", dropped, "nan events were dropped"),
     ("a mark of no key set", lambda f: f["marks"].__setitem__("keys", 7), "names unknown keys"),
-    ("a shape below 0", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), -2), "shape is absurd"),
-    ("a huge shape", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 2**60), "shape is absurd"),
+    (
+        "a shape below 0",
+        lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), -2),
+        "shape is impossible",
+    ),
+    (
+        "a huge shape",
+        lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 2**60),
+        "shape is impossible",
+    ),
     ("a shape too small", lambda f: f[f"{PAIR}/shape"].__setitem__((0, 0), 1), "shapes do not fit"),
     (
         "shapes whose sum wraps around",
         lambda f: f[f"{PAIR}/shape"].__setitem__(slice(None), 2**31),
-        "shape is absurd",
+        "shape is impossible",
     ),
     (
         "text that is not UTF-8",
@@ -381,7 +389,7 @@ def test_other_hdf5_files_are_not_recordings(tmp_path: Path) -> None:
         other = tmp_path / f"{libver}.h5"
         with h5py.File(other, "w", libver=libver) as file:
             file["x"] = 1
-        with pytest.raises(NotARecordingError, match="not a recording of flexrec's"):
+        with pytest.raises(NotARecordingError, match="not a flexrec recording"):
             Recording(other)
 
 

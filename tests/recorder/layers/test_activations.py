@@ -68,7 +68,7 @@ def test_images_are_flattened_and_arguments_are_passed_on() -> None:
 def test_what_cannot_be_recorded_is_told() -> None:
     with pytest.raises(DefinitionError, match="no layer 'fc'"):
         activations(net(), torch.randn(2, 4), "fc")
-    with pytest.raises(InputError, match="no layer gave a floating tensor"):
+    with pytest.raises(InputError, match="no layer returned a floating tensor"):
         activations(torch.nn.Sequential(torch.nn.Identity()), torch.arange(3))
 
 
@@ -123,7 +123,7 @@ def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None
     inputs = torch.randn(6, 4)
     with Recorder(tmp_path / "run.h5", facts=False) as rec:
         for wrong in (torch.zeros(7), torch.zeros(6, 2), 3, [0, 1]):
-            with pytest.raises(InputError, match=r"number for each sample.* give 12, 6 rows"):
+            with pytest.raises(InputError, match=r"one number per sample.* have 12, 6 rows"):
                 rec.activations(model, inputs, wrong)
         rec.activations(model, inputs, [0, 1] * 3)
     with Recording(tmp_path / "run.h5") as run:

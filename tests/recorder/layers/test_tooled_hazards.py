@@ -419,7 +419,7 @@ def test_a_recorder_says_why_a_model_told_little(tmp_path: Path, how: str, why: 
         model(X).sum().backward()
         model.zero_grad()
         rec.step()
-    with pytest.warns(RuntimeWarning, match=f"told less than it could: .*{why}"):
+    with pytest.warns(RuntimeWarning, match=f"statistics of a watched model are missing: .*{why}"):
         rec.close()
 
 

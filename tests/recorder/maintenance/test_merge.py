@@ -301,7 +301,9 @@ def lives(draw: st.DrawFn) -> list[Left]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:.*(training goes on with step|steps fall in this recording)")
+@pytest.mark.filterwarnings(
+    "ignore:.*(training continues with step|step numbers go down in this recording)"
+)
 @settings(max_examples=40, deadline=None)
 @given(lives=lives(), few=st.none() | st.integers(1, 4))
 def test_what_is_made_has_all_values_of_the_ranks(

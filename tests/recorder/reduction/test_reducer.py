@@ -245,7 +245,7 @@ def test_a_matrix_of_given_size_serves_a_meter_that_is_not_told() -> None:
     [
         ({"a": "MSEMetre"}, "did you mean 'MSEMeter'"),
         ({"a": "AUCMeter"}, "keeps no small state"),
-        ({"a": ("ConfusionMeter", {"K": 10})}, "there are k, ignore, normalized"),
+        ({"a": ("ConfusionMeter", {"K": 10})}, "its arguments are k, ignore, normalized"),
         ({"a": ("ConfusionMeter", {"k": 0})}, "at least 1"),
         ({"a": ("HistogramMeter", {"range": (1, 0)})}, "lowest, highest"),
         ({"a": 3}, "takes a meter's name"),
@@ -356,7 +356,7 @@ def test_a_name_that_nothing_came_under_is_spoken_of(tmp_path: Path) -> None:
         tmp_path / "a.h5", facts=False, reduce={"trian_mse": "MSEMeter", "*_b": "MSEMeter"}
     )
     rec.add(train_mse=0.5, test_b=0.5)
-    with pytest.warns(RuntimeWarning, match="nothing came under what reduce= names: trian_mse$"):
+    with pytest.warns(RuntimeWarning, match="reduce= matched no recorded key: trian_mse$"):
         rec.close()
 
 

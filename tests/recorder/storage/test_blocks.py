@@ -109,7 +109,9 @@ def assert_same(a: tuple[list[Event], list[Any]], b: tuple[list[Event], list[Any
             assert all(same(x, y) or x == y for x, y in zip(v, w, strict=True))
 
 
-@pytest.mark.filterwarnings("ignore:.*(training goes on with step|steps fall in this recording)")
+@pytest.mark.filterwarnings(
+    "ignore:.*(training continues with step|step numbers go down in this recording)"
+)
 @settings(max_examples=12, deadline=None)
 @given(history=histories, block=st.integers(1, 7), close=st.booleans())
 def test_all_is_the_same_in_blocks_of_any_size(

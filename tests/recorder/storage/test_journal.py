@@ -234,11 +234,13 @@ def test_a_failed_sync_is_remembered(path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(os, "fsync", fsync)
     for first in (20, 40):
         record(rec, first, first + 20)
-        with pytest.warns(RuntimeWarning, match="events could not be brought to the disk"):
+        with pytest.warns(RuntimeWarning, match="events could not be written to disk"):
             rec.flush(fsync=True)
     _, records, _ = journal(path)
     assert not records["synced"].any(), "what the failed one covered may never reach the disk"
-    with pytest.warns(RuntimeWarning, match="60 events before it could not be brought to the disk"):
+    with pytest.warns(
+        RuntimeWarning, match="60 events before this checkpoint could not be written to disk"
+    ):
         state = rec.state_dict()
     assert (state["events"], state["waiting"]) == (0, 60), "a checkpoint promises none of them"
     rec.close()

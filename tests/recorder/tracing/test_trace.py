@@ -182,7 +182,7 @@ def test_models_are_traced_together(tmp_path: Path) -> None:
     assert ran == ["G", "D", "D", "G", "D"]
     with Recorder(tmp_path / "other.h5", facts=False) as rec:
         rec.watch(model(), trace=True, name="a")
-        with pytest.raises(DefinitionError, match="traced together: every=2 and every=1"):
+        with pytest.raises(DefinitionError, match="need the same every: got every=2 after every=1"):
             rec.watch(model(), trace=True, name="b", every=2)
 
 
@@ -201,7 +201,7 @@ def test_what_cannot_be_followed_is_told_once(
         monkeypatch.setattr("flexrec.recorder.tracing.trace._norm", broken)
         for _ in range(2):
             one_step(net, optimizer)
-        with pytest.warns(RuntimeWarning, match="the trace leaves out what it cannot follow"):
+        with pytest.warns(RuntimeWarning, match="the trace is incomplete"):
             rec.step()
         one_step(net, optimizer)
         rec.step()
@@ -345,6 +345,6 @@ def test_what_has_no_elements_has_no_fingerprint(tmp_path: Path) -> None:
     nothing = torch.empty(3, device="meta")
     with (
         Recorder(tmp_path / "run.h5", facts=False) as rec,
-        pytest.raises(InputError, match="'batch': no fingerprint can be taken of it"),
+        pytest.raises(InputError, match="'batch': cannot compute a fingerprint"),
     ):
         rec.fingerprint(batch=nothing)

@@ -207,6 +207,6 @@ def test_a_wrong_change_is_refused_and_changes_nothing(tmp_path: Path) -> None:
 def test_a_config_that_is_no_mapping_has_no_names(tmp_path: Path) -> None:
     with (
         Recorder(tmp_path / "run.h5", config=[1], facts=False) as rec,
-        pytest.raises(InputError, match="is no mapping"),
+        pytest.raises(InputError, match="is not a mapping"),
     ):
         rec.config.update(a=1)

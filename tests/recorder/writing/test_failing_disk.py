@@ -174,7 +174,7 @@ def test_a_recording_that_is_not_compressed_is_kept(
     monkeypatch.setattr(flusher, "close_recording", fail)
     with (
         nullcontext() if is_synced else failing(rec, "fsync"),
-        pytest.warns(RuntimeWarning, match="was not compressed, it is kept as it was"),
+        pytest.warns(RuntimeWarning, match="was not compressed and is kept as it was"),
         nullcontext() if is_synced else pytest.raises(RecordingError, match="may not be on the"),
     ):
         rec.close()
@@ -245,7 +245,7 @@ def test_a_state_knows_no_more_than_the_disk(shim: Path, path: Path, number: int
     assert done.returncode == -signal.SIGKILL
     state = json.loads(done.stdout)
     assert (state["step"], state["events"], state["waiting"]) == (200, 100, 100)
-    assert "a checkpoint's state was asked for, and 100 events before it" in done.stderr
+    assert "100 events before this checkpoint could not be written to disk" in done.stderr
     with recorder(path, mode="resume") as rec:
         message = "has 100 events, and the checkpoint was made after 200: the last 100 .* missing"
         with pytest.warns(RuntimeWarning, match=message):
@@ -268,10 +268,14 @@ def test_what_a_state_counts_is_written_and_synced(path: Path, call: str) -> Non
     with failing(rec, call):
         with (
             pytest.warns(RuntimeWarning, match="cannot write .* recording goes on in memory"),
-            pytest.warns(RuntimeWarning, match="3 events before it could not be brought"),
+            pytest.warns(
+                RuntimeWarning, match="3 events before this checkpoint could not be written"
+            ),
         ):
             state = rec.state_dict()
-        with pytest.warns(RuntimeWarning, match="3 events before it could not be brought"):
+        with pytest.warns(
+            RuntimeWarning, match="3 events before this checkpoint could not be written"
+        ):
             rec.state_dict()
     assert (state["step"], state["events"], state["waiting"]) == (7, 4, 3)
     record_steps(rec, 3)
@@ -303,7 +307,7 @@ def test_one_event_that_never_came_is_said_too(path: Path) -> None:
 # ---------------------------------------------------------------------- short memory
 
 
-@pytest.mark.filterwarnings("ignore:.*(cannot write|could not be written|could not be brought)")
+@pytest.mark.filterwarnings("ignore:.*(cannot write|could not be written)")
 @pytest.mark.parametrize("own", [True, False], ids=["this state", "another's state"])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_resume_is_never_dropped(path: Path, own: bool, first: bool) -> None:
@@ -382,7 +386,7 @@ def test_a_sync_that_was_asked_for_and_failed_is_told_each_time(path: Path) -> N
         rec.flush()
         for count in (3, 4):
             record_steps(rec, 1)
-            message = f"{count} events could not be brought to the disk: Input/output error"
+            message = f"{count} events could not be written to disk: Input/output error"
             with pytest.warns(RuntimeWarning, match=message):
                 rec.flush(fsync=True)
     rec.flush(fsync=True)

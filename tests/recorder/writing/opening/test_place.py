@@ -80,7 +80,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         f"{tmp_path}/a\0b.h5",
         f"{tmp_path}/\ud800.h5",
     ):
-        with pytest.raises(OutputError, match="cannot make"):
+        with pytest.raises(OutputError, match="cannot create"):
             recorder(given)
 
 
