@@ -209,7 +209,7 @@ _PRESETS: dict[str, Any] = {
     },
     "snr": {
         "doc": "signal, noise and their ratio in each layer's weight gradients across minibatches",
-        "record": 'rec.watch(model, stats=("snr", "signal", "noise")) and log() after each epoch',
+        "record": 'rec.watch(model, stats=("snr", "signal", "noise")), with a log after each epoch',
         "plots": {
             **_lines("grad_weights/snr", title="Gradient SNR", ytype="log"),
             **_lines("grad_weights/signal", title="Gradient mean, normalised", ytype="log"),

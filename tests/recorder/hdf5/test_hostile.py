@@ -311,7 +311,7 @@ MEANINGS: list[tuple[str, Change, str]] = [
     ("a format that is long", lambda f: f.attrs.update(format=np.bytes_(b"x" * 9999)), "no short"),
     ("a format that is an array", lambda f: f.attrs.update(format=np.zeros(9)), "no short text"),
     ("a format of any length", lambda f: f.attrs.update(format="flexrec"), "no short text"),
-    ("another format", lambda f: f.attrs.update(format=np.bytes_("x")), "not a recording"),
+    ("another format", lambda f: f.attrs.update(format=np.bytes_("x")), "not a flexrec recording"),
 ]
 
 
@@ -356,9 +356,9 @@ def test_memory_is_bounded_by_the_file(path: Path, name: str) -> None:
 def test_the_first_bytes_are_checked(path: Path) -> None:
     whole = path.read_bytes()
     for data, message in [
-        (whole[:20], "not an HDF5 file|not a recording"),
+        (whole[:20], "not an HDF5 file|not a flexrec recording"),
         (b"", "is not an HDF5 file"),
-        (b"\x89HDF\r\n\x1a\n" + bytes(90), "HDF5 file, but not a recording"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(90), "HDF5 file, but not a flexrec recording"),
         (whole[:30] + b"\1" + whole[31:], "its first bytes are not as written"),
         (whole[:-1], "cut short|end is missing"),
     ]:
