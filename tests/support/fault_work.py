@@ -132,7 +132,7 @@ def _make(case: Case, folder: Path) -> None:
     with _armed:
         try:
             rec = _recorder(path, case.kind)
-        except RecordingError:
+        except (OutputError, RecordingError):
             left = os.listdir(folder)
             assert not left, f"nothing was made, and there is {left}"
     _go_on(rec or _recorder(path, case.kind), case.kind, 0, 0)
@@ -150,7 +150,7 @@ def _resume(case: Case, folder: Path, *, closed: bool) -> None:
     with _armed:
         try:
             again = _recorder(path, case.kind, "resume")
-        except RecordingError:
+        except (OutputError, RecordingError):
             left = os.listdir(folder)
             assert left == [path.name], f"it was not resumed, and there is {left}"
         else:
