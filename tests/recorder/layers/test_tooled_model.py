@@ -518,7 +518,9 @@ def test_a_recorder_that_was_never_told_of_a_step_says_so(tmp_path: Path) -> Non
     train(model)
     with (
         warnings.catch_warnings(action="error"),
-        pytest.raises(RuntimeWarning, match=r"run.h5: statistics of a watched model .*: step\(\) was never"),
+        pytest.raises(
+            RuntimeWarning, match=r"run.h5: statistics of a watched model .*: step\(\) was never"
+        ),
     ):
         rec.close()
     with Recording(tmp_path / "run.h5") as run:
