@@ -577,8 +577,8 @@ def test_marks_that_differ_are_refused(tmp_path: Path) -> None:
     match = (
         r"run-1.h5 and .*run-0.h5 cannot be merged: mark 2 is reset\(keys=\('a',\)\) in the one "
         r"and log\(x=1.0, keys=None, reset=True\) in the other. The first has 2 marks \(near it, "
-        r"logs at x = 0\), the second 2 marks \(near it, logs at x = 0, 1\). Where .* resume both "
-        r'once more at the same one, .*mode="resume"\), load_state_dict\(state\)'
+        r"logs at x = 0\), the second 2 marks \(near it, logs at x = 0, 1\). If .* resume both "
+        r'at the same checkpoint .*mode="resume"\) and load_state_dict\(state\)'
     )
     refused(paths[:2], into, match)
     refused([paths[0], paths[2]], into, "mark 2 is .*x=2.0, .* and .*x=1.0")
@@ -596,7 +596,7 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     refused(paths, paths[1], "run-1.h5 is read here, so it is not written", overwrite=True)
     refused([paths[0], tmp_path / "none.h5"], into, "none.h5 does not exist")
     into.write_bytes(b"something else")
-    refused(paths, into, "run.h5 is there already and is not a recording", overwrite=True)
+    refused(paths, into, "run.h5 is there already and is not a flexrec recording", overwrite=True)
     into.unlink()
     os.link(paths[0], into)
     refused(paths, into, "run.h5 is read here, so it is not written", overwrite=True)
