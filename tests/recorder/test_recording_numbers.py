@@ -118,21 +118,21 @@ def test_a_value_whose_sum_raises_is_refused_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", [1 << 63, -(1 << 63) - 1, 1.5, True, "1"])
 def test_a_step_that_does_not_fit_is_refused(tmp_path: Path, step: Any) -> None:
     with recorder(tmp_path / "run.h5") as rec:
-        with pytest.raises(InputError, match="64.bit"):
+        with pytest.raises(InputError, match=r"64.bit"):
             rec.step(step)
         rec.step((1 << 63) - 1)
         rec.add(a=0.5)
         rec.step()
         calls: list[Callable[[], object]] = [lambda: rec.add(a=0.5), rec.log, rec.reset]
         for call in calls:
-            with pytest.raises(InputError, match="64.bit"):
+            with pytest.raises(InputError, match=r"64.bit"):
                 call()
     for at_step in (None, (1 << 63) - 1):
         with Recorder(tmp_path / "run.h5", mode="resume", at_step=at_step) as rec:
             assert rec.current_step == (1 << 63) - 1
-            with pytest.raises(InputError, match="64.bit"):
+            with pytest.raises(InputError, match=r"64.bit"):
                 rec.load_state_dict({**rec.state_dict(), "step": 1 << 70})
-    with pytest.raises(InputError, match="64.bit"):
+    with pytest.raises(InputError, match=r"64.bit"):
         Recorder(tmp_path / "run.h5", mode="resume", at_step=1 << 63)
     with Recording(tmp_path / "run.h5") as run:
         assert run["a"].step.tolist() == [(1 << 63) - 1]
