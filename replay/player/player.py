@@ -101,8 +101,8 @@ def play_all(
         if not any(map(definitions.takes, run)):
             wanted, there = listed(definitions.wanted()), listed(run)
             groups = (group for meter in meters for group in meter.only)
-            names = list(dict.fromkeys(name for group in groups for name in group))
-            only, near = listed(names), "".join(nearest(name, run) for name in names)
+            asked = list(dict.fromkeys(name for group in groups for name in group))
+            only, near = listed(asked), "".join(nearest(name, run) for name in asked)
             raise DefinitionError(
                 f"{run.path} has none of the keys that are to be plotted; wanted are "
                 f"{wanted or 'none at all: no meter is defined'}"

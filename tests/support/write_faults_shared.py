@@ -1,4 +1,4 @@
-""""""
+"""Runs the scripts of trials for the tests, which keep their short forms."""
 
 import json
 import subprocess
