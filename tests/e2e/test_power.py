@@ -8,7 +8,7 @@ import pytest
 
 from support.power import CREATE, RENAME, SYNC, SYNC_FOLDER, WRITE, Log, Op, make_state
 from support.power_work import WORKLOADS
-from support.write_faults_shared import trials
+from support.trials import trials
 
 
 @pytest.fixture(scope="module")

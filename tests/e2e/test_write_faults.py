@@ -1,7 +1,7 @@
 """Each write fails in turn, and the disk recovers: nothing is lost. All of it: `make soak`."""
 
 from support.fault_work import CASES
-from support.write_faults_shared import trials
+from support.trials import trials
 
 _SLOW = {"events", "events anew", "values", "blobs", "names"}  # they fill a chunk first
 
