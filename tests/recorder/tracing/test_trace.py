@@ -218,32 +218,29 @@ class Wrapper(nn.Module):
         return self.module(x)
 
 
-def test_a_wrapper_is_seen_through(tmp_path: Path) -> None:
-    net = Wrapper(model())
-    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
-    with Recorder(tmp_path / "wrapped.h5", facts=False) as rec:
+def assert_traced_as_it_is(net: Any, optimizer: torch.optim.Optimizer, folder: Path) -> None:
+    """Whether three steps of what was made of the model are traced as those of the model."""
+    with Recorder(folder / "made.h5", facts=False) as rec:
         rec.watch(net, trace=True, optimizer=optimizer)
         for _ in range(3):
             one_step(net, optimizer)
             rec.step()
-    wrapped, plain = read(tmp_path / "wrapped.h5"), traced(tmp_path / "plain.h5")
-    for (_, events, values), (_, others, right) in zip(wrapped, plain, strict=True):
+    made, plain = read(folder / "made.h5"), traced(folder / "plain.h5")
+    for (_, events, values), (_, others, right) in zip(made, plain, strict=True):
         assert events == others
         assert values.tolist() == right.tolist()
+
+
+def test_a_wrapper_is_seen_through(tmp_path: Path) -> None:
+    net = Wrapper(model())
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+    assert_traced_as_it_is(net, optimizer, tmp_path)
 
 
 def test_a_compiled_model_runs_as_written_while_it_is_traced(tmp_path: Path) -> None:
     net: Any = torch.compile(model(), backend="eager")
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
-    with Recorder(tmp_path / "compiled.h5", facts=False) as rec:
-        rec.watch(net, trace=True, optimizer=optimizer)
-        for _ in range(3):
-            one_step(net, optimizer)
-            rec.step()
-    compiled, plain = read(tmp_path / "compiled.h5"), traced(tmp_path / "plain.h5")
-    for (_, events, values), (_, others, right) in zip(compiled, plain, strict=True):
-        assert events == others
-        assert values.tolist() == right.tolist()
+    assert_traced_as_it_is(net, optimizer, tmp_path)
 
 
 def test_a_model_compiled_after_it_was_watched_is_traced_too(tmp_path: Path) -> None:
