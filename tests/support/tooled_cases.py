@@ -2,6 +2,7 @@
 what is saved of a model."""
 
 import copy
+import gc
 import io
 from collections.abc import Callable
 from typing import Any
@@ -96,3 +97,9 @@ def deep_copy(value: Any) -> Any:
         return copy.deepcopy(value)
     except RuntimeError as error:
         return str(error)
+
+
+def is_observed() -> bool:
+    """Whether any module's calls are intercepted; watches that earlier tests left are collected."""
+    gc.collect()
+    return vars(nn.Module)["_compiled_call_impl"] is not None

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flexrec.recorder import DefinitionError, FlexrecError, Recorder, Recording, TooledModel
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
 from flexrec.recorder.layers.table import Table, layer_table
+from support.tooled_cases import is_observed
 
 
 def perceptron() -> nn.Sequential:
@@ -170,11 +171,6 @@ def test_a_step_without_a_pass_is_empty_and_counts() -> None:
     assert tooled.step() == {}
     assert train(model, tooled) == {}
     assert train(model, tooled)
-
-
-def is_observed() -> bool:
-    """Whether torch tells anybody of modules' calls."""
-    return nn.Module.__dict__["_compiled_call_impl"] is not None
 
 
 def test_an_unarmed_step_observes_nothing() -> None:

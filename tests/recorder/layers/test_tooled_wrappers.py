@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from flexrec.recorder import DefinitionError, TooledModel
-from support.tooled_cases import ALL, Small, near, of, step_of
+from support.tooled_cases import ALL, Small, is_observed, near, of, step_of
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,7 @@ def test_the_model_does_not_keep_its_tooled_model(armed: bool) -> None:
     del tooled
     gc.collect()
     assert gone() is None
-    assert nn.Module.__dict__["_compiled_call_impl"] is None
+    assert not is_observed()
     model(torch.randn(4, 3)).sum().backward()
 
 

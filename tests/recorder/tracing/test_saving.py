@@ -16,7 +16,15 @@ from torch.utils.hooks import RemovableHandle
 
 from flexrec.recorder import Recorder
 from flexrec.recorder.layers.calls import EagerWhileObserved
-from support.tooled_cases import Small, deep_copy, hooked, normalised, of_the_user, saved
+from support.tooled_cases import (
+    Small,
+    deep_copy,
+    hooked,
+    is_observed,
+    normalised,
+    of_the_user,
+    saved,
+)
 
 MODELS = [Small, hooked, normalised, lambda: nn.Linear(3, 2)]
 
@@ -159,7 +167,7 @@ def test_nothing_is_left_on_model_and_optimizer(tmp_path: Path, how: str, when: 
     del rec
     gc.collect()
     assert hooks_on(model, optimizer) == 0
-    assert vars(nn.Module)["_compiled_call_impl"] is None
+    assert not is_observed()
     assert EagerWhileObserved.holders == 0
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from flexrec.recorder import DefinitionError, FlexrecError, InputError, Recorder, Recording
 from flexrec.recorder.tracing.format import ATTRIBUTES, ORDER, VALUES, Event
 from support.planted_faults import train
+from support.tooled_cases import is_observed
 
 
 def model() -> nn.Sequential:
@@ -335,7 +336,7 @@ def test_nothing_is_followed_after_close(tmp_path: Path) -> None:
     with contextlib.suppress(FlexrecError):
         rec.fingerprint(batch=torch.ones(3, 4))
     assert not any(p._post_accumulate_grad_hooks for p in net.parameters())
-    assert vars(nn.Module)["_compiled_call_impl"] is None
+    assert not is_observed()
 
 
 def test_what_has_no_elements_has_no_fingerprint(tmp_path: Path) -> None:
