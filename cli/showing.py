@@ -43,14 +43,15 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
 
 
 def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
-    """The last recorded statistics of each layer, as a table with two lines of headings.
+    """What each layer is, and its last recorded statistics, as a table with two lines of headings.
 
     Raises:
         RecordingError, UnknownKeyError: as `recording_text`.
     """
-    from flexrec.recorder.layers.table import layer_table
+    from flexrec.recorder.layers.table import layer_table, model_table
 
     with Recording(path) as run:
+        models = run.models
         chosen = chosen_keys(run, patterns)
         keys = [key for key in chosen if key.count("/") >= 2 and run.is_number(key)]
         found = naming_the_damaged(lambda keys: summaries(run, keys), keys)
@@ -60,6 +61,7 @@ def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
         rest, _, stat = key.rpartition("/")
         layer, _, source = one_line(rest).rpartition("/")
         statistics.setdefault(layer, {}).setdefault(source, {})[stat] = last
-    if not statistics:
+    if not statistics and not any(models.values()):
         return f"{path} has no layer statistics: record them with Recorder.watch(model)"
-    return str(layer_table(statistics))
+    tables = [model_table(models)] if any(models.values()) else []
+    return "\n\n".join([*tables, *([str(layer_table(statistics))] if statistics else [])])

@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self, Unpack
@@ -180,7 +181,7 @@ class Recorder:
                 compress=bool(compress),
             )
             self._queue = EventQueue(self._reducer, self._flusher.wake)
-            self._config = _config(opened.config, self._queue)
+            self._config, self._facts = _config(opened.config, self._queue), opened.facts or {}
             self._checkpoints = Checkpoints(
                 self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
             )
@@ -325,9 +326,18 @@ class Recorder:
             statistics = tooled.step()
             if statistics:
                 self.add(statistics)
+            described = tooled.new_description()
+            if described is not None:
+                self._describe(described)
         for traced in self._trace.end() if self._trace is not None else ():
             self.add(traced)
         queue.step = following
+
+    def _describe(self, models: Mapping[str, object]) -> None:
+        """Record the description of a model's layers as a fact, `models`."""
+        known = self._facts.get("models")
+        self._facts["models"] = {**(known if isinstance(known, dict) else {}), **models}
+        self._queue.change(fmt.FACTS, as_json("facts", self._facts))
 
     @property
     def current_step(self) -> int:
@@ -635,7 +645,7 @@ for _name, _write in _ELSEWHERE.items():
 def _config(data: Any, queue: EventQueue) -> Config | None:
     """The Config of `data`; None if `data` is not a mapping."""
     data = {} if data is None else data
-    return Config(data, queue.configure) if isinstance(data, dict) else None
+    return Config(data, partial(queue.change, fmt.CONFIG)) if isinstance(data, dict) else None
 
 
 def _locked(path: Path, target: Path) -> PathLock:

@@ -414,7 +414,7 @@ class Flusher:
             if lost:
                 losses.append(f"{lost} events could not be written and are lost")
             if self._batches.is_behind:
-                losses.append("the changed config could not be written and is lost")
+                losses.append("changed config or facts could not be written and are lost")
             notice = self._places.notice()
             if notice:
                 self.warn(f"{self._path}: {notice}")
