@@ -102,7 +102,8 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
     with closing(store):
         old = stored_facts(store, path)
         if old is not None:
-            resumed = [*old.get("resumed", []), *([facts] if facts else [])]
+            before = old.get("resumed")
+            resumed = [*(before if isinstance(before, list) else []), *([facts] if facts else [])]
             facts = {**old, "resumed": resumed} if resumed else old
         config = stored_json(store, path, fmt.CONFIG) if config is None else config
         created = store.created
