@@ -8,6 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -89,7 +90,7 @@ class Recorder:
             dataclass, or other plain JSON data. Paths, enums, and torch's dtypes and devices in it
             are converted to strings. When resuming, it replaces the stored config. It is available
             as the attribute `config`, and `config.update` changes it later.
-        facts: whether to store host, versions, argv, job, rank and git commit too.
+        facts: whether to store host, versions, argv, job, rank, git commit and so on too.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is synced to disk, to survive a loss of power.
         on_error: what to do when the file cannot be written: "warn" warns once, buffers up to
@@ -182,6 +183,7 @@ class Recorder:
             )
             self._queue = EventQueue(self._reducer, self._flusher.wake)
             self._config, self._facts = _config(opened.config, self._queue), opened.facts or {}
+            self._has_facts = bool(facts)
             self._checkpoints = Checkpoints(
                 self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
             )
@@ -334,7 +336,12 @@ class Recorder:
         queue.step = following
 
     def _describe(self, models: Mapping[str, object]) -> None:
-        """Record the description of a model's layers as a fact, `models`."""
+        """Record the description of a model's layers, and what numbers depend on, as facts."""
+        if self._has_facts:
+            from flexrec.recorder.tracing.environment import environment
+
+            with suppress(RuntimeError):  # a device that cannot be asked
+                self._facts["numerics"] = environment()
         known = self._facts.get("models")
         self._facts["models"] = {**(known if isinstance(known, dict) else {}), **models}
         self._queue.change(fmt.FACTS, as_json("facts", self._facts))
