@@ -20,9 +20,10 @@ from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.html import HtmlSink
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from support.browser import chromium, chromium_path, quiet_page
+from support.browser import chromium, chromium_path, quiet_page, until
 
 ROUNDS = 5
+DRAWN = "document.querySelectorAll('.scatterlayer .js-line').length >= {}"
 
 
 def main() -> None:
@@ -43,10 +44,7 @@ def main() -> None:
                 with quiet_page(browser, height=4000) as (page, _):
                     start = time.perf_counter()
                     page.goto(file.as_uri())
-                    page.wait_for_function(
-                        "n => document.querySelectorAll('.scatterlayer .js-line').length >= n",
-                        arg=plots,
-                    )
+                    until(page, DRAWN.format(plots))
                     taken.append(time.perf_counter() - start)
             rows.append([plots, points, statistics.median(taken), max(taken)])
     print(tabulate(rows, ("plots", "points each", "median s", "worst s"), floatfmt=".2f"))

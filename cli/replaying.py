@@ -29,15 +29,18 @@ from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
+    from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
 
 
 class Outlet(NamedTuple):
-    """Where windows go: the sink, its name for the user, and the sink again if it is a server."""
+    """Where windows go: the sink, its name for the user, and the sink again if it is a server, or a
+    page, which also says what the recordings say of their runs."""
 
     sink: Sink
     place: str
     server: "VisdomSink | None" = None
+    page: "HtmlSink | None" = None
 
 
 def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
@@ -57,7 +60,7 @@ def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
     with writing(path):
         sink = HtmlSink(path, title=env, max_points=max_points, overwrite=overwrite)
-    return Outlet(sink, str(path))
+    return Outlet(sink, str(path), page=sink)
 
 
 def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
@@ -99,6 +102,9 @@ def replay_recordings(
             tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
             if every is None:
                 tell_unlogged(run, chosen)
+        if outlet.page is not None:
+            names = run_names([run.path for run in runs])
+            outlet.page.describe(dict(zip(names, runs, strict=True)), every=every)
     tell_left_out(played)
     windows = played.windows
     if not follow or outlet.server is None:

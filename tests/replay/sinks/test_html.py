@@ -13,7 +13,8 @@ import pytest
 
 from flexrec.recorder.errors import DefinitionError, MissingDependency
 from flexrec.replay.plots.window import Trace, Window
-from flexrec.replay.sinks.html import HtmlSink, html_page
+from flexrec.replay.sinks.html import HtmlSink
+from flexrec.replay.sinks.page.page import html_page
 from flexrec.replay.sinks.visdom import payload
 from support.window_cases import WINDOWS, window
 
@@ -46,8 +47,14 @@ class Elements(HTMLParser):
 
 
 def shown(text: str) -> list[dict[str, Any]]:
-    """What the page's script is told."""
+    """What the page's script is told of the windows."""
     found: list[dict[str, Any]] = json.loads(Elements(text).scripts[0])
+    return found
+
+
+def told(text: str) -> list[dict[str, Any]]:
+    """What the page's script is told of the runs."""
+    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[1])
     return found
 
 
@@ -68,7 +75,7 @@ def test_every_window_is_there_as_visdom_would_have_it() -> None:
             assert {k: trace[k] for k in "xyz" if k in trace} == {
                 k: expected[k] for k in "xyz" if k in expected
             }
-        assert item["layout"]["title"]["text"] == item["title"]
+        assert "title" not in item["layout"]  # it is the page's own
 
 
 def test_nothing_is_fetched_from_anywhere() -> None:
@@ -81,7 +88,8 @@ def test_nothing_is_fetched_from_anywhere() -> None:
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'")
-    _, *scripts = Elements(text).scripts
+    scripts = Elements(text).scripts[2:]
+    assert len(scripts) == 2
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
@@ -100,10 +108,9 @@ def test_what_a_recording_says_stays_text() -> None:
     assert [tag for tag, _ in Elements(text).elements] == [
         tag for tag, _ in Elements(plain).elements
     ]
-    line, told, image = shown(text)
-    assert line["title"] == told["text"] == image["caption"] == HOSTILE
-    for drawn in (line["data"][0]["name"], line["layout"]["xaxis"]["title"]["text"]):
-        assert "<" not in drawn
+    line, note, image = shown(text)
+    assert line["title"] == note["text"] == image["caption"] == HOSTILE
+    assert line["data"][0]["name"] == line["layout"]["xaxis"]["title"]["text"] == HOSTILE
 
 
 def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

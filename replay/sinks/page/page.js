@@ -1,0 +1,577 @@
+"use strict";
+// Draws the page from plain data: windows and runs, as windows.py and runs.py give them.
+// A text from a recording is only ever set as textContent, or escaped for plotly by literal().
+
+const windows = JSON.parse(document.getElementById("data-windows").textContent);
+const runs = JSON.parse(document.getElementById("data-runs").textContent);
+const root = document.documentElement;
+const board = document.getElementById("board");
+
+// What the reader has chosen. smooth and scale: null is what each window asks for itself.
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const chosen = {smooth: null, x: "mark", scale: null, theme: prefersDark.matches ? "dark" : "light",
+  off: new Set()};
+const config = {displayModeBar: false, doubleClickDelay: 400};
+const GAP = 12, NARROWEST = 380;  // pixels between plots, and of a plot where there is room
+
+// ---------------------------------------------------------------- elements and texts
+
+function add(parent, tag, text, properties = {}) {
+  const made = parent.appendChild(document.createElement(tag));
+  if (text !== undefined) made.textContent = text;
+  return Object.assign(made, properties);
+}
+
+function counted(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function format(value) {
+  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
+}
+
+const TEMPLATES = ["hovertemplate", "texttemplate"];
+
+/** Escapes every text in plotly's data or layout: plotly renders some markup, such as links. */
+function literal(value) {
+  if (typeof value === "string") return value.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  if (Array.isArray(value)) {
+    return value.some((item) => item && typeof item !== "number") ? value.map(literal) : value;
+  }
+  if (!value || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(
+    ([name, item]) => [name, TEMPLATES.includes(name) ? item : literal(item)]));
+}
+
+// ---------------------------------------------------------------- colours
+
+function css(name) {
+  return getComputedStyle(root).getPropertyValue(name).trim();
+}
+
+/** [red, green, blue] of #rrggbb or rgb(…); null for other ways to write a colour. */
+function parts(colour) {
+  const hex = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);
+  if (hex) return hex.slice(1).map((part) => parseInt(part, 16));
+  const rgb = /^rgb\((\d+), ?(\d+), ?(\d+)\)$/.exec(colour);
+  return rgb ? rgb.slice(1).map(Number) : null;
+}
+
+/** The relative luminance of WCAG, from 0 to 1. */
+function luminance(rgb) {
+  const [red, green, blue] = rgb.map((part) => (
+    part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+/** The colour, made lighter on a dark page until it stands out from it. */
+function visible(colour) {
+  if (Array.isArray(colour)) return colour.map(visible);
+  const rgb = chosen.theme === "dark" ? parts(colour) : null;
+  if (!rgb) return colour;
+  const ground = luminance(parts(css("--card"))) + 0.05;
+  let mixed = rgb;
+  for (let white = 0.1; (luminance(mixed) + 0.05) / ground < 3.5; white += 0.1) {
+    mixed = rgb.map((part) => Math.round(part + (255 - part) * white));
+  }
+  return `rgb(${mixed.join(", ")})`;
+}
+
+/** A colour scale whose pale end is the page's ground on a dark page. */
+function onGround(scale) {
+  if (chosen.theme === "light" || !Array.isArray(scale)) return scale;
+  return scale.map(([place, colour]) => (
+    [place, parts(colour) && luminance(parts(colour)) > 0.85 ? css("--back") : colour]));
+}
+
+function template() {
+  const [ink, dim, line, card] = ["--ink", "--dim", "--line", "--card"].map(css);
+  const axis = {gridcolor: line, linecolor: line, tickcolor: line, zerolinecolor: line,
+    automargin: true, zeroline: false, hoverformat: ".5~g",
+    title: {font: {color: dim, size: 12}, standoff: 6}};
+  const solid = {color: dim, gridcolor: line, backgroundcolor: card, showbackground: true};
+  const bar = {colorbar: {thickness: 11, outlinewidth: 0}};
+  return {
+    layout: {
+      font: {color: ink, size: 12, family: "system-ui, sans-serif"},
+      paper_bgcolor: "rgba(0, 0, 0, 0)", plot_bgcolor: "rgba(0, 0, 0, 0)",
+      margin: {l: 42, r: 14, t: 10, b: 32}, xaxis: {...axis, hoverformat: undefined}, yaxis: axis,
+      hoverlabel: {bgcolor: card, bordercolor: line, font: {color: ink}},
+      legend: {orientation: "h", yanchor: "top", y: -0.2, x: 0},
+      scene: {xaxis: solid, yaxis: solid, zaxis: solid},
+    },
+    data: {heatmap: [bar], contour: [bar], surface: [bar]},
+  };
+}
+
+// ---------------------------------------------------------------- what a window shows
+
+/** TensorBoard's exponential average, with its start debiased; gaps stay and do not count. */
+function smoothed(values, weight) {
+  let average = 0, total = 0;
+  return values.map((value) => {
+    if (value === null) return null;
+    total = total * weight + 1;
+    average += (value - average) / total;
+    return average;
+  });
+}
+
+function smoothing(shown) {
+  return shown.smooth === null ? 0 : chosen.smooth ?? shown.smooth;
+}
+
+function isLog(shown) {
+  return shown.curves && (chosen.scale ? chosen.scale === "log" : shown.log);
+}
+
+function isOn(card, trace) {
+  return !chosen.off.has(trace.run) && !card.off.has(trace.name);
+}
+
+function colourOf(trace) {
+  const colour = trace.line?.color ?? trace.marker?.color;
+  return Array.isArray(colour) ? colour[0] : colour;
+}
+
+const [unit, seconds] = unitOf(Math.max(0, ...runs.map((run) => run.seconds?.at(-1) ?? 0)));
+
+function unitOf(longest) {
+  if (longest > 3 * 3600) return ["hours", 3600];
+  return longest > 300 ? ["minutes", 60] : ["seconds", 1];
+}
+
+/** The place of mark i of a run on the chosen axis; a time is that of the reader's own clock. */
+function placeOf(run, i) {
+  if (chosen.x === "step") return run.step[i];
+  if (chosen.x === "relative") return run.seconds[i] / seconds;
+  const time = 1000 * (run.start + run.seconds[i]);
+  return time - 60000 * new Date(time).getTimezoneOffset();
+}
+
+function canMove(shown) {
+  return shown.marks && shown.data.every((trace) => runs[trace.run]?.x);
+}
+
+/** The positions of a trace on the chosen x axis. */
+function positions(shown, trace) {
+  if (chosen.x === "mark" || !canMove(shown) || !trace.x) return trace.x;
+  const run = runs[trace.run], scale = shown.layout.xaxis?.type === "date" ? 1000 : 1;
+  run.places ??= new Map(run.x.map((x, i) => [x, i]));
+  return trace.x.map((x) => {
+    const i = x === null ? undefined : run.places.get(x / scale);
+    return i === undefined ? null : placeOf(run, i);
+  });
+}
+
+function xaxisOf(shown) {
+  if (chosen.x === "mark" || !canMove(shown)) return shown.layout.xaxis ?? {};
+  const title = {step: "step", time: "time", relative: unit}[chosen.x];
+  return {title: {text: title}, type: chosen.x === "time" ? "date" : "linear"};
+}
+
+function yaxisOf(shown, values) {
+  const axis = shown.layout.yaxis ?? {};
+  if (isLog(shown)) return {...axis, type: "log", exponentformat: "power", ...decades(values)};
+  const [low, high] = extremes(values);
+  if (low !== high || low === 0 || axis.range) return axis;
+  return {...axis, range: [Math.min(0, 2 * low), Math.max(0, 2 * low)]};  // a constant, seen from 0
+}
+
+function extremes(values) {
+  const known = values.filter((value) => value !== null);
+  return [known.reduce((a, b) => Math.min(a, b), Infinity),
+    known.reduce((a, b) => Math.max(a, b), -Infinity)];
+}
+
+/** Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too. */
+function decades(values) {
+  const [low, high] = extremes(values.filter((value) => value > 0)).map(Math.log10);
+  if (!Number.isFinite(low)) return {};
+  const inside = Math.floor(high) - Math.ceil(low) + 1;
+  if (inside >= 2) return {tickmode: "linear", tick0: 0, dtick: Math.ceil(inside / 8)};
+  const ticks = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
+    ticks.push(...[1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+  }
+  return {tickmode: "array", tickvals: ticks, ticktext: ticks.map(format)};
+}
+
+/** Marks at the lower end of a logarithmic axis for zeros, which it cannot show. */
+function zeros(made, least) {
+  const at = made.x.filter((_, i) => made.y[i] === 0), y = Number.isFinite(least) ? least / 3 : 1;
+  if (!at.length) return [];
+  return [{type: "scatter", mode: "markers", name: made.name, x: at, y: at.map(() => y),
+    marker: {symbol: "triangle-down-open", size: 8, color: colourOf(made)},
+    hovertemplate: "exactly 0", showlegend: false, yaxis: made.yaxis ?? "y"}];
+}
+
+/** plotly's traces and layout of a card. */
+function figureOf(card) {
+  const {shown} = card, weight = smoothing(shown), data = [];
+  for (const trace of shown.data) {
+    const made = {...trace, visible: isOn(card, trace)};
+    if (trace.x) made.x = positions(shown, trace);
+    if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
+    if (trace.marker?.color) made.marker = {...trace.marker, color: visible(trace.marker.color)};
+    if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
+    if (weight) {
+      data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
+      made.y = smoothed(trace.y, weight);
+    }
+    data.push(made);
+  }
+  const layout = {...shown.layout, template: template(), xaxis: xaxisOf(shown),
+    hovermode: data.length > 24 ? "closest" : "x unified", uirevision: `${chosen.x} ${chosen.scale}`,
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
+  // The page's own legends wrap; a lone name says nothing.
+  if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
+  if (shown.curves) {
+    const values = data.filter((made) => made.visible).flatMap((made) => made.y);
+    layout.yaxis = yaxisOf(shown, values);
+    if (isLog(shown)) {
+      const [least] = extremes(values.filter((value) => value > 0));
+      data.push(...data.filter((made) => made.visible && made.hoverinfo !== "skip")
+        .flatMap((made) => zeros(made, least)));
+    }
+  }
+  if (isSquare(shown.data[0])) {
+    layout.xaxis = {...layout.xaxis, constrain: "domain"};
+    layout.yaxis = {...layout.yaxis, constrain: "domain", scaleanchor: "x"};
+    data[0].showscale = !data[0].texttemplate;  // the cells say it in numbers
+  }
+  return {data: literal(data), layout: literal(layout)};
+}
+
+function isSquare(trace) {
+  return trace.type === "heatmap" && !trace.x && trace.z.length === trace.z[0]?.length;
+}
+
+// ---------------------------------------------------------------- cards
+
+const cards = windows.map(makeCard);
+const watcher = new IntersectionObserver((entries) => {
+  for (const {target, isIntersecting} of entries) target.card.inView = isIntersecting;
+  drawSoon();
+}, {rootMargin: "300px"});
+const sizes = new ResizeObserver((entries) => {
+  for (const {target} of entries) {
+    if (target.card.drawn && target.offsetParent) Plotly.Plots.resize(target);
+  }
+});
+
+function makeCard(shown) {
+  const element = add(board, "figure"), caption = add(element, "figcaption");
+  const card = {shown, element, off: new Set(), stale: true, wide: shown.width > 600};
+  add(caption, "h2", shown.title);
+  element.classList.toggle("wide", card.wide);
+  if (shown.data) {
+    card.plot = add(element, "div", undefined, {className: "plot", card});
+    if (shown.height) card.plot.style.minHeight = `${shown.height}px`;
+    card.legend = add(element, "ul", undefined, {className: "legend"});
+  } else if (shown.src) {
+    makePicture(element, shown);
+  } else {
+    add(element, "pre", shown.text, {tabIndex: 0});
+  }
+  return card;
+}
+
+function makePicture(element, shown) {
+  const image = add(element, "img", undefined, {alt: shown.title});
+  image.addEventListener("load", () => {
+    const fits = Math.min((shown.width || Infinity) / image.naturalWidth,
+      (shown.height || Infinity) / image.naturalHeight);
+    image.width = Math.round(image.naturalWidth * fits);  // in its proportions
+  });
+  image.src = shown.src;
+  if (shown.caption) add(element, "p", shown.caption);
+}
+
+function draw(card) {
+  card.stale = false;
+  const {data, layout} = figureOf(card);
+  Plotly.react(card.plot, data, layout, config);
+  card.drawn = true;
+}
+
+/** Draws what is in view and stale, a few plots a frame, so that the page answers meanwhile. */
+function drawSoon() {
+  if (drawSoon.waits) return;
+  drawSoon.waits = true;
+  requestAnimationFrame(() => {
+    drawSoon.waits = false;
+    const end = performance.now() + 50;
+    for (const card of cards.filter((card) => card.plot && card.stale && card.inView)) {
+      if (performance.now() > end) return drawSoon();
+      draw(card);
+    }
+  });
+}
+
+function redraw(some = cards) {
+  for (const card of some) card.stale = true;
+  drawSoon();
+}
+
+// ---------------------------------------------------------------- legends
+
+const DASHES = {dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4",
+  longdashdot: "12 3 2 3"};
+
+/** A short stroke, or a dot, that shows how a trace is drawn. */
+function key(parent, colour, trace) {
+  const drawing = "http://www.w3.org/2000/svg";
+  const image = parent.appendChild(document.createElementNS(drawing, "svg"));
+  image.setAttribute("class", "key");
+  const isDot = trace.mode === "markers";
+  const shape = image.appendChild(document.createElementNS(drawing, isDot ? "circle" : "line"));
+  const given = isDot ? {cx: 13, cy: 4, r: 4, fill: colour} : {x1: 0, x2: 26, y1: 4, y2: 4,
+    stroke: colour, "stroke-width": 2.5, "stroke-dasharray": DASHES[trace.line?.dash] ?? "none"};
+  for (const [name, value] of Object.entries(given)) shape.setAttribute(name, value);
+}
+
+function makeLegend(card) {
+  const {shown, legend} = card;
+  legend.replaceChildren();
+  if (!shown.curves || shown.layout.showlegend === false || isToldAbove(card)) return;
+  for (const trace of shown.data) {
+    const entry = add(add(legend, "li"), "button", undefined, {title: trace.name});
+    entry.setAttribute("aria-pressed", !card.off.has(trace.name));
+    key(entry, visible(colourOf(trace)), trace);
+    add(entry, "span", trace.name);
+    entry.addEventListener("click", (event) => {
+      const names = shown.data.map((other) => other.name);
+      toggle(card.off, trace.name, names, event.shiftKey);
+      makeLegend(card);
+      redraw([card]);
+    });
+  }
+}
+
+/** Puts an item into the set of those that are off, or takes it out; or leaves it on alone. */
+function toggle(off, item, every, alone) {
+  if (!alone) {
+    if (!off.delete(item)) off.add(item);
+  } else if (off.size === every.length - 1 && !off.has(item)) {
+    off.clear();
+  } else {
+    off.clear();
+    every.filter((other) => other !== item).forEach((other) => off.add(other));
+  }
+}
+
+/** The colour of each run where lines of a run share one; an empty list where there is no such. */
+const runColours = (() => {
+  for (const {curves, data} of windows) {
+    if (!curves) continue;
+    const colours = runs.map((_, i) => new Set(data.filter((t) => t.run === i).map(colourOf)));
+    const every = new Set(colours.flatMap((own) => [...own]));
+    if (colours.every((own) => own.size === 1) && every.size === runs.length) {
+      return colours.map((own) => [...own][0]);
+    }
+  }
+  return [];
+})();
+
+/** What is left of a trace's name without that of its run: mostly a phase. */
+function phaseOf(trace) {
+  return trace.name.slice(runs[trace.run].name.length).trim();
+}
+
+function hasRunColours({curves, data}) {
+  return curves && data.every((t) => t.run !== null && colourOf(t) === runColours[t.run]);
+}
+
+/** The dash of each phase, in windows whose colours are the runs'. */
+const phases = new Map();
+for (const shown of runs.length > 1 ? windows.filter(hasRunColours) : []) {
+  for (const trace of shown.data) {
+    if (!phases.has(phaseOf(trace))) phases.set(phaseOf(trace), trace);
+  }
+}
+
+/** Whether the head's runs and phases say all that a legend would. */
+function isToldAbove({shown}) {
+  return runs.length > 1 && hasRunColours(shown) && shown.data.every(
+    (trace) => phases.get(phaseOf(trace)).line?.dash === trace.line?.dash);
+}
+
+// ---------------------------------------------------------------- the head
+
+/** The leaves of a config by their paths: {"optimizer.lr": 0.1}. */
+function leaves(value, path = "", found = {}) {
+  if (value && typeof value === "object" && Object.keys(value).length && !Array.isArray(value)) {
+    for (const [name, inner] of Object.entries(value)) {
+      leaves(inner, path ? `${path}.${name}` : name, found);
+    }
+  } else if (path || value !== null) {
+    found[path || "config"] = typeof value === "string" ? value : JSON.stringify(value);
+  }
+  return found;
+}
+
+const told = runs.map((run) => ({...leaves(run.config), ...run.about}));
+const names = [...new Set(told.flatMap(Object.keys))];
+const differing = names.filter((name) => new Set(told.map((own) => own[name])).size > 1);
+
+function makeTable(parent, rows) {
+  const table = add(parent, "table");
+  for (const [i, row] of rows.entries()) {
+    const line = add(table, "tr");
+    row.forEach((text, k) => add(line, k && i ? "td" : "th", text ?? ""));
+  }
+}
+
+/** The last values of the runs' lines, by window and phase: what one looks for first. */
+const lasts = new Map();
+for (const shown of runs.length > 1 ? windows.filter(hasRunColours).slice(0, 4) : []) {
+  for (const trace of shown.data) {
+    const name = `${`${shown.title} ${phaseOf(trace)}`.trim()}, last`;
+    if (!lasts.has(name)) lasts.set(name, []);
+    lasts.get(name)[trace.run] = format(trace.y.findLast((value) => value !== null) ?? "");
+  }
+}
+
+for (const [name, own] of lasts) if (new Set(own).size === 1) lasts.delete(name);
+
+function tellRuns() {
+  const about = document.getElementById("about"), inside = about.querySelector("div");
+  const same = names.filter((name) => !differing.includes(name));
+  about.hidden = !names.length && !lasts.size;
+  about.querySelector("summary").textContent = runs.length > 1
+    ? "What differs between the runs" : "Config and command";
+  if (runs.length > 1) {
+    makeTable(inside, [["run", ...lasts.keys(), ...differing], ...runs.map((run, i) => [run.name,
+      ...[...lasts.values()].map((own) => own[i]), ...differing.map((name) => told[i][name])])]);
+  }
+  if (!same.length) return;
+  const rest = runs.length > 1 ? add(inside, "details") : inside;
+  if (runs.length > 1) add(rest, "summary", "The same in all runs");
+  makeTable(rest, [["", ""], ...same.map((name) => [name, told[0][name]])]);
+}
+
+function makeChips() {
+  const row = document.getElementById("runs");
+  row.hidden = runs.length < 2;
+  row.replaceChildren();
+  runs.forEach((run, i) => {
+    const chip = add(row, "label", undefined, {className: "chip", title: "shift-click: alone"});
+    const box = add(chip, "input", undefined, {type: "checkbox", checked: !chosen.off.has(i)});
+    if (runColours.length) add(chip, "i").style.background = visible(runColours[i]);
+    add(chip, "span", run.name);
+    const state = run.about.state ?? "closed";
+    if (!state.startsWith("closed")) add(chip, "span", "not closed", {className: "dim", title: state});
+    chip.addEventListener("click", (event) => {
+      if (event.target !== box && !event.shiftKey) return;  // the box has a click of its own
+      event.preventDefault();
+      toggle(chosen.off, i, runs.map((_, k) => k), event.shiftKey);
+      setTimeout(() => row.querySelectorAll("input").forEach(
+        (other, k) => { other.checked = !chosen.off.has(k); }));
+      filter();
+      redraw();
+    });
+  });
+  for (const [phase, trace] of phases) {
+    if (!phase) continue;
+    const shown = add(row, "span", undefined, {className: "phase dim"});
+    key(shown, "currentColor", trace);
+    add(shown, "span", phase);
+  }
+}
+
+/** A row of choices, of which at most one is taken. */
+function makeChoices(name, choices, onChange) {
+  const group = document.getElementById(name);
+  group.hidden = false;
+  for (const [value, text] of Object.entries(choices)) {
+    const label = add(group, "label");
+    const input = add(label, "input", undefined, {type: "radio", name, value});
+    input.checked = chosen[name] === value;
+    add(label, "span", text);
+    input.addEventListener("change", () => {
+      chosen[name] = value;
+      onChange();
+    });
+  }
+}
+
+function makeControls() {
+  makeChoices("theme", {light: "light", dark: "dark"}, changeTheme);
+  const moving = windows.filter((shown) => shown.data && canMove(shown));
+  if (moving.length) {
+    const named = new Set(moving.map((shown) => shown.layout.xaxis?.title?.text));
+    const mark = (named.size === 1 && [...named][0]) || "mark";
+    makeChoices("x", {...(mark === "step" ? {} : {mark}), step: "step", time: "time",
+      relative: "relative"}, redraw);
+  }
+  const curves = windows.filter((shown) => shown.curves);
+  if (curves.length) makeChoices("scale", {linear: "linear", log: "log"}, redraw);
+  makeSlider(curves.filter((shown) => shown.smooth !== null).map((shown) => shown.smooth));
+}
+
+function makeSlider(weights) {
+  const label = document.getElementById("smooth"), slider = label.querySelector("input");
+  label.hidden = !weights.length;
+  slider.value = Math.max(0, ...weights);
+  label.querySelector("output").textContent = slider.value;
+  slider.addEventListener("input", () => {
+    chosen.smooth = Number(slider.value);
+    label.querySelector("output").textContent = slider.value;
+    redraw();
+  });
+}
+
+function changeTheme() {
+  root.dataset.theme = chosen.theme;
+  makeChips();
+  cards.filter((card) => card.plot).forEach(makeLegend);
+  redraw();
+}
+
+// ---------------------------------------------------------------- which cards, and where
+
+function filter() {
+  const wanted = document.getElementById("filter").value.toLowerCase();
+  for (const {shown, element} of cards) {
+    element.hidden = chosen.off.has(shown.run) || !shown.title.toLowerCase().includes(wanted);
+  }
+  const left = cards.filter((card) => !card.element.hidden).length;
+  const every = counted(cards.length, "window");
+  const count = left < cards.length ? `${left} of ${every}` : every;
+  const {state, started} = runs[0]?.about ?? {};
+  const said = runs.length > 1 ? [counted(runs.length, "run"), count]
+    : [count, state, started && `started ${started}`];
+  document.getElementById("count").textContent = said.filter(Boolean).join(" · ");
+  arrange();
+}
+
+/** Chooses the columns: as many as have room, or fewer if they leave less of the last row empty. */
+function arrange() {
+  const width = board.clientWidth - 32;
+  const cells = cards.reduce((n, card) => n + (card.element.hidden ? 0 : card.wide ? 2 : 1), 0);
+  const most = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+  let columns = Math.max(1, Math.min(most, cells));
+  const empty = (n) => (Math.ceil(cells / n) * n - cells) / n;
+  for (let n = columns; n >= 0.7 * most; n--) if (empty(n) < empty(columns)) columns = n;
+  const cell = Math.floor((width - (columns - 1) * GAP) / columns);
+  board.style.setProperty("--basis", `${cell}px`);
+  const pairs = Math.ceil(columns / 2);
+  board.style.setProperty("--wide", `${Math.floor((width - (pairs - 1) * GAP) / pairs)}px`);
+  const height = Math.min(Math.max(250, 0.6 * cell), 0.7 * innerHeight);
+  board.style.setProperty("--height", `${Math.round(height)}px`);
+}
+
+tellRuns();
+makeChips();
+makeControls();
+cards.filter((card) => card.plot).forEach(makeLegend);
+filter();
+for (const card of cards.filter((card) => card.plot)) {
+  watcher.observe(card.plot);
+  sizes.observe(card.plot);
+}
+new ResizeObserver(arrange).observe(board);
+document.getElementById("filter").addEventListener("input", filter);
+prefersDark.addEventListener("change", () => document.querySelector(
+  `#theme [value=${prefersDark.matches ? "dark" : "light"}]`).click());
