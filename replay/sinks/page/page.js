@@ -96,7 +96,7 @@ function template() {
       font: {color: ink, size: 12, family: "system-ui, sans-serif"},
       paper_bgcolor: "rgba(0, 0, 0, 0)", plot_bgcolor: "rgba(0, 0, 0, 0)",
       margin: {l: 42, r: 14, t: 10, b: 32}, xaxis: {...axis, hoverformat: undefined}, yaxis: axis,
-      hoverlabel: {bgcolor: card, bordercolor: line, font: {color: ink}},
+      hoverlabel: {bgcolor: card, bordercolor: line, font: {color: ink}, namelength: 60},
       legend: {orientation: "h", yanchor: "top", y: -0.2, x: 0},
       scene: {xaxis: solid, yaxis: solid, zaxis: solid},
     },
@@ -201,7 +201,7 @@ function decades(values) {
 function zeros(made, least) {
   const at = made.x.filter((_, i) => made.y[i] === 0), y = Number.isFinite(least) ? least / 3 : 1;
   if (!at.length) return [];
-  return [{type: "scatter", mode: "markers", name: made.name, x: at, y: at.map(() => y),
+  return [{type: "scatter", mode: "markers", name: made.name, meta: made.meta, x: at, y: at.map(() => y),
     marker: {symbol: "triangle-down-open", size: 8, color: colourOf(made)},
     hovertemplate: "exactly 0", showlegend: false, yaxis: made.yaxis ?? "y"}];
 }
@@ -209,8 +209,8 @@ function zeros(made, least) {
 /** plotly's traces and layout of a card. */
 function figureOf(card) {
   const {shown} = card, weight = smoothing(shown), data = [];
-  for (const trace of shown.data) {
-    const made = {...trace, visible: isOn(card, trace)};
+  for (const [meta, trace] of shown.data.entries()) {
+    const made = {...trace, meta, visible: isOn(card, trace)};
     if (trace.x) made.x = positions(shown, trace);
     if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
     if (trace.marker?.color) made.marker = {...trace.marker, color: visible(trace.marker.color)};
@@ -266,8 +266,11 @@ function makeCard(shown) {
   add(caption, "h2", shown.title);
   element.classList.toggle("wide", card.wide);
   if (shown.data) {
+    makeMenu(card, caption);
     card.plot = add(element, "div", undefined, {className: "plot", card});
     if (shown.height) card.plot.style.minHeight = `${shown.height}px`;
+    card.plot.setAttribute("role", shown.curves ? "slider" : "img");
+    if (shown.curves) makeCursor(card);
     card.legend = add(element, "ul", undefined, {className: "legend"});
   } else if (shown.src) {
     makePicture(element, shown);
@@ -292,7 +295,14 @@ function draw(card) {
   card.stale = false;
   const {data, layout} = figureOf(card);
   Plotly.react(card.plot, data, layout, config);
+  if (!card.drawn && card.shown.curves) {
+    card.cursor = add(card.plot, "i", undefined, {className: "cursor", hidden: true});
+    card.plot.on("plotly_hover", ({points}) => showCursors(card, points[0].x));
+    card.plot.on("plotly_unhover", hideCursors);
+  }
   card.drawn = true;
+  hideCursors();
+  describe(card);
 }
 
 /** Draws what is in view and stale, a few plots a frame, so that the page answers meanwhile. */
@@ -312,6 +322,171 @@ function drawSoon() {
 function redraw(some = cards) {
   for (const card of some) card.stale = true;
   drawSoon();
+}
+
+// ---------------------------------------------------------------- cursors
+
+function nameOfX({shown}) {
+  return xaxisOf(shown).title?.text || "x";
+}
+
+/** Shows where x is in all other plots in view that have the same axis. */
+function showCursors(from, x) {
+  for (const card of cards.filter((other) => other.cursor)) {
+    const {xaxis: axis, _size: area} = card.plot._fullLayout, at = axis.d2p(x);
+    card.cursor.hidden = card === from || !card.inView || nameOfX(card) !== nameOfX(from)
+      || !(at >= 0 && at <= area.w);
+    Object.assign(card.cursor.style, {left: `${area.l + at}px`, top: `${area.t}px`,
+      height: `${area.h}px`});
+  }
+}
+
+function hideCursors() {
+  for (const {cursor} of cards) if (cursor) cursor.hidden = true;
+}
+
+/** Lets the keys move along a plot's x as along a slider, which screen readers read out. */
+function makeCursor(card) {
+  const {plot} = card;
+  plot.tabIndex = 0;
+  plot.addEventListener("keydown", (event) => {
+    const xs = card.drawn ? stops(card) : [], at = xs.indexOf(card.at), last = xs.length - 1;
+    const far = Math.max(1, Math.round(xs.length / 10));
+    const moved = {ArrowLeft: at - 1, ArrowRight: at + 1, ArrowDown: at - 1, ArrowUp: at + 1,
+      PageDown: at - far, PageUp: at + far, Home: 0, End: last}[event.key];
+    if (event.key === "Escape") leave(card);
+    if (moved === undefined || !xs.length) return;
+    event.preventDefault();
+    moveTo(card, xs[Math.min(last, Math.max(0, moved))], xs);
+  });
+  plot.addEventListener("blur", () => leave(card));
+}
+
+/** Every x at which a line that is shown has a value, in order. */
+function stops({plot}) {
+  const xs = plot.data.filter((made) => made.visible).flatMap(
+    (made) => made.x.filter((x, i) => x !== null && made.y[i] !== null));
+  return [...new Set(xs)].sort((a, b) => a - b);
+}
+
+function moveTo(card, x, xs) {
+  const {plot} = card, found = [];
+  plot.data.forEach((made, curveNumber) => {
+    const pointNumber = made.visible && made.hoverinfo !== "skip" ? made.x.indexOf(x) : -1;
+    if (pointNumber >= 0) found.push({curveNumber, pointNumber});
+  });
+  card.at = x;
+  Plotly.Fx.hover(plot, {xval: x});
+  showCursors(card, x);
+  const values = found.slice(0, 12).map(({curveNumber: k, pointNumber: i}) => (
+    `${card.shown.data[plot.data[k].meta].name} ${format(plot.data[k].y[i] ?? "no value")}`));
+  plot.setAttribute("aria-valuenow", xs.indexOf(x));
+  plot.setAttribute("aria-valuetext", `${nameOfX(card)} ${shownX(x)}: ${values.join(", ")}`);
+}
+
+function shownX(x) {
+  return chosen.x === "time" ? new Date(x).toISOString().slice(0, 19).replace("T", " ") : format(x);
+}
+
+function leave(card) {
+  if (card.at === undefined) return;
+  card.at = undefined;
+  Plotly.Fx.unhover(card.plot);
+  hideCursors();
+  describe(card);
+}
+
+/** Tells screen readers what a plot shows. */
+function describe(card) {
+  const {shown, plot} = card;
+  const drawn = shown.data.filter((trace) => isOn(card, trace));
+  if (!shown.curves) {
+    plot.setAttribute("aria-label", `${shown.title}: ${shown.data[0].type}`);
+    return;
+  }
+  const ends = drawn.slice(0, 12).map((trace) => {
+    const known = trace.y.filter((value) => value !== null);
+    return `${trace.name} from ${format(known[0] ?? "nothing")} to ${format(known.at(-1) ?? "")}`;
+  });
+  plot.setAttribute("aria-label",
+    `${shown.title}: ${counted(drawn.length, "line")} over ${nameOfX(card)}`);
+  plot.setAttribute("aria-valuemin", 0);
+  plot.setAttribute("aria-valuemax", Math.max(0, stops(card).length - 1));
+  plot.setAttribute("aria-valuenow", 0);
+  plot.setAttribute("aria-valuetext", ends.join(", "));
+}
+
+// ---------------------------------------------------------------- downloads
+
+function makeMenu(card, caption) {
+  const menu = add(caption, "details", undefined, {className: "menu"});
+  add(menu, "summary", "save").setAttribute("aria-label", `save ${card.shown.title}`);
+  const choices = add(menu, "div");
+  const actions = {PNG: () => savePicture(card, "png"), SVG: () => savePicture(card, "svg"),
+    CSV: () => save(card, new Blob([csvOf(card)], {type: "text/csv"}), "csv")};
+  for (const [name, act] of Object.entries(actions)) {
+    add(choices, "button", name).addEventListener("click", () => {
+      menu.open = false;
+      act();
+    });
+  }
+  menu.addEventListener("focusout", (event) => {
+    if (!menu.contains(event.relatedTarget)) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
+
+function save({shown}, blob, suffix) {
+  const name = `${document.title} ${shown.title}`.replace(/[^\p{L}\p{N}_.-]+/gu, " ").trim();
+  const link = document.createElement("a");
+  link.download = `${name.slice(0, 100)}.${suffix}`;
+  link.href = URL.createObjectURL(blob);
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+/** The plot as it is seen, with its title and a legend, which on the page are outside of it. */
+async function savePicture(card, kind) {
+  const {data, layout} = figureOf(card), {width, height} = card.plot.getBoundingClientRect();
+  const named = {...layout, paper_bgcolor: css("--card"), width, height: height + 60,
+    margin: {l: 48, r: 20, t: 44, b: 36}, title: {text: literal(card.shown.title), x: 0.02}};
+  if (card.shown.curves) named.showlegend = new Set(data.map((made) => made.name)).size > 1;
+  const url = await Plotly.toImage({data, layout: named}, {format: kind, width, height: height + 60,
+    scale: kind === "png" ? 2 : 1});
+  const [head, body] = [url.slice(0, url.indexOf(",")), url.slice(url.indexOf(",") + 1)];
+  const bytes = kind === "svg" ? decodeURIComponent(body)
+    : Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+  save(card, new Blob([bytes], {type: head.slice(5).split(";")[0]}), kind);
+}
+
+/** The values that the plot shows: a row for each point, or for each cell of a matrix. */
+function csvOf(card) {
+  const {shown} = card, weight = smoothing(shown);
+  const rows = [["trace", shown.curves ? nameOfX(card) : "x", shown.data[0].z ? "row" : "value",
+    ...(weight ? ["smoothed"] : shown.data[0].z ? ["value"] : [])]];
+  for (const trace of shown.data.filter((one) => isOn(card, one))) {
+    const x = positions(shown, trace) ?? trace.labels, y = trace.y ?? trace.values;
+    if (trace.z) {
+      trace.z.forEach((line, i) => line.forEach(
+        (value, k) => rows.push([trace.name, x?.[k] ?? k, y?.[i] ?? i, value])));
+      continue;
+    }
+    const means = weight ? smoothed(y, weight) : null;
+    (y ?? x).forEach((value, i) => rows.push(
+      [trace.name, y ? x?.[i] ?? i : "", value, ...(means ? [means[i]] : [])]));
+  }
+  return rows.map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
+}
+
+/** A cell that no spreadsheet takes for a formula. */
+function csvCell(value) {
+  if (typeof value === "number") return String(value);
+  const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
+  return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
 }
 
 // ---------------------------------------------------------------- legends
@@ -462,14 +637,11 @@ function makeChips() {
     add(chip, "span", run.name);
     const state = run.about.state ?? "closed";
     if (!state.startsWith("closed")) add(chip, "span", "not closed", {className: "dim", title: state});
+    box.addEventListener("change", () => turn(i, false));
     chip.addEventListener("click", (event) => {
-      if (event.target !== box && !event.shiftKey) return;  // the box has a click of its own
+      if (!event.shiftKey) return;
       event.preventDefault();
-      toggle(chosen.off, i, runs.map((_, k) => k), event.shiftKey);
-      setTimeout(() => row.querySelectorAll("input").forEach(
-        (other, k) => { other.checked = !chosen.off.has(k); }));
-      filter();
-      redraw();
+      turn(i, true);
     });
   });
   for (const [phase, trace] of phases) {
@@ -478,6 +650,14 @@ function makeChips() {
     key(shown, "currentColor", trace);
     add(shown, "span", phase);
   }
+}
+
+function turn(i, alone) {
+  toggle(chosen.off, i, runs.map((_, k) => k), alone);
+  const boxes = document.querySelectorAll("#runs input");
+  setTimeout(() => boxes.forEach((box, k) => { box.checked = !chosen.off.has(k); }));
+  filter();
+  redraw();
 }
 
 /** A row of choices, of which at most one is taken. */
@@ -573,5 +753,10 @@ for (const card of cards.filter((card) => card.plot)) {
 }
 new ResizeObserver(arrange).observe(board);
 document.getElementById("filter").addEventListener("input", filter);
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.matches("input")) return;
+  event.preventDefault();
+  document.getElementById("filter").focus();
+});
 prefersDark.addEventListener("change", () => document.querySelector(
   `#theme [value=${prefersDark.matches ? "dark" : "light"}]`).click());
