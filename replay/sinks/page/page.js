@@ -2,7 +2,7 @@
 // Draws the page from plain data: windows and runs, as windows.py and runs.py give them.
 // A text from a recording is only ever set as textContent, or escaped for plotly by literal().
 
-const windows = JSON.parse(document.getElementById("data-windows").textContent);
+const windows = unpacked(JSON.parse(document.getElementById("data-windows").textContent));
 const runs = JSON.parse(document.getElementById("data-runs").textContent);
 const root = document.documentElement;
 const board = document.getElementById("board");
@@ -13,6 +13,18 @@ const chosen = {smooth: null, x: "mark", scale: null, theme: prefersDark.matches
   off: new Set()};
 const config = {displayModeBar: false, doubleClickDelay: 400};
 const GAP = 12, NARROWEST = 380;  // pixels between plots, and of a plot where there is room
+
+/** Data with the numbers that page.py packed; null where there is a gap. */
+function unpacked(value) {
+  if (!value || typeof value !== "object") return value;
+  if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(unpacked);
+  if (value.f64 === undefined) {
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, unpacked(item)]));
+  }
+  const text = atob(value.f64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return Array.from(new Float64Array(bytes.buffer), (number) => (isNaN(number) ? null : number));
+}
 
 // ---------------------------------------------------------------- elements and texts
 
@@ -87,7 +99,7 @@ function onGround(scale) {
 function template() {
   const [ink, dim, line, card] = ["--ink", "--dim", "--line", "--card"].map(css);
   const axis = {gridcolor: line, linecolor: line, tickcolor: line, zerolinecolor: line,
-    automargin: true, zeroline: false, hoverformat: ".5~g",
+    automargin: true, ticklabeloverflow: "allow", zeroline: false, hoverformat: ".5~g",
     title: {font: {color: dim, size: 12}, standoff: 6}};
   const solid = {color: dim, gridcolor: line, backgroundcolor: card, showbackground: true};
   const bar = {colorbar: {thickness: 11, outlinewidth: 0}};
@@ -222,6 +234,7 @@ function figureOf(card) {
     data.push(made);
   }
   const layout = {...shown.layout, template: template(), xaxis: xaxisOf(shown),
+    width: card.plot.clientWidth, height: card.plot.clientHeight,
     hovermode: data.length > 24 ? "closest" : "x unified", uirevision: `${chosen.x} ${chosen.scale}`,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
   // The page's own legends wrap; a lone name says nothing.
@@ -255,9 +268,7 @@ const watcher = new IntersectionObserver((entries) => {
   drawSoon();
 }, {rootMargin: "300px"});
 const sizes = new ResizeObserver((entries) => {
-  for (const {target} of entries) {
-    if (target.card.drawn && target.offsetParent) Plotly.Plots.resize(target);
-  }
+  redraw(entries.map(({target}) => target.card).filter((card) => card.drawn));
 });
 
 function makeCard(shown) {
@@ -359,6 +370,10 @@ function makeCursor(card) {
     event.preventDefault();
     moveTo(card, xs[Math.min(last, Math.max(0, moved))], xs);
   });
+  plot.addEventListener("focus", () => {
+    plot.setAttribute("aria-valuemin", 0);
+    plot.setAttribute("aria-valuemax", card.drawn ? Math.max(0, stops(card).length - 1) : 0);
+  });
   plot.addEventListener("blur", () => leave(card));
 }
 
@@ -404,14 +419,11 @@ function describe(card) {
     plot.setAttribute("aria-label", `${shown.title}: ${shown.data[0].type}`);
     return;
   }
-  const ends = drawn.slice(0, 12).map((trace) => {
-    const known = trace.y.filter((value) => value !== null);
-    return `${trace.name} from ${format(known[0] ?? "nothing")} to ${format(known.at(-1) ?? "")}`;
-  });
+  const isKnown = (value) => value !== null;
+  const ends = drawn.slice(0, 12).map(({name, y}) => (
+    `${name} from ${format(y.find(isKnown) ?? "nothing")} to ${format(y.findLast(isKnown) ?? "")}`));
   plot.setAttribute("aria-label",
     `${shown.title}: ${counted(drawn.length, "line")} over ${nameOfX(card)}`);
-  plot.setAttribute("aria-valuemin", 0);
-  plot.setAttribute("aria-valuemax", Math.max(0, stops(card).length - 1));
   plot.setAttribute("aria-valuenow", 0);
   plot.setAttribute("aria-valuetext", ends.join(", "));
 }

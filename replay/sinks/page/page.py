@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.page.windows import shown, side_by_side
@@ -33,7 +35,8 @@ def html_page(
         DefinitionError: a window cannot be drawn.
     """
     runs = runs or [Run(name) for name in _names(windows)]
-    drawn = [shown(window, [run.name for run in runs]) for window in side_by_side(windows)]
+    names = [run.name for run in runs]
+    drawn = [_packed(shown(window, names)) for window in side_by_side(windows)]
     script = _file("page.js")
     parts = {
         "policy": _policy(plotly_js, script),
@@ -65,6 +68,24 @@ def _policy(*scripts: str) -> str:
         f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _packed(value: Any) -> Any:
+    """Write many numbers as whole numbers, or as {"f64": base64 of float64}: shorter, and exact."""
+    if isinstance(value, dict):
+        return {name: _packed(item) for name, item in value.items()}
+    if not isinstance(value, list):
+        return value
+    if len(value) < _MANY or not all(item is None or isinstance(item, float) for item in value):
+        return [_packed(item) for item in value]
+    numbers = np.array(value, "<f8")  # None becomes NaN
+    if (np.abs(numbers) < _WHOLE).all() and (numbers == np.floor(numbers)).all():
+        return numbers.astype(np.int64).tolist()
+    return {"f64": base64.b64encode(numbers.tobytes()).decode()}
+
+
+_MANY = 32
+_WHOLE = 1e7  # larger whole numbers are shorter in base64
 
 
 def _inert(data: Any) -> str:

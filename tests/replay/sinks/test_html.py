@@ -48,8 +48,16 @@ class Elements(HTMLParser):
 
 def shown(text: str) -> list[dict[str, Any]]:
     """What the page's script is told of the windows."""
-    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[0])
+    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[0], object_hook=unpacked)
     return found
+
+
+def unpacked(item: dict[str, Any]) -> Any:
+    """The numbers that the page packs."""
+    if "f64" not in item:
+        return item
+    numbers = np.frombuffer(base64.b64decode(item["f64"]), "<f8").tolist()
+    return [None if np.isnan(number) else number for number in numbers]
 
 
 def told(text: str) -> list[dict[str, Any]]:
@@ -130,6 +138,18 @@ def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [item["text"] for item in shown(path.read_text("utf-8"))] == ["second"]
     assert "<title>run</title>" in path.read_text("utf-8")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_many_numbers_are_packed_exactly() -> None:
+    rng = np.random.default_rng(0)
+    y = np.where(np.arange(99) % 7 == 0, np.nan, rng.normal(size=99))
+    x = np.arange(99.0)
+    text = page(window("line", Trace("t", y, x)), window("heatmap", Trace("m", [y, 1e9 * x])))
+    assert text.count('"f64"') == 3
+    line, matrix = shown(text)
+    values = [None if np.isnan(value) else value for value in y.tolist()]
+    assert (line["data"][0]["x"], line["data"][0]["y"]) == (x.tolist(), values)
+    assert matrix["data"][0]["z"] == [values, (1e9 * x).tolist()]
 
 
 def test_lines_are_thinned_unless_all_are_wanted(tmp_path: Path) -> None:
