@@ -7,6 +7,7 @@ the file. page/ holds the page.
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from flexrec.recorder.errors import MissingDependency
@@ -96,13 +97,21 @@ class HtmlSink:
             OutputError: a file exists that may not be overwritten.
             OSError: the file cannot be written; an existing file is unchanged.
         """
-        painted = Palette().paint(list(self._windows.values()))
+        given = list(self._windows.values())
+        painted = map(_without_height, Palette().paint(given), given)
         windows = [thin_window(window, self.max_points) for window in painted]
         plotly = self._plotly.read_text("utf-8")
         text = html_page(windows, runs=self._runs, title=self.title, plotly_js=plotly)
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
             partial.write_text(text, encoding="utf-8")
         self._overwrite = True  # the file is now this sink's own
+
+
+def _without_height(painted: Window, given: Window) -> Window:
+    """Drop the height that the palette gives for a long legend: the page's are beside the plots."""
+    if "height" in given.opts or "height" not in painted.opts:
+        return painted
+    return replace(painted, opts={k: v for k, v in painted.opts.items() if k != "height"})
 
 
 def _plotly_js() -> Path:

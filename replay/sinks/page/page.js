@@ -61,8 +61,9 @@ function css(name) {
   return getComputedStyle(root).getPropertyValue(name).trim();
 }
 
-/** [red, green, blue] of #rrggbb or rgb(…); null for other ways to write a colour. */
+/** [red, green, blue] of #rrggbb, rgb(…) or black; null for other ways to write a colour. */
 function parts(colour) {
+  if (colour === "black") return [0, 0, 0];
   const hex = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);
   if (hex) return hex.slice(1).map((part) => parseInt(part, 16));
   const rgb = /^rgb\((\d+), ?(\d+), ?(\d+)\)$/.exec(colour);
@@ -87,6 +88,23 @@ function visible(colour) {
     mixed = rgb.map((part) => Math.round(part + (255 - part) * white));
   }
   return `rgb(${mixed.join(", ")})`;
+}
+
+function visibleMarker(marker) {
+  const found = {...marker};
+  if (marker.color) found.color = visible(marker.color);
+  if (marker.line?.color) found.line = {...marker.line, color: visible(marker.line.color)};
+  return found;
+}
+
+/** An axis, its own colours made visible; ticks of a second axis are its own, too. */
+function visibleAxis(axis) {
+  const found = axis.overlaying ? {tickmode: "auto", showgrid: false, ...axis} : {...axis};
+  if (axis.tickfont?.color) found.tickfont = {...axis.tickfont, color: visible(axis.tickfont.color)};
+  if (axis.title?.font?.color) {
+    found.title = {...axis.title, font: {...axis.title.font, color: visible(axis.title.font.color)}};
+  }
+  return found;
 }
 
 /** A colour scale whose pale end is the page's ground on a dark page. */
@@ -225,7 +243,7 @@ function figureOf(card) {
     const made = {...trace, meta, visible: isOn(card, trace)};
     if (trace.x) made.x = positions(shown, trace);
     if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
-    if (trace.marker?.color) made.marker = {...trace.marker, color: visible(trace.marker.color)};
+    if (trace.marker) made.marker = visibleMarker(trace.marker);
     if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
     if (weight) {
       data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
@@ -247,6 +265,9 @@ function figureOf(card) {
       data.push(...data.filter((made) => made.visible && made.hoverinfo !== "skip")
         .flatMap((made) => zeros(made, least)));
     }
+  }
+  for (const name of ["xaxis", "yaxis", "yaxis2"]) {
+    if (layout[name]) layout[name] = visibleAxis(layout[name]);
   }
   if (isSquare(shown.data[0])) {
     layout.xaxis = {...layout.xaxis, constrain: "domain"};

@@ -163,6 +163,15 @@ def test_lines_are_thinned_unless_all_are_wanted(tmp_path: Path) -> None:
         assert len(item["data"][0]["y"]) > count // 2
 
 
+def test_a_long_legend_makes_a_window_wide_but_not_high(tmp_path: Path) -> None:
+    lines = [Trace(f"t{k}", y=np.arange(3.0), x=np.arange(3.0)) for k in range(20)]
+    sink = HtmlSink(tmp_path / "x.html")
+    sink.show([window("line", *lines), window("line", *lines, win="own", height=500)])
+    sink.close()
+    sizes = [(item["width"], item["height"]) for item in shown((tmp_path / "x.html").read_text())]
+    assert sizes == [(720, None), (720, 500)]
+
+
 def test_without_plotly_it_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
