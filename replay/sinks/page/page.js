@@ -151,6 +151,11 @@ function smoothing(shown) {
   return shown.smooth === null ? 0 : chosen.smooth ?? shown.smooth;
 }
 
+/** Whether a trace is a line of its own, not the edge of a band or one of many in the background. */
+function isLine(trace) {
+  return trace.showlegend !== false;
+}
+
 function isLog(shown) {
   return shown.curves && (chosen.scale ? chosen.scale === "log" : shown.log);
 }
@@ -179,19 +184,24 @@ function placeOf(run, i) {
   return time - 60000 * new Date(time).getTimezoneOffset();
 }
 
+/** The index of the mark of a run at x. */
+function markAt(shown, run, x) {
+  run.places ??= new Map(run.x.map((own, i) => [own, i]));
+  return run.places.get(shown.layout.xaxis?.type === "date" ? x / 1000 : x);
+}
+
+/** Whether every x of a window is that of a mark whose step and time are known. */
 function canMove(shown) {
-  return shown.marks && shown.data.every((trace) => runs[trace.run]?.x);
+  shown.canMove ??= shown.marks && shown.data.every(({run, x}) => runs[run]?.x
+    && x.every((own) => own === null || markAt(shown, runs[run], own) !== undefined));
+  return shown.canMove;
 }
 
 /** The positions of a trace on the chosen x axis. */
 function positions(shown, trace) {
   if (chosen.x === "mark" || !canMove(shown) || !trace.x) return trace.x;
-  const run = runs[trace.run], scale = shown.layout.xaxis?.type === "date" ? 1000 : 1;
-  run.places ??= new Map(run.x.map((x, i) => [x, i]));
-  return trace.x.map((x) => {
-    const i = x === null ? undefined : run.places.get(x / scale);
-    return i === undefined ? null : placeOf(run, i);
-  });
+  const run = runs[trace.run];
+  return trace.x.map((x) => (x === null ? null : placeOf(run, markAt(shown, run, x))));
 }
 
 function xaxisOf(shown) {
@@ -246,7 +256,7 @@ function figureOf(card) {
     if (trace.marker) made.marker = visibleMarker(trace.marker);
     if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
     if (weight) {
-      data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
+      if (isLine(trace)) data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
       made.y = smoothed(trace.y, weight);
     }
     data.push(made);
@@ -435,7 +445,7 @@ function leave(card) {
 /** Tells screen readers what a plot shows. */
 function describe(card) {
   const {shown, plot} = card;
-  const drawn = shown.data.filter((trace) => isOn(card, trace));
+  const drawn = shown.data.filter((trace) => isOn(card, trace) && isLine(trace));
   if (!shown.curves) {
     plot.setAttribute("aria-label", `${shown.title}: ${shown.data[0].type}`);
     return;
@@ -543,13 +553,13 @@ function makeLegend(card) {
   const {shown, legend} = card;
   legend.replaceChildren();
   if (!shown.curves || shown.layout.showlegend === false || isToldAbove(card)) return;
-  for (const trace of shown.data) {
+  for (const trace of shown.data.filter(isLine)) {
     const entry = add(add(legend, "li"), "button", undefined, {title: trace.name});
     entry.setAttribute("aria-pressed", !card.off.has(trace.name));
     key(entry, visible(colourOf(trace)), trace);
     add(entry, "span", trace.name);
     entry.addEventListener("click", (event) => {
-      const names = shown.data.map((other) => other.name);
+      const names = [...new Set(shown.data.map((other) => other.name))];
       toggle(card.off, trace.name, names, event.shiftKey);
       makeLegend(card);
       redraw([card]);
@@ -573,7 +583,8 @@ function toggle(off, item, every, alone) {
 const runColours = (() => {
   for (const {curves, data} of windows) {
     if (!curves) continue;
-    const colours = runs.map((_, i) => new Set(data.filter((t) => t.run === i).map(colourOf)));
+    const colours = runs.map((_, i) => new Set(
+      data.filter((trace) => isLine(trace) && trace.run === i).map(colourOf)));
     const every = new Set(colours.flatMap((own) => [...own]));
     if (colours.every((own) => own.size === 1) && every.size === runs.length) {
       return colours.map((own) => [...own][0]);
@@ -588,20 +599,21 @@ function phaseOf(trace) {
 }
 
 function hasRunColours({curves, data}) {
-  return curves && data.every((t) => t.run !== null && colourOf(t) === runColours[t.run]);
+  return curves && data.filter(isLine).every(
+    (trace) => trace.run !== null && colourOf(trace) === runColours[trace.run]);
 }
 
 /** The dash of each phase, in windows whose colours are the runs'. */
 const phases = new Map();
 for (const shown of runs.length > 1 ? windows.filter(hasRunColours) : []) {
-  for (const trace of shown.data) {
+  for (const trace of shown.data.filter(isLine)) {
     if (!phases.has(phaseOf(trace))) phases.set(phaseOf(trace), trace);
   }
 }
 
 /** Whether the head's runs and phases say all that a legend would. */
 function isToldAbove({shown}) {
-  return runs.length > 1 && hasRunColours(shown) && shown.data.every(
+  return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every(
     (trace) => phases.get(phaseOf(trace)).line?.dash === trace.line?.dash);
 }
 
@@ -634,7 +646,7 @@ function makeTable(parent, rows) {
 /** The last values of the runs' lines, by window and phase: what one looks for first. */
 const lasts = new Map();
 for (const shown of runs.length > 1 ? windows.filter(hasRunColours).slice(0, 4) : []) {
-  for (const trace of shown.data) {
+  for (const trace of shown.data.filter(isLine)) {
     const name = `${`${shown.title} ${phaseOf(trace)}`.trim()}, last`;
     if (!lasts.has(name)) lasts.set(name, []);
     lasts.get(name)[trace.run] = format(trace.y.findLast((value) => value !== null) ?? "");

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.recording import Recording
-from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Window
 
 _LONGEST = 20_000
@@ -91,7 +90,6 @@ def _positions(windows: Sequence[Window], run: str) -> NDArray[np.float64]:
         for window in windows
         for trace in window.traces
         if trace.x is not None and trace.run in (None, run)
-        if plot_type(window.type).accumulates or plot_type(window.type).max_traces == 1
     ]
     return np.unique(np.concatenate([np.empty(0), *found]))
 

@@ -45,7 +45,9 @@ def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
     if first["type"] == "image":
         content = first["content"]
         return {**found, "src": content["src"], "caption": content.get("caption")}
-    over_marks = drawn.traces[0].x is not None and (kind.accumulates or kind.max_traces == 1)
+    first_trace = drawn.traces[0]
+    over_marks = first_trace.x is not None and first_trace.marks is None
+    over_marks &= kind.history is not None or kind.max_traces == 1
     return {
         **found,
         "curves": kind.accumulates,
@@ -106,9 +108,10 @@ def _run(
     alone = _only([_index(runs, trace.run) for trace in traces])
     if alone is not None or len(runs) < 2:
         return alone
-    named = {trace.name: trace.run for trace in traces}
-    if drawn.get("name") in named:
-        return _index(runs, named[drawn["name"]])
+    name = str(drawn.get("name"))  # that of a band or a mean may say more than the trace's
+    named = [trace for trace in traces if name.startswith(trace.name)]
+    if named:
+        return _index(runs, max(named, key=lambda trace: len(trace.name)).run)
     return _index(runs, traces[place].run) if place < len(traces) else None
 
 
