@@ -593,6 +593,10 @@ const runColours = (() => {
   return [];
 })();
 
+function dashOf(trace) {
+  return trace.line?.dash ?? "solid";
+}
+
 /** What is left of a trace's name without that of its run: mostly a phase. */
 function phaseOf(trace) {
   return trace.name.slice(runs[trace.run].name.length).trim();
@@ -614,7 +618,7 @@ for (const shown of runs.length > 1 ? windows.filter(hasRunColours) : []) {
 /** Whether the head's runs and phases say all that a legend would. */
 function isToldAbove({shown}) {
   return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every(
-    (trace) => phases.get(phaseOf(trace)).line?.dash === trace.line?.dash);
+    (trace) => dashOf(phases.get(phaseOf(trace))) === dashOf(trace));
 }
 
 // ---------------------------------------------------------------- the head
@@ -690,7 +694,7 @@ function makeChips() {
     });
   });
   for (const [phase, trace] of phases) {
-    if (!phase) continue;
+    if (!phase || phases.size < 2) continue;
     const shown = add(row, "span", undefined, {className: "phase dim"});
     key(shown, "currentColor", trace);
     add(shown, "span", phase);

@@ -96,7 +96,7 @@ def _trace(trace: Mapping[str, Any], place: int, run: int | None) -> dict[str, A
         made["type"] = "scatter"
     if made["type"] == "scatter":
         part = "line" if "lines" in trace.get("mode", "") else "marker"
-        colour = "rgb({}, {}, {})".format(*CYCLE[place % len(CYCLE)])
+        colour = "#{:02x}{:02x}{:02x}".format(*CYCLE[place % len(CYCLE)])
         made[part] = {"color": colour, **trace.get(part, {})}
     return made
 

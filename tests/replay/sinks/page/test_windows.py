@@ -85,3 +85,9 @@ def test_windows_of_one_plot_stand_together() -> None:
     lines = of_runs("line", "train")
     ordered = side_by_side([matrix("a"), lines, matrix("b")])
     assert [w.win for w in ordered] == ["a.m", "b.m", "line"]
+
+
+def test_colours_that_are_plotlys_own_are_written_as_those_that_are_not() -> None:
+    same, other = Palette().paint([of_runs("line", ""), of_runs("line", "train", "test")])
+    own = [trace["line"]["color"] for trace in shown(same, RUNS)["data"]]
+    assert own == [trace["line"]["color"] for trace in shown(other, RUNS)["data"][::2]]
