@@ -183,4 +183,4 @@ def _credentials() -> tuple[str, str]:
 def _has_screen() -> bool:
     """Whether a browser would open in a window instead of the terminal."""
     names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in names)
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in names)

@@ -87,7 +87,7 @@ class HtmlSink:
         windows = [thin_window(window, self.max_points) for window in painted]
         text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8", newline="\n")
         self._overwrite = True  # the file is now this sink's own
 
 
