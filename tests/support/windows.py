@@ -26,7 +26,6 @@ import sys
 import sysconfig
 import traceback
 import types
-import webbrowser
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -48,15 +47,16 @@ BINARY = 0x8000  # Windows' own number; Linux ignores it
 def begin(packages: str) -> None:
     """Act Windows from now on; these packages are imported before."""
     sysconfig.get_config_vars()  # kept: there are none for Windows here
-    sys.modules["torch"] = None  # type: ignore[assignment] - visdom would import it
+    modules: Any = sys.modules
+    modules["torch"] = None  # visdom would import it
     for name in packages.split():
         with suppress(ImportError):
             importlib.import_module(name)
-    del sys.modules["torch"]
+    del modules["torch"]
     _act_files()
     _act_processes()
     for name in MODULES.split():
-        sys.modules[name] = None  # type: ignore[assignment]
+        modules[name] = None
     for module, names in ((os, OS), (signal, SIGNALS)):
         for name in names.split():
             if hasattr(module, name):
@@ -65,11 +65,11 @@ def begin(packages: str) -> None:
 
 
 def _act_files() -> None:
-    lock, unlock_at_close = fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB
+    lock, exclusively = fcntl.flock, fcntl.LOCK_EX | fcntl.LOCK_NB
 
     def locking(descriptor: int, _mode: int, _size: int) -> None:
         try:
-            lock(descriptor, unlock_at_close)
+            lock(descriptor, exclusively)
         except BlockingIOError:
             raise PermissionError(errno.EACCES, "Permission denied") from None
 
@@ -104,18 +104,20 @@ def _act_files() -> None:
         return real_text_open(file, mode, *args, **options)
 
     real_text_open = builtins.open
-    os.O_BINARY, os.O_TEMPORARY = BINARY, 0  # type: ignore[attr-defined]
-    os.open, os.fsync = os_open, fsync  # type: ignore[assignment]
-    builtins.open = io.open = open_text  # type: ignore[assignment]
-    for name in ("link", "rename", "replace", "remove", "unlink"):
-        setattr(os, name, _unless_open(getattr(os, name), targets=2 if "re" in name[:2] else 1))
+    system: Any = os
+    system.O_BINARY, system.O_TEMPORARY = BINARY, 0
+    system.open, system.fsync = os_open, fsync
+    texts: Any = builtins
+    texts.open = io.open = open_text
+    for name in ("rename", "replace", "remove", "unlink"):
+        setattr(os, name, _unless_open(getattr(os, name)))
 
 
-def _unless_open(real: Callable[..., None], targets: int) -> Callable[..., None]:
-    """The function, which fails for a path that this process has open."""
+def _unless_open(real: Callable[..., None]) -> Callable[..., None]:
+    """The function, which fails for paths that this process has open."""
 
     def acted(*args: Any, **options: Any) -> None:
-        for path in args[:targets] if real.__name__ != "link" else ():
+        for path in args:
             with suppress(FileNotFoundError):
                 status = os.stat(path, follow_symlinks=False, dir_fd=options.get("dir_fd"))
                 if stat.S_ISREG(status.st_mode) and _is_open(status):
@@ -149,11 +151,11 @@ def _act_processes() -> None:
     def add_signal_handler(*_: Any) -> None:
         raise NotImplementedError
 
-    subprocess.Popen.__init__ = init  # type: ignore[method-assign]
-    ended = lambda self: kill(self.pid, term)  # noqa: E731
-    subprocess.Popen.terminate = subprocess.Popen.kill = ended  # type: ignore[method-assign]
-    asyncio.SelectorEventLoop.add_signal_handler = add_signal_handler  # type: ignore[method-assign]
-    webbrowser.open = lambda *_: True  # type: ignore[assignment]
+    process: Any = subprocess.Popen
+    process.__init__ = init
+    process.terminate = process.kill = lambda self: kill(self.pid, term)
+    loop: Any = asyncio.SelectorEventLoop
+    loop.add_signal_handler = add_signal_handler
 
 
 def run(words: Sequence[str], *, newline: str) -> tuple[int, str]:
