@@ -317,7 +317,7 @@ def show(
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
         if model:
             raise typer.BadParameter("choose one of --plot and --model")
-        from flexrec.cli.drawing import plot_text
+        from flexrec.cli.drawing.lines import plot_text
 
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)
@@ -377,7 +377,7 @@ def merge(recordings: options.Recordings, into: options.Into, force: options.For
 
 
 @app.command()
-def presets(name: options.Name = None) -> None:
+def presets(name: options.PresetName = None) -> None:
     """List the presets, or show what one plots; + combines several, as in loss+MSE."""
     from flexrec.replay.definitions.presets import preset_info, preset_names
 
@@ -385,7 +385,7 @@ def presets(name: options.Name = None) -> None:
 
 
 @app.command()
-def meters(name: options.Name = None) -> None:
+def meters(name: options.MeterName = None) -> None:
     """List the meters, or show the inputs and results of one."""
     from flexrec.replay.meters import meter_info, meter_types
 
@@ -393,7 +393,7 @@ def meters(name: options.Name = None) -> None:
 
 
 @app.command()
-def plots(name: options.Name = None) -> None:
+def plots(name: options.PlotName = None) -> None:
     """List the plot types, or show what one draws and which opts it has."""
     from flexrec.replay.plots.registry import plot_info, plot_types
 
