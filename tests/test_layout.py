@@ -26,7 +26,8 @@ ENTRIES, LEVELS = 12, 6  # of a folder, at most
 ONLY = {  # module → the files, or folders, that may import it at all
     "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
-    "plotly": set[str](),  # its JavaScript alone is read
+    "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
+    "IPython": {"replay/sinks/notebook.py"},
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
     "uniplot": {"cli/drawing/text_plot.py"},
