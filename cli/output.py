@@ -1,7 +1,11 @@
 """Print safely: a recording's text cannot control the terminal; hints of errors name options."""
 
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from flexrec.recorder.errors import FlexrecError, printable
 
@@ -58,3 +62,16 @@ def echo(text: str, *, err: bool = False) -> None:
 def echo_as_is(text: str, *, err: bool = False) -> None:
     """Print a text whose control characters are intended."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def echo_json(value: object) -> None:
+    """Print JSON in ASCII; numbers that are not finite become null."""
+    print(json.dumps(_finite(value), indent=1, allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

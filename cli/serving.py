@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import quote
 
 import typer
@@ -133,6 +134,18 @@ def bundle_assets(out: Path, *, overwrite: bool) -> str:
         made = write_bundle(out, overwrite=overwrite, progress=show)
     size = f"{counted(made.files, 'file')}, {made.size / 1e6:.1f} MB"
     return f"{made.path}: {size}; on the other machine: flexrec serve --assets {made.path.name}"
+
+
+def assets_table() -> dict[str, Any]:
+    """What `assets_text` says, as plain data; docs/json.md describes it."""
+    page = survey()
+    return {
+        "visdom": page.version,
+        "cache": str(cache_folder()),
+        "cached": sorted(page.cached),
+        "installed": sorted(page.installed),
+        "missing": sorted(asset.file for asset in page.missing),
+    }
 
 
 def assets_text() -> str:
