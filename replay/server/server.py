@@ -94,7 +94,9 @@ class Server:
         ended = self._process.poll() is not None
         if self._process.stdin is not None:
             with suppress(OSError):
-                self._process.stdin.close()  # it ends at that; Windows has no SIGTERM
+                self._process.stdin.close()  # it ends at that
+        if sys.platform != "win32":  # where it could not save
+            self._process.terminate()  # a forked process may hold the other end of stdin
         size = -1
         while self._process.poll() is None and size != (size := len(self.log)):
             with suppress(subprocess.TimeoutExpired):  # it runs as long as it saves

@@ -18,7 +18,6 @@ COMMANDS = {  # and how each ends
     "show run.h5 --plot loss": 0,
     "show run.h5 --model": 0,
     "show absent.h5": 2,
-    "verify run.h5": 0,
     "verify killed.h5": 1,
     "replay run.h5 --save auto.json": 0,
     "replay run.h5 -p loss+MSE --save env.json": 0,
