@@ -15,6 +15,7 @@ from flexrec.cli.output import (
     drop_output,
     echo,
     echo_as_is,
+    echo_json,
     error_text,
     escape_the_unknown,
     replace_the_closed,
@@ -80,6 +81,7 @@ def replay(
     no_browser: options.NoBrowser = False,
     follow: options.Follow = False,
     strict: options.Strict = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
@@ -94,7 +96,7 @@ def replay(
     if save is not None or html is not None:
         _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
     elif serve:
-        _refuse(context, "with --serve", "server", "base_url", "force")
+        _refuse(context, "with --serve", "server", "base_url", "force", "as_json")
     else:
         _refuse(context, "without --save or --html", "force")
         _refuse(context, "without --serve", *OF_A_SERVER)
@@ -129,7 +131,13 @@ def replay(
                 server, port, base_url=base_url, env=env, max_points=max_points
             )
         whole = replaying.replay_recordings(
-            recordings, definitions, outlet, every=every, strict=strict, follow=follow
+            recordings,
+            definitions,
+            outlet,
+            every=every,
+            strict=strict,
+            follow=follow,
+            as_json=as_json,
         )
         if running:
             running.stay()
@@ -198,11 +206,14 @@ app.add_typer(assets_app, name="assets", no_args_is_help=True)
 
 
 @assets_app.command("status")
-def assets_status() -> None:
+def assets_status(as_json: options.AsJson = False) -> None:
     """Show which files of visdom's page are available, and which are missing."""
-    from flexrec.cli.serving import assets_text
+    from flexrec.cli.serving import assets_table, assets_text
 
-    echo_as_is(assets_text())
+    if as_json:
+        echo_json(assets_table())
+    else:
+        echo_as_is(assets_text())
 
 
 @assets_app.command("bundle")
@@ -310,30 +321,40 @@ def show(
     keys: options.Keys = None,
     model: options.Model = False,
     plot: options.Plot = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if plot is not None:
         if keys:
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
-        if model:
-            raise typer.BadParameter("choose one of --plot and --model")
-        from flexrec.cli.drawing import plot_text
+        if model or as_json:
+            other = "--model" if model else "--json"
+            raise typer.BadParameter(f"choose one of --plot and {other}")
+        from flexrec.cli.drawing.lines import plot_text
 
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)
         raise typer.Exit(0 if whole else 1)
-    from flexrec.cli.showing import model_text, recording_text
+    from flexrec.cli.showing import model_data, model_text, recording_data, recording_text
 
+    if as_json:
+        data = model_data if model else recording_data
+        echo_json(data(recording, keys or ()))
+        return
     text = model_text if model else recording_text
     echo(text(recording, keys or ()))
 
 
 @app.command()
-def verify(recording: options.Recording, seconds: options.Seconds = None) -> None:
+def verify(
+    recording: options.Recording,
+    seconds: options.Seconds = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Check a recording: exit with 0 if it is whole, with 1 if it is unfinished or damaged."""
     from flexrec.cli.maintenance import verify_recording
 
-    verify_recording(recording, seconds)
+    verify_recording(recording, seconds, as_json=as_json)
 
 
 @app.command()
@@ -341,11 +362,12 @@ def repair(
     recording: options.Killed,
     keep_original: options.KeepOriginal = False,
     seconds: options.Seconds = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Replace the recording that a killed run left by a closed copy."""
     from flexrec.cli.maintenance import repair_recording
 
-    repair_recording(recording, keep_original, seconds)
+    repair_recording(recording, keep_original, seconds, as_json=as_json)
 
 
 @app.command()
@@ -369,35 +391,46 @@ def export(
 
 
 @app.command()
-def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
+def merge(
+    recordings: options.Recordings,
+    into: options.Into,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Merge the recordings of a run's ranks into one, as if one process had recorded them."""
     from flexrec.cli.maintenance import merge_into
 
-    merge_into(recordings, into, overwrite=force)
+    merge_into(recordings, into, overwrite=force, as_json=as_json)
 
 
 @app.command()
-def presets(name: options.Name = None) -> None:
+def presets(name: options.PresetName = None, as_json: options.AsJson = False) -> None:
     """List the presets, or show what one plots; + combines several, as in loss+MSE."""
     from flexrec.replay.definitions.presets import preset_info, preset_names
 
-    _print_info(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
+    _print_info(
+        name, preset_names(), preset_info, lambda text: text.partition(": ")[2], as_json=as_json
+    )
 
 
 @app.command()
-def meters(name: options.Name = None) -> None:
+def meters(name: options.MeterName = None, as_json: options.AsJson = False) -> None:
     """List the meters, or show the inputs and results of one."""
     from flexrec.replay.meters import meter_info, meter_types
 
-    _print_info(name, meter_types(), meter_info, lambda text: text.split("\n\n")[1])
+    _print_info(
+        name, meter_types(), meter_info, lambda text: text.split("\n\n")[1], as_json=as_json
+    )
 
 
 @app.command()
-def plots(name: options.Name = None) -> None:
+def plots(name: options.PlotName = None, as_json: options.AsJson = False) -> None:
     """List the plot types, or show what one draws and which opts it has."""
     from flexrec.replay.plots.registry import plot_info, plot_types
 
-    _print_info(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
+    _print_info(
+        name, plot_types(), plot_info, lambda text: text.partition(": ")[2], as_json=as_json
+    )
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:
@@ -407,7 +440,7 @@ def _given(context: typer.Context, *names: str) -> list[str]:
         for name in names
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
-    return [f"--{name.replace('_', '-')}" for name in given]
+    return [f"--{name.removeprefix('as_').replace('_', '-')}" for name in given]
 
 
 def _refuse(context: typer.Context, where: str, *names: str) -> None:
@@ -423,14 +456,24 @@ def _print_info(
     names: Sequence[str],
     info: Callable[[str], str],
     summary: Callable[[str], str],
+    *,
+    as_json: bool,
 ) -> None:
     """Print the description of one name, or all names with the first line of each description."""
     if name is not None:
-        echo_as_is(info(name))
+        text = info(name)
+        if as_json:
+            echo_json({"name": name, "description": text})
+        else:
+            echo_as_is(text)
+        return
+    firsts = {each: summary(info(each)).splitlines()[0] for each in names}
+    if as_json:
+        echo_json([{"name": each, "summary": first} for each, first in firsts.items()])
         return
     width = max(map(len, names))
-    for each in names:
-        echo_as_is(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
+    for each, first in firsts.items():
+        echo_as_is(f"{each.ljust(width)}  {first}")
 
 
 def _message(error: FlexrecError | OSError) -> str:

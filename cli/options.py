@@ -8,6 +8,7 @@ from typing import Annotated
 
 from typer import Argument, Option
 
+from flexrec.cli import completion
 from flexrec.recorder.files.atomic_write import check_name
 
 
@@ -23,17 +24,35 @@ DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
 Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
 # Positional arguments.
-Recording = Annotated[Path, Argument(help="A recording: a file that flexrec's Recorder wrote.")]
+Recording = Annotated[
+    Path,
+    Argument(
+        help="A recording: a file that flexrec's Recorder wrote.",
+        autocompletion=completion.recordings,
+    ),
+]
 Recordings = Annotated[
-    list[Path], Argument(help="One or several recordings: files that flexrec's Recorder wrote.")
+    list[Path],
+    Argument(
+        help="One or several recordings: files that flexrec's Recorder wrote.",
+        autocompletion=completion.recordings,
+    ),
 ]
 RecordingsFirst = Annotated[
-    list[Path] | None, Argument(help="Recordings to replay into the server when it starts.")
+    list[Path] | None,
+    Argument(
+        help="Recordings to replay into the server when it starts.",
+        autocompletion=completion.recordings,
+    ),
 ]
-Killed = Annotated[Path, Argument(help="The recording that a killed run left.")]
-Name = Annotated[
-    str | None, Argument(help="A name from the list, in upper or lower case; default: list all.")
+Killed = Annotated[
+    Path,
+    Argument(help="The recording that a killed run left.", autocompletion=completion.recordings),
 ]
+_NAME = "A name from the list, in upper or lower case; default: list all."
+PresetName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.preset_names)]
+MeterName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.meter_names)]
+PlotName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.plot_names)]
 Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 
 # What is drawn.
@@ -43,6 +62,7 @@ Preset = Annotated[
         "--preset",
         "-p",
         help="A preset, such as loss+MSE (flexrec presets lists them); default: auto.",
+        autocompletion=completion.preset_names,
         rich_help_panel=DRAWN,
     ),
 ]
@@ -215,13 +235,17 @@ ShowEnv = Annotated[str, Option(help="The visdom environment, for --show.")]
 Compared = Annotated[
     list[Path],
     Argument(
-        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks."
+        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks.",
+        autocompletion=completion.recordings,
     ),
 ]
 ComparedKeys = Annotated[
     list[str] | None,
     Option(
-        "--key", "-k", help="Compare only this key or pattern, such as */mean; may be repeated."
+        "--key",
+        "-k",
+        help="Compare only this key or pattern, such as */mean; may be repeated.",
+        autocompletion=completion.keys,
     ),
 ]
 Map = Annotated[
@@ -244,7 +268,10 @@ Model = Annotated[
 ]
 Plot = Annotated[
     str | None,
-    Option(help="Draw lines as text: a preset, such as loss+acc, or a key or pattern."),
+    Option(
+        help="Draw lines as text: a preset, such as loss+acc, or a key or pattern.",
+        autocompletion=completion.keys_and_presets,
+    ),
 ]
 Seconds = Annotated[
     float | None,
@@ -276,7 +303,12 @@ Strict = Annotated[
 ]
 Keys = Annotated[
     list[str] | None,
-    Option("--key", "-k", help="Only this key or pattern, such as */mean; may be repeated."),
+    Option(
+        "--key",
+        "-k",
+        help="Only this key or pattern, such as */mean; may be repeated.",
+        autocompletion=completion.keys,
+    ),
 ]
 Only = Annotated[
     list[str] | None,
@@ -284,6 +316,7 @@ Only = Annotated[
         "--key",
         "-k",
         help="Draw only this key or pattern, such as blocks.0.*; may be repeated.",
+        autocompletion=completion.keys,
         rich_help_panel=DRAWN,
     ),
 ]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import reading
 from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
@@ -25,6 +25,7 @@ from flexrec.replay.player.player import (
     undrawn_keys,
 )
 from flexrec.replay.player.sources import definitions_from
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
@@ -79,6 +80,7 @@ def replay_recordings(
     every: int | None,
     strict: bool = False,
     follow: bool = False,
+    as_json: bool = False,
 ) -> bool:
     """Play the recordings and list the windows; return whether every value could be drawn."""
     if follow:
@@ -111,18 +113,43 @@ def replay_recordings(
         outlet.sink.show(windows)
     with writing(outlet.place):
         outlet.sink.close()
-    for window in windows:
-        points = sum(len(t.x) for t in window.traces if t.x is not None)
-        traces = listed((trace.name for trace in window.traces), most=8)
-        shown = one_line(f"{window.title}: {traces}")
-        echo(shown + (f" ({counted(points, 'point')})" if points else ""))
-    echo(f"{counted(len(windows), 'window')} in {outlet.place}")
+    if as_json:
+        left_out = [str(left) for left in played.left_out]
+        echo_json({"place": outlet.place, "windows": _table(windows), "left_out": left_out})
+    else:
+        _print_windows(windows)
+        echo(f"{counted(len(windows), 'window')} in {outlet.place}")
     if not windows and not played.left_out:
         _print_note(
             "nothing to draw: no value of these keys came before a log mark of theirs; "
             "--every N draws by step, flexrec show lists the keys"
         )
     return not played.left_out
+
+
+def _table(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """The windows as plain data; docs/json.md describes it."""
+    return [
+        {
+            "win": window.win,
+            "env": window.env,
+            "title": window.title,
+            "type": window.type,
+            "traces": [
+                {"name": t.name, "run": t.run, "points": None if t.x is None else len(t.x)}
+                for t in window.traces
+            ],
+        }
+        for window in windows
+    ]
+
+
+def _print_windows(windows: Sequence[Window]) -> None:
+    for window in windows:
+        points = sum(len(t.x) for t in window.traces if t.x is not None)
+        traces = listed((trace.name for trace in window.traces), most=8)
+        shown = one_line(f"{window.title}: {traces}")
+        echo(shown + (f" ({counted(points, 'point')})" if points else ""))
 
 
 def _try_to_write(path: Path) -> None:

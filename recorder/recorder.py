@@ -49,7 +49,7 @@ from flexrec.recorder.writing.event_queue import EventQueue
 from flexrec.recorder.writing.flusher import Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
 from flexrec.recorder.writing.opening.facts import gather_facts
-from flexrec.recorder.writing.opening.place import place
+from flexrec.recorder.writing.opening.place import check_system, place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
@@ -111,7 +111,7 @@ class Recorder:
         OutputError: the file cannot be created, is not a recording, or exists (ExistsError, mode
             "x").
         RecordingError: the recording cannot be resumed, or is being written by another recorder;
-            or config is not plain data.
+            config is not plain data; or the system is Windows.
         InputError: a value cannot be recorded; nothing from that call is recorded.
     """
 
@@ -131,6 +131,7 @@ class Recorder:
         reduce: Rules | None = None,
         compress: bool = True,
     ) -> None:
+        check_system()
         if mode not in ("x", "w", "resume"):
             raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
         for name, step in (("at_step", at_step), ("next_step", next_step)):

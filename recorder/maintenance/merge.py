@@ -129,12 +129,21 @@ def _check(paths: Sequence[Path]) -> None:
     """Refuse an empty list, and recordings that are given twice."""
     if not paths:
         raise RecordingError("there is nothing to merge: give the paths of recordings")
-    seen = dict[str, Path]()
+    seen = dict[object, Path]()
     for path in paths:
-        real = os.path.realpath(path)
-        if real in seen:
-            raise RecordingError(f"{seen[real]} and {path} are one file: it would count twice")
-        seen[real] = path
+        known = _identity(path)
+        if known in seen:
+            raise RecordingError(f"{seen[known]} and {path} are one file: it would count twice")
+        seen[known] = path
+
+
+def _identity(path: Path) -> object:
+    """What is the same for all names of a file."""
+    try:
+        status = path.stat()
+    except OSError:  # reading it raises the error
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:

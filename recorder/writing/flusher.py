@@ -475,7 +475,8 @@ class Flusher:
 
 def _open_as(descriptor: int) -> Path:
     """A path to the file of a descriptor, even if it was deleted."""
-    return Path(f"/proc/self/fd/{descriptor}")
+    folder = Path("/proc/self/fd")
+    return (folder if folder.is_dir() else Path("/dev/fd")) / str(descriptor)
 
 
 def briefly(error: Exception) -> str:

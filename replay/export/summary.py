@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -44,6 +44,15 @@ class Summary:
                 self.total += float(values.sum())
             self.finite += len(values)
 
+    def numbers(self) -> dict[str, float | int | None]:
+        """The numbers by name; None if there are none."""
+        found: list[float | None] = [None] * 3
+        if self.finite:
+            found = [self.least, self.greatest, self.total / self.finite]
+        named = dict(zip(("min", "max", "mean"), found, strict=True))
+        last = self.last if self.count else None
+        return {"last": last, **named, "not_finite": self.count - self.finite}
+
     def row(self) -> list[str]:
         """The cells: kind, values, steps, last, min, max, mean."""
         found = (math.nan,) * 3
@@ -68,6 +77,24 @@ def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) 
                     f"{error.message}: key {key!r}", hint="keys= chooses others"
                 ) from error
         raise
+
+
+def summary_table(run: Recording, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The summary of each key as plain data; what a key of another kind lacks is None."""
+    numbers = summaries(run, [key for key in keys if run.is_number(key)])
+    table = []
+    for key in keys:
+        step, found = run.columns.index(key).step, numbers.get(key)
+        row = {
+            "key": key,
+            "kind": run.kind(key),
+            "values": len(step),
+            "first_step": int(step.min()) if len(step) else None,
+            "last_step": int(step.max()) if len(step) else None,
+            "bytes": run.columns.stored_bytes(key),
+        }
+        table.append({**row, **(Summary() if found is None else found).numbers()})
+    return table
 
 
 def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:

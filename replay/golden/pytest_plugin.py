@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 _WRITTEN = "flexrec_golden_written"
-_OWNERS = pytest.StashKey[dict[Path, str]]()
+_OWNERS = pytest.StashKey[dict[str, str]]()
 _LONGEST = 120  # characters of the test's name in a file's name
 
 
@@ -40,7 +40,7 @@ class PlotCheck:
         self._node = request.node
         self._update = bool(request.config.getoption("plot_update"))
         self._owners = request.config.stash.setdefault(_OWNERS, {})
-        self._mine: set[Path] = set()
+        self._mine: set[str] = set()
 
     def __call__(
         self,
@@ -130,10 +130,12 @@ class PlotCheck:
             stem += f".{len(self._mine) + 1}"
         test_file: Path = self._node.path
         path = test_file.parent / "goldens" / test_file.stem / f"{stem}.json"
-        owner = self._owners.setdefault(path, self._node.nodeid)
-        if path in self._mine or owner != self._node.nodeid:
+        # Goldens are shared with systems whose file names are the same in upper and lower case.
+        claimed = str(path).casefold()
+        owner = self._owners.setdefault(claimed, self._node.nodeid)
+        if claimed in self._mine or owner != self._node.nodeid:
             raise ValueError(f"{owner} has the golden {path} already: give plot_check a name=")
-        self._mine.add(path)
+        self._mine.add(claimed)
         return path
 
 

@@ -233,6 +233,12 @@ def test_loss(plot_check):
     assert "give plot_check a name=" in fails(pytester, "--plot-update")
 
 
+def test_goldens_differ_in_more_than_upper_and_lower_case(pytester: pytest.Pytester) -> None:
+    body = "def test_Loss(plot_check): plot_check(windows(1.0))\n"
+    pytester.makepyfile(test_it=HEAD + body + body.lower())
+    assert "give plot_check a name=" in fails(pytester, "--plot-update", passed=1)
+
+
 def test_a_wrong_preset_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_loss(plot_check): plot_check('run.h5', preset='los+MSE')")
     assert "no preset 'los'; did you mean 'loss'?" in fails(pytester)
