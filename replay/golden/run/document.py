@@ -3,7 +3,9 @@
     {
     "golden": "run",
     "version": 1,
-    "facts": {"python": "3.11.7"},
+    "facts": {
+    "python": "3.11.7"
+    },
     "config": null,
     "keys": [
     "train_loss",

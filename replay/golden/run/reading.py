@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,8 @@ from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Plain, c
 MOST = 1_000_000
 """The most values of a run that a golden is made of."""
 
-_FACTS = ("python", "platform", "packages")  # the other facts differ from run to run
+_PACKAGES = ("numpy", "torch")  # that compute
+_PROCESSOR = re.compile(r"x86_64|amd64|aarch64|arm64|ppc64le|riscv64|s390x", re.IGNORECASE)
 _SHORT = 60  # characters of a text that are kept
 _FEW = 8  # values of a key at one step that are kept one by one
 _RMS_DIGITS = 9  # sums are rounded otherwise on other machines
@@ -112,7 +114,13 @@ def _crc(content: bytes) -> str:
 def _facts(recording: Recording) -> dict[str, Any]:
     """What the numbers of a run may depend on; of a traced one, its environment too."""
     facts = recording.facts or {}
-    found = {name: facts[name] for name in _FACTS if name in facts}
+    found = {"python": facts["python"]} if "python" in facts else {}
+    if "platform" in facts:  # without the kernel's version
+        processor = _PROCESSOR.search(str(facts["platform"]))
+        system = str(facts["platform"]).partition("-")[0]
+        found["platform"] = f"{system}-{processor[0]}" if processor else system
+    packages = dict(facts.get("packages", {}))
+    found |= {name: packages[name] for name in _PACKAGES if name in packages}
     if ATTRIBUTES in recording:
         text = next((row.value for row in recording.rows(ATTRIBUTES)), "{}")
         with suppress(ValueError, AttributeError, RecursionError):  # it only explains
