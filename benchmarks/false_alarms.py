@@ -1,0 +1,195 @@
+"""Are equal runs ever said to differ? By flexrec diff, and by two goldens of runs.
+
+    python benchmarks/false_alarms.py pairs               # 50 pairs of traced runs, with torch
+    python benchmarks/false_alarms.py re-runs             # 200 runs against two goldens, with numpy
+    python benchmarks/false_alarms.py re-runs --python OTHER/bin/python    # by another Python
+
+The pairs are of the five models in tests/support/planted_faults.py, from ten seeds each. The first
+runs of all pairs are trained in one process, the second ones in another, in another order.
+
+A re-run is a process of its own, with its own hash seed, time zone, locale and number of threads.
+It trains a small network in numpy twice: exactly, which is compared with a golden to the bit; and
+with noise in its gradients, which no two runs share, compared with a golden that was learnt from
+five such runs. It also trains with noise and a learning rate that is 2 % higher: how many of these
+are found says that the learnt golden is not too wide. Both goldens are made by this Python first.
+"""
+
+import argparse
+import collections
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from flexrec.recorder import Recorder, Recording
+from flexrec.replay.golden.run.check import check_run, learn_golden
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("mlp", "cnn", "gpt", "lstm", "gan")
+SEEDS = 10
+STEPS, LEARNT = 100, 5
+
+
+def main() -> int:
+    """Run one of them; return 1 where there was a false alarm."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("what", choices=("pairs", "re-runs", "train-pairs", "one-run"))
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything")
+    parser.add_argument("--python", default=sys.executable, help="the interpreter of the re-runs")
+    parser.add_argument("--folder", type=Path, help="of goldens or recordings, for the processes")
+    parser.add_argument("--number", type=int, default=0, help="of the process")
+    chosen = parser.parse_args()
+    seeds = 1 if chosen.quick else SEEDS
+    if chosen.what == "train-pairs":
+        train_pairs(chosen.folder, seeds, is_second=bool(chosen.number))
+        return 0
+    if chosen.what == "one-run":
+        print(json.dumps(one_run(chosen.folder, chosen.number)))
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        if chosen.what == "pairs":
+            return pairs(Path(folder), seeds)
+        return re_runs(Path(folder), chosen.python, 20 if chosen.quick else 200)
+
+
+# ---------------------------------------------------------------- pairs
+
+
+def pairs(folder: Path, seeds: int) -> int:
+    """Train every pair, and compare it."""
+    from flexrec import diff
+
+    for number in (0, 1):
+        (folder / str(number)).mkdir()
+        command = [sys.executable, __file__, "train-pairs", "--folder", str(folder / str(number))]
+        command += ["--quick"] * (seeds < SEEDS) + ["--number", str(number)]
+        subprocess.run(command, env=surroundings(number) | {"OMP_NUM_THREADS": "1"}, check=True)
+    alarms, values = [], 0
+    for path in sorted((folder / "0").iterdir()):
+        found = diff(path, folder / "1" / path.name)
+        with Recording(path) as run:
+            values += sum(np.size(row.value) for key in run for row in run.rows(key))
+        if not found.equal:
+            alarms.append(f"{path.name}: {found}")
+    count = len(MODELS) * seeds
+    print(f"{count} pairs of equal runs, {values:,} values each side: {len(alarms)} differences")
+    print("\n".join(alarms))
+    return int(bool(alarms))
+
+
+def train_pairs(folder: Path, seeds: int, *, is_second: bool) -> None:
+    """Train one run of every pair."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.planted_faults import train
+
+    all_runs = [(model, seed) for model in MODELS for seed in range(seeds)]
+    for model, seed in reversed(all_runs) if is_second else all_runs:
+        train(folder / f"{model}-{seed}.h5", model, seed=seed)
+
+
+# ---------------------------------------------------------------- re-runs
+
+
+def re_runs(folder: Path, python: str, count: int) -> int:
+    """Run `one_run` in fresh processes, each in other surroundings."""
+    make_goldens(folder)
+    totals: collections.Counter[str] = collections.Counter()
+    for number in range(count):
+        done = subprocess.run(
+            [python, __file__, "one-run", "--folder", str(folder), "--number", str(number)],
+            env=surroundings(number),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(done.stderr)
+        found = json.loads(done.stdout)
+        totals.update({name: bool(value) for name, value in found.items() if name != "python"})
+    print(
+        f"Python {found['python']}: {count} re-runs, {totals['to the bit']} false alarms of the "
+        f"golden to the bit, {totals['learnt']} of the learnt one; "
+        f"{totals['changed']} of {count} runs with another rate found"
+    )
+    return int(totals["to the bit"] + totals["learnt"] > 0)
+
+
+def make_goldens(folder: Path) -> None:
+    """A golden of an exact run, and one learnt from several with noise."""
+    train(folder / "exact.h5")
+    with Recording(folder / "exact.h5") as run:
+        check_run(run, folder / "exact.json", update=True)
+    paths = [folder / f"noisy{i}.h5" for i in range(LEARNT)]
+    for i, path in enumerate(paths):
+        train(path, noise_of=1_000_000 + i)
+    runs = [Recording(path) for path in paths]
+    learn_golden(runs, folder / "learnt.json")
+    for run in runs:
+        run.close()
+    for name in ("exact.json", "learnt.json"):
+        print(f"{name}: {(folder / name).stat().st_size} bytes")
+
+
+def one_run(folder: Path, number: int) -> dict[str, object]:
+    """Train and compare: whether each run differs from its golden."""
+    found: dict[str, object] = {}
+    with tempfile.TemporaryDirectory() as own:
+        for name, golden, noise, lr in (
+            ("to the bit", "exact.json", None, 0.1),
+            ("learnt", "learnt.json", number, 0.1),
+            ("changed", "learnt.json", number, 0.102),
+        ):
+            path = Path(own) / f"{name}.h5"
+            train(path, noise_of=noise, lr=lr)
+            with Recording(path) as run, tempfile.TemporaryDirectory() as beside:
+                copy = Path(beside) / golden  # what is obtained is kept beside it
+                copy.write_bytes((folder / golden).read_bytes())
+                outcome = check_run(run, copy)
+                found[name] = None if outcome.holds else str(outcome.diff)
+    return {**found, "python": ".".join(map(str, sys.version_info[:3]))}
+
+
+def train(path: Path, *, noise_of: int | None = None, lr: float = 0.1) -> None:
+    """Train two layers on a fixed problem; the noise of a number is its own."""
+    rng = np.random.default_rng(0)
+    noise = None if noise_of is None else np.random.default_rng(noise_of)
+    weights = [rng.normal(size=shape) / 3 for shape in ((8, 16), (16, 1))]
+    with Recorder(path, mode="w", config={"lr": 0.1}) as rec:
+        for step in range(STEPS):
+            x = rng.normal(size=(32, 8))
+            hidden = np.tanh(x @ weights[0])
+            error = hidden @ weights[1] - x.sum(1, keepdims=True)
+            loss = float(np.mean(error**2))
+            back = 2 * error / len(x)
+            gradients = [x.T @ ((back @ weights[1].T) * (1 - hidden**2)), hidden.T @ back]
+            values = {"train_loss": loss, "lr": 0.1 / (1 + step / 50)}
+            for i, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
+                if noise is not None:
+                    gradient *= 1 + 1e-3 * noise.normal(size=gradient.shape)
+                weight -= lr / (1 + step / 50) * gradient
+                for source, array in (("grad_weights", gradient), ("weights", weight)):
+                    values[f"{i}/{source}/mean"] = float(array.mean())
+                    values[f"{i}/{source}/std"] = float(array.std())
+                    values[f"{i}/{source}/norm"] = float(np.sqrt((array**2).sum()))
+            rec.add(values, prediction=error[:4])
+            rec.step()
+
+
+def surroundings(number: int) -> dict[str, str]:
+    """The environment of a process: another one for each."""
+    zones, locales = ("UTC", "Asia/Kathmandu", "Pacific/Apia"), ("C", "C.UTF-8", "POSIX")
+    return os.environ | {
+        "PYTHONHASHSEED": str(number),
+        "TZ": zones[number % 3],
+        "LC_ALL": locales[number % 3],
+        "OMP_NUM_THREADS": str(1 + number % 2),
+        "OPENBLAS_NUM_THREADS": str(1 + number % 2),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
