@@ -238,7 +238,7 @@ LearntKeys = Annotated[
 ]
 LearntEvery = Annotated[
     int | None,
-    Option(min=1, help="Keep the values of every N-th step; default: about 400 values."),
+    Option(min=1, help="Keep the values of every N-th step; default: about 300 values."),
 ]
 LearntOut = Annotated[
     Path,

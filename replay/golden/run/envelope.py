@@ -24,7 +24,7 @@ from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Rule
 
 Rows = NDArray[np.float64]
 
-_LINES = 400  # of values
+_LINES = 300  # of values
 _FEWEST = 5  # values of each key
 _WINDOW = 15  # steps of which most have to be outside
 _SHARE = 2 / 3  # what most means
@@ -63,7 +63,7 @@ def learn(runs: Sequence[KeptRun], name: str, every: int | None = None) -> Learn
     Args:
         runs: two or more, with all values; five or more tell small changes.
         name: the name of the golden.
-        every: keep the values of every n-th step; by default about 400 values are kept.
+        every: keep the values of every n-th step; by default about 300 values are kept.
 
     Raises:
         RecordingError: there are fewer than two, or they have no key in common.

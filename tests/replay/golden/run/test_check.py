@@ -137,8 +137,8 @@ def test_keys_are_chosen_and_times_only_if_they_are_named(run: Path, tmp_path: P
 
 def test_config_and_facts_explain_and_do_not_count(tmp_path: Path) -> None:
     golden = tmp_path / "g.json"
-    facts = {"config": {"lr": 0.1}, "facts": True}
-    check_run(opened(run_of(tmp_path / "a.h5", **facts)), golden, update=True)
+    run = run_of(tmp_path / "a.h5", config={"lr": 0.1}, facts=True)
+    check_run(opened(run), golden, update=True)
     text = golden.read_text()
     assert '"python": ' in text
     assert not re.search(r'"platform": "\w+-\d', text)  # no kernel's version

@@ -92,7 +92,8 @@ def test_what_cannot_be_learnt_is_left_out_with_its_reason() -> None:
         more: dict[str, Any] = {"note": lambda step: {"text": str(step)}}
         more |= {"w/fingerprint": lambda step: float(step + seed), "data/fingerprint": float}
         more |= {"odd": lambda _: math.nan}
-        return noisy(seed, **more, **({} if seed else {"first_only": float}))
+        more |= {} if seed else {"first_only": float}
+        return noisy(seed, **more)
 
     found = learn([with_more(0), with_more(1)], "g.json")
     assert found.left_out == {
