@@ -12,7 +12,7 @@ from flexrec.replay.diff.columns import LIMITS, KeyDiff, Tolerance, match, relat
 from flexrec.replay.diff.compare import conclude
 from flexrec.replay.diff.model import Shown
 from flexrec.replay.diff.result import RunDiff
-from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Plain
+from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Plain
 
 _NOT_KEPT = "not kept"
 _ONLY_CODES = (
@@ -41,7 +41,7 @@ def _wanted(run: KeptRun, tolerance: Tolerance) -> dict[str, Cells]:
     return {
         key: cells
         for key, cells in run.cells.items()
-        if not tolerance or not (key == TRACE or key.endswith("/fingerprint"))
+        if not tolerance or not key.endswith("/fingerprint")
     }
 
 

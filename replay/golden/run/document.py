@@ -41,12 +41,20 @@ _LINES = 250  # of values, in a golden whose `every` is not given
 _FEWEST = 5  # values of each key, however many keys there are
 _NO_CODE = "-" * CODE
 _WITHIN = re.compile(r"\+-(.+)")
-_KIND = '"golden": "run"'
 
 
 def _holds_golden(path: Path) -> bool:
     with path.open("rb") as file:
-        return _KIND.encode() in file.read(256)
+        if not file.read(64).lstrip().startswith(b"{"):  # the file may be large
+            return False
+    try:
+        return _is_golden(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _is_golden(document: Any) -> bool:
+    return isinstance(document, dict) and document.get("golden") == "run"
 
 
 GOLDEN_RUN = Kind("a golden of a run", _holds_golden)
@@ -150,7 +158,7 @@ def read(path: Path) -> KeptRun:
         GoldenError: there is none, or it is not one, or a newer flexrec wrote it.
     """
     document = read_json(path, "a golden of a run")
-    if not isinstance(document, dict) or document.get("golden") != "run":
+    if not _is_golden(document):
         raise GoldenError(f"{path} is no golden of a run: name another, or remove it")
     if document.get("version") != VERSION:
         raise GoldenError(

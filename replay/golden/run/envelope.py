@@ -20,7 +20,7 @@ from flexrec.replay.diff.model import First
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.golden.run.compare import compare_key, matched, shown
 from flexrec.replay.golden.run.document import spacing, thinned_cells
-from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Rule
+from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Rule
 
 Rows = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ def _sorted_out(
             left_out[key] = "recorded at other steps"
         elif _is_exact(key) and all(each == columns[0] for each in columns):
             exact[key] = columns[0]
-        elif key == TRACE or key.endswith("/fingerprint"):
+        elif key.endswith("/fingerprint"):
             left_out[key] = "fingerprints that differ"
         else:
             found = _key(key, columns, runs)
@@ -130,7 +130,7 @@ def _is_exact(key: str) -> bool:
     """Whether no noise gets into a key, so that it has to be equal where it was so in all runs."""
     place = place_of(key)
     is_setting = place.stage == "optimizer" and not place.layer
-    return place.stage == "data" or is_setting or key == TRACE or key.endswith("/fingerprint")
+    return place.stage == "data" or is_setting or key.endswith("/fingerprint")
 
 
 def _key(key: str, columns: Sequence[Cells], runs: Sequence[KeptRun]) -> _Key | None:

@@ -18,8 +18,8 @@ Plain: TypeAlias = float | dict[str, Any]
 CODE = 3
 """The characters of a code, of 6 bits each."""
 
-TRACE = "trace"
-"""The key of a trace in a golden: the fingerprints of a step together."""
+TRACE = "trace/fingerprint"
+"""The key of a trace in a golden: one fingerprint of all of a step."""
 
 _ALPHABET = string.ascii_letters + string.digits + "+/"
 _NAN = struct.pack("<d", float("nan"))

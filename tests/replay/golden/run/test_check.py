@@ -240,7 +240,7 @@ def test_the_trace_of_a_run_is_kept_as_a_code(tmp_path: Path) -> None:
     assert diff_of(traced(tmp_path / "b.h5"), path).equal
     bent_run = traced(tmp_path / "c.h5", at=4)
     found = diff_of(bent_run, path)
-    assert found.keys.differ == ("trace",)
+    assert found.keys.differ == ("trace/fingerprint",)
     assert found.first is not None
     assert found.first.step == 4
     assert diff_of(bent_run, path, rtol=1e-9).equal
