@@ -7,8 +7,8 @@
 The pairs are of the five models in tests/support/planted_faults.py, from ten seeds each. The first
 runs of all pairs are trained in one process, the second ones in another, in another order.
 
-A re-run is a process of its own, with its own hash seed, time zone, locale and number of threads.
-It trains a small network in numpy twice: exactly, which is compared with a golden to the bit; and
+Re-runs are in 20 processes, each with its own hash seed, time zone, locale and number of threads.
+Each trains a small network in numpy twice: exactly, which is compared with a golden to the bit; and
 with noise in its gradients, which no two runs share, compared with a golden that was learnt from
 five such runs. It also trains with noise and a learning rate that is 2 % higher: how many of these
 are found says that the learnt golden is not too wide. Both goldens are made by this Python first.
@@ -18,6 +18,7 @@ import argparse
 import collections
 import json
 import os
+import platform
 import subprocess
 import sys
 import tempfile
@@ -31,24 +32,28 @@ from flexrec.replay.golden.run.check import check_run, learn_golden
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("mlp", "cnn", "gpt", "lstm", "gan")
 SEEDS = 10
+PROCESSES = 20  # of the re-runs
 STEPS, LEARNT = 100, 5
 
 
 def main() -> int:
     """Run one of them; return 1 where there was a false alarm."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("what", choices=("pairs", "re-runs", "train-pairs", "one-run"))
+    parser.add_argument("what", choices=("pairs", "re-runs", "train-pairs", "some-runs"))
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the re-runs")
     parser.add_argument("--folder", type=Path, help="of goldens or recordings, for the processes")
     parser.add_argument("--number", type=int, default=0, help="of the process")
+    parser.add_argument("--count", type=int, default=1, help="how many runs the process makes")
     chosen = parser.parse_args()
     seeds = 1 if chosen.quick else SEEDS
     if chosen.what == "train-pairs":
         train_pairs(chosen.folder, seeds, is_second=bool(chosen.number))
         return 0
-    if chosen.what == "one-run":
-        print(json.dumps(one_run(chosen.folder, chosen.number)))
+    if chosen.what == "some-runs":
+        first = chosen.number * chosen.count
+        runs = [one_run(chosen.folder, first + i) for i in range(chosen.count)]
+        print(json.dumps([f"{platform.python_version()}, numpy {np.__version__}", runs]))
         return 0
     with tempfile.TemporaryDirectory() as folder:
         if chosen.what == "pairs":
@@ -99,22 +104,26 @@ def re_runs(folder: Path, python: str, count: int) -> int:
     """Run `one_run` in fresh processes, each in other surroundings."""
     make_goldens(folder)
     totals: collections.Counter[str] = collections.Counter()
-    for number in range(count):
+    version = ""
+    for process in range(PROCESSES):
+        command = [python, __file__, "some-runs", "--folder", str(folder)]
+        command += ["--number", str(process), "--count", str(count // PROCESSES)]
         done = subprocess.run(
-            [python, __file__, "one-run", "--folder", str(folder), "--number", str(number)],
-            env=surroundings(number),
-            capture_output=True,
-            text=True,
-            check=False,
+            command, env=surroundings(process), capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise SystemExit(done.stderr)
-        found = json.loads(done.stdout)
-        totals.update({name: bool(value) for name, value in found.items() if name != "python"})
+        version, found = json.loads(done.stdout)
+        for each in found:
+            totals.update({name: text is not None for name, text in each.items()})
+            for name in ("to the bit", "learnt"):
+                if each[name] is not None:
+                    print(each[name])
     print(
-        f"Python {found['python']}: {count} re-runs, {totals['to the bit']} false alarms of the "
-        f"golden to the bit, {totals['learnt']} of the learnt one; "
-        f"{totals['changed']} of {count} runs with another rate found"
+        f"Python {version}: {count} re-runs, {totals['to the bit']} false alarms of the golden to "
+        f"the bit, {totals['learnt']} of the learnt one; {totals['changed']} of {count} runs with "
+        "another rate found",
+        flush=True,
     )
     return int(totals["to the bit"] + totals["learnt"] > 0)
 
@@ -135,9 +144,9 @@ def make_goldens(folder: Path) -> None:
         print(f"{name}: {(folder / name).stat().st_size} bytes")
 
 
-def one_run(folder: Path, number: int) -> dict[str, object]:
-    """Train and compare: whether each run differs from its golden."""
-    found: dict[str, object] = {}
+def one_run(folder: Path, number: int) -> dict[str, str | None]:
+    """Train and compare: how each run differs from its golden, if it does."""
+    found: dict[str, str | None] = {}
     with tempfile.TemporaryDirectory() as own:
         for name, golden, noise, lr in (
             ("to the bit", "exact.json", None, 0.1),
@@ -151,7 +160,7 @@ def one_run(folder: Path, number: int) -> dict[str, object]:
                 copy.write_bytes((folder / golden).read_bytes())
                 outcome = check_run(run, copy)
                 found[name] = None if outcome.holds else str(outcome.diff)
-    return {**found, "python": ".".join(map(str, sys.version_info[:3]))}
+    return found
 
 
 def train(path: Path, *, noise_of: int | None = None, lr: float = 0.1) -> None:
