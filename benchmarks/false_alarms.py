@@ -7,7 +7,7 @@
 The pairs are of the five models in tests/support/planted_faults.py, from ten seeds each. The first
 runs of all pairs are trained in one process, the second ones in another, in another order.
 
-Re-runs are in 20 processes, each with its own hash seed, time zone, locale and number of threads.
+Re-runs are in 10 processes, each with its own hash seed, time zone, locale and number of threads.
 Each trains a small network in numpy twice: exactly, which is compared with a golden to the bit; and
 with noise in its gradients, which no two runs share, compared with a golden that was learnt from
 five such runs. It also trains with noise and a learning rate that is 2 % higher: how many of these
@@ -32,7 +32,7 @@ from flexrec.replay.golden.run.check import check_run, learn_golden
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("mlp", "cnn", "gpt", "lstm", "gan")
 SEEDS = 10
-PROCESSES = 20  # of the re-runs
+PROCESSES = 10  # of the re-runs
 STEPS, LEARNT = 100, 5
 
 
@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("what", choices=("pairs", "re-runs", "train-pairs", "some-runs"))
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the re-runs")
+    parser.add_argument("--re-runs", type=int, default=200, help="how many; a multiple of 10")
     parser.add_argument("--folder", type=Path, help="of goldens or recordings, for the processes")
     parser.add_argument("--number", type=int, default=0, help="of the process")
     parser.add_argument("--count", type=int, default=1, help="how many runs the process makes")
@@ -58,7 +59,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         if chosen.what == "pairs":
             return pairs(Path(folder), seeds)
-        return re_runs(Path(folder), chosen.python, 20 if chosen.quick else 200)
+        return re_runs(Path(folder), chosen.python, 20 if chosen.quick else chosen.re_runs)
 
 
 # ---------------------------------------------------------------- pairs
