@@ -3,6 +3,7 @@
     python benchmarks/false_alarms.py pairs               # 50 pairs of traced runs, with torch
     python benchmarks/false_alarms.py re-runs             # 200 runs against two goldens, with numpy
     python benchmarks/false_alarms.py re-runs --python OTHER/bin/python    # by another Python
+    python benchmarks/false_alarms.py draws               # learnt goldens of 2, 3, 5 and 10 runs
 
 The pairs are of the five models in tests/support/planted_faults.py, from ten seeds each. The first
 runs of all pairs are trained in one process, the second ones in another, in another order.
@@ -19,18 +20,24 @@ import collections
 import json
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
+from tabulate import tabulate
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.replay.golden.run.check import check_run, learn_golden
+from flexrec.replay.golden.run.envelope import compare_learnt, learn
+from flexrec.replay.golden.run.kept import KeptRun
+from flexrec.replay.golden.run.reading import kept_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("mlp", "cnn", "gpt", "lstm", "gan")
+CHOICES = ("pairs", "re-runs", "draws", "train-pairs", "some-runs")
 SEEDS = 10
 PROCESSES = 10  # of the re-runs
 STEPS, LEARNT = 100, 5
@@ -39,7 +46,7 @@ STEPS, LEARNT = 100, 5
 def main() -> int:
     """Run one of them; return 1 where there was a false alarm."""
     parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
-    parser.add_argument("what", choices=("pairs", "re-runs", "train-pairs", "some-runs"))
+    parser.add_argument("what", choices=CHOICES)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     parser.add_argument("--python", default=sys.executable, help="the interpreter of the re-runs")
     parser.add_argument("--re-runs", type=int, default=200, help="how many; a multiple of 10")
@@ -59,6 +66,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         if chosen.what == "pairs":
             return pairs(Path(folder), seeds)
+        if chosen.what == "draws":
+            draws(Path(folder), 20 if chosen.quick else 200)
+            return 0
         return re_runs(Path(folder), chosen.python, 20 if chosen.quick else chosen.re_runs)
 
 
@@ -162,6 +172,30 @@ def one_run(folder: Path, number: int) -> dict[str, str | None]:
                 outcome = check_run(run, copy)
                 found[name] = None if outcome.holds else str(outcome.diff)
     return found
+
+
+def draws(folder: Path, count: int) -> None:
+    """Print how many equal and how many changed runs differ from goldens of some others."""
+    equal = [_kept(folder, number, 0.1) for number in range(60)]
+    changed = [_kept(folder, number, 0.102) for number in range(100, 130)]
+    order = random.Random(0)  # noqa: S311 - no secret
+    rows = []
+    for runs in (2, 3, 5, 10):
+        found = [0, 0]
+        for _ in range(count):
+            *learnt, other = order.sample(equal, runs + 1)
+            golden = learn(learnt, "").golden
+            for i, run in enumerate((other, order.choice(changed))):
+                found[i] += not compare_learnt(golden, run).equal
+        rows.append((runs, *(f"{each / count:.1%}" for each in found)))
+    print(tabulate(rows, ("runs", "equal runs that differ", "2 % more rate found")))
+
+
+def _kept(folder: Path, number: int, lr: float) -> KeptRun:
+    path = folder / f"{number}.h5"
+    train(path, noise_of=number, lr=lr)
+    with Recording(path) as run:
+        return kept_of(run)
 
 
 def train(path: Path, *, noise_of: int | None = None, lr: float = 0.1) -> None:

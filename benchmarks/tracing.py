@@ -39,7 +39,10 @@ Way: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[Step]]
 """Attaches to a model and its optimizer for a while; gives what to call at the end of a step."""
 
 _KEEP = {"MALLOC_TRIM_THRESHOLD_": str(1 << 33), "MALLOC_MMAP_MAX_": "0"}
-WARM = 2  # steps before the time is taken: texts are written at the first one
+WARM, STEPS = (
+    1,
+    3,
+)  # steps before the time is taken, since the first writes texts; and measured ones
 
 
 def _zero(*_: Any) -> int:
@@ -102,13 +105,13 @@ def _traced(without: str = "") -> Way:
 def _ways(place: Path) -> dict[str, tuple[Way, int]]:
     """The ways, and for how many steps a round."""
     return {
-        "bare": (_bare, 5),
-        "bare, again": (_bare, 5),  # how far from 1 chance alone gets
-        "watch, no trace": (_watched(place / "a.h5", traced=False), 5),
-        "watch with trace, every=1": (_watched(place / "b.h5", traced=True), 5),
+        "bare": (_bare, STEPS),
+        "bare, again": (_bare, STEPS),  # how far from 1 chance alone gets
+        "watch, no trace": (_watched(place / "a.h5", traced=False), STEPS),
+        "watch with trace, every=1": (_watched(place / "b.h5", traced=True), STEPS),
         "watch with trace, every=10": (_watched(place / "c.h5", traced=True, every=10), 10),
-        "the trace alone": (_traced(), 5),
-        **{part: (_traced(part), 5) for part in PARTS},
+        "the trace alone": (_traced(), STEPS),
+        **{part: (_traced(part), STEPS) for part in PARTS},
     }
 
 
@@ -127,7 +130,7 @@ def measure(
 
     def seconds(way: Way, steps: int) -> float:
         with way(model, optimizer) as end:
-            for _ in range(WARM if steps == 5 else 10):  # every=10: from one traced step to another
+            for _ in range(WARM):
                 train(end)
             begun = clock()
             for _ in range(steps):
@@ -160,7 +163,7 @@ def main() -> None:
     parser.add_argument("models", nargs="*", help=f"out of {', '.join(TASKS)}; all by default")
     parser.add_argument("--quick", action="store_true", help="few rounds: does it run at all?")
     parser.add_argument("--wall", action="store_true", help="time by the clock on the wall")
-    parser.add_argument("--rounds", type=int, help="default: 60, for ResNet-18 and GPT 12")
+    parser.add_argument("--rounds", type=int, default=60, help="60; a fifth for large models")
     options = parser.parse_args()
     unknown = set(options.models) - set(TASKS)
     if unknown:
@@ -177,7 +180,7 @@ def main() -> None:
     with folder() as place:
         ways = _ways(Path(place))
         for name in options.models or TASKS:
-            rounds = options.rounds or (12 if name in ("ResNet-18", "GPT") else 60)
+            rounds = max(2, options.rounds // (5 if name in ("ResNet-18", "GPT") else 1))
             found[name] = measure(TASKS[name](), ways, 1 if options.quick else rounds, clock)
     bare = [f"{1e3 * statistics.median(each['bare']):.2f}" for each in found.values()]
     rows = [["bare step, ms", *bare]]
