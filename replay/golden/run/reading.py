@@ -1,11 +1,9 @@
 """Read what a golden holds of a run from a recording."""
 
-import json
 import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,7 +12,7 @@ from numpy.typing import NDArray
 
 from flexrec.recorder.errors import GoldenError, RecordingError, listed
 from flexrec.recorder.recording import Recording
-from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, KEYS, VALUES
+from flexrec.recorder.tracing.format import KEYS, VALUES
 from flexrec.replay.diff.blame.places import is_of_the_clock
 from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Plain, code_of
 
@@ -112,17 +110,12 @@ def _crc(content: bytes) -> str:
 
 
 def _facts(recording: Recording) -> dict[str, Any]:
-    """What the numbers of a run may depend on; of a traced one, its environment too."""
+    """What the numbers of a run may depend on."""
     facts = recording.facts or {}
-    found = {"python": facts["python"]} if "python" in facts else {}
+    found = {name: facts[name] for name in ("python", "numerics") if name in facts}
     if "platform" in facts:  # without the kernel's version
         processor = _PROCESSOR.search(str(facts["platform"]))
         system = str(facts["platform"]).partition("-")[0]
         found["platform"] = f"{system}-{processor[0]}" if processor else system
     packages = dict(facts.get("packages", {}))
-    found |= {name: packages[name] for name in _PACKAGES if name in packages}
-    if ATTRIBUTES in recording:
-        text = next((row.value for row in recording.rows(ATTRIBUTES)), "{}")
-        with suppress(ValueError, AttributeError, RecursionError):  # it only explains
-            found[ENVIRONMENT] = json.loads(str(text)).get(ENVIRONMENT, {})
-    return found
+    return found | {name: packages[name] for name in _PACKAGES if name in packages}
