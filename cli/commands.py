@@ -24,6 +24,10 @@ from flexrec.recorder.errors import FlexrecError
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
+OF_PLOTS = (  # options of check that have no meaning for the values of a run
+    *("preset", "config", "phases", "smooth", "log_y", "max_points", "digits", "full"),
+    *("show", "server", "port", "base_url", "env"),
+)
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -238,10 +242,11 @@ def check(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
-    every: options.Every = None,
+    every: options.CheckEvery = None,
     keys: options.Only = None,
+    run: options.OfRun = False,
     update: options.Update = False,
-    rtol: options.Rtol = 1e-9,
+    rtol: options.Rtol = None,
     atol: options.Atol = 0.0,
     max_points: options.ThinnedTo = None,
     digits: options.Digits = None,
@@ -253,11 +258,26 @@ def check(
     base_url: options.BaseUrl = "",
     env: options.ShowEnv = "check",
 ) -> None:
-    """Compare the plots of recordings with a golden file.
+    """Compare the plots of recordings, or with --run the values of one, with a golden file.
 
     The exit code is 0 if they are equal, 1 if they differ or some values could not be drawn, and 2
     if they cannot be compared.
     """
+    if run:
+        _refuse(context, "with --run", *OF_PLOTS)
+        from flexrec.cli.comparing.running import check_training
+
+        holds = check_training(
+            recordings,
+            golden=golden,
+            keys=keys or (),
+            rtol=rtol or 0.0,
+            atol=atol,
+            every=every,
+            update=update,
+            as_json=as_json,
+        )
+        raise typer.Exit(0 if holds else 1)
     from flexrec.cli.comparing.checking import check_recordings
     from flexrec.cli.replaying import definitions_of
 
@@ -268,7 +288,7 @@ def check(
         definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y),
         golden=golden,
         every=every,
-        rtol=rtol,
+        rtol=1e-9 if rtol is None else rtol,
         atol=atol,
         update=update,
         max_points=max_points,
@@ -282,6 +302,27 @@ def check(
         env=env,
     )
     raise typer.Exit(0 if holds else 1)
+
+
+golden_app = typer.Typer(help="Make golden files of training runs.")
+app.add_typer(golden_app, name="golden", no_args_is_help=True)
+
+
+@golden_app.command("learn")
+def golden_learn(
+    recordings: options.Learnt,
+    out: options.LearntOut,
+    keys: options.LearntKeys = None,
+    every: options.LearntEvery = None,
+    force: options.Force = False,
+) -> None:
+    """Make a golden of several equal runs, with tolerances from how far they are apart.
+
+    flexrec check --run compares another run with it.
+    """
+    from flexrec.cli.comparing.running import learn_from
+
+    learn_from(recordings, out, keys=keys or (), every=every, overwrite=force)
 
 
 @app.command()

@@ -202,13 +202,30 @@ Golden = Annotated[
         "-g",
         parser=_file,
         metavar="<path>",
-        help="The golden file: a visdom environment file to compare with.",
+        help="The golden file: a visdom environment file, or with --run a golden of a run.",
+    ),
+]
+OfRun = Annotated[
+    bool,
+    Option(
+        "--run", help="Compare the values of a run, to the bit or within --rtol, not its plots."
+    ),
+]
+CheckEvery = Annotated[
+    int | None,
+    Option(
+        min=1,
+        help="Draw a point for every N steps; with --run, keep the values of every N-th step.",
+        rich_help_panel=DRAWN,
     ),
 ]
 Update = Annotated[
     bool, Option("--update", help="Write the golden file if it is missing or differs.")
 ]
-Rtol = Annotated[float, Option(min=0, help="Tolerance relative to the golden value.")]
+Rtol = Annotated[
+    float | None,
+    Option(min=0, help="Tolerance relative to the golden value; default: 1e-9, with --run 0."),
+]
 Atol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
 ThinnedTo = Annotated[
     int | None,
@@ -230,6 +247,23 @@ Show = Annotated[
 ShowServer = Annotated[str, Option(help="The address of the visdom server, for --show.")]
 ShowPort = Annotated[int, Option(help="The port of the visdom server.", min=1, max=65535)]
 ShowEnv = Annotated[str, Option(help="The visdom environment, for --show.")]
+
+# Learning a golden of several runs.
+Learnt = Annotated[
+    list[Path], Argument(help="Two or more recordings of runs that are legitimately the same.")
+]
+LearntKeys = Annotated[
+    list[str] | None,
+    Option("--key", "-k", help="Keep only this key or pattern, such as *loss; may be repeated."),
+]
+LearntEvery = Annotated[
+    int | None,
+    Option(min=1, help="Keep the values of every N-th step; default: about 300 values."),
+]
+LearntOut = Annotated[
+    Path,
+    Option("--out", "-o", parser=_file, metavar="<path>", help="The golden file to write."),
+]
 
 # Comparing recordings.
 Compared = Annotated[

@@ -18,7 +18,7 @@ from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
 from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
 from flexrec.replay.diff.blame.traces import TracedPair, first_pair
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
-from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spread
+from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Side, Spread
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
 from flexrec.replay.diff.settings import changes, fact_changes
@@ -106,9 +106,36 @@ def compare_runs(
     if fmt.VALUES in both:
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
         found[fmt.VALUES].first = traced.a.step if traced is not None else None
+    only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
+    return conclude(
+        (a, b), found, only, traced=traced, in_common=in_common, notes=tuple(_notes(clocks))
+    )
+
+
+def conclude(
+    sides: tuple[Side, Side],
+    found: Mapping[str, KeyDiff],
+    only: Sequence[Sequence[str]],
+    *,
+    traced: TracedPair | None = None,
+    first: First | None = None,
+    in_common: bool = False,
+    notes: tuple[str, ...] = (),
+) -> RunDiff:
+    """Find the first difference and its cause, given the comparisons of all keys.
+
+    Args:
+        sides: the two runs.
+        found: the comparisons of the keys that both have, by key.
+        only: the keys that only the first has, and those that only the second has.
+        traced: the first step whose traces differ.
+        first: the first difference, if it is known already.
+        in_common: leave out steps and keys that only one run has.
+        notes: what was not compared, in words.
+    """
+    a, b = sides
     last = _last_steps(found)
     _take_missing(found, last, is_whole=not in_common)
-    only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
     unmatched = {
         key: (len(each.match.only_a), len(each.match.only_b))
         for key, each in found.items()
@@ -123,6 +150,8 @@ def compare_runs(
     config, facts = changes(a.config, b.config), fact_changes(a.facts, b.facts)
     facts += () if traced is None else traced.environment()
     keys = Keys(len(found), tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
+    if first is None and differ:
+        first = _first(found, config, traced)
     return RunDiff(
         a.name,
         b.name,
@@ -130,13 +159,13 @@ def compare_runs(
         steps=len(_steps(found.values())),
         last_a=last[0],
         last_b=last[1],
-        first=_first(found, config, traced) if differ else None,
+        first=first,
         keys=keys,
         config=config,
         facts=facts,
         spread=tuple(_spread(found)),
         crossed=tuple(_crossings(found)),
-        notes=tuple(_notes(clocks)),
+        notes=notes,
     )
 
 

@@ -1,7 +1,7 @@
 """The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Stage: TypeAlias = Literal[
     "config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"
@@ -10,6 +10,22 @@ Stage: TypeAlias = Literal[
 
 Shown: TypeAlias = float | str | None
 """A value as it is shown: a number, a short text, or None if there is none."""
+
+
+class Side(Protocol):
+    """One of the two runs that are compared: what its result says of it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+
+    @property
+    def config(self) -> Any:
+        """Its config, as plain JSON values."""
+
+    @property
+    def facts(self) -> Any:
+        """Its facts, as plain JSON values."""
 
 
 @dataclass(frozen=True)
