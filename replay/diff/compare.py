@@ -269,19 +269,14 @@ def _first_traced(
     at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
     if not keys and isinstance(a, float) and isinstance(b, float):
         at.relative = abs(b - a) / abs(a) if a else None
-    return First(
-        step=step,
-        previous_step=traced.previous,
-        stage=blamed.stage,
-        model=model_of(layer, traced),
-        layer=layer,
-        kind=traced.a.attributes.get(layer or "", {}).get("class"),
-        cause=blamed.cause,
-        one_of=blamed.one_of,
+    return First.of(
+        blamed,
+        step,
+        traced.previous,
+        at.values,
         key=at.key,
-        a=at.a,
-        b=at.b,
-        relative=at.relative,
+        model=model_of(layer, traced),
+        kind=traced.a.attributes.get(layer or "", {}).get("class"),
     )
 
 
@@ -296,20 +291,7 @@ def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Ch
     elif blamed.stage == "forward" and previous is None and config:
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
-    return First(
-        step=step,
-        previous_step=previous,
-        stage=blamed.stage,
-        model=None,
-        layer=blamed.layer,
-        kind=None,
-        cause=blamed.cause,
-        one_of=blamed.one_of,
-        key=blamed.key,
-        a=at.a,
-        b=at.b,
-        relative=at.relative,
-    )
+    return First.of(blamed, step, previous, at.values)
 
 
 def _notes(clocks: Sequence[str]) -> Iterable[str]:

@@ -1,7 +1,7 @@
 """The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 Stage: TypeAlias = Literal[
     "config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"
@@ -36,6 +36,14 @@ class Blame:
     one_of: tuple[str, ...] = ()
 
 
+class Values(NamedTuple):
+    """The values of two runs, and their difference relative to the first if it is defined."""
+
+    a: Shown
+    b: Shown
+    relative: float | None = None
+
+
 @dataclass(frozen=True)
 class First:
     """The first difference in the order of time, and its likely cause.
@@ -66,6 +74,34 @@ class First:
     a: Shown
     b: Shown
     relative: float | None
+
+    @classmethod
+    def of(
+        cls,
+        blamed: Blame,
+        step: int,
+        previous_step: int | None,
+        values: "Values",
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        kind: str | None = None,
+    ) -> "First":
+        """Make it from its likely cause; `key` is the cause's if it is not given."""
+        return cls(
+            step=step,
+            previous_step=previous_step,
+            stage=blamed.stage,
+            model=model,
+            layer=blamed.layer,
+            kind=kind,
+            cause=blamed.cause,
+            one_of=blamed.one_of,
+            key=blamed.key if key is None else key,
+            a=values.a,
+            b=values.b,
+            relative=values.relative,
+        )
 
     @property
     def has_gap(self) -> bool:
