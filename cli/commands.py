@@ -273,23 +273,26 @@ def check(
     raise typer.Exit(0 if holds else 1)
 
 
-@app.command()
+@app.command(cls=options.TakesNoise)
 def diff(
     recordings: options.Compared,
     keys: options.ComparedKeys = None,
     rename: options.Map = None,
     rtol: options.DiffRtol = 0.0,
     atol: options.DiffAtol = 0.0,
+    noise: options.Noise = None,
     ranks: options.Ranks = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Compare two runs: report the first step, stage and layer that differ.
 
     Given one recording, compare the steps that its resumes repeated with the values that they
-    replaced.
+    replaced. With --noise, report what lies beyond the spread of the first and other runs.
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
+    if noise and (ranks or len(recordings) != 2):
+        raise typer.BadParameter("--noise takes references for two recordings: A.h5 B.h5")
     from flexrec.cli.comparing.diffing import diff_recordings
 
     is_equal = diff_recordings(
@@ -298,6 +301,7 @@ def diff(
         rename=rename or (),
         rtol=rtol,
         atol=atol,
+        noise=noise or (),
         ranks=ranks,
         as_json=as_json,
     )

@@ -24,22 +24,31 @@ def diff_recordings(
     rename: Sequence[str],
     rtol: float,
     atol: float,
+    noise: Sequence[Path],
     ranks: bool,
     as_json: bool,
 ) -> bool:
     """Compare, and print the differences; return whether there are none."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
-        for run in runs:
+        references = [stack.enter_context(Recording(path)) for path in noise]
+        for run in (*runs, *references):
             tell_state(run)
-        with reading(runs):
+        with reading([*runs, *references]):
             found: RunDiff | RunAudit | RanksDiff
             if ranks:
                 found = diff_ranks(runs, patterns=keys, tolerance=Tolerance(rtol, atol))
             elif len(runs) == 1:
                 found = audit(runs[0], patterns=keys, tolerance=Tolerance(rtol, atol))
             elif len(runs) == 2:
-                found = diff(*runs, keys=keys, rename=_renaming(rename), rtol=rtol, atol=atol)
+                found = diff(
+                    *runs,
+                    keys=keys,
+                    rename=_renaming(rename),
+                    rtol=rtol,
+                    atol=atol,
+                    noise=references,
+                )
             else:
                 raise RecordingError(
                     "diff compares two recordings, or audits one that was resumed; got "

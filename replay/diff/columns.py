@@ -84,13 +84,13 @@ def match(a: Ints, b: Ints) -> Match:
 
 
 def in_all(steps: Sequence[Ints]) -> tuple[Ints, list[Ints | None]]:
-    """Match rows of several runs by their steps: the steps of rows that all have, and the rows.
+    """Match rows of several runs: the steps of rows that all have, ascending, and the rows.
 
     >>> in_all([np.array([1, 2, 2]), np.array([2, 3])])
     (array([2]), [array([1]), array([0])])
     """
     first = steps[0]
-    if all(np.array_equal(first, other) for other in steps[1:]):
+    if (np.diff(first) >= 0).all() and all(np.array_equal(first, each) for each in steps[1:]):
         return first, [None] * len(steps)
     most = 1 + max(map(_most_of_a_step, steps))
     places = [step * most + _place_in_step(step) for step in steps]

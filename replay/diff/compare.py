@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, RecordingError, listed
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.tracing import format as fmt
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
 from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
-from flexrec.replay.diff.blame.traces import TracedPair, first_pair
+from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
-from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spread
+from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Noise, Spread
+from flexrec.replay.diff.noise.alike import first_unlike, is_exact, is_judged, structure, unlike
+from flexrec.replay.diff.noise.judge import judge
+from flexrec.replay.diff.noise.spread import KEPT, limit_of
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
 from flexrec.replay.diff.settings import changes, fact_changes
@@ -42,6 +45,7 @@ def diff(
     rename: Mapping[str, str] | None = None,
     rtol: float = 0.0,
     atol: float = 0.0,
+    noise: Iterable[str | os.PathLike[str] | Recording] = (),
 ) -> RunDiff:
     """Compare two recordings: find where they begin to differ, in which layer, and by how much.
 
@@ -65,22 +69,38 @@ def diff(
             `{"encoder.*": "backbone.*"}`.
         rtol, atol: the allowed difference of numbers: `|a - b| <= atol + rtol * |a|`. If one is
             given, fingerprints are not compared.
+        noise: recordings of runs that are the same as `a` but for rounding or chance. If any are
+            given, `b` is judged by the spread of `a` and these: only what lies beyond it differs,
+            and what is equal in all of them but not in `b`, such as batches and rates.
 
     Raises:
-        DefinitionError: a tolerance is negative, or `rename` gives one name to two keys.
-        RecordingError: a recording cannot be read, or has no key that `keys` names.
+        DefinitionError: a tolerance is negative, or given with `noise`; or `rename` gives one name
+            to two keys.
+        RecordingError: a recording cannot be read, or has no key that `keys` names; or there is
+            only one reference, or too little to judge by.
     """
-    tolerance = _tolerance(rtol, atol)
+    tolerance, noise = _tolerance(rtol, atol), list(noise)
+    if noise and tolerance:
+        raise DefinitionError(
+            "choose a tolerance or noise: the references' spread is the tolerance"
+        )
     with ExitStack() as stack:
-        runs = [
+        a, b, *others = (
             each if isinstance(each, Recording) else stack.enter_context(Recording(each))
-            for each in (a, b)
-        ]
-        names = names_of([run.path for run in runs])
+            for each in (a, b, *noise)
+        )
         rename_all = renamed(list((rename or {}).items()))
-        _check_names(runs[0], rename_all)
-        one = Run(names[0], [runs[0]], rename=rename_all)
-        return compare_runs(one, Run(names[1], [runs[1]]), patterns=list(keys), tolerance=tolerance)
+        for run in (a, *others):
+            _check_names(run, rename_all)
+        names = names_of([run.path for run in (a, b, *others)])
+        one, other, *references = (
+            Run(name, [run], rename=str if run is b else rename_all)
+            for name, run in zip(names, (a, b, *others), strict=True)
+        )
+        if noise:
+            _check_references(a, b, others)
+            return compare_by_spread(one, other, references, patterns=list(keys))
+        return compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
 
 
 def compare_runs(
@@ -102,7 +122,7 @@ def compare_runs(
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
     found = _compared(a, b, [key for key in both if key != fmt.VALUES], tolerance)
-    traced = first_pair(a, b) if fmt.VALUES in both else None
+    traced = first_pair(in_step(a, b)) if fmt.VALUES in both else None
     if fmt.VALUES in both:
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
         found[fmt.VALUES].first = traced.a.step if traced is not None else None
@@ -140,6 +160,62 @@ def compare_runs(
     )
 
 
+def compare_by_spread(
+    a: Run, b: Run, references: Sequence[Run], *, patterns: Sequence[str] = ()
+) -> RunDiff:
+    """Compare two runs, and judge by the spread of references what rounding and chance change.
+
+    Args:
+        a, b: the runs; `a` is a reference itself.
+        references: the other references.
+        patterns: names and patterns of keys; empty means all.
+
+    Raises:
+        RecordingError: there is too little to judge by.
+    """
+    runs = (a, b, *references)
+    found, *others = (compare_runs(a, each, patterns=patterns) for each in runs[1:])
+    noise = Noise(tuple(run.name for run in (a, *references)), limit_of(1 + len(references)))
+    noisy = {key for other in others for key in other.keys.differ}
+    if not noisy:
+        return replace(found, noise=replace(noise, exact=True))
+    wanted = [key for key in _chosen(a, b, patterns, _EXACT)[0] if all(key in run for run in runs)]
+    config = unlike(found.config, [other.config for other in others])
+    to_judge = [key for key in wanted if is_judged(key, runs)]
+    judged = judge(a, b, references, to_judge)
+    agreed = [key for key in wanted if is_exact(key) and key not in noisy]
+    exact = compare_runs(a, b, patterns=agreed, in_common=True) if agreed else None
+    traced = first_unlike(a, b, references) if fmt.VALUES in wanted else None
+    firsts = [_first_traced({}, config, traced)] if traced is not None else []
+    firsts += [exact.first] if exact is not None and exact.first is not None else []
+    first = min(firsts, key=lambda e: (e.step, stage_rank(e.stage)), default=judged.first)
+    keys = structure(found.keys, [other.keys for other in others])
+    is_whole = not (keys.only_a or keys.only_b or keys.unmatched)
+    if not judged.keys and first is None and is_whole:
+        raise RecordingError(
+            f"{b.name} cannot be judged: no key of numbers has {KEPT} steps in common with "
+            f"{counted(len(noise.references), 'reference')}"
+        )
+    return replace(
+        found,
+        equal=first is None and is_whole,
+        first=first,
+        keys=replace(keys, differ=(*(exact.keys.differ if exact else ()), *judged.beyond)),
+        config=config,
+        facts=unlike(found.facts, [other.facts for other in others]),
+        spread=tuple(_spread({k: KeyDiff(k, NO_ROWS, judged.beyond.get(k)) for k in judged.keys})),
+        crossed=(),
+        notes=(*found.notes, *_not_judged(sorted(noisy.difference(judged.keys, [fmt.VALUES])))),
+        noise=replace(
+            noise,
+            keys=len(judged.keys),
+            since=judged.since,
+            seen=judged.seen,
+            beyond=tuple(judged.beyond),
+        ),
+    )
+
+
 def names_of(paths: Sequence[Path]) -> list[str]:
     """The names of runs: their files' names, with enough folders to make them unique."""
     if len(set(paths)) < len(paths):
@@ -158,6 +234,18 @@ def _tolerance(rtol: float, atol: float) -> Tolerance:
     if not (rtol >= 0 and atol >= 0):
         raise DefinitionError(f"tolerances are 0 or more, got rtol={rtol!r} and atol={atol!r}")
     return Tolerance(rtol, atol)
+
+
+def _check_references(a: Recording, b: Recording, others: Sequence[Recording]) -> None:
+    paths = [os.path.realpath(run.path) for run in (a, *others)]
+    if os.path.realpath(b.path) in paths:
+        raise RecordingError(f"{b.path} cannot be judged by itself: it is among the references")
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise RecordingError(
+            f"{twice} is given twice as a reference: the spread needs two runs or more, of which "
+            "the first recording is one"
+        )
 
 
 def _check_names(run: Recording, rename: Callable[[str], str]) -> None:
@@ -297,6 +385,11 @@ def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Ch
 def _notes(clocks: Sequence[str]) -> Iterable[str]:
     if clocks:
         yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
+
+
+def _not_judged(keys: Sequence[str]) -> Iterable[str]:
+    if keys:
+        yield f"no numbers to judge, and not the same in all references: {listed(keys, most=3)}"
 
 
 def _spread(found: Mapping[str, KeyDiff]) -> Iterable[Spread]:

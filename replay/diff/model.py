@@ -147,6 +147,29 @@ class Crossing:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """The verdict on a run by the spread of references.
+
+    Attributes:
+        references: the names of the references; the first run of the comparison is one.
+        limit: how many times the spread a key may lie outside.
+        exact: whether all references are equal to the bit, so that everything was compared to it.
+        keys: the number of keys that were judged.
+        since: the first step beyond the spread; None: the run is within it.
+        seen: the step at which that is certain.
+        beyond: the keys that are beyond by themselves, in the order in which they begin to be.
+    """
+
+    references: tuple[str, ...]
+    limit: float
+    exact: bool = False
+    keys: int = 0
+    since: int | None = None
+    seen: int | None = None
+    beyond: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class RankSplit:
     """A key that agrees on all ranks at first, and differs from some step on.
 
