@@ -16,9 +16,9 @@ from flexrec.replay.diff.columns import KeyDiff, Match, in_all
 from flexrec.replay.diff.model import Blame, First, Stage, Values
 from flexrec.replay.diff.noise.spread import (
     KEPT,
+    WINDOW,
     Floats,
     Singles,
-    began,
     excess,
     first_beyond,
     lasting,
@@ -56,16 +56,24 @@ class Measured(NamedTuple):
     """How far keys of a run lie outside the spread of its references.
 
     Attributes:
-        step: (rows,) the steps.
+        step: (rows,) the steps of all keys.
         keys: the keys.
-        excess: (rows, keys) in multiples of the spread.
-        kept: (rows, keys) the same, as it lasts.
+        rows: the rows in which each key has values.
+        excess: (rows, keys) in multiples of the spread; 0 where a key has no value.
+        kept: (rows, keys) the excess that lasts; that of the row before where a key has no value.
     """
 
     step: Ints
     keys: list[str]
+    rows: list[Ints]
     excess: Singles
     kept: Singles
+
+    def began(self, key: int, seen: int, limit: float) -> int:
+        """The first row beyond the limit among those that made a key be beyond at row `seen`."""
+        rows = self.rows[key]
+        rows = rows[rows <= seen][-WINDOW:]
+        return int(rows[(self.excess[rows, key] > limit).argmax()])
 
 
 def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Judged:
@@ -84,13 +92,13 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
         return Judged(tuple(found.keys))
     over = found.kept > limit
     beyond = {
-        key: int(found.step[began(found.excess[:, i], int(over[:, i].argmax()), limit)])
+        key: int(found.step[found.began(i, int(over[:, i].argmax()), limit)])
         for i, key in enumerate(found.keys)
         if over[:, i].any()
     }
     beyond = dict(sorted(beyond.items(), key=itemgetter(1)))
-    starts = [began(one, at, limit) for one in found.excess.T[over[at]]]
-    row = sorted(starts)[least_keys(len(found.keys)) - 1]
+    starts = sorted(found.began(i, at, limit) for i in np.flatnonzero(over[at]).tolist())
+    row = starts[least_keys(len(found.keys)) - 1]
     first = _first(found, row, at, runs)
     steps = int(found.step[row]), int(found.step[at])
     return Judged(tuple(found.keys), *steps, beyond, first)
@@ -108,27 +116,23 @@ def _as_executed(run: Run, keys: Sequence[str]) -> list[str]:
 def measure(runs: Sequence[Run], keys: Sequence[str]) -> Measured:
     """Measure how far keys of the first run lie outside the spread of the others."""
     parts = list(_parts(runs, keys))
-    step = np.unique(np.concatenate([_NONE, *(part.step for part in parts)]))
-    shape = len(step), sum(len(part.keys) for part in parts)
-    found = Measured(step, [], np.zeros(shape, np.float32), np.zeros(shape, np.float32))
-    for part in parts:
-        rows = np.searchsorted(part.step, step, side="right") - 1  # the latest ones
-        places = slice(len(found.keys), len(found.keys) + len(part.keys))
-        found.keys.extend(part.keys)
-        for whole, own in ((found.excess, part.excess), (found.kept, part.kept)):
-            whole[rows >= 0, places] = own[rows[rows >= 0]]
-    return _ordered(found, keys)
+    measured = {key for _, names, _ in parts for key in names}
+    places = {key: i for i, key in enumerate(key for key in keys if key in measured)}
+    step = np.unique(np.concatenate([_NONE, *(own for own, _, _ in parts)]))
+    excess, kept = (np.zeros((len(step), len(places)), np.float32) for _ in range(2))
+    rows: list[Ints] = [_NONE] * len(places)
+    for own, names, found in parts:
+        columns, at = [places[key] for key in names], np.searchsorted(step, own)
+        latest = np.searchsorted(own, step, side="right") - 1
+        excess[at[:, None], columns] = found
+        kept[:, columns] = np.where(latest[:, None] >= 0, lasting(found)[latest], 0)
+        for column in columns:
+            rows[column] = at
+    return Measured(step, list(places), rows, excess, kept)
 
 
-def _ordered(found: Measured, keys: Sequence[str]) -> Measured:
-    places = {key: i for i, key in enumerate(found.keys)}
-    names = [key for key in keys if key in places]
-    order = [places[key] for key in names]
-    return Measured(found.step, names, found.excess[:, order], found.kept[:, order])
-
-
-def _parts(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[Measured]:
-    """Measure keys of one source that have the same steps together."""
+def _parts(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[Ints, list[str], Singles]]:
+    """Measure keys of one source that have the same steps: (rows,) steps, keys, excess."""
     by_source = defaultdict[str, list[str]](list)
     for key in keys:
         by_source[place_of(key).source or key].append(key)
@@ -140,8 +144,7 @@ def _parts(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[Measured]:
                 values = np.stack(
                     [_values(c, names, r) for c, r in zip(columns, rows, strict=True)]
                 )
-                found = _measured(names, values[0], values[1:])
-                yield Measured(step, names, found, lasting(found))
+                yield step, names, _measured(names, values[0], values[1:])
 
 
 def _with_the_same_steps(
@@ -199,7 +202,7 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
     else:
         key = found.keys[int(found.kept[seen].argmax())]
         blamed = Blame(place_of(key).stage, key)
-    far = float(found.excess[row, found.keys.index(blamed.key)])
+    far = float(found.excess[since : seen + 1, found.keys.index(blamed.key)].max())
     begin = "" if strong.any() else "; no step by itself shows where it begins"
     cause = f"outside the spread of {len(runs) - 1} references by {far:.3g} times its width{begin}"
     previous = int(found.step[since - 1]) if since else None
@@ -210,20 +213,21 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
 def _differing(found: Measured, row: int) -> dict[str, KeyDiff]:
     """The keys as if those differed at a row that are as far outside as any of their stage."""
     step = int(found.step[row])
-    rows = Match(found.step, None, None, _NONE, _NONE)
+    matches = {id(rows): Match(found.step[rows], None, None, _NONE, _NONE) for rows in found.rows}
     stages = [place_of(key).stage for key in found.keys]
     furthest = defaultdict[Stage, float](float)
     for stage, far in zip(stages, found.excess[row].tolist(), strict=True):
         furthest[stage] = max(furthest[stage], far)
     differ = dict[str, KeyDiff]()
-    for key, stage, far in zip(found.keys, stages, found.excess[row].tolist(), strict=True):
-        is_begun = furthest[stage] > _STRONG and far >= furthest[stage] / _NEAR
-        differ[key] = KeyDiff(key, rows, step if is_begun else None)
+    for i, (key, stage) in enumerate(zip(found.keys, stages, strict=True)):
+        least = furthest[stage] / _NEAR
+        is_begun = furthest[stage] > _STRONG and found.excess[row, i] >= least
+        differ[key] = KeyDiff(key, matches[id(found.rows[i])], step if is_begun else None)
     return differ
 
 
 def _shown(runs: Sequence[Run], key: str, step: int) -> Values:
     """The range of the references at a step, and the value of the run."""
     columns = [run.numbers([key])[key] for run in runs]
-    value, *others = (float(c.value[np.flatnonzero(c.step == step)[-1]]) for c in columns)
+    value, *others = (float(c.value[np.flatnonzero(c.step <= step)[-1]]) for c in columns)
     return Values(f"{min(others):.9g} to {max(others):.9g}", value)

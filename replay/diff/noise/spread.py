@@ -86,9 +86,3 @@ def first_beyond(kept: Singles, limit: float) -> int | None:
     """The first row at which enough keys are beyond the limit; None: there is none."""
     over = np.flatnonzero((kept > limit).sum(axis=1) >= least_keys(kept.shape[1]))
     return int(over[0]) if len(over) else None
-
-
-def began(found: Singles, seen: int, limit: float) -> int:
-    """The first row beyond the limit, (rows,), among those that made it certain at row `seen`."""
-    first = max(seen - WINDOW + 1, 0)
-    return first + int((found[first : seen + 1] > limit).argmax())
