@@ -96,7 +96,7 @@ def _set(name: str, value: float, layer: str | None = None) -> Change:
 
 def _scaled(model: nn.Module, _: torch.optim.Optimizer) -> None:
     with torch.no_grad():
-        model.get_submodule("head").weight.mul_(1.02)
+        model.get_parameter("head.weight").mul_(1.02)
 
 
 class Planted(NamedTuple):

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.cli.replaying import tell_state
+from flexrec.cli.replaying import Outlet, tell_state
 from flexrec.recorder.errors import DefinitionError, RecordingError, counted
+from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.columns import Tolerance
-from flexrec.replay.diff.compare import diff
+from flexrec.replay.diff.compare import diff, runs_of
 from flexrec.replay.diff.ranks import diff_ranks
 from flexrec.replay.diff.result import RanksDiff, RunAudit, RunDiff
 from flexrec.replay.diff.resumes import audit
+from flexrec.replay.diff.windows import windows_of
 
 
 def diff_recordings(
@@ -27,8 +29,9 @@ def diff_recordings(
     noise: Sequence[Path],
     ranks: bool,
     as_json: bool,
+    outlet: Outlet | None,
 ) -> bool:
-    """Compare, and print the differences; return whether there are none."""
+    """Compare, print the differences, and draw those of two runs; return whether there are none."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
         references = [stack.enter_context(Recording(path)) for path in noise]
@@ -49,12 +52,19 @@ def diff_recordings(
                     atol=atol,
                     noise=references,
                 )
+                if outlet is not None:
+                    pair = runs_of([*runs, *references], _renaming(rename))
+                    outlet.sink.show(windows_of(found, *pair))
             else:
                 raise RecordingError(
                     "diff compares two recordings, or audits one that was resumed; got "
                     f"{counted(len(runs), 'file')}: --ranks compares them as ranks of one run"
                 )
     echo(json.dumps(found.table(), indent=1, allow_nan=False) if as_json else str(found))
+    if outlet is not None:
+        with writing(outlet.place):
+            outlet.sink.close()
+        echo(f"drawn in {outlet.place}", err=as_json)
     return found.equal
 
 

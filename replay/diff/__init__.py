@@ -11,4 +11,5 @@ DOORS = (
     "ranks",
     "result",
     "resumes",
+    "windows",
 )

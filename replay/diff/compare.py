@@ -16,6 +16,7 @@ from flexrec.recorder.tracing import format as fmt
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
 from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.settings import changes, fact_changes
 from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
 from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Noise, Spread
@@ -24,7 +25,6 @@ from flexrec.replay.diff.noise.judge import judge
 from flexrec.replay.diff.noise.spread import KEPT, limit_of
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
-from flexrec.replay.diff.settings import changes, fact_changes
 from flexrec.replay.diff.stored import StoredPair
 
 _EXACT = Tolerance()
@@ -85,22 +85,38 @@ def diff(
             "choose a tolerance or noise: the references' spread is the tolerance"
         )
     with ExitStack() as stack:
-        a, b, *others = (
+        recordings = [
             each if isinstance(each, Recording) else stack.enter_context(Recording(each))
             for each in (a, b, *noise)
-        )
-        rename_all = renamed(list((rename or {}).items()))
-        for run in (a, *others):
-            _check_names(run, rename_all)
-        names = names_of([run.path for run in (a, b, *others)])
-        one, other, *references = (
-            Run(name, [run], rename=str if run is b else rename_all)
-            for name, run in zip(names, (a, b, *others), strict=True)
-        )
-        if noise:
-            _check_references(a, b, others)
+        ]
+        one, other, *references = runs_of(recordings, rename)
+        if references:
             return compare_by_spread(one, other, references, patterns=list(keys))
         return compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
+
+
+def runs_of(recordings: Sequence[Recording], rename: Mapping[str, str] | None = None) -> list[Run]:
+    """The runs to compare, named; all but the second are renamed.
+
+    Args:
+        recordings: the two to compare, and the references by whose spread the second is judged.
+        rename: as in `diff`.
+
+    Raises:
+        DefinitionError: `rename` gives one name to two keys.
+        RecordingError: a reference is given twice, or is the second recording.
+    """
+    a, b, *others = recordings
+    rename_all = renamed(list((rename or {}).items()))
+    for recording in (a, *others):
+        _check_names(recording, rename_all)
+    if others:
+        _check_references(a, b, others)
+    names = names_of([recording.path for recording in recordings])
+    return [
+        Run(name, [recording], rename=str if i == 1 else rename_all)
+        for i, (name, recording) in enumerate(zip(names, recordings, strict=True))
+    ]
 
 
 def compare_runs(

@@ -10,9 +10,9 @@ from functools import cached_property
 from statistics import median
 
 from flexrec.recorder.tracing.format import NUMBERS, Event
+from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
 from flexrec.replay.diff.model import Blame, Change, Shown, Stage
-from flexrec.replay.diff.settings import changes
 
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed

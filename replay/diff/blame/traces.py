@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.storage.series import Row
 from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.model import Change
 from flexrec.replay.diff.run import Run
-from flexrec.replay.diff.settings import changes
 
 Key = tuple[str, str, str, int]
 Attributes = Mapping[str, Mapping[str, str]]

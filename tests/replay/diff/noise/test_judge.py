@@ -29,9 +29,9 @@ def references(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def judge(references: list[Path], tmp_path: Path) -> Judge:
     """Judges another run, which is bent."""
 
-    def judged(bend: Bend | None = None, count: int = 3, **options: object) -> RunDiff:
+    def judged(bend: Bend | None = None, count: int = 3) -> RunDiff:
         bends = [noisy(9), *([bend] if bend else [])]
-        b = record(tmp_path / "b.h5", both(*bends), steps=STEPS, **options)
+        b = record(tmp_path / "b.h5", both(*bends), steps=STEPS)
         return flexrec.diff(references[0], b, noise=references[1:count])
 
     return judged
