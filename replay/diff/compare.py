@@ -1,7 +1,7 @@
 """diff: compare two runs, and find the first difference and its likely cause."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -205,6 +205,7 @@ def compare_by_spread(
     firsts = [_first_traced({}, config, traced)] if traced is not None else []
     firsts += [exact.first] if exact is not None and exact.first is not None else []
     first = min(firsts, key=lambda e: (e.step, stage_rank(e.stage)), default=judged.first)
+    told = judged.keys, agreed, [fmt.VALUES]
     keys = structure(found.keys, [other.keys for other in others])
     is_whole = not (keys.only_a or keys.only_b or keys.unmatched)
     if not judged.keys and first is None and is_whole:
@@ -221,7 +222,7 @@ def compare_by_spread(
         facts=unlike(found.facts, [other.facts for other in others]),
         spread=tuple(_spread({k: KeyDiff(k, NO_ROWS, judged.beyond.get(k)) for k in judged.keys})),
         crossed=(),
-        notes=(*found.notes, *_not_judged(sorted(noisy.difference(judged.keys, [fmt.VALUES])))),
+        notes=(*found.notes, *_not_judged(noisy.union(found.keys.differ).difference(*told))),
         noise=replace(
             noise,
             keys=len(judged.keys),
@@ -403,9 +404,9 @@ def _notes(clocks: Sequence[str]) -> Iterable[str]:
         yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
 
 
-def _not_judged(keys: Sequence[str]) -> Iterable[str]:
+def _not_judged(keys: Collection[str]) -> Iterable[str]:
     if keys:
-        yield f"no numbers to judge, and not the same in all references: {listed(keys, most=3)}"
+        yield f"differ, but cannot be judged by a spread: {listed(sorted(keys), most=3)}"
 
 
 def _spread(found: Mapping[str, KeyDiff]) -> Iterable[Spread]:

@@ -57,15 +57,15 @@ class RunDiff:
         amount = f"{counted(self.keys.compared, 'key')}, {counted(self.steps, 'step')}"
         notes = [report.line("note", note) for note in self.notes]
         noise = report.noise(self.noise) if self.noise else []
+        is_judged = self.noise is not None and not self.noise.exact
+        same = "the same but for noise" if is_judged else "equal"
         if self.equal:
-            is_judged = self.noise is not None and self.noise.keys
-            verdict = "are the same but for noise" if is_judged else "are equal"
-            head = f"{self.a} and {self.b} {verdict}: {amount}"
+            head = f"{self.a} and {self.b} are {same}: {amount}"
             return "\n".join([head, *facts, *lines, *noise, *notes])
         facts = facts or [report.line("facts", "equal")]
         lines = lines or [report.line("config", "equal")]
         lines += noise
-        none = report.line("first", f"none: what both have is equal ({amount})")
+        none = report.line("first", f"none: what both have is {same} ({amount})")
         lines += report.first(self.first) if self.first else [none]
         lines += report.then(self.spread, self.crossed)
         lines += report.keys(self.keys, (self.a, self.b), (self.last_a, self.last_b))

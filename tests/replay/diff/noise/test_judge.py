@@ -133,6 +133,7 @@ def test_structure_is_exact(judge: Judge) -> None:
     shorter = judge(lambda step, found: found.clear() if step > 30 else None)
     assert not shorter.equal
     assert shorter.keys.unmatched["train_loss"] == (14, 0)
+    assert "none: what both have is the same but for noise" in str(shorter)
 
 
 def test_references_of_other_lengths_leave_the_structure_open(
@@ -220,3 +221,22 @@ def test_renamed_layers(references: list[Path], tmp_path: Path) -> None:
     b = record(tmp_path / "b.h5", both(noisy(9), rename), steps=STEPS)
     found = flexrec.diff(references[0], b, noise=references[1:], rename={"middle": "new"})
     assert found.equal
+
+
+def test_texts_arrays_and_counts_are_not_judged(tmp_path: Path) -> None:
+    def run(name: str, seed: int, dead: float = 0.0) -> Path:
+        chance = np.random.default_rng(seed)
+        with Recorder(tmp_path / name, facts=False) as rec:
+            for step in range(20):
+                rec.add({f"{i}/outputs/mean": chance.normal() for i in range(3)})
+                rec.add({f"{i}/outputs/dead": dead for i in range(3)})
+                rec.add(text=str(seed), array=chance.normal(size=3), step_time=step * seed)
+                rec.step()
+        return tmp_path / name
+
+    a, other, b = run("a.h5", 1), run("other.h5", 2), run("b.h5", 3, 0.5)
+    found = flexrec.diff(a, b, noise=[other])
+    assert found.equal
+    assert found.noise is not None
+    assert found.noise.keys == 3
+    assert "differ, but cannot be judged by a spread: 0/outputs/dead, 1/outputs/dead" in str(found)
