@@ -100,22 +100,22 @@ def _scaled(model: nn.Module, _: torch.optim.Optimizer) -> None:
 
 
 class Planted(NamedTuple):
-    """A change at step `AT`, and what is right: the stage and the layer that are named first."""
+    """A change at step `AT`, and what is right: the stages and the layer that are named first."""
 
     change: Change | None
-    stage: str | None = None
+    stages: tuple[str, ...] = ()
     layer: str | None = None
     batch: Callable[[int], int] = int
 
 
 CHANGES = {
-    "lr x1.02": Planted(_set("lr", 1.02 * LR), "optimizer"),
-    "lr x1.5": Planted(_set("lr", 1.5 * LR), "optimizer"),
-    "weight decay lost": Planted(_set("weight_decay", 0.0), "optimizer"),
-    "eps of a norm": Planted(_set("eps", 2e-3, "norm2"), "forward", "norm2"),
-    "dropout .1 -> .12": Planted(_set("p", 0.12, "drop"), "forward", "drop"),
-    "dropout .1 -> .3": Planted(_set("p", 0.3, "drop"), "forward", "drop"),
-    "head x1.02": Planted(_scaled, "forward", "head"),
+    "lr x1.02": Planted(_set("lr", 1.02 * LR), ("optimizer", "weights")),
+    "lr x1.5": Planted(_set("lr", 1.5 * LR), ("optimizer", "weights")),
+    "weight decay lost": Planted(_set("weight_decay", 0.0), ("optimizer", "weights")),
+    "eps of a norm": Planted(_set("eps", 2e-3, "norm2"), ("forward",), "norm2"),
+    "dropout .1 -> .12": Planted(_set("p", 0.12, "drop"), ("forward",), "drop"),
+    "dropout .1 -> .3": Planted(_set("p", 0.3, "drop"), ("forward",), "drop"),
+    "head x1.02": Planted(_scaled, ("forward",), "head"),
     "a bad batch": Planted(None, batch=lambda step: 0 if step == AT else step),
     "other order of data": Planted(None, batch=lambda i: i if i < AT else STEPS + AT - 1 - i),
 }
@@ -271,12 +271,12 @@ def named(name: str, planted: Planted, every: Sequence[Judged]) -> list[object]:
     firsts = [each.first for each in found if each.first is not None]
     if not found:
         return [name, 0]
-    stage = sum(planted.stage in (None, first.stage) for first in firsts)
+    stage = sum(first.stage in planted.stages for first in firsts)
     layer = sum(first.layer == planted.layer or planted.layer in first.one_of for first in firsts)
     wrong = sum(first.layer not in (None, planted.layer) and not first.one_of for first in firsts)
     since = statistics.median((each.since or 0) - AT for each in found)
     certain = statistics.median((each.seen or 0) - AT for each in found)
-    asked = planted.stage is not None
+    asked = bool(planted.stages)
     return [
         name,
         len(found),

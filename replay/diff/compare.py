@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -196,31 +197,28 @@ def compare_by_spread(
     if not noisy:
         return replace(found, noise=replace(noise, exact=True))
     wanted = [key for key in _chosen(a, b, patterns, _EXACT)[0] if all(key in run for run in runs)]
-    config = unlike(found.config, [other.config for other in others])
-    to_judge = [key for key in wanted if is_judged(key, runs)]
-    judged = judge(a, b, references, to_judge)
     agreed = [key for key in wanted if is_exact(key) and key not in noisy]
-    exact = compare_runs(a, b, patterns=agreed, in_common=True) if agreed else None
-    traced = first_unlike(a, b, references) if fmt.VALUES in wanted else None
-    firsts = [_first_traced({}, config, traced)] if traced is not None else []
-    firsts += [exact.first] if exact is not None and exact.first is not None else []
-    first = min(firsts, key=lambda e: (e.step, stage_rank(e.stage)), default=judged.first)
-    told = judged.keys, agreed, [fmt.VALUES]
+    config = unlike(found.config, [other.config for other in others])
+    judged = judge(a, b, references, [key for key in wanted if is_judged(key, runs)])
+    exact = _compared_exactly(runs, agreed, config, is_traced=fmt.VALUES in wanted)
     keys = structure(found.keys, [other.keys for other in others])
     is_whole = not (keys.only_a or keys.only_b or keys.unmatched)
+    first = exact.first or judged.first
     if not judged.keys and first is None and is_whole:
         raise RecordingError(
             f"{b.name} cannot be judged: no key of numbers has {KEPT} steps in common with "
             f"{counted(len(noise.references), 'reference')}"
         )
+    told = judged.keys, agreed, [fmt.VALUES]
+    seen = {key: KeyDiff(key, NO_ROWS, judged.beyond.get(key)) for key in judged.keys}
     return replace(
         found,
         equal=first is None and is_whole,
         first=first,
-        keys=replace(keys, differ=(*(exact.keys.differ if exact else ()), *judged.beyond)),
+        keys=replace(keys, differ=(*exact.differ, *judged.beyond)),
         config=config,
         facts=unlike(found.facts, [other.facts for other in others]),
-        spread=tuple(_spread({k: KeyDiff(k, NO_ROWS, judged.beyond.get(k)) for k in judged.keys})),
+        spread=tuple(_spread(seen)),
         crossed=(),
         notes=(*found.notes, *_not_judged(noisy.union(found.keys.differ).difference(*told))),
         noise=replace(
@@ -231,6 +229,25 @@ def compare_by_spread(
             beyond=tuple(judged.beyond),
         ),
     )
+
+
+class _Exact(NamedTuple):
+    """The first difference of what all references agree on, and the keys of it that differ."""
+
+    first: First | None
+    differ: tuple[str, ...]
+
+
+def _compared_exactly(
+    runs: Sequence[Run], keys: Sequence[str], config: Sequence[Change], *, is_traced: bool
+) -> _Exact:
+    a, b, *references = runs
+    found = compare_runs(a, b, patterns=keys, in_common=True) if keys else None
+    traced = first_unlike(a, b, references) if is_traced else None
+    firsts = [_first_traced({}, config, traced)] if traced is not None else []
+    firsts += [found.first] if found is not None and found.first is not None else []
+    first = min(firsts, key=lambda each: (each.step, stage_rank(each.stage)), default=None)
+    return _Exact(first, found.keys.differ if found is not None else ())
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
