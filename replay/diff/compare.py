@@ -277,8 +277,8 @@ def _check_references(a: Recording, b: Recording, others: Sequence[Recording]) -
     twice = next((path for path in paths if paths.count(path) > 1), None)
     if twice is not None:
         raise RecordingError(
-            f"{twice} is given twice as a reference: the spread needs two runs or more, of which "
-            "the first recording is one"
+            f"{twice} is given twice as a reference: one run has no spread, so there is no "
+            "verdict; the first recording is a reference already, noise names others"
         )
 
 

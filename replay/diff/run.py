@@ -89,6 +89,13 @@ class Run:
             return {own[k]: Column(series.step, series.value) for k, series in found[0].items()}
         return {own[key]: self._combined([read[key] for read in found]) for key in own}
 
+    def apart(self, keys: Sequence[str]) -> list[str]:
+        """One of each set of keys that were always added together, and so have the same steps."""
+        if len(self._views) > 1:
+            return list(keys)
+        sets = {key: self._views[0].columns.added_with(self._keys[key]) or key for key in keys}
+        return list({together: key for key, together in sets.items()}.values())
+
     def layer(self, name: str) -> str:
         """The name under which a layer is compared."""
         return self._rename(f"{name}/")[:-1]

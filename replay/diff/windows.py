@@ -94,7 +94,7 @@ def _by_spread(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[str, 
 
 def _ends(run: Run, keys: Sequence[str]) -> Ints:
     """The first and last steps of keys."""
-    steps = [run.steps(key) for key in keys]
+    steps = [run.steps(key) for key in run.apart(keys)]
     return np.array([(step.min(), step.max()) for step in steps if len(step)] or [(0, 0)])
 
 
@@ -120,7 +120,8 @@ def _heat_window(heat: Heat, found: RunDiff) -> Window:
     if found.first is not None:
         step, layer = found.first.step, found.first.layer
         title += f"; first: step {step}" + (f", {layer}" if layer else "")
-        column = int(heat.step[np.searchsorted(heat.step, step, side="right") - 1])
+        at = int(np.searchsorted(heat.step, step, side="right")) - 1
+        column = int(heat.step[max(at, 0)])
         layout["shapes"] = [
             {"type": "line", "x0": column, "x1": column, "yref": "paper", "y0": 0, "y1": 1, **_LINE}
         ]

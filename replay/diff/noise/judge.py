@@ -90,14 +90,13 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
     at = first_beyond(found.kept, limit)
     if at is None:
         return Judged(tuple(found.keys))
-    over = found.kept > limit
+    over = found.kept[at:] > limit  # a key that was so before, alone, was so by chance
     beyond = {
-        key: int(found.step[found.began(i, int(over[:, i].argmax()), limit)])
-        for i, key in enumerate(found.keys)
-        if over[:, i].any()
+        found.keys[i]: int(found.step[found.began(i, at + int(over[:, i].argmax()), limit)])
+        for i in np.flatnonzero(over.any(axis=0)).tolist()
     }
     beyond = dict(sorted(beyond.items(), key=itemgetter(1)))
-    starts = sorted(found.began(i, at, limit) for i in np.flatnonzero(over[at]).tolist())
+    starts = sorted(found.began(i, at, limit) for i in np.flatnonzero(over[0]).tolist())
     row = starts[least_keys(len(found.keys)) - 1]
     first = _first(found, row, at, runs)
     steps = int(found.step[row]), int(found.step[at])

@@ -90,7 +90,9 @@ def test_noise(tmp_path: Path) -> None:
     assert (table["noise"]["since"], table["noise"]["seen"]) == (10, 19)
     assert (table["first"]["step"], table["first"]["layer"]) == (10, "middle")
     assert table["spread"] == [{"step": 10, "layers": 2, "of": 3}]
-    assert "the spread needs two runs or more" in fails("diff", *refs[:2], "--noise", refs[0])
+    assert "one run has no spread, so there is no verdict" in fails(
+        "diff", *refs[:2], "--noise", refs[0]
+    )
     _, error = flexrec("diff", refs[0], "--noise", refs[1], code=2)
     assert "--noise needs two recordings" in error
     assert "choose a tolerance" in fails("diff", *refs[:2], "--noise", refs[2], "--rtol", 1)
