@@ -16,7 +16,7 @@ from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.tracing import format as fmt
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
-from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
 from flexrec.replay.diff.blame.settings import changes, fact_changes
 from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
@@ -167,7 +167,7 @@ def compare_runs(
         steps=len(_steps(found.values())),
         last_a=last[0],
         last_b=last[1],
-        first=_first(found, config, traced) if differ else None,
+        first=_first(a, found, config, traced) if differ else None,
         keys=keys,
         config=config,
         facts=facts,
@@ -366,7 +366,7 @@ def _take_missing(
 
 
 def _first(
-    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
+    run: Run, found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
 ) -> First:
     """The first difference; from the traces, if they differ as early as anything else."""
     untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
@@ -374,10 +374,10 @@ def _first(
     if traced is not None and (step is None or traced.a.step <= step):
         return _first_traced(untraced, config, traced)
     assert step is not None  # noqa: S101 - something differs
-    found_by = _first_untraced(step, untraced, config)
+    found_by = _first_untraced(run, step, untraced, config)
     rows = found.get(fmt.VALUES)
     if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
-        return replace(found_by, stage="metric", layer=None, one_of=(), cause=_ROUNDED)
+        return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
     return found_by
 
 
@@ -402,8 +402,10 @@ def _first_traced(
     )
 
 
-def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]) -> First:
-    blamed = blame(step, found)
+def _first_untraced(
+    run: Run, step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]
+) -> First:
+    blamed = blame(step, {key: found[key] for key in as_run(found, run.order())})
     at = found[blamed.key]
     previous = at.previous(step)
     is_gap = previous is not None and step - previous > 1
@@ -413,7 +415,7 @@ def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Ch
     elif blamed.stage == "forward" and previous is None and config:
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
-    return First.of(blamed, step, previous, at.values)
+    return First.of(blamed, step, previous, at.values, kind=run.kind(blamed.layer))
 
 
 def _notes(clocks: Sequence[str]) -> Iterable[str]:

@@ -118,13 +118,6 @@ def first_pair(
     return None
 
 
-def executed_layers(run: Run) -> list[str]:
-    """The layers in the order in which the first traced step computed their outputs."""
-    step = next(traced_steps(run), None)
-    events = step.events if step is not None else ()
-    return list(dict.fromkeys(event.layer for event in events if event.kind == "outputs"))
-
-
 def differing(one: TracedStep, other: TracedStep) -> set[Key]:
     """The keys of events that differ between two steps, or that only one has."""
     a, b = one.by_key(), other.by_key()

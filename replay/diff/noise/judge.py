@@ -10,8 +10,7 @@ import numpy as np
 
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.by_statistics import blame
-from flexrec.replay.diff.blame.places import place_of
-from flexrec.replay.diff.blame.traces import executed_layers
+from flexrec.replay.diff.blame.places import as_run, place_of
 from flexrec.replay.diff.columns import KeyDiff, Match, in_all
 from flexrec.replay.diff.model import Blame, First, Stage, Values
 from flexrec.replay.diff.noise.spread import (
@@ -85,7 +84,7 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
         keys: the keys.
     """
     runs = (b, a, *references)
-    found = measure(runs, _as_executed(a, keys))
+    found = measure(runs, as_run(keys, a.order()))
     limit = limit_of(len(runs) - 1)
     at = first_beyond(found.kept, limit)
     if at is None:
@@ -101,12 +100,6 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
     first = _first(found, row, at, runs)
     steps = int(found.step[row]), int(found.step[at])
     return Judged(tuple(found.keys), *steps, beyond, first)
-
-
-def _as_executed(run: Run, keys: Sequence[str]) -> list[str]:
-    """The keys in the order in which the layers ran, if it was recorded."""
-    order = {layer: i for i, layer in enumerate(executed_layers(run))}
-    return sorted(keys, key=lambda key: order.get(place_of(key).layer, -1))
 
 
 # ---------------------------------------------------------------- how far it is outside
@@ -206,7 +199,9 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
     cause = f"outside the spread of {len(runs) - 1} references by {far:.3g} times its width{begin}"
     previous = int(found.step[since - 1]) if since else None
     values = _shown(runs, blamed.key, int(found.step[row]))
-    return First.of(replace(blamed, cause=cause), int(found.step[since]), previous, values)
+    kind = runs[1].kind(blamed.layer)
+    step = int(found.step[since])
+    return First.of(replace(blamed, cause=cause), step, previous, values, kind=kind)
 
 
 def _differing(found: Measured, row: int) -> dict[str, KeyDiff]:

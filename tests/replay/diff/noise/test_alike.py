@@ -84,25 +84,3 @@ def test_what_differs_among_the_references_is_noise(tmp_path: Path, kind: str) -
     runs = [trained(tmp_path / f"a{i}.h5", i, noise=("outputs", kind)) for i in range(3)]
     b = trained(tmp_path / "b.h5", 9, kind)
     assert flexrec.diff(runs[0], b, noise=runs[1:]).equal
-
-
-def test_layers_come_in_the_order_in_which_they_ran(tmp_path: Path) -> None:
-    """Which need not be the order in which they were recorded."""
-
-    def run(name: str, seed: int, more: float = 0.0) -> Path:
-        chance = np.random.default_rng(seed)
-        order = [["outputs", layer, "", 0, "", -1] for layer in ("second", "first")]
-        with Recorder(tmp_path / name, facts=False) as rec:
-            rec.add({"trace/order": json.dumps(order)})
-            for step in range(30):
-                for layer in ("first", "second"):
-                    mean = 1 + 1e-3 * chance.normal() + (more if step > 9 else 0)
-                    rec.add({f"{layer}/outputs/mean": mean, f"{layer}/weights/mean": 1.0})
-                rec.add({"trace/values": chance.integers(1 << 50, size=2)})
-                rec.step()
-        return tmp_path / name
-
-    a, other, b = run("a.h5", 1), run("other.h5", 2), run("b.h5", 3, 1.0)
-    first = flexrec.diff(a, b, noise=[other]).first
-    assert first is not None
-    assert (first.step, first.stage, first.layer) == (10, "forward", "second")
