@@ -54,7 +54,7 @@ def diff_recordings(
                 )
                 if outlet is not None:
                     pair = runs_of([*runs, *references], _renaming(rename))
-                    outlet.sink.show(windows_of(found, *pair))
+                    outlet.sink.show(windows_of(found, *pair, patterns=keys))
             else:
                 raise RecordingError(
                     "diff compares two recordings, or audits one that was resumed; got "

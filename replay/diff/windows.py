@@ -1,6 +1,7 @@
 """Draw a comparison: how far apart the layers are, by step, and the metrics over each other."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,13 +36,16 @@ class Heat(NamedTuple):
     apart: Floats
 
 
-def windows_of(found: RunDiff, a: Run, b: Run, *references: Run) -> list[Window]:
+def windows_of(
+    found: RunDiff, a: Run, b: Run, *references: Run, patterns: Sequence[str] = ()
+) -> list[Window]:
     """Draw a comparison.
 
     Args:
         found: the comparison.
         a, b: the runs.
         references: the references other than `a`, by whose spread `b` was judged.
+        patterns: names and patterns of the keys that were compared; empty means all.
 
     Returns:
         A window with the report, one with the layers if there are any, and one for each loss and
@@ -49,6 +53,8 @@ def windows_of(found: RunDiff, a: Run, b: Run, *references: Run) -> list[Window]
     """
     runs = (a, b, *references)
     keys = [k for k in a if all(k in run and run.is_number(k) for run in runs)]
+    if patterns:
+        keys = [k for k in keys if any(k == each or fnmatchcase(k, each) for each in patterns)]
     of_layers = [k for k in keys if place_of(k).layer and not k.endswith("/fingerprint")]
     drawn = [Window("diff/report", None, "text", (Trace("report", str(found)),), _REPORT)]
     if of_layers:

@@ -92,6 +92,14 @@ def test_values_that_are_not_finite_or_not_there(tmp_path: Path) -> None:
     assert (values[2] == -17).all()
 
 
+def test_keys_that_are_compared_are_drawn(tmp_path: Path) -> None:
+    runs = [Recording(record(tmp_path / name)) for name in ("a.h5", "b.h5")]
+    patterns = ["middle/*"]
+    windows = windows_of(diff(*runs, keys=patterns), *runs_of(runs), patterns=patterns)
+    assert [window.win for window in windows] == ["diff/report", "diff/layers"]
+    assert windows[1].opts["rownames"] == ["middle"]
+
+
 def test_runs_without_layers_have_metrics(tmp_path: Path) -> None:
     def bend(_: int, found: Step) -> None:
         for key in [key for key in found if "/" in key]:
