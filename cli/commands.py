@@ -4,9 +4,10 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -21,6 +22,10 @@ from flexrec.cli.output import (
     replace_the_closed,
 )
 from flexrec.recorder.errors import FlexrecError
+
+if TYPE_CHECKING:
+    from flexrec.cli.replaying import Outlet
+    from flexrec.cli.serving import Viewer
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
@@ -94,46 +99,14 @@ def replay(
     """
     from flexrec.cli import replaying
 
-    chosen = _given(context, "save", "html", "serve")
-    if len(chosen) > 1:
-        raise typer.BadParameter("choose one of --save, --html and --serve")
-    if save is not None or html is not None:
-        _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
-    elif serve:
-        _refuse(context, "with --serve", "server", "base_url", "force", "as_json")
-    else:
-        _refuse(context, "without --save or --html", "force")
-        _refuse(context, "without --serve", *OF_A_SERVER)
+    _check_where(context)
     definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
     env = replaying.environment_of(recordings, env)
-    with ExitStack() as stack:
-        running = None
-        if serve:
-            from flexrec.cli.serving import viewer
-
-            running = stack.enter_context(
-                viewer(
-                    port=port,
-                    host=LOOPBACK,
-                    env_path=env_path,
-                    assets=assets,
-                    login=False,
-                    env=env,
-                    browser=not no_browser,
-                )
-            )
-            server, port, base_url = running.server.url, running.server.port, ""
-            if follow:
-                running.open()
-                running.may_raise = True
-        if save is not None:
-            outlet = replaying.into_file(save, env=env, max_points=max_points, overwrite=force)
-        elif html is not None:
-            outlet = replaying.into_page(html, env=env, max_points=max_points, overwrite=force)
-        else:
-            outlet = replaying.into_server(
-                server, port, base_url=base_url, env=env, max_points=max_points
-            )
+    where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
+    with _outlet(where, env=env, max_points=max_points) as (outlet, running):
+        if running and follow:
+            running.open()
+            running.may_raise = True
         whole = replaying.replay_recordings(
             recordings,
             definitions,
@@ -325,34 +298,65 @@ def golden_learn(
     learn_from(recordings, out, keys=keys or (), every=every, overwrite=force)
 
 
-@app.command()
+@app.command(cls=options.TakesNoise)
 def diff(
+    context: typer.Context,
     recordings: options.Compared,
     keys: options.ComparedKeys = None,
     rename: options.Map = None,
     rtol: options.DiffRtol = 0.0,
     atol: options.DiffAtol = 0.0,
+    noise: options.Noise = None,
     ranks: options.Ranks = False,
     as_json: options.AsJson = False,
+    html: options.Html = None,
+    save: options.Save = None,
+    force: options.Force = False,
+    serve: options.Serve = False,
+    server: options.Server = SERVER,
+    port: options.Port = PORT,
+    base_url: options.BaseUrl = "",
+    env: options.Env = None,
+    env_path: options.EnvPath = None,
+    assets: options.Bundle = None,
+    no_browser: options.NoBrowser = False,
 ) -> None:
     """Compare two runs: report the first step, stage and layer that differ.
 
     Given one recording, compare the steps that its resumes repeated with the values that they
-    replaced.
+    replaced. With --noise, report what lies beyond the spread of the first and other runs. With
+    --html, --save, --serve or --server, also draw how far apart the layers and metrics are.
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
+    of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]
+    if of_two and (ranks or len(recordings) != 2):
+        raise typer.BadParameter(f"{of_two[0]} needs two recordings to compare: A.h5 B.h5")
+    is_drawn = bool(_given(context, "html", "save", "serve", "server"))
+    if is_drawn:
+        _check_where(context)
+    else:
+        names = ("force", "port", "base_url", "env", *OF_A_SERVER)
+        _refuse(context, "without --html, --save, --serve or --server", *names)
     from flexrec.cli.comparing.diffing import diff_recordings
+    from flexrec.cli.replaying import environment_of
 
-    is_equal = diff_recordings(
-        recordings,
-        keys=keys or (),
-        rename=rename or (),
-        rtol=rtol,
-        atol=atol,
-        ranks=ranks,
-        as_json=as_json,
-    )
+    where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
+    drawing = _outlet(where, env=environment_of(recordings, env), max_points=POINTS)
+    with drawing if is_drawn else nullcontext((None, None)) as (outlet, running):
+        is_equal = diff_recordings(
+            recordings,
+            keys=keys or (),
+            rename=rename or (),
+            rtol=rtol,
+            atol=atol,
+            noise=noise or (),
+            ranks=ranks,
+            as_json=as_json,
+            outlet=outlet,
+        )
+        if running:
+            running.stay()
     raise typer.Exit(0 if is_equal else 1)
 
 
@@ -472,6 +476,75 @@ def plots(name: options.PlotName = None, as_json: options.AsJson = False) -> Non
     _print_info(
         name, plot_types(), plot_info, lambda text: text.partition(": ")[2], as_json=as_json
     )
+
+
+class Where(NamedTuple):
+    """Where windows go: a file, a server that the command starts, or one that runs."""
+
+    save: Path | None
+    html: Path | None
+    force: bool
+    serve: bool
+    server: str
+    port: int
+    base_url: str
+    env_path: Path | None
+    assets: Path | None
+    no_browser: bool
+
+
+def _check_where(context: typer.Context) -> None:
+    """Raise BadParameter if options of `Where` exclude each other, or have no effect."""
+    chosen = _given(context, "save", "html", "serve")
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --save, --html and --serve")
+    if chosen == ["--serve"]:
+        _refuse(context, "with --serve", "server", "base_url", "force", "as_json")
+    elif chosen:
+        _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
+    else:
+        _refuse(context, "without --save or --html", "force")
+        _refuse(context, "without --serve", *OF_A_SERVER)
+
+
+@contextmanager
+def _outlet(
+    where: Where, *, env: str, max_points: int
+) -> Iterator[tuple["Outlet", "Viewer | None"]]:
+    """The outlet that windows go to, and the server if it is one that the command starts."""
+    from flexrec.cli import replaying
+
+    with ExitStack() as stack:
+        server, port, base_url = where.server, where.port, where.base_url
+        running = None
+        if where.serve:
+            from flexrec.cli.serving import viewer
+
+            running = stack.enter_context(
+                viewer(
+                    port=port,
+                    host=LOOPBACK,
+                    env_path=where.env_path,
+                    assets=where.assets,
+                    login=False,
+                    env=env,
+                    browser=not where.no_browser,
+                )
+            )
+            server, port, base_url = running.server.url, running.server.port, ""
+        if where.save is not None:
+            outlet = replaying.into_file(
+                where.save, env=env, max_points=max_points, overwrite=where.force
+            )
+        elif where.html is not None:
+            outlet = replaying.into_page(
+                where.html, env=env, max_points=max_points, overwrite=where.force
+            )
+        else:
+            outlet = replaying.into_server(
+                server, port, base_url=base_url, env=env, max_points=max_points
+            )
+        yield outlet, running
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:

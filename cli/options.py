@@ -3,10 +3,12 @@
 An option that means something else for another command is declared again under another name.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
+from typer.core import TyperCommand
 
 from flexrec.cli import completion
 from flexrec.recorder.files.atomic_write import check_name
@@ -16,6 +18,28 @@ def _file(name: str) -> Path:
     """The path of an output file; its name is checked."""
     check_name(name)
     return Path(name)
+
+
+def repeated(words: Sequence[str], option: str) -> list[str]:
+    """Repeat an option before each of the values that follow it, up to the next option.
+
+    >>> repeated(["a.h5", "--noise", "b.h5", "c.h5", "--json"], "--noise")
+    ['a.h5', '--noise', 'b.h5', '--noise', 'c.h5', '--json']
+    """
+    found, is_its = list[str](), False
+    for word in words:
+        is_value = not word.startswith("-")
+        found += [option, word] if is_its and is_value else [word] if word != option else []
+        is_its = word == option or (is_its and is_value)
+    return found
+
+
+class TakesNoise(TyperCommand):
+    """A command whose --noise takes several values: `--noise A.h5 B.h5`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        return super().parse_args(ctx, repeated(args, "--noise"))
 
 
 # The panels of --help.
@@ -291,6 +315,14 @@ Map = Annotated[
 ]
 DiffRtol = Annotated[float, Option(min=0, help="Tolerance relative to the first recording.")]
 DiffAtol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
+Noise = Annotated[
+    list[Path] | None,
+    Option(
+        "--noise",
+        metavar="<path>...",
+        help="Judge the second run by the spread of the first and these: runs that are the same.",
+    ),
+]
 Ranks = Annotated[
     bool,
     Option("--ranks", help="Report keys on which all ranks agree at first and later differ."),

@@ -13,4 +13,5 @@ DOORS = (
     "ranks",
     "result",
     "resumes",
+    "windows",
 )

@@ -1,7 +1,7 @@
 """The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 Stage: TypeAlias = Literal[
     "config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"
@@ -27,6 +27,12 @@ class Side(Protocol):
     def facts(self) -> Any:
         """Its facts, as plain JSON values."""
 
+    def kind(self, layer: str | None) -> str | None:
+        """The class of a layer, if it was recorded."""
+
+    def order(self) -> dict[str, int]:
+        """The place of each layer in the order in which they ran; empty if it was not recorded."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -50,6 +56,14 @@ class Blame:
     layer: str | None = None
     cause: str = ""
     one_of: tuple[str, ...] = ()
+
+
+class Values(NamedTuple):
+    """The values of two runs, and their difference relative to the first if it is defined."""
+
+    a: Shown
+    b: Shown
+    relative: float | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,34 @@ class First:
     a: Shown
     b: Shown
     relative: float | None
+
+    @classmethod
+    def of(
+        cls,
+        blamed: Blame,
+        step: int,
+        previous_step: int | None,
+        values: "Values",
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        kind: str | None = None,
+    ) -> "First":
+        """Make it from its likely cause; `key` is the cause's if it is not given."""
+        return cls(
+            step=step,
+            previous_step=previous_step,
+            stage=blamed.stage,
+            model=model,
+            layer=blamed.layer,
+            kind=kind,
+            cause=blamed.cause,
+            one_of=blamed.one_of,
+            key=blamed.key if key is None else key,
+            a=values.a,
+            b=values.b,
+            relative=values.relative,
+        )
 
     @property
     def has_gap(self) -> bool:
@@ -124,6 +166,29 @@ class Crossing:
     key: str
     beyond: float
     step: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The verdict on a run by the spread of references.
+
+    Attributes:
+        references: the names of the references; the first run of the comparison is one.
+        limit: how many times the spread a key may lie outside.
+        exact: whether all references are equal to the bit, so that everything was compared to it.
+        keys: the number of keys that were judged.
+        since: the first step beyond the spread; None: the run is within it.
+        seen: the step at which that is certain.
+        beyond: the keys that are beyond by themselves, in the order in which they begin to be.
+    """
+
+    references: tuple[str, ...]
+    limit: float
+    exact: bool = False
+    keys: int = 0
+    since: int | None = None
+    seen: int | None = None
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

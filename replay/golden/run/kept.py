@@ -72,6 +72,13 @@ class KeptRun:
     learnt: int = 0
     rule: "Rule | None" = None
 
+    def kind(self, layer: str | None) -> str | None:
+        """None: a golden does not keep the classes of layers."""
+
+    def order(self) -> dict[str, int]:
+        """Empty: a golden does not keep the order in which layers ran."""
+        return {}
+
 
 @dataclass(frozen=True)
 class Rule:

@@ -112,7 +112,7 @@ def _crc(content: bytes) -> str:
 def _facts(recording: Recording) -> dict[str, Any]:
     """What the numbers of a run may depend on."""
     facts = recording.facts or {}
-    found = {name: facts[name] for name in ("python", "numerics") if name in facts}
+    found: dict[str, Any] = {n: facts[n] for n in ("python", "numerics") if n in facts}
     if "platform" in facts:  # without the kernel's version
         processor = _PROCESSOR.search(str(facts["platform"]))
         system = str(facts["platform"]).partition("-")[0]
