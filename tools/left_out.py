@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.browser import chromium_path  # noqa: E402
+from support.frameworks import FRAMEWORKS  # noqa: E402
 
 
 def main() -> int:
@@ -24,6 +25,9 @@ def main() -> int:
         missing.append("the pages in a browser (no Chromium: make browser installs it)")
     if importlib.util.find_spec("pandas") is None:
         missing.append("to_pandas (no pandas: pip install pandas)")
+    lacking = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
+    if lacking:
+        missing.append(f"adapters (no {', '.join(lacking)}: pip install '.[frameworks]')")
     if not missing:
         print("nothing was left out")
         return 0
