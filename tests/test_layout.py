@@ -28,6 +28,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "accelerate": {f"{INTEGRATIONS}accelerate.py"},
     "ignite": {f"{INTEGRATIONS}ignite.py"},
     "lightning": {f"{INTEGRATIONS}lightning.py"},
+    "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},
     "skorch": {f"{INTEGRATIONS}skorch.py"},
     "transformers": {f"{INTEGRATIONS}transformers.py"},
     "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
@@ -245,8 +246,8 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 
 PUBLIC = {
     "flexrec": """
-        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define diff
-        get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
+        FlexLogger Recorder Recording SummaryWriter TooledModel TooledModelLogger __version__ define
+        diff get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
         preset_info preset_names
     """,
     "flexrec.recorder": """

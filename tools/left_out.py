@@ -27,7 +27,9 @@ def main() -> int:
         missing.append("to_pandas (no pandas: pip install pandas)")
     lacking = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
     if lacking:
-        missing.append(f"adapters (no {', '.join(lacking)}: pip install '.[frameworks]')")
+        missing.append(
+            f"frameworks and other tools (no {', '.join(lacking)}: pip install '.[frameworks]')"
+        )
     if not missing:
         print("nothing was left out")
         return 0

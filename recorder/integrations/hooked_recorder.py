@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from flexrec.recorder.errors import InputError, RecordingError, warn
+from flexrec.recorder.events import Add
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.writing.config import as_json
 
@@ -78,21 +79,31 @@ class HookedRecorder:
             self._recorder.config.update(self._settings)
             self._settings = {}
 
-    def add(self, values: Mapping[str, Any], step: int | None = None) -> None:
-        """Record a framework's values, at the current step by default.
+    def add(
+        self, values: Mapping[str, Any], step: int | None = None, time: float | None = None
+    ) -> None:
+        """Record a framework's values, by default at the current step and time.
 
         A dict in `values` becomes keys such as `outer/inner`. What cannot be recorded is left out,
         and a warning says so once.
         """
         flat = flattened(values)
         try:
-            self.recorder.add(flat, step=step)
+            self._add(flat, step, time)
         except InputError:
             for key, value in flat.items():
                 try:
-                    self.recorder.add({key: value}, step=step)
+                    self._add({key: value}, step, time)
                 except InputError as error:
                     self.warn_once(key, f"{error.message}; it is left out")
+
+    def _add(self, values: dict[str, Any], step: int | None, time: float | None) -> None:
+        recorder = self.recorder
+        if time is None:
+            recorder.add(values, step=step)
+        else:
+            recorder.add({}, step=step)
+            recorder.record(Add(values, recorder.current_step, time))
 
     def watch(self, model: "Module", watch: Watch) -> None:
         """Record statistics of the model's layers at each step, unless `watch` is False.

@@ -1,5 +1,13 @@
-"""The frameworks that the tests of recorder/integrations/ use, as they are imported."""
+"""The packages of the extra `frameworks`, as they are imported."""
 
 __all__ = ["FRAMEWORKS"]
 
-FRAMEWORKS = ("accelerate", "ignite", "lightning", "skorch", "transformers")
+FRAMEWORKS = (
+    "accelerate",
+    "ignite",
+    "lightning",
+    "matplotlib",
+    "skorch",
+    "tensorboard",
+    "transformers",
+)
