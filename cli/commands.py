@@ -368,6 +368,18 @@ def export(
     export_recording(recording, None if to_stdout else out, keys=keys or (), overwrite=force)
 
 
+@app.command("import")
+def import_(path: options.Imported, out: options.OutFolder, force: options.Force = False) -> None:
+    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
+
+    A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
+    imported is named.
+    """
+    from flexrec.cli.importing import import_from
+
+    import_from(path, out, overwrite=force)
+
+
 @app.command()
 def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
     """Merge the recordings of a run's ranks into one, as if one process had recorded them."""

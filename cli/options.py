@@ -266,6 +266,22 @@ Out = Annotated[
         help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout.",
     ),
 ]
+Imported = Annotated[
+    Path,
+    Argument(
+        help="TensorBoard's event files, wandb's offline files, CSV or JSON lines: a file, or a "
+        "folder that is searched."
+    ),
+]
+OutFolder = Annotated[
+    Path,
+    Option(
+        "--out",
+        "-o",
+        metavar="<path>",
+        help="The folder of the recordings; or, for a single run, a file that ends in .h5.",
+    ),
+]
 Strict = Annotated[
     bool,
     Option(

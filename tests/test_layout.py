@@ -30,6 +30,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "lightning": {f"{INTEGRATIONS}lightning.py"},
     "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},
     "skorch": {f"{INTEGRATIONS}skorch.py"},
+    "tensorboard": {"recorder/importing/tensorboard.py"},
     "transformers": {f"{INTEGRATIONS}transformers.py"},
     "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
@@ -37,6 +38,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
     "uniplot": {"cli/text_plot.py"},
+    "wandb": {"recorder/importing/wandb.py"},
 }
 TORCH_PRIVATE = re.compile(
     r"torch(\.\w+)*\._[a-zA-Z]\w+|\"_per_optimizer_states\"|\"_scale\"|_is_replica|_orig_mod|_call_impl"

@@ -10,4 +10,5 @@ FRAMEWORKS = (
     "skorch",
     "tensorboard",
     "transformers",
+    "wandb",
 )

@@ -93,7 +93,7 @@ def test_lightnings_two_values_are_one_plot(tmp_path: Path) -> None:
 
 
 def test_what_was_reduced_is_drawn_by_its_meter(tmp_path: Path) -> None:
-    reduce = {
+    reduce: dict[str, Any] = {
         "*_confusion": ("ConfusionMeter", {"k": 3}),
         "*_mse": "MSEMeter",
         "w": "HistogramMeter",

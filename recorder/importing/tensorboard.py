@@ -1,0 +1,134 @@
+"""Read TensorBoard's event files: scalars, histograms, images, texts, tensors, hyperparameters.
+
+TensorBoard's own messages decode the records; its reader in Python checks each byte, and is slower
+than everything else here. Tested with tensorboard 2.21.
+"""
+
+import io
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from flexrec.recorder.errors import MissingDependency
+from flexrec.recorder.events import Add, State
+from flexrec.recorder.importing.source import Item, Notes, Settings
+from flexrec.recorder.reduction.reductions import Bins
+
+try:
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+    from tensorboard.util.tensor_util import make_ndarray
+except ImportError as missing:
+    raise MissingDependency.of("TensorBoard's event files", "tensorboard") from missing
+
+_HEAD, _CHECK = struct.Struct("<QI"), 4  # length and its checksum; the record's checksum
+_BINS = Bins()
+
+
+def read_events(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
+    """The values in event files, in the order of the files' names."""
+    for path in files:
+        with path.open("rb") as file:
+            for event in _events(path, file, notes):
+                for value in event.summary.value:
+                    yield from _items(event, value, notes)
+
+
+def _events(path: Path, file: BinaryIO, notes: Notes) -> Iterator[Any]:
+    """The events of a file, up to the first that is not whole."""
+    size = path.stat().st_size
+    while head := file.read(_HEAD.size):
+        length = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else size
+        if length > size - file.tell() - _CHECK:
+            notes.damage.append(f"{path}: its last record is not whole, and left out")
+            return
+        try:
+            yield Event.FromString(file.read(length + _CHECK)[:length])
+        except DecodeError:
+            where = file.tell() - length - _CHECK
+            notes.damage.append(f"{path}: damaged at byte {where:,}; the rest is left out")
+            return
+
+
+def _items(event: Any, value: Any, notes: Notes) -> Iterator[Item]:
+    """The items of a summary's value."""
+    plugin = value.metadata.plugin_data.plugin_name
+    if plugin == "hparams":
+        yield from _settings(value.metadata.plugin_data.content)
+        return
+    tag, found = value.tag, None
+    kind = plugin or value.WhichOneof("value") or "nothing"
+    if value.HasField("simple_value"):
+        found = value.simple_value
+    elif value.HasField("histo"):
+        found = _histogram(value.histo)
+    elif value.HasField("image"):
+        found = _pixels([value.image.encoded_image_string])
+    elif value.HasField("tensor"):
+        array = make_ndarray(value.tensor)
+        if plugin == "text":
+            tag, found = tag.removesuffix("/text_summary"), _text(array)
+        elif plugin == "images":
+            found = _pixels(array[2:].tolist())
+        elif plugin == "histograms":
+            found = _binned(array)
+        elif plugin in ("", "scalars", "tensor") and array.dtype.kind in "biuf":
+            found = float(array) if plugin == "scalars" or not array.ndim else array
+    if found is None:
+        notes.left_out[kind] += 1
+    else:
+        yield Add({tag: found}, event.step, event.wall_time)
+
+
+def _settings(content: bytes) -> Iterator[Settings]:
+    data = HParamsPluginData.FromString(content)
+    if data.HasField("session_start_info"):
+        read = {
+            name: getattr(value, value.WhichOneof("kind") or "", None)
+            for name, value in data.session_start_info.hparams.items()
+        }
+        yield Settings(read)
+
+
+def _histogram(histo: Any) -> State | None:
+    """The state of HistogramMeter, with each bucket's values in its middle."""
+    counts, right = np.array(histo.bucket), np.array(histo.bucket_limit)
+    left = np.concatenate([[histo.min], right[:-1]])
+    return _state(np.clip(left, histo.min, histo.max), np.clip(right, histo.min, histo.max), counts)
+
+
+def _binned(rows: Any) -> State | None:
+    """The same, of rows (left, right, count)."""
+    return _state(*np.asarray(rows, np.float64).reshape(-1, 3).T)
+
+
+def _state(left: Any, right: Any, counts: Any) -> State | None:
+    middles = left / 2 + right / 2
+    if not len(counts) or not np.isfinite(counts).all():
+        return None
+    return State(_BINS.state_of_counts(middles, counts), _BINS)
+
+
+def _text(array: Any) -> str:
+    return "\n".join(
+        each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each)
+        for each in array.ravel().tolist()
+    )
+
+
+def _pixels(encoded: list[bytes]) -> Any:
+    """The pictures (C, H, W) or (N, C, H, W); None if they cannot be read."""
+    try:
+        from PIL import Image
+    except ImportError:
+        return None
+    try:
+        arrays = [np.asarray(Image.open(io.BytesIO(each))) for each in encoded]
+        arrays = [a[None] if a.ndim == 2 else np.moveaxis(a, -1, 0) for a in arrays]
+        return arrays[0] if len(arrays) == 1 else np.stack(arrays)
+    except (OSError, ValueError, Image.DecompressionBombError):
+        return None
