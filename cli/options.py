@@ -3,6 +3,7 @@
 An option that means something else for another command is declared again under another name.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -263,8 +264,22 @@ Out = Annotated[
         "-o",
         parser=_file,
         metavar="<path>",
-        help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout.",
+        help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout. "
+        "To TensorBoard: the folder.",
     ),
+]
+
+
+class Format(StrEnum):
+    """What export writes."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    TENSORBOARD = "tensorboard"
+
+
+To = Annotated[
+    Format | None, Option("--to", help="What to write; default: as the name of --out ends, or CSV.")
 ]
 Imported = Annotated[
     Path,

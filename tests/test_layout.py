@@ -30,7 +30,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "lightning": {f"{INTEGRATIONS}lightning.py"},
     "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},
     "skorch": {f"{INTEGRATIONS}skorch.py"},
-    "tensorboard": {"recorder/importing/tensorboard.py"},
+    "tensorboard": {"recorder/importing/tensorboard.py", "replay/export/tensorboard.py"},
     "transformers": {f"{INTEGRATIONS}transformers.py"},
     "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},

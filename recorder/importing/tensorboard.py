@@ -31,11 +31,15 @@ _BINS = Bins()
 
 def read_events(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The values in event files, in the order of the files' names."""
+    plugins = dict[str, str]()  # by tag; not every value tells it
     for path in files:
         with path.open("rb") as file:
             for event in _events(path, file, notes):
                 for value in event.summary.value:
-                    yield from _items(event, value, notes)
+                    if value.metadata.plugin_data.plugin_name:
+                        plugins[value.tag] = value.metadata.plugin_data.plugin_name
+                    plugin = plugins.get(value.tag, "")
+                    yield from _items(event, value, plugin, notes)
 
 
 def _events(path: Path, file: BinaryIO, notes: Notes) -> Iterator[Any]:
@@ -54,9 +58,8 @@ def _events(path: Path, file: BinaryIO, notes: Notes) -> Iterator[Any]:
             return
 
 
-def _items(event: Any, value: Any, notes: Notes) -> Iterator[Item]:
-    """The items of a summary's value."""
-    plugin = value.metadata.plugin_data.plugin_name
+def _items(event: Any, value: Any, plugin: str, notes: Notes) -> Iterator[Item]:
+    """The items of a summary's value; `plugin` says what the value is."""
     if plugin == "hparams":
         yield from _settings(value.metadata.plugin_data.content)
         return
