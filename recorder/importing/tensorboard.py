@@ -5,6 +5,7 @@ than everything else here. Tested with tensorboard 2.21.
 """
 
 import io
+import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,8 @@ import numpy as np
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add, State
+from flexrec.recorder.importing.histograms import histogram_state
 from flexrec.recorder.importing.source import Item, Notes, Settings
-from flexrec.recorder.reduction.reductions import Bins
 
 try:
     from google.protobuf.message import DecodeError
@@ -26,7 +27,7 @@ except ImportError as missing:
     raise MissingDependency.of("TensorBoard's event files", "tensorboard") from missing
 
 _HEAD, _CHECK = struct.Struct("<QI"), 4  # length and its checksum; the record's checksum
-_BINS = Bins()
+_MOST = 1 << 22  # elements of a tensor that is stored in fewer bytes
 
 
 def read_events(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
@@ -39,7 +40,10 @@ def read_events(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
                     if value.metadata.plugin_data.plugin_name:
                         plugins[value.tag] = value.metadata.plugin_data.plugin_name
                     plugin = plugins.get(value.tag, "")
-                    yield from _items(event, value, plugin, notes)
+                    try:
+                        yield from _items(event, value, plugin, notes)
+                    except (DecodeError, TypeError, ValueError):  # whatever a file may hold
+                        notes.left_out[f"damaged {plugin}".strip()] += 1
 
 
 def _events(path: Path, file: BinaryIO, notes: Notes) -> Iterator[Any]:
@@ -72,19 +76,26 @@ def _items(event: Any, value: Any, plugin: str, notes: Notes) -> Iterator[Item]:
     elif value.HasField("image"):
         found = _pixels([value.image.encoded_image_string])
     elif value.HasField("tensor"):
-        array = make_ndarray(value.tensor)
+        array = _decoded(value.tensor)
         if plugin == "text":
             tag, found = tag.removesuffix("/text_summary"), _text(array)
         elif plugin == "images":
             found = _pixels(array[2:].tolist())
         elif plugin == "histograms":
-            found = _binned(array)
+            found = histogram_state(*np.reshape(array, (-1, 3)).T)
         elif plugin in ("", "scalars", "tensor") and array.dtype.kind in "biuf":
             found = float(array) if plugin == "scalars" or not array.ndim else array
     if found is None:
         notes.left_out[kind] += 1
     else:
         yield Add({tag: found}, event.step, event.wall_time)
+
+
+def _decoded(tensor: Any) -> Any:
+    """A tensor's elements; a few bytes may stand for many equal ones, but not for too many."""
+    if math.prod(dim.size for dim in tensor.tensor_shape.dim) > max(_MOST, tensor.ByteSize()):
+        raise ValueError("it is too large")
+    return make_ndarray(tensor)
 
 
 def _settings(content: bytes) -> Iterator[Settings]:
@@ -97,23 +108,12 @@ def _settings(content: bytes) -> Iterator[Settings]:
         yield Settings(read)
 
 
-def _histogram(histo: Any) -> State | None:
-    """The state of HistogramMeter, with each bucket's values in its middle."""
-    counts, right = np.array(histo.bucket), np.array(histo.bucket_limit)
+def _histogram(histo: Any) -> State:
+    """What HistogramMeter would have counted; the outermost buckets end at the extremes."""
+    right = np.array(histo.bucket_limit)
     left = np.concatenate([[histo.min], right[:-1]])
-    return _state(np.clip(left, histo.min, histo.max), np.clip(right, histo.min, histo.max), counts)
-
-
-def _binned(rows: Any) -> State | None:
-    """The same, of rows (left, right, count)."""
-    return _state(*np.asarray(rows, np.float64).reshape(-1, 3).T)
-
-
-def _state(left: Any, right: Any, counts: Any) -> State | None:
-    middles = left / 2 + right / 2
-    if not len(counts) or not np.isfinite(counts).all():
-        return None
-    return State(_BINS.state_of_counts(middles, counts), _BINS)
+    edges = (np.clip(each, histo.min, histo.max) for each in (left, right))
+    return histogram_state(*edges, histo.bucket)
 
 
 def _text(array: Any) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add, State
+from flexrec.recorder.importing.histograms import histogram_state
 from flexrec.recorder.importing.source import Item, Notes, Settings
-from flexrec.recorder.reduction.reductions import Bins
 
 try:
     from google.protobuf.message import DecodeError
@@ -25,7 +27,6 @@ except ImportError as missing:
 _BLOCK, _MAGIC = 1 << 15, b":W&B"
 _HEAD = struct.Struct("<IHB")  # checksum, length, and which part of a record it is
 _FULL, _FIRST, _LAST = 1, 2, 4
-_BINS = Bins()
 
 
 def read_wandb(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
@@ -45,9 +46,12 @@ def read_wandb(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
                 elif kind == "config":
                     yield _settings(record.config.update)
                 elif kind == "history":
-                    for add in _adds(record.history, step, notes):
-                        step = add.step + 1
-                        yield add
+                    try:
+                        for add in _adds(record.history, step, notes):
+                            step = add.step + 1
+                            yield add
+                    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
+                        notes.left_out["damaged history"] += 1  # whatever a file may hold
 
 
 def _records(path: Path, file: BinaryIO, notes: Notes) -> Iterator[bytes]:
@@ -126,21 +130,17 @@ def _values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Any]]:
 
 
 def _histogram(value: dict[str, Any]) -> State | None:
-    """The state of HistogramMeter, with each bin's values in its middle."""
-    import numpy as np
-
-    counts = value.get("values")
-    packed, edges = value.get("packedBins"), value.get("bins")
+    """What HistogramMeter would have counted; None if the value is no histogram."""
+    counts, packed, edges = value.get("values"), value.get("packedBins"), value.get("bins")
     if value["_type"] != "histogram" or not counts:
         return None
     if packed:
-        edges = packed["min"] + packed["size"] * np.arange(packed["count"] + 1)
-    edges = np.asarray(edges, np.float64)
-    return State(_BINS.state_of_counts((edges[:-1] + edges[1:]) / 2, np.asarray(counts)), _BINS)
+        edges = packed["min"] + packed["size"] * np.arange(len(counts) + 1)
+    return histogram_state(edges[:-1], edges[1:], counts)
 
 
 def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

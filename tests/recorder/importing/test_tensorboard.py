@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import tensorboard.summary
 import torch
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from flexrec.recorder import MissingDependency, Recording
@@ -117,6 +121,29 @@ def test_what_is_no_event_file_ends_with_a_word(tmp_path: Path) -> None:
     path.write_bytes(b"\x05" + bytes(11) + b"\xff" * 5 + bytes(4))
     (found,) = imported(path, tmp_path / "runs")
     assert "damaged at byte" in found.damage[0]
+
+
+def test_whatever_a_file_holds_is_imported_or_named(logs: Path, tmp_path: Path) -> None:
+    """Bytes are changed where no checksum of the reader's sees it."""
+    (path,) = (logs / "first").iterdir()
+    data, chance = path.read_bytes(), np.random.default_rng(1)
+    for _ in range(20):
+        changed = bytearray(data)
+        for place in chance.integers(60, len(data), 3).tolist():
+            changed[place] = int(chance.integers(256))
+        path.write_bytes(changed)
+        (found,) = import_runs(path, tmp_path / "run.h5", overwrite=True)
+        assert found.values
+
+
+def test_a_few_bytes_do_not_become_a_large_tensor(tmp_path: Path) -> None:
+    value = Summary.Value(tag="a", tensor=TensorProto(dtype=1, float_val=[1.0]))
+    value.tensor.tensor_shape.dim.add().size = 1 << 40
+    path = tmp_path / "events.out.tfevents.1"
+    with path.open("wb") as file:
+        RecordWriter(file).write(Event(summary=Summary(value=[value])).SerializeToString())
+    (found,) = imported(path, tmp_path / "runs")
+    assert found.left_out == {"damaged": 1}
 
 
 def test_tensorboard_is_needed(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
 """wandb's offline files become recordings."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wandb
+from wandb.proto.wandb_internal_pb2 import Record
 
 from flexrec.recorder import Recording
 from flexrec.recorder.importing.importer import import_runs
@@ -54,24 +57,41 @@ def test_a_torn_last_record_is_said(offline: Path, tmp_path: Path) -> None:
 
 
 def test_records_go_across_blocks(tmp_path: Path) -> None:
-    import struct
-    import zlib
+    (found,) = import_runs(written(tmp_path, {"text": f'"{"x" * 100_000}"'}), tmp_path / "runs")
+    with Recording(found.path) as run:
+        assert run["text"].value == ["x" * 100_000]
+    assert not found.damage
 
-    from wandb.proto.wandb_internal_pb2 import Record
 
+@pytest.mark.parametrize(
+    "items",
+    [
+        {"_step": '"a"', "loss": "1"},
+        {"_step": "1e999", "loss": "1"},
+        {"h": '{"_type": "histogram", "values": [1, 2], "bins": [1]}'},
+        {"h": '{"_type": "histogram", "values": ["a"], "packedBins": {"min": 0, "size": 1}}'},
+        {"h": '{"_type": "histogram", "values": 5, "bins": {}}'},
+    ],
+)
+def test_history_that_makes_no_sense_is_counted(tmp_path: Path, items: dict[str, str]) -> None:
+    (found,) = import_runs(written(tmp_path, items), tmp_path / "runs")
+    assert (found.values, dict(found.left_out)) == (0, {"damaged history": 1})
+
+
+def written(folder: Path, items: dict[str, str]) -> Path:
+    """A file of one record, in blocks as wandb's."""
     record = Record()
-    item = record.history.item.add()
-    item.key, item.value_json = "text", f'"{"x" * 100_000}"'
+    for key, text in items.items():
+        item = record.history.item.add()
+        item.key, item.value_json = key, text
     data, out = record.SerializeToString(), bytearray(b":W&B\xe1\xbe\0")
     while data:
         room = (1 << 15) - len(out) % (1 << 15) - 7
         part, data = data[:room], data[room:]
-        kind = 2 if len(out) == 7 else 3 if data else 4
+        is_first = len(out) == 7
+        kind = (2 if data else 1) if is_first else (3 if data else 4)
         check = zlib.crc32(part, zlib.crc32(bytes([kind])))
         out += struct.pack("<IHB", check, len(part), kind) + part
-    path = tmp_path / "run.wandb"
+    path = folder / "run.wandb"
     path.write_bytes(out)
-    (found,) = import_runs(path, tmp_path / "runs")
-    with Recording(found.path) as run:
-        assert run["text"].value == ["x" * 100_000]
-    assert not found.damage
+    return path
