@@ -112,8 +112,8 @@ def _histogram(histo: Any) -> State:
     """What HistogramMeter would have counted; the outermost buckets end at the extremes."""
     right = np.array(histo.bucket_limit)
     left = np.concatenate([[histo.min], right[:-1]])
-    edges = (np.clip(each, histo.min, histo.max) for each in (left, right))
-    return histogram_state(*edges, histo.bucket)
+    left, right = (np.clip(each, histo.min, histo.max) for each in (left, right))
+    return histogram_state(left, right, histo.bucket)
 
 
 def _text(array: Any) -> str:

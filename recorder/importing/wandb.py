@@ -131,7 +131,7 @@ def _values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Any]]:
 
 def _histogram(value: dict[str, Any]) -> State | None:
     """What HistogramMeter would have counted; None if the value is no histogram."""
-    counts, packed, edges = value.get("values"), value.get("packedBins"), value.get("bins")
+    counts, packed, edges = value.get("values"), value.get("packedBins"), value.get("bins", [])
     if value["_type"] != "histogram" or not counts:
         return None
     if packed:
