@@ -183,7 +183,9 @@ def error(topk: tuple[int, ...]) -> dict[str, Rival]:
     from torchnet.meter import ClassErrorMeter as Original
 
     def make() -> Any:
-        each = {str(k): MulticlassAccuracy(CLASSES, average="micro", top_k=k) for k in topk}
+        each: dict[str, Any] = {
+            str(k): MulticlassAccuracy(CLASSES, average="micro", top_k=k) for k in topk
+        }
         return MetricCollection(each) if len(each) > 1 else each.popitem()[1]
 
     def read(value: Any) -> list[float]:

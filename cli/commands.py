@@ -419,20 +419,35 @@ def repair(
 def export(
     recording: options.Recording,
     out: options.Out = None,
+    to: options.To = None,
     keys: options.Keys = None,
     force: options.Force = False,
 ) -> None:
-    """Write a recording's numbers and texts as CSV or Parquet, one row for each.
+    """Write a recording's numbers and texts as CSV or Parquet, one row for each, or to TensorBoard.
 
     The columns are key, step, time, value and text; a number leaves text empty, a text leaves value
     empty. --out NAME.parquet writes Parquet; --out - writes CSV to stdout, which is the default.
+    --to tensorboard --out FOLDER writes an event file.
     """
     from flexrec.cli.exporting import export_recording
 
     to_stdout = out is None or str(out) == "-"
-    if force and to_stdout:
-        raise typer.BadParameter("--force needs a file to overwrite: give --out NAME")
-    export_recording(recording, None if to_stdout else out, keys=keys or (), overwrite=force)
+    if to_stdout and (force or to not in (None, options.Format.CSV)):
+        given = "--force" if force else f"--to {to}"
+        raise typer.BadParameter(f"{given} needs a file to write: give --out NAME")
+    export_recording(recording, None if to_stdout else out, to=to, keys=keys or (), overwrite=force)
+
+
+@app.command("import")
+def import_(path: options.Imported, out: options.OutFolder, force: options.Force = False) -> None:
+    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
+
+    A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
+    imported is named.
+    """
+    from flexrec.cli.importing import import_from
+
+    import_from(path, out, overwrite=force)
 
 
 @app.command()

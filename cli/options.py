@@ -4,6 +4,7 @@ An option that means something else for another command is declared again under 
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -356,7 +357,37 @@ Out = Annotated[
         "-o",
         parser=_file,
         metavar="<path>",
-        help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout.",
+        help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout. "
+        "To TensorBoard: the folder.",
+    ),
+]
+
+
+class Format(StrEnum):
+    """What export writes."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    TENSORBOARD = "tensorboard"
+
+
+To = Annotated[
+    Format | None, Option("--to", help="What to write; default: as the name of --out ends, or CSV.")
+]
+Imported = Annotated[
+    Path,
+    Argument(
+        help="TensorBoard's event files, wandb's offline files, CSV or JSON lines: a file, or a "
+        "folder that is searched."
+    ),
+]
+OutFolder = Annotated[
+    Path,
+    Option(
+        "--out",
+        "-o",
+        metavar="<path>",
+        help="The folder of the recordings; or, for a single run, a file that ends in .h5.",
     ),
 ]
 Strict = Annotated[

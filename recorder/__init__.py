@@ -35,6 +35,7 @@ DOORS = (
     "errors",
     "events",
     "files",
+    "importing",
     "layers",
     "maintenance",
     "recording",

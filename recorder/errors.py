@@ -129,8 +129,10 @@ REQUIREMENTS = {
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
     "pyarrow": ("pyarrow>=16.1",),
+    "tensorboard": ("tensorboard>=2.16",),
     "torch": ("torch>=2.6",),
     "visdom": ("visdom>=0.2.4", "tornado<6.6"),
+    "wandb": ("wandb>=0.17",),
 }
 
 

@@ -302,7 +302,7 @@ class Recorder:
         """Record an event as it is, with its own step and time."""
         step = whole_step(event.step)
         if isinstance(event, Add):
-            self._queue.add_at(step, event.time, event.values)
+            self._queue.record(step, event.time, event.values)
             return
         code, x, reset, axis = fmt.RESET, 0.0, True, None
         if isinstance(event, Log):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.frameworks import FRAMEWORKS
 from support.visdom_server import visdom_server
 
 __all__ = ["visdom_server"]
@@ -24,15 +25,24 @@ TESTS = Path(__file__).parent
 VIEWING = ("cli", "replay")  # folders of the viewing side
 _TORCH = re.compile(r"^(import|from) torch\b|^from flexrec\b.*\bTooledModel\b", re.MULTILINE)
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
+_LACKING = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
+_FRAMEWORK = re.compile(rf"^(?:import|from) ({'|'.join(_LACKING)})\b", re.MULTILINE)
 
 _left_out: list[str] = []
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    """Leave out the files that import torch where there is none."""
-    if _HAS_TORCH or collection_path.suffix != ".py" or not collection_path.is_file():
+    """Leave out the files that import torch or a framework where there is none."""
+    if collection_path.suffix != ".py" or not collection_path.is_file():
         return None
-    return True if _TORCH.search(collection_path.read_text("utf-8")) else None
+    text = collection_path.read_text("utf-8")
+    if not _HAS_TORCH and _TORCH.search(text):
+        return True
+    lacking = _FRAMEWORK.search(text) if _LACKING else None
+    if lacking is None:
+        return None
+    _left_out.append(f"{collection_path.name} was left out: there is no {lacking[1]}")
+    return True
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from support.browser import chromium_path  # noqa: E402
+from support.frameworks import FRAMEWORKS  # noqa: E402
 
 
 def main() -> int:
@@ -29,6 +30,11 @@ def main() -> int:
         or importlib.util.find_spec("nbclient") is None
     ):
         missing.append("notebooks (no kernel: pip install ipykernel nbclient)")
+    lacking = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
+    if lacking:
+        missing.append(
+            f"frameworks and other tools (no {', '.join(lacking)}: pip install '.[frameworks]')"
+        )
     if not missing:
         print("nothing was left out")
         return 0

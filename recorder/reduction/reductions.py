@@ -235,16 +235,22 @@ class Bins(Reduction):
         found = array("values", values).ravel()
         if found.dtype.kind == "f" and not np.isfinite(found).all():
             found = found[np.isfinite(found)]
-        found = found.astype(np.float64, copy=False)
+        return self.state_of_counts(found.astype(np.float64, copy=False))
+
+    def state_of_counts(self, values: NDArray[np.float64], counts: Any = None) -> tuple[Part, ...]:
+        """The state for values (N,) that each occur `counts` (N,) times, by default once."""
         if self.range is not None:
-            return (np.histogram(found, self.bins, self.range)[0],)
-        if not found.size:
+            found = np.histogram(values, self.bins, self.range, weights=counts)[0]
+            return (found.astype(np.int64),)
+        if counts is not None:
+            values, counts = values[counts > 0], counts[counts > 0]
+        if not values.size:
             return np.zeros(0, np.int64), 0.0, 0.0
-        least, most = float(found.min()), float(found.max())
-        exponent = _exponent(least, most, self.bins)
-        places = _places(found, exponent)
+        exponent = _exponent(float(values.min()), float(values.max()), self.bins)
+        places = _places(values, exponent)
         first = places.min()
-        return np.bincount(places - first).astype(np.int64), float(first), float(exponent)
+        found = np.bincount(places - first, counts).astype(np.int64)
+        return found, float(first), float(exponent)
 
 
 def _exponent(least: float, most: float, bins: int) -> int:

@@ -130,6 +130,15 @@ class EventQueue:
         if not self.refused():
             self.texts.append((name, text))
 
+    def record(self, step: int, now: float, values: Mapping[str, object]) -> None:
+        """Add values at a step and time; quick if such values were added before."""
+        known = self._encoders.get(tuple(values)) if self.refusal is None else None
+        event = known.encode(step, now, values.values()) if known is not None else None
+        if event is None:
+            self.add_at(step, now, values)
+        else:
+            self._put(event)
+
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values of any kind at a step and time; raises InputError if one is wrong."""
         if self.refused():

@@ -62,7 +62,7 @@ _BY_NAME = {
 }
 _ACCURACY = _BY_NAME["acc"]._replace(words="accuracy")
 _MATRIX = _BY_NAME["confusion"]._replace(words="confusion")
-_ORDER = ("line", "heatmap", "histogram", "image", "images", "text")
+_ORDER = ("line", "heatmap", "histogram", "histograms", "image", "images", "text")
 
 
 def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definitions:

@@ -1,4 +1,4 @@
-"""Export recordings as tables: CSV, Parquet, and a summary of each key.
+"""Export recordings: as CSV and Parquet, to TensorBoard, and as a summary of each key.
 
 In: a recording. Out: rows, files and summaries. Open tables.py first.
 """
@@ -8,4 +8,5 @@ DOORS = (
     "keys",
     "summary",
     "tables",
+    "tensorboard",
 )

@@ -70,9 +70,11 @@ def _series(key: str, rows: Sequence[Row]) -> Series:
     return Series(key, np.array(step), np.array(time), list(value), np.array(position))
 
 
-def write_table(run: Recording, keys: Sequence[str], out: Path, overwrite: bool) -> Written:
-    """Write the table in the format of the file name's ending."""
-    ending = out.suffix.lower()
+def write_table(
+    run: Recording, keys: Sequence[str], out: Path, overwrite: bool, to: str | None = None
+) -> Written:
+    """Write the table as `to`, csv or parquet, or else as the file name's ending says."""
+    ending = f".{to}" if to else out.suffix.lower()
     if ending not in ("", ".csv", ".txt", ".parquet"):
         raise OutputError(
             f"{out}: no table is called {ending}; there are .csv and .txt, for CSV, and .parquet"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flexrec.recorder import Recorder, Recording, TooledModel
+    from flexrec.recorder.integrations.tensorboard import SummaryWriter
     from flexrec.replay import (
         FlexLogger,
         TooledModelLogger,
@@ -41,6 +42,7 @@ __all__ = [
     "FlexLogger",
     "Recorder",
     "Recording",
+    "SummaryWriter",
     "TooledModel",
     "TooledModelLogger",
     "__version__",
@@ -59,6 +61,10 @@ __all__ = [
 ]
 
 _RECORDER = ("Recorder", "Recording", "TooledModel")
+_HOMES = {
+    "SummaryWriter": "recorder.integrations.tensorboard",
+    "diff": "replay.diff.compare",  # flexrec.replay.diff is the folder
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -68,10 +74,8 @@ def __getattr__(name: str) -> Any:
         return version("flexrec")
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    side = "recorder" if name in _RECORDER else "replay"
-    if name == "diff":  # flexrec.replay.diff is the folder
-        side = "replay.diff.compare"
-    return getattr(import_module(f"{__name__}.{side}"), name)
+    home = _HOMES.get(name, "recorder" if name in _RECORDER else "replay")
+    return getattr(import_module(f"{__name__}.{home}"), name)
 
 
 def __dir__() -> list[str]:

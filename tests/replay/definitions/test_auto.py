@@ -93,11 +93,20 @@ def test_lightnings_two_values_are_one_plot(tmp_path: Path) -> None:
 
 
 def test_what_was_reduced_is_drawn_by_its_meter(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "run.h5", facts=False, reduce=preset("confusion+mse")) as rec:
-        rec.add({"val_confusion": (SCORES, CLASSES), "val_mse": (SCORES, SCORES)})
+    reduce: dict[str, Any] = {
+        "*_confusion": ("ConfusionMeter", {"k": 3}),
+        "*_mse": "MSEMeter",
+        "w": "HistogramMeter",
+    }
+    with Recorder(tmp_path / "run.h5", facts=False, reduce=reduce) as rec:
+        rec.add({"val_confusion": (SCORES, CLASSES), "val_mse": (SCORES, SCORES), "w": SCORES})
         rec.log(0)
     with Recording(tmp_path / "run.h5") as run:
-        assert {w.title: w.type for w in play(run)} == {"MSE": "line", "Confusion, val": "heatmap"}
+        assert {w.title: w.type for w in play(run)} == {
+            "MSE": "line",
+            "Confusion, val": "heatmap",
+            "W": "histograms",
+        }
 
 
 def test_keys_with_signs_of_patterns_are_themselves(tmp_path: Path) -> None:

@@ -1,0 +1,167 @@
+"""Find the runs of other tools at a path, and write a recording for each.
+
+The formats are read in files of their own, which are imported when there is something to read.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from flexrec.recorder.errors import InputError, RecordingError
+from flexrec.recorder.events import Add
+from flexrec.recorder.files.atomic_write import replacing, writing
+from flexrec.recorder.importing.source import Item, Notes, Settings, Source
+from flexrec.recorder.importing.tables import check_table, is_metrics
+from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.storage.open_store import RECORDING
+
+_READERS = {  # by the ending of a file's name
+    ".csv": ("tables", "read_csv"),
+    ".jsonl": ("tables", "read_json_lines"),
+    ".ndjson": ("tables", "read_json_lines"),
+    ".tfevents": ("tensorboard", "read_events"),
+    ".wandb": ("wandb", "read_wandb"),
+}
+_ACCEPTED = (
+    "accepted are TensorBoard's event files (…tfevents…), wandb's offline files (….wandb), CSV "
+    "(….csv) and JSON lines (….jsonl), or a folder of those"
+)
+_BUFFER = 64 << 20
+
+
+class Imported(NamedTuple):
+    """A run that was imported.
+
+    Attributes:
+        path: the recording.
+        values, keys: how many it has.
+        left_out: for each kind of value that was left out, how many there were.
+        damage: what is damaged in the files that were read.
+    """
+
+    path: Path
+    values: int
+    keys: int
+    left_out: Counter[str]
+    damage: list[str]
+
+
+def import_runs(path: Path, out: Path, *, overwrite: bool = False) -> Iterator[Imported]:
+    """Write a recording for each run at a path, and yield what it has.
+
+    A folder with event files is a run, as in TensorBoard; every other file is one. Recordings are
+    called as what they are made of, and are in as many folders within `out`.
+
+    Args:
+        path: a file, or a folder that is searched.
+        out: the folder of the recordings; or, if it ends in .h5 and there is one run, its file.
+        overwrite: whether recordings that exist are overwritten.
+
+    Raises:
+        ExistsError: a recording exists already, and may not be overwritten.
+        MissingDependency: the package that a format needs is not installed.
+        OutputError: a recording cannot be written.
+        RecordingError: there is nothing to import, or it cannot be read.
+    """
+    found = find_sources(path)
+    if not found:
+        raise RecordingError(f"{path}: there is nothing to import; {_ACCEPTED}")
+    targets = Counter[Path]()
+    for source in found:
+        target = _target(source, path, out, is_only=len(found) == 1)
+        targets[target] += 1
+        if targets[target] > 1:  # such as metrics.csv beside metrics.jsonl
+            target = target.with_stem(f"{target.stem}_{targets[target]}")
+        yield import_run(source, target, overwrite=overwrite)
+
+
+def find_sources(path: Path) -> list[Source]:
+    """The runs at a path, in the order of their names."""
+    if not path.is_dir():
+        if not path.is_file():
+            raise RecordingError(f"{path} does not exist; {_ACCEPTED}")
+        kind = _kind(path.name)
+        if kind not in _READERS:
+            raise RecordingError(f"{path} cannot be imported; {_ACCEPTED}")
+        check_table(path)
+        return [_source(path, (path,), kind)]
+    found = list[Source]()
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        here, events = Path(folder), list[Path]()
+        for name in sorted(names):
+            kind, file = _kind(name), here / name
+            if kind == ".tfevents":
+                events.append(file)
+            elif kind in _READERS and not (kind == ".csv" and not is_metrics(file)):
+                found.append(_source(file, (file,), kind))
+        if events:
+            found.append(_source(here, tuple(events), ".tfevents"))
+    return found
+
+
+def _kind(name: str) -> str:
+    return ".tfevents" if ".tfevents." in name else Path(name).suffix.lower()
+
+
+def _source(path: Path, files: tuple[Path, ...], kind: str) -> Source:
+    module, name = _READERS[kind]
+
+    def read(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
+        reader = getattr(import_module(f"flexrec.recorder.importing.{module}"), name)
+        items: Iterator[Item] = reader(files, notes)
+        return items
+
+    return Source(path, files, read)
+
+
+def _target(source: Source, path: Path, out: Path, *, is_only: bool) -> Path:
+    if is_only and out.suffix == ".h5":
+        return out
+    name = source.path.name if source.path == path else source.path.relative_to(path)
+    if name == "" or name == Path():
+        name = path.resolve().name
+    inside = Path(name)
+    if source.path.is_file() and _kind(inside.name) != ".tfevents":
+        inside = inside.with_suffix("")
+    return out / inside.with_name(f"{inside.name}.h5")
+
+
+def import_run(source: Source, target: Path, *, overwrite: bool = False) -> Imported:
+    """Write a run's recording; it appears under its name when it is complete."""
+    notes, keys, count = Notes(), set[str](), 0
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            replacing(target, RECORDING, overwrite=overwrite, inputs=source.files) as partial,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", RuntimeWarning)  # how the run might have been recorded
+            with Recorder(
+                partial, mode="w", facts=False, on_error="raise", buffer_bytes=_BUFFER
+            ) as rec:
+                for item in source.read(source.files, notes):
+                    if isinstance(item, Settings):
+                        rec.config.update(item.values)
+                        continue
+                    for add in _recorded(rec, item, notes):
+                        keys.update(add.values)
+                        count += len(add.values)
+    return Imported(target, count, len(keys), notes.left_out, notes.damage)
+
+
+def _recorded(rec: Recorder, add: Add, notes: Notes) -> Iterator[Add]:
+    """Record values; where one of them cannot be recorded, the others one by one."""
+    try:
+        rec.record(add)
+        yield add
+    except InputError as error:
+        if len(add.values) == 1:
+            notes.left_out[error.message] += 1
+            return
+        for key, value in add.values.items():
+            yield from _recorded(rec, Add({key: value}, add.step, add.time), notes)

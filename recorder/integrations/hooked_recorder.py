@@ -1,0 +1,181 @@
+"""HookedRecorder: a recorder driven by a framework's hooks. It is all that the adapters share.
+
+Nothing in here knows a framework.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from flexrec.recorder.errors import InputError, RecordingError, warn
+from flexrec.recorder.events import Add
+from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.writing.config import as_json
+
+if TYPE_CHECKING:
+    from flexrec.recorder.layers.tooled_model import ModelOptions, Module, TooledModel
+
+Target: TypeAlias = Recorder | str | os.PathLike[str]
+"""Where to record: an open recorder, or the path of a file or folder."""
+
+Watch: TypeAlias = "ModelOptions | bool"
+"""Whether to watch the model's layers; a mapping is the arguments of `Recorder.watch`."""
+
+
+class HookedRecorder:
+    """A recorder driven by a framework's hooks, and opened at its first use.
+
+    >>> hooked = HookedRecorder("new.h5")
+    >>> hooked.watch(model, {"every": 10})
+    >>> hooked.begin_step(1)
+    >>> hooked.end_step(1)
+    >>> hooked.add({"loss": 0.5}, step=1)
+
+    By the first use a framework has set up its processes. If there are several, each records its
+    own file: `run-0.h5`, `run-1.h5` and so on in place of `run.h5`.
+
+    Args:
+        target: an open recorder, or the path of one to open: mode "x", or "resume" after `resume`.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._recorder = target if isinstance(target, Recorder) else None
+        self._path = "" if isinstance(target, Recorder) else os.fspath(target)
+        self._mode: Literal["x", "resume"] = "x"
+        self._next_step: int | None = None
+        self._settings = dict[str, Any]()  # until it is opened
+        self._tooled: TooledModel | None = None
+        self._said = set[str]()
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder; it is opened now if it is not yet."""
+        if self._recorder is None:
+            path = path_of_rank(self._path)
+            self._recorder = Recorder(path, mode=self._mode, next_step=self._next_step)
+            self.configure({})
+        return self._recorder
+
+    def resume(self, next_step: int | None = None) -> None:
+        """Continue the recording of an earlier run; call it before anything is recorded.
+
+        Args:
+            next_step: the first step that training will do again: what was recorded at it or later
+                is superseded. None supersedes nothing.
+        """
+        if self._recorder is None:
+            self._mode, self._next_step = "resume", next_step
+        elif next_step is not None and self._recorder.current_step > next_step:
+            self._recorder.load_state_dict({"step": next_step, "events": 0, "created": 0.0})
+
+    def configure(self, values: Mapping[Any, Any]) -> None:
+        """Store settings in the recording's config, once it is open.
+
+        What JSON lacks is stored as its repr.
+        """
+        self._settings |= {f"{name}": _plain(f"{name}", value) for name, value in values.items()}
+        if self._recorder is not None and self._settings:
+            self._recorder.config.update(self._settings)
+            self._settings = {}
+
+    def add(
+        self, values: Mapping[str, Any], step: int | None = None, time: float | None = None
+    ) -> None:
+        """Record a framework's values, by default at the current step and time.
+
+        A dict in `values` becomes keys such as `outer/inner`. What cannot be recorded is left out,
+        and a warning says so once.
+        """
+        flat = flattened(values)
+        try:
+            self._add(flat, step, time)
+        except InputError:
+            for key, value in flat.items():
+                try:
+                    self._add({key: value}, step, time)
+                except InputError as error:
+                    self.warn_once(key, f"{error.message}; it is left out")
+
+    def _add(self, values: dict[str, Any], step: int | None, time: float | None) -> None:
+        recorder = self.recorder
+        if time is None:
+            recorder.add(values, step=step)
+        else:
+            recorder.add({}, step=step)
+            recorder.record(Add(values, recorder.current_step, time))
+
+    def watch(self, model: "Module", watch: Watch) -> None:
+        """Record statistics of the model's layers at each step, unless `watch` is False.
+
+        The model that was watched before no longer is.
+        """
+        if self._tooled is not None:
+            self._tooled.remove()
+        if watch is not False:
+            self._tooled = self.recorder.watch(model, **({} if watch is True else watch))
+
+    def begin_step(self, step: int) -> None:
+        """Make `step` the step of what is recorded from now on."""
+        if self._recorder is not None:
+            self._recorder.add({}, step=step)
+
+    def end_step(self, step: int) -> None:
+        """Record the watched layers' statistics at `step`.
+
+        Call it after the optimizer's step and before gradients are set to zero.
+        """
+        if self._recorder is not None:
+            self.begin_step(step)  # what was recorded meanwhile may have had another
+            self._recorder.step()
+
+    def flush(self) -> None:
+        """Write everything recorded so far to the disk, as before a checkpoint."""
+        if self._recorder is not None:
+            self._recorder.flush(fsync=True)
+
+    def close(self) -> None:
+        """Close the recording, unless the recorder was given."""
+        if self._recorder is not None and self._path:
+            self._recorder.close()
+            self._recorder, self._tooled, self._mode = None, None, "resume"
+            self._next_step = None
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Give a warning about `what`, unless one was given already."""
+        if what not in self._said:
+            self._said.add(what)
+            warn(message)
+
+
+def path_of_rank(name: str) -> str:
+    """The path as it is, or as `run-{rank}.h5` if torch.distributed has several processes."""
+    distributed = sys.modules.get("torch.distributed")
+    is_alone = (
+        distributed is None
+        or not (distributed.is_available() and distributed.is_initialized())
+        or distributed.get_world_size() == 1
+    )
+    if is_alone or "{rank}" in name or name.endswith(os.sep) or os.path.isdir(name):
+        return name
+    stem, ending = os.path.splitext(name)
+    return f"{stem}-{{rank}}{ending}"
+
+
+def flattened(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The values of nested mappings, under keys such as `outer/inner`."""
+    flat = dict[str, Any]()
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{before}{name}/")
+        else:
+            flat[f"{before}{name}"] = value
+    return flat
+
+
+def _plain(name: str, value: Any) -> Any:
+    try:
+        as_json(name, value)
+    except RecordingError:
+        return repr(value)
+    return value

@@ -1,0 +1,198 @@
+"""The calls of wandb that most scripts make: init, log, config, finish. wandb is not needed.
+
+from flexrec.recorder.integrations import wandb
+"""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from flexrec.recorder.errors import InputError, warn
+from flexrec.recorder.events import Array, State, array_of, is_tensor
+from flexrec.recorder.integrations.hooked_recorder import HookedRecorder
+from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.reduction.reductions import Bins
+
+_BINS = Bins()
+run: "Run | None" = None
+
+
+class Settings(MutableMapping[str, Any]):
+    """A run's config, whose settings are attributes too: `wandb.config.lr`."""
+
+    def __init__(self, hooked: HookedRecorder) -> None:
+        self.__dict__["_hooked"] = hooked
+
+    def update(self, values: Any = (), /, allow_val_change: Any = None, **named: Any) -> None:
+        """Set several settings: a mapping, or a Namespace."""
+        given = vars(values) if hasattr(values, "__dict__") else dict(values)
+        self._hooked.configure({**given, **named})
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._hooked.configure({name: value})
+
+    def __getitem__(self, name: str) -> Any:
+        return self._hooked.recorder.config[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._hooked.recorder.config[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._hooked.recorder.config)
+
+    def __len__(self) -> int:
+        return len(self._hooked.recorder.config)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"config has no {name}", name=name, obj=self) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class Run:
+    """What `init` returns.
+
+    Attributes:
+        config: the settings.
+        summary: a dict; `finish` records it under keys such as `summary/best`.
+        name, id, project: as given to `init`, or the name of the recording.
+    """
+
+    def __init__(self, path: str, name: str, project: str | None, is_resumed: bool) -> None:
+        self._hooked = HookedRecorder(path)
+        if is_resumed:
+            self._hooked.resume()
+        self.name, self.id, self.project = name, name, project
+        self.config, self.summary = Settings(self._hooked), dict[str, Any]()
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder, for what wandb lacks."""
+        return self._hooked.recorder
+
+    @property
+    def step(self) -> int:
+        """The step that is logged next."""
+        return self.recorder.current_step
+
+    def log(
+        self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
+    ) -> None:
+        """Record values, at `step` or at the current one, which then ends unless `commit=False`."""
+        self._hooked.add(data, step)
+        if commit or (commit is None and step is None):
+            self.recorder.step()
+
+    def watch(self, models: Any, *_: Any, log_freq: int = 1000, **__: Any) -> None:
+        """Record statistics of the model's layers, once in `log_freq` logs."""
+        self._hooked.watch(models, {"every": log_freq})
+
+    def finish(self, exit_code: int | None = None) -> None:
+        """Record the summary, and close the recording."""
+        global run
+        if self.summary:
+            self._hooked.add({"summary": self.summary})
+        self._hooked.close()
+        run = None if run is self else run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return _left_out(name)
+
+
+def init(
+    project: str | None = None,
+    config: Any = None,
+    *,
+    dir: str | None = None,  # noqa: A002 - wandb's name
+    id: str | None = None,  # noqa: A002
+    name: str | None = None,
+    resume: Any = None,
+    **others: Any,
+) -> Run:
+    """Begin a run: the recording `runs/project/name.h5`.
+
+    Args:
+        project, name, id: the names of its folder and its file; a name that is taken is numbered.
+        config: the settings.
+        dir: the folder, in place of `runs`.
+        resume: continue the recording that `id` or `name` names, if it is there.
+        others: what else wandb takes; not needed.
+    """
+    global run
+    if run is not None:
+        run.finish()
+    folder, wanted = Path(dir or "runs") / (project or ""), id or name or "run"
+    path, number = folder / f"{wanted}.h5", 1
+    while not resume and path.exists():
+        number += 1
+        path = folder / f"{wanted}_{number}.h5"
+    run = Run(f"{path}", name or path.stem, project, bool(resume))
+    if config is not None:
+        run.config.update(config)
+    return run
+
+
+def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:
+    """Record values in the current run, as `Run.log` does."""
+    _current().log(data, step, commit)
+
+
+def watch(models: Any, *_: Any, log_freq: int = 1000, **__: Any) -> None:
+    """Record statistics of the model's layers in the current run, as `Run.watch` does."""
+    _current().watch(models, log_freq=log_freq)
+
+
+def finish(exit_code: int | None = None) -> None:
+    """Close the current run, if there is one."""
+    if run is not None:
+        run.finish()
+
+
+def Image(data: Any, *_: Any, **__: Any) -> Array:  # noqa: N802 - wandb's name
+    """A picture (H, W), (H, W, C) or (C, H, W): an array, a tensor, or PIL's."""
+    return array_of("Image", data) if is_tensor(data) else np.asarray(data)
+
+
+def Histogram(sequence: Any = (), *_: Any, **__: Any) -> State:  # noqa: N802 - wandb's name
+    """The distribution of numbers, for HistogramMeter; it has 64 bins."""
+    return State(_BINS.state_of(Image(sequence)), _BINS)
+
+
+def _current() -> Run:
+    if run is None:
+        raise InputError("there is no run: call init() first")
+    return run
+
+
+_said = set[str]()
+
+
+def _left_out(name: str) -> Callable[..., None]:
+    def leave_out(*_: Any, **__: Any) -> None:
+        if name not in _said:
+            _said.add(name)
+            warn(f"{name}: flexrec cannot record this; it is left out")
+
+    return leave_out
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("config", "summary"):
+        return getattr(_current(), name)
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return _left_out(name)

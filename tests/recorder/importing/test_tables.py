@@ -1,0 +1,145 @@
+"""CSV and JSON lines become recordings."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import ExistsError, OutputError, Recording, RecordingError
+from flexrec.recorder.importing.importer import Imported, import_runs
+
+
+def imported(path: Path, out: Path, *, overwrite: bool = False) -> list[Imported]:
+    return list(import_runs(path, out, overwrite=overwrite))
+
+
+def values(path: Path) -> dict[str, list[tuple[int, float, Any]]]:
+    """The (step, time, value) of each key."""
+    with Recording(path) as run:
+        return {
+            key: list(zip(s.step.tolist(), s.time.tolist(), list(s.value), strict=True))
+            for key, s in run.series(run).items()
+        }
+
+
+def test_columns_are_keys_and_empty_cells_nothing(tmp_path: Path) -> None:
+    """As Lightning's CSVLogger writes."""
+    (tmp_path / "version_0").mkdir()
+    path = tmp_path / "version_0" / "metrics.csv"
+    path.write_text("epoch,step,train_loss,val_loss\n0,9,0.5,\n0,9,,nan\n1,19,1e-3,0.25\n")
+    (found,) = imported(tmp_path, tmp_path / "runs")
+    assert found.path == tmp_path / "runs" / "version_0" / "metrics.h5"
+    assert (found.values, found.keys) == (7, 3)
+    when = path.stat().st_mtime
+    read = values(found.path)
+    assert read["train_loss"] == [(9, when, 0.5), (19, when, 1e-3)]
+    assert [step for step, _, _ in read["val_loss"]] == [9, 19]
+    assert np.isnan(read["val_loss"][0][2])
+    assert read["epoch"] == [(9, when, 0.0), (9, when, 0.0), (19, when, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("header", "step", "time"),
+    [
+        ("epoch,loss", 7, None),
+        ("loss,Global_Step,timestamp", 7, 1e9),
+        ("_step,loss,_timestamp", 7, 1e9),
+        ("iter,loss,wall_time", 7, 1e9),
+    ],
+)
+def test_the_step_and_the_time_go_by_several_names(
+    tmp_path: Path, header: str, step: int, time: float | None
+) -> None:
+    cells = {"loss": "0.5", "timestamp": "1e9", "_timestamp": "1000000000.0", "wall_time": "1e9"}
+    row = ",".join(cells.get(name, "7") for name in header.split(","))
+    path = tmp_path / "log.csv"
+    path.write_text(f"{header}\n{row}\n")
+    (found,) = imported(path, tmp_path / "out.h5")
+    when = path.stat().st_mtime if time is None else time
+    assert values(found.path) == {"loss": [(step, when, 0.5)]}
+
+
+def test_lines_are_objects(tmp_path: Path) -> None:
+    rows = [
+        {"step": 0, "train": {"loss": 0.5, "top": [1, 2]}, "note": "hi", "ok": True, "none": None},
+        {"step": 5, "train": {"loss": 2}, "time": "2026-01-02T03:04:05+00:00", "odd": [{"a": 1}]},
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    (found,) = imported(path, tmp_path / "runs")
+    assert found.path == tmp_path / "runs" / "log.h5"
+    read = values(found.path)
+    assert [(step, value) for step, _, value in read["train/loss"]] == [(0, 0.5), (5, 2.0)]
+    assert read["train/loss"][1][1] == 1767323045.0
+    assert read["note"][0][2] == "hi"
+    assert read["ok"][0][2] == 1.0
+    assert read["odd"][0][2] == '[{"a": 1}]'
+    np.testing.assert_array_equal(read["train/top"][0][2], [1.0, 2.0])
+    assert "none" not in read
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "step,loss,acc\n0,0.5,1\n1,0.25", "line 3 is not whole"),
+        ("a.csv", "step,loss,acc\n0,0.5,1\n1,0.25,1,9\n", "line 3 is not whole"),
+        ("a.jsonl", '{"step": 0, "loss": 0.5, "acc": 1}\n{"step": 1, "lo', "line 2 is not a JSON"),
+        ("a.jsonl", '{"step": 0, "loss": 0.5, "acc": 1}\n[1]\n', "line 2 is not a JSON"),
+        ("a.jsonl", '{"step": 0, "loss": 0.5, "acc": 1}\n' + "[" * 100_000, "line 2 is not a JSON"),
+    ],
+)
+def test_a_torn_line_is_said(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    (found,) = imported(tmp_path / name, tmp_path / "runs")
+    assert [(key, read[0][2]) for key, read in values(found.path).items()] == [
+        ("loss", 0.5),
+        ("acc", 1.0),
+    ]
+    assert said in found.damage[0]
+
+
+def test_what_cannot_be_recorded_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1, "\\ud800": 2}\n{"a": 3, "\\ud800": 4}\n')
+    (found,) = imported(path, tmp_path / "runs")
+    assert [value for _, _, value in values(found.path)["a"]] == [1.0, 3.0]
+    assert [(why[-22:], count) for why, count in found.left_out.items()] == [
+        ("not valid Unicode text", 2)
+    ]
+
+
+def test_other_files_in_a_folder_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("height,weight\n1,2\n")
+    (tmp_path / "notes.txt").write_text("hi")
+    with pytest.raises(RecordingError, match="nothing to import; accepted are"):
+        imported(tmp_path, tmp_path / "runs")
+    with pytest.raises(RecordingError, match="no column is called"):
+        imported(tmp_path / "data.csv", tmp_path / "runs")
+    with pytest.raises(RecordingError, match=r"notes.txt cannot be imported; accepted"):
+        imported(tmp_path / "notes.txt", tmp_path / "runs")
+    with pytest.raises(RecordingError, match="does not exist"):
+        imported(tmp_path / "none", tmp_path / "runs")
+
+
+def test_files_of_one_name_are_several_recordings(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("step,loss\n0,1\n")
+    (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 2}\n')
+    found = imported(tmp_path, tmp_path / "runs")
+    assert [each.path.name for each in found] == ["log.h5", "log_2.h5"]
+
+
+def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
+    path, out = tmp_path / "log.csv", tmp_path / "runs"
+    path.write_text("step,loss\n0,1\n")
+    imported(path, out)
+    with pytest.raises(ExistsError, match="exists already"):
+        imported(path, out)
+    path.write_text("step,loss\n0,2\n")
+    (found,) = imported(path, out, overwrite=True)
+    assert values(found.path)["loss"][0][2] == 2.0
+    (out / "log.h5").write_text("something else")
+    with pytest.raises(OutputError, match="is not"):
+        imported(path, out, overwrite=True)
+    assert [each.name for each in out.iterdir()] == ["log.h5"]

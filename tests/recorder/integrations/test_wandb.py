@@ -1,0 +1,102 @@
+"""What scripts call of wandb."""
+
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flexrec.recorder import InputError, Recording
+from flexrec.recorder.integrations import wandb
+from support.framework_cases import Net, data, numbers
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    yield
+    wandb.finish()
+
+
+def test_a_script_records() -> None:
+    wandb.init(project="digits", name="first", config={"lr": 0.1}, entity="me", mode="offline")
+    assert wandb.config.lr == wandb.config["lr"] == 0.1
+    wandb.config.update(Namespace(batch=64), allow_val_change=True)
+    wandb.config.width = 8
+    for step in range(3):
+        wandb.log({"loss": 1 / (step + 1), "train": {"acc": torch.tensor(0.5)}})
+    wandb.summary["best"] = 0.9
+    wandb.finish()
+    with Recording("runs/digits/first.h5") as run:
+        assert run.config == {"lr": 0.1, "batch": 64, "width": 8}
+        assert run.complete
+    assert numbers(Path("runs/digits/first.h5")) == {
+        "loss": [(0, 1.0), (1, 0.5), (2, 1 / 3)],
+        "train/acc": [(0, 0.5), (1, 0.5), (2, 0.5)],
+        "summary/best": [(3, 0.9)],
+    }
+
+
+def test_steps_may_be_given_and_shared() -> None:
+    with wandb.init(name="a") as run:
+        run.log({"x": 1}, step=10)
+        run.log({"y": 2}, commit=False)
+        run.log({"z": 3})
+        run.log({"x": 4})
+        assert run.step == 12
+    assert numbers(Path("runs/a.h5")) == {
+        "x": [(10, 1.0), (11, 4.0)],
+        "y": [(10, 2.0)],
+        "z": [(10, 3.0)],
+    }
+
+
+def test_a_name_that_is_taken_is_numbered_and_a_run_resumed() -> None:
+    for _ in range(2):
+        with wandb.init(name="a") as run:
+            run.log({"x": 1})
+    with wandb.init(id="a", resume="allow") as run:
+        run.log({"x": 2})
+    assert numbers(Path("runs/a.h5"))["x"] == [(0, 1.0), (1, 2.0)]
+    assert numbers(Path("runs/a_2.h5"))["x"] == [(0, 1.0)]
+
+
+def test_pictures_and_histograms_are_recorded() -> None:
+    with wandb.init(name="a", dir="elsewhere") as run:
+        image = wandb.Image(torch.zeros(3, 4, 4), caption="none")
+        run.log({"image": image, "histogram": wandb.Histogram(np.arange(9))})
+    with Recording("elsewhere/a.h5") as recording:
+        assert recording.kind("image") == "float32:3"
+        assert "HistogramMeter" in recording.kind("histogram")
+
+
+def test_layers_are_watched() -> None:
+    model = Net()
+    wandb.init(name="a")
+    wandb.watch(model, log="all", log_freq=2)
+    for x, _ in data():
+        model(x).sum().backward()
+        wandb.log({"loss": 1.0})
+    wandb.finish()
+    assert [step for step, _ in numbers(Path("runs/a.h5"))["net.0/grad_out/mean"]] == [0, 2]
+
+
+def test_what_cannot_be_recorded_is_said_once() -> None:
+    run = wandb.init(name="a")
+    with pytest.warns(RuntimeWarning, match="Table: flexrec cannot record this"):
+        table = wandb.Table(columns=["a"])
+    with pytest.warns(RuntimeWarning, match="define_metric: flexrec cannot record this"):
+        run.define_metric("loss", summary="min")
+    run.define_metric("acc")  # a warning is an error here
+    wandb.log({"table": table, "loss": 1.0})
+    wandb.finish()
+    assert numbers(Path("runs/a.h5")) == {"loss": [(0, 1.0)]}
+
+
+def test_a_run_is_needed() -> None:
+    with pytest.raises(InputError, match="call init"):
+        wandb.log({"loss": 1.0})
+    assert wandb.run is None
+    wandb.finish()
