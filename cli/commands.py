@@ -439,7 +439,12 @@ def export(
 
 
 @app.command("import")
-def import_(path: options.Imported, out: options.OutFolder, force: options.Force = False) -> None:
+def import_(
+    path: options.Imported,
+    out: options.OutFolder,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
 
     A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
@@ -447,7 +452,7 @@ def import_(path: options.Imported, out: options.OutFolder, force: options.Force
     """
     from flexrec.cli.importing import import_from
 
-    import_from(path, out, overwrite=force)
+    import_from(path, out, overwrite=force, as_json=as_json)
 
 
 @app.command()

@@ -34,6 +34,7 @@ COMMANDS = {
     "verify torn.h5": "verify",
     "repair killed.h5 --keep-original": "repair",
     "merge run.h5 other.h5 --into merged.h5": "merge",
+    "import log.csv -o imported": "import",
     "replay run.h5 other.h5 -p loss --save env.json": "replay",
     "replay run.h5 --html page.html": "replay",
     "presets": "presets",
@@ -58,6 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 rec.log(i)
             rec.flush()
             (folder / "killed.h5").write_bytes((folder / name).read_bytes())
+    (folder / "log.csv").write_text("step,loss\n0,0.5\n1,0.25\n")
     (folder / "torn.h5").write_bytes((folder / "run.h5").read_bytes()[:-100])
     return folder
 
