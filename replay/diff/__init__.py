@@ -10,6 +10,7 @@ DOORS = (
     "columns",
     "compare",
     "model",
+    "noise",
     "ranks",
     "result",
     "resumes",

@@ -42,29 +42,43 @@ def least_keys(keys: int) -> int:
 def excess(low: Floats, high: Floats, value: Floats, size: Floats) -> Singles:
     """How far values lie outside the spread of the references, in multiples of it.
 
-    The spread of a key never shrinks with time. It is at least a rounding error of the key's size,
-    and half of what is usual among the keys relative to their sizes.
-
     Args:
-        low, high: (rows, keys) the least and the largest value of the references, for keys of the
-            same source and statistic.
+        low, high, size: (rows, keys) as in `width_of`.
         value: (rows, keys) the values of the run.
-        size: (rows, keys) the size of what the values are taken of.
 
     Returns:
         (rows, keys); 0 within the spread, and where a reference is not finite; infinity where the
         run alone is not.
+    """
+    width = width_of(low, high, size)
+    with np.errstate(invalid="ignore", over="ignore"):
+        outside = np.maximum(np.maximum(low - value, value - high), 0)
+        outside[~np.isfinite(value)] = np.inf
+        found: Singles = np.where(np.isfinite(width), outside / width, 0).astype(np.float32)
+    return found
+
+
+def width_of(low: Floats, high: Floats, size: Floats) -> Floats:
+    """The spread of the references, which of a key never shrinks with time.
+
+    It is at least a rounding error of the key's size, and half of what is usual among the keys
+    relative to their sizes.
+
+    Args:
+        low, high: (rows, keys) the least and the largest value of the references, for keys of the
+            same source and statistic.
+        size: (rows, keys) the size of what the values are taken of.
+
+    Returns:
+        (rows, keys); infinite from where a reference is not finite.
     """
     with np.errstate(invalid="ignore", over="ignore"):
         size = np.maximum.accumulate(np.where(np.isfinite(size), size, 0), axis=0)
         width = np.where(np.isfinite(high - low), high - low, np.inf)
         width = np.maximum.accumulate(width, axis=0) + _ROUNDING * size + _TINY
         usual = np.median(width / np.maximum(size, _TINY), axis=1, keepdims=True)
-        width = np.maximum(width, np.where(np.isfinite(usual), usual, 0) * size / 2)
-        outside = np.maximum(np.maximum(low - value, value - high), 0)
-        outside[~np.isfinite(value)] = np.inf
-        found: Singles = np.where(np.isfinite(width), outside / width, 0).astype(np.float32)
-    return found
+        wider: Floats = np.maximum(width, np.where(np.isfinite(usual), usual, 0) * size / 2)
+    return wider
 
 
 def lasting(found: Singles) -> Singles:

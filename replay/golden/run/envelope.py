@@ -1,8 +1,8 @@
 """Golden runs with tolerances that were learnt from several equal runs; docs/golden_runs.md.
 
-The tolerance of a key at a step is the range of the runs, widened by a multiple of how far they
-were apart so far. A run differs if several keys are outside of it at most of some steps in a row:
-that of a single value says nothing where runs are few.
+The statistic is that of diff/noise/spread.py. The tolerance of a key at a step is the range of the
+runs, widened by a multiple of their spread. A run differs if several keys are outside of it at most
+of some steps: a single value says nothing where runs are few.
 """
 
 import math
@@ -17,6 +17,8 @@ from flexrec.replay.diff.blame.places import place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff, Tolerance
 from flexrec.replay.diff.compare import conclude
 from flexrec.replay.diff.model import First
+from flexrec.replay.diff.noise.alike import is_exact
+from flexrec.replay.diff.noise.spread import KEPT, WINDOW, least_keys, limit_of, width_of
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.golden.run.compare import compare_key, matched, shown
 from flexrec.replay.golden.run.document import spacing, thinned_cells
@@ -26,11 +28,8 @@ Rows = NDArray[np.float64]
 
 _LINES = 300  # of values
 _FEWEST = 5  # values of each key
-_WINDOW = 15  # steps of which most have to be outside
-_SHARE = 2 / 3  # what most means
-_LIMITS = {2: 10.0, 3: 5.0, 5: 2.5, 10: 1.25, 14: 1.0}  # multiples of the spread, by runs
-_ROUNDING = 8 * 2.0**-24  # relative: 8 units in the last place of float32
 _DIGITS = 2  # of a tolerance
+_LEAST = 1e-300  # smaller tolerances are 0
 
 
 class Learnt(NamedTuple):
@@ -46,12 +45,6 @@ class _Key(NamedTuple):
     steps: list[int]
     values: Rows
     size: Rows
-
-    @property
-    def spread(self) -> Rows:
-        """How far the runs were apart up to each step, at least by rounding."""
-        apart = self.values.max(0) - self.values.min(0)
-        return np.maximum.accumulate(apart) + _ROUNDING * self.size
 
 
 # ---------------------------------------------------------------- learning
@@ -89,15 +82,10 @@ def learn(runs: Sequence[KeptRun], name: str, every: int | None = None) -> Learn
         for key in runs[0].cells
         if key in keys or key in exact
     }
-    of = max(3, _WINDOW // n)
-    rule = Rule(math.ceil(_SHARE * of), of, min(2, max(1, len(keys))))
+    of = max(3, WINDOW // n)
+    rule = Rule(math.ceil(of * KEPT / WINDOW), of, max(1, least_keys(len(keys))))
     golden = KeptRun(name, cells, runs[0].config, runs[0].facts, every, len(runs), rule)
     return Learnt(golden, left_out)
-
-
-def limit_of(runs: int) -> float:
-    """How many times the spread of so many runs another may be outside of their range."""
-    return float(np.interp(runs, list(_LIMITS), list(_LIMITS.values())))
 
 
 def _sorted_out(
@@ -113,7 +101,7 @@ def _sorted_out(
             left_out[key] = f"only in {counted(len(columns), 'run')}"
         elif any(list(each) != list(columns[0]) for each in columns):
             left_out[key] = "recorded at other steps"
-        elif _is_exact(key) and all(each == columns[0] for each in columns):
+        elif _is_free_of_noise(key) and all(each == columns[0] for each in columns):
             exact[key] = columns[0]
         elif key.endswith("/fingerprint"):
             left_out[key] = "fingerprints that differ"
@@ -126,11 +114,9 @@ def _sorted_out(
     return keys, exact, left_out
 
 
-def _is_exact(key: str) -> bool:
+def _is_free_of_noise(key: str) -> bool:
     """Whether no noise gets into a key, so that it has to be equal where it was so in all runs."""
-    place = place_of(key)
-    is_setting = place.stage == "optimizer" and not place.layer
-    return place.stage == "data" or is_setting or key.endswith("/fingerprint")
+    return is_exact(key) or key.endswith("/fingerprint")
 
 
 def _key(key: str, columns: Sequence[Cells], runs: Sequence[KeptRun]) -> _Key | None:
@@ -142,7 +128,7 @@ def _key(key: str, columns: Sequence[Cells], runs: Sequence[KeptRun]) -> _Key | 
         beside = [run.cells.get(f"{key.removesuffix('mean')}std", {}) for run in runs]
         of_std = [[_number(each.get(step)) for step in columns[0]] for each in beside]
         size = np.hypot(size, np.nan_to_num(np.array(of_std)).max(0))
-    return _Key(list(columns[0]), values, np.maximum.accumulate(size))
+    return _Key(list(columns[0]), values, size)
 
 
 def _number(cell: Cell | None) -> float:
@@ -151,19 +137,17 @@ def _number(cell: Cell | None) -> float:
 
 
 def _tolerances(keys: Mapping[str, _Key], limit: float) -> dict[str, Rows]:
-    """Half the range of the runs, and so many times their spread; by key.
-
-    The spread of a key counts as half the median of its group, at least.
-    """
-    groups: dict[tuple[str, tuple[int, ...]], list[Rows]] = {}
+    """Half the range of the runs, and so many times their spread; by key."""
+    groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, key in keys.items():
-        of_size = key.spread / np.where(key.size > 0, key.size, np.inf)
-        groups.setdefault((_group(name), tuple(key.steps)), []).append(of_size)
+        groups.setdefault((_group(name), tuple(key.steps)), []).append(name)
     found = {}
-    for name, key in keys.items():
-        floor = np.median(groups[_group(name), tuple(key.steps)], axis=0) * key.size / 2
-        half = (key.values.max(0) - key.values.min(0)) / 2
-        found[name] = half + limit * np.maximum(key.spread, floor)
+    for names in groups.values():
+        low = np.stack([keys[name].values.min(0) for name in names], axis=1)
+        high = np.stack([keys[name].values.max(0) for name in names], axis=1)
+        width = width_of(low, high, np.stack([keys[name].size for name in names], axis=1))
+        of_group = (high - low) / 2 + limit * width
+        found |= {name: of_group[:, i] for i, name in enumerate(names)}
     return found
 
 
@@ -184,7 +168,7 @@ def _cells(key: _Key, tolerance: Rows, n: int) -> Cells:
 
 def _cell(middle: float, tolerance: float) -> Cell:
     """A cell with no more digits than its tolerance has."""
-    if not tolerance > 0:
+    if tolerance < _LEAST:
         return Cell("", (middle,), 0.0)
     places = _DIGITS - 1 - math.floor(math.log10(tolerance))
     rounded = float(f"{middle:.{max(0, places)}f}") if places >= 0 else middle

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder.errors import RecordingError
-from flexrec.replay.golden.run.envelope import compare_learnt, learn, limit_of
+from flexrec.replay.golden.run.envelope import compare_learnt, learn
 from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Plain, code_of
 
 STEPS = 60
@@ -111,9 +111,3 @@ def test_one_run_or_nothing_in_common_is_refused(runs: list[KeptRun]) -> None:
     other = KeptRun("other.h5", {"other": {0: Cell(code_of([1.0]), (1.0,))}})
     with pytest.raises(RecordingError, match="have no key in common"):
         learn([runs[0], other], "g.json")
-
-
-def test_more_runs_need_less_room() -> None:
-    limits = [limit_of(count) for count in range(2, 20)]
-    assert limits == sorted(limits, reverse=True)
-    assert (limits[0], limits[-1]) == (10.0, 1.0)
