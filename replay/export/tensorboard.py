@@ -15,7 +15,7 @@ from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export.tables import Written, table_pieces
-from flexrec.replay.meters.registry import build
+from flexrec.replay.meters import build
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
