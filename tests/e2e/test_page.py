@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.viewing]
 HOSTILE = "</script><img src=x onerror=window.hurt=1><script>window.hurt=1</script><a href=//x>$x$"
 FRESH = """
 chosen.off.clear();
-Object.assign(chosen, {smooth: null, x: "mark", scale: null});
+Object.assign(chosen, {smooth: null, x: "mark", scale: "linear"});
 turn(0, false); turn(0, false);
 """
 LOSS = ".plot[aria-label^='Loss']"
@@ -29,7 +29,7 @@ LOSS = ".plot[aria-label^='Loss']"
 def record(path: Path, seed: int, name: str = "loss", **config: Any) -> None:
     """Four marks, at the steps 1, 3, 5 and 7."""
     rng = np.random.default_rng(seed)
-    with Recorder(path, config={"seed": seed, "lr": 0.1, **config}) as rec:
+    with Recorder(path, config={"seed": seed, "lr": 0.1, "state": "own", **config}) as rec:
         for step in range(8):
             for phase in ("train", "test"):
                 rec.add({f"{phase}_{name}": rng.random(), f"{phase}_acc": rng.random()}, step=step)
@@ -124,7 +124,9 @@ def test_the_head_tells_of_the_runs_and_turns_them_off(opened: Opened) -> None:
     assert re.match(r"run\t.*Loss train, last.*\tseed\t", rows[0])
     assert [row.split("\t")[0] for row in rows[1:]] == ["run0", "run1", "run2"]
     page.locator("#about summary").nth(1).click()
-    assert "lr\t0.1" in page.inner_text("#about")
+    assert {"lr\t0.1", "config.state\town", "state\tclosed"} <= {
+        line.strip() for line in page.inner_text("#about").splitlines()
+    }
     assert len(opened.loss["data"]) == 6
     page.locator("#runs input").nth(1).uncheck()
     opened.settle()

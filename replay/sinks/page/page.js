@@ -624,7 +624,7 @@ function isToldAbove({shown}) {
 // ---------------------------------------------------------------- the head
 
 /** The leaves of a config by their paths: {"optimizer.lr": 0.1}. */
-function leaves(value, path = "", found = {}) {
+function leaves(value, path = "", found = Object.create(null)) {
   if (value && typeof value === "object" && Object.keys(value).length && !Array.isArray(value)) {
     for (const [name, inner] of Object.entries(value)) {
       leaves(inner, path ? `${path}.${name}` : name, found);
@@ -635,7 +635,8 @@ function leaves(value, path = "", found = {}) {
   return found;
 }
 
-const told = runs.map((run) => ({...leaves(run.config), ...run.about}));
+const told = runs.map(({config: own, about}) => ({...Object.fromEntries(Object.entries(leaves(own)).map(
+  ([name, text]) => [name in about ? `config.${name}` : name, text])), ...about}));
 const names = [...new Set(told.flatMap(Object.keys))];
 const differing = names.filter((name) => new Set(told.map((own) => own[name])).size > 1);
 
@@ -731,10 +732,13 @@ function makeControls() {
   if (moving.length) {
     const named = new Set(moving.map((shown) => shown.layout.xaxis?.title?.text));
     const mark = (named.size === 1 && [...named][0]) || "mark";
-    makeChoices("x", {...(mark === "step" ? {} : {mark}), step: "step", time: "time",
+    makeChoices("x", {mark, ...(mark === "step" ? {} : {step: "step"}), time: "time",
       relative: "relative"}, redraw);
   }
   const curves = windows.filter((shown) => shown.curves);
+  if (curves.every((shown) => shown.log === curves[0].log)) {
+    chosen.scale = curves[0]?.log ? "log" : "linear";
+  }
   if (curves.length) makeChoices("scale", {linear: "linear", log: "log"}, redraw);
   makeSlider(curves.filter((shown) => shown.smooth !== null).map((shown) => shown.smooth));
 }
