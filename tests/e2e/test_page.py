@@ -121,7 +121,7 @@ def test_the_head_tells_of_the_runs_and_turns_them_off(opened: Opened) -> None:
     assert page.inner_text("#count").startswith("3 runs · ")
     page.locator("#about summary").first.click()
     rows = page.locator("#about table").first.inner_text().splitlines()
-    assert re.match(r"run\t.*Loss train, last.*\tseed\t", rows[0])
+    assert re.match(r"run\t.*Loss train, last.*\tseed\b", rows[0])
     assert [row.split("\t")[0] for row in rows[1:]] == ["run0", "run1", "run2"]
     page.locator("#about summary").nth(1).click()
     assert {"lr\t0.1", "config.state\town", "state\tclosed"} <= {

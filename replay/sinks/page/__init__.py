@@ -1,6 +1,6 @@
 """The page that HtmlSink writes: its template, style and script, and the plain data they show.
 
-In: windows, and recordings for the page's head. Out: the page's text. Open page.py first; page.js
+In: windows, and recordings for the page's head. Out: the page's text. Open page.py first; figure.js
 draws what windows.py and runs.py give it.
 """
 

@@ -15,6 +15,8 @@ from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.page.windows import shown, side_by_side
 
+_SCRIPTS = ("figure.js", "board.js", "head.js")
+
 
 def html_page(
     windows: Sequence[Window], *, runs: Sequence[Run] = (), title: str, plotly_js: str
@@ -37,7 +39,7 @@ def html_page(
     runs = runs or [Run(name) for name in _names(windows)]
     names = [run.name for run in runs]
     drawn = [_packed(shown(window, names)) for window in side_by_side(windows)]
-    script = _file("page.js")
+    script = "\n".join(map(_file, _SCRIPTS))
     parts = {
         "policy": _policy(plotly_js, script),
         "title": html.escape(title),

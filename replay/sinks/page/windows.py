@@ -1,6 +1,6 @@
 """What the page's script is told of a window: plotly's traces and layout, as plain data.
 
-Texts are given as they are; page.js escapes what plotly would read as markup.
+Texts are given as they are; figure.js escapes what plotly would read as markup.
 """
 
 import re

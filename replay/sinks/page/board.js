@@ -1,0 +1,364 @@
+// The cards of the windows: drawing them, their cursors, legends and downloads, and their places.
+
+// ---------------------------------------------------------------- cards
+
+const cards = windows.map(makeCard);
+const watcher = new IntersectionObserver((entries) => {
+  for (const {target, isIntersecting} of entries) target.card.inView = isIntersecting;
+  drawSoon();
+}, {rootMargin: "300px"});
+const sizes = new ResizeObserver((entries) => {
+  redraw(entries.map(({target}) => target.card).filter((card) => card.drawn));
+});
+
+function makeCard(shown) {
+  const element = add(board, "figure"), caption = add(element, "figcaption");
+  const card = {shown, element, off: new Set(), stale: true, wide: shown.width > 600};
+  add(caption, "h2", shown.title);
+  element.classList.toggle("wide", card.wide);
+  if (shown.data) {
+    makeMenu(card, caption);
+    card.plot = add(element, "div", undefined, {className: "plot", card});
+    if (shown.height) card.plot.style.minHeight = `${shown.height}px`;
+    card.plot.setAttribute("role", shown.curves ? "slider" : "img");
+    if (shown.curves) makeCursor(card);
+    card.legend = add(element, "ul", undefined, {className: "legend"});
+  } else if (shown.src) {
+    makePicture(element, shown);
+  } else {
+    add(element, "pre", shown.text, {tabIndex: 0});
+  }
+  return card;
+}
+
+function makePicture(element, shown) {
+  const image = add(element, "img", undefined, {alt: shown.title});
+  image.addEventListener("load", () => {
+    const fits = Math.min((shown.width || Infinity) / image.naturalWidth,
+      (shown.height || Infinity) / image.naturalHeight);
+    image.width = Math.round(image.naturalWidth * fits);  // in its proportions
+  });
+  image.src = shown.src;
+  if (shown.caption) add(element, "p", shown.caption);
+}
+
+function draw(card) {
+  card.stale = false;
+  const {data, layout} = figureOf(card);
+  Plotly.react(card.plot, data, layout, config);
+  if (!card.drawn && card.shown.curves) {
+    card.cursor = add(card.plot, "i", undefined, {className: "cursor", hidden: true});
+    card.plot.on("plotly_hover", ({points}) => showCursors(card, points[0].x));
+    card.plot.on("plotly_unhover", hideCursors);
+  }
+  card.drawn = true;
+  hideCursors();
+  describe(card);
+}
+
+/** Draws what is in view and stale, a few plots a frame, so that the page answers meanwhile. */
+function drawSoon() {
+  if (drawSoon.waits) return;
+  drawSoon.waits = true;
+  requestAnimationFrame(() => {
+    drawSoon.waits = false;
+    const end = performance.now() + 50;
+    for (const card of cards.filter((card) => card.plot && card.stale && card.inView)) {
+      if (performance.now() > end) return drawSoon();
+      draw(card);
+    }
+  });
+}
+
+function redraw(some = cards) {
+  for (const card of some) card.stale = true;
+  drawSoon();
+}
+
+// ---------------------------------------------------------------- cursors
+
+function nameOfX({shown}) {
+  return xaxisOf(shown).title?.text || "x";
+}
+
+/** Shows where x is in all other plots in view that have the same axis. */
+function showCursors(from, x) {
+  for (const card of cards.filter((other) => other.cursor)) {
+    const {xaxis: axis, _size: area} = card.plot._fullLayout, at = axis.d2p(x);
+    card.cursor.hidden = card === from || !card.inView || nameOfX(card) !== nameOfX(from)
+      || !(at >= 0 && at <= area.w);
+    Object.assign(card.cursor.style, {left: `${area.l + at}px`, top: `${area.t}px`,
+      height: `${area.h}px`});
+  }
+}
+
+function hideCursors() {
+  for (const {cursor} of cards) if (cursor) cursor.hidden = true;
+}
+
+/** Lets the keys move along a plot's x as along a slider, which screen readers read out. */
+function makeCursor(card) {
+  const {plot} = card;
+  plot.tabIndex = 0;
+  plot.addEventListener("keydown", (event) => {
+    const xs = card.drawn ? stops(card) : [], at = xs.indexOf(card.at), last = xs.length - 1;
+    const far = Math.max(1, Math.round(xs.length / 10));
+    const moved = {ArrowLeft: at - 1, ArrowRight: at + 1, ArrowDown: at - 1, ArrowUp: at + 1,
+      PageDown: at - far, PageUp: at + far, Home: 0, End: last}[event.key];
+    if (event.key === "Escape") leave(card);
+    if (moved === undefined || !xs.length) return;
+    event.preventDefault();
+    moveTo(card, xs[Math.min(last, Math.max(0, moved))], xs);
+  });
+  plot.addEventListener("focus", () => {
+    plot.setAttribute("aria-valuemin", 0);
+    plot.setAttribute("aria-valuemax", card.drawn ? Math.max(0, stops(card).length - 1) : 0);
+  });
+  plot.addEventListener("blur", () => leave(card));
+}
+
+/** Every x at which a line that is shown has a value, in order. */
+function stops({plot}) {
+  const xs = plot.data.filter((made) => made.visible).flatMap(
+    (made) => made.x.filter((x, i) => x !== null && made.y[i] !== null));
+  return [...new Set(xs)].sort((a, b) => a - b);
+}
+
+function moveTo(card, x, xs) {
+  const {plot} = card, found = [];
+  plot.data.forEach((made, curveNumber) => {
+    const pointNumber = made.visible && made.hoverinfo !== "skip" ? made.x.indexOf(x) : -1;
+    if (pointNumber >= 0) found.push({curveNumber, pointNumber});
+  });
+  card.at = x;
+  Plotly.Fx.hover(plot, {xval: x});
+  showCursors(card, x);
+  const values = found.slice(0, 12).map(({curveNumber: k, pointNumber: i}) => (
+    `${card.shown.data[plot.data[k].meta].name} ${format(plot.data[k].y[i] ?? "no value")}`));
+  plot.setAttribute("aria-valuenow", xs.indexOf(x));
+  plot.setAttribute("aria-valuetext", `${nameOfX(card)} ${shownX(x)}: ${values.join(", ")}`);
+}
+
+function shownX(x) {
+  return chosen.x === "time" ? new Date(x).toISOString().slice(0, 19).replace("T", " ") : format(x);
+}
+
+function leave(card) {
+  if (card.at === undefined) return;
+  card.at = undefined;
+  Plotly.Fx.unhover(card.plot);
+  hideCursors();
+  describe(card);
+}
+
+/** Tells screen readers what a plot shows. */
+function describe(card) {
+  const {shown, plot} = card;
+  const drawn = shown.data.filter((trace) => isOn(card, trace) && isLine(trace));
+  if (!shown.curves) {
+    plot.setAttribute("aria-label", `${shown.title}: ${shown.data[0].type}`);
+    return;
+  }
+  const isKnown = (value) => value !== null;
+  const ends = drawn.slice(0, 12).map(({name, y}) => (
+    `${name} from ${format(y.find(isKnown) ?? "nothing")} to ${format(y.findLast(isKnown) ?? "")}`));
+  plot.setAttribute("aria-label",
+    `${shown.title}: ${counted(drawn.length, "line")} over ${nameOfX(card)}`);
+  plot.setAttribute("aria-valuenow", 0);
+  plot.setAttribute("aria-valuetext", ends.join(", "));
+}
+
+// ---------------------------------------------------------------- legends
+
+const DASHES = {dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4",
+  longdashdot: "12 3 2 3"};
+
+/** A short stroke, or a dot, that shows how a trace is drawn. */
+function key(parent, colour, trace) {
+  const drawing = "http://www.w3.org/2000/svg";
+  const image = parent.appendChild(document.createElementNS(drawing, "svg"));
+  image.setAttribute("class", "key");
+  const isDot = trace.mode === "markers";
+  const shape = image.appendChild(document.createElementNS(drawing, isDot ? "circle" : "line"));
+  const given = isDot ? {cx: 13, cy: 4, r: 4, fill: colour} : {x1: 0, x2: 26, y1: 4, y2: 4,
+    stroke: colour, "stroke-width": 2.5, "stroke-dasharray": DASHES[trace.line?.dash] ?? "none"};
+  for (const [name, value] of Object.entries(given)) shape.setAttribute(name, value);
+}
+
+function makeLegend(card) {
+  const {shown, legend} = card;
+  legend.replaceChildren();
+  if (!shown.curves || shown.layout.showlegend === false || isToldAbove(card)) return;
+  for (const trace of shown.data.filter(isLine)) {
+    const entry = add(add(legend, "li"), "button", undefined, {title: trace.name});
+    entry.setAttribute("aria-pressed", !card.off.has(trace.name));
+    key(entry, visible(colourOf(trace)), trace);
+    add(entry, "span", trace.name);
+    entry.addEventListener("click", (event) => {
+      const names = [...new Set(shown.data.map((other) => other.name))];
+      toggle(card.off, trace.name, names, event.shiftKey);
+      makeLegend(card);
+      redraw([card]);
+    });
+  }
+}
+
+/** Puts an item into the set of those that are off, or takes it out; or leaves it on alone. */
+function toggle(off, item, every, alone) {
+  if (!alone) {
+    if (!off.delete(item)) off.add(item);
+  } else if (off.size === every.length - 1 && !off.has(item)) {
+    off.clear();
+  } else {
+    off.clear();
+    every.filter((other) => other !== item).forEach((other) => off.add(other));
+  }
+}
+
+/** The colour of each run where lines of a run share one; an empty list where there is no such. */
+const runColours = (() => {
+  for (const {curves, data} of windows) {
+    if (!curves) continue;
+    const colours = runs.map((_, i) => new Set(
+      data.filter((trace) => isLine(trace) && trace.run === i).map(colourOf)));
+    const every = new Set(colours.flatMap((own) => [...own]));
+    if (colours.every((own) => own.size === 1) && every.size === runs.length) {
+      return colours.map((own) => [...own][0]);
+    }
+  }
+  return [];
+})();
+
+function dashOf(trace) {
+  return trace.line?.dash ?? "solid";
+}
+
+/** What is left of a trace's name without that of its run: mostly a phase. */
+function phaseOf(trace) {
+  return trace.name.slice(runs[trace.run].name.length).trim();
+}
+
+function hasRunColours({curves, data}) {
+  return curves && data.filter(isLine).every(
+    (trace) => trace.run !== null && colourOf(trace) === runColours[trace.run]);
+}
+
+/** The dash of each phase, in windows whose colours are the runs'. */
+const phases = new Map();
+for (const shown of runs.length > 1 ? windows.filter(hasRunColours) : []) {
+  for (const trace of shown.data.filter(isLine)) {
+    if (!phases.has(phaseOf(trace))) phases.set(phaseOf(trace), trace);
+  }
+}
+
+/** Whether the head's runs and phases say all that a legend would. */
+function isToldAbove({shown}) {
+  return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every(
+    (trace) => dashOf(phases.get(phaseOf(trace))) === dashOf(trace));
+}
+
+// ---------------------------------------------------------------- downloads
+
+function makeMenu(card, caption) {
+  const menu = add(caption, "details", undefined, {className: "menu"});
+  add(menu, "summary", "save").setAttribute("aria-label", `save ${card.shown.title}`);
+  const choices = add(menu, "div");
+  const actions = {PNG: () => savePicture(card, "png"), SVG: () => savePicture(card, "svg"),
+    CSV: () => save(card, new Blob([csvOf(card)], {type: "text/csv"}), "csv")};
+  for (const [name, act] of Object.entries(actions)) {
+    add(choices, "button", name).addEventListener("click", () => {
+      menu.open = false;
+      act();
+    });
+  }
+  menu.addEventListener("focusout", (event) => {
+    if (!menu.contains(event.relatedTarget)) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
+
+function save({shown}, blob, suffix) {
+  const name = `${document.title} ${shown.title}`.replace(/[^\p{L}\p{N}_.-]+/gu, " ").trim();
+  const link = document.createElement("a");
+  link.download = `${name.slice(0, 100)}.${suffix}`;
+  link.href = URL.createObjectURL(blob);
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+/** The plot as it is seen, with its title and a legend, which on the page are outside of it. */
+async function savePicture(card, kind) {
+  const {data, layout} = figureOf(card), {width, height} = card.plot.getBoundingClientRect();
+  const named = {...layout, paper_bgcolor: css("--card"), width, height: height + 60,
+    margin: {l: 48, r: 20, t: 44, b: 36}, title: {text: literal(card.shown.title), x: 0.02}};
+  if (card.shown.curves) named.showlegend = new Set(data.map((made) => made.name)).size > 1;
+  const url = await Plotly.toImage({data, layout: named}, {format: kind, width, height: height + 60,
+    scale: kind === "png" ? 2 : 1});
+  const [head, body] = [url.slice(0, url.indexOf(",")), url.slice(url.indexOf(",") + 1)];
+  const bytes = kind === "svg" ? decodeURIComponent(body)
+    : Uint8Array.from(atob(body), (letter) => letter.charCodeAt(0));
+  save(card, new Blob([bytes], {type: head.slice(5).split(";")[0]}), kind);
+}
+
+/** The values that the plot shows: a row for each point, or for each cell of a matrix. */
+function csvOf(card) {
+  const {shown} = card, weight = smoothing(shown);
+  const rows = [["trace", shown.curves ? nameOfX(card) : "x", shown.data[0].z ? "row" : "value",
+    ...(weight ? ["smoothed"] : shown.data[0].z ? ["value"] : [])]];
+  for (const trace of shown.data.filter((one) => isOn(card, one))) {
+    const x = positions(shown, trace) ?? trace.labels, y = trace.y ?? trace.values;
+    if (trace.z) {
+      trace.z.forEach((line, i) => line.forEach(
+        (value, k) => rows.push([trace.name, x?.[k] ?? k, y?.[i] ?? i, value])));
+      continue;
+    }
+    const means = weight ? smoothed(y, weight) : null;
+    (y ?? x).forEach((value, i) => rows.push(
+      [trace.name, y ? x?.[i] ?? i : "", value, ...(means ? [means[i]] : [])]));
+  }
+  return rows.map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
+}
+
+/** A cell that no spreadsheet takes for a formula. */
+function csvCell(value) {
+  if (typeof value === "number") return String(value);
+  const text = String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&");
+  return /[",\r\n]/.test(text) ? `"${text.replace(/"/g, '""')}"` : text;
+}
+
+// ---------------------------------------------------------------- which cards, and where
+
+function filter() {
+  const wanted = document.getElementById("filter").value.toLowerCase();
+  for (const {shown, element} of cards) {
+    element.hidden = chosen.off.has(shown.run) || !shown.title.toLowerCase().includes(wanted);
+  }
+  const left = cards.filter((card) => !card.element.hidden).length;
+  const every = counted(cards.length, "window");
+  const count = left < cards.length ? `${left} of ${every}` : every;
+  const {state, started} = runs[0]?.about ?? {};
+  const said = runs.length > 1 ? [counted(runs.length, "run"), count]
+    : [count, state, started && `started ${started}`];
+  document.getElementById("count").textContent = said.filter(Boolean).join(" · ");
+  arrange();
+}
+
+/** Chooses the columns: as many as have room, or fewer if they leave less of the last row empty. */
+function arrange() {
+  const width = board.clientWidth - 32;
+  const cells = cards.reduce((n, card) => n + (card.element.hidden ? 0 : card.wide ? 2 : 1), 0);
+  const most = Math.max(1, Math.floor((width + GAP) / (NARROWEST + GAP)));
+  let columns = Math.max(1, Math.min(most, cells));
+  const empty = (n) => (Math.ceil(cells / n) * n - cells) / n;
+  for (let n = columns; n >= 0.7 * most; n--) if (empty(n) < empty(columns)) columns = n;
+  const cell = Math.floor((width - (columns - 1) * GAP) / columns);
+  board.style.setProperty("--basis", `${cell}px`);
+  const pairs = Math.ceil(columns / 2);
+  board.style.setProperty("--wide", `${Math.floor((width - (pairs - 1) * GAP) / pairs)}px`);
+  const height = Math.min(Math.max(250, 0.6 * cell), 0.7 * innerHeight);
+  board.style.setProperty("--height", `${Math.round(height)}px`);
+}

@@ -1,0 +1,293 @@
+"use strict";
+// What a window shows: plotly's traces and layout, from the plain data of windows.py and runs.py and
+// from what the reader has chosen. page.py puts board.js and head.js behind it, in one script.
+// A text from a recording is only ever set as textContent, or escaped for plotly by literal().
+
+const windows = unpacked(JSON.parse(document.getElementById("data-windows").textContent));
+const runs = JSON.parse(document.getElementById("data-runs").textContent);
+const root = document.documentElement;
+const board = document.getElementById("board");
+
+// What the reader has chosen. smooth and scale: null is what each window asks for itself.
+const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+const chosen = {smooth: null, x: "mark", scale: null, theme: prefersDark.matches ? "dark" : "light",
+  off: new Set()};
+const config = {displayModeBar: false, doubleClickDelay: 400};
+const GAP = 12, NARROWEST = 380;  // pixels between plots, and of a plot where there is room
+
+/** Data with the numbers that page.py packed; null where there is a gap. */
+function unpacked(value) {
+  if (!value || typeof value !== "object") return value;
+  if (Array.isArray(value)) return typeof value[0] === "number" ? value : value.map(unpacked);
+  if (value.f64 === undefined) {
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, unpacked(item)]));
+  }
+  const text = atob(value.f64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return Array.from(new Float64Array(bytes.buffer), (number) => (isNaN(number) ? null : number));
+}
+
+// ---------------------------------------------------------------- elements and texts
+
+function add(parent, tag, text, properties = {}) {
+  const made = parent.appendChild(document.createElement(tag));
+  if (text !== undefined) made.textContent = text;
+  return Object.assign(made, properties);
+}
+
+function counted(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+function format(value) {
+  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
+}
+
+const TEMPLATES = ["hovertemplate", "texttemplate"];
+
+/** Escapes every text in plotly's data or layout: plotly renders some markup, such as links. */
+function literal(value) {
+  if (typeof value === "string") return value.replace(/&/g, "&amp;").replace(/</g, "&lt;");
+  if (Array.isArray(value)) {
+    return value.some((item) => item && typeof item !== "number") ? value.map(literal) : value;
+  }
+  if (!value || typeof value !== "object") return value;
+  return Object.fromEntries(Object.entries(value).map(
+    ([name, item]) => [name, TEMPLATES.includes(name) ? item : literal(item)]));
+}
+
+// ---------------------------------------------------------------- colours
+
+function css(name) {
+  return getComputedStyle(root).getPropertyValue(name).trim();
+}
+
+/** [red, green, blue] of #rrggbb, rgb(…) or black; null for other ways to write a colour. */
+function parts(colour) {
+  if (colour === "black") return [0, 0, 0];
+  const hex = /^#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})$/i.exec(colour);
+  if (hex) return hex.slice(1).map((part) => parseInt(part, 16));
+  const rgb = /^rgb\((\d+), ?(\d+), ?(\d+)\)$/.exec(colour);
+  return rgb ? rgb.slice(1).map(Number) : null;
+}
+
+/** The relative luminance of WCAG, from 0 to 1. */
+function luminance(rgb) {
+  const [red, green, blue] = rgb.map((part) => (
+    part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+}
+
+/** The colour, made lighter on a dark page until it stands out from it. */
+function visible(colour) {
+  if (Array.isArray(colour)) return colour.map(visible);
+  const rgb = chosen.theme === "dark" ? parts(colour) : null;
+  if (!rgb) return colour;
+  const ground = luminance(parts(css("--card"))) + 0.05;
+  let mixed = rgb;
+  for (let white = 0.1; (luminance(mixed) + 0.05) / ground < 3.5; white += 0.1) {
+    mixed = rgb.map((part) => Math.round(part + (255 - part) * white));
+  }
+  return `rgb(${mixed.join(", ")})`;
+}
+
+function visibleMarker(marker) {
+  const found = {...marker};
+  if (marker.color) found.color = visible(marker.color);
+  if (marker.line?.color) found.line = {...marker.line, color: visible(marker.line.color)};
+  return found;
+}
+
+/** An axis, its own colours made visible; ticks of a second axis are its own, too. */
+function visibleAxis(axis) {
+  const found = axis.overlaying ? {tickmode: "auto", showgrid: false, ...axis} : {...axis};
+  if (axis.tickfont?.color) found.tickfont = {...axis.tickfont, color: visible(axis.tickfont.color)};
+  if (axis.title?.font?.color) {
+    found.title = {...axis.title, font: {...axis.title.font, color: visible(axis.title.font.color)}};
+  }
+  return found;
+}
+
+/** A colour scale whose pale end is the page's ground on a dark page. */
+function onGround(scale) {
+  if (chosen.theme === "light" || !Array.isArray(scale)) return scale;
+  return scale.map(([place, colour]) => (
+    [place, parts(colour) && luminance(parts(colour)) > 0.85 ? css("--back") : colour]));
+}
+
+function template() {
+  const [ink, dim, line, card] = ["--ink", "--dim", "--line", "--card"].map(css);
+  const axis = {gridcolor: line, linecolor: line, tickcolor: line, zerolinecolor: line,
+    automargin: true, ticklabeloverflow: "allow", zeroline: false, hoverformat: ".5~g",
+    title: {font: {color: dim, size: 12}, standoff: 6}};
+  const solid = {color: dim, gridcolor: line, backgroundcolor: card, showbackground: true};
+  const bar = {colorbar: {thickness: 11, outlinewidth: 0}};
+  return {
+    layout: {
+      font: {color: ink, size: 12, family: "system-ui, sans-serif"},
+      paper_bgcolor: "rgba(0, 0, 0, 0)", plot_bgcolor: "rgba(0, 0, 0, 0)",
+      margin: {l: 42, r: 14, t: 10, b: 32}, xaxis: {...axis, hoverformat: undefined}, yaxis: axis,
+      hoverlabel: {bgcolor: card, bordercolor: line, font: {color: ink}, namelength: 60},
+      legend: {orientation: "h", yanchor: "top", y: -0.2, x: 0},
+      scene: {xaxis: solid, yaxis: solid, zaxis: solid},
+    },
+    data: {heatmap: [bar], contour: [bar], surface: [bar]},
+  };
+}
+
+// ---------------------------------------------------------------- what a window shows
+
+/** TensorBoard's exponential average, with its start debiased; gaps stay and do not count. */
+function smoothed(values, weight) {
+  let average = 0, total = 0;
+  return values.map((value) => {
+    if (value === null) return null;
+    total = total * weight + 1;
+    average += (value - average) / total;
+    return average;
+  });
+}
+
+function smoothing(shown) {
+  return shown.smooth === null ? 0 : chosen.smooth ?? shown.smooth;
+}
+
+/** Whether a trace is a line of its own, not the edge of a band or one of many in the background. */
+function isLine(trace) {
+  return trace.showlegend !== false;
+}
+
+function isLog(shown) {
+  return shown.curves && (chosen.scale ? chosen.scale === "log" : shown.log);
+}
+
+function isOn(card, trace) {
+  return !chosen.off.has(trace.run) && !card.off.has(trace.name);
+}
+
+function colourOf(trace) {
+  const colour = trace.line?.color ?? trace.marker?.color;
+  return Array.isArray(colour) ? colour[0] : colour;
+}
+
+const [unit, seconds] = unitOf(Math.max(0, ...runs.map((run) => run.seconds?.at(-1) ?? 0)));
+
+function unitOf(longest) {
+  if (longest > 3 * 3600) return ["hours", 3600];
+  return longest > 300 ? ["minutes", 60] : ["seconds", 1];
+}
+
+/** The place of mark i of a run on the chosen axis; a time is that of the reader's own clock. */
+function placeOf(run, i) {
+  if (chosen.x === "step") return run.step[i];
+  if (chosen.x === "relative") return run.seconds[i] / seconds;
+  const time = 1000 * (run.start + run.seconds[i]);
+  return time - 60000 * new Date(time).getTimezoneOffset();
+}
+
+/** The index of the mark of a run at x. */
+function markAt(shown, run, x) {
+  run.places ??= new Map(run.x.map((own, i) => [own, i]));
+  return run.places.get(shown.layout.xaxis?.type === "date" ? x / 1000 : x);
+}
+
+/** Whether every x of a window is that of a mark whose step and time are known. */
+function canMove(shown) {
+  shown.canMove ??= shown.marks && shown.data.every(({run, x}) => runs[run]?.x
+    && x.every((own) => own === null || markAt(shown, runs[run], own) !== undefined));
+  return shown.canMove;
+}
+
+/** The positions of a trace on the chosen x axis. */
+function positions(shown, trace) {
+  if (chosen.x === "mark" || !canMove(shown) || !trace.x) return trace.x;
+  const run = runs[trace.run];
+  return trace.x.map((x) => (x === null ? null : placeOf(run, markAt(shown, run, x))));
+}
+
+function xaxisOf(shown) {
+  if (chosen.x === "mark" || !canMove(shown)) return shown.layout.xaxis ?? {};
+  const title = {step: "step", time: "time", relative: unit}[chosen.x];
+  return {title: {text: title}, type: chosen.x === "time" ? "date" : "linear"};
+}
+
+function yaxisOf(shown, values) {
+  const axis = shown.layout.yaxis ?? {};
+  if (isLog(shown)) return {...axis, type: "log", exponentformat: "power", ...decades(values)};
+  const [low, high] = extremes(values);
+  if (low !== high || low === 0 || axis.range) return axis;
+  return {...axis, range: [Math.min(0, 2 * low), Math.max(0, 2 * low)]};  // a constant, seen from 0
+}
+
+function extremes(values) {
+  const known = values.filter((value) => value !== null);
+  return [known.reduce((a, b) => Math.min(a, b), Infinity),
+    known.reduce((a, b) => Math.max(a, b), -Infinity)];
+}
+
+/** Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too. */
+function decades(values) {
+  const [low, high] = extremes(values.filter((value) => value > 0)).map(Math.log10);
+  if (!Number.isFinite(low)) return {};
+  const inside = Math.floor(high) - Math.ceil(low) + 1;
+  if (inside >= 2) return {tickmode: "linear", tick0: 0, dtick: Math.ceil(inside / 8)};
+  const ticks = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
+    ticks.push(...[1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+  }
+  return {tickmode: "array", tickvals: ticks, ticktext: ticks.map(format)};
+}
+
+/** Marks at the lower end of a logarithmic axis for zeros, which it cannot show. */
+function zeros(made, least) {
+  const at = made.x.filter((_, i) => made.y[i] === 0), y = Number.isFinite(least) ? least / 3 : 1;
+  if (!at.length) return [];
+  return [{type: "scatter", mode: "markers", name: made.name, meta: made.meta, x: at, y: at.map(() => y),
+    marker: {symbol: "triangle-down-open", size: 8, color: colourOf(made)},
+    hovertemplate: "exactly 0", showlegend: false, yaxis: made.yaxis ?? "y"}];
+}
+
+/** plotly's traces and layout of a card. */
+function figureOf(card) {
+  const {shown} = card, weight = smoothing(shown), data = [];
+  for (const [meta, trace] of shown.data.entries()) {
+    const made = {...trace, meta, visible: isOn(card, trace)};
+    if (trace.x) made.x = positions(shown, trace);
+    if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
+    if (trace.marker) made.marker = visibleMarker(trace.marker);
+    if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
+    if (weight) {
+      if (isLine(trace)) data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
+      made.y = smoothed(trace.y, weight);
+    }
+    data.push(made);
+  }
+  const layout = {...shown.layout, template: template(), xaxis: xaxisOf(shown),
+    width: card.plot.clientWidth, height: card.plot.clientHeight,
+    hovermode: data.length > 24 ? "closest" : "x unified", uirevision: `${chosen.x} ${chosen.scale}`,
+    dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
+  // The page's own legends wrap; a lone name says nothing.
+  if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
+  if (shown.curves) {
+    const values = data.filter((made) => made.visible).flatMap((made) => made.y);
+    layout.yaxis = yaxisOf(shown, values);
+    if (isLog(shown)) {
+      const [least] = extremes(values.filter((value) => value > 0));
+      data.push(...data.filter((made) => made.visible && made.hoverinfo !== "skip")
+        .flatMap((made) => zeros(made, least)));
+    }
+  }
+  for (const name of ["xaxis", "yaxis", "yaxis2"]) {
+    if (layout[name]) layout[name] = visibleAxis(layout[name]);
+  }
+  if (isSquare(shown.data[0])) {
+    layout.xaxis = {...layout.xaxis, constrain: "domain"};
+    layout.yaxis = {...layout.yaxis, constrain: "domain", scaleanchor: "x"};
+    data[0].showscale = !data[0].texttemplate;  // the cells say it in numbers
+  }
+  return {data: literal(data), layout: literal(layout)};
+}
+
+function isSquare(trace) {
+  return trace.type === "heatmap" && !trace.x && trace.z.length === trace.z[0]?.length;
+}
