@@ -92,11 +92,13 @@ class Server:
         if self._log.closed:
             return []
         ended = self._process.poll() is not None
+        # Both ways to end it, for a forked process may hold the other end of stdin. SIGTERM comes
+        # first, as it would kill an interpreter that is ending already.
+        if sys.platform != "win32":  # which only kills
+            self._process.terminate()
         if self._process.stdin is not None:
             with suppress(OSError):
-                self._process.stdin.close()  # it ends at that
-        if sys.platform != "win32":  # where it could not save
-            self._process.terminate()  # a forked process may hold the other end of stdin
+                self._process.stdin.close()
         size = -1
         while self._process.poll() is None and size != (size := len(self.log)):
             with suppress(subprocess.TimeoutExpired):  # it runs as long as it saves
