@@ -141,7 +141,7 @@ def _tolerances(keys: Mapping[str, _Key], limit: float) -> dict[str, Rows]:
     groups: dict[tuple[str, tuple[int, ...]], list[str]] = {}
     for name, key in keys.items():
         groups.setdefault((_group(name), tuple(key.steps)), []).append(name)
-    found = {}
+    found = dict[str, Rows]()
     for names in groups.values():
         low = np.stack([keys[name].values.min(0) for name in names], axis=1)
         high = np.stack([keys[name].values.max(0) for name in names], axis=1)
