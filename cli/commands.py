@@ -305,24 +305,78 @@ def diff(
 
 
 @app.command()
-def show(
+def runs(
+    places: options.Places,
+    where: options.Where = None,
+    sort: options.Sort = None,
+    columns: options.Columns = None,
+    limit: options.Limit = None,
+    as_json: options.AsRecords = False,
+    as_csv: options.AsCsv = False,
+) -> None:
+    """List recordings as a table, a row for each run: state, times, config, last and best values.
+
+    Columns are such as config.lr, test_acc.max, train_loss.last, state, started, seconds, host. A
+    key has count, not_finite, step, last, min, min_at, max, max_at and mean.
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    from flexrec.cli.showing.runs import show_runs
+
+    show_runs(
+        places,
+        where=where,
+        sort=sort,
+        columns=columns,
+        limit=limit,
+        form="json" if as_json else "csv" if as_csv else "text",
+    )
+
+
+@app.command()
+def tag(
     recording: options.Recording,
+    name: options.Tag = None,
+    note: options.Note = "",
+    remove: options.Remove = False,
+) -> None:
+    """Tag a recording, with a note; flexrec runs shows both.
+
+    Tags are kept in a small file beside the recording, RECORDING.tags: move the two together.
+    """
+    if remove and (note or name is None):
+        raise typer.BadParameter("--remove takes a tag, and no note")
+    from flexrec.cli.showing.runs import tagged_text
+
+    echo(tagged_text(recording, name, note, remove=remove))
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    recording: options.Shown,
     keys: options.Keys = None,
     model: options.Model = False,
     plot: options.Plot = None,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
+    if recording.is_dir():
+        _refuse(context, "with a folder", "keys", "model", "plot")
+        from flexrec.cli.showing.runs import show_runs
+
+        show_runs([str(recording)])
+        return
     if plot is not None:
         if keys:
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
         if model:
             raise typer.BadParameter("choose one of --plot and --model")
-        from flexrec.cli.drawing import plot_text
+        from flexrec.cli.showing.drawing import plot_text
 
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)
         raise typer.Exit(0 if whole else 1)
-    from flexrec.cli.showing import model_text, recording_text
+    from flexrec.cli.showing.contents import model_text, recording_text
 
     text = model_text if model else recording_text
     echo(text(recording, keys or ()))

@@ -19,6 +19,7 @@ def _file(name: str) -> Path:
 
 # The panels of --help.
 DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
+RUNS = "Which runs"
 
 Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
@@ -30,11 +31,46 @@ Recordings = Annotated[
 RecordingsFirst = Annotated[
     list[Path] | None, Argument(help="Recordings to replay into the server when it starts.")
 ]
+Shown = Annotated[
+    Path,
+    Argument(help="A recording; or a folder, whose recordings are listed as flexrec runs does."),
+]
 Killed = Annotated[Path, Argument(help="The recording that a killed run left.")]
 Name = Annotated[
     str | None, Argument(help="A name from the list, in upper or lower case; default: list all.")
 ]
 Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
+
+Places = Annotated[
+    list[str],
+    Argument(
+        help="Folders, which are searched recursively; patterns such as 'exp/*/run.h5'; recordings."
+    ),
+]
+
+# Which runs, and what of them.
+Where = Annotated[
+    str | None,
+    Option(
+        help="Only the runs for which this SQL expression holds, such as "
+        '"config.lr < 0.1 and test_acc.max > 90"; unusual names are quoted: \'"my-key".last\'.',
+        rich_help_panel=RUNS,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    Option(help='Sort by this, such as "test_acc.max desc".', rich_help_panel=RUNS),
+]
+Columns = Annotated[
+    str | None,
+    Option(
+        help="The columns, separated by commas, such as name,config.lr,loss.min; all: every one.",
+        rich_help_panel=RUNS,
+    ),
+]
+Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
+AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
+AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
 
 # What is drawn.
 Preset = Annotated[
@@ -237,6 +273,11 @@ Ranks = Annotated[
     bool,
     Option("--ranks", help="Report keys on which all ranks agree at first and later differ."),
 ]
+
+# Tagging.
+Tag = Annotated[str | None, Argument(help="The tag, such as good; default: list the tags.")]
+Note = Annotated[str, Argument(help="A note for the tag.")]
+Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
 
 # Showing, repairing and converting a recording.
 Model = Annotated[

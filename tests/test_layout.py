@@ -29,7 +29,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "plotly": set[str](),  # its JavaScript alone is read
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
-    "uniplot": {"cli/text_plot.py"},
+    "uniplot": {"cli/showing/text_plot.py"},
 }
 TORCH_PRIVATE = re.compile(
     r"torch(\.\w+)*\._[a-zA-Z]\w+|\"_per_optimizer_states\"|\"_scale\"|_is_replica|_orig_mod|_call_impl"
@@ -220,17 +220,17 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 
 PUBLIC = {
     "flexrec": """
-        FlexLogger Recorder Recording TooledModel TooledModelLogger __version__ define diff
+        FlexLogger Recorder Recording Runs TooledModel TooledModelLogger __version__ define diff
         get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
         preset_info preset_names
     """,
     "flexrec.recorder": """
         DamagedError DefinitionError ExistsError FlexrecError GoldenError InputError MeterError
-        MissingDependency NotARecordingError OutputError Recorder Recording RecordingError Series
-        ServerError TooledModel UnknownKeyError VersionError merge_recordings
+        MissingDependency NotARecordingError OutputError QueryError Recorder Recording
+        RecordingError Series ServerError TooledModel UnknownKeyError VersionError merge_recordings
     """,
     "flexrec.replay": """
-        Definitions FlexLogger TooledModelLogger Trace Window compare define get_preset_logger
+        Definitions FlexLogger Runs TooledModelLogger Trace Window compare define get_preset_logger
         load_toml meter_info meter_types play plot_info plot_types preset preset_info
         preset_names snapshot
     """,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flexrec.recorder import Recorder, Recording, TooledModel
     from flexrec.replay import (
         FlexLogger,
+        Runs,
         TooledModelLogger,
         define,
         get_preset_logger,
@@ -40,6 +41,7 @@ __all__ = [
     "FlexLogger",
     "Recorder",
     "Recording",
+    "Runs",
     "TooledModel",
     "TooledModelLogger",
     "__version__",

@@ -66,7 +66,7 @@ def summary_body(
     room = MOST - _SPARE - len(_dumped(body))
     lines = dict[str, list[Any]]()
     for key in _by_importance(counts):
-        line = [counts[key]] if key not in statistics else _line(statistics[key])
+        line = [counts[key]] if key not in statistics else line_of(statistics[key])
         room -= len(_dumped(key)) + len(_dumped(line)) + 2
         if room < 0:
             break
@@ -82,7 +82,8 @@ def _by_importance(keys: Iterable[str]) -> list[str]:
     return sorted(keys, key=lambda key: key.count("/"))
 
 
-def _line(of: Statistics) -> list[Any]:
+def line_of(of: Statistics) -> list[Any]:
+    """The list of a key of numbers in a summary."""
     found = (of.count, of.not_finite, of.last_at, of.last, of.least, of.least_at)
     return [_json(value) for value in (*found, of.greatest, of.greatest_at, of.mean)]
 
