@@ -58,7 +58,13 @@ def _begin(
 @app.command()
 def replay(
     context: typer.Context,
-    recordings: options.Recordings,
+    recordings: options.Replayed,
+    where: options.Where = None,
+    group: options.Group = None,
+    band: options.Band = "std",
+    best: options.Best = None,
+    top: options.Top = 5,
+    color: options.Color = None,
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
@@ -83,6 +89,9 @@ def replay(
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
+    Of a folder, --where, --group and --best choose what is drawn of its recordings; flexrec runs
+    lists them, and their columns.
+
     The server's credentials are read from VISDOM_USERNAME and VISDOM_PASSWORD. The exit code is 1
     if some values could not be drawn.
     """
@@ -98,6 +107,14 @@ def replay(
     else:
         _refuse(context, "without --save or --html", "force")
         _refuse(context, "without --serve", *OF_A_SERVER)
+    if group is None:
+        _refuse(context, "without --group", "band")
+    if best is None:
+        _refuse(context, "without --best", "top")
+    chosen_by = replaying.Choice(where, group, band, best, top, color)
+    are_many = chosen_by.is_given or not all(map(replaying.is_file, recordings))
+    if are_many:
+        _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
     definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
     env = replaying.environment_of(recordings, env)
     with ExitStack() as stack:
@@ -128,9 +145,14 @@ def replay(
             outlet = replaying.into_server(
                 server, port, base_url=base_url, env=env, max_points=max_points
             )
-        whole = replaying.replay_recordings(
-            recordings, definitions, outlet, every=every, strict=strict, follow=follow
-        )
+        if are_many:
+            whole = replaying.replay_runs(
+                recordings, chosen_by, definitions, outlet, every=every, strict=strict
+            )
+        else:
+            whole = replaying.replay_recordings(
+                recordings, definitions, outlet, every=every, strict=strict, follow=follow
+            )
         if running:
             running.stay()
     if not whole:

@@ -3,6 +3,7 @@
 An option that means something else for another command is declared again under another name.
 """
 
+import csv
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,11 @@ def _file(name: str) -> Path:
     """The path of an output file; its name is checked."""
     check_name(name)
     return Path(name)
+
+
+def column_names(text: str) -> list[str]:
+    """The names in a list separated by commas; a name with a comma is quoted."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
 
 
 # The panels of --help.
@@ -71,6 +77,41 @@ Columns = Annotated[
 Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
 AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
 AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
+
+Replayed = Annotated[
+    list[Path],
+    Argument(
+        help="Recordings; or folders, which are searched recursively, and patterns such as "
+        "'exp/*/run.h5'."
+    ),
+]
+Group = Annotated[
+    str | None,
+    Option(
+        help="Draw the mean of the runs that are equal in these columns, such as config.lr or "
+        "config.lr,config.opt.",
+        rich_help_panel=RUNS,
+    ),
+]
+Band = Annotated[
+    str,
+    Option(
+        help="The band around a mean: std, sem, minmax, q10-q90 (percentiles), none.",
+        rich_help_panel=RUNS,
+    ),
+]
+Best = Annotated[
+    str | None,
+    Option(
+        help="Draw the best runs by this column, such as test_acc.max, in colour, others in grey.",
+        rich_help_panel=RUNS,
+    ),
+]
+Top = Annotated[int, Option(min=1, help="How many are the best.", rich_help_panel=RUNS)]
+Color = Annotated[
+    str | None,
+    Option(help="Colour the runs by this column, such as config.lr.", rich_help_panel=RUNS),
+]
 
 # What is drawn.
 Preset = Annotated[

@@ -4,19 +4,21 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from glob import has_magic
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, NamedTuple
 
+from flexrec.cli.options import column_names
 from flexrec.cli.output import echo
-from flexrec.cli.progress import reading
+from flexrec.cli.progress import counting, reading
 from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.player.player import (
-    Played,
     count_unlogged,
     fitting,
     missing_keys,
@@ -25,6 +27,7 @@ from flexrec.replay.player.player import (
     undrawn_keys,
 )
 from flexrec.replay.player.sources import definitions_from
+from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
@@ -99,24 +102,95 @@ def replay_recordings(
             tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
             if every is None:
                 tell_unlogged(run, chosen)
-    tell_left_out(played)
-    windows = played.windows
+    tell_left_out(played.left_out)
     if not follow or outlet.server is None:
-        outlet.sink.show(windows)
+        outlet.sink.show(played.windows)
+    _close(outlet, played.windows)
+    if not played.windows and not played.left_out:
+        _tell_nothing()
+    return not played.left_out
+
+
+class Choice(NamedTuple):
+    """Which of many runs are drawn, and how; the options of the same names."""
+
+    where: str | None = None
+    group: str | None = None
+    band: str = "std"
+    best: str | None = None
+    top: int = 5
+    color: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of them was given."""
+        return any(each is not None for each in (self.where, self.group, self.best, self.color))
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path is meant as a recording, not as a folder or a pattern."""
+    return not path.is_dir() and (path.exists() or not has_magic(str(path)))
+
+
+def replay_runs(
+    places: Sequence[Path],
+    choice: Choice,
+    definitions: Definitions,
+    outlet: Outlet,
+    *,
+    every: int | None,
+    strict: bool = False,
+) -> bool:
+    """Play the runs that are chosen, and list the windows; return whether all could be drawn."""
+    from flexrec.replay.runs.collection import Runs
+    from flexrec.replay.runs.playing import Settings
+
+    with counting() as tell:
+        runs = Runs(*places, tell=tell)
+    runs = runs if choice.where is None else runs.where(choice.where)
+    if choice.group is not None:
+        runs = runs.group(*column_names(choice.group))
+    _print_note(f"{counted(len(runs), 'run')} of {listed(map(str, places), most=4)}")
+    settings = Settings(
+        definitions, every=every, strict=strict, is_coloured=choice.color is not None
+    )
+    with counting() as tell:
+        played = runs.play_all(
+            settings,
+            band=choice.band,
+            best=choice.best,
+            top=choice.top,
+            color=choice.color,
+            tell=tell,
+        )
+    for note in played.notes:
+        _print_note(note)
+    tell_left_out(played.left_out)
+    outlet.sink.show(played.windows)
+    _close(outlet, played.windows)
+    if not played.windows and not played.left_out:
+        _tell_nothing()
+    return played.is_whole and not played.left_out
+
+
+def _close(outlet: Outlet, windows: Sequence[Window]) -> None:
+    """Write everything, and list the windows."""
     with writing(outlet.place):
         outlet.sink.close()
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
-        traces = listed((trace.name for trace in window.traces), most=8)
+        names = (f"{t.name} ({t.note})" if t.note else t.name for t in window.traces if not t.muted)
+        traces = listed(names, most=8)
         shown = one_line(f"{window.title}: {traces}")
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))
     echo(f"{counted(len(windows), 'window')} in {outlet.place}")
-    if not windows and not played.left_out:
-        _print_note(
-            "nothing to draw: no value of these keys came before a log mark of theirs; "
-            "--every N draws by step, flexrec show lists the keys"
-        )
-    return not played.left_out
+
+
+def _tell_nothing() -> None:
+    _print_note(
+        "nothing to draw: no value of these keys came before a log mark of theirs; "
+        "--every N draws by step, flexrec show lists the keys"
+    )
 
 
 def _try_to_write(path: Path) -> None:
@@ -183,9 +257,9 @@ def tell_unlogged(run: Recording, definitions: Definitions) -> None:
         )
 
 
-def tell_left_out(played: Played) -> None:
+def tell_left_out(left_out: Sequence[LeftOut]) -> None:
     """Print to stderr what could not be drawn, and why."""
-    for left in played.left_out:
+    for left in left_out:
         _print_note(f"left out: {left}")
 
 

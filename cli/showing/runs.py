@@ -1,12 +1,12 @@
 """`flexrec runs` and `flexrec tag`: a table of recordings, and their tags."""
 
-import csv
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from flexrec.cli.options import column_names
 from flexrec.cli.output import echo
 from flexrec.cli.progress import counting
 from flexrec.recorder.errors import counted, one_line
@@ -55,7 +55,7 @@ def _names(columns: str | None, runs: Runs) -> list[str] | None:
         return None
     if columns.strip() == "all":
         return runs.columns
-    return [name.strip() for name in next(csv.reader([columns], skipinitialspace=True))]
+    return column_names(columns)
 
 
 def tagged_text(path: Path, name: str | None, note: str, *, remove: bool) -> str:

@@ -7,16 +7,21 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flexrec.recorder.errors import MissingDependency
+from flexrec.recorder.errors import MissingDependency, QueryError, warn
 from flexrec.replay.runs.expressions import DAMAGED
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
+from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.scan import homes, scan
 from flexrec.replay.runs.selection import Selection
-from flexrec.replay.runs.table import Table, default_columns
+from flexrec.replay.runs.table import Table, best_of, default_columns, shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+    from flexrec.replay.definitions.definitions import Definitions
+    from flexrec.replay.plots.window import Window
+    from flexrec.replay.runs.playing import PlayedRuns, Settings
 
 
 T = TypeVar("T")
@@ -51,7 +56,8 @@ class Runs:
             raise TypeError("Runs needs a folder, a pattern or a recording, such as Runs('exp/')")
         self._tell = tell
         self._where: tuple[str, ...] = ()
-        self._sort, self._limit = "", None
+        self._sort: str = ""
+        self._limit: int | None = None
         self._groups: tuple[str, ...] = ()
         self._begin()
 
@@ -134,6 +140,102 @@ class Runs:
             raise MissingDependency.of("to_pandas", "pandas") from error
         table = self.table(self.columns if columns is None else columns)
         return pd.DataFrame(table.rows, columns=list(table.columns))
+
+    def play(
+        self,
+        definitions: "Definitions | None" = None,
+        *,
+        band: str = "std",
+        best: str | None = None,
+        top: int = 5,
+        color: str | None = None,
+        every: int | None = None,
+        env: str | None = None,
+        uid: str | None = None,
+        strict: bool = False,
+    ) -> "list[Window]":
+        """Plot the runs: a line for each, or for each group its mean and a band around it.
+
+        >>> windows = Runs(".").where("train_loss.count > 9").group("config.lr").play(band="sem")
+
+        Runs that cannot be read, and values that cannot be drawn, are left out with a warning.
+
+        Args:
+            definitions, every, env, uid, strict: as in `flexrec.play`.
+            band: of groups: `std`, `sem`, `minmax`, percentiles such as `q10-q90`, or `none`.
+            best: draw the best runs by this column, such as `test_acc.max`, in colour, and the
+                others in grey. The least is the best of `.min` and of losses, else the greatest;
+                `loss.last desc` says otherwise.
+            top: how many are the best.
+            color: colour the runs along a ramp by this column.
+
+        Raises:
+            DefinitionError: there is no such band, or no run has a key that is to be drawn.
+            QueryError: there is no such column, or best or color is given for groups.
+        """
+        from flexrec.replay.runs.playing import Settings
+
+        settings = Settings(definitions, every, env, uid, strict, is_coloured=color is not None)
+        played = self.play_all(settings, band=band, best=best, top=top, color=color)
+        for left in played.left_out:
+            warn(f"left out: {left}")
+        for note in played.notes:
+            warn(note)
+        return played.windows
+
+    def play_all(
+        self,
+        settings: "Settings",
+        *,
+        band: str = "std",
+        best: str | None = None,
+        top: int = 5,
+        color: str | None = None,
+        tell: Tell = lambda _, __: None,
+    ) -> "PlayedRuns":
+        """As `play`, but return what was left out instead of warning about it."""
+        from flexrec.replay.runs.playing import Member, by_value, play_groups, play_runs
+
+        if self._groups:
+            if best or color:
+                raise QueryError("best and color are for runs, not for groups of them")
+            rows = sorted(
+                zip(self.table(self._groups).rows, self.paths, strict=True),
+                key=lambda row: (list(map(by_value, row[0])), row[1]),
+            )
+            members = [Member(path, self._label(values)) for values, path in rows]
+            return play_groups(members, settings, tell, band=band)
+        chosen = set(self._best(best, top).paths) if best else set(self.paths)
+        values = self.table([color]).rows if color else [(None,)] * len(self)
+        members = [
+            Member(path, name, value, is_muted=path not in chosen)
+            for path, name, (value,) in zip(self.paths, self._names(), values, strict=True)
+        ]
+        return play_runs(members, settings, tell)
+
+    def _best(self, best: str, top: int) -> Self:
+        column, _, direction = best.strip().partition(" ")
+        key, _, statistic = column.rpartition(".")
+        is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
+        order = f"{column} {direction or ('asc' if is_low else 'desc')}"
+        return self.where(f"{column} is not null").sort(order).limit(top)
+
+    def _label(self, values: Sequence[Cell]) -> str:
+        """The name of a group, such as `lr=0.1 opt.name=adam`."""
+        names = (name.removeprefix("config.") for name in self._groups)
+        return " ".join(f"{n}={shown(v) or 'none'}" for n, v in zip(names, values, strict=True))
+
+    def _names(self) -> list[str]:
+        """The runs' names in legends, without a last part that all share, such as `/run`."""
+        names = self._ask(lambda selection: [one.name for one in selection.found])
+        if len(set(names)) < len(names):  # from several places
+            from flexrec.replay.player.player import run_names
+
+            names = run_names(self.paths)
+        split = [name.rpartition("/") for name in names]
+        if len({last for _, _, last in split}) == 1 and all(first for first, _, _ in split):
+            return [first for first, _, _ in split]
+        return names
 
     def records(self, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
         """The runs as plain JSON data: name, path, state, started, seconds, config, tags, metrics.

@@ -35,19 +35,19 @@ class Table:
     def __str__(self) -> str:
         from tabulate import tabulate
 
-        shown = [[_shown(cell) for cell in row] for row in self.rows]
+        cells = [[shown(cell) for cell in row] for row in self.rows]
         numbers = [
             all(isinstance(row[i], int | float | None) for row in self.rows)
             for i in range(len(self.columns))
         ]
         align = ["right" if is_number else "left" for is_number in numbers]
         headers = [one_line(name) for name in self.columns]
-        return tabulate(shown, headers, disable_numparse=True, colalign=align if shown else None)
+        return tabulate(cells, headers, disable_numparse=True, colalign=align if cells else None)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(one_line(name))}</th>" for name in self.columns)
         rows = "".join(
-            f"<tr>{''.join(f'<td>{html.escape(_shown(cell))}</td>' for cell in row)}</tr>"
+            f"<tr>{''.join(f'<td>{html.escape(shown(cell))}</td>' for cell in row)}</tr>"
             for row in self.rows
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
@@ -99,7 +99,8 @@ def best_of(key: str) -> str | None:
     return "min" if _LOW.search(key) else "max" if _HIGH.search(key) else None
 
 
-def _shown(cell: Cell) -> str:
+def shown(cell: Cell) -> str:
+    """A cell as a short text in one line."""
     if isinstance(cell, float):
         return f"{cell:.6g}"
     text = "" if cell is None else one_line(str(cell))

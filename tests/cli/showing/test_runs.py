@@ -79,3 +79,40 @@ def test_tags(exp: Path) -> None:
     assert flexrec("tag", run, "good", "--remove")[0] == "seed 1\n"
     assert "has no tag 'good'" in fails("tag", run, "good", "--remove")
     assert "--remove takes a tag" in flexrec("tag", run, "--remove", code=2)[1]
+
+
+def test_a_folder_is_replayed(exp: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for lr in (0.1, 0.2):
+            with Recorder(tmp_path / "more" / f"{lr}-{seed}.h5", config={"lr": lr}) as rec:
+                for step in range(3):
+                    rec.add(train_loss=lr + seed)
+                    rec.log(step)
+    more, saved = tmp_path / "more", tmp_path / "env.json"
+    asked = ("replay", more, "--preset", "loss", "--save", saved, "--force")
+    out, error = flexrec(*asked, "--group", "config.lr", "--band", "minmax")
+    assert out.splitlines()[0] == "Loss: lr=0.1 train (n=2), lr=0.2 train (n=2) (6 points)"
+    assert error == f"flexrec: 4 runs of {more}\n"
+    (window,) = json.loads(saved.read_text())["jsons"].values()
+    drawn = window["content"]["data"]
+    assert [trace.get("fill") for trace in drawn] == [None, "tonexty", None] * 2
+    assert [trace["y"][0] for trace in drawn[:3]] == pytest.approx([0.1, 1.1, 0.6])
+    out, _ = flexrec(*asked, "--where", "config.lr < 0.15")
+    assert out.splitlines()[0] == "Loss: 0.1-0 train, 0.1-1 train (6 points)"
+    out, _ = flexrec(*asked, "--best", "train_loss.min", "--top", 1)
+    assert out.splitlines()[0] == "Loss: 0.1-0 train (12 points)"
+    flexrec(*asked, "--color", "config.lr")
+    (window,) = json.loads(saved.read_text())["jsons"].values()
+    assert len({trace["line"]["color"] for trace in window["content"]["data"]}) == 2
+
+
+def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
+    def refused(*options: object) -> str:
+        return flexrec("replay", exp, "--save", tmp_path / "e.json", *options, code=2)[1]
+
+    assert "--band does nothing without --group" in refused("--band", "sem")
+    assert "--top does nothing without --best" in refused("--top", 3)
+    assert "--follow does nothing with a folder" in refused("--follow")
+    assert "no run has a column 'config.l'" in refused("--group", "config.l")
+    assert "there is no band 'x'" in refused("--group", "config.lr", "--band", "x")
+    assert not (tmp_path / "e.json").exists()
