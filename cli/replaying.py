@@ -17,7 +17,6 @@ from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.player.player import (
     count_unlogged,
     fitting,
@@ -257,7 +256,7 @@ def tell_unlogged(run: Recording, definitions: Definitions) -> None:
         )
 
 
-def tell_left_out(left_out: Sequence[LeftOut]) -> None:
+def tell_left_out(left_out: Sequence[object]) -> None:
     """Print to stderr what could not be drawn, and why."""
     for left in left_out:
         _print_note(f"left out: {left}")
