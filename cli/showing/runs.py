@@ -10,6 +10,7 @@ from flexrec.cli.options import column_names
 from flexrec.cli.output import echo
 from flexrec.cli.progress import counting
 from flexrec.recorder.errors import counted, one_line
+from flexrec.replay.export.formulas import formulas_note
 from flexrec.replay.runs.collection import Runs
 from flexrec.replay.runs.tags import tag, tags_of, untag
 
@@ -38,15 +39,15 @@ def show_runs(
 ) -> None:
     """Print the runs: as a table, as JSON or as CSV."""
     found = chosen_runs(places, where=where, sort=sort, limit=limit)
-    names = _names(columns, found)
+    names, formulas = _names(columns, found), 0
     if form == "json":
         echo(json.dumps({"runs": found.records(names or ())}, indent=2))
     elif form == "csv":
-        found.table(names).write_csv(sys.stdout)
+        formulas = found.table(names).write_csv(sys.stdout)
     else:
         echo(str(found.table(names)))
         echo(counted(len(found), "run"))
-    for note in found.notes():
+    for note in [*found.notes(), *([formulas_note(formulas)] if formulas else [])]:
         echo(f"flexrec: {note}", err=True)
 
 

@@ -29,7 +29,7 @@ Tell = Callable[[int, int], None]
 """Called with the number of runs that have been read, and the number of those to read."""
 
 _VERSION = 1  # of the tables below
-_WIDE, _TABLES = 900, 20  # columns of a table, tables: also old SQLites take so many
+_WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale
 _LITTER, _UNUSED = 3600.0, 90 * 86400.0  # seconds after which files in the cache are removed
@@ -194,6 +194,8 @@ def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell) -> None:
     stale, removed = _changes(db, found)
     db.execute("BEGIN")
     columns = column_numbers(db)
+    if removed and len(columns) == _WIDE * _TABLES:
+        raise sqlite3.DatabaseError("it is full; some of its columns may have no values now")
     tables = ["run", "config", *sorted({_table(number) for number in columns.values()})]
     for table in tables:
         sql = f"DELETE FROM {table} WHERE id=?"  # noqa: S608 - a number alone
@@ -239,9 +241,10 @@ def _insert(
     for table, names in of_tables.items():
         places = ", ".join("?" * (len(names) + 1))
         listed = ", ".join(f"c{columns[name]:d}" for name in names)
+        rows = ((i, *map(row.cells.get, names)) for i, row in shown)
         db.executemany(
             f"INSERT INTO {table}(id, {listed}) VALUES({places})",
-            ((i, *map(row.cells.get, names)) for i, row in shown),
+            (row for row in rows if row.count(None) < len(names)),
         )
 
 
@@ -258,7 +261,6 @@ def _add_columns(db: sqlite3.Connection, columns: dict[str, int], names: Sequenc
     for table, listed in made.items():
         if table not in there:
             db.execute(f"CREATE TABLE {table}(id INTEGER PRIMARY KEY, {', '.join(listed)})")
-            db.execute(f"INSERT INTO {table}(id) SELECT id FROM config")  # noqa: S608
         else:
             for column in listed:
                 db.execute(f"ALTER TABLE {table} ADD COLUMN {column}")

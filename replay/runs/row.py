@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,7 @@ STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "ma
 """The statistics of a key, each a column such as `loss.min`."""
 
 _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell, and of a name
+_KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
 _LARGE = 1 << 63  # SQLite's integers are smaller
 _INSTEAD = {
     "started",
@@ -74,7 +76,7 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
         state = live_state(path)
     created, ended = _number(found.get("created")), _number(found.get("ended"))
     cells: dict[str, Cell] = {"state": state}
-    if created is not None:
+    if created:
         cells["started"] = _date(created)
         if ended:
             cells["seconds"] = max(ended - created, 0.0)
@@ -95,22 +97,25 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
     for name, value in parts:
         if len(name) <= _NAME and value is not None:
             cells.setdefault(_clean(name), _cell(value))
-    for name, number in _statistics(found.get("keys") or {}):
+    for name, number in _statistics(found.get("keys") or {}, found.get("statistics")):
         if len(name) <= _NAME:
             cells.setdefault(_clean(name), number)
     left_out = (found.get("left_out") or {}).get("keys", 0)
     return Row(
-        cells,
+        dict(islice(cells.items(), _CELLS)),
         json.dumps(found.get("config")),
         found.get("state") == "live",
         left_out if isinstance(left_out, int) and 0 <= left_out < _LARGE else 0,
     )
 
 
-def _statistics(keys: Mapping[str, Any]) -> Iterator[tuple[str, Cell]]:
+def _statistics(keys: Mapping[str, Any], names: Any) -> Iterator[tuple[str, Cell]]:
+    """The columns of the keys; a newer flexrec may give other statistics, in another order."""
+    named = [str(name) for name in names] if isinstance(names, list) else STATISTICS
     for key, values in keys.items():
-        for name, value in zip(STATISTICS, values, strict=False):
-            yield f"{key}.{name}", _number(value)
+        for name, value in zip(named, values, strict=False):
+            if name in STATISTICS:
+                yield f"{key}.{name}", _number(value)
 
 
 def _opened(path: str, claimed: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -142,8 +147,9 @@ def _values(run: Any) -> dict[str, Any]:
     from flexrec.recorder.storage.summary.statistics import Statistics
 
     counts = run.counts()
-    lines: dict[str, Any] = {key: [count] for key, count in counts.items()}
-    found = {key: Statistics() for key in counts if run.is_number(key)}
+    chosen = set(sorted(counts, key=lambda key: key.count("/"))[:_KEYS])
+    lines: dict[str, Any] = {key: [counts[key]] for key in counts if key in chosen}
+    found = {key: Statistics() for key in lines if run.is_number(key)}
     ended = float(run.marks.time[-1]) if len(run.marks.time) else 0.0
     for series in run.columns.parts(found):
         found[series.key].take(series.step, series.value)
@@ -155,6 +161,7 @@ def _values(run: Any) -> dict[str, Any]:
         "dropped": run.dropped,
         "ended": ended,
         "keys": lines,
+        "left_out": {"keys": len(counts) - len(lines)},
     }
 
 

@@ -3,6 +3,7 @@
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from flexrec.recorder.errors import RecordingError, warn
@@ -38,7 +39,8 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
 
     Args:
         places: folders, which are searched recursively; patterns such as `exp/*/run.h5` (`**`
-            matches folders); and files. Hidden files and links to folders are left out.
+            matches folders); and files. What is hidden in a folder, and links to folders, are
+            left out.
 
     Raises:
         RecordingError: a place does not exist, or no file fits a pattern.
@@ -92,13 +94,16 @@ def _in_folder(root: str) -> Iterator[Found]:
             warn(f"{folder} cannot be searched: {error.strerror}")
             continue
         for name, entry in entries.items():
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
-            elif name.endswith(_ENDINGS) and not name.startswith(".") and entry.is_file():
-                tags = entries.get(f"{name}{TAGS}")
-                inside = entry.path[len(root) :].lstrip(os.sep)
-                where = entry.path, os.path.join(real, inside), inside
-                yield _found(*where, entry.stat(), tags.stat() if tags else None)
+            if name.startswith("."):
+                continue
+            with suppress(OSError):  # it has just been removed, or is a link to itself
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif name.endswith(_ENDINGS) and entry.is_file():
+                    tags = entries.get(f"{name}{TAGS}")
+                    inside = entry.path[len(root) :].lstrip(os.sep)
+                    where = entry.path, os.path.join(real, inside), inside
+                    yield _found(*where, entry.stat(), tags.stat() if tags else None)
 
 
 def _found(

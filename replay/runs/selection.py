@@ -3,6 +3,7 @@
 import os
 import re
 import sqlite3
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import NamedTuple, Self
@@ -40,6 +41,7 @@ class Selection:
 
     def __init__(self, db: sqlite3.Connection, found: Sequence[Found]) -> None:
         self._db = db
+        weakref.finalize(self, db.close)
         self._numbers: Mapping[str, int] = column_numbers(db)
         self.columns = [*OWN, *self._numbers]
         self._sql = {name: f"c{n:d}" for name, n in self._numbers.items()}
@@ -146,7 +148,7 @@ class Selection:
         """The tables that have the columns in an SQL text."""
         numbers = {int(number) for number in _COLUMN.findall(sql)}
         tables = tables_of(n for n in numbers if n < len(self._numbers))
-        return f"FROM chosen {' '.join(f'JOIN {table} USING(id)' for table in tables)}"
+        return f"FROM chosen {' '.join(f'LEFT JOIN {table} USING(id)' for table in tables)}"
 
 
 def _clean(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from flexrec.recorder.errors import one_line, printable
+from flexrec.replay.export.formulas import is_formula
 from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.selection import Selection
 
@@ -52,13 +53,18 @@ class Table:
         )
         return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
-    def write_csv(self, file: TextIO) -> None:
-        """Write the table as CSV: numbers in full, an empty cell where there is no value."""
+    def write_csv(self, file: TextIO) -> int:
+        """Write the table as CSV: numbers in full, an empty cell where there is no value.
+
+        Returns:
+            The number of cells that a spreadsheet may run as formulas.
+        """
         clean = printable if file.isatty() else str
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(map(clean, self.columns))
         for row in self.rows:
             writer.writerow([clean(cell) if isinstance(cell, str) else cell for cell in row])
+        return sum(is_formula(cell) for row in (self.columns, *self.rows) for cell in row)
 
     def csv(self) -> str:
         """The table as CSV."""

@@ -45,7 +45,8 @@ def test_runs_as_json_and_csv(exp: Path) -> None:
     assert found[0]["name"] == "lr0.3"
     assert found[0]["path"] == str(exp / "lr0.3.h5")
     assert found[0]["metrics"]["test_acc"]["max"] == 0.3
-    out, _ = flexrec("runs", exp, "--csv", "--columns", "name,config.name,train_loss.last")
+    out, error = flexrec("runs", exp, "--csv", "--columns", "name,config.name,train_loss.last")
+    assert "3 cells with =, +, - or @ first" in error
     assert list(csv.reader(out.splitlines()))[:2] == [
         ["name", "config.name", "train_loss.last"],
         ["lr0.1", "=1+1", "10.0"],
