@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, warn
-from flexrec.replay.runs.expressions import DAMAGED
+from flexrec.replay.runs.expressions import DAMAGED, UnknownColumnError
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
-from flexrec.replay.runs.row import Cell
+from flexrec.replay.runs.row import STATISTICS, Cell
 from flexrec.replay.runs.scan import homes, scan
 from flexrec.replay.runs.selection import Selection
 from flexrec.replay.runs.table import Table, best_of, default_columns, shown
@@ -255,10 +255,11 @@ class Runs:
     def _repr_html_(self) -> str:
         return self.table()._repr_html_()
 
-    def _begin(self, *, is_last: bool = False) -> None:
+    def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
         found = scan(self._places)
         try:
-            self._all = Selection(indexed(found, homes(self._places), self._tell), found)
+            db = indexed(found, homes(self._places), self._tell, ask=ask)
+            self._all = Selection(db, found)
         except sqlite3.DatabaseError:
             if is_last:
                 raise
@@ -277,8 +278,18 @@ class Runs:
         return other
 
     def _ask(self, work: Callable[[Selection], T]) -> T:
-        """Do something with the runs that are chosen; an index that is damaged is made anew."""
+        """Do something with the runs that are chosen.
+
+        A key that is in no column, since its runs have many, is read when it is asked for. An index
+        that is damaged is made anew.
+        """
         try:
+            return work(self._all.picked(self._where, self._sort, self._limit))
+        except UnknownColumnError as error:
+            key, _, statistic = error.column.rpartition(".")
+            if statistic not in STATISTICS or not self._all.may_have(key):
+                raise
+            self._begin(ask=key)
             return work(self._all.picked(self._where, self._sort, self._limit))
         except sqlite3.DatabaseError as error:
             if getattr(error, "sqlite_errorcode", None) not in DAMAGED:

@@ -45,6 +45,16 @@ _PIECES = 50  # of a name that is several
 _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
 
+class UnknownColumnError(QueryError):
+    """An expression names a column that no run has.
+
+    Attributes:
+        column: the name.
+    """
+
+    column = ""
+
+
 class Token(NamedTuple):
     """A piece of an expression: its kind, a group of _TOKEN, and its text."""
 
@@ -172,15 +182,17 @@ def _column(name: str, columns: Mapping[str, str]) -> str:
     raise unknown(name, columns)
 
 
-def unknown(name: str, columns: Collection[str]) -> QueryError:
+def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
     """The error for a name that is no column."""
     near = nearest(name, columns)
     if not near:  # config.learning for config.lr: those that begin alike
         alike = [one for one in columns if one.partition(".")[0] == name.partition(".")[0]]
         near = f"; there are {_listed(alike)}" if alike else ""
-    return QueryError(
+    error = UnknownColumnError(
         f"no run has a column {name!r}{near or '; columns are such as config.lr and loss.min'}"
     )
+    error.column = name
+    return error
 
 
 def _listed(names: Collection[str]) -> str:

@@ -37,6 +37,7 @@ _TABLES_SQL = """
     CREATE TABLE run(id INTEGER PRIMARY KEY, path UNIQUE, stamp, inode, live, state, read,
         cost, left_out);
     CREATE TABLE config(id INTEGER PRIMARY KEY, text);
+    CREATE TABLE asked(key UNIQUE);
     CREATE TABLE col(id INTEGER PRIMARY KEY, name UNIQUE);
 """
 
@@ -51,21 +52,25 @@ class _Known(NamedTuple):
     state: str | None
     read: float
     cost: float
+    left_out: int
 
 
-def indexed(found: Sequence[Found], homes: Iterable[str], tell: Tell) -> sqlite3.Connection:
+def indexed(
+    found: Sequence[Found], homes: Iterable[str], tell: Tell, *, ask: str | None = None
+) -> sqlite3.Connection:
     """An index that knows these files as they are now; it must only be read.
 
     Args:
         found: the files.
         homes: the folders that name the index.
         tell: called while files are read.
+        ask: a key that is to be among the columns of runs with many keys, from now on.
     """
     path = _place(homes)
     db = _opened(path)
     if db is not None:
         try:
-            if not any(_changes(db, found)):
+            if ask is None and not any(_changes(db, found)):
                 return db
         except (sqlite3.DatabaseError, ValueError, TypeError):  # damaged
             db.close()
@@ -73,9 +78,9 @@ def indexed(found: Sequence[Found], homes: Iterable[str], tell: Tell) -> sqlite3
     if db is not None:
         db.close()
     try:
-        return _renewed(path, found, tell, copied=db is not None)
+        return _renewed(path, found, tell, ask, copied=db is not None)
     except sqlite3.DatabaseError:  # the old one is damaged, or full
-        return _renewed(path, found, tell, copied=False)
+        return _renewed(path, found, tell, ask, copied=False)
 
 
 def discard(homes: Iterable[str]) -> None:
@@ -111,7 +116,9 @@ def _connected(name: str) -> sqlite3.Connection:
     return db
 
 
-def _renewed(path: Path, found: Sequence[Found], tell: Tell, *, copied: bool) -> sqlite3.Connection:
+def _renewed(
+    path: Path, found: Sequence[Found], tell: Tell, ask: str | None, *, copied: bool
+) -> sqlite3.Connection:
     """Bring a copy of the index up to date, and put it in its place; or a new one."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -119,7 +126,7 @@ def _renewed(path: Path, found: Sequence[Found], tell: Tell, *, copied: bool) ->
         handle, name = tempfile.mkstemp(".making", path.stem, path.parent)
         os.close(handle)
     except OSError:
-        return _in_memory(found, tell)
+        return _in_memory(found, tell, ask)
     making, db = Path(name), None
     try:
         if copied:
@@ -127,12 +134,12 @@ def _renewed(path: Path, found: Sequence[Found], tell: Tell, *, copied: bool) ->
         with closing(_connected(making.as_uri())) as changing:
             changing.execute("PRAGMA journal_mode=OFF")
             changing.execute("PRAGMA synchronous=OFF")
-            _update(changing, found, tell)
+            _update(changing, found, tell, ask)
         db = _opened(making)  # before another process replaces it
         os.replace(making, path)
     except OSError:  # a full disk, or the old one is gone
         making.unlink(missing_ok=True)
-        return _in_memory(found, tell)
+        return _in_memory(found, tell, ask)
     except BaseException:
         making.unlink(missing_ok=True)
         raise
@@ -141,10 +148,10 @@ def _renewed(path: Path, found: Sequence[Found], tell: Tell, *, copied: bool) ->
     return db
 
 
-def _in_memory(found: Sequence[Found], tell: Tell) -> sqlite3.Connection:
+def _in_memory(found: Sequence[Found], tell: Tell, ask: str | None) -> sqlite3.Connection:
     """An index for this once: the cache cannot be written."""
     db = _connected(":memory:")
-    _update(db, found, tell)
+    _update(db, found, tell, ask)
     return db
 
 
@@ -157,16 +164,14 @@ def _tidy(folder: Path) -> None:
                 path.unlink()
 
 
-def _changes(db: sqlite3.Connection, found: Sequence[Found]) -> tuple[list[Found], list[int]]:
-    """The files to read, and the rows to remove."""
-    known = {
-        os.fsdecode(path): _Known(*rest)
-        for path, *rest in db.execute(
-            "SELECT path, id, stamp, inode, live, state, read, cost FROM run"
-        )
-    }
+def _changes(
+    db: sqlite3.Connection, found: Sequence[Found], ask: str | None = None
+) -> tuple[list[Found], list[int]]:
+    """The files to read, and the rows to remove; all runs with many keys, if a key is asked for."""
+    sql = "SELECT path, id, stamp, inode, live, state, read, cost, left_out FROM run"
+    known = {os.fsdecode(path): _Known(*rest) for path, *rest in db.execute(sql)}
     now = time.time()
-    stale = [one for one in found if _is_stale(known.get(one.real), one, now)]
+    stale = [one for one in found if _is_stale(known.get(one.real), one, now, ask)]
     there = {one.real for one in found}
     removed = [known[one.real].id for one in stale if one.real in known]
     removed += [
@@ -175,9 +180,9 @@ def _changes(db: sqlite3.Connection, found: Sequence[Found]) -> tuple[list[Found
     return stale, removed
 
 
-def _is_stale(known: _Known | None, one: Found, now: float) -> bool:
+def _is_stale(known: _Known | None, one: Found, now: float, ask: str | None) -> bool:
     """Whether a file has to be read; one that grows is not read again at once."""
-    if known is None:
+    if known is None or (ask is not None and known.left_out):
         return True
     if known.live and known.state != live_state(one.real):
         return True
@@ -187,12 +192,15 @@ def _is_stale(known: _Known | None, one: Found, now: float) -> bool:
     return not (grows and 0 <= now - known.read < max(_PATIENCE, _SHARE * known.cost))
 
 
-def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell) -> None:
+def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell, ask: str | None) -> None:
     if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
         db.executescript(_TABLES_SQL)
         db.execute(f"PRAGMA user_version={_VERSION}")
-    stale, removed = _changes(db, found)
+    stale, removed = _changes(db, found, ask)
     db.execute("BEGIN")
+    if ask is not None:
+        db.execute("INSERT OR IGNORE INTO asked VALUES(?)", (ask,))
+    asked = [key for (key,) in db.execute("SELECT key FROM asked")]
     columns = column_numbers(db)
     if removed and len(columns) == _WIDE * _TABLES:
         raise sqlite3.DatabaseError("it is full; some of its columns may have no values now")
@@ -201,7 +209,7 @@ def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell) -> None:
         sql = f"DELETE FROM {table} WHERE id=?"  # noqa: S608 - a number alone
         db.executemany(sql, ((each,) for each in removed))
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
-    rows, done = _read(stale), 0
+    rows, done = _read(stale, asked), 0
     while batch := list(islice(rows, _BATCH)):
         _insert(db, columns, batch, last + 1 + done)
         done += len(batch)
@@ -209,10 +217,10 @@ def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell) -> None:
     db.execute("COMMIT")
 
 
-def _read(stale: Iterable[Found]) -> Iterator[tuple[Found, Row, float]]:
+def _read(stale: Iterable[Found], asked: Sequence[str]) -> Iterator[tuple[Found, Row, float]]:
     for one in stale:
         begin = time.perf_counter()
-        row = row_of(one.real)
+        row = row_of(one.real, asked)
         yield one, row, time.perf_counter() - begin
 
 

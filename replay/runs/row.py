@@ -7,15 +7,18 @@ nothing else; whatever a summary claims, no error of it leaves this module.
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexrec.recorder.errors import DamagedError, FlexrecError, NotARecordingError
 from flexrec.recorder.files.lock import seems_held
 from flexrec.recorder.storage.summary.head import glance
 from flexrec.replay.runs.tags import tags_of
+
+if TYPE_CHECKING:
+    from flexrec.recorder.recording import Recording
 
 Cell = str | int | float | None
 STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "max_at", "mean")
@@ -48,12 +51,17 @@ class Row(NamedTuple):
     left_out: int = 0
 
 
-def row_of(path: str) -> Row:
-    """The row of the recording at the path; says what is wrong in the columns state and error."""
+def row_of(path: str, asked: Sequence[str] = ()) -> Row:
+    """The row of the recording at the path; says what is wrong in the columns state and error.
+
+    Args:
+        asked: keys that are to be among the columns, however many keys there are.
+    """
     try:
         found = glance(path)
-        if found is None or found.get("left_out", {}).get("config"):
-            found = _opened(path, found)
+        left_out = {} if found is None else found.get("left_out", {})
+        if found is None or left_out.get("config") or (left_out.get("keys") and asked):
+            found = _opened(path, found, asked)
         return _row(path, found)
     except NotARecordingError:
         return Row({})
@@ -118,17 +126,20 @@ def _statistics(keys: Mapping[str, Any], names: Any) -> Iterator[tuple[str, Cell
                 yield f"{key}.{name}", _number(value)
 
 
-def _opened(path: str, claimed: Mapping[str, Any] | None) -> dict[str, Any]:
+def _opened(path: str, claimed: Mapping[str, Any] | None, asked: Sequence[str]) -> dict[str, Any]:
     """What a summary would say, from the recording itself; h5py and numpy are imported here.
 
     Args:
-        claimed: the summary, if it lacks a part of the config alone.
+        claimed: the summary, if it only lacks a part of the config or keys.
+        asked: as for `row_of`.
     """
     from flexrec.recorder.recording import Recording
 
     with Recording(path) as run:
         if claimed is not None:
-            return {**claimed, "config": run.config}
+            more = [key for key in asked if key in run and key not in claimed["keys"]]
+            keys = {**claimed["keys"], **_lines(run, more)[0]}
+            return {**claimed, "config": run.config, "keys": keys}
         found: dict[str, Any] = {
             "state": "closed" if run.complete else "live",
             "created": run.created,
@@ -136,33 +147,38 @@ def _opened(path: str, claimed: Mapping[str, Any] | None) -> dict[str, Any]:
             "facts": run.facts,
         }
         try:
-            found |= _values(run)
+            found |= _values(run, asked)
         except DamagedError as error:
             found |= {"state": "damaged", "error": str(error)}
         return found
 
 
-def _values(run: Any) -> dict[str, Any]:
-    from flexrec.recorder.storage.summary.contents import line_of
-    from flexrec.recorder.storage.summary.statistics import Statistics
-
-    counts = run.counts()
-    chosen = set(sorted(counts, key=lambda key: key.count("/"))[:_KEYS])
-    lines: dict[str, Any] = {key: [counts[key]] for key in counts if key in chosen}
-    found = {key: Statistics() for key in lines if run.is_number(key)}
-    ended = float(run.marks.time[-1]) if len(run.marks.time) else 0.0
-    for series in run.columns.parts(found):
-        found[series.key].take(series.step, series.value)
-        ended = max(ended, float(series.time[-1])) if len(series.time) else ended
-    lines |= {key: line_of(each) for key, each in found.items()}
+def _values(run: "Recording", asked: Sequence[str]) -> dict[str, Any]:
+    chosen = sorted(run.keys(), key=lambda key: (key not in asked, key.count("/")))[:_KEYS]
+    lines, ended = _lines(run, chosen)
+    if len(run.marks.time):
+        ended = max(ended, float(run.marks.time[-1]))
     return {
         "events": run.event_count,
         "resumes": run.resumes,
         "dropped": run.dropped,
         "ended": ended,
-        "keys": lines,
-        "left_out": {"keys": len(counts) - len(lines)},
+        "keys": {key: lines[key] for key in run if key in lines},
+        "left_out": {"keys": len(run) - len(lines)},
     }
+
+
+def _lines(run: "Recording", keys: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """The statistics of keys, as in a summary; and the time of the last value."""
+    from flexrec.recorder.storage.summary.contents import line_of
+    from flexrec.recorder.storage.summary.statistics import Statistics
+
+    counts, ended = run.counts(), 0.0
+    found = {key: Statistics() for key in keys if run.is_number(key)}
+    for series in run.columns.parts(found):
+        found[series.key].take(series.step, series.value)
+        ended = max(ended, float(series.time[-1])) if len(series.time) else ended
+    return {key: line_of(found[key]) if key in found else [counts[key]] for key in keys}, ended
 
 
 def _flat(tree: Any, name: str, depth: int) -> Iterator[tuple[str, Any]]:

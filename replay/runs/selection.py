@@ -90,6 +90,12 @@ class Selection:
             if name not in self._sql:
                 raise unknown(name, self._sql)
 
+    def may_have(self, key: str) -> bool:
+        """Whether some runs have so many keys that this may be one that is in no column yet."""
+        (asked,) = self._db.execute("SELECT count(*) FROM asked WHERE key=?", (key,)).fetchone()
+        (runs,) = self._db.execute("SELECT count(*) FROM run WHERE left_out > 0").fetchone()
+        return bool(runs and not asked)
+
     def rows(self, names: Sequence[str]) -> list[tuple[Cell, ...]]:
         """The cells of some columns, a row for each run."""
         pieces = []
@@ -127,8 +133,8 @@ class Selection:
         ((runs, keys),) = self._db.execute(sql)
         if runs:
             notes.append(
-                f"{counted(runs, 'run')} with many keys: {counted(keys, 'key')} are in no column; "
-                "flexrec show lists those of a run"
+                f"{counted(runs, 'run')} with many keys: {counted(keys, 'key')} are in no column "
+                "before an expression names them; flexrec show lists those of a run"
             )
         return notes
 

@@ -219,3 +219,12 @@ def test_more_keys_than_a_table_holds(tmp_path: Path) -> None:
     assert 9 * 900 < len(runs.columns) < 9 * 1200
     assert "1 run with many keys" in runs.notes()[0]
     assert len(runs.where("layer/b3/mean.last = 3")) == 1
+    assert "layer/a1190/mean.last" not in runs.columns
+    found = runs.where("layer/a1190/mean.last = 1190")  # it is read as it is asked for
+    assert cells(found.sort("layer/a1191/mean.max"), "name") == [("a",)]
+    assert "layer/a1190/mean.last" in Runs(tmp_path).columns
+    with Recorder(tmp_path / "c.h5") as rec:
+        rec.add({f"layer/a{i}/mean": 7.0 for i in range(1200)})
+    assert cells(Runs(tmp_path).where("layer/a1190/mean.last = 7"), "name") == [("c",)]
+    with pytest.raises(QueryError, match=r"no run has a column 'layer/zzz/mean\.last'"):
+        runs.where("layer/zzz/mean.last = 3")

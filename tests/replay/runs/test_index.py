@@ -5,6 +5,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -25,9 +26,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The files whose rows were read."""
     seen: list[str] = []
 
-    def counted(path: str) -> Row:
+    def counted(path: str, asked: Sequence[str]) -> Row:
         seen.append(Path(path).name)
-        return row_of(path)
+        return row_of(path, asked)
 
     monkeypatch.setattr(index, "row_of", counted)
     return seen
