@@ -393,7 +393,7 @@ def show(
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
         if model:
             raise typer.BadParameter("choose one of --plot and --model")
-        from flexrec.cli.showing.drawing import plot_text
+        from flexrec.cli.drawing.lines import plot_text
 
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)

@@ -29,7 +29,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "plotly": set[str](),  # its JavaScript alone is read
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
-    "uniplot": {"cli/showing/text_plot.py"},
+    "uniplot": {"cli/drawing/text_plot.py"},
 }
 TORCH_PRIVATE = re.compile(
     r"torch(\.\w+)*\._[a-zA-Z]\w+|\"_per_optimizer_states\"|\"_scale\"|_is_replica|_orig_mod|_call_impl"

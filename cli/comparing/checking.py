@@ -124,7 +124,7 @@ def _as_text(outcome: Outcome, full: bool) -> str:
 
 
 def _drawn(title: str, x: Sequence[Any], golden: Sequence[Any], obtained: Sequence[Any]) -> str:
-    from flexrec.cli.showing.text_plot import text_plot  # imports uniplot
+    from flexrec.cli.drawing.text_plot import text_plot  # imports uniplot
 
     old, new = (np.array(side, np.float64) for side in (golden, obtained))
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,8 +1,8 @@
-"""What the commands print of recordings: tables, and plots as text.
+"""What is in recordings, as tables.
 
-In: paths, keys and patterns. Out: text for a terminal. Open contents.py first, for one recording,
-or runs.py, for many.
+In: paths and keys, or folders and expressions. Out: text for a terminal, JSON or CSV. Open
+contents.py for one recording, runs.py for many.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
-DOORS = ("contents", "drawing", "runs", "text_plot")
+DOORS = ("contents", "runs")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from flexrec.cli.drawing.text_plot import text_plot
 from flexrec.cli.replaying import tell_left_out
-from flexrec.cli.showing.text_plot import text_plot
 from flexrec.recorder.errors import DefinitionError, listed, nearest, printable
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.presets import preset, preset_names

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from flexrec.cli.drawing.lines import plot_text
+from flexrec.cli.drawing.text_plot import text_plot
 from flexrec.cli.output import echo_as_is, escape_the_unknown
-from flexrec.cli.showing.drawing import plot_text
-from flexrec.cli.showing.text_plot import text_plot
 from flexrec.recorder import Recorder
 
 
