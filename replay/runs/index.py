@@ -236,13 +236,13 @@ def _insert(
     of_tables: dict[str, list[str]] = {}
     for name, number in columns.items():
         of_tables.setdefault(_table(number), []).append(name)
-    now = time.time()
+    now, is_full = time.time(), len(columns) == _WIDE * _TABLES
     runs = []
     for i, (one, row, cost) in enumerate(batch):
-        left_out = row.left_out + sum(name not in columns for name in row.cells)
+        without = sum(name not in columns for name in row.cells) if is_full else 0
         state = row.cells.get("state")
         told = first + i, os.fsencode(one.real), str(one.stamp), one.inode, row.is_live, state
-        runs.append((*told, now, cost, left_out))
+        runs.append((*told, now, cost, row.left_out + without))
     db.executemany("INSERT INTO run VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", runs)
     shown = [(first + i, row) for i, (_, row, _) in enumerate(batch) if row.cells]
     db.executemany("INSERT INTO config VALUES(?, ?)", ((i, row.config) for i, row in shown))

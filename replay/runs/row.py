@@ -8,6 +8,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -25,6 +26,7 @@ STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "ma
 """The statistics of a key, each a column such as `loss.min`."""
 
 _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell, and of a name
+_INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
 _LARGE = 1 << 63  # SQLite's integers are smaller
 _INSTEAD = {
@@ -105,9 +107,12 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
     for name, value in parts:
         if len(name) <= _NAME and value is not None:
             cells.setdefault(_clean(name), _cell(value))
-    for name, number in _statistics(found.get("keys") or {}, found.get("statistics")):
-        if len(name) <= _NAME:
-            cells.setdefault(_clean(name), number)
+    names = found.get("statistics")
+    named = tuple(map(str, names)) if isinstance(names, list) else STATISTICS
+    for key, values in (found.get("keys") or {}).items():
+        for column, value in zip(_columns(key, named), values, strict=False):
+            if column and column not in cells:
+                cells[column] = _number(value)
     left_out = (found.get("left_out") or {}).get("keys", 0)
     return Row(
         dict(islice(cells.items(), _CELLS)),
@@ -117,13 +122,11 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
     )
 
 
-def _statistics(keys: Mapping[str, Any], names: Any) -> Iterator[tuple[str, Cell]]:
-    """The columns of the keys; a newer flexrec may give other statistics, in another order."""
-    named = [str(name) for name in names] if isinstance(names, list) else STATISTICS
-    for key, values in keys.items():
-        for name, value in zip(named, values, strict=False):
-            if name in STATISTICS:
-                yield f"{key}.{name}", _number(value)
+@lru_cache(4096)
+def _columns(key: str, names: Sequence[str]) -> list[str]:
+    """The columns of a key's statistics; "" for those that are unknown, as of a newer flexrec."""
+    known = len(key) <= _NAME
+    return [_clean(f"{key}.{name}") if known and name in STATISTICS else "" for name in names]
 
 
 def _opened(path: str, claimed: Mapping[str, Any] | None, asked: Sequence[str]) -> dict[str, Any]:
@@ -200,18 +203,20 @@ def _cell(value: Any) -> Cell:
 
 def _clean(text: str) -> str:
     """The text without null characters and lone surrogates, which SQLite does not take."""
+    if text.isascii() and "\0" not in text:
+        return text
     return text.replace("\0", "�").encode("utf-8", "replace").decode("utf-8")
 
 
 def _number(value: Any) -> int | float | None:
     """The number that a summary means; None for what is none, and for NaN."""
-    if isinstance(value, str):
-        value = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}.get(value)
-    if isinstance(value, int) and abs(value) >= _LARGE:
-        value = math.copysign(math.inf, value) if abs(value) >> 1000 else float(value)
-    if not isinstance(value, int | float) or value != value:
-        return None
-    return value
+    if type(value) is float:
+        return value if value == value else None
+    if isinstance(value, int):
+        if abs(value) < _LARGE:
+            return value
+        return math.copysign(math.inf, value) if abs(value) >> 1000 else float(value)
+    return _INFINITE.get(value) if isinstance(value, str) else None
 
 
 def _date(seconds: float) -> str | None:
