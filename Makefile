@@ -4,6 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # Old pips read the first variable, new ones the second, for the packages that they build.
 PIP_ENV := PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt
+# pip's progress on a terminal; in a log, what goes wrong alone.
+PIP_SHOWS := --disable-pip-version-check $(shell test -t 2 || echo --quiet)
 VENV3 := .venv-visdom3
 
 .PHONY: venv test check demo bench clean
@@ -12,8 +14,9 @@ venv: $(VENV)/.done
 
 $(VENV)/.done: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flexrec needs Python 3.11 or newer; pass PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP_ENV) $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@echo "installing into $(VENV), with torch and all that the tests need: some minutes, once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP_ENV) $(BIN)/python -m pip install $(PIP_SHOWS) --editable ".[dev]"
 	@touch $@
 
 test: venv
@@ -30,7 +33,7 @@ test-visdom3:
 
 $(VENV3)/.done: pyproject.toml constraints.txt
 	$(PYTHON3) -m venv $(VENV3)
-	$(PIP_ENV) $(VENV3)/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[html,browser,test]"
+	$(PIP_ENV) $(VENV3)/bin/python -m pip install $(PIP_SHOWS) --editable ".[html,browser,test]"
 	@touch $@
 
 # The oldest versions that pyproject.toml promises, without torch.
@@ -40,7 +43,7 @@ test-oldest: .venv-oldest/.done
 
 .venv-oldest/.done: pyproject.toml oldest.txt
 	$(PYTHON) -m venv .venv-oldest
-	PIP_CONSTRAINT=$(CURDIR)/oldest.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt .venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[fast,html,test]"
+	PIP_CONSTRAINT=$(CURDIR)/oldest.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt .venv-oldest/bin/python -m pip install $(PIP_SHOWS) --editable ".[fast,html,test]"
 	@touch $@
 
 # The pages in a real browser. As root on Debian it is installed; screenshots go to build/.

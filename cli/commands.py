@@ -4,9 +4,10 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from typing import Annotated
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -15,14 +16,23 @@ from flexrec.cli.output import (
     drop_output,
     echo,
     echo_as_is,
+    echo_json,
     error_text,
     escape_the_unknown,
     replace_the_closed,
 )
 from flexrec.recorder.errors import FlexrecError
 
+if TYPE_CHECKING:
+    from flexrec.cli.replaying import Outlet
+    from flexrec.cli.serving import Viewer
+
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
+OF_PLOTS = (  # options of check that have no meaning for the values of a run
+    *("preset", "config", "phases", "smooth", "log_y", "max_points", "digits", "full"),
+    *("show", "server", "port", "base_url", "env"),
+)
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -86,6 +96,7 @@ def replay(
     no_browser: options.NoBrowser = False,
     follow: options.Follow = False,
     strict: options.Strict = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
@@ -97,61 +108,38 @@ def replay(
     """
     from flexrec.cli import replaying
 
-    chosen = _given(context, "save", "html", "serve")
-    if len(chosen) > 1:
-        raise typer.BadParameter("choose one of --save, --html and --serve")
-    if save is not None or html is not None:
-        _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
-    elif serve:
-        _refuse(context, "with --serve", "server", "base_url", "force")
-    else:
-        _refuse(context, "without --save or --html", "force")
-        _refuse(context, "without --serve", *OF_A_SERVER)
+    _check_where(context)
     if group is None:
         _refuse(context, "without --group", "band")
     if best is None:
         _refuse(context, "without --best", "top")
-    chosen_by = replaying.Choice(where, group, band, best, top, color)
-    are_many = chosen_by.is_given or not all(map(replaying.is_file, recordings))
+    choice = replaying.Choice(where, group, band, best, top, color)
+    are_many = choice.is_given or not all(map(replaying.is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
     definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
     env = replaying.environment_of(recordings, env)
-    with ExitStack() as stack:
-        running = None
-        if serve:
-            from flexrec.cli.serving import viewer
-
-            running = stack.enter_context(
-                viewer(
-                    port=port,
-                    host=LOOPBACK,
-                    env_path=env_path,
-                    assets=assets,
-                    login=False,
-                    env=env,
-                    browser=not no_browser,
-                )
-            )
-            server, port, base_url = running.server.url, running.server.port, ""
-            if follow:
-                running.open()
-                running.may_raise = True
-        if save is not None:
-            outlet = replaying.into_file(save, env=env, max_points=max_points, overwrite=force)
-        elif html is not None:
-            outlet = replaying.into_page(html, env=env, max_points=max_points, overwrite=force)
-        else:
-            outlet = replaying.into_server(
-                server, port, base_url=base_url, env=env, max_points=max_points
-            )
+    into = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
+    with _outlet(into, env=env, max_points=max_points) as (outlet, running):
+        if running and follow:
+            running.open()
+            running.may_raise = True
         if are_many:
             whole = replaying.replay_runs(
-                recordings, chosen_by, definitions, outlet, every=every, strict=strict
+                *(recordings, choice, definitions, outlet),
+                every=every,
+                strict=strict,
+                as_json=as_json,
             )
         else:
             whole = replaying.replay_recordings(
-                recordings, definitions, outlet, every=every, strict=strict, follow=follow
+                recordings,
+                definitions,
+                outlet,
+                every=every,
+                strict=strict,
+                follow=follow,
+                as_json=as_json,
             )
         if running:
             running.stay()
@@ -220,11 +208,14 @@ app.add_typer(assets_app, name="assets", no_args_is_help=True)
 
 
 @assets_app.command("status")
-def assets_status() -> None:
+def assets_status(as_json: options.AsJson = False) -> None:
     """Show which files of visdom's page are available, and which are missing."""
-    from flexrec.cli.serving import assets_text
+    from flexrec.cli.serving import assets_table, assets_text
 
-    echo_as_is(assets_text())
+    if as_json:
+        echo_json(assets_table())
+    else:
+        echo_as_is(assets_text())
 
 
 @assets_app.command("bundle")
@@ -249,10 +240,11 @@ def check(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
-    every: options.Every = None,
+    every: options.CheckEvery = None,
     keys: options.Only = None,
+    run: options.OfRun = False,
     update: options.Update = False,
-    rtol: options.Rtol = 1e-9,
+    rtol: options.Rtol = None,
     atol: options.Atol = 0.0,
     max_points: options.ThinnedTo = None,
     digits: options.Digits = None,
@@ -264,11 +256,26 @@ def check(
     base_url: options.BaseUrl = "",
     env: options.ShowEnv = "check",
 ) -> None:
-    """Compare the plots of recordings with a golden file.
+    """Compare the plots of recordings, or with --run the values of one, with a golden file.
 
     The exit code is 0 if they are equal, 1 if they differ or some values could not be drawn, and 2
     if they cannot be compared.
     """
+    if run:
+        _refuse(context, "with --run", *OF_PLOTS)
+        from flexrec.cli.comparing.running import check_training
+
+        holds = check_training(
+            recordings,
+            golden=golden,
+            keys=keys or (),
+            rtol=rtol or 0.0,
+            atol=atol,
+            every=every,
+            update=update,
+            as_json=as_json,
+        )
+        raise typer.Exit(0 if holds else 1)
     from flexrec.cli.comparing.checking import check_recordings
     from flexrec.cli.replaying import definitions_of
 
@@ -279,7 +286,7 @@ def check(
         definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y),
         golden=golden,
         every=every,
-        rtol=rtol,
+        rtol=1e-9 if rtol is None else rtol,
         atol=atol,
         update=update,
         max_points=max_points,
@@ -295,34 +302,86 @@ def check(
     raise typer.Exit(0 if holds else 1)
 
 
-@app.command()
+golden_app = typer.Typer(help="Make golden files of training runs.")
+app.add_typer(golden_app, name="golden", no_args_is_help=True)
+
+
+@golden_app.command("learn")
+def golden_learn(
+    recordings: options.Learnt,
+    out: options.LearntOut,
+    keys: options.LearntKeys = None,
+    every: options.LearntEvery = None,
+    force: options.Force = False,
+) -> None:
+    """Make a golden of several equal runs, with tolerances from how far they are apart.
+
+    flexrec check --run compares another run with it.
+    """
+    from flexrec.cli.comparing.running import learn_from
+
+    learn_from(recordings, out, keys=keys or (), every=every, overwrite=force)
+
+
+@app.command(cls=options.TakesNoise)
 def diff(
+    context: typer.Context,
     recordings: options.Compared,
     keys: options.ComparedKeys = None,
     rename: options.Map = None,
     rtol: options.DiffRtol = 0.0,
     atol: options.DiffAtol = 0.0,
+    noise: options.Noise = None,
     ranks: options.Ranks = False,
     as_json: options.AsJson = False,
+    html: options.Html = None,
+    save: options.Save = None,
+    force: options.Force = False,
+    serve: options.Serve = False,
+    server: options.Server = SERVER,
+    port: options.Port = PORT,
+    base_url: options.BaseUrl = "",
+    env: options.Env = None,
+    env_path: options.EnvPath = None,
+    assets: options.Bundle = None,
+    no_browser: options.NoBrowser = False,
 ) -> None:
     """Compare two runs: report the first step, stage and layer that differ.
 
     Given one recording, compare the steps that its resumes repeated with the values that they
-    replaced.
+    replaced. With --noise, report what lies beyond the spread of the first and other runs. With
+    --html, --save, --serve or --server, also draw how far apart the layers and metrics are.
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
+    of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]
+    if of_two and (ranks or len(recordings) != 2):
+        raise typer.BadParameter(f"{of_two[0]} needs two recordings to compare: A.h5 B.h5")
+    is_drawn = bool(_given(context, "html", "save", "serve", "server"))
+    if is_drawn:
+        _check_where(context)
+    else:
+        names = ("force", "port", "base_url", "env", *OF_A_SERVER)
+        _refuse(context, "without --html, --save, --serve or --server", *names)
     from flexrec.cli.comparing.diffing import diff_recordings
+    from flexrec.cli.replaying import environment_of
 
-    is_equal = diff_recordings(
-        recordings,
-        keys=keys or (),
-        rename=rename or (),
-        rtol=rtol,
-        atol=atol,
-        ranks=ranks,
-        as_json=as_json,
-    )
+    where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
+    drawing = _outlet(where, env=environment_of(recordings, env), max_points=POINTS)
+    with drawing if is_drawn else nullcontext((None, None)) as (outlet, running):
+        is_equal = diff_recordings(
+            recordings,
+            keys=keys or (),
+            rename=rename or (),
+            rtol=rtol,
+            atol=atol,
+            noise=noise or (),
+            ranks=ranks,
+            as_json=as_json,
+            outlet=outlet,
+        )
+        if running:
+            running.stay()
     raise typer.Exit(0 if is_equal else 1)
 
 
@@ -361,6 +420,7 @@ def tag(
     name: options.Tag = None,
     note: options.Note = "",
     remove: options.Remove = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Tag a recording, with a note; flexrec runs shows both.
 
@@ -368,9 +428,9 @@ def tag(
     """
     if remove and (note or name is None):
         raise typer.BadParameter("--remove takes a tag, and no note")
-    from flexrec.cli.showing.runs import tagged_text
+    from flexrec.cli.showing.runs import tag_recording
 
-    echo(tagged_text(recording, name, note, remove=remove))
+    tag_recording(recording, name, note, remove=remove, as_json=as_json)
 
 
 @app.command()
@@ -380,36 +440,51 @@ def show(
     keys: options.Keys = None,
     model: options.Model = False,
     plot: options.Plot = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if recording.is_dir():
         _refuse(context, "with a folder", "keys", "model", "plot")
         from flexrec.cli.showing.runs import show_runs
 
-        show_runs([str(recording)])
+        show_runs([str(recording)], form="json" if as_json else "text")
         return
     if plot is not None:
         if keys:
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
-        if model:
-            raise typer.BadParameter("choose one of --plot and --model")
+        if model or as_json:
+            other = "--model" if model else "--json"
+            raise typer.BadParameter(f"choose one of --plot and {other}")
         from flexrec.cli.drawing.lines import plot_text
 
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)
         raise typer.Exit(0 if whole else 1)
-    from flexrec.cli.showing.contents import model_text, recording_text
+    from flexrec.cli.showing.contents import (
+        model_data,
+        model_text,
+        recording_data,
+        recording_text,
+    )
 
+    if as_json:
+        data = model_data if model else recording_data
+        echo_json(data(recording, keys or ()))
+        return
     text = model_text if model else recording_text
     echo(text(recording, keys or ()))
 
 
 @app.command()
-def verify(recording: options.Recording, seconds: options.Seconds = None) -> None:
+def verify(
+    recording: options.Recording,
+    seconds: options.Seconds = None,
+    as_json: options.AsJson = False,
+) -> None:
     """Check a recording: exit with 0 if it is whole, with 1 if it is unfinished or damaged."""
     from flexrec.cli.maintenance import verify_recording
 
-    verify_recording(recording, seconds)
+    verify_recording(recording, seconds, as_json=as_json)
 
 
 @app.command()
@@ -417,11 +492,12 @@ def repair(
     recording: options.Killed,
     keep_original: options.KeepOriginal = False,
     seconds: options.Seconds = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Replace the recording that a killed run left by a closed copy."""
     from flexrec.cli.maintenance import repair_recording
 
-    repair_recording(recording, keep_original, seconds)
+    repair_recording(recording, keep_original, seconds, as_json=as_json)
 
 
 @app.command()
@@ -445,35 +521,115 @@ def export(
 
 
 @app.command()
-def merge(recordings: options.Recordings, into: options.Into, force: options.Force = False) -> None:
+def merge(
+    recordings: options.Recordings,
+    into: options.Into,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Merge the recordings of a run's ranks into one, as if one process had recorded them."""
     from flexrec.cli.maintenance import merge_into
 
-    merge_into(recordings, into, overwrite=force)
+    merge_into(recordings, into, overwrite=force, as_json=as_json)
 
 
 @app.command()
-def presets(name: options.Name = None) -> None:
+def presets(name: options.PresetName = None, as_json: options.AsJson = False) -> None:
     """List the presets, or show what one plots; + combines several, as in loss+MSE."""
     from flexrec.replay.definitions.presets import preset_info, preset_names
 
-    _print_info(name, preset_names(), preset_info, lambda text: text.partition(": ")[2])
+    _print_info(
+        name, preset_names(), preset_info, lambda text: text.partition(": ")[2], as_json=as_json
+    )
 
 
 @app.command()
-def meters(name: options.Name = None) -> None:
+def meters(name: options.MeterName = None, as_json: options.AsJson = False) -> None:
     """List the meters, or show the inputs and results of one."""
     from flexrec.replay.meters import meter_info, meter_types
 
-    _print_info(name, meter_types(), meter_info, lambda text: text.split("\n\n")[1])
+    _print_info(
+        name, meter_types(), meter_info, lambda text: text.split("\n\n")[1], as_json=as_json
+    )
 
 
 @app.command()
-def plots(name: options.Name = None) -> None:
+def plots(name: options.PlotName = None, as_json: options.AsJson = False) -> None:
     """List the plot types, or show what one draws and which opts it has."""
     from flexrec.replay.plots.registry import plot_info, plot_types
 
-    _print_info(name, plot_types(), plot_info, lambda text: text.partition(": ")[2])
+    _print_info(
+        name, plot_types(), plot_info, lambda text: text.partition(": ")[2], as_json=as_json
+    )
+
+
+class Where(NamedTuple):
+    """Where windows go: a file, a server that the command starts, or one that runs."""
+
+    save: Path | None
+    html: Path | None
+    force: bool
+    serve: bool
+    server: str
+    port: int
+    base_url: str
+    env_path: Path | None
+    assets: Path | None
+    no_browser: bool
+
+
+def _check_where(context: typer.Context) -> None:
+    """Raise BadParameter if options of `Where` exclude each other, or have no effect."""
+    chosen = _given(context, "save", "html", "serve")
+    if len(chosen) > 1:
+        raise typer.BadParameter("choose one of --save, --html and --serve")
+    if chosen == ["--serve"]:
+        _refuse(context, "with --serve", "server", "base_url", "force", "as_json")
+    elif chosen:
+        _refuse(context, f"with {chosen[0]}", "server", "port", "base_url", *OF_A_SERVER)
+    else:
+        _refuse(context, "without --save or --html", "force")
+        _refuse(context, "without --serve", *OF_A_SERVER)
+
+
+@contextmanager
+def _outlet(
+    where: Where, *, env: str, max_points: int
+) -> Iterator[tuple["Outlet", "Viewer | None"]]:
+    """The outlet that windows go to, and the server if it is one that the command starts."""
+    from flexrec.cli import replaying
+
+    with ExitStack() as stack:
+        server, port, base_url = where.server, where.port, where.base_url
+        running = None
+        if where.serve:
+            from flexrec.cli.serving import viewer
+
+            running = stack.enter_context(
+                viewer(
+                    port=port,
+                    host=LOOPBACK,
+                    env_path=where.env_path,
+                    assets=where.assets,
+                    login=False,
+                    env=env,
+                    browser=not where.no_browser,
+                )
+            )
+            server, port, base_url = running.server.url, running.server.port, ""
+        if where.save is not None:
+            outlet = replaying.into_file(
+                where.save, env=env, max_points=max_points, overwrite=where.force
+            )
+        elif where.html is not None:
+            outlet = replaying.into_page(
+                where.html, env=env, max_points=max_points, overwrite=where.force
+            )
+        else:
+            outlet = replaying.into_server(
+                server, port, base_url=base_url, env=env, max_points=max_points
+            )
+        yield outlet, running
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:
@@ -483,7 +639,7 @@ def _given(context: typer.Context, *names: str) -> list[str]:
         for name in names
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
-    return [f"--{name.replace('_', '-')}" for name in given]
+    return [f"--{name.removeprefix('as_').replace('_', '-')}" for name in given]
 
 
 def _refuse(context: typer.Context, where: str, *names: str) -> None:
@@ -499,14 +655,24 @@ def _print_info(
     names: Sequence[str],
     info: Callable[[str], str],
     summary: Callable[[str], str],
+    *,
+    as_json: bool,
 ) -> None:
     """Print the description of one name, or all names with the first line of each description."""
     if name is not None:
-        echo_as_is(info(name))
+        text = info(name)
+        if as_json:
+            echo_json({"name": name, "description": text})
+        else:
+            echo_as_is(text)
+        return
+    firsts = {each: summary(info(each)).splitlines()[0] for each in names}
+    if as_json:
+        echo_json([{"name": each, "summary": first} for each, first in firsts.items()])
         return
     width = max(map(len, names))
-    for each in names:
-        echo_as_is(f"{each.ljust(width)}  {summary(info(each)).splitlines()[0]}")
+    for each, first in firsts.items():
+        echo_as_is(f"{each.ljust(width)}  {first}")
 
 
 def _message(error: FlexrecError | OSError) -> str:

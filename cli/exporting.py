@@ -5,6 +5,7 @@ The rows and the CSV format are in replay/export/tables.py, Parquet is in replay
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 
 from flexrec.cli.output import echo
@@ -35,6 +36,8 @@ def export_recording(path: Path, out: Path | None, *, keys: Sequence[str], overw
         plain = [key for key in chosen if run.columns.is_plain(key)]
         left = [f"{key} ({run.kind(key)})" for key in chosen if key not in plain]
         if out is None:
+            if isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(newline="\n")  # as in a file, on Windows too
             written = write_csv(table_pieces(run, plain), sys.stdout)
         else:
             with reading([run]):

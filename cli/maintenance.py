@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import reading, waiting
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.errors import OutputError, counted
@@ -16,10 +17,13 @@ from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.resumes import audited_in_a_line
 
 
-def verify_recording(path: Path, seconds: float | None) -> None:
+def verify_recording(path: Path, seconds: float | None, *, as_json: bool) -> None:
     """Print the state of a recording; exit with 1 unless it is whole."""
     with waiting(path):
         verdict = verify(path, seconds=seconds)
+    if as_json:
+        echo_json({"path": str(path), **asdict(verdict)})
+        raise typer.Exit(verdict.state != "whole")
     echo(f"{path}: {verdict.state}: {verdict_text(verdict)}")
     if verdict.state != "whole":
         raise typer.Exit(1)
@@ -44,7 +48,9 @@ def verdict_text(verdict: Verdict) -> str:
     return f"{events}; if its run is over, flexrec repair closes it"
 
 
-def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> None:
+def repair_recording(
+    path: Path, keep_original: bool, seconds: float | None, *, as_json: bool
+) -> None:
     """Repair a recording, and print what `repair` did."""
     try:
         with waiting(path):
@@ -53,7 +59,11 @@ def repair_recording(path: Path, keep_original: bool, seconds: float | None) -> 
         raise
     except OSError as error:
         raise OutputError(f"{path} cannot be repaired: {error.strerror or error}") from error
-    echo(repaired_text(done))
+    if as_json:
+        original = None if done.original is None else str(done.original)
+        echo_json({**asdict(done), "path": str(done.path), "original": original})
+    else:
+        echo(repaired_text(done))
 
 
 def repaired_text(done: Repaired) -> str:
@@ -70,7 +80,7 @@ def repaired_text(done: Repaired) -> str:
     return "; ".join(parts)
 
 
-def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
+def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool, as_json: bool) -> None:
     """Merge, and print the counts; print to stderr which recordings end early or have gaps."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
@@ -78,5 +88,8 @@ def merge_into(paths: Sequence[Path], into: Path, *, overwrite: bool) -> None:
             tell_state(run)
         with reading(runs):
             made = merge_recordings(runs, into, overwrite=overwrite)
+    if as_json:
+        echo_json({**asdict(made), "path": str(made.path)})
+        return
     events, recordings = counted(made.events, "event"), counted(made.recordings, "recording")
     echo(f"{into}: {events} of {recordings}")

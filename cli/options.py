@@ -4,11 +4,14 @@ An option that means something else for another command is declared again under 
 """
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from typer import Argument, Option
+from typer.core import TyperCommand
 
+from flexrec.cli import completion
 from flexrec.recorder.files.atomic_write import check_name
 
 
@@ -23,6 +26,28 @@ def column_names(text: str) -> list[str]:
     return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
 
 
+def repeated(words: Sequence[str], option: str) -> list[str]:
+    """Repeat an option before each of the values that follow it, up to the next option.
+
+    >>> repeated(["a.h5", "--noise", "b.h5", "c.h5", "--json"], "--noise")
+    ['a.h5', '--noise', 'b.h5', '--noise', 'c.h5', '--json']
+    """
+    found, is_its = list[str](), False
+    for word in words:
+        is_value = not word.startswith("-")
+        found += [option, word] if is_its and is_value else [word] if word != option else []
+        is_its = word == option or (is_its and is_value)
+    return found
+
+
+class TakesNoise(TyperCommand):
+    """A command whose --noise takes several values: `--noise A.h5 B.h5`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words of the command line."""
+        return super().parse_args(ctx, repeated(args, "--noise"))
+
+
 # The panels of --help.
 DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
 RUNS = "Which runs"
@@ -30,21 +55,42 @@ RUNS = "Which runs"
 Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
 # Positional arguments.
-Recording = Annotated[Path, Argument(help="A recording: a file that flexrec's Recorder wrote.")]
+Recording = Annotated[
+    Path,
+    Argument(
+        help="A recording: a file that flexrec's Recorder wrote.",
+        autocompletion=completion.recordings,
+    ),
+]
 Recordings = Annotated[
-    list[Path], Argument(help="One or several recordings: files that flexrec's Recorder wrote.")
+    list[Path],
+    Argument(
+        help="One or several recordings: files that flexrec's Recorder wrote.",
+        autocompletion=completion.recordings,
+    ),
 ]
 RecordingsFirst = Annotated[
-    list[Path] | None, Argument(help="Recordings to replay into the server when it starts.")
+    list[Path] | None,
+    Argument(
+        help="Recordings to replay into the server when it starts.",
+        autocompletion=completion.recordings,
+    ),
 ]
 Shown = Annotated[
     Path,
-    Argument(help="A recording; or a folder, whose recordings are listed as flexrec runs does."),
+    Argument(
+        help="A recording; or a folder, whose recordings are listed as flexrec runs does.",
+        autocompletion=completion.recordings,
+    ),
 ]
-Killed = Annotated[Path, Argument(help="The recording that a killed run left.")]
-Name = Annotated[
-    str | None, Argument(help="A name from the list, in upper or lower case; default: list all.")
+Killed = Annotated[
+    Path,
+    Argument(help="The recording that a killed run left.", autocompletion=completion.recordings),
 ]
+_NAME = "A name from the list, in upper or lower case; default: list all."
+PresetName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.preset_names)]
+MeterName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.meter_names)]
+PlotName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.plot_names)]
 Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 
 Places = Annotated[
@@ -120,6 +166,7 @@ Preset = Annotated[
         "--preset",
         "-p",
         help="A preset, such as loss+MSE (flexrec presets lists them); default: auto.",
+        autocompletion=completion.preset_names,
         rich_help_panel=DRAWN,
     ),
 ]
@@ -259,13 +306,30 @@ Golden = Annotated[
         "-g",
         parser=_file,
         metavar="<path>",
-        help="The golden file: a visdom environment file to compare with.",
+        help="The golden file: a visdom environment file, or with --run a golden of a run.",
+    ),
+]
+OfRun = Annotated[
+    bool,
+    Option(
+        "--run", help="Compare the values of a run, to the bit or within --rtol, not its plots."
+    ),
+]
+CheckEvery = Annotated[
+    int | None,
+    Option(
+        min=1,
+        help="Draw a point for every N steps; with --run, keep the values of every N-th step.",
+        rich_help_panel=DRAWN,
     ),
 ]
 Update = Annotated[
     bool, Option("--update", help="Write the golden file if it is missing or differs.")
 ]
-Rtol = Annotated[float, Option(min=0, help="Tolerance relative to the golden value.")]
+Rtol = Annotated[
+    float | None,
+    Option(min=0, help="Tolerance relative to the golden value; default: 1e-9, with --run 0."),
+]
 Atol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
 ThinnedTo = Annotated[
     int | None,
@@ -288,17 +352,38 @@ ShowServer = Annotated[str, Option(help="The address of the visdom server, for -
 ShowPort = Annotated[int, Option(help="The port of the visdom server.", min=1, max=65535)]
 ShowEnv = Annotated[str, Option(help="The visdom environment, for --show.")]
 
+# Learning a golden of several runs.
+Learnt = Annotated[
+    list[Path], Argument(help="Two or more recordings of runs that are legitimately the same.")
+]
+LearntKeys = Annotated[
+    list[str] | None,
+    Option("--key", "-k", help="Keep only this key or pattern, such as *loss; may be repeated."),
+]
+LearntEvery = Annotated[
+    int | None,
+    Option(min=1, help="Keep the values of every N-th step; default: about 300 values."),
+]
+LearntOut = Annotated[
+    Path,
+    Option("--out", "-o", parser=_file, metavar="<path>", help="The golden file to write."),
+]
+
 # Comparing recordings.
 Compared = Annotated[
     list[Path],
     Argument(
-        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks."
+        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks.",
+        autocompletion=completion.recordings,
     ),
 ]
 ComparedKeys = Annotated[
     list[str] | None,
     Option(
-        "--key", "-k", help="Compare only this key or pattern, such as */mean; may be repeated."
+        "--key",
+        "-k",
+        help="Compare only this key or pattern, such as */mean; may be repeated.",
+        autocompletion=completion.keys,
     ),
 ]
 Map = Annotated[
@@ -310,6 +395,14 @@ Map = Annotated[
 ]
 DiffRtol = Annotated[float, Option(min=0, help="Tolerance relative to the first recording.")]
 DiffAtol = Annotated[float, Option(min=0, help="Absolute tolerance.")]
+Noise = Annotated[
+    list[Path] | None,
+    Option(
+        "--noise",
+        metavar="<path>...",
+        help="Judge the second run by the spread of the first and these: runs that are the same.",
+    ),
+]
 Ranks = Annotated[
     bool,
     Option("--ranks", help="Report keys on which all ranks agree at first and later differ."),
@@ -326,7 +419,10 @@ Model = Annotated[
 ]
 Plot = Annotated[
     str | None,
-    Option(help="Draw lines as text: a preset, such as loss+acc, or a key or pattern."),
+    Option(
+        help="Draw lines as text: a preset, such as loss+acc, or a key or pattern.",
+        autocompletion=completion.keys_and_presets,
+    ),
 ]
 Seconds = Annotated[
     float | None,
@@ -358,7 +454,12 @@ Strict = Annotated[
 ]
 Keys = Annotated[
     list[str] | None,
-    Option("--key", "-k", help="Only this key or pattern, such as */mean; may be repeated."),
+    Option(
+        "--key",
+        "-k",
+        help="Only this key or pattern, such as */mean; may be repeated.",
+        autocompletion=completion.keys,
+    ),
 ]
 Only = Annotated[
     list[str] | None,
@@ -366,6 +467,7 @@ Only = Annotated[
         "--key",
         "-k",
         help="Draw only this key or pattern, such as blocks.0.*; may be repeated.",
+        autocompletion=completion.keys,
         rich_help_panel=DRAWN,
     ),
 ]

@@ -1,7 +1,11 @@
 """Print safely: a recording's text cannot control the terminal; hints of errors name options."""
 
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from flexrec.recorder.errors import FlexrecError, printable
 
@@ -40,9 +44,9 @@ def replace_the_closed() -> None:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, flags)  # the lowest free number, which is this one
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 - open until the process ends
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False, encoding="utf-8")  # noqa: SIM115 - open until the process ends
+    sys.stdout = sys.stdout or open(1, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", closefd=False, encoding="utf-8")  # noqa: SIM115
 
 
 def drop_output() -> None:
@@ -58,3 +62,16 @@ def echo(text: str, *, err: bool = False) -> None:
 def echo_as_is(text: str, *, err: bool = False) -> None:
     """Print a text whose control characters are intended."""
     print(text, file=sys.stderr if err else sys.stdout, flush=True)
+
+
+def echo_json(value: object) -> None:
+    """Print JSON in ASCII; numbers that are not finite become null."""
+    print(json.dumps(_finite(value), indent=1, allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

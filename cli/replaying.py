@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from glob import has_magic
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexrec.cli.options import column_names
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import counting, reading
 from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
@@ -31,15 +31,18 @@ from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
+    from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
 
 
 class Outlet(NamedTuple):
-    """Where windows go: the sink, its name for the user, and the sink again if it is a server."""
+    """Where windows go: the sink, its name for the user, and the sink again if it is a server, or a
+    page, which also says what the recordings say of their runs."""
 
     sink: Sink
     place: str
     server: "VisdomSink | None" = None
+    page: "HtmlSink | None" = None
 
 
 def into_file(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outlet:
@@ -59,7 +62,7 @@ def into_page(path: Path, *, env: str, max_points: int, overwrite: bool) -> Outl
 
     with writing(path):
         sink = HtmlSink(path, title=env, max_points=max_points, overwrite=overwrite)
-    return Outlet(sink, str(path))
+    return Outlet(sink, str(path), page=sink)
 
 
 def into_server(server: str, port: int, *, base_url: str, env: str, max_points: int) -> Outlet:
@@ -78,6 +81,7 @@ def replay_recordings(
     every: int | None,
     strict: bool = False,
     follow: bool = False,
+    as_json: bool = False,
 ) -> bool:
     """Play the recordings and list the windows; return whether every value could be drawn."""
     if follow:
@@ -101,12 +105,13 @@ def replay_recordings(
             tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
             if every is None:
                 tell_unlogged(run, chosen)
+        if outlet.page is not None:
+            names = run_names([run.path for run in runs])
+            outlet.page.describe(dict(zip(names, runs, strict=True)), every=every)
     tell_left_out(played.left_out)
     if not follow or outlet.server is None:
         outlet.sink.show(played.windows)
-    _close(outlet, played.windows)
-    if not played.windows and not played.left_out:
-        _tell_nothing()
+    _close(outlet, played.windows, played.left_out, as_json=as_json)
     return not played.left_out
 
 
@@ -139,6 +144,7 @@ def replay_runs(
     *,
     every: int | None,
     strict: bool = False,
+    as_json: bool = False,
 ) -> bool:
     """Play the runs that are chosen, and list the windows; return whether all could be drawn."""
     from flexrec.replay.runs.collection import Runs
@@ -166,30 +172,53 @@ def replay_runs(
         _print_note(note)
     tell_left_out(played.left_out)
     outlet.sink.show(played.windows)
-    _close(outlet, played.windows)
-    if not played.windows and not played.left_out:
-        _tell_nothing()
+    _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
 
 
-def _close(outlet: Outlet, windows: Sequence[Window]) -> None:
+def _close(
+    outlet: Outlet, windows: Sequence[Window], left_out: Sequence[object], *, as_json: bool
+) -> None:
     """Write everything, and list the windows."""
     with writing(outlet.place):
         outlet.sink.close()
+    if as_json:
+        said = [str(left) for left in left_out]
+        echo_json({"place": outlet.place, "windows": _table(windows), "left_out": said})
+    else:
+        _print_windows(windows)
+        echo(f"{counted(len(windows), 'window')} in {outlet.place}")
+    if not windows and not left_out:
+        _print_note(
+            "nothing to draw: no value of these keys came before a log mark of theirs; "
+            "--every N draws by step, flexrec show lists the keys"
+        )
+
+
+def _table(windows: Sequence[Window]) -> list[dict[str, Any]]:
+    """The windows as plain data; docs/json.md describes it."""
+    return [
+        {
+            "win": window.win,
+            "env": window.env,
+            "title": window.title,
+            "type": window.type,
+            "traces": [
+                {"name": t.name, "run": t.run, "points": None if t.x is None else len(t.x)}
+                for t in window.traces
+            ],
+        }
+        for window in windows
+    ]
+
+
+def _print_windows(windows: Sequence[Window]) -> None:
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
         names = (f"{t.name} ({t.note})" if t.note else t.name for t in window.traces if not t.muted)
         traces = listed(names, most=8)
         shown = one_line(f"{window.title}: {traces}")
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))
-    echo(f"{counted(len(windows), 'window')} in {outlet.place}")
-
-
-def _tell_nothing() -> None:
-    _print_note(
-        "nothing to draw: no value of these keys came before a log mark of theirs; "
-        "--every N draws by step, flexrec show lists the keys"
-    )
 
 
 def _try_to_write(path: Path) -> None:

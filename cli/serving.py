@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import quote
 
 import typer
@@ -135,6 +136,18 @@ def bundle_assets(out: Path, *, overwrite: bool) -> str:
     return f"{made.path}: {size}; on the other machine: flexrec serve --assets {made.path.name}"
 
 
+def assets_table() -> dict[str, Any]:
+    """What `assets_text` says, as plain data; docs/json.md describes it."""
+    page = survey()
+    return {
+        "visdom": page.version,
+        "cache": str(page_folder()),
+        "cached": sorted(page.cached),
+        "installed": sorted(page.installed),
+        "missing": sorted(asset.file for asset in page.missing),
+    }
+
+
 def assets_text() -> str:
     """List which files of visdom's page are available, where, and which are missing."""
     page = survey()
@@ -183,4 +196,4 @@ def _credentials() -> tuple[str, str]:
 def _has_screen() -> bool:
     """Whether a browser would open in a window instead of the terminal."""
     names = ("BROWSER", "DISPLAY", "WAYLAND_DISPLAY")
-    return sys.platform == "darwin" or any(os.environ.get(name) for name in names)
+    return sys.platform in ("darwin", "win32") or any(os.environ.get(name) for name in names)

@@ -1,8 +1,7 @@
 """The main job, end to end: record a training run, replay it into visdom, read it back.
 
-`make demo` runs this. It leaves demo/run.h5, visdom's environment file and an HTML file to look
-at. Everything is served from this machine; where the files of visdom's page cannot be had, the
-plots are in visdom and in the HTML file all the same.
+`make demo` runs this. It leaves demo/run.h5, visdom's environment file and an HTML page to look at,
+which needs no server. Everything is served from this machine.
 """
 
 import math
@@ -30,8 +29,8 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     recording = FOLDER / "run.h5"
     run(sys.executable, "examples/digits.py", "--out", str(recording), "--overwrite")
-    files, lacking = page_files()
-    with start_server(env_path=FOLDER / "visdom", files=files) as server:
+    files = page_files()
+    with start_server(env_path=FOLDER / "visdom", files=files or {}) as server:
         run(
             *(str(FLEXREC), "replay", str(recording), "--preset", PRESET),
             *("--port", str(server.port), "--env", "demo"),
@@ -40,22 +39,24 @@ def main() -> None:
         windows = sink.windows("demo")
         sink.save("demo")
         print(tabulate([row(window) for window in windows.values()], HEADERS, floatfmt=".4g"))
-        print(f"\nvisdom showed this at {server.url}/env/demo")
-        print(lacking or f"its page is whole, without internet: {count_served(server.url)} files")
+        if files is not None:
+            print(f"visdom served its page from here, all of its {count_served(server.url)} files")
     html = FOLDER / "run.html"
     run(str(FLEXREC), "replay", str(recording), "--preset", PRESET, "--html", str(html), "--force")
-    print(f"the recording: {recording}; the environment file: {FOLDER / 'visdom' / 'demo.json'}")
-    print(f"to look: open {html} in a browser, or: flexrec serve --env-path {FOLDER / 'visdom'}")
     if not windows:
         sys.exit("the server shows no windows")
+    print(f"\nthe recording is {recording}")
+    if files is not None:
+        print(f"to see it in visdom: {FLEXREC} serve --env-path {FOLDER / 'visdom'}")
+    print(f"to see it now, open {html.resolve().as_uri()}")
 
 
-def page_files() -> tuple[dict[str, str], str]:
-    """What visdom's page needs, and what to say where it cannot be had."""
+def page_files() -> dict[str, str] | None:
+    """What visdom's page needs; None if it cannot be had here, without internet."""
     try:
-        return provide().files, ""
-    except ServerError as error:
-        return {}, f"its page is not whole: {error}"
+        return provide().files
+    except ServerError:
+        return None
 
 
 def count_served(url: str) -> int:

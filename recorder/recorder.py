@@ -8,6 +8,8 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Never, NoReturn, Self, Unpack
@@ -47,7 +49,7 @@ from flexrec.recorder.writing.event_queue import EventQueue
 from flexrec.recorder.writing.flusher import Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
 from flexrec.recorder.writing.opening.facts import gather_facts
-from flexrec.recorder.writing.opening.place import place
+from flexrec.recorder.writing.opening.place import check_system, place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
@@ -88,7 +90,7 @@ class Recorder:
             dataclass, or other plain JSON data. Paths, enums, and torch's dtypes and devices in it
             are converted to strings. When resuming, it replaces the stored config. It is available
             as the attribute `config`, and `config.update` changes it later.
-        facts: whether to store host, versions, argv, job, rank and git commit too.
+        facts: whether to store host, versions, argv, job, rank, git commit and so on too.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is synced to disk, to survive a loss of power.
         on_error: what to do when the file cannot be written: "warn" warns once, buffers up to
@@ -109,7 +111,7 @@ class Recorder:
         OutputError: the file cannot be created, is not a recording, or exists (ExistsError, mode
             "x").
         RecordingError: the recording cannot be resumed, or is being written by another recorder;
-            or config is not plain data.
+            config is not plain data; or the system is Windows.
         InputError: a value cannot be recorded; nothing from that call is recorded.
     """
 
@@ -129,6 +131,7 @@ class Recorder:
         reduce: Rules | None = None,
         compress: bool = True,
     ) -> None:
+        check_system()
         if mode not in ("x", "w", "resume"):
             raise ValueError(f"mode must be 'x', 'w' or 'resume', got {mode!r}")
         for name, step in (("at_step", at_step), ("next_step", next_step)):
@@ -180,7 +183,8 @@ class Recorder:
                 compress=bool(compress),
             )
             self._queue = EventQueue(self._reducer, self._flusher.wake)
-            self._config = _config(opened.config, self._queue)
+            self._config, self._facts = _config(opened.config, self._queue), opened.facts or {}
+            self._has_facts = bool(facts)
             self._checkpoints = Checkpoints(
                 self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
             )
@@ -325,9 +329,23 @@ class Recorder:
             statistics = tooled.step()
             if statistics:
                 self.add(statistics)
+            described = tooled.new_description()
+            if described is not None:
+                self._describe(described)
         for traced in self._trace.end() if self._trace is not None else ():
             self.add(traced)
         queue.step = following
+
+    def _describe(self, models: Mapping[str, object]) -> None:
+        """Record the description of a model's layers, and what numbers depend on, as facts."""
+        if self._has_facts:
+            from flexrec.recorder.tracing.environment import environment
+
+            with suppress(RuntimeError):  # a device that cannot be asked
+                self._facts["numerics"] = environment()
+        known = self._facts.get("models")
+        self._facts["models"] = {**(known if isinstance(known, dict) else {}), **models}
+        self._queue.change(fmt.FACTS, as_json("facts", self._facts))
 
     @property
     def current_step(self) -> int:
@@ -635,7 +653,7 @@ for _name, _write in _ELSEWHERE.items():
 def _config(data: Any, queue: EventQueue) -> Config | None:
     """The Config of `data`; None if `data` is not a mapping."""
     data = {} if data is None else data
-    return Config(data, queue.configure) if isinstance(data, dict) else None
+    return Config(data, partial(queue.change, fmt.CONFIG)) if isinstance(data, dict) else None
 
 
 def _locked(path: Path, target: Path) -> PathLock:

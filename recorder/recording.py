@@ -76,6 +76,30 @@ class Recording:
             return f"<Recording {self.path}: {keys}, closed here>"
         return f"<Recording {self.path}: {keys}, {counted(self.event_count, 'event')}, {state}>"
 
+    @property
+    def models(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """The layers of the watched models: what each is, by the model's and the layer's name.
+
+        >>> Recording("run.h5").models
+        {}
+
+        The fields of a layer are `class`; `parameters` and `trainable`, the numbers of elements of
+        its own parameters; `dtype`; and of the first armed step `order`, the layer's place in the
+        order of the first calls (None if it was not called), `calls`, and `output`, the shape of
+        its first output. If its weights are sharded over processes (DTensor), `shard` has this
+        process's place (`at`) in the sharded dimensions of the mesh, their sizes (`of`), the number
+        of elements that it holds (`weights`), and whether they are `trainable`; `at` and `of` are
+        None if they are not the same for all its weights.
+
+        Empty if no model was watched, or none was called.
+        """
+        models = (self.facts or {}).get("models")
+        return {
+            name: {layer: fields for layer, fields in layers.items() if isinstance(fields, dict)}
+            for name, layers in (models.items() if isinstance(models, dict) else ())
+            if isinstance(layers, dict)
+        }
+
     @cached_property
     def marks(self) -> Marks:
         """The `log` and `reset` calls, in order."""

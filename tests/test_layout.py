@@ -26,7 +26,8 @@ ENTRIES, LEVELS = 12, 6  # of a folder, at most
 ONLY = {  # module → the files, or folders, that may import it at all
     "torch": {"recorder/layers/", "recorder/tracing/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
-    "plotly": set[str](),  # its JavaScript alone is read
+    "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
+    "IPython": {"replay/sinks/notebook.py"},
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
     "uniplot": {"cli/drawing/text_plot.py"},
@@ -312,6 +313,24 @@ def test_every_data_file_is_packaged() -> None:
         if "__pycache__" not in path.parts and path.suffix != ".py":
             package = ".".join(["flexrec", *path.relative_to(ROOT).parent.parts])
             assert path.name in set(data.get(package, ())), path
+
+
+def test_the_list_for_machines_names_every_document_and_its_code_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (ROOT / "docs" / "llms.txt").read_text(encoding="utf-8")
+    named = re.findall(r"\]\(([\w./]+)\)", text)
+    assert set(named) == {path.name for path in (ROOT / "docs").glob("*.md")} | {
+        "../README.md",
+        "../CHANGELOG.md",
+        "../CONTRIBUTING.md",
+    }
+    assert all((ROOT / "docs" / name).is_file() for name in named)
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)  # noqa: S102 - our own document
+    assert [window.win for window in names["windows"]] == ["loss"]
 
 
 def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

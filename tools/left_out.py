@@ -24,6 +24,11 @@ def main() -> int:
         missing.append("the pages in a browser (no Chromium: make browser installs it)")
     if importlib.util.find_spec("pandas") is None:
         missing.append("to_pandas (no pandas: pip install pandas)")
+    if (
+        importlib.util.find_spec("ipykernel") is None
+        or importlib.util.find_spec("nbclient") is None
+    ):
+        missing.append("notebooks (no kernel: pip install ipykernel nbclient)")
     if not missing:
         print("nothing was left out")
         return 0

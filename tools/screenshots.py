@@ -18,7 +18,7 @@ from flexrec.replay import play, preset  # noqa: E402
 from flexrec.replay.server.assets import provide  # noqa: E402
 from flexrec.replay.server.server import start_server  # noqa: E402
 from flexrec.replay.sinks.visdom import VisdomSink  # noqa: E402
-from support.browser import chromium, chromium_path, quiet_page  # noqa: E402 - lives beside the tests
+from support.browser import chromium, chromium_path, quiet_page, until  # noqa: E402 - beside the tests
 
 PRESET = "loss+acc+confusion+grads"
 FOLDER = ROOT / "docs" / "screenshots"
@@ -50,7 +50,7 @@ def main(recording: Path) -> int:
             for name, address in places.items():
                 with quiet_page(browser, width=1300, height=760) as (page, complaints):
                     page.goto(address)
-                    page.wait_for_function(DRAWN.format(4))
+                    until(page, DRAWN.format(4))
                     page.wait_for_timeout(1000)
                     picture = FOLDER / f"{name}.png"
                     page.screenshot(path=picture)

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.cli.replaying import tell_state
+from flexrec.cli.replaying import Outlet, tell_state
 from flexrec.recorder.errors import DefinitionError, RecordingError, counted
+from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.columns import Tolerance
-from flexrec.replay.diff.compare import diff
+from flexrec.replay.diff.compare import diff, runs_of
 from flexrec.replay.diff.ranks import diff_ranks
 from flexrec.replay.diff.result import RanksDiff, RunAudit, RunDiff
 from flexrec.replay.diff.resumes import audit
+from flexrec.replay.diff.windows import windows_of
 
 
 def diff_recordings(
@@ -24,28 +26,45 @@ def diff_recordings(
     rename: Sequence[str],
     rtol: float,
     atol: float,
+    noise: Sequence[Path],
     ranks: bool,
     as_json: bool,
+    outlet: Outlet | None,
 ) -> bool:
-    """Compare, and print the differences; return whether there are none."""
+    """Compare, print the differences, and draw those of two runs; return whether there are none."""
     with ExitStack() as stack:
         runs = [stack.enter_context(Recording(path)) for path in paths]
-        for run in runs:
+        references = [stack.enter_context(Recording(path)) for path in noise]
+        for run in (*runs, *references):
             tell_state(run)
-        with reading(runs):
+        with reading([*runs, *references]):
             found: RunDiff | RunAudit | RanksDiff
             if ranks:
                 found = diff_ranks(runs, patterns=keys, tolerance=Tolerance(rtol, atol))
             elif len(runs) == 1:
                 found = audit(runs[0], patterns=keys, tolerance=Tolerance(rtol, atol))
             elif len(runs) == 2:
-                found = diff(*runs, keys=keys, rename=_renaming(rename), rtol=rtol, atol=atol)
+                found = diff(
+                    *runs,
+                    keys=keys,
+                    rename=_renaming(rename),
+                    rtol=rtol,
+                    atol=atol,
+                    noise=references,
+                )
+                if outlet is not None:
+                    pair = runs_of([*runs, *references], _renaming(rename))
+                    outlet.sink.show(windows_of(found, *pair, patterns=keys))
             else:
                 raise RecordingError(
                     "diff compares two recordings, or audits one that was resumed; got "
                     f"{counted(len(runs), 'file')}: --ranks compares them as ranks of one run"
                 )
     echo(json.dumps(found.table(), indent=1, allow_nan=False) if as_json else str(found))
+    if outlet is not None:
+        with writing(outlet.place):
+            outlet.sink.close()
+        echo(f"drawn in {outlet.place}", err=as_json)
     return found.equal
 
 

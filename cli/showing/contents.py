@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from tabulate import tabulate
 
@@ -9,7 +10,9 @@ from flexrec.recorder.errors import counted, one_line
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.resumes import audited_in_a_line
 from flexrec.replay.export.keys import chosen_keys
-from flexrec.replay.export.summary import naming_the_damaged, summaries, summary_rows
+from flexrec.replay.export.summary import naming_the_damaged, summaries, summary_rows, summary_table
+
+_Statistics: TypeAlias = dict[str, dict[str, dict[str, float]]]
 
 
 def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
@@ -42,24 +45,64 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
     return "\n".join([*lines, tabulate(rows, headers, disable_numparse=True)])
 
 
-def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
-    """The last recorded statistics of each layer, as a table with two lines of headings.
+def recording_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:
+    """What `recording_text` says, as plain data; docs/json.md describes it.
 
     Raises:
         RecordingError, UnknownKeyError: as `recording_text`.
     """
-    from flexrec.recorder.layers.table import layer_table
-
     with Recording(path) as run:
+        chosen = chosen_keys(run, patterns)
+        return {
+            "path": str(path),
+            "state": run.state,
+            "complete": run.complete,
+            "facts": run.facts,
+            "config": run.config,
+            "events": run.event_count,
+            "logs": int(run.marks.is_log.sum()),
+            "dropped": run.dropped,
+            "superseded": run.superseded,
+            "keys": naming_the_damaged(lambda keys: summary_table(run, keys), chosen),
+        }
+
+
+def model_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:
+    """What `model_text` says, as plain data; docs/json.md describes it."""
+    models, statistics = _model(path, patterns)
+    return {"path": str(path), "models": models, "statistics": statistics}
+
+
+def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
+    """What each layer is, and its last recorded statistics, as a table with two lines of headings.
+
+    Raises:
+        RecordingError, UnknownKeyError: as `recording_text`.
+    """
+    from flexrec.recorder.layers.table import layer_table, model_table
+
+    models, statistics = _model(path, patterns)
+    if not statistics and not any(models.values()):
+        return f"{path} has no layer statistics: record them with Recorder.watch(model)"
+    printable = {
+        one_line(layer): {one_line(source): found for source, found in sources.items()}
+        for layer, sources in statistics.items()
+    }
+    tables = [model_table(models)] if any(models.values()) else []
+    return "\n\n".join([*tables, *([str(layer_table(printable))] if printable else [])])
+
+
+def _model(path: Path, patterns: Sequence[str]) -> tuple[dict[str, Any], _Statistics]:
+    """What each layer is, by model and layer; and its last statistics, by layer and source."""
+    with Recording(path) as run:
+        models = run.models
         chosen = chosen_keys(run, patterns)
         keys = [key for key in chosen if key.count("/") >= 2 and run.is_number(key)]
         found = naming_the_damaged(lambda keys: summaries(run, keys), keys)
         latest = {key: each.last for key, each in found.items() if each.count}
-    statistics: dict[str, dict[str, dict[str, float]]] = {}
+    statistics: _Statistics = {}
     for key, last in latest.items():
         rest, _, stat = key.rpartition("/")
-        layer, _, source = one_line(rest).rpartition("/")
+        layer, _, source = rest.rpartition("/")
         statistics.setdefault(layer, {}).setdefault(source, {})[stat] = last
-    if not statistics:
-        return f"{path} has no layer statistics: record them with Recorder.watch(model)"
-    return str(layer_table(statistics))
+    return models, statistics

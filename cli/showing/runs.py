@@ -1,13 +1,12 @@
 """`flexrec runs` and `flexrec tag`: a table of recordings, and their tags."""
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from flexrec.cli.options import column_names
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import counting
 from flexrec.recorder.errors import counted, one_line
 from flexrec.replay.export.formulas import formulas_note
@@ -41,7 +40,7 @@ def show_runs(
     found = chosen_runs(places, where=where, sort=sort, limit=limit)
     names, formulas = _names(columns, found), 0
     if form == "json":
-        echo(json.dumps({"runs": found.records(names or ())}, indent=2))
+        echo_json({"runs": found.records(names or ())})
     elif form == "csv":
         formulas = found.table(names).write_csv(sys.stdout)
     else:
@@ -59,10 +58,15 @@ def _names(columns: str | None, runs: Runs) -> list[str] | None:
     return column_names(columns)
 
 
-def tagged_text(path: Path, name: str | None, note: str, *, remove: bool) -> str:
-    """Tag a recording, or take a tag away; a line for each tag that it has now."""
+def tag_recording(path: Path, name: str | None, note: str, *, remove: bool, as_json: bool) -> None:
+    """Tag a recording, or take a tag away; print the tags that it has now."""
     if name is not None:
         untag(path, name) if remove else tag(path, name, note)
     tags = tags_of(path)
-    lines = [one_line(f"{each}: {text}" if text else each) for each, text in sorted(tags.items())]
-    return "\n".join(lines) or f"{path} has no tags"
+    if as_json:
+        echo_json({"path": str(path), "tags": tags})
+        return
+    for each, text in sorted(tags.items()):
+        echo(one_line(f"{each}: {text}" if text else each))
+    if not tags:
+        echo(f"{path} has no tags")

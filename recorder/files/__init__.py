@@ -8,5 +8,7 @@ first.
 DOORS = (
     "atomic_write",
     "cache",
+    "descriptors",
+    "flock",
     "lock",
 )

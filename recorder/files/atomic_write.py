@@ -4,8 +4,6 @@ Everything flexrec writes goes through `check_target`, which refuses a path that
 written, and `put_in_place`. The writer of each kind of file defines how the kind is recognised.
 """
 
-import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -18,13 +16,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexrec.recorder.errors import ExistsError, OutputError, RecordingError
+from flexrec.recorder.files.attributes import take_over
+from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
+from flexrec.recorder.files.flock import try_lock
+from flexrec.recorder.files.rename import (
+    RENAMES_OPEN_FILES,
+    move,
+    remove_and_close,
+    replace,
+    sync_file,
+    sync_folder,
+)
 
 _PURPOSES = ("making", "closing", "keeping")
-_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL
 _MOST_NAME = 255  # bytes
 _ADDED = len("..01234567.partial")  # the most that the name of a file beside another adds to it
-_ACCESS_LIST = "system.posix_acl_access"
-_NO_FOLDER_SYNC = {errno.EACCES, errno.EINVAL, errno.ENOTSUP}  # a folder that cannot be synced
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ def check_name(path: str | os.PathLike[str]) -> None:
         OutputError: the path is such.
     """
     name = os.fspath(path)
-    if name.endswith(os.sep) and not os.path.isdir(name):
+    if name.endswith((os.sep, os.altsep or os.sep)) and not os.path.isdir(name):
         raise OutputError(
             f"{name} ends with a slash, as a folder's name, and there is no such folder; give the "
             "path of a file"
@@ -148,9 +155,14 @@ def replacing(
     """
     target = check_target(path, kind, overwrite=overwrite, inputs=inputs)
     _clear_partials(target)
-    with _partial(target) as partial:
-        yield partial
-        put_in_place(partial, target, kind, overwrite=overwrite)
+    partial = _Partial(target)
+    try:
+        yield partial.path
+        if not RENAMES_OPEN_FILES:
+            partial.unlock()
+        put_in_place(partial.path, target, kind, overwrite=overwrite)
+    finally:
+        partial.remove()
 
 
 def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
@@ -203,26 +215,47 @@ def begin(path: Path, purpose: str, *, like: Path | None = None) -> Path:
 
 def _new(made: Path, path: Path, like: Path | None = None) -> int:
     is_new = not (path.exists() or like)
-    return os.open(made, _NEW, 0o666 if is_new else 0o600)
+    return open_binary(made, _NEW, 0o666 if is_new else 0o600)
 
 
-@contextmanager
-def _partial(path: Path) -> Iterator[Path]:
-    """A file beside the path, locked while this process writes it."""
-    while True:
-        made = beside(path, f"{secrets.token_hex(4)}.partial")
-        descriptor = _new(made, path)
-        with suppress(OSError):  # no locks on this file system: then nobody removes it either
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            break
-        os.close(descriptor)  # another process removed it before it was locked
-    try:
-        yield made
-    finally:
+class _Partial:
+    """A new file beside a path, locked while this process writes it.
+
+    Attributes:
+        path: the file.
+    """
+
+    def __init__(self, target: Path) -> None:
+        while True:
+            self.path = beside(target, f"{secrets.token_hex(4)}.partial")
+            self._descriptor = _new(self.path, target)
+            if self._lock():
+                break
+            self.unlock()  # another process took it for one that a killed process left
+
+    def _lock(self) -> bool:
+        """Lock the file; return whether it still exists."""
+        try:
+            if not try_lock(self._descriptor):
+                return False
+        except OSError:  # no locks on this file system: then nobody removes it either
+            pass
+        return bool(os.fstat(self._descriptor).st_nlink)
+
+    def unlock(self) -> None:
+        """Close the descriptor, which ends the lock; a second call does nothing."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def remove(self) -> None:
+        """Remove the file if it is still there, and end the lock."""
+        descriptor, self._descriptor = self._descriptor, -1
         with suppress(OSError):  # the folder may not allow removing files
-            made.unlink(missing_ok=True)
-        os.close(descriptor)
+            if descriptor >= 0:
+                remove_and_close(self.path, descriptor)
+            else:
+                self.path.unlink(missing_ok=True)
 
 
 def _clear_partials(path: Path) -> None:
@@ -236,13 +269,14 @@ def _clear_partials(path: Path) -> None:
 
 
 def _remove_unlocked(partial: Path) -> None:
-    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(partial, flags)
+    descriptor = open_binary(partial, os.O_RDWR | SPECIAL_UNTOUCHED)
     try:
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            partial.unlink()
-    finally:
+        is_left = stat.S_ISREG(os.fstat(descriptor).st_mode) and try_lock(descriptor)
+    except OSError:
+        is_left = False
+    if is_left:
+        remove_and_close(partial, descriptor)
+    else:
         os.close(descriptor)
 
 
@@ -271,83 +305,19 @@ def put_in_place(
     check_target(path, kind, overwrite=overwrite)
     old = path if path.exists() else like
     if old is not None:
-        _take_over(old, made)
+        take_over(old, made)
     # Not sooner, since HDF5 writes to a file when closing it.
-    _sync(made)
+    sync_file(made)
     check_target(path, kind, overwrite=overwrite)  # the sync may have taken long
     if overwrite:
-        os.replace(made, path)
+        replace(made, path)
     else:
-        _move(made, path, kind)
-    try:
-        _sync(path.parent)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-
-
-def _move(made: Path, path: Path, kind: Kind) -> None:
-    """Rename without replacing: rename(2) would replace a file created there meanwhile."""
-    try:
-        os.link(made, path)
-    except FileExistsError:
-        check_target(path, kind)
-        raise ExistsError.of(path) from None  # a link to nowhere
-    except OSError:  # a file system without hard links
-        check_target(path, kind)
-        os.replace(made, path)
-    else:
-        with suppress(OSError):  # the old name stays if the folder forbids removing
-            made.unlink()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _take_over(old: Path, made: Path) -> None:
-    """Copy owner, group, attributes and mode from the old file, as far as allowed.
-
-    If the group or the access list cannot be copied, the group gets the permissions of others.
-    """
-    status = old.stat()
-    for user in (status.st_uid, -1):
-        with suppress(OSError):
-            os.chown(made, user, status.st_gid)
-            break
-    mode = stat.S_IMODE(status.st_mode)
-    has_list = _copy_attributes(old, made)
-    if made.stat().st_gid != status.st_gid or not has_list:
-        mode &= ~0o070 | (mode & 0o007) << 3
-    with suppress(OSError):
-        made.chmod(mode)
-
-
-def _copy_attributes(old: Path, made: Path) -> bool:
-    """Copy extended attributes; return whether the access lists are the same."""
-    if not hasattr(os, "listxattr"):
-        return True
-    there, here = _attributes(old), _attributes(made)
-    for name in {name for name, _ in there.items() ^ here.items()}:
-        with suppress(OSError):
-            if name in there:
-                os.setxattr(made, name, there[name])
-            elif name == _ACCESS_LIST:  # the folder's default, which the old file lacked
-                os.removexattr(made, name)
-    return there.get(_ACCESS_LIST) == _attributes(made).get(_ACCESS_LIST)
-
-
-def _attributes(path: Path) -> dict[str, bytes]:
-    found = dict[str, bytes]()
-    with suppress(OSError):
-        for name in os.listxattr(path):
-            with suppress(OSError):
-                found[name] = os.getxattr(path, name)
-    return found
+        try:
+            move(made, path)
+        except FileExistsError:
+            check_target(path, kind)
+            raise ExistsError.of(path) from None  # a link to nowhere
+    sync_folder(path.parent)
 
 
 # ---------------------------------------------------------------------- recordings

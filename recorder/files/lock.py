@@ -6,12 +6,11 @@ owner. Anything else with that name, such as a link to another file, is neither 
 """
 
 import builtins
-import errno
-import fcntl
 import json
 import os
 import socket
 import stat
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -19,9 +18,11 @@ from typing import Any
 
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.files.atomic_write import beside, what
+from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
+from flexrec.recorder.files.flock import try_lock
+from flexrec.recorder.files.rename import remove_and_close
 
-_HELD = {errno.EWOULDBLOCK, errno.EACCES}  # EACCES on SMB; other errors mean locks are unsupported
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS = os.O_RDWR | os.O_CREAT | SPECIAL_UNTOUCHED
 _BEGINS = '{"pid": '  # the start of an owner's text
 _MOST = 4096  # bytes: an owner's text is shorter
 _SILENT = 3600.0  # seconds after which an owner on another host is taken for dead
@@ -74,21 +75,25 @@ class PathLock:
     def _sign(self) -> None:
         me = {"pid": os.getpid(), "started": _started(os.getpid()), "host": socket.gethostname()}
         try:
-            os.truncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(me).encode(), 0)
+            os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            os.write(self._descriptor, json.dumps(me).encode())
         except OSError:  # a full disk: the lock holds, but does not name its owner
             with suppress(OSError):
-                os.truncate(self._descriptor, 0)
+                os.ftruncate(self._descriptor, 0)
 
     def release(self) -> None:
         """Release the lock and remove the lock file; a second call does nothing."""
-        if self._descriptor >= 0:
-            try:
-                with suppress(OSError):  # if the folder forbids removing, it stays, unlocked
-                    if _is_at(self._descriptor, self._file):
-                        self._file.unlink(missing_ok=True)
-            finally:
-                self.forget()
+        try:
+            is_there = self._descriptor >= 0 and _is_at(self._descriptor, self._file)
+        except OSError:
+            is_there = False
+        if is_there:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):  # if the folder forbids removing, it stays, unlocked
+                remove_and_close(self._file, descriptor)
+        else:
+            self.forget()
 
     def forget(self) -> None:
         """In a forked child: close the child's copy; the parent's lock is kept."""
@@ -105,9 +110,7 @@ def seems_held(path: Path) -> bool:
     recording has changed within the last hour.
     """
     try:
-        descriptor = os.open(
-            lock_file(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
+        descriptor = open_binary(lock_file(path), os.O_RDONLY | SPECIAL_UNTOUCHED)
     except OSError:
         return False
     try:
@@ -124,7 +127,7 @@ def seems_held(path: Path) -> bool:
 
 def _opened(file: Path) -> int:
     try:
-        descriptor = os.open(file, _FLAGS, 0o666)
+        descriptor = open_binary(file, _FLAGS)
     except OSError:
         with suppress(FileNotFoundError):
             _refuse_special(file.lstat(), file)
@@ -149,7 +152,7 @@ def _refuse_others(descriptor: int, file: Path) -> None:
 
     After a loss of power, a PathLock's own file may be empty or have arbitrary contents.
     """
-    content = os.pread(descriptor, _MOST + 1, 0)
+    content = _content(descriptor)
     try:
         text = content.decode()
     except UnicodeDecodeError:
@@ -158,6 +161,12 @@ def _refuse_others(descriptor: int, file: Path) -> None:
     is_ours = is_torn or text.startswith(_BEGINS) or _BEGINS.startswith(text)
     if len(content) > _MOST or not is_ours:
         raise RecordingError(_not_ours(file, "a file with something else in it"))
+
+
+def _content(descriptor: int) -> bytes:
+    """The file's text; of a file that is too large, one byte too many."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return os.read(descriptor, _MOST + 1)
 
 
 def _not_ours(file: Path, kind: str) -> str:
@@ -169,10 +178,9 @@ def _not_ours(file: Path, kind: str) -> str:
 
 def _locked(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return error.errno not in _HELD and not _may_live(_owner(descriptor))
-    return True
+        return try_lock(descriptor)
+    except OSError:  # a file system without locks
+        return not _may_live(_owner(descriptor))
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -184,7 +192,7 @@ def _is_at(descriptor: int, path: Path) -> bool:
 
 def _owner(descriptor: int) -> dict[str, Any]:
     try:
-        owner = json.loads(os.pread(descriptor, _MOST, 0))
+        owner = json.loads(_content(descriptor))
     except ValueError:  # not written yet, or never
         return {}
     return owner if isinstance(owner, dict) else {}
@@ -193,17 +201,34 @@ def _owner(descriptor: int) -> dict[str, Any]:
 def _may_live(owner: dict[str, Any]) -> bool:
     if not owner:
         return False
-    return owner.get("host") != socket.gethostname() or (
-        owner.get("started") is not None and owner["started"] == _started(owner.get("pid"))
-    )
+    if owner.get("host") != socket.gethostname():
+        return True
+    pid, started = owner.get("pid"), owner.get("started")
+    return _is_running(pid) if started is None else started == _started(pid)
 
 
 def _started(pid: object) -> str | None:
-    """The start time of a process in clock ticks; None if there is no such process."""
+    """The start time of a process in clock ticks; None if there is no such process, or no /proc."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        return text.rpartition(")")[2].split()[19]
     except (OSError, IndexError):
         return None
+
+
+def _is_running(pid: object) -> bool:
+    """Whether there is a process with this number; on Windows, which has no such call, True."""
+    if sys.platform == "win32":
+        return True
+    if not isinstance(pid, int) or pid < 1:
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def _refusal(path: Path, owner: dict[str, Any]) -> str:

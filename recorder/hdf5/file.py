@@ -18,6 +18,7 @@ from h5py import h5a, h5d, h5g, h5l, h5o
 from flexrec.recorder.errors import DamagedError, NotARecordingError, RecordingError
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.atomic_write import check_source
+from flexrec.recorder.files.descriptors import open_binary, read_at, read_into
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.errors import HDF5_ERRORS, read_error
 from flexrec.recorder.hdf5.superblock import SIGNATURE, SIZE, Superblock, UnclosedFile
@@ -49,7 +50,7 @@ class UntrustedFile:
         self.path, self.read_bytes = path, 0
         check_source(path)
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = open_binary(path, os.O_RDONLY)
         except OSError as error:
             raise RecordingError(f"{path} cannot be opened: {error.strerror}") from error
         try:
@@ -177,7 +178,7 @@ class UntrustedFile:
 
     def _pread(self, size: int, offset: int) -> bytes:
         try:
-            return os.pread(self._descriptor, size, offset)
+            return read_at(self._descriptor, size, offset)
         except OSError as error:
             raise read_error(self.path, error) from error
 
@@ -189,7 +190,7 @@ class UntrustedFile:
         view = into.reshape(-1).view(np.uint8).data
         self.read_bytes += into.nbytes
         try:
-            count = os.preadv(self._descriptor, [view], offset)
+            count = read_into(self._descriptor, view, offset)
         except OSError as error:
             raise read_error(self.path, error) from error
         if count < into.nbytes:

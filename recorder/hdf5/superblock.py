@@ -11,6 +11,8 @@ import os
 import struct
 from typing import NamedTuple
 
+from flexrec.recorder.files.descriptors import read_at, read_into
+
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SIZE = 48
 _FLAGS, _END, _CHECKSUM = 11, 28, 44  # offsets
@@ -53,7 +55,7 @@ class UnclosedFile(io.RawIOBase):
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self._position = descriptor, 0
-        head = bytearray(os.pread(descriptor, SIZE, 0))
+        head = bytearray(read_at(descriptor, SIZE, 0))
         head[_FLAGS] = 0
         struct.pack_into("<Q", head, _END, _FAR)
         struct.pack_into("<I", head, _CHECKSUM, lookup3(bytes(head[:_CHECKSUM])))
@@ -80,7 +82,7 @@ class UnclosedFile(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the whole buffer."""
         size, start = len(buffer), self._position
-        count = os.preadv(self._descriptor, [buffer], start)
+        count = read_into(self._descriptor, buffer, start)
         if size - count > _BEYOND:
             raise OSError(f"{size} bytes at {start} are not in the file")
         if count < size:

@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -33,6 +33,19 @@ _Key: TypeAlias = tuple[str, str]  # layer, source
 _OF_PARAMETERS = frozenset({"weights", "grad_weights", "updates"})
 
 
+@dataclass
+class Calls:
+    """The number of a layer's calls in a step, and the shape of its first output."""
+
+    number: int = 0
+    shape: list[int] | None = None
+
+    def note(self, output: Any) -> None:
+        """Note the shape of the first tensor of an output, if it is the first output."""
+        if self.shape is None:
+            self.shape = next((list(tensor.shape) for tensor in _tensors(output)), None)
+
+
 class ArmedStep:
     """Collects the measures of one step, from its first training pass to `close`.
 
@@ -43,6 +56,9 @@ class ArmedStep:
         trains: whether a call of a module made now belongs to a training pass.
         scale: the loss scale in the gradients.
         failures: collects what could not be measured.
+
+    Attributes:
+        calls: the calls of each layer in training passes, in the order of the first ones.
     """
 
     def __init__(
@@ -64,6 +80,7 @@ class ArmedStep:
         self._seen: dict[int, _Seen] = {}
         self._threads = _Passes()
         self._closed = False
+        self.calls: dict[str, Calls] = {}
         self._before = self._weights_now() if "updates" in measures else {}
         self._itself = weakref.ref(self)
         self._on_leaves: list[Callable[[], Any]] = []
@@ -74,7 +91,7 @@ class ArmedStep:
         weights: dict[str, dict[str, Tensor]] = {}
         for layer, module in self._layers.items():
             copies = weights[layer] = {}
-            for name, parameter in _weights(module).items():
+            for name, parameter in weights_of(module).items():
                 with self._failures.leaving_out(layer, "updates"):
                     copies[name] = local(parameter.detach()).clone()
         return weights
@@ -95,14 +112,25 @@ class ArmedStep:
         """Handle the start of a call, which may begin a pass, also within another pass."""
         goes_on = bool(self._passes) and id(module) not in self._roots
         self._passes.append(self._passes[-1] if goes_on else self._trains(module))
+        layer = self._names.get(id(module))
+        if layer is not None and self._counts_now():
+            self.calls.setdefault(layer, Calls()).number += 1
         if self._takes_inputs and id(module) in self._names:
             values = args[0] if len(args) == 1 and not kwargs else (args, _without_masks(kwargs))
             self._take(module, values, "inputs", "grad_in")
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
         """Handle the output of a call."""
+        layer = self._names.get(id(module))
+        if layer in self.calls and self._counts_now():
+            with self._failures.leaving_out(layer, "outputs"):
+                self.calls[layer].note(output)
         if self._takes_outputs and id(module) in self._names:
             self._take(module, output, "outputs", "grad_out", args if self._counts_units else None)
+
+    def _counts_now(self) -> bool:
+        """Whether this call is in a training pass, and not a repetition during backward."""
+        return bool(self._passes) and self._passes[-1] and not in_backward()
 
     def leave(self, depth: int) -> None:
         """Handle the end of a call, also by an exception; `depth` calls are still running."""
@@ -242,7 +270,7 @@ class ArmedStep:
         shared: dict[tuple[str, int], Partials] = {}  # tied parameters are measured once
         for source in _OF_PARAMETERS & self._measures.keys():
             for layer, module in self._layers.items():
-                weights = _weights(module)
+                weights = weights_of(module)
                 for name, tensor in self._parameters(layer, weights, source).items():
                     known = shared.setdefault((source, id(weights[name])), {})
                     with self._failures.leaving_out(layer, source):
@@ -251,7 +279,7 @@ class ArmedStep:
 
     def gradients(self, layer: str) -> dict[str, Tensor]:
         """The gradients of a layer's weights by name, without the scaler's scale."""
-        return self._parameters(layer, _weights(self._layers[layer]), "grad_weights")
+        return self._parameters(layer, weights_of(self._layers[layer]), "grad_weights")
 
     def _parameters(
         self, layer: str, weights: dict[str, nn.Parameter], source: str
@@ -318,7 +346,7 @@ class _Seen:
         self.units: int | None = None  # the dimension that counts units, if known
 
 
-def _weights(module: nn.Module) -> dict[str, nn.Parameter]:
+def weights_of(module: nn.Module) -> dict[str, nn.Parameter]:
     """A module's own parameters other than biases, as they are now."""
     return {
         name: parameter

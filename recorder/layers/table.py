@@ -1,9 +1,24 @@
-"""The table of layer statistics with a two-level header, as text.
+"""What a model's layers are, and the table of their statistics with a two-level header, as text.
 
 Does not import torch, since it is used to show recordings too.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from tabulate import tabulate
+
+from flexrec.recorder.errors import one_line
+
+if TYPE_CHECKING:
+    from torch.nn import Module, Parameter
+
+    from flexrec.recorder.layers.armed_step import Calls
+
+_FIELDS = ("class", "parameters", "trainable", "dtype", "order", "calls")
+
+Description: TypeAlias = dict[str, dict[str, Any]]
+"""The fields of each layer by its name; `Recording.models` explains them."""
 
 _Statistics = Mapping[str, Mapping[str, Mapping[str, object]]]
 
@@ -45,6 +60,85 @@ def layer_table(statistics: _Statistics) -> Table:
     rule = "+".join(["", *("-" * (len(block[0]) + 2) for block in blocks), ""])
     upper, lower, *rows = ("| " + " | ".join(line) + " |" for line in zip(*blocks, strict=True))
     return Table("\n".join([rule, upper, lower, rule, *rows, *([rule] if rows else [])]))
+
+
+def describe(
+    layers: "Mapping[str, Module]",
+    calls: "Mapping[str, Calls]",
+    weights_of: "Callable[[Module], Mapping[str, Parameter]]",
+) -> Description:
+    """Describe layers: what each is, and how it was called.
+
+    Args:
+        layers: the modules by name.
+        calls: the calls of one step by name, in the order of the first calls.
+        weights_of: returns the parameters that are measured as a module's weights.
+    """
+    order = {name: number for number, name in enumerate(calls)}
+    found: Description = {}
+    for name, module in layers.items():
+        own = list(module.parameters(recurse=False))
+        trained = [parameter for parameter in own if parameter.requires_grad]
+        call = calls.get(name)
+        found[name] = {
+            "class": type(module).__name__,
+            "parameters": sum(parameter.numel() for parameter in own),
+            "trainable": sum(parameter.numel() for parameter in trained),
+            "dtype": str(own[0].dtype).removeprefix("torch.") if own else None,
+            "order": order.get(name),
+            "calls": 0 if call is None else call.number,
+            "output": None if call is None else call.shape,
+        }
+        shards = [_shard(parameter) for parameter in weights_of(module).values()]
+        if any(shards):
+            found[name]["shard"] = _together(shards)
+    return found
+
+
+def _together(shards: "Sequence[_Shard | None]") -> dict[str, Any]:
+    """A layer's place in the mesh, if it is that of all its weights, and what is held there."""
+    there = [shard for shard in shards if shard is not None]
+    at, of = there[0].at, there[0].of
+    if len(there) < len(shards) or any((shard.at, shard.of) != (at, of) for shard in there):
+        return {"at": None, "of": None}
+    elements, is_trained = sum(shard.elements for shard in there), all(s.trains for s in there)
+    return {"at": at, "of": of, "weights": elements, "trainable": is_trained}
+
+
+class _Shard(NamedTuple):
+    """This process's place in the mesh dimensions over which a DTensor is sharded, their sizes,
+    the number of elements here, and whether they are trained."""
+
+    at: list[int]
+    of: list[int]
+    elements: int
+    trains: bool
+
+
+def _shard(parameter: Any) -> _Shard | None:
+    """What this process holds of a DTensor; None if the parameter is whole here."""
+    mesh: Any = getattr(parameter, "device_mesh", None)
+    place = None if mesh is None else mesh.get_coordinate()
+    if place is None:
+        return None
+    over = [i for i, placement in enumerate(parameter.placements) if placement.is_shard()]
+    if not over:
+        return None
+    held = parameter.to_local().numel()
+    at, of = [place[i] for i in over], [mesh.size(i) for i in over]
+    return _Shard(at, of, held, parameter.requires_grad)
+
+
+def model_table(models: Mapping[str, Description]) -> str:
+    """Format what the layers of models are, one row per layer."""
+    rows = []
+    for layers in models.values():
+        for name, layer in layers.items():
+            shape = layer.get("output")
+            output = "x".join(map(str, shape)) if isinstance(shape, list) else shape
+            cells = [name, *(layer.get(field) for field in _FIELDS), output]
+            rows.append(["-" if cell is None else one_line(str(cell)) for cell in cells])
+    return tabulate(rows, ("layer", *_FIELDS, "output"), disable_numparse=True)
 
 
 def _in_order(lists: Iterable[Iterable[str]]) -> list[str]:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
 from flexrec.recorder.events import Array
-from flexrec.recorder.layers.armed_step import ArmedStep
+from flexrec.recorder.layers.armed_step import ArmedStep, Calls, weights_of
 from flexrec.recorder.layers.calls import Observer
 from flexrec.recorder.layers.failures import Failures
 from flexrec.recorder.layers.gradient_noise import GradientStream
 from flexrec.recorder.layers.loss_scale import LossScale, Scaler
 from flexrec.recorder.layers.measures import MOMENTS, Number, norm, ratio
 from flexrec.recorder.layers.statistics import Stat, measures_of, plan
-from flexrec.recorder.layers.table import Table, layer_table
+from flexrec.recorder.layers.table import Description, Table, describe, layer_table
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
     has_compiled,
@@ -110,6 +110,8 @@ class TooledModel:
         self._measured_updates = self._had_updates = False
         self._failures = Failures()
         self._armed: ArmedStep | None = None
+        self._calls: dict[str, Calls] | None = None  # of the first armed step with these layers
+        self._is_described = False
         self._latest: dict[str, float | Array | Tensor] = {}
         self._streams: dict[str, GradientStream] = {}
         self._observer = Observer(self)
@@ -117,7 +119,7 @@ class TooledModel:
 
     def _set_layers(self, layers: dict[str, nn.Module]) -> None:
         """Set the layers, and note the model's current tree of modules."""
-        self._layers = layers
+        self._layers, self._calls, self._is_described = layers, None, False
         self._keys = {
             (layer, source): tuple((f"{layer}/{source}/{s.name}", s) for s in statistics)
             for layer in layers
@@ -180,12 +182,26 @@ class TooledModel:
         if armed is not None:
             armed.close()
             self._was_armed = True
+            self._calls = armed.calls if self._calls is None else self._calls
             self._latest = {}
             with self._failures.leaving_out("all of a step"):
                 self._feed_streams(armed)
                 self._latest = self._settled(self._collect(armed))
         self._failures.tell()
         return dict(self._latest) if armed is not None else {}
+
+    def new_description(self) -> dict[str, Description] | None:
+        """Describe the layers by model name, after the first armed step; later None.
+
+        Again after modules were replaced in the model. `Recording.models` explains the fields.
+        """
+        if self._calls is None or self._is_described:
+            return None
+        self._is_described = True
+        with self._failures.leaving_out("the description of the model"):
+            name = self._name or type(self._core).__name__
+            return {name: describe(self._layers, self._calls, weights_of)}
+        return None
 
     def stats(self) -> dict[str, dict[str, dict[str, float | Array]]]:
         """The last result of `step`, on the CPU, nested by layer, source and statistic.

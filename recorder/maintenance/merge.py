@@ -25,6 +25,7 @@ from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.hdf5.errors import first_line
 from flexrec.recorder.maintenance.merge_order import LEAST, Source
 from flexrec.recorder.maintenance.merged_store import MergedStore
+from flexrec.recorder.maintenance.shards import sharded_keys
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
@@ -65,7 +66,8 @@ def merge_recordings(
     on. Matched marks must be equal except for step and time, and become one mark, with the step and
     time of the first recording that has it. The events between two marks are merged in the order of
     their steps; at the same step, in the order of the recordings. Events of one recording stay in
-    their order. Steps, times and values are not changed.
+    their order. Steps, times and values are not changed, except that statistics of parameters that
+    were sharded over the processes are combined; docs/merging.md says which.
 
     A recording that ended early may have fewer marks. The events of a recording without marks are
     assigned by step: an event goes before the first mark of a later step. It also goes before a
@@ -111,7 +113,7 @@ def merge_recordings(
                 damage = run._store.damage()
                 if damage:
                     raise DamagedError.of(run.path, f"{damage}; repair it first: that keeps a copy")
-            merged = MergedStore(_sources(runs), _texts(runs))
+            merged = MergedStore(_sources(runs), _texts(runs), sharded_keys(runs))
             closing = begin(target, "closing")
             stack.callback(closing.unlink, missing_ok=True)
             write_closed(merged, closing)
@@ -127,12 +129,21 @@ def _check(paths: Sequence[Path]) -> None:
     """Refuse an empty list, and recordings that are given twice."""
     if not paths:
         raise RecordingError("there is nothing to merge: give the paths of recordings")
-    seen = dict[str, Path]()
+    seen = dict[object, Path]()
     for path in paths:
-        real = os.path.realpath(path)
-        if real in seen:
-            raise RecordingError(f"{seen[real]} and {path} are one file: it would count twice")
-        seen[real] = path
+        known = _identity(path)
+        if known in seen:
+            raise RecordingError(f"{seen[known]} and {path} are one file: it would count twice")
+        seen[known] = path
+
+
+def _identity(path: Path) -> object:
+    """What is the same for all names of a file."""
+    try:
+        status = path.stat()
+    except OSError:  # reading it raises the error
+        return os.path.realpath(path)
+    return status.st_dev, status.st_ino
 
 
 def _texts(runs: Sequence[Recording]) -> dict[str, bytes]:

@@ -3,7 +3,7 @@
 merge.py has matched the marks; values are not read here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from flexrec.recorder.storage.store import Codes, Store
 LEAST = np.iinfo(np.int64).min
 _HELD = 1 << 18  # waiting events, of all recordings together
 _FEW = 1 << 12  # fewest events to read of one recording, however many recordings there are
+_LONG = 1 << 20  # events that are kept while their step goes on
 _WAITING = np.dtype(
     [("stretch", "<i8"), ("step", "<i8"), ("position", "<i8"), ("code", "<i8"), ("slots", "<i8")]
 )
@@ -109,3 +110,32 @@ def in_order(sources: Sequence[Source]) -> Iterator[tuple[Array, Array]]:
         taken = np.bincount(of, minlength=len(sources)).tolist()
         held = [each[n:] for each, n in zip(held, taken, strict=True)]
         yield of, rows[order]
+
+
+def in_whole_steps(ordered: Iterable[tuple[Array, Array]]) -> Iterator[tuple[Array, Array]]:
+    """Iterate over the same events in pieces that end with a step; a very long step is cut."""
+    kept, kept_of = np.empty(0, _WAITING), np.empty(0, np.uint8)
+    for of, rows in ordered:
+        rows, of = np.concatenate([kept, rows]), np.concatenate([kept_of, of])
+        end = len(rows) if len(rows) > _LONG else int(np.flatnonzero(_begins_step(rows))[-1])
+        kept, kept_of = rows[end:], of[end:]
+        if end:
+            yield of[:end], rows[:end]
+    if len(kept):
+        yield kept_of, kept
+
+
+def at_whole_steps(rows: Array, ends: Iterable[int]) -> Iterator[int]:
+    """Move the ends of blocks back to the end of a step; a block has at least one step."""
+    begins, last = np.append(np.flatnonzero(_begins_step(rows)), len(rows)), 0
+    for end in ends:
+        place = int(np.searchsorted(begins, end, "right")) - 1
+        if end > last:
+            last = int(begins[place] if begins[place] > last else begins[place + 1])
+            yield last
+
+
+def _begins_step(rows: Array) -> NDArray[np.bool_]:
+    """Whether each event is the first of its step, of all recordings."""
+    stretch, step = np.diff(rows["stretch"]), np.diff(rows["step"])
+    return np.concatenate([[True], (stretch != 0) | (step != 0)])

@@ -8,19 +8,27 @@ import math
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Array
-from flexrec.recorder.maintenance.merge_order import Source, in_order
+from flexrec.recorder.maintenance.merge_order import (
+    Source,
+    at_whole_steps,
+    in_order,
+    in_whole_steps,
+)
+from flexrec.recorder.maintenance.shards import Rows, Sharded
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import RUN_BYTES, ArrayColumn, Ints
 from flexrec.recorder.storage.series import joined
 from flexrec.recorder.storage.store import Chunk, Codes, Part, Store, What, block_ends
 
+_NONE: Mapping[str, Sharded] = MappingProxyType({})
 _TOGETHER, _LEAST = 64 << 20, 2 << 20  # bytes read at once: of all recordings; least of one
 _GAP = 1 << 12  # unused events up to which reading on is better than a separate read
 
@@ -125,22 +133,30 @@ class MergedStore(Store):
     Args:
         sources: the recordings; at the same step, events of earlier sources come first.
         texts: the config and the facts.
+        sharded: the keys whose values of a step are combined into one.
     """
 
     resumes, orderly = 0, False
 
-    def __init__(self, sources: Sequence[Source], texts: Mapping[str, bytes]) -> None:
-        self._sources, self._texts = sources, texts
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        texts: Mapping[str, bytes],
+        sharded: Mapping[str, Sharded] = _NONE,
+    ) -> None:
+        self._sources, self._texts, self._sharded = sources, texts, sharded
         self._schemas = _Schemas([source.store.schema for source in sources])
         self._of: list[Array] = []  # for each block: the source of each event
         self._spans: list[list[tuple[int, int]]] = []  # for each block: its span in each source
         self._ends = array("q")
         self.count = self.mark_count = 0
-        for of, events in in_order(sources):
+        ordered = in_order(sources)
+        for of, events in in_whole_steps(ordered) if sharded else ordered:
             self._schemas.learn(of, events["code"])
             self.mark_count += int((events["code"] < 0).sum())
+            ends = block_ends(np.cumsum(events["slots"]), 0, 0)
             first = 0
-            for last in block_ends(np.cumsum(events["slots"]), 0, 0):
+            for last in at_whole_steps(events, ends) if sharded else ends:
                 self._add_block(of[first:last], events["position"][first:last])
                 first = last
         self.schema = self._schemas.merged()
@@ -196,6 +212,49 @@ class MergedStore(Store):
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
         """The rows of each column for the events of a block, without columns that have none."""
+        keys = {self.schema.columns[column].key for column in columns}
+        sharded = [self._sharded[key] for key in keys & self._sharded.keys()]
+        if not sharded or what == "times":
+            return self._parted(columns, first, last, what)
+        means = {one.mean for one in sharded} - keys
+        others = [i for i, column in enumerate(self.schema.columns) if column.key in means]
+        parted = {chunk.column: chunk for chunk in self._parted([*columns, *others], first, last)}
+        of = self._of[bisect_left(self._ends, last)]
+        return [
+            self._combined(parted[column], parted, of, first)
+            for column in columns
+            if column in parted
+        ]
+
+    def _combined(self, chunk: Chunk, parted: Mapping[int, Chunk], of: Array, first: int) -> Chunk:
+        """The rows of a column, with the values of each step combined if its key is sharded."""
+        column = self.schema.columns[chunk.column]
+        sharded = self._sharded.get(column.key)
+        value = chunk.parts[0]
+        if sharded is None or column.reduction is not None or not isinstance(value, np.ndarray):
+            return chunk
+        mean = None
+        if sharded.mean is not None:
+            mean = self._aligned(sharded.mean, chunk.positions, parted)
+        rows = Rows(value, chunk.step, of[chunk.positions - first].astype(np.int64), mean)
+        return replace(chunk, parts=[sharded.combined(rows)])
+
+    def _aligned(
+        self, key: str, positions: Ints, parted: Mapping[int, Chunk]
+    ) -> NDArray[np.float64]:
+        """The numbers of a key that were added at these positions; NaN where there are none."""
+        found = np.full(len(positions), math.nan)
+        for chunk in parted.values():
+            value = chunk.parts[0]
+            if self.schema.columns[chunk.column].key == key and isinstance(value, np.ndarray):
+                _, here, there = np.intersect1d(positions, chunk.positions, return_indices=True)
+                found[here] = value[there]
+        return found
+
+    def _parted(
+        self, columns: Sequence[int], first: int, last: int, what: What = "all"
+    ) -> list[Chunk]:
+        """The rows as they were recorded, as `chunks`."""
         found = dict[int, list[tuple[_Piece, Chunk]]]()
         for piece in self._pieces(first, last):
             own = self._columns[piece.number]

@@ -48,7 +48,12 @@ _RAISED: dict[str, type[Exception]] = {
     for kind in (NotARecordingError, VersionError, RecordingError, OutputError, MemoryError)
 }
 # Signals that end a process after an invalid memory access or similar.
-_CRASHES = {signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV}
+_CRASHES = {
+    -getattr(signal, name)
+    for name in ("SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV")
+    if hasattr(signal, name)
+}
+_WINDOWS_CRASHES = 0xC0000000  # the first exit status that means such a crash on Windows
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
 
 def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
     """The error for a child process that ended without output."""
-    if -status in _CRASHES:
+    if status in _CRASHES or status >= _WINDOWS_CRASHES:
         return DamagedError(f"reading it ended with status {status}")
     if status < 0:
         name = signal.Signals(-status).name

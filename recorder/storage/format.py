@@ -198,13 +198,13 @@ class Schema:
     It is stored as JSON lines and only grows, so that lines can be appended to a live file.
 
     Attributes:
-        config: the JSON text of the config, if it has changed since the file was created.
+        texts: the JSON texts of the config and facts that changed since the file was created.
     """
 
     columns: list[Column] = field(default_factory=list)
     signatures: list[tuple[int, ...]] = field(default_factory=list)
     keysets: list[Keyset] = field(default_factory=list)
-    config: str | None = None
+    texts: dict[str, str] = field(default_factory=dict)
 
     def places(self) -> tuple[list[list[tuple[int, int]]], list[int]]:
         """The places of the columns in the value stream.
@@ -271,12 +271,12 @@ class Schema:
         return _line({"keys": keys} | ({"axis": keyset.axis} if keyset.axis else {}))
 
     @staticmethod
-    def config_line(text: str) -> bytes:
-        """The JSON line of a changed config, given as JSON text."""
-        return f'{{"config":{text}}}\n'.encode()
+    def text_line(name: str, text: str) -> bytes:
+        """The JSON line of a changed config, or of changed facts, given as JSON text."""
+        return f'{{"{name}":{text}}}\n'.encode()
 
     def encode(self) -> bytes:
-        """The lines for a closed file: all but those of configs, which it stores elsewhere."""
+        """The lines for a closed file: without config and facts, which it stores elsewhere."""
         lines = [self.column_line(column) for column in self.columns]
         lines += [self.signature_line(signature) for signature in self.signatures]
         lines += [self.keyset_line(keyset) for keyset in self.keysets]
@@ -320,8 +320,8 @@ class Schema:
                 if any(same and same[0] not in columns[:place] for same in self.columns[c].same):
                     raise ValueError("a signature lacks a column that another of it shares")
             self.signatures.append(columns)
-        elif "config" in entry:
-            self.config = json.dumps(entry["config"], ensure_ascii=False)
+        elif CONFIG in entry or FACTS in entry:
+            self.texts |= {name: json.dumps(it, ensure_ascii=False) for name, it in entry.items()}
         else:
             keys = None if entry["keys"] is None else tuple(entry["keys"])
             axis = entry.get("axis")

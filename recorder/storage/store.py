@@ -229,9 +229,9 @@ class Store(ABC):
         return float(found) if isinstance(found, int | float) else 0.0
 
     def text(self, name: str) -> bytes:
-        """A text of the recording: the facts, or the config as last changed."""
-        if name == fmt.CONFIG and self.schema.config is not None:
-            return self.schema.config.encode()
+        """A text of the recording, the config or the facts, as last changed."""
+        if name != fmt.SCHEMA and name in self.schema.texts:
+            return self.schema.texts[name].encode()
         found = self.file.dataset(name, BYTES)
         self.file.allow(len(found) * _PARSED, name)
         return found[:].tobytes()

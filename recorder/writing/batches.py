@@ -6,7 +6,7 @@ again, identically.
 """
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import islice, starmap
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +23,12 @@ TOP_WORDS = 2  # words of a record before its slots: step and time
 
 
 class Written(NamedTuple):
-    """The numbers of columns, signatures, key sets and config changes stored in the file."""
+    """The numbers of columns, signatures, key sets and changed texts stored in the file."""
 
     columns: int
     signatures: int
     keysets: int
-    configs: int
+    texts: int
 
 
 class Batch(NamedTuple):
@@ -74,9 +74,9 @@ class Batches:
 
     def of(self, events: Sequence[Queued], file: LiveFile) -> Batch:
         """The batch of the first events, as many as fit in one batch."""
-        configs = len(self._queue.configs)  # another thread may append to it
+        texts = len(self._queue.texts)  # another thread may append to it
         if not events:
-            return Batch(0, Block(self._lines(configs)), self._known(configs), {})
+            return Batch(0, Block(self._lines(texts)), self._known(texts), {})
         some = events[:_MOST_EVENTS]
         nbytes = np.array([event[3] for event in some], np.int64)
         ends = np.cumsum(nbytes + [len(event[1]) for event in some])
@@ -88,13 +88,13 @@ class Batches:
         weights = self._point(rows, values, nbytes, file.blob_bytes)
         _fetch_numbers(rows, values, held)
         rows["start"] += file.value_count
-        block = Block(self._lines(configs), _blobs(small, held, nbytes), values, rows)
-        return Batch(count, block, self._known(configs), weights)
+        block = Block(self._lines(texts), _blobs(small, held, nbytes), values, rows)
+        return Batch(count, block, self._known(texts), weights)
 
     @property
     def is_behind(self) -> bool:
-        """Whether a change of the config is not in the file yet; it needs no event."""
-        return self.written.configs < len(self._queue.configs)
+        """Whether a change of config or facts is not in the file yet; it needs no event."""
+        return self.written.texts < len(self._queue.texts)
 
     # ------------------------------------------------------------------ the schema
 
@@ -126,20 +126,20 @@ class Batches:
                 keyset = self._queue.keysets[number]
                 values[start + 2] = self._keysets.setdefault(keyset, len(self._keysets))
 
-    def _known(self, configs: int) -> Written:
-        return Written(len(self._columns), len(self._signatures), len(self._keysets), configs)
+    def _known(self, texts: int) -> Written:
+        return Written(len(self._columns), len(self._signatures), len(self._keysets), texts)
 
-    def _lines(self, configs: int) -> bytes:
-        """The lines to append: the schema's new entries, and the latest config if it changed.
+    def _lines(self, texts: int) -> bytes:
+        """The lines to append: the schema's new entries, and config and facts if they changed.
 
         Args:
-            configs: how many changes of the config are to be in the file.
+            texts: how many changes of config and facts are to be in the file.
         """
         columns, signatures, keysets, known = self.written
         lines = list(map(fmt.Schema.column_line, islice(self._columns, columns, None)))
         lines += map(fmt.Schema.signature_line, islice(self._signatures, signatures, None))
         lines += map(fmt.Schema.keyset_line, islice(self._keysets, keysets, None))
-        lines += map(fmt.Schema.config_line, self._queue.configs[max(known, configs - 1) : configs])
+        lines += starmap(fmt.Schema.text_line, dict(self._queue.texts[known:texts]).items())
         return b"".join(lines)
 
     # ------------------------------------------------------------------ the values

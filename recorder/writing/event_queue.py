@@ -58,7 +58,7 @@ class EventQueue:
         signatures: the columns of adds, by the numbers in queued events; two numbers may have equal
             columns.
         keysets: the key sets of marks, by the numbers in queued marks.
-        configs: the config after each change, as JSON text.
+        texts: the config and the facts after each change: their name and JSON text.
     """
 
     def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
@@ -68,7 +68,7 @@ class EventQueue:
         self.is_inert = False
         self.signatures: dict[int, Signature] = {}
         self.keysets: dict[int, fmt.Keyset] = {}
-        self.configs: list[str] = []
+        self.texts: list[tuple[str, str]] = []
         # Times are the start time plus the monotonic time since, so they never go back.
         self._epoch = time() - monotonic()
         self._events: deque[Queued] = deque()
@@ -125,10 +125,10 @@ class EventQueue:
         """The current time in seconds since 1970; it never goes back."""
         return monotonic() + self._epoch
 
-    def configure(self, text: str) -> None:
-        """Record the changed config, given as JSON text."""
+    def change(self, name: str, text: str) -> None:
+        """Record the changed config or facts, given as JSON text."""
         if not self.refused():
-            self.configs.append(text)
+            self.texts.append((name, text))
 
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values of any kind at a step and time; raises InputError if one is wrong."""

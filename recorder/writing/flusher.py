@@ -414,7 +414,7 @@ class Flusher:
             if lost:
                 losses.append(f"{lost} events could not be written and are lost")
             if self._batches.is_behind:
-                losses.append("the changed config could not be written and is lost")
+                losses.append("changed config or facts could not be written and are lost")
             notice = self._places.notice()
             if notice:
                 self.warn(f"{self._path}: {notice}")
@@ -475,7 +475,8 @@ class Flusher:
 
 def _open_as(descriptor: int) -> Path:
     """A path to the file of a descriptor, even if it was deleted."""
-    return Path(f"/proc/self/fd/{descriptor}")
+    folder = Path("/proc/self/fd")
+    return (folder if folder.is_dir() else Path("/dev/fd")) / str(descriptor)
 
 
 def briefly(error: Exception) -> str:

@@ -7,6 +7,7 @@ by itself when its recorder is no longer referenced.
 import atexit
 import gc
 import os
+import sys
 from multiprocessing import parent_process
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -50,4 +51,5 @@ def _silence_copies() -> None:
     _running.clear()
 
 
-os.register_at_fork(after_in_child=_silence_copies)
+if sys.platform != "win32":  # which cannot fork
+    os.register_at_fork(after_in_child=_silence_copies)

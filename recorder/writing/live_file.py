@@ -18,6 +18,7 @@ import numpy as np
 from h5py import h5d, h5p
 
 from flexrec.recorder.events import Array
+from flexrec.recorder.files.descriptors import sync
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.journal.records import checksum
 from flexrec.recorder.writing.config import as_json
@@ -142,7 +143,7 @@ class LiveFile:
         """
         slot = self.position.slot
         try:
-            os.fsync(self._descriptor)
+            sync(self._descriptor)
         except OSError:
             self.is_sync_lost = True
             raise

@@ -6,9 +6,12 @@ text and JSON. Open compare.py first.
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
+    "blame",
     "columns",
     "compare",
+    "model",
     "ranks",
     "result",
     "resumes",
+    "windows",
 )

@@ -5,6 +5,7 @@ The meaning of keys is not known here.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from flexrec.recorder.events import Value
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.series import Row
-from flexrec.replay.diff.model import Shown
+from flexrec.replay.diff.model import Shown, Values
 from flexrec.replay.diff.run import Column, Run
 
 LIMITS = (1e-6, 1e-3)
@@ -82,6 +83,23 @@ def match(a: Ints, b: Ints) -> Match:
     return Match(a[in_a], in_a, in_b, steps[only_a // most], steps[only_b // most])
 
 
+def in_all(steps: Sequence[Ints]) -> tuple[Ints, list[Ints | None]]:
+    """Match rows of several runs: the steps of rows that all have, ascending, and the rows.
+
+    >>> in_all([np.array([1, 2, 2]), np.array([2, 3])])
+    (array([2]), [array([1]), array([0])])
+    """
+    first = steps[0]
+    if (np.diff(first) >= 0).all() and all(np.array_equal(first, each) for each in steps[1:]):
+        return first, [None] * len(steps)
+    most = 1 + max(map(_most_of_a_step, steps))
+    places = [step * most + _place_in_step(step) for step in steps]
+    common = reduce(np.intersect1d, places)
+    orders = [np.argsort(place, kind="stable") for place in places]
+    rows = [o[np.searchsorted(p, common, sorter=o)] for p, o in zip(places, orders, strict=True)]
+    return common // most, list(rows)
+
+
 def _most_of_a_step(step: Ints) -> int:
     return int(np.unique(step, return_counts=True)[1].max(initial=0))
 
@@ -132,6 +150,11 @@ class KeyDiff:
     b: Shown = None
     relative: float | None = None
     beyond: dict[float, int] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Values:
+        """The values at the first step at which it differs."""
+        return Values(self.a, self.b, self.relative)
 
     def has(self, step: int) -> bool:
         """Whether both have a value of the step."""

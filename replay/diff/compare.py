@@ -1,27 +1,31 @@
 """diff: compare two runs, and find the first difference and its likely cause."""
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, RecordingError, listed
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.tracing import format as fmt
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
-from flexrec.replay.diff.blame.places import is_of_the_clock, place_of, stage_rank
-from flexrec.replay.diff.blame.traces import TracedPair, first_pair
+from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.settings import changes, fact_changes
+from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
-from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Spread
+from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Noise, Side, Spread
+from flexrec.replay.diff.noise.alike import first_unlike, is_exact, is_judged, structure, unlike
+from flexrec.replay.diff.noise.judge import judge
+from flexrec.replay.diff.noise.spread import KEPT, limit_of
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run, renamed
-from flexrec.replay.diff.settings import changes, fact_changes
 from flexrec.replay.diff.stored import StoredPair
 
 _EXACT = Tolerance()
@@ -42,6 +46,7 @@ def diff(
     rename: Mapping[str, str] | None = None,
     rtol: float = 0.0,
     atol: float = 0.0,
+    noise: Iterable[str | os.PathLike[str] | Recording] = (),
 ) -> RunDiff:
     """Compare two recordings: find where they begin to differ, in which layer, and by how much.
 
@@ -65,22 +70,54 @@ def diff(
             `{"encoder.*": "backbone.*"}`.
         rtol, atol: the allowed difference of numbers: `|a - b| <= atol + rtol * |a|`. If one is
             given, fingerprints are not compared.
+        noise: recordings of runs that are the same as `a` but for rounding or chance. If any are
+            given, `b` is judged by the spread of `a` and these: only what lies beyond it differs,
+            and what is equal in all of them but not in `b`, such as batches and rates.
 
     Raises:
-        DefinitionError: a tolerance is negative, or `rename` gives one name to two keys.
-        RecordingError: a recording cannot be read, or has no key that `keys` names.
+        DefinitionError: a tolerance is negative, or given with `noise`; or `rename` gives one name
+            to two keys.
+        RecordingError: a recording cannot be read, or has no key that `keys` names; or there is
+            only one reference, or too little to judge by.
     """
-    tolerance = _tolerance(rtol, atol)
+    tolerance, noise = _tolerance(rtol, atol), list(noise)
+    if noise and tolerance:
+        raise DefinitionError(
+            "choose a tolerance or noise: the references' spread is the tolerance"
+        )
     with ExitStack() as stack:
-        runs = [
+        recordings = [
             each if isinstance(each, Recording) else stack.enter_context(Recording(each))
-            for each in (a, b)
+            for each in (a, b, *noise)
         ]
-        names = names_of([run.path for run in runs])
-        rename_all = renamed(list((rename or {}).items()))
-        _check_names(runs[0], rename_all)
-        one = Run(names[0], [runs[0]], rename=rename_all)
-        return compare_runs(one, Run(names[1], [runs[1]]), patterns=list(keys), tolerance=tolerance)
+        one, other, *references = runs_of(recordings, rename)
+        if references:
+            return compare_by_spread(one, other, references, patterns=list(keys))
+        return compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
+
+
+def runs_of(recordings: Sequence[Recording], rename: Mapping[str, str] | None = None) -> list[Run]:
+    """The runs to compare, named; all but the second are renamed.
+
+    Args:
+        recordings: the two to compare, and the references by whose spread the second is judged.
+        rename: as in `diff`.
+
+    Raises:
+        DefinitionError: `rename` gives one name to two keys.
+        RecordingError: a reference is given twice, or is the second recording.
+    """
+    a, b, *others = recordings
+    rename_all = renamed(list((rename or {}).items()))
+    for recording in (a, *others):
+        _check_names(recording, rename_all)
+    if others:
+        _check_references(a, b, others)
+    names = names_of([recording.path for recording in recordings])
+    return [
+        Run(name, [recording], rename=str if i == 1 else rename_all)
+        for i, (name, recording) in enumerate(zip(names, recordings, strict=True))
+    ]
 
 
 def compare_runs(
@@ -102,13 +139,40 @@ def compare_runs(
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
     found = _compared(a, b, [key for key in both if key != fmt.VALUES], tolerance)
-    traced = first_pair(a, b) if fmt.VALUES in both else None
+    traced = first_pair(in_step(a, b)) if fmt.VALUES in both else None
     if fmt.VALUES in both:
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
         found[fmt.VALUES].first = traced.a.step if traced is not None else None
+    only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
+    return conclude(
+        (a, b), found, only, traced=traced, in_common=in_common, notes=tuple(_notes(clocks))
+    )
+
+
+def conclude(
+    sides: tuple[Side, Side],
+    found: Mapping[str, KeyDiff],
+    only: Sequence[Sequence[str]],
+    *,
+    traced: TracedPair | None = None,
+    first: First | None = None,
+    in_common: bool = False,
+    notes: tuple[str, ...] = (),
+) -> RunDiff:
+    """Find the first difference and its cause, given the comparisons of all keys.
+
+    Args:
+        sides: the two runs.
+        found: the comparisons of the keys that both have, by key.
+        only: the keys that only the first has, and those that only the second has.
+        traced: the first step whose traces differ.
+        first: the first difference, if it is known already.
+        in_common: leave out steps and keys that only one run has.
+        notes: what was not compared, in words.
+    """
+    a, b = sides
     last = _last_steps(found)
     _take_missing(found, last, is_whole=not in_common)
-    only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
     unmatched = {
         key: (len(each.match.only_a), len(each.match.only_b))
         for key, each in found.items()
@@ -123,6 +187,8 @@ def compare_runs(
     config, facts = changes(a.config, b.config), fact_changes(a.facts, b.facts)
     facts += () if traced is None else traced.environment()
     keys = Keys(len(found), tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
+    if first is None and differ:
+        first = _first(a, found, config, traced)
     return RunDiff(
         a.name,
         b.name,
@@ -130,14 +196,87 @@ def compare_runs(
         steps=len(_steps(found.values())),
         last_a=last[0],
         last_b=last[1],
-        first=_first(found, config, traced) if differ else None,
+        first=first,
         keys=keys,
         config=config,
         facts=facts,
         spread=tuple(_spread(found)),
         crossed=tuple(_crossings(found)),
-        notes=tuple(_notes(clocks)),
+        notes=notes,
     )
+
+
+def compare_by_spread(
+    a: Run, b: Run, references: Sequence[Run], *, patterns: Sequence[str] = ()
+) -> RunDiff:
+    """Compare two runs, and judge by the spread of references what rounding and chance change.
+
+    Args:
+        a, b: the runs; `a` is a reference itself.
+        references: the other references.
+        patterns: names and patterns of keys; empty means all.
+
+    Raises:
+        RecordingError: there is too little to judge by.
+    """
+    runs = (a, b, *references)
+    found, *others = (compare_runs(a, each, patterns=patterns) for each in runs[1:])
+    noise = Noise(tuple(run.name for run in (a, *references)), limit_of(1 + len(references)))
+    noisy = {key for other in others for key in other.keys.differ}
+    if not noisy:
+        return replace(found, noise=replace(noise, exact=True))
+    wanted = [key for key in _chosen(a, b, patterns, _EXACT)[0] if all(key in run for run in runs)]
+    agreed = [key for key in wanted if is_exact(key) and key not in noisy]
+    config = unlike(found.config, [other.config for other in others])
+    judged = judge(a, b, references, [key for key in wanted if is_judged(key, runs)])
+    exact = _compared_exactly(runs, agreed, config, is_traced=fmt.VALUES in wanted)
+    keys = structure(found.keys, [other.keys for other in others])
+    is_whole = not (keys.only_a or keys.only_b or keys.unmatched)
+    first = exact.first or judged.first
+    if not judged.keys and first is None and is_whole:
+        raise RecordingError(
+            f"{b.name} cannot be judged: no key of numbers has {KEPT} steps in common with "
+            f"{counted(len(noise.references), 'reference')}"
+        )
+    told = judged.keys, agreed, [fmt.VALUES]
+    seen = {key: KeyDiff(key, NO_ROWS, judged.beyond.get(key)) for key in judged.keys}
+    return replace(
+        found,
+        equal=first is None and is_whole,
+        first=first,
+        keys=replace(keys, differ=(*exact.differ, *judged.beyond)),
+        config=config,
+        facts=unlike(found.facts, [other.facts for other in others]),
+        spread=tuple(_spread(seen)),
+        crossed=(),
+        notes=(*found.notes, *_not_judged(noisy.union(found.keys.differ).difference(*told))),
+        noise=replace(
+            noise,
+            keys=len(judged.keys),
+            since=judged.since,
+            seen=judged.seen,
+            beyond=tuple(judged.beyond),
+        ),
+    )
+
+
+class _Exact(NamedTuple):
+    """The first difference of what all references agree on, and the keys of it that differ."""
+
+    first: First | None
+    differ: tuple[str, ...]
+
+
+def _compared_exactly(
+    runs: Sequence[Run], keys: Sequence[str], config: Sequence[Change], *, is_traced: bool
+) -> _Exact:
+    a, b, *references = runs
+    found = compare_runs(a, b, patterns=keys, in_common=True) if keys else None
+    traced = first_unlike(a, b, references) if is_traced else None
+    firsts = [_first_traced({}, config, traced)] if traced is not None else []
+    firsts += [found.first] if found is not None and found.first is not None else []
+    first = min(firsts, key=lambda each: (each.step, stage_rank(each.stage)), default=None)
+    return _Exact(first, found.keys.differ if found is not None else ())
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -158,6 +297,18 @@ def _tolerance(rtol: float, atol: float) -> Tolerance:
     if not (rtol >= 0 and atol >= 0):
         raise DefinitionError(f"tolerances are 0 or more, got rtol={rtol!r} and atol={atol!r}")
     return Tolerance(rtol, atol)
+
+
+def _check_references(a: Recording, b: Recording, others: Sequence[Recording]) -> None:
+    paths = [os.path.realpath(run.path) for run in (a, *others)]
+    if os.path.realpath(b.path) in paths:
+        raise RecordingError(f"{b.path} cannot be judged by itself: it is among the references")
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise RecordingError(
+            f"{twice} is given twice as a reference: one run has no spread, so there is no "
+            "verdict; the first recording is a reference already, noise names others"
+        )
 
 
 def _check_names(run: Recording, rename: Callable[[str], str]) -> None:
@@ -244,7 +395,7 @@ def _take_missing(
 
 
 def _first(
-    found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
+    run: Side, found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair | None
 ) -> First:
     """The first difference; from the traces, if they differ as early as anything else."""
     untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
@@ -252,10 +403,10 @@ def _first(
     if traced is not None and (step is None or traced.a.step <= step):
         return _first_traced(untraced, config, traced)
     assert step is not None  # noqa: S101 - something differs
-    found_by = _first_untraced(step, untraced, config)
+    found_by = _first_untraced(run, step, untraced, config)
     rows = found.get(fmt.VALUES)
     if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
-        return replace(found_by, stage="metric", layer=None, one_of=(), cause=_ROUNDED)
+        return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
     return found_by
 
 
@@ -269,24 +420,21 @@ def _first_traced(
     at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
     if not keys and isinstance(a, float) and isinstance(b, float):
         at.relative = abs(b - a) / abs(a) if a else None
-    return First(
-        step=step,
-        previous_step=traced.previous,
-        stage=blamed.stage,
-        model=model_of(layer, traced),
-        layer=layer,
-        kind=traced.a.attributes.get(layer or "", {}).get("class"),
-        cause=blamed.cause,
-        one_of=blamed.one_of,
+    return First.of(
+        blamed,
+        step,
+        traced.previous,
+        at.values,
         key=at.key,
-        a=at.a,
-        b=at.b,
-        relative=at.relative,
+        model=model_of(layer, traced),
+        kind=traced.a.attributes.get(layer or "", {}).get("class"),
     )
 
 
-def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]) -> First:
-    blamed = blame(step, found)
+def _first_untraced(
+    run: Side, step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]
+) -> First:
+    blamed = blame(step, {key: found[key] for key in as_run(found, run.order())})
     at = found[blamed.key]
     previous = at.previous(step)
     is_gap = previous is not None and step - previous > 1
@@ -296,25 +444,17 @@ def _first_untraced(step: int, found: Mapping[str, KeyDiff], config: Sequence[Ch
     elif blamed.stage == "forward" and previous is None and config:
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
-    return First(
-        step=step,
-        previous_step=previous,
-        stage=blamed.stage,
-        model=None,
-        layer=blamed.layer,
-        kind=None,
-        cause=blamed.cause,
-        one_of=blamed.one_of,
-        key=blamed.key,
-        a=at.a,
-        b=at.b,
-        relative=at.relative,
-    )
+    return First.of(blamed, step, previous, at.values, kind=run.kind(blamed.layer))
 
 
 def _notes(clocks: Sequence[str]) -> Iterable[str]:
     if clocks:
         yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
+
+
+def _not_judged(keys: Collection[str]) -> Iterable[str]:
+    if keys:
+        yield f"differ, but cannot be judged by a spread: {listed(sorted(keys), most=3)}"
 
 
 def _spread(found: Mapping[str, KeyDiff]) -> Iterable[Spread]:

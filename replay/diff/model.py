@@ -1,7 +1,7 @@
 """The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 Stage: TypeAlias = Literal[
     "config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"
@@ -10,6 +10,28 @@ Stage: TypeAlias = Literal[
 
 Shown: TypeAlias = float | str | None
 """A value as it is shown: a number, a short text, or None if there is none."""
+
+
+class Side(Protocol):
+    """One of the two runs that are compared: what its result says of it."""
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+
+    @property
+    def config(self) -> Any:
+        """Its config, as plain JSON values."""
+
+    @property
+    def facts(self) -> Any:
+        """Its facts, as plain JSON values."""
+
+    def kind(self, layer: str | None) -> str | None:
+        """The class of a layer, if it was recorded."""
+
+    def order(self) -> dict[str, int]:
+        """The place of each layer in the order in which they ran; empty if it was not recorded."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +56,14 @@ class Blame:
     layer: str | None = None
     cause: str = ""
     one_of: tuple[str, ...] = ()
+
+
+class Values(NamedTuple):
+    """The values of two runs, and their difference relative to the first if it is defined."""
+
+    a: Shown
+    b: Shown
+    relative: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +96,34 @@ class First:
     a: Shown
     b: Shown
     relative: float | None
+
+    @classmethod
+    def of(
+        cls,
+        blamed: Blame,
+        step: int,
+        previous_step: int | None,
+        values: "Values",
+        *,
+        key: str | None = None,
+        model: str | None = None,
+        kind: str | None = None,
+    ) -> "First":
+        """Make it from its likely cause; `key` is the cause's if it is not given."""
+        return cls(
+            step=step,
+            previous_step=previous_step,
+            stage=blamed.stage,
+            model=model,
+            layer=blamed.layer,
+            kind=kind,
+            cause=blamed.cause,
+            one_of=blamed.one_of,
+            key=blamed.key if key is None else key,
+            a=values.a,
+            b=values.b,
+            relative=values.relative,
+        )
 
     @property
     def has_gap(self) -> bool:
@@ -108,6 +166,29 @@ class Crossing:
     key: str
     beyond: float
     step: int
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The verdict on a run by the spread of references.
+
+    Attributes:
+        references: the names of the references; the first run of the comparison is one.
+        limit: how many times the spread a key may lie outside.
+        exact: whether all references are equal to the bit, so that everything was compared to it.
+        keys: the number of keys that were judged.
+        since: the first step beyond the spread; None: the run is within it.
+        seen: the step at which that is certain.
+        beyond: the keys that are beyond by themselves, in the order in which they begin to be.
+    """
+
+    references: tuple[str, ...]
+    limit: float
+    exact: bool = False
+    keys: int = 0
+    since: int | None = None
+    seen: int | None = None
+    beyond: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

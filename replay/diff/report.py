@@ -6,7 +6,16 @@ from dataclasses import asdict
 from typing import Any
 
 from flexrec.recorder.errors import counted, listed
-from flexrec.replay.diff.model import Change, Crossing, First, Keys, RankSplit, Shown, Spread
+from flexrec.replay.diff.model import (
+    Change,
+    Crossing,
+    First,
+    Keys,
+    Noise,
+    RankSplit,
+    Shown,
+    Spread,
+)
 
 _INDENT = 10  # column at which texts begin, after their names
 _MOST = 6  # most keys, entries and layers that are listed
@@ -38,6 +47,20 @@ def first(found: First) -> list[str]:
         key = found.key.removeprefix(f"{found.layer}/")
         lines.append(line("", f"{key} {_value(found.a)} -> {_value(found.b)}{apart}"))
     return lines
+
+
+def noise(found: Noise) -> list[str]:
+    """Lines for the verdict by the spread of references."""
+    amount = counted(len(found.references), "reference")
+    if found.exact:
+        return [
+            line("noise", f"none: {amount} are equal to the bit, and everything is compared so")
+        ]
+    judged = f"{counted(found.keys, 'key')} judged by {amount}"
+    if found.since is None:
+        return [line("noise", f"{judged}: within their spread")]
+    beyond = f"{len(found.beyond)} beyond their spread from step {found.since} on"
+    return [line("noise", f"{judged}: {beyond} (certain at {found.seen})")]
 
 
 def then(spread: Sequence[Spread], crossed: Sequence[Crossing]) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from flexrec.recorder.errors import counted
 from flexrec.replay.diff import report
-from flexrec.replay.diff.model import Change, Crossing, First, Keys, RankSplit, Spread
+from flexrec.replay.diff.model import Change, Crossing, First, Keys, Noise, RankSplit, Spread
 
 _NOT_RESTORED = {
     "data": ": the data do not go on where they were",
@@ -31,7 +31,9 @@ class RunDiff:
         spread: how the difference spreads over the layers.
         crossed: when losses and metrics exceed the limits of relative differences.
         notes: what could not be compared, in words.
-        noise: not used yet: None.
+        noise: the verdict by the spread of references; None: there are none. With references,
+            `equal` says that the run is within their spread, and `first`, `keys.differ` and
+            `spread` tell what is not.
     """
 
     a: str
@@ -47,19 +49,23 @@ class RunDiff:
     spread: tuple[Spread, ...] = ()
     crossed: tuple[Crossing, ...] = ()
     notes: tuple[str, ...] = ()
-    noise: None = None
+    noise: Noise | None = None
 
     def __str__(self) -> str:
         lines = report.settings("config", self.config) or []
         facts = report.settings("facts", self.facts) or []
         amount = f"{counted(self.keys.compared, 'key')}, {counted(self.steps, 'step')}"
         notes = [report.line("note", note) for note in self.notes]
+        noise = report.noise(self.noise) if self.noise else []
+        is_judged = self.noise is not None and not self.noise.exact
+        same = "the same but for noise" if is_judged else "equal"
         if self.equal:
-            head = f"{self.a} and {self.b} are equal: {amount}"
-            return "\n".join([head, *facts, *lines, *notes])
+            head = f"{self.a} and {self.b} are {same}: {amount}"
+            return "\n".join([head, *facts, *lines, *noise, *notes])
         facts = facts or [report.line("facts", "equal")]
         lines = lines or [report.line("config", "equal")]
-        none = report.line("first", f"none: what both have is equal ({amount})")
+        lines += noise
+        none = report.line("first", f"none: what both have is {same} ({amount})")
         lines += report.first(self.first) if self.first else [none]
         lines += report.then(self.spread, self.crossed)
         lines += report.keys(self.keys, (self.a, self.b), (self.last_a, self.last_b))

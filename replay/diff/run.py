@@ -34,6 +34,9 @@ class Run:
         views: the recording, and, if they are needed, its superseded events.
         ranges: the ranges of events that belong to the run, in order; None: all.
         rename: returns the name under which a key is compared.
+
+    Attributes:
+        layers: the fields of the watched layers by name, as in `Recording.models`.
     """
 
     def __init__(
@@ -46,6 +49,8 @@ class Run:
         self.name, self._views, self._ranges, self._rename = name, views, ranges, rename
         self.config, self.facts = views[0].config, views[0].facts
         self._keys = {rename(key): key for view in views for key in view}
+        models = views[0].models.values()
+        self.layers = {self.layer(name): of for layers in models for name, of in layers.items()}
 
     def __iter__(self) -> Iterator[str]:
         """The names under which keys are compared, in the order in which they appear."""
@@ -88,6 +93,23 @@ class Run:
         if len(found) == 1 and self._ranges is None:
             return {own[k]: Column(series.step, series.value) for k, series in found[0].items()}
         return {own[key]: self._combined([read[key] for read in found]) for key in own}
+
+    def apart(self, keys: Sequence[str]) -> list[str]:
+        """One of each set of keys that were always added together, and so have the same steps."""
+        if len(self._views) > 1:
+            return list(keys)
+        sets = {key: self._views[0].columns.added_with(self._keys[key]) or key for key in keys}
+        return list({together: key for key, together in sets.items()}.values())
+
+    def kind(self, layer: str | None) -> str | None:
+        """The class of a layer, if it was recorded."""
+        found = self.layers.get(layer or "", {}).get("class")
+        return found if isinstance(found, str) else None
+
+    def order(self) -> dict[str, int]:
+        """The place of each layer in the order in which they ran; empty if it was not recorded."""
+        found = {layer: fields.get("order") for layer, fields in self.layers.items()}
+        return {layer: order for layer, order in found.items() if isinstance(order, int)}
 
     def layer(self, name: str) -> str:
         """The name under which a layer is compared."""

@@ -1,7 +1,7 @@
 """Summarise each key of a recording: count, steps, last, minimum, maximum and mean value."""
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,24 @@ def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) 
         raise
 
 
+def summary_table(run: Recording, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """The summary of each key as plain data; what a key of another kind lacks is None."""
+    numbers = summaries(run, [key for key in keys if run.is_number(key)])
+    table = []
+    for key in keys:
+        step, found = run.columns.index(key).step, numbers.get(key)
+        row = {
+            "key": key,
+            "kind": run.kind(key),
+            "values": len(step),
+            "first_step": int(step.min()) if len(step) else None,
+            "last_step": int(step.max()) if len(step) else None,
+            "bytes": run.columns.stored_bytes(key),
+        }
+        table.append({**row, **_numbers(found or Statistics())})
+    return table
+
+
 def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
     numbers = summaries(run, [key for key in keys if run.is_number(key)])
     return [
@@ -50,6 +68,14 @@ def summaries(run: Recording, keys: Sequence[str]) -> dict[str, Statistics]:
     for series in run.columns.parts(keys):
         found[series.key].take(series.step, np.asarray(series.value))
     return found
+
+
+def _numbers(of: Statistics) -> dict[str, float | int | None]:
+    """The numbers by name; None if there are none."""
+    found = (of.least, of.greatest, of.mean) if of.finite else (None,) * 3
+    last = of.last if of.count else None
+    named = dict(zip(("min", "max", "mean"), found, strict=True))
+    return {"last": last, **named, "not_finite": of.not_finite}
 
 
 def _number_row(of: Statistics) -> list[str]:

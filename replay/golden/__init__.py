@@ -1,7 +1,7 @@
-"""Compare plots with golden files.
+"""Compare plots, and training runs, with golden files.
 
 In: windows and the path of a golden file. Out: the differences, as text and as JSON. Open check.py
-first.
+first; run/ is about training runs.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
@@ -9,6 +9,7 @@ DOORS = (
     "check",
     "compare",
     "report",
+    "run",
     "snapshot",
     "visual",
 )

@@ -1,23 +1,21 @@
 """Check windows against a golden file, for `flexrec check` and pytest's `plot_check`.
 
-This module reads and writes the files; compare.py compares, report.py describes the differences.
+files.py reads and writes the files; compare.py compares, report.py describes the differences.
 """
 
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexrec.recorder.errors import OutputError
-from flexrec.recorder.files.atomic_write import ANYTHING, check_target, discard
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.golden.compare import compare
+from flexrec.replay.golden.files import is_to_be_made, settle
 from flexrec.replay.golden.model import ABSENT, RTOL, Comparison, Difference
-from flexrec.replay.golden.snapshot import read_golden, settings, snapshot, write_golden
+from flexrec.replay.golden.snapshot import read_golden, settings, snapshot
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.env_file import ENVIRONMENT
+from flexrec.replay.sinks.env_file import ENVIRONMENT, dump
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def check(
         DefinitionError: a window cannot be drawn.
     """
     path = Path(path)
-    golden = _golden(path, update)
+    golden = None if update and is_to_be_made(path) else read_golden(path)
     stated = settings(golden) if golden is not None else (0, None)
     obtained = snapshot(
         windows,
@@ -92,21 +90,14 @@ def check(
     )
     found = None if golden is None else compare(golden, obtained, rtol=rtol, atol=atol)
     outcome = Outcome(path, _with(found, left_out), golden, obtained, left_out=tuple(left_out))
-    beside = obtained_path(path)
-    if found is not None and found.equal:
-        discard(beside, ENVIRONMENT, inputs=_present(path))
-        return outcome
-    if update:
-        write_golden(path, obtained, overwrite=True)
-        discard(beside, ENVIRONMENT, inputs=_present(path))
-        return replace(outcome, written=True)
-    if beside.is_symlink():
-        raise OutputError(
-            f"the obtained plots differ, and were not kept: {beside} is a link, which may lead to "
-            "the golden or another file; remove it"
-        )
-    write_golden(beside, obtained, overwrite=True, inputs=_present(path))
-    return replace(outcome, kept=beside)
+    settled = settle(
+        path,
+        lambda: dump(obtained),
+        ENVIRONMENT,
+        is_equal=found is not None and found.equal,
+        update=update,
+    )
+    return replace(outcome, written=settled.written, kept=settled.kept)
 
 
 def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison | None:
@@ -115,38 +106,3 @@ def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison |
         return None
     more = [Difference("left out", "", None, "", str(left), ABSENT, ABSENT) for left in left_out]
     return replace(found, differences=(*found.differences, *more))
-
-
-def obtained_path(path: Path) -> Path:
-    """The path of the file with the obtained document.
-
-    >>> obtained_path(Path("goldens/loss.json")).as_posix()
-    'goldens/loss.obtained.json'
-    """
-    return path.with_name(f"{path.name.removesuffix('.json')}.obtained.json")
-
-
-def _golden(path: Path, update: bool) -> dict[str, Any] | None:
-    if update:
-        try:  # reading from a pipe, for example, would not end
-            check_target(path, ANYTHING, overwrite=True)
-        except OutputError:
-            raise
-        except OSError:
-            pass  # reading or writing it raises the error
-    return None if update and _is_new(path) else read_golden(path)
-
-
-def _is_new(path: Path) -> bool:
-    """Whether there is no file, or an empty one, as mktemp(1) makes."""
-    try:
-        status = path.stat()
-    except (FileNotFoundError, NotADirectoryError):  # writing it raises the error
-        return True
-    except OSError:  # reading it raises the error
-        return False
-    return stat.S_ISREG(status.st_mode) and not status.st_size
-
-
-def _present(path: Path) -> list[Path]:
-    return [path] if path.exists() else []

@@ -3,7 +3,6 @@
 A golden file is a visdom environment file, which visdom can show. Nothing is compared here.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -13,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, GoldenError
-from flexrec.recorder.files.atomic_write import replacing, writing
-from flexrec.recorder.storage.open_store import RECORDING
+from flexrec.replay.golden.files import read_json, write_text
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Trace, Window
@@ -89,24 +87,7 @@ def read_golden(path: str | os.PathLike[str]) -> dict[str, Any]:
             to do.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise GoldenError(f"there is no golden {path}", hint="update=True writes it") from error
-    except OSError as error:
-        raise GoldenError(f"cannot read the golden {path}: {error.strerror}") from error
-    except UnicodeDecodeError:
-        kind = RECORDING.name if RECORDING.holds(path) else "no text"
-        raise GoldenError(
-            f"{path} is {kind}, and no golden, {_ENVIRONMENT}: name another"
-        ) from None
-    if not text:
-        raise GoldenError(f"the golden {path} is empty", hint="update=True writes it")
-    try:
-        # visdom 0.2.4 writes Infinity and NaN, which JSON does not allow.
-        document = json.loads(text, parse_constant=lambda _: None)
-    except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is no golden, which is JSON: {error}") from error
+    document = read_json(path, _ENVIRONMENT)
     if not _is_golden(document):
         raise GoldenError(f"{path} is no golden, {_ENVIRONMENT}: name another, or remove it")
     whole: dict[str, Any] = document
@@ -132,11 +113,7 @@ def write_golden(
         OutputError: the file cannot be written, or a file exists that may not be overwritten:
             any file, or, with `overwrite`, one that is not a visdom environment file.
     """
-    path = Path(path)
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path, ENVIRONMENT, overwrite=overwrite, inputs=inputs) as partial:
-            partial.write_text(dump(document), encoding="ascii", newline="\n")
+    write_text(Path(path), dump(document), ENVIRONMENT, overwrite=overwrite, inputs=inputs)
 
 
 def _is_golden(document: Any) -> bool:

@@ -13,10 +13,10 @@ _TAG = "tag."
 
 
 def records(selection: Selection, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """A dict for each run: name, path, state, started, seconds, config, tags, metrics.
+    """A dict for each run: name, path, state, started, seconds, error, config, tags, metrics.
 
     `config` is as it was recorded. `metrics` holds the statistics of each key of numbers, or the
-    given columns alone. Infinities are texts, as JSON has none.
+    given columns alone. Numbers that are not finite are None.
 
     Raises:
         QueryError: there is no such column.
@@ -33,11 +33,10 @@ def records(selection: Selection, columns: Sequence[str]) -> list[dict[str, Any]
         cells = dict(zip(names, map(_plain, row), strict=True))
         found.append(
             {"name": cells["name"], "path": one.path}
-            | {name: cells.get(name) for name in _PLAIN[:-1]}
+            | {name: cells.get(name) for name in _PLAIN}
             | {"config": json.loads(text)}
             | {"tags": {n.removeprefix(_TAG): cells[n] for n in tags if cells[n] is not None}}
             | {"metrics": _metrics(cells, metrics, has, is_nested=not columns)}
-            | ({"error": cells["error"]} if cells.get("error") else {})
         )
     return found
 
@@ -64,4 +63,4 @@ def _split(name: str, has: set[str]) -> str:
 
 
 def _plain(cell: Cell) -> Cell:
-    return str(cell) if isinstance(cell, float) and not math.isfinite(cell) else cell
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import RecordingError, one_line
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
+from flexrec.recorder.files.descriptors import open_binary
 
 ENDING = ".tags"
 _MEMBER, _MOST = "flexrec_tags", 1 << 16  # the member that tells the kind; bytes of a file
@@ -61,7 +62,7 @@ def _beside(path: str | os.PathLike[str]) -> Path:
 
 
 def _read(path: Path) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    descriptor = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return b""

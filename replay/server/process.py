@@ -1,4 +1,4 @@
-"""The process of flexrec's visdom server. Nothing of flexrec is imported here.
+"""The process of flexrec's visdom server. Of flexrec, only the lock of a file is imported here.
 
 server.py runs this file as a script. The settings come as one line of JSON on stdin, where other
 users cannot see the passwords; when stdin ends, the parent process has ended. Messages are lines of
@@ -7,7 +7,7 @@ JSON on stdout.
 
 import asyncio
 import builtins
-import fcntl
+import errno
 import hashlib
 import importlib
 import ipaddress
@@ -32,10 +32,14 @@ import tornado.httputil
 import tornado.netutil
 import tornado.web
 
+from flexrec.recorder.files.descriptors import open_binary
+from flexrec.recorder.files.flock import try_lock
+
 MAX_UPLOAD_BYTES = 1 << 30  # visdom's own limit
 GUESS_SECONDS = 1.0  # seconds between wrong passwords from one address
 GUESSES = 10  # most logins from one address that may wait
 PARTIAL = ".flexrec-partial-"
+LOCK = ".flexrec-lock"  # gone when the server ends
 WRITERS = ("utils.server_utils", "data_model.json_store", "server.app")  # as far as there are
 
 
@@ -83,13 +87,17 @@ async def main(settings: Mapping[str, Any]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    threading.Thread(target=_await_end, args=(loop, stop), daemon=True).start()
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    threading.Thread(target=_await_end, args=(settings["stdin"], loop, stop), daemon=True).start()
     folder = Path(settings["env_path"])
     if not _is_ours_alone(folder):
         _say("taken")
         return
-    sockets = tornado.netutil.bind_sockets(settings["port"], settings["host"] or None)
+    try:
+        sockets = tornado.netutil.bind_sockets(settings["port"], settings["host"] or None)
+    except OSError as error:
+        _say("unbound", _why_unbound(error))
+        raise
     port = sockets[0].getsockname()[1]
     if settings["port"] == 0 and len(sockets) > 1:  # a port for IPv4 and another for IPv6
         sockets = [s for s in sockets if s.getsockname()[1] == port]
@@ -164,19 +172,28 @@ def _say(what: str, *facts: object) -> None:
     print("flexrec:", json.dumps([what, *facts]), flush=True)
 
 
-def _await_end(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    while os.read(0, 1024):  # unbuffered: a buffer's lock would break the interpreter's end
+def _why_unbound(error: OSError) -> str:
+    """Whether the port or the address is to blame for an error of bind(2); "" if neither is."""
+    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+        return "address"
+    return "port" if error.errno == errno.EADDRINUSE else ""
+
+
+def _await_end(stdin: int, loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    while os.read(stdin, 1024):  # unbuffered: a buffer's lock would break the interpreter's end
         pass
     loop.call_soon_threadsafe(stop.set)
 
 
 def _is_ours_alone(folder: Path) -> bool:
     """Lock the folder for the lifetime of this process; return whether that succeeded."""
-    handle = os.open(folder, os.O_RDONLY)
+    if sys.platform == "win32":  # which opens no folder
+        handle = open_binary(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_TEMPORARY)
+    else:
+        handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        if not try_lock(handle):
+            return False
     except OSError:  # a file system without locks
         return True
     for left in folder.glob(f"{PARTIAL}*"):  # left by a killed server
@@ -212,7 +229,7 @@ def _application(settings: Mapping[str, Any], port: int) -> Any:
     _harden_login(_visdom("server.handlers.web_handlers").IndexHandler)
     with tempfile.TemporaryDirectory() as folder:
         # Replaces the cookie secret that visdom reads from a file in the home folder.
-        Path(folder, "COOKIE_SECRET").write_text(settings["secret"])
+        Path(folder, "COOKIE_SECRET").write_text(settings["secret"], encoding="ascii")
         visdom_app.DEFAULT_ENV_PATH = f"{folder}/"
         app = visdom_app.Application(**options, user_credential=login)
     return _guarded(app, settings)
@@ -359,6 +376,22 @@ def _harden_login(handler: Any) -> None:
     handler.post, handler.set_secure_cookie = slowed, set_closed_cookie
 
 
+def _settings() -> dict[str, Any]:
+    """The settings from stdin, and the descriptor that stdin is moved to.
+
+    While a thread waits for a pipe, Windows blocks every other use of it, and libraries look at
+    stdin when they are loaded.
+    """
+    settings: dict[str, Any] = json.loads(sys.stdin.buffer.readline())
+    moved = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return {**settings, "stdin": moved}
+
+
 if __name__ == "__main__":
     logging.getLogger().setLevel(logging.WARNING)
-    asyncio.run(main(json.loads(sys.stdin.buffer.readline())))
+    # tornado needs a loop that waits for sockets, which is not Windows' own.
+    with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+        runner.run(main(_settings()))

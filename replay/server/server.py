@@ -22,13 +22,16 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from flexrec.recorder.errors import MissingDependency, OutputError, ServerError, warn
+from flexrec.recorder.files.descriptors import read_at
 from flexrec.replay.sinks.http import Connection
 
 LOOPBACK = "127.0.0.1"
 CLOSE_SECONDS = 30.0  # a large environment takes a while to save
+STATUS_SECONDS = 0.2  # how often `wait` looks whether the server runs
 # The server tries to import torch and openTSNE, which takes seconds, and does not need them.
 LAUNCH = """
-import runpy, sys
+import json, runpy, sys
+sys.path[:] = json.loads(sys.argv[2])
 sys.modules["torch"] = sys.modules["openTSNE"] = None
 runpy.run_path(sys.argv[1], run_name="__main__")
 """
@@ -72,12 +75,14 @@ class Server:
     @property
     def log(self) -> str:
         """The server's output so far."""
-        size = os.fstat(self._log.fileno()).st_size
-        return os.pread(self._log.fileno(), size, 0).decode("utf-8", "replace")
+        handle = self._log.fileno()
+        return read_at(handle, os.fstat(handle).st_size, 0).decode("utf-8", "replace")
 
     def wait(self) -> int:
         """Wait until the server ends, and return its exit status: 0 if it was told to end."""
-        return self._process.wait()
+        while self._process.poll() is None:
+            time.sleep(STATUS_SECONDS)  # on Windows, Ctrl-C interrupts this, and no other wait
+        return self._process.returncode
 
     def close(self) -> list[str]:
         """End the server; it saves the changed environments, whose names are returned.
@@ -87,7 +92,11 @@ class Server:
         if self._log.closed:
             return []
         ended = self._process.poll() is not None
-        self._process.terminate()
+        if self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.close()  # it ends at that
+        if sys.platform != "win32":  # where it could not save
+            self._process.terminate()  # a forked process may hold the other end of stdin
         size = -1
         while self._process.poll() is None and size != (size := len(self.log)):
             with suppress(subprocess.TimeoutExpired):  # it runs as long as it saves
@@ -95,8 +104,6 @@ class Server:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        if self._process.stdin is not None:
-            self._process.stdin.close()
         lost = [f"{name!r} ({why})" for name, why in self._said("lost")]
         if lost:
             self.trouble = f"cannot save in {self.env_path}: {', '.join(lost)}"
@@ -108,6 +115,8 @@ class Server:
             )
         saved = [str(name) for name, _ in self._said("saved")]
         self._log.close()
+        with suppress(OSError):  # where it could not be removed before
+            os.unlink(self._log.name)
         return saved
 
     def _said(self, what: str) -> list[list[Any]]:
@@ -128,9 +137,10 @@ class Server:
                     f"another flexrec server keeps its environments in {self.env_path}, and each "
                     "would overwrite the other's: use that one, or name another folder"
                 )
-            if ended and "Address already in use" in self.log:
+            unbound = self._said("unbound")
+            if ended and unbound == [["port"]]:
                 raise ServerError(f"port {wanted} is taken: choose another, or 0 for any free one")
-            if ended and re.search("Cannot assign|not known|gaierror", self.log):
+            if ended and unbound == [["address"]]:
                 raise ServerError(f"this machine has no address {self.host!r} to listen on")
             if ended or time.monotonic() > deadline:
                 what = "ended" if ended else f"did not start within {timeout:g} s"
@@ -238,14 +248,24 @@ def env_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _launch(settings: Mapping[str, Any]) -> Server:
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the server runs
-    process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-        [sys.executable, "-c", LAUNCH, str(Path(__file__).with_name("process.py"))],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,  # Ctrl-C is handled by the parent process
-    )
+    script = str(Path(__file__).with_name("process.py"))
+    to_write, name = tempfile.mkstemp(prefix="flexrec-", suffix=".log")
+    # Opened again, since two descriptors of one open file have one position.
+    log = open(name, "rb")  # noqa: SIM115 - open as long as the server runs
+    with suppress(OSError):  # Windows: no, while it is open
+        os.unlink(name)
+    try:
+        process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
+            [sys.executable, "-c", LAUNCH, script, json.dumps(sys.path)],
+            stdin=subprocess.PIPE,
+            stdout=to_write,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is handled by the parent process.
+            start_new_session=True,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+        )
+    finally:
+        os.close(to_write)
     assert process.stdin is not None  # noqa: S101 - PIPE was requested
     process.stdin.write(json.dumps(settings).encode() + b"\n")
     process.stdin.flush()

@@ -16,6 +16,8 @@ from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import placed
 from flexrec.replay.sinks.palette import Palette
 
+_NOT_IN_NAMES = '/\\\n\r\0<>:"|?*'  # on some system
+
 
 class EnvFileSink:
     """Writes a visdom environment file when it is closed; no server is needed.
@@ -75,10 +77,10 @@ class EnvFileSink:
         if self.paths:
             return
         files = {self._path(env): windows for env, windows in self._windows.items()}
-        if len(files) < len(self._windows):
+        if len({str(path).casefold() for path in files}) < len(self._windows):
             raise DefinitionError(
-                f"environments {', '.join(map(repr, self._windows))} differ only in characters "
-                "that a file's name cannot have: rename one"
+                f"environments {', '.join(map(repr, self._windows))} differ only in upper and "
+                "lower case, or in characters that a file's name cannot have: rename one"
             )
         texts = {
             path: dump(env_document(windows.values(), max_points=self.max_points))
@@ -88,13 +90,13 @@ class EnvFileSink:
             check_target(path, ENVIRONMENT, overwrite=self._overwrite)
         for path, text in texts.items():
             with replacing(path, ENVIRONMENT, overwrite=self._overwrite) as partial:
-                partial.write_text(text, encoding="ascii")
+                partial.write_text(text, encoding="ascii", newline="\n")
         self.paths = list(texts)
 
     def _path(self, env: str) -> Path:
         if env == self.env:
             return self.path
-        name = "".join("_" if char in "/\\\n\r\0" else char for char in env)
+        name = "".join("_" if char in _NOT_IN_NAMES else char for char in env)
         return self.path.with_name(f"{self.path.stem}-{name}{self.path.suffix}")
 
 

@@ -1,28 +1,25 @@
 """The sink that writes one self-contained HTML file, without a server, network or other files.
 
 The plots are visdom's, from `visdom.payload`; plotly.js is copied from the `plotly` package into
-the file.
+the file. page/ holds the page.
 """
 
-import base64
-import hashlib
-import html
 import importlib.util
-import json
 import os
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.files.atomic_write import Kind, check_target, replacing
+from flexrec.recorder.recording import Recording
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Place, placed
+from flexrec.replay.sinks.page.page import html_page
+from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.palette import Palette
 
-_AXIS = re.compile(r"[xyz]axis\d*")
 _MARK = b'<meta name="generator" content="flexrec">'
 
 
@@ -66,6 +63,7 @@ class HtmlSink:
         self.max_points = max_points
         self._plotly = _plotly_js()
         self._windows: dict[Place, Window] = {}
+        self._runs: list[Run] = []
 
     def show(self, windows: Sequence[Window]) -> None:
         """Take in these windows."""
@@ -75,6 +73,22 @@ class HtmlSink:
         """Take a window away, if it is there."""
         self._windows.pop((window.env, window.win), None)
 
+    def describe(self, runs: Mapping[str, Recording], *, every: int | None = None) -> None:
+        """Read what the page says of its runs: state, config, command, and when its marks were.
+
+            sink.describe({"seed 0": Recording("a.h5"), "seed 1": Recording("b.h5")})
+
+        Without this the page knows neither steps nor times, only the marks' x.
+
+        Args:
+            runs: the recordings by the names of their runs in the windows' legends.
+            every: as in the `play` that made the windows.
+
+        Raises:
+            RecordingError: a recording cannot be read.
+        """
+        self._runs = [Run.of(name, run, every=every) for name, run in runs.items()]
+
     def close(self) -> None:
         """Write the file; may be called again after more windows.
 
@@ -83,34 +97,21 @@ class HtmlSink:
             OutputError: a file exists that may not be overwritten.
             OSError: the file cannot be written; an existing file is unchanged.
         """
-        painted = Palette().paint(list(self._windows.values()))
+        given = list(self._windows.values())
+        painted = map(_without_height, Palette().paint(given), given)
         windows = [thin_window(window, self.max_points) for window in painted]
-        text = html_page(windows, title=self.title, plotly_js=self._plotly.read_text("utf-8"))
+        plotly = self._plotly.read_text("utf-8")
+        text = html_page(windows, runs=self._runs, title=self.title, plotly_js=plotly)
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
-            partial.write_text(text, encoding="utf-8")
+            partial.write_text(text, encoding="utf-8", newline="\n")
         self._overwrite = True  # the file is now this sink's own
 
 
-def html_page(windows: Sequence[Window], *, title: str, plotly_js: str) -> str:
-    """The page as text.
-
-    Nothing in a window can become markup or script: texts are data, which the page's script inserts
-    as text; and the page's content security policy allows only two scripts, by their digests.
-
-    Raises:
-        DefinitionError: a window cannot be drawn.
-    """
-    folder = Path(__file__).parent
-    script = (folder / "page.js").read_text("utf-8")
-    parts = {
-        "policy": _policy(plotly_js, script),
-        "title": html.escape(title),
-        "windows": _inert(json.dumps([_shown(window) for window in windows], allow_nan=False)),
-        "plotly": plotly_js,
-        "script": script,
-    }
-    template = (folder / "page.html").read_text("utf-8")
-    return re.sub(r"@(\w+)@", lambda found: parts[found[1]], template)
+def _without_height(painted: Window, given: Window) -> Window:
+    """Drop the height that the palette gives for a long legend: the page's are beside the plots."""
+    if "height" in given.opts or "height" not in painted.opts:
+        return painted
+    return replace(painted, opts={k: v for k, v in painted.opts.items() if k != "height"})
 
 
 def _plotly_js() -> Path:
@@ -120,72 +121,3 @@ def _plotly_js() -> Path:
         if path.is_file():
             return path
     raise MissingDependency.of("an HTML page", "plotly")
-
-
-def _policy(*scripts: str) -> str:
-    """The content security policy: scripts by digest, pictures from the file, nothing else."""
-    digests = (base64.b64encode(hashlib.sha256(text.encode()).digest()) for text in scripts)
-    allowed = " ".join(f"'sha256-{digest.decode()}'" for digest in digests)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data: blob:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _inert(text: str) -> str:
-    """Escape JSON so that it cannot end the HTML element around it."""
-    return text.replace("<", "\\u003c")
-
-
-def _shown(window: Window) -> dict[str, Any]:
-    """The data of a window for the page's script."""
-    from flexrec.replay.sinks.visdom import payload  # takes its time to import visdom
-
-    message = payload(window)
-    opts, first = message["opts"], message["data"][0]
-    shown = {"title": opts["title"], "width": opts.get("width"), "height": opts.get("height")}
-    if first["type"] == "text":
-        return {**shown, "text": window.traces[0].y}
-    if first["type"] == "image":
-        content = first["content"]
-        return {**shown, "src": content["src"], "caption": content.get("caption")}
-    data = [
-        {
-            **trace,
-            "name": _literal(trace.get("name")),
-            # plotly's WebGL lines create code from text, which the page's policy forbids.
-            "type": "scatter" if trace["type"] == "scattergl" else trace["type"],
-        }
-        for trace in message["data"]
-    ]
-    layout = _renewed(message["layout"])
-    # On the left, since plotly's buttons are on the right.
-    layout["title"] = {"text": _literal(opts["title"]), "font": {"size": 15}, "x": 0.02}
-    if first["type"].startswith("scatter") and "legend" not in layout:  # below, where it can wrap
-        layout["legend"] = {"orientation": "h", "x": 0, "y": -0.22, "yanchor": "top"}
-        layout["margin"] = {**layout.get("margin", {}), "t": 50, "r": 20, "b": 40}
-    return {**shown, "data": data, "layout": layout}
-
-
-def _renewed(layout: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert visdom's layout from plotly.js 2 to later versions: titles become objects."""
-    renewed: dict[str, Any] = {}
-    for name, value in layout.items():
-        if name == "scene":
-            renewed[name] = _renewed(value)
-        elif _AXIS.fullmatch(name) and isinstance(value, Mapping):
-            axis = {key: item for key, item in value.items() if key not in ("title", "titlefont")}
-            axis["title"] = {
-                "text": _literal(value.get("title")) or "",
-                "font": value.get("titlefont") or {},
-                "standoff": 4,
-            }
-            renewed[name] = {"automargin": True, **axis}
-        else:
-            renewed[name] = value
-    return renewed
-
-
-def _literal(text: Any) -> Any:
-    """Escape a text so that plotly, which renders some markup such as links, shows it unchanged."""
-    return html.escape(text, quote=False) if isinstance(text, str) else text

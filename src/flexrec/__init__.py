@@ -12,6 +12,7 @@ Names are imported when they are first used. flexrec.recorder is the training si
 the viewing side, flexrec.cli the command line. Everything that these do not export is internal.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -77,3 +78,13 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _show_in_notebooks() -> None:
+    """Tell IPython, if this process is a notebook's, how to show recordings and windows."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is not None:
+        import_module(f"{__name__}.replay.sinks.notebook").register(shell)
+
+
+_show_in_notebooks()

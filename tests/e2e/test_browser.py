@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.viewing]
 FLEXREC = Path(sys.executable).with_name("flexrec")
 SHOTS = Path(os.environ.get("FLEXREC_SCREENSHOTS", "build/screenshots"))
 PLOTS = [w for w in WINDOWS if w.type not in ("image", "images", "text")]
-READY = "document.querySelectorAll('.js-plotly-plot .main-svg').length"
+READY = "document.querySelectorAll('.js-plotly-plot .main-svg:first-child').length"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,9 @@ class Viewed:
 
     def until(self, condition: str) -> None:
         """Wait until this is true in the page."""
-        self.page.wait_for_function(condition)
+        from support.browser import until
+
+        until(self.page, condition)
 
     def shoot(self, name: str) -> None:
         """Keep a picture for whoever wants to look."""
@@ -230,7 +232,8 @@ def test_windows_stand_side_by_side_in_order(count: int, viewer: Viewer) -> None
     boxes = view.page.evaluate(
         "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => {"
         "const b = p.getBoundingClientRect();"
-        "return [p.querySelector('.gtitle').textContent, b.x, b.y, b.right, b.bottom] })"
+        "const title = p.querySelector('.gtitle') ?? p.closest('figure').querySelector('h2');"
+        "return [title.textContent, b.x, b.y, b.right, b.bottom] })"
     )
     placed = sorted(boxes, key=lambda box: (round(box[2]), box[1]))
     assert [box[0] for box in placed] == [w.title for w in windows]
@@ -285,7 +288,7 @@ def test_the_file_is_filtered_by_title(browser: "Browser", tmp_path: Path) -> No
     view = viewer.open((tmp_path / "f.html").as_uri())
     view.page.fill("#filter", "LOS")
     assert view.page.inner_text("#count") == "1 of 2 windows"
-    assert view.page.locator("section:visible").count() == 1
+    assert view.page.locator("figure:visible").count() == 1
     sink = HtmlSink(tmp_path / "one.html")
     sink.show([window("line", curve("t", [1]), win="loss")])
     sink.close()

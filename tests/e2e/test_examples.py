@@ -76,7 +76,10 @@ def test_the_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith(("Loss ", "MSE "))]
     assert len(rows) == 2
-    assert "visdom showed this at http://" in done.stdout
+    assert done.stderr == ""
+    page = done.stdout.splitlines()[-1].rpartition(" ")[2]
+    assert page == (tmp_path / "demo" / "run.html").as_uri()
+    assert 'content="flexrec"' in (tmp_path / "demo" / "run.html").read_text(encoding="utf-8")
     saved = json.loads((tmp_path / "demo" / "visdom" / "demo.json").read_text())
     assert {"loss", "mse", "acc"} <= set(saved["jsons"])
     with Recording(tmp_path / "demo" / "run.h5") as run:

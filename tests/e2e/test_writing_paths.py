@@ -26,7 +26,8 @@ from flexrec.cli.commands import app
 from flexrec.recorder import FlexrecError, OutputError, Recorder, Recording
 from flexrec.recorder.files.atomic_write import ANYTHING, beside, check_target, keep, replacing
 from flexrec.recorder.maintenance.repair import repair, verify
-from flexrec.replay.golden.check import check, obtained_path
+from flexrec.replay.golden.check import check
+from flexrec.replay.golden.files import obtained_path
 from flexrec.replay.server import assets
 from support.writers import WRITERS, Writer, record
 

@@ -127,6 +127,26 @@ def test_where_there_are_no_locks_the_owner_decides(
             PathLock(path)
 
 
+@pytest.mark.parametrize("pid", [os.getppid(), 2**22 + 1, -1, "1", None])
+def test_without_locks_and_without_proc_a_running_owner_decides(
+    path: Path, pid: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on macOS, with a file system that has no locks."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    monkeypatch.setattr(lock, "_started", lambda _: None)
+    owner = {"pid": pid, "started": None, "host": socket.gethostname()}
+    lock_file(path).write_text(json.dumps(owner))
+    if pid == os.getppid():
+        with pytest.raises(RecordingError, match=f"by process {pid}"):
+            PathLock(path)
+    else:
+        PathLock(path).release()
+
+
 NOT_LOCKS: dict[str, tuple[Callable[[Path, Path], object], str]] = {
     "symlink": (lambda lock, other: lock.symlink_to(other), "a link"),
     "link to nowhere": (lambda lock, other: lock.symlink_to(other.with_name("no")), "a link"),
@@ -173,8 +193,8 @@ def test_a_lock_whose_owner_cannot_be_written_holds(
 
     descriptors = len(os.listdir("/proc/self/fd"))
     with monkeypatch.context() as patched:
-        patched.setattr(os, "truncate", fail)
-        patched.setattr(os, "pwrite", fail)
+        patched.setattr(os, "ftruncate", fail)
+        patched.setattr(os, "write", fail)
         lock = PathLock(path)
     with pytest.raises(RecordingError, match="by another process"):
         PathLock(path)
@@ -191,7 +211,7 @@ def test_an_interrupt_amid_taking_the_lock_leaves_none(
         raise KeyboardInterrupt
 
     descriptors = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(os, "pwrite", interrupt)
+    monkeypatch.setattr(os, "ftruncate", interrupt)
     with pytest.raises(KeyboardInterrupt):
         PathLock(path)
     assert not lock_file(path).exists()
@@ -424,7 +444,13 @@ def test_threads_add_flush_and_close_at_once(path: Path) -> None:
 # ---------------------------------------------------------------------- what happens to the file
 
 
-def test_a_file_deleted_under_us_is_written_anew(path: Path) -> None:
+@pytest.mark.parametrize("proc", [True, False])
+def test_a_file_deleted_under_us_is_written_anew(
+    path: Path, proc: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not proc:  # as on macOS
+        is_dir = Path.is_dir
+        monkeypatch.setattr(Path, "is_dir", lambda self: "/proc" not in str(self) and is_dir(self))
     rec = recorder(path)
     rec.add(a=1)
     rec.flush()

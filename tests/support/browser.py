@@ -1,6 +1,7 @@
 """A headless Chromium that reaches nothing but the loopback, and what it has drawn."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,8 +38,10 @@ DRAWN = """() => [...document.querySelectorAll('.js-plotly-plot')].map(plot => (
     heatmaps: plot.querySelectorAll('.heatmaplayer image').length,
     contours: plot.querySelectorAll('.contourlayer .contour').length,
     scenes: plot.querySelectorAll('.gl-container canvas, canvas').length,
-    title: plot.querySelector('.gtitle')?.textContent || '',
-    legend: [...plot.querySelectorAll('.legendtext')].map(text => text.textContent),
+    title: (plot.querySelector('.gtitle') ?? plot.closest('figure')?.querySelector('h2')
+        )?.textContent || '',
+    legend: [...plot.parentElement.querySelectorAll('.legendtext, .legend button')].map(
+        text => text.textContent),
     xtitle: plot.querySelector('.xtitle')?.textContent || '',
     ytitle: plot.querySelector('.ytitle')?.textContent || '',
     yticks: [...plot.querySelectorAll('.ytick text')].map(text => [text.textContent,
@@ -102,8 +105,14 @@ def curves(plot: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def until(page: Page, condition: str) -> None:
-    """Wait until an expression is true in the page."""
-    page.wait_for_function(condition)
+    """Wait until an expression is true in the page.
+
+    Not by `wait_for_function`, which evaluates texts inside the page: our page's policy forbids it.
+    """
+    end = time.monotonic() + WAIT_MS / 1000
+    while not page.evaluate(condition):
+        assert time.monotonic() < end, f"it does not become true: {condition}"
+        page.wait_for_timeout(20)
 
 
 def _note(status: int, url: str, complaints: list[str]) -> None:

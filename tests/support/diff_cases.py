@@ -1,6 +1,7 @@
 """Small runs of numbers to compare: a layer model of three layers, without torch."""
 
-from collections.abc import Callable, Mapping
+import random
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,5 +53,26 @@ def bent(at: int, changed: Mapping[str, float] | tuple[str, ...]) -> Bend:
     def bend(step: int, found: Step) -> None:
         for key, more in by.items() if step >= at else ():
             found[key] += more
+
+    return bend
+
+
+def noisy(seed: int, size: float = 1e-3, *, quiet: Sequence[str] = ("lr",)) -> Bend:
+    """Adds normal noise of this size to all keys but these; runs differ by their seeds."""
+    chance = random.Random(seed)  # noqa: S311 - no secret
+
+    def bend(_: int, found: Step) -> None:
+        for key in [key for key in found if key not in quiet]:
+            found[key] += size * chance.gauss(0, 1)
+
+    return bend
+
+
+def both(*bends: Bend) -> Bend:
+    """Changes the values of a step in several ways."""
+
+    def bend(step: int, found: Step) -> None:
+        for each in bends:
+            each(step, found)
 
     return bend

@@ -3,6 +3,7 @@
 A fault is switched on by its name: the models' own code, and the training loop, ask `on`.
 """
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +190,12 @@ def _in_bfloat16(model: Any, _: Any) -> None:
     ).float()
 
 
+def _more_threads(model: Any, optimizer: Any) -> None:
+    """Other sums: how many threads round otherwise differs from machine to machine."""
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    _hooked("block1.conv2")(model, optimizer)
+
+
 FAULTS = [
     Fault("bn_eps", "mlp", "forward", ("bn1",), change=_set("bn1", "eps", 2e-5)),
     Fault("bn_momentum", "mlp", "weights", ("bn0",), change=_set("bn0", "momentum", 0.2)),
@@ -244,22 +251,32 @@ FAULTS = [
     Fault("lr_G", "gan", "optimizer"),
     Fault("label", "gan", "loss"),
     Fault("gan_noise", "gan", "data"),
+    Fault("threads", "cnn", "config", ("block1.conv2",), change=_more_threads),
+    Fault("batch_of_a_rank", "ranks", "backward"),
+    Fault("batch_of_this_rank", "ranks", "data"),
+    Fault("rank_not_reduced", "ranks", "backward", ("2",)),
 ]
 
 
 # ---------------------------------------------------------------- training
 
 
-def train(path: Path, model: str, fault: Fault | None = None, *, every: int = 1) -> Path:
+def train(
+    path: Path, model: str, fault: Fault | None = None, *, every: int = 1, seed: int = 0
+) -> Path:
     """Train a model with a trace, and with a fault if one is given."""
     on.fault, on.step = (fault.name if fault else ""), 0
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     config = {"amp": on.fault == "amp"}
+    threads = torch.get_num_threads()
     with Recorder(path, mode="w", config=config, facts=False) as rec:
         if model == "gan":
             _train_gan(rec, every)
+        elif model == "ranks":
+            _train_ranks(rec, every)
         else:
             _train_one(rec, model, fault, every)
+    torch.set_num_threads(threads)
     on.fault = ""
     return path
 
@@ -370,4 +387,33 @@ def _train_gan(rec: Recorder, every: int) -> None:
         rec.fingerprint(loss_g=loss)
         loss.backward()
         of_g.step()
+        rec.step()
+
+
+def _train_ranks(rec: Recorder, every: int) -> None:
+    """Data parallel on two ranks, of which the first is recorded: gradients are averaged."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+    other = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+    rec.watch(model, trace=True, optimizer=optimizer, every=every)
+    random = torch.Generator().manual_seed(1)
+    for step in range(STEPS):
+        on.step = step
+        x, y = torch.randn(2, 8, 8, generator=random), torch.randint(3, (2, 8), generator=random)
+        if on("batch_of_a_rank") or on("batch_of_this_rank"):
+            x[int(on("batch_of_a_rank")), 0] = 0
+        rec.fingerprint(batch=(x[0], y[0]))
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(model(x[0]), y[0])
+        rec.fingerprint(loss=loss)
+        loss.backward()
+        other.load_state_dict(model.state_dict())
+        other.zero_grad()
+        functional.cross_entropy(other(x[1]), y[1]).backward()
+        for name, parameter in model.named_parameters():
+            is_left_out = on("rank_not_reduced") and name == "2.weight"
+            theirs = other.get_parameter(name).grad
+            if theirs is not None and parameter.grad is not None and not is_left_out:
+                parameter.grad.add_(theirs).div_(2)
+        optimizer.step()
         rec.step()

@@ -1,6 +1,7 @@
-"""One rank of two trainings whose parameters are in shards: `sharded_work.py RANK FOLDER`.
+"""One rank of trainings whose parameters are in shards: `sharded_work.py RANK FOLDER`.
 
-Each time another rank watches. Writes what it found of each to FOLDER/RANK.json.
+In the first two another rank watches each; it writes what it found of them to FOLDER/RANK.json. The
+third one is recorded by all ranks, to FOLDER/run-RANK.h5.
 """
 
 import json
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from flexrec.recorder import TooledModel
+from flexrec.recorder import Recorder, TooledModel
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
 
 RANKS = 2
@@ -27,6 +28,26 @@ def part(tensor: Any) -> Tensor:
     """What this rank holds."""
     held: Tensor = tensor.detach().to_local()
     return held
+
+
+def recorded(path: Path, *, shards: bool) -> None:
+    """Record a training of the same model, sharded or not."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.ReLU(), nn.Linear(6, 1))
+    for layer in (model[0], model[2], model) if shards else ():
+        fully_shard(layer)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with Recorder(path) as rec:
+        rec.watch(model, sources=SOURCES[4:], stats=list(STATISTICS))
+        for step in range(3):
+            x = torch.randn(4, 5, generator=torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            optimizer.step()
+            rec.add(loss=loss)
+            rec.step()
+        rec.log()
 
 
 def train(watch: bool) -> dict[str, Any]:
@@ -67,6 +88,7 @@ def main(rank: int, folder: Path) -> None:
     )
     found = [train(watch=rank == watching) for watching in range(RANKS)]
     (folder / f"{rank}.json").write_text(json.dumps(found))
+    recorded(folder / f"run-{rank}.h5", shards=True)
     torch.distributed.destroy_process_group()
 
 

@@ -85,6 +85,10 @@ def _bundle(path: Path, _: Path, overwrite: bool) -> None:
     _command("assets", "bundle", path, *_forced(overwrite))
 
 
+def _learn(path: Path, run: Path, overwrite: bool) -> None:
+    _command("golden", "learn", run, run, "-o", path, *_forced(overwrite))
+
+
 WRITERS = {
     "Recorder": Writer("h5", _recorder, 'mode="w"'),
     "merge_recordings": Writer(
@@ -96,6 +100,7 @@ WRITERS = {
     "write_golden": Writer(
         "json", lambda path, _, overwrite: write_golden(path, snapshot([]), overwrite=overwrite)
     ),
+    "golden learn": Writer("json", _learn, "--force"),
     "HtmlSink": Writer("html", _html_sink),
     "replay --html": Writer("html", _html, "--force"),
     "export": Writer("csv", _export, "--force"),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from flexrec.recorder.files.descriptors import open_binary, read_at
 from flexrec.recorder.hdf5.superblock import SIZE, Superblock
 
 MOST = 1 << 16
@@ -38,15 +39,10 @@ def sealed(body: bytes, end: int) -> bytes:
 
 def put(path: Path, offset: int, body: bytes) -> None:
     """Write a summary into a file that HDF5 has closed, at the place of its dataset."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        block = Superblock.parse(os.pread(descriptor, SIZE, 0))
-        data = sealed(body, block.end if block else 0)
-        while data:
-            written = os.pwrite(descriptor, data, offset)
-            data, offset = data[written:], offset + written
-    finally:
-        os.close(descriptor)
+    with path.open("r+b") as file:
+        block = Superblock.parse(file.read(SIZE))
+        file.seek(offset)
+        file.write(sealed(body, block.end if block else 0))
 
 
 def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -60,12 +56,12 @@ def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         OSError: the file cannot be read.
     """
     # A pipe must not be waited for.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    descriptor = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             return None
-        start = os.pread(descriptor, _AT_ONCE, 0)
+        start = read_at(descriptor, _AT_ONCE, 0)
         block = Superblock.parse(start)
         if block is None or block.flags or not block.sound or status.st_size < block.end:
             return None
@@ -77,7 +73,7 @@ def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
             return None
         body = start[at + _FULL : at + _FULL + length]
         if len(body) < length:
-            body += os.pread(descriptor, length - len(body), at + _FULL + len(body))
+            body += read_at(descriptor, length - len(body), at + _FULL + len(body))
         if crc32(start[at + _CHECKED : at + _FULL] + body) != checksum:
             return None
         found = json.loads(b"{" + body)

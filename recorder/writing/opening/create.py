@@ -58,7 +58,7 @@ class Opened:
         resumption: where the run continues; None if nothing is recorded yet.
         step: the first step to record, if nothing is recorded yet.
         trail: the logs and resumes in the file.
-        config: the config in the file, as plain JSON data.
+        config, facts: those in the file, as plain JSON data.
     """
 
     file: LiveFile
@@ -67,6 +67,7 @@ class Opened:
     step: int = 0
     trail: Trail = field(default_factory=Trail)
     config: Any = None
+    facts: Any = None
 
 
 def open_new(
@@ -84,7 +85,7 @@ def open_new(
 
     def make(making: Path) -> Opened:
         file = LiveFile(making, config=config, facts=facts)
-        return Opened(file, step=found.step, config=config)
+        return Opened(file, step=found.step, config=config, facts=facts)
 
     return _made(path, make, overwrite=overwrite)
 
@@ -101,7 +102,8 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
     with closing(store):
         old = stored_facts(store, path)
         if old is not None:
-            resumed = [*old.get("resumed", []), *([facts] if facts else [])]
+            before = old.get("resumed")
+            resumed = [*(before if isinstance(before, list) else []), *([facts] if facts else [])]
             facts = {**old, "resumed": resumed} if resumed else old
         config = stored_json(store, path, fmt.CONFIG) if config is None else config
         created = store.created
@@ -110,7 +112,7 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             file = LiveFile(making, config=config, facts=facts, created=created)
             trail = Trail()
             resumption = _copy_events(store, file, at_step, trail)
-            return Opened(file, store.schema, resumption, trail=trail, config=config)
+            return Opened(file, store.schema, resumption, trail=trail, config=config, facts=facts)
 
         faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
         damage = store.damage()

@@ -1,12 +1,14 @@
 """Gather the facts of a run: host, time, versions and so on. Must be quick and never fail."""
 
 import getpass
+import hashlib
 import os
 import platform
 import subprocess
 import sys
 import time
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("flexrec", "h5py", "numpy", "torch", "visdom")
@@ -34,6 +36,7 @@ def gather_facts() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": _versions(),
         "argv": list(map(_text, sys.argv)),
+        "script": _script(),
         "rank": rank() or 0,
     }
     job = {name: _text(os.environ[name]) for name in _JOB if name in os.environ}
@@ -61,6 +64,15 @@ def _user() -> str | None:
     try:
         return _text(getpass.getuser())
     except (KeyError, OSError, ImportError):  # a container without a passwd entry
+        return None
+
+
+def _script() -> str | None:
+    """The SHA-256 of the program's main file; None if there is none."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    try:
+        return None if main is None else hashlib.sha256(Path(main).read_bytes()).hexdigest()
+    except (OSError, TypeError, ValueError):
         return None
 
 

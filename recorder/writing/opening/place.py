@@ -1,13 +1,27 @@
-"""`place`: the path of the file to write, from the path given to a Recorder."""
+"""Where a Recorder writes: the path of the file, from the path given; and on which systems."""
 
 import os
 import secrets
+import sys
 import time
 from multiprocessing import parent_process
 from pathlib import Path
 
 from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
 from flexrec.recorder.writing.opening.facts import rank
+
+
+def check_system() -> None:
+    """Refuse to record on a system where that does not work.
+
+    Raises:
+        RecordingError: the system is Windows.
+    """
+    if sys.platform == "win32":
+        raise RecordingError(
+            "flexrec does not record on Windows, where an open file cannot be replaced; record on "
+            "Linux, on macOS or in WSL, and look at the recordings on Windows"
+        )
 
 
 def place(path: object, *, resumes: bool = False) -> Path:

@@ -9,5 +9,6 @@ DOORS = (
     "by_statistics",
     "by_trace",
     "places",
+    "settings",
     "traces",
 )

@@ -113,7 +113,8 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
         if gives:
             cause = "outputs differ; its inputs were not recorded"
             above = _after_the_last_equal(here, here.layers[:i])
-            return Blame("forward", here.key(layer, "outputs"), layer, cause, (*above, layer))
+            suspects = (*above, layer, parent_of(layer))
+            return Blame("forward", here.key(layer, "outputs"), layer, cause, suspects)
     return None
 
 

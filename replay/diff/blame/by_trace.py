@@ -10,9 +10,9 @@ from functools import cached_property
 from statistics import median
 
 from flexrec.recorder.tracing.format import NUMBERS, Event
+from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
 from flexrec.replay.diff.model import Blame, Change, Shown, Stage
-from flexrec.replay.diff.settings import changes
 
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
@@ -91,11 +91,16 @@ class Step:
 
 
 def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Shown, Shown]:
-    """Find the cause of a step that differs, and the values of the event that decides."""
+    """Find the cause of a step that differs, and the values of the event that decides.
+
+    If only attributes or random states differ, they are the cause.
+    """
     step = Step(pair, config)
     other_way = _other_model(step) or _fork(step)
     if other_way is not None:
         return other_way, None, None
+    if not step.real:
+        return _explanation(step), None, None
     event = step.real[0]
     a, b = step.shown(event)
     is_gap = step.gap > 1 and event.kind in ("weights", "buffers")
@@ -149,6 +154,16 @@ def _fork(step: Step) -> Blame | None:
 
 
 # ---------------------------------------------------------------- rules, by the kind of event
+
+
+def _explanation(step: Step) -> Blame:
+    """The attributes, or else the random state, that differ though no result does."""
+    layers = tuple(step.changed_layers())
+    if layers:
+        cause = step.attributes(layers[0])
+        return Blame("forward", f"attributes of {layers[0]}", layers[0], cause, _unless_one(layers))
+    event = next(e for e in step.events if e.kind == "random" and e.key in step.differ)
+    return _random(step, event, event.kind)
 
 
 def _missing(step: Step, event: Event) -> Blame:

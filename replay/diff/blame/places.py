@@ -1,7 +1,7 @@
 """Find the stage of a step that a key belongs to, and its layer and source."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from flexrec.replay.diff.model import Stage
@@ -76,8 +76,17 @@ def stage_rank(stage: Stage) -> int:
 
 
 def layers_of(keys: Iterable[str]) -> list[str]:
-    """The layers of the keys, in the order of their first appearance, which is the model's."""
+    """The layers of the keys, in the order of their first appearance."""
     return list(dict.fromkeys(place.layer for place in map(place_of, keys) if place.layer))
+
+
+def as_run(keys: Iterable[str], order: Mapping[str, int]) -> list[str]:
+    """The keys, with those of layers in the order in which the layers ran.
+
+    >>> as_run(["head/inputs/mean", "loss", "body/inputs/mean"], {"body": 0, "head": 1})
+    ['loss', 'body/inputs/mean', 'head/inputs/mean']
+    """
+    return sorted(keys, key=lambda key: order.get(place_of(key).layer, -1))
 
 
 def parent_of(layer: str) -> str:

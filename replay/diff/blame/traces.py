@@ -1,7 +1,7 @@
 """Read the traces of two runs, step by step, up to the first step that differs."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge
 from typing import Any, NamedTuple
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.storage.series import Row
 from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.model import Change
 from flexrec.replay.diff.run import Run
-from flexrec.replay.diff.settings import changes
 
 Key = tuple[str, str, str, int]
 Attributes = Mapping[str, Mapping[str, str]]
@@ -93,18 +93,25 @@ def _rows(run: Run, key: str) -> Iterator[tuple[Row, str]]:
         yield row, key
 
 
-def first_pair(a: Run, b: Run) -> TracedPair | None:
-    """The first step whose traces differ; None: there is none."""
+def first_pair(
+    pairs: Iterable[tuple[TracedStep, TracedStep]], side_kinds: Collection[str] = SIDE
+) -> TracedPair | None:
+    """The first pair of steps that differ; None: there is none.
+
+    Args:
+        pairs: steps of two runs with the same number, as `in_step` gives them.
+        side_kinds: the kinds of events that are no difference by themselves.
+    """
     previous, first_step, same = None, None, True
     side: dict[Key, int] = {}
-    for one, other in _in_step(traced_steps(a), traced_steps(b)):
+    for one, other in pairs:
         first_step = one.step if first_step is None else first_step
         if one.events != other.events or not np.array_equal(one.values, other.values):
             differ = differing(one, other)
             for key in differ:
                 if key[0] in SIDE:
                     side.setdefault(key, one.step)
-            if one.events != other.events or any(key[0] not in SIDE for key in differ):
+            if one.events != other.events or any(key[0] not in side_kinds for key in differ):
                 return TracedPair(one, other, previous, first_step, side, same)
         same = one.attributes.get(ENVIRONMENT) == other.attributes.get(ENVIRONMENT)
         previous = one.step
@@ -117,10 +124,9 @@ def differing(one: TracedStep, other: TracedStep) -> set[Key]:
     return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
 
 
-def _in_step(
-    a: Iterator[TracedStep], b: Iterator[TracedStep]
-) -> Iterator[tuple[TracedStep, TracedStep]]:
-    """Pairs of steps with the same number; both runs' steps ascend."""
+def in_step(run_a: Run, run_b: Run) -> Iterator[tuple[TracedStep, TracedStep]]:
+    """The traced steps of two runs that have the same number; both runs' steps ascend."""
+    a, b = traced_steps(run_a), traced_steps(run_b)
     one, other = next(a, None), next(b, None)
     while one is not None and other is not None:
         if one.step == other.step:

@@ -7,7 +7,7 @@ import pytest
 
 from flexrec.recorder import Recorder
 from support.commands import fails, flexrec
-from support.diff_cases import bent, record, values
+from support.diff_cases import bent, both, noisy, record, values
 
 
 @pytest.fixture
@@ -77,3 +77,52 @@ def test_ranks(tmp_path: Path) -> None:
     table = json.loads(flexrec("diff", "--ranks", "--json", *paths, code=1)[0])
     assert table["split"][0]["ranks"] == ["run-1.h5"]
     flexrec("diff", "--ranks", *paths[::2], code=0)
+
+
+def test_noise(tmp_path: Path) -> None:
+    refs = [record(tmp_path / f"a{i}.h5", noisy(i), steps=30) for i in range(3)]
+    same = record(tmp_path / "same.h5", noisy(8), steps=30)
+    beyond = bent(10, {"middle/outputs/mean": 1.0, "last/inputs/mean": 1.0})
+    b = record(tmp_path / "b.h5", both(noisy(9), beyond), steps=30)
+    flexrec("diff", refs[0], same, "--noise", *refs[1:], code=0)
+    flexrec("diff", "--noise", refs[1], "--noise", refs[2], "--", refs[0], same, code=0)
+    table = json.loads(flexrec("diff", refs[0], b, "--noise", *refs[1:], "--json", code=1)[0])
+    assert (table["noise"]["since"], table["noise"]["seen"]) == (10, 19)
+    assert (table["first"]["step"], table["first"]["layer"]) == (10, "middle")
+    assert table["spread"] == [{"step": 10, "layers": 2, "of": 3}]
+    assert "one run has no spread, so there is no verdict" in fails(
+        "diff", *refs[:2], "--noise", refs[0]
+    )
+    _, error = flexrec("diff", refs[0], "--noise", refs[1], code=2)
+    assert "--noise needs two recordings" in error
+    assert "choose a tolerance" in fails("diff", *refs[:2], "--noise", refs[2], "--rtol", 1)
+
+
+def test_drawing(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    save = tmp_path / "env.json"
+    out, _ = flexrec("diff", *runs, "--save", save, code=1)
+    assert out.splitlines()[0] == "a.h5 and b.h5 differ"
+    assert out.splitlines()[-1] == f"drawn in {save}"
+    drawn = json.loads(save.read_text())["jsons"]
+    assert sorted(drawn) == ["diff/layers", "diff/report", "diff/train_loss"]
+    assert "exists already" in fails("diff", *runs, "--save", save)
+    out, err = flexrec("diff", *runs, "--html", tmp_path / "page.html", "--json", code=1)
+    assert json.loads(out)["first"]["layer"] == "middle"
+    assert "drawn in" in err
+    assert "first: step 5, middle" in (tmp_path / "page.html").read_text()
+    assert "127.0.0.1" in fails("diff", *runs, "--server", "http://127.0.0.1", "--port", 9)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--save", "env.json", "--serve"), "choose one of --save"),
+        (("--port", 1), "--port does nothing without --html"),
+        (("--html", "x.html", "--ranks"), "--html needs two recordings"),
+        (("--noise", "a.h5", "--ranks"), "--noise needs two recordings"),
+    ],
+)
+def test_options_that_exclude_each_other(
+    runs: tuple[Path, Path], options: tuple[object, ...], said: str
+) -> None:
+    assert said in flexrec("diff", *runs, *options, code=2)[1].replace("\n", "")

@@ -3,12 +3,17 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from flexrec.recorder import Recording, merge_recordings
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.maintenance.shards import Rows, sharded_keys
 from support import sharded_work
+from support.block_cases import blocks_of
 
 SECONDS = 120  # after which ranks that wait for each other are ended
 
@@ -20,8 +25,8 @@ def rank(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
-    """What each rank found, where rank 0 watched alone, and where rank 1 did."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the ranks have written what they found."""
     folder = tmp_path_factory.mktemp("ranks")
     command = [sys.executable, "-W", "error::RuntimeWarning", sharded_work.__file__]
     ranks = [
@@ -33,7 +38,13 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]
         for rank in ranks:
             rank.kill()
             rank.wait()
-    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(len(ranks))]
+    return folder
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> list[list[dict[str, Any]]]:
+    """What each rank found, where rank 0 watched alone, and where rank 1 did."""
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(sharded_work.RANKS)]
 
 
 def test_a_rank_may_watch_alone_and_trains_as_without(found: Any, rank: int) -> None:
@@ -62,3 +73,58 @@ def test_every_statistic_is_of_the_ranks_own_part(found: Any, rank: int) -> None
 def test_a_part_that_is_empty_has_no_statistics(found: Any, rank: int) -> None:
     """The last layer has one row, which is on rank 0."""
     assert ("2/weights/mean" in found[rank][rank]["values"]) == (rank == 0)
+
+
+# ---------------------------------------------------------------- put together by merge
+
+COMBINED = (
+    *("mean", "std", "min", "max", "norm", "rms", "abs_mean", "zero_fraction"),
+    *("nan_count", "inf_count", "nonfinite"),
+)
+
+
+@pytest.mark.parametrize("block", [None, 3], ids=["at once", "in small blocks"])
+def test_merging_gives_what_one_process_would_have_measured(
+    folder: Path, tmp_path: Path, block: int | None
+) -> None:
+    sharded_work.recorded(tmp_path / "alone.h5", shards=False)
+    with blocks_of(block or 1 << 17):
+        merge_recordings([folder / f"run-{i}.h5" for i in range(2)], tmp_path / "merged.h5")
+    with Recording(tmp_path / "alone.h5") as alone, Recording(tmp_path / "merged.h5") as merged:
+        for layer, of_ranks in (("0", [0, 1]), ("2", [0])):
+            for source in ("weights", "grad_weights", "updates"):
+                for stat in COMBINED:
+                    key = f"{layer}/{source}/{stat}"
+                    expected = [value for value in alone[key].value for _ in of_ranks]
+                    assert merged[key].value.tolist() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+
+
+def test_the_description_says_what_a_process_holds(folder: Path) -> None:
+    with Recording(folder / "run-1.h5") as run:
+        (layers,) = run.models.values()
+    assert layers["0"]["parameters"] == 36
+    assert layers["0"]["shard"] == {"at": [1], "of": [2], "weights": 15, "trainable": True}
+    assert layers["2"]["shard"]["weights"] == 0
+    assert "shard" not in layers["1"]
+
+
+def test_other_statistics_and_other_processes_parts_stay_as_they_are(
+    folder: Path, tmp_path: Path
+) -> None:
+    paths = [folder / "run-0.h5", folder / "run-1.h5"]
+    merge_recordings(paths, tmp_path / "both.h5")
+    merge_recordings(paths[:1], tmp_path / "one.h5")
+    with Recording(paths[0]) as first, Recording(paths[1]) as second:
+        with Recording(tmp_path / "both.h5") as both:
+            for key in ("0/weights/median", "0/updates/update_ratio", "loss"):
+                expected = np.stack([first[key].value, second[key].value], axis=1).ravel()
+                assert both[key].value.tolist() == expected.tolist()
+        with Recording(tmp_path / "one.h5") as one:
+            assert one["0/weights/norm"].value.tolist() == first["0/weights/norm"].value.tolist()
+
+
+def test_a_step_that_lacks_a_part_has_no_value(folder: Path) -> None:
+    with Recording(folder / "run-0.h5") as first, Recording(folder / "run-1.h5") as second:
+        sharded = sharded_keys([first, second])["0/weights/norm"]
+    rows = Rows(np.array([3.0, 4.0, 5.0]), np.array([0, 0, 1]), np.array([0, 1, 0]))
+    assert np.array_equal(sharded.combined(rows), [5.0, 5.0, np.nan], equal_nan=True)

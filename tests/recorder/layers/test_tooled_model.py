@@ -1,5 +1,6 @@
 """TooledModel as it is used: keys, layers, steps, tables, and no waiting for a device."""
 
+import json
 import math
 import warnings
 from collections import Counter
@@ -17,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flexrec.recorder import DefinitionError, FlexrecError, Recorder, Recording, TooledModel
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
 from flexrec.recorder.layers.table import Table, layer_table
+from support.commands import flexrec
 from support.tooled_cases import is_observed
 
 
@@ -534,3 +536,66 @@ def test_what_is_no_module_is_refused() -> None:
 def test_every_source_and_statistic_is_documented() -> None:
     text = (Path(__file__).resolve().parents[3] / "docs" / "tooled_model.md").read_text()
     assert [name for name in (*SOURCES, *STATISTICS) if f"`{name}`" not in text] == []
+
+
+# ---------------------------------------------------------------- what the layers are
+
+
+def test_the_layers_are_described_once_with_their_calls(tmp_path: Path) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.last, self.first = nn.Linear(4, 2), nn.Linear(4, 4, dtype=torch.float64)
+            self.unused = nn.Linear(3, 3)
+            self.first.weight.requires_grad_(False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(self.first(self.first(x)).float())
+
+    model = Shared()
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.watch(model, every=2)
+        for _ in range(3):
+            model(torch.randn(6, 4, dtype=torch.float64)).sum().backward()
+            rec.step()
+        model.last = nn.Linear(4, 3)
+        rec.step()
+        model(torch.randn(6, 4, dtype=torch.float64)).sum().backward()
+        rec.step()
+    with Recording(tmp_path / "run.h5") as run:
+        layers = run.models["Shared"]
+    assert list(layers) == ["last", "first", "unused"]
+    assert layers["first"] == {
+        "class": "Linear",
+        "parameters": 20,
+        "trainable": 4,
+        "dtype": "float64",
+        "order": 0,
+        "calls": 2,
+        "output": [6, 4],
+    }
+    assert layers["last"]["order"] == 1
+    assert layers["last"]["output"] == [6, 3]  # the one that replaced it
+    assert (layers["unused"]["order"], layers["unused"]["calls"]) == (None, 0)
+
+
+def test_a_resumed_run_keeps_the_description(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / "run.h5", mode="resume") as rec:
+            model = perceptron()
+            rec.watch(model, name=name)
+            train(model)
+            rec.step()
+    with Recording(tmp_path / "run.h5") as run:
+        assert list(run.models) == ["a", "b"]
+        assert run.facts is not None
+        assert len(run.facts["resumed"]) == 1
+
+
+@pytest.mark.parametrize("models", [5, ["a"], {"a": 5}, {"a": {"0": 5}}, None])
+def test_what_is_no_description_is_left_out(models: Any, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec._queue.change("facts", json.dumps({"models": models}))
+    with Recording(tmp_path / "run.h5") as run:
+        assert not any(run.models.values())
+    assert "no layer statistics" in flexrec("show", tmp_path / "run.h5", "--model")[0]

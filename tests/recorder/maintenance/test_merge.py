@@ -593,6 +593,8 @@ def test_no_recording_is_counted_twice_or_overwritten(tmp_path: Path) -> None:
     into = tmp_path / "run.h5"
     refused([], into, "nothing to merge")
     refused([*paths, tmp_path / "link.h5"], into, "run-0.h5 and .*link.h5 are one file")
+    (tmp_path / "name.h5").hardlink_to(paths[1])  # as the name in other letters, on macOS
+    refused([*paths, tmp_path / "name.h5"], into, "run-1.h5 and .*name.h5 are one file")
     refused(paths, paths[1], "run-1.h5 is read here, so it is not written", overwrite=True)
     refused([paths[0], tmp_path / "none.h5"], into, "none.h5 does not exist")
     into.write_bytes(b"something else")

@@ -1,6 +1,7 @@
 """Resuming: what holds, what is superseded, and that readers, replay and followers agree."""
 
 import itertools
+import json
 import os
 import subprocess
 import sys
@@ -201,6 +202,16 @@ def test_the_facts_of_each_run_are_kept(path: Path) -> None:
         assert run.facts is not None
         assert [fact["pid"] for fact in run.facts["resumed"]] == [os.getpid()] * 2
         assert run.config == [1]
+
+
+@pytest.mark.parametrize("resumed", [5, None, True, "ab", {"a": 1}])
+def test_foreign_facts_are_no_obstacle(resumed: object, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec._queue.change("facts", json.dumps({"resumed": resumed}))
+    Recorder(tmp_path / "run.h5", mode="resume").close()
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.facts is not None
+        assert [fact["pid"] for fact in run.facts["resumed"]] == [os.getpid()]
 
 
 def test_what_cannot_be_resumed_is_told_and_left_alone(path: Path) -> None:

@@ -99,6 +99,24 @@ def test_outputs_that_were_not_recorded_leave_several(tmp_path: Path) -> None:
     assert first.one_of == ("middle", "the model")
 
 
+def test_inputs_that_were_not_recorded_leave_several(tmp_path: Path) -> None:
+    """The layer, or what the code around it does to its inputs."""
+
+    def only_outputs(step: int, found: dict[str, float]) -> None:
+        for key in [key for key in found if "/inputs/" in key]:
+            del found[key]
+
+    def bend(step: int, found: dict[str, float]) -> None:
+        only_outputs(step, found)
+        bent(AT, ("middle/outputs/mean", "last/outputs/mean"))(step, found)
+
+    a, b = record(tmp_path / "a.h5", only_outputs), record(tmp_path / "b.h5", bend)
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.stage, first.layer) == ("forward", "middle")
+    assert first.one_of == ("middle", "the model")
+
+
 def test_without_the_weights_of_the_step_before_they_may_be_it(tmp_path: Path) -> None:
     changed = ("middle/outputs/mean", "middle/weights/mean")
     a = record(tmp_path / "a.h5")

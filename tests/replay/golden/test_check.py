@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from flexrec.recorder import Recording
 from flexrec.recorder.errors import DefinitionError, GoldenError
 from flexrec.replay import FlexLogger, compare, define, play, preset, snapshot
-from flexrec.replay.golden.check import check, obtained_path
+from flexrec.replay.golden.check import check
+from flexrec.replay.golden.files import obtained_path
 from flexrec.replay.golden.model import KINDS
 from flexrec.replay.golden.report import report_json, report_text
 from flexrec.replay.golden.snapshot import read_golden, write_golden
@@ -406,7 +407,7 @@ def test_errors_relative_to_zero_are_infinite_and_null_in_json() -> None:
     assert report_json(compare(zero, one))["differences"][0]["max_rel"] is None
 
 
-MODULES = ("check", "compare", "model", "report", "snapshot", "tolerance")
+MODULES = ("compare", "files", "model", "report", "snapshot", "tolerance")
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,5 +1,6 @@
-"""The fixture `plot_check`, in pytest runs of their own."""
+"""The fixtures `plot_check` and `run_check`, in pytest runs of their own."""
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,12 +10,14 @@ import pytest
 
 from flexrec.replay import FlexLogger, snapshot
 from flexrec.replay.golden.check import check
+from flexrec.replay.golden.pytest_plugin import _file_name
 from flexrec.replay.golden.report import report_text
+from flexrec.replay.golden.run.check import check_run
 
 pytest_plugins = ["pytester"]
 
 # The runs are in this process: what is slow to import is imported here, once.
-IMPORTED = (FlexLogger, check, report_text, snapshot([]))
+IMPORTED = (FlexLogger, check, check_run, report_text, snapshot([]))
 
 ROOT = Path(__file__).resolve().parents[3]
 QUICK = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
@@ -233,6 +236,12 @@ def test_loss(plot_check):
     assert "give plot_check a name=" in fails(pytester, "--plot-update")
 
 
+def test_goldens_differ_in_more_than_upper_and_lower_case(pytester: pytest.Pytester) -> None:
+    body = "def test_Loss(plot_check): plot_check(windows(1.0))\n"
+    pytester.makepyfile(test_it=HEAD + body + body.lower())
+    assert "give plot_check a name=" in fails(pytester, "--plot-update", passed=1)
+
+
 def test_a_wrong_preset_is_told(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it="def test_loss(plot_check): plot_check('run.h5', preset='los+MSE')")
     assert "no preset 'los'; did you mean 'loss'?" in fails(pytester)
@@ -294,7 +303,95 @@ def test_it_costs_nothing_where_it_is_not_used(tmp_path: Path) -> None:
 
 
 def test_help_names_the_option_and_the_fixture(pytester: pytest.Pytester) -> None:
-    assert "--plot-update" in pytester.runpytest_inprocess("--help").stdout.str()
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+    assert "--plot-update" in text
+    assert "--run-update" in text
     shown = pytester.runpytest_inprocess("--fixtures").stdout.str()
     assert "plot_check -- " in shown
     assert "Compare plots with a golden file named after the test" in shown
+    assert "Compare a training run with a golden file named after the test" in shown
+
+
+# ---------------------------------------------------------------------- golden runs
+
+RUN = """
+import numpy as np
+from flexrec.recorder import Recorder, Recording
+
+def train(path, lr=0.1):
+    weight = 1.0
+    with Recorder(path, facts=False) as rec:
+        for _ in range(9):
+            rec.add(train_loss=weight**2)
+            weight -= lr * 2 * weight
+            rec.step()
+    return path
+"""
+ONE_RUN = RUN + "def test_run(run_check, tmp_path): run_check(train(tmp_path / 'run.h5', {}){})\n"
+
+
+def test_the_life_of_a_golden_of_a_run(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_it=ONE_RUN.format(0.1, ""))
+    golden = "goldens/test_it/test_run.run.json"
+    text = fails(pytester)
+    assert f"there was no golden: {golden} was written; look at it, commit it, and run" in text
+    assert "goldens written" in text
+    passes(pytester)
+    first = (pytester.path / golden).read_bytes()
+
+    pytester.makepyfile(test_it=ONE_RUN.format("0.1 + 1e-15", ""))
+    text = fails(pytester, "--plot-update")
+    assert f"the run differs from the golden {golden}" in text
+    assert "first     step 1, loss: train_loss differs, all before it is equal" in text
+    assert "obtained: goldens/test_it/test_run.run.obtained.json" in text
+    assert "pytest --run-update accepts it" in text
+    assert (pytester.path / golden).read_bytes() == first
+
+    pytester.makepyfile(test_it=ONE_RUN.format("0.1 + 1e-15", ", rtol=1e-9"))
+    passes(pytester)
+    assert goldens(pytester) == ["test_it/test_run.run.json"]
+    pytester.makepyfile(test_it=ONE_RUN.format(0.2, ""))
+    assert golden in passes(pytester, "--run-update")
+    passes(pytester)
+
+
+def test_names_of_goldens_of_runs(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(
+        test_it=RUN
+        + """
+def test_several(plot_check, run_check, tmp_path):
+    with Recording(train(tmp_path / "run.h5")) as run:
+        run_check(run)
+        run_check(run, platform=True)
+        run_check(run, platform="H100 SXM", keys=["*loss"], every=3)
+        run_check(run, name="again")
+        plot_check(run, preset="loss", every=1)
+"""
+    )
+    passes(pytester, "--run-update", "--plot-update")
+    passes(pytester)
+    system = f"{platform.system()}-{platform.machine()}".lower()
+    assert goldens(pytester) == sorted(
+        f"test_it/test_several{part}.json"
+        for part in (
+            "",
+            ".run",
+            f".2.{system}.run",
+            f".3.{_file_name('H100 SXM')}.run",
+            ".again.run",
+        )
+    )
+
+
+def test_the_example_of_runs_holds_and_catches_a_bug(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    monkeypatch.delitem(sys.modules, "test_training", raising=False)
+    example = ROOT / "examples" / "test_training.py"
+    (copy := pytester.path / example.name).write_text(text := example.read_text())
+    shutil.copytree(ROOT / "examples" / "goldens", pytester.path / "goldens")
+    passes(pytester, passed=2)
+    copy.write_text(text.replace("momentum=0.9", "momentum=0.8").replace("lr * 2", "lr * 2.00001"))
+    text = fails(pytester, failed=2)
+    assert "first     step 1, loss" in text

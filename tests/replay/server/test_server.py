@@ -84,6 +84,27 @@ def test_what_changed_is_saved_at_the_end(tmp_path: Path, end: str) -> None:
     assert saved["jsons"]["w"]["content"] == "kept"
 
 
+FORKS = """
+import os, signal, sys
+from flexrec.replay.server.server import start_server
+server = start_server(env_path=sys.argv[1])
+child = os.fork()
+if not child:
+    signal.pause()
+server.close()
+os.kill(child, signal.SIGKILL)
+print(server.trouble or "ended")
+"""
+
+
+def test_a_forked_process_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    """It holds the other end of the server's stdin, too."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "ended\n", done.stderr
+
+
 def test_what_was_only_looked_at_is_not_written(tmp_path: Path) -> None:
     sink = EnvFileSink(tmp_path / "golden.json")
     sink.show([WINDOW])

@@ -13,7 +13,8 @@ import pytest
 
 from flexrec.recorder.errors import DefinitionError, MissingDependency
 from flexrec.replay.plots.window import Trace, Window
-from flexrec.replay.sinks.html import HtmlSink, html_page
+from flexrec.replay.sinks.html import HtmlSink
+from flexrec.replay.sinks.page.page import html_page
 from flexrec.replay.sinks.visdom import payload
 from support.window_cases import WINDOWS, window
 
@@ -46,8 +47,22 @@ class Elements(HTMLParser):
 
 
 def shown(text: str) -> list[dict[str, Any]]:
-    """What the page's script is told."""
-    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[0])
+    """What the page's script is told of the windows."""
+    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[0], object_hook=unpacked)
+    return found
+
+
+def unpacked(item: dict[str, Any]) -> Any:
+    """The numbers that the page packs."""
+    if "f64" not in item:
+        return item
+    numbers = np.frombuffer(base64.b64decode(item["f64"]), "<f8").tolist()
+    return [None if np.isnan(number) else number for number in numbers]
+
+
+def told(text: str) -> list[dict[str, Any]]:
+    """What the page's script is told of the runs."""
+    found: list[dict[str, Any]] = json.loads(Elements(text).scripts[1])
     return found
 
 
@@ -68,7 +83,7 @@ def test_every_window_is_there_as_visdom_would_have_it() -> None:
             assert {k: trace[k] for k in "xyz" if k in trace} == {
                 k: expected[k] for k in "xyz" if k in expected
             }
-        assert item["layout"]["title"]["text"] == item["title"]
+        assert "title" not in item["layout"]  # it is the page's own
 
 
 def test_nothing_is_fetched_from_anywhere() -> None:
@@ -81,7 +96,8 @@ def test_nothing_is_fetched_from_anywhere() -> None:
     )
     assert policy is not None
     assert policy.startswith("default-src 'none'")
-    _, *scripts = Elements(text).scripts
+    scripts = Elements(text).scripts[2:]
+    assert len(scripts) == 2
     for script in scripts:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
@@ -100,10 +116,9 @@ def test_what_a_recording_says_stays_text() -> None:
     assert [tag for tag, _ in Elements(text).elements] == [
         tag for tag, _ in Elements(plain).elements
     ]
-    line, told, image = shown(text)
-    assert line["title"] == told["text"] == image["caption"] == HOSTILE
-    for drawn in (line["data"][0]["name"], line["layout"]["xaxis"]["title"]["text"]):
-        assert "<" not in drawn
+    line, note, image = shown(text)
+    assert line["title"] == note["text"] == image["caption"] == HOSTILE
+    assert line["data"][0]["name"] == line["layout"]["xaxis"]["title"]["text"] == HOSTILE
 
 
 def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -125,6 +140,18 @@ def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_many_numbers_are_packed_exactly() -> None:
+    rng = np.random.default_rng(0)
+    y = np.where(np.arange(99) % 7 == 0, np.nan, rng.normal(size=99))
+    x = np.arange(99.0)
+    text = page(window("line", Trace("t", y, x)), window("heatmap", Trace("m", [y, 1e9 * x])))
+    assert text.count('"f64"') == 3
+    line, matrix = shown(text)
+    values = [None if np.isnan(value) else value for value in y.tolist()]
+    assert (line["data"][0]["x"], line["data"][0]["y"]) == (x.tolist(), values)
+    assert matrix["data"][0]["z"] == [values, (1e9 * x).tolist()]
+
+
 def test_lines_are_thinned_unless_all_are_wanted(tmp_path: Path) -> None:
     long = window("line", Trace("t", y=np.sin(np.arange(5000.0)), x=np.arange(5000.0)))
     for max_points, count in ((0, 5000), (100, 100)):
@@ -134,6 +161,15 @@ def test_lines_are_thinned_unless_all_are_wanted(tmp_path: Path) -> None:
         (item,) = shown((tmp_path / "x.html").read_text("utf-8"))
         assert len(item["data"][0]["y"]) <= count
         assert len(item["data"][0]["y"]) > count // 2
+
+
+def test_a_long_legend_makes_a_window_wide_but_not_high(tmp_path: Path) -> None:
+    lines = [Trace(f"t{k}", y=np.arange(3.0), x=np.arange(3.0)) for k in range(20)]
+    sink = HtmlSink(tmp_path / "x.html")
+    sink.show([window("line", *lines), window("line", *lines, win="own", height=500)])
+    sink.close()
+    sizes = [(item["width"], item["height"]) for item in shown((tmp_path / "x.html").read_text())]
+    assert sizes == [(720, None), (720, 500)]
 
 
 def test_without_plotly_it_says_what_to_install(

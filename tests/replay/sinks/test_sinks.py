@@ -138,10 +138,15 @@ def test_other_environments_have_files_of_their_own(tmp_path: Path) -> None:
     sink.close()
     assert [path.name for path in sink.paths] == ["run.json", "run-a_b.json", "run-ünï.json"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(p.name for p in sink.paths)
+
+
+@pytest.mark.parametrize("other", ["a_b", "A_b", "a:b"])
+def test_no_two_environments_share_a_file_on_any_system(tmp_path: Path, other: str) -> None:
     clash = EnvFileSink(tmp_path / "clash.json")
-    clash.show([Window("w", env, "line", (TEST,)) for env in ("a/b", "a_b")])
-    with pytest.raises(DefinitionError, match="'a/b', 'a_b' differ only"):
+    clash.show([Window("w", env, "line", (TEST,)) for env in ("a/b", other)])
+    with pytest.raises(DefinitionError, match=f"'a/b', '{other}' differ only"):
         clash.close()
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_shown_is_an_empty_environment(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from flexrec.recorder import Recorder
+from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.writing.opening import facts
 from flexrec.recorder.writing.opening.facts import rank
 
@@ -72,3 +72,24 @@ def test_torch_is_not_imported_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "torch.distributed", raising=False)
     facts.rank()
     assert "torch.distributed" not in sys.modules
+
+
+@pytest.mark.parametrize("facts", [True, False])
+def test_what_numbers_depend_on_is_recorded_with_a_watched_model(
+    facts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch = pytest.importorskip("torch")
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.setenv("A_TOKEN", "secret")
+    with Recorder(tmp_path / "run.h5", facts=facts) as rec:
+        model = torch.nn.Linear(2, 1)
+        rec.watch(model)
+        model(torch.ones(3, 2)).sum().backward()
+        rec.step()
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.facts is not None
+        numerics = run.facts.get("numerics", {})
+        assert ("host" in run.facts) == ("script" in run.facts) == facts
+        assert (numerics.get("torch") == torch.__version__) == facts
+        assert (numerics.get("MKL_NUM_THREADS") == "3") == facts
+        assert "secret" not in str(run.facts)

@@ -1,0 +1,8 @@
+"""The page that HtmlSink writes: its template, style and script, and the plain data they show.
+
+In: windows, and recordings for the page's head. Out: the page's text. Open page.py first; page.js
+draws what windows.py and runs.py give it.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = ("page", "runs")

@@ -1,0 +1,145 @@
+"""`--json`: what docs/json.md says is what is printed, field by field."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from flexrec.cli.commands import app
+from flexrec.recorder import Recorder
+
+ROOT = Path(__file__).resolve().parents[2]
+TEXT = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
+SCHEMAS = {
+    name: json.loads(schema)
+    for name, schema in re.findall(r"^## (.+?)$.*?^```json\n(.*?)^```", TEXT, re.M | re.S)
+}
+TYPES: dict[str, tuple[type, ...]] = {
+    "any": (object,),
+    "bool": (bool,),
+    "int": (int,),
+    "null": (type(None),),
+    "number": (int, float),
+    "str": (str,),
+}
+COMMANDS = {
+    "show run.h5": "show",
+    "show run.h5 -k t*": "show",
+    "show run.h5 --model": "show --model",
+    "verify killed.h5": "verify",
+    "verify torn.h5": "verify",
+    "repair killed.h5 --keep-original": "repair",
+    "merge run.h5 other.h5 --into merged.h5": "merge",
+    "replay run.h5 other.h5 -p loss --save env.json": "replay",
+    "replay run.h5 --html page.html": "replay",
+    "runs .": "runs",
+    "show .": "runs",
+    "runs run.h5 --columns name,train_loss.last": "runs",
+    "tag run.h5 good best": "tag",
+    "presets": "presets",
+    "meters": "presets",
+    "plots": "presets",
+    "presets loss": "presets NAME",
+    "meters MSEMeter": "presets NAME",
+    "plots line": "presets NAME",
+    "assets status": "assets status",
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recordings."""
+    folder = tmp_path_factory.mktemp("json")
+    for name in ("run.h5", "other.h5"):
+        with Recorder(folder / name, config={"lr": np.inf}, mode="w") as rec:
+            for i in range(3):
+                rec.add({"train_loss": [1.0, np.nan, np.inf][i], "0/weights/mean": 0.5})
+                rec.add({"note": "größe", "train_mse": (np.ones(2), np.ones(2))})
+                rec.log(i)
+            rec.flush()
+            (folder / "killed.h5").write_bytes((folder / name).read_bytes())
+    (folder / "torn.h5").write_bytes((folder / "run.h5").read_bytes()[:-100])
+    return folder
+
+
+def printed(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The value that a command prints."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    done = CliRunner().invoke(app, [*command.split(), "--json"])
+    assert done.exit_code in (0, 1), done.output
+    assert done.stdout.isascii()
+    return json.loads(done.stdout, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def check(value: Any, schema: Any, where: str) -> None:
+    """Compare a value with a schema, field by field."""
+    if isinstance(schema, str):
+        kinds = tuple(kind for name in schema.split(" | ") for kind in TYPES[name])
+        assert isinstance(value, kinds), f"{where}: {value!r} is no {schema}"
+        assert "bool" in schema or schema == "any" or not isinstance(value, bool), where
+    elif isinstance(schema, list):
+        assert isinstance(value, list), where
+        for i, item in enumerate(value):
+            check(item, schema[0], f"{where}[{i}]")
+    elif next(iter(schema)).startswith("<"):
+        for name, item in value.items():
+            check(item, next(iter(schema.values())), f"{where}.{name}")
+    else:
+        assert set(value) == set(schema), where
+        for name, item in value.items():
+            check(item, schema[name], f"{where}.{name}")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_is_printed_is_what_the_document_says(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = printed(command, folder, monkeypatch)
+    assert found
+    check(found, SCHEMAS[COMMANDS[command]], command)
+
+
+def test_every_schema_is_tried() -> None:
+    assert set(COMMANDS.values()) == set(SCHEMAS)
+
+
+def test_every_command_that_tells_something_has_it() -> None:
+    without = {"serve", "export"}  # one tells nothing until it ends, the other writes a table
+    for command in app.registered_commands:
+        assert command.callback is not None
+        name = command.callback.__name__
+        assert ("as_json" in command.callback.__annotations__) != (name in without), name
+
+
+def test_it_is_refused_where_it_would_tell_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for words, why in (
+        ("replay run.h5 --serve --json", "--json does nothing with --serve"),
+        ("show run.h5 --plot loss --json", "choose one of --plot and --json"),
+    ):
+        done = CliRunner().invoke(app, words.split(), env={"TERM": "dumb", "COLUMNS": "200"})
+        assert done.exit_code == 2
+        assert why in done.stderr
+
+
+def test_the_numbers_are_those_of_the_recording(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = printed("show run.h5", folder, monkeypatch)
+    keys = {key["key"]: key for key in found["keys"]}
+    loss = keys["train_loss"]
+    assert (loss["values"], loss["not_finite"], loss["last"]) == (3, 2, None)
+    assert (loss["min"], loss["max"], loss["mean"]) == (1.0, 1.0, 1.0)
+    assert keys["note"]["kind"] != "number"
+    assert keys["note"]["last"] is None
+    assert (found["events"], found["logs"], found["complete"]) == (9, 3, True)
+    assert found["config"] == {"lr": None}
+    model = printed("show run.h5 --model", folder, monkeypatch)
+    assert model["statistics"] == {"0": {"weights": {"mean": 0.5}}}

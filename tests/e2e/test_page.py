@@ -1,0 +1,241 @@
+"""The HTML page of --html, in a real browser: what its reader can choose, and what cannot run."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import Recorder
+from flexrec.replay.plots.smoothing import smoothed
+from support.commands import flexrec
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Download, Page
+
+pytestmark = [pytest.mark.browser, pytest.mark.viewing]
+HOSTILE = "</script><img src=x onerror=window.hurt=1><script>window.hurt=1</script><a href=//x>$x$"
+FRESH = """
+chosen.off.clear();
+Object.assign(chosen, {smooth: null, x: "mark", scale: null});
+turn(0, false); turn(0, false);
+"""
+LOSS = ".plot[aria-label^='Loss']"
+
+
+def record(path: Path, seed: int, name: str = "loss", **config: Any) -> None:
+    """Four marks, at the steps 1, 3, 5 and 7."""
+    rng = np.random.default_rng(seed)
+    with Recorder(path, config={"seed": seed, "lr": 0.1, **config}) as rec:
+        for step in range(8):
+            for phase in ("train", "test"):
+                rec.add({f"{phase}_{name}": rng.random(), f"{phase}_acc": rng.random()}, step=step)
+            if step % 2:
+                rec.log(epoch=step // 2)
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """One headless Chromium for all tests."""
+    from support.browser import chromium, chromium_path
+
+    path = chromium_path()
+    assert path is not None
+    with chromium(path) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of three runs."""
+    folder = tmp_path_factory.mktemp("runs")
+    paths = [folder / f"run{seed}.h5" for seed in range(3)]
+    for seed, path in enumerate(paths):
+        record(path, seed)
+    flexrec("replay", *paths, "--html", folder / "three.html")
+    return folder / "three.html"
+
+
+class Opened:
+    """A page that is open, with its plots drawn."""
+
+    def __init__(self, page: "Page") -> None:
+        self.page = page
+
+    @property
+    def loss(self) -> dict[str, Any]:
+        """What plotly holds of the first plot."""
+        found: dict[str, Any] = self.page.evaluate(
+            "() => { const p = document.querySelector('.js-plotly-plot');"
+            "return {data: p.data.filter(t => t.visible), layout: p.layout} }"
+        )
+        return found
+
+    def settle(self) -> None:
+        """Wait until no plot that is in view has still to be drawn."""
+        from support.browser import until
+
+        until(self.page, "cards.every(card => !card.plot || !card.inView || !card.stale)")
+
+    def choose(self, name: str, value: str) -> None:
+        """Take one of the choices in the head."""
+        self.page.locator(f"#{name} label", has=self.page.locator(f"[value={value}]")).click()
+        self.settle()
+
+
+@pytest.fixture(scope="module")
+def once(browser: "Browser", three: Path) -> Iterator[Opened]:
+    """The page of three runs; it takes seconds to open."""
+    with open_page(browser, three) as found:
+        yield found
+
+
+@pytest.fixture
+def opened(once: Opened) -> Opened:
+    """The page of three runs as it was when it was opened."""
+    once.page.set_viewport_size({"width": 1280, "height": 900})
+    once.page.evaluate(FRESH)
+    once.settle()
+    return once
+
+
+@contextmanager
+def open_page(browser: "Browser", path: Path) -> Iterator[Opened]:
+    """Open a page, and see that it complains of nothing."""
+    from support.browser import quiet_page, until
+
+    with quiet_page(browser) as (page, complaints):
+        page.goto(path.as_uri())
+        until(page, "document.querySelectorAll('.js-plotly-plot').length > 0")
+        found = Opened(page)
+        found.settle()
+        yield found
+        assert complaints == []
+
+
+def test_the_head_tells_of_the_runs_and_turns_them_off(opened: Opened) -> None:
+    page = opened.page
+    assert page.inner_text("#count").startswith("3 runs · ")
+    page.locator("#about summary").first.click()
+    rows = page.locator("#about table").first.inner_text().splitlines()
+    assert re.match(r"run\t.*Loss train, last.*\tseed\t", rows[0])
+    assert [row.split("\t")[0] for row in rows[1:]] == ["run0", "run1", "run2"]
+    page.locator("#about summary").nth(1).click()
+    assert "lr\t0.1" in page.inner_text("#about")
+    assert len(opened.loss["data"]) == 6
+    page.locator("#runs input").nth(1).uncheck()
+    opened.settle()
+    assert {trace["run"] for trace in opened.loss["data"]} == {0, 2}
+    page.locator("#runs label").nth(1).click(modifiers=["Shift"])
+    opened.settle()
+    assert {trace["run"] for trace in opened.loss["data"]} == {1}
+    assert [box.is_checked() for box in page.locator("#runs input").all()] == [False, True, False]
+
+
+def test_smoothing_axes_and_theme_are_chosen(opened: Opened) -> None:
+    page = opened.page
+    before = opened.loss
+    page.locator("#smooth input").fill("0.6")
+    opened.settle()
+    pale, smooth = opened.loss["data"][:2]
+    assert pale["y"] == before["data"][0]["y"]
+    assert pale["opacity"] < 0.5
+    assert smooth["y"] == pytest.approx(smoothed(before["data"][0]["y"], 0.6))
+    opened.choose("x", "step")
+    assert opened.loss["data"][0]["x"] == [1, 3, 5, 7]
+    assert opened.loss["layout"]["xaxis"]["title"]["text"] == "step"
+    opened.choose("x", "time")
+    assert opened.loss["layout"]["xaxis"]["type"] == "date"
+    opened.choose("x", "relative")
+    assert all(0 <= x < 60 for x in opened.loss["data"][0]["x"])
+    opened.choose("scale", "log")
+    assert opened.loss["layout"]["yaxis"]["type"] == "log"
+
+
+def test_the_page_is_dark_or_light(opened: Opened) -> None:
+    from support.browser import until
+
+    page, ground = opened.page, "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(ground)
+    page.emulate_media(color_scheme="dark")  # the system's, which the page follows
+    until(page, f"{ground} !== {light!r}")
+    opened.settle()
+    ink = opened.loss["layout"]["template"]["layout"]["font"]["color"]
+    opened.choose("theme", "light")
+    assert page.evaluate(ground) == light
+    assert opened.loss["layout"]["template"]["layout"]["font"]["color"] != ink
+    page.emulate_media(color_scheme="light")
+
+
+@pytest.mark.parametrize("width", [420, 900, 2560])
+def test_the_grid_fills_the_page(width: int, opened: Opened) -> None:
+    opened.page.set_viewport_size({"width": width, "height": 900})
+    opened.page.wait_for_timeout(100)  # for what observes sizes
+    rows: dict[int, list[Any]] = {}
+    for card in opened.page.locator("figure").all():
+        box = card.bounding_box()
+        assert box is not None
+        rows.setdefault(round(box["y"]), []).append(box)
+    assert (len(rows) == 2) == (width == 420)
+    for row in rows.values():
+        assert row[0]["x"] < 20
+        assert row[-1]["x"] + row[-1]["width"] > width - 40
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) -> None:
+    page, plot = opened.page, opened.page.locator(LOSS)
+    plot.focus()
+    for pressed in ("Home", "ArrowRight"):
+        page.keyboard.press(pressed)
+    first = opened.loss["data"][0]
+    said = str(plot.get_attribute("aria-valuetext"))
+    assert said.startswith("epoch 1: run0 train")
+    assert f"{first['y'][1]:.5g}" in said
+    assert page.locator(".cursor:visible").count() == 1  # in the other plot
+    page.keyboard.press("Escape")
+    assert page.locator(".cursor:visible").count() == 0
+
+    def saved(kind: str) -> bytes:
+        page.locator("figure", has=plot).locator(".menu summary").click()
+        with page.expect_download() as waiting:
+            page.locator(".menu[open] button", has_text=kind).click()
+        download: Download = waiting.value
+        assert download.suggested_filename.endswith(f" Loss.{kind.lower()}")
+        download.save_as(tmp_path / kind)
+        return (tmp_path / kind).read_bytes()
+
+    assert saved("PNG").startswith(b"\x89PNG")
+    assert b"run0 train" in saved("SVG")
+    lines = saved("CSV").decode().splitlines()
+    assert lines[0] == "trace,epoch,value"
+    assert lines[2] == f"run0 train,1,{first['y'][1]!r}"
+
+
+def test_what_a_recording_says_stays_text_without_mathjax(
+    browser: "Browser", tmp_path: Path
+) -> None:
+    paths = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    for seed, path in enumerate(paths):
+        record(path, seed, name=HOSTILE, **{HOSTILE: f"{HOSTILE}{seed}"})
+    table = tmp_path / "plots.toml"
+    table.write_text('[plots.odd]\ntype = "line"\n[meters."*onerror*"]\ntarget = "odd"\n'
+                     'type = "AverageValueMeter"\n')  # fmt: skip
+    page = tmp_path / "a.html"
+    flexrec("replay", *paths, "--config", table, "--env", HOSTILE, "--html", page)
+    with open_page(browser, page) as found:
+        found.page.locator("#about summary").first.click()
+        assert HOSTILE in found.page.inner_text("h1")
+        assert f"{HOSTILE}1" in found.page.inner_text("#about")
+        plot = found.page.locator(".plot").first
+        plot.focus()
+        found.page.keyboard.press("Home")
+        found.page.locator(".hoverlayer text").first.wait_for()
+        assert "onerror" in str(found.page.locator(".hoverlayer").first.text_content())
+        assert "onerror" in str(plot.get_attribute("aria-valuetext"))
+        assert found.page.locator(".plot a, img[src=x]").count() == 0
+        assert found.page.evaluate("window.hurt === undefined")
+        assert found.page.evaluate("csvCell('=cmd')") == "'=cmd"
