@@ -68,7 +68,13 @@ def _begin(
 @app.command()
 def replay(
     context: typer.Context,
-    recordings: options.Recordings,
+    recordings: options.Replayed,
+    where: options.Where = None,
+    group: options.Group = None,
+    band: options.Band = "std",
+    best: options.Best = None,
+    top: options.Top = 5,
+    color: options.Color = None,
     preset: options.Preset = None,
     config: options.Config = None,
     phases: options.Phases = None,
@@ -94,28 +100,47 @@ def replay(
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
+    Of a folder, --where, --group and --best choose what is drawn of its recordings; flexrec runs
+    lists them, and their columns.
+
     The server's credentials are read from VISDOM_USERNAME and VISDOM_PASSWORD. The exit code is 1
     if some values could not be drawn.
     """
     from flexrec.cli import replaying
 
     _check_where(context)
+    if group is None:
+        _refuse(context, "without --group", "band")
+    if best is None:
+        _refuse(context, "without --best", "top")
+    choice = replaying.Choice(where, group, band, best, top, color)
+    are_many = choice.is_given or not all(map(replaying.is_file, recordings))
+    if are_many:
+        _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
     definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
     env = replaying.environment_of(recordings, env)
-    where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
-    with _outlet(where, env=env, max_points=max_points) as (outlet, running):
+    into = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
+    with _outlet(into, env=env, max_points=max_points) as (outlet, running):
         if running and follow:
             running.open()
             running.may_raise = True
-        whole = replaying.replay_recordings(
-            recordings,
-            definitions,
-            outlet,
-            every=every,
-            strict=strict,
-            follow=follow,
-            as_json=as_json,
-        )
+        if are_many:
+            whole = replaying.replay_runs(
+                *(recordings, choice, definitions, outlet),
+                every=every,
+                strict=strict,
+                as_json=as_json,
+            )
+        else:
+            whole = replaying.replay_recordings(
+                recordings,
+                definitions,
+                outlet,
+                every=every,
+                strict=strict,
+                follow=follow,
+                as_json=as_json,
+            )
         if running:
             running.stay()
     if not whole:
@@ -361,14 +386,69 @@ def diff(
 
 
 @app.command()
-def show(
+def runs(
+    places: options.Places,
+    where: options.Where = None,
+    sort: options.Sort = None,
+    columns: options.Columns = None,
+    limit: options.Limit = None,
+    as_json: options.AsRecords = False,
+    as_csv: options.AsCsv = False,
+) -> None:
+    """List recordings as a table, a row for each run: state, times, config, last and best values.
+
+    Columns are such as config.lr, test_acc.max, train_loss.last, state, started, seconds, host. A
+    key has count, not_finite, step, last, min, min_at, max, max_at and mean.
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("choose one of --json and --csv")
+    from flexrec.cli.showing.runs import show_runs
+
+    show_runs(
+        places,
+        where=where,
+        sort=sort,
+        columns=columns,
+        limit=limit,
+        form="json" if as_json else "csv" if as_csv else "text",
+    )
+
+
+@app.command()
+def tag(
     recording: options.Recording,
+    name: options.Tag = None,
+    note: options.Note = "",
+    remove: options.Remove = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Tag a recording, with a note; flexrec runs shows both.
+
+    Tags are kept in a small file beside the recording, RECORDING.tags: move the two together.
+    """
+    if remove and (note or name is None):
+        raise typer.BadParameter("--remove takes a tag, and no note")
+    from flexrec.cli.showing.runs import tag_recording
+
+    tag_recording(recording, name, note, remove=remove, as_json=as_json)
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    recording: options.Shown,
     keys: options.Keys = None,
     model: options.Model = False,
     plot: options.Plot = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
+    if recording.is_dir():
+        _refuse(context, "with a folder", "keys", "model", "plot")
+        from flexrec.cli.showing.runs import show_runs
+
+        show_runs([str(recording)], form="json" if as_json else "text")
+        return
     if plot is not None:
         if keys:
             raise typer.BadParameter("--plot takes a key or pattern itself: leave --key out")
@@ -380,7 +460,12 @@ def show(
         drawn, whole = plot_text(recording, plot)
         echo_as_is(drawn)
         raise typer.Exit(0 if whole else 1)
-    from flexrec.cli.showing import model_data, model_text, recording_data, recording_text
+    from flexrec.cli.showing.contents import (
+        model_data,
+        model_text,
+        recording_data,
+        recording_text,
+    )
 
     if as_json:
         data = model_data if model else recording_data

@@ -14,6 +14,7 @@ from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
 from flexrec.recorder.errors import counted, listed
 from flexrec.recorder.recording import Recording
+from flexrec.replay.export.formulas import formulas_note
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.tables import Written, table_pieces, write_csv, write_table
 
@@ -49,11 +50,7 @@ def export_recording(
                 written = write(run, plain, out, overwrite)
             echo(f"{out}: {counted(written.rows, 'row')} of {counted(len(plain), 'key')}")
     if written.formulas:
-        echo(
-            f"flexrec: {counted(written.formulas, 'cell')} with =, +, - or @ first, which a "
-            "spreadsheet may run as a formula: import these columns as text",
-            err=True,
-        )
+        echo(f"flexrec: {formulas_note(written.formulas)}", err=True)
     if left:
         echo(f"flexrec: not exported (only Python can read them): {listed(left)}", err=True)
 

@@ -3,6 +3,7 @@
 An option that means something else for another command is declared again under another name.
 """
 
+import csv
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -19,6 +20,11 @@ def _file(name: str) -> Path:
     """The path of an output file; its name is checked."""
     check_name(name)
     return Path(name)
+
+
+def column_names(text: str) -> list[str]:
+    """The names in a list separated by commas; a name with a comma is quoted."""
+    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
 
 
 def repeated(words: Sequence[str], option: str) -> list[str]:
@@ -45,6 +51,7 @@ class TakesNoise(TyperCommand):
 
 # The panels of --help.
 DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
+RUNS = "Which runs"
 
 Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
@@ -70,6 +77,13 @@ RecordingsFirst = Annotated[
         autocompletion=completion.recordings,
     ),
 ]
+Shown = Annotated[
+    Path,
+    Argument(
+        help="A recording; or a folder, whose recordings are listed as flexrec runs does.",
+        autocompletion=completion.recordings,
+    ),
+]
 Killed = Annotated[
     Path,
     Argument(help="The recording that a killed run left.", autocompletion=completion.recordings),
@@ -79,6 +93,72 @@ PresetName = Annotated[str | None, Argument(help=_NAME, autocompletion=completio
 MeterName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.meter_names)]
 PlotName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.plot_names)]
 Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
+
+Places = Annotated[
+    list[str],
+    Argument(
+        help="Folders, which are searched recursively; patterns such as 'exp/*/run.h5'; recordings."
+    ),
+]
+
+# Which runs, and what of them.
+Where = Annotated[
+    str | None,
+    Option(
+        help="Only the runs for which this SQL expression holds, such as "
+        '"config.lr < 0.1 and test_acc.max > 90"; unusual names are quoted: \'"my-key".last\'.',
+        rich_help_panel=RUNS,
+    ),
+]
+Sort = Annotated[
+    str | None,
+    Option(help='Sort by this, such as "test_acc.max desc".', rich_help_panel=RUNS),
+]
+Columns = Annotated[
+    str | None,
+    Option(
+        help="The columns, separated by commas, such as name,config.lr,loss.min; all: every one.",
+        rich_help_panel=RUNS,
+    ),
+]
+Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
+AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
+AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
+
+Replayed = Annotated[
+    list[Path],
+    Argument(
+        help="Recordings; or folders, which are searched recursively, and patterns such as "
+        "'exp/*/run.h5'."
+    ),
+]
+Group = Annotated[
+    str | None,
+    Option(
+        help="Draw the mean of the runs that are equal in these columns, such as config.lr or "
+        "config.lr,config.opt.",
+        rich_help_panel=RUNS,
+    ),
+]
+Band = Annotated[
+    str,
+    Option(
+        help="The band around a mean: std, sem, minmax, q10-q90 (percentiles), none.",
+        rich_help_panel=RUNS,
+    ),
+]
+Best = Annotated[
+    str | None,
+    Option(
+        help="Draw the best runs by this column, such as test_acc.max, in colour, others in grey.",
+        rich_help_panel=RUNS,
+    ),
+]
+Top = Annotated[int, Option(min=1, help="How many are the best.", rich_help_panel=RUNS)]
+Color = Annotated[
+    str | None,
+    Option(help="Colour the runs by this column, such as config.lr.", rich_help_panel=RUNS),
+]
 
 # What is drawn.
 Preset = Annotated[
@@ -328,6 +408,11 @@ Ranks = Annotated[
     bool,
     Option("--ranks", help="Report keys on which all ranks agree at first and later differ."),
 ]
+
+# Tagging.
+Tag = Annotated[str | None, Argument(help="The tag, such as good; default: list the tags.")]
+Note = Annotated[str, Argument(help="A note for the tag.")]
+Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
 
 # Showing, repairing and converting a recording.
 Model = Annotated[

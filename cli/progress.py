@@ -8,16 +8,16 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flexrec.recorder.recording import Recording
-
 if TYPE_CHECKING:
     from rich.live import Live
+
+    from flexrec.recorder.recording import Recording
 
 
 _PATIENCE = 0.5  # seconds until something is shown, and until it is shown anew
 
 
-def reading(runs: Sequence[Recording]) -> AbstractContextManager[None]:
+def reading(runs: "Sequence[Recording]") -> AbstractContextManager[None]:
     """Show how much of the recordings has been read, while the block runs."""
     size = sum(run.columns.file_bytes for run in runs) / 1e6
     return showing(
@@ -30,6 +30,18 @@ def waiting(path: Path) -> AbstractContextManager[None]:
     begin = time.monotonic()
     size = path.stat().st_size / 1e6 if path.is_file() else 0.0
     return showing(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
+
+
+@contextmanager
+def counting() -> Iterator[Callable[[int, int], None]]:
+    """Show how many recordings have been read, as told to the function that is yielded."""
+    told = [0, 0]
+
+    def tell(done: int, total: int) -> None:
+        told[:] = done, total
+
+    with showing(lambda: f"read {told[0]:,} of {told[1]:,} recordings" if told[1] else "searching"):
+        yield tell
 
 
 @contextmanager

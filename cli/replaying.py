@@ -4,19 +4,20 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
+from glob import has_magic
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from flexrec.cli.options import column_names
 from flexrec.cli.output import echo, echo_json
-from flexrec.cli.progress import reading
+from flexrec.cli.progress import counting, reading
 from flexrec.recorder.errors import OutputError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.player.player import (
-    Played,
     count_unlogged,
     fitting,
     missing_keys,
@@ -107,24 +108,91 @@ def replay_recordings(
         if outlet.page is not None:
             names = run_names([run.path for run in runs])
             outlet.page.describe(dict(zip(names, runs, strict=True)), every=every)
-    tell_left_out(played)
-    windows = played.windows
+    tell_left_out(played.left_out)
     if not follow or outlet.server is None:
-        outlet.sink.show(windows)
+        outlet.sink.show(played.windows)
+    _close(outlet, played.windows, played.left_out, as_json=as_json)
+    return not played.left_out
+
+
+class Choice(NamedTuple):
+    """Which of many runs are drawn, and how; the options of the same names."""
+
+    where: str | None = None
+    group: str | None = None
+    band: str = "std"
+    best: str | None = None
+    top: int = 5
+    color: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any of them was given."""
+        return any(each is not None for each in (self.where, self.group, self.best, self.color))
+
+
+def is_file(path: Path) -> bool:
+    """Whether the path is meant as a recording, not as a folder or a pattern."""
+    return not path.is_dir() and (path.exists() or not has_magic(str(path)))
+
+
+def replay_runs(
+    places: Sequence[Path],
+    choice: Choice,
+    definitions: Definitions,
+    outlet: Outlet,
+    *,
+    every: int | None,
+    strict: bool = False,
+    as_json: bool = False,
+) -> bool:
+    """Play the runs that are chosen, and list the windows; return whether all could be drawn."""
+    from flexrec.replay.runs.collection import Runs
+    from flexrec.replay.runs.playing import Settings
+
+    with counting() as tell:
+        runs = Runs(*places, tell=tell)
+    runs = runs if choice.where is None else runs.where(choice.where)
+    if choice.group is not None:
+        runs = runs.group(*column_names(choice.group))
+    _print_note(f"{counted(len(runs), 'run')} of {listed(map(str, places), most=4)}")
+    settings = Settings(
+        definitions, every=every, strict=strict, is_coloured=choice.color is not None
+    )
+    with counting() as tell:
+        played = runs.play_all(
+            settings,
+            band=choice.band,
+            best=choice.best,
+            top=choice.top,
+            color=choice.color,
+            tell=tell,
+        )
+    for note in played.notes:
+        _print_note(note)
+    tell_left_out(played.left_out)
+    outlet.sink.show(played.windows)
+    _close(outlet, played.windows, played.left_out, as_json=as_json)
+    return played.is_whole and not played.left_out
+
+
+def _close(
+    outlet: Outlet, windows: Sequence[Window], left_out: Sequence[object], *, as_json: bool
+) -> None:
+    """Write everything, and list the windows."""
     with writing(outlet.place):
         outlet.sink.close()
     if as_json:
-        left_out = [str(left) for left in played.left_out]
-        echo_json({"place": outlet.place, "windows": _table(windows), "left_out": left_out})
+        said = [str(left) for left in left_out]
+        echo_json({"place": outlet.place, "windows": _table(windows), "left_out": said})
     else:
         _print_windows(windows)
         echo(f"{counted(len(windows), 'window')} in {outlet.place}")
-    if not windows and not played.left_out:
+    if not windows and not left_out:
         _print_note(
             "nothing to draw: no value of these keys came before a log mark of theirs; "
             "--every N draws by step, flexrec show lists the keys"
         )
-    return not played.left_out
 
 
 def _table(windows: Sequence[Window]) -> list[dict[str, Any]]:
@@ -147,7 +215,8 @@ def _table(windows: Sequence[Window]) -> list[dict[str, Any]]:
 def _print_windows(windows: Sequence[Window]) -> None:
     for window in windows:
         points = sum(len(t.x) for t in window.traces if t.x is not None)
-        traces = listed((trace.name for trace in window.traces), most=8)
+        names = (f"{t.name} ({t.note})" if t.note else t.name for t in window.traces if not t.muted)
+        traces = listed(names, most=8)
         shown = one_line(f"{window.title}: {traces}")
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))
 
@@ -216,9 +285,9 @@ def tell_unlogged(run: Recording, definitions: Definitions) -> None:
         )
 
 
-def tell_left_out(played: Played) -> None:
+def tell_left_out(left_out: Sequence[object]) -> None:
     """Print to stderr what could not be drawn, and why."""
-    for left in played.left_out:
+    for left in left_out:
         _print_note(f"left out: {left}")
 
 

@@ -16,7 +16,7 @@ import typer
 from flexrec.cli.progress import showing
 from flexrec.recorder.errors import ServerError, counted
 from flexrec.recorder.files.atomic_write import writing
-from flexrec.replay.server.assets import Page, Progress, cache_folder, provide, survey, write_bundle
+from flexrec.replay.server.assets import Page, Progress, page_folder, provide, survey, write_bundle
 from flexrec.replay.server.server import Server, env_folder, start_server
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -141,7 +141,7 @@ def assets_table() -> dict[str, Any]:
     page = survey()
     return {
         "visdom": page.version,
-        "cache": str(cache_folder()),
+        "cache": str(page_folder()),
         "cached": sorted(page.cached),
         "installed": sorted(page.installed),
         "missing": sorted(asset.file for asset in page.missing),
@@ -154,7 +154,7 @@ def assets_text() -> str:
     needed = len(page.cached) + len(page.installed) + len(page.missing)
     lines = [
         f"visdom {page.version} needs {counted(needed, 'file')} for its page",
-        f"{len(page.cached):4} in {cache_folder()}",
+        f"{len(page.cached):4} in {page_folder()}",
         f"{len(page.installed):4} in visdom's own folder",
         f"{len(page.missing):4} missing",
     ]

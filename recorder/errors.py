@@ -12,6 +12,7 @@
     ├── DefinitionError         a wrong plot, meter, preset or definitions file (also a ValueError)
     ├── GoldenError             a golden is missing, unreadable, or not a golden
     ├── MeterError              a meter was given a value it cannot take (also a ValueError)
+    ├── QueryError              a wrong expression about runs (also a ValueError)
     ├── MissingDependency       a package is not installed (also an ImportError)
     └── ServerError             no visdom server answers, or it refuses a request
 
@@ -101,6 +102,10 @@ class GoldenError(FlexrecError):
 
 class MeterError(FlexrecError, ValueError):
     """A meter was given a value that it cannot take."""
+
+
+class QueryError(FlexrecError, ValueError):
+    """An expression that chooses, sorts or groups runs is wrong, or names no column."""
 
 
 class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - the customary name

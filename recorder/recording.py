@@ -123,6 +123,11 @@ class Recording:
         return self.series([key])[key]
 
     @property
+    def created(self) -> float:
+        """When it was made, in seconds since 1970; 0 if that is unknown."""
+        return self._store.created
+
+    @property
     def event_count(self) -> int:
         """The number of events (adds, logs and resets) that were not superseded."""
         return self._store.effective_count()

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flexrec.replay.player.player import play
     from flexrec.replay.plots.registry import plot_info, plot_types
     from flexrec.replay.plots.window import Trace, Window
+    from flexrec.replay.runs.collection import Runs
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
@@ -27,6 +28,7 @@ DOORS = (
     "meters",
     "player",
     "plots",
+    "runs",
     "server",
     "sinks",
 )
@@ -34,6 +36,7 @@ DOORS = (
 __all__ = [
     "Definitions",
     "FlexLogger",
+    "Runs",
     "TooledModelLogger",
     "Trace",
     "Window",
@@ -55,6 +58,7 @@ __all__ = [
 _HOMES = {
     "Definitions": "definitions.definitions",
     "FlexLogger": "flexlogger",
+    "Runs": "runs.collection",
     "TooledModelLogger": "flexlogger",
     "Trace": "plots.window",
     "Window": "plots.window",

@@ -69,6 +69,7 @@ def names(
 ) -> Iterator[dict[str, Any]]:
     """What examples may use, in a folder that has the recordings."""
     monkeypatch.chdir(shutil.copytree(recordings, tmp_path / "here"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     public = {
         name: getattr(module, name)
         for module in (recorder, replay)

@@ -249,17 +249,17 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 
 PUBLIC = {
     "flexrec": """
-        FlexLogger Recorder Recording SummaryWriter TooledModel TooledModelLogger __version__ define
-        diff get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
+        FlexLogger Recorder Recording Runs SummaryWriter TooledModel TooledModelLogger __version__
+        define diff get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
         preset_info preset_names
     """,
     "flexrec.recorder": """
         DamagedError DefinitionError ExistsError FlexrecError GoldenError InputError MeterError
-        MissingDependency NotARecordingError OutputError Recorder Recording RecordingError Series
-        ServerError TooledModel UnknownKeyError VersionError merge_recordings
+        MissingDependency NotARecordingError OutputError QueryError Recorder Recording
+        RecordingError Series ServerError TooledModel UnknownKeyError VersionError merge_recordings
     """,
     "flexrec.replay": """
-        Definitions FlexLogger TooledModelLogger Trace Window compare define get_preset_logger
+        Definitions FlexLogger Runs TooledModelLogger Trace Window compare define get_preset_logger
         load_toml meter_info meter_types play plot_info plot_types preset preset_info
         preset_names snapshot
     """,

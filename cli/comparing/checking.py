@@ -52,7 +52,7 @@ def check_recordings(
                 tell_unlogged(run, definitions)
         with reading(runs):
             played = played_from(runs, definitions, every=every)
-    tell_left_out(played)
+    tell_left_out(played.left_out)
     outcome = check(
         played.windows,
         golden,

@@ -29,7 +29,7 @@ def plot_text(path: Path, name: str) -> tuple[str, bool]:
     """
     with Recording(path) as run:
         played = _played(run, name)
-    tell_left_out(played)
+    tell_left_out(played.left_out)
     windows = played.windows
     drawn = [window for window in windows if plot_type(window.type).accumulates]
     if not drawn:

@@ -7,6 +7,7 @@ first.
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "atomic_write",
+    "cache",
     "descriptors",
     "flock",
     "lock",

@@ -11,6 +11,7 @@ import os
 import socket
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from flexrec.recorder.files.rename import remove_and_close
 _FLAGS = os.O_RDWR | os.O_CREAT | SPECIAL_UNTOUCHED
 _BEGINS = '{"pid": '  # the start of an owner's text
 _MOST = 4096  # bytes: an owner's text is shorter
+_SILENT = 3600.0  # seconds after which an owner on another host is taken for dead
 
 
 def lock_file(path: Path) -> Path:
@@ -98,6 +100,29 @@ class PathLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def seems_held(path: Path) -> bool:
+    """Whether a recorder seems to be recording to the path.
+
+    The lock is not asked for, since this could make a recorder fail that starts just now. An owner
+    on this host is looked up among its processes; one on another host counts as alive if the
+    recording has changed within the last hour.
+    """
+    try:
+        descriptor = open_binary(lock_file(path), os.O_RDONLY | SPECIAL_UNTOUCHED)
+    except OSError:
+        return False
+    try:
+        _refuse_special(os.fstat(descriptor), path)
+        owner = _owner(descriptor)
+        if owner.get("host") == socket.gethostname() and owner.get("started") is not None:
+            return _may_live(owner)
+        return bool(owner) and time.time() - path.stat().st_mtime < _SILENT
+    except (RecordingError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _opened(file: Path) -> int:

@@ -15,4 +15,5 @@ DOORS = (
     "open_store",
     "series",
     "store",
+    "summary",
 )

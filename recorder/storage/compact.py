@@ -3,7 +3,8 @@
 It reads through a store, so it can rewrite the file of a killed recorder too.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
 from flexrec.recorder.storage.open_store import RECORDING, open_store
 from flexrec.recorder.storage.store import Chunk, Store
+from flexrec.recorder.storage.summary.contents import Totals, summary_body
+from flexrec.recorder.storage.summary.head import put, sealed
+from flexrec.recorder.storage.summary.statistics import Statistics
 
 _ROWS = 1 << 14  # rows of a chunk, at most
 _DATA_BYTES = 1 << 20  # bytes of a chunk of array data, at most
@@ -63,6 +67,8 @@ def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
 
 def write_closed(store: Store, path: Path, *, compress: bool = True) -> None:
     """Write a store's events to a file in the closed layout; `put_in_place` syncs it."""
+    plans = [_plans(view, root) for view, root in _roots(store)]
+    body = _summary(store, plans[0])
     # Without a chunk cache, closing the file writes no data; so a full disk raises an error
     # earlier, while HDF5 would crash when closing.
     with (
@@ -71,15 +77,62 @@ def write_closed(store: Store, path: Path, *, compress: bool = True) -> None:
     ):
         file.attrs.update(fmt.root_attributes(fmt.CLOSED, store.created))
         output = _Output(file.id, deflated if compress else stored)
+        place = _reserved(file.id, fmt.SUMMARY, len(sealed(body, 0)))
         for name in (fmt.CONFIG, fmt.FACTS):
             _write_bytes(output, name, store.text(name))
         _write_bytes(output, fmt.SCHEMA, store.schema.encode())
         _write_events(store.recorded(), output)
         file.create_group(fmt.SERIES)
-        for view, root in zip(store.views(), (fmt.SERIES, fmt.SUPERSEDED_SERIES), strict=False):
-            _write_series(view, output, root)
+        for (view, root), planned in zip(_roots(store), plans, strict=True):
+            _write_series(view, output, root, planned)
         output.flush()
         file.flush()
+    put(path, place, body)
+
+
+def _roots(store: Store) -> list[tuple[Store, str]]:
+    """The views of a store, each with the group of its columns."""
+    return list(zip(store.views(), (fmt.SERIES, fmt.SUPERSEDED_SERIES), strict=False))
+
+
+def _summary(store: Store, plans: "Mapping[int, _Plan]") -> bytes:
+    """The summary of a store, whose columns have been measured."""
+    statistics, counts = dict[str, Statistics](), dict[str, int]()
+    ended = 0.0
+    for column, plan in plans.items():
+        definition = store.schema.columns[column]
+        if plan.statistics is not None and definition.key not in counts:
+            statistics[definition.key] = plan.statistics
+        else:  # it has values of another form too
+            statistics.pop(definition.key, None)
+        counts[definition.key] = counts.get(definition.key, 0) + plan.rows
+        ended = max(ended, plan.ended)
+    for first, last in list(store.blocks())[-1:]:
+        ended = max(ended, float(store.marks(first, last)[1]["time"].max(initial=0)))
+    dropped = 0.0
+    for block in store.blocks() if not store.orderly else ():
+        marks = store.marks(*block)[1]
+        dropped += float(marks["x"][marks["code"] == fmt.DROPPED].sum())
+    totals = Totals(
+        store.created,
+        ended,
+        store.count,
+        store.resumes,
+        int(dropped) if math.isfinite(dropped) else 0,
+    )
+    return summary_body(totals, store.text(fmt.CONFIG), store.text(fmt.FACTS), counts, statistics)
+
+
+def _reserved(file: h5f.FileID, name: str, size: int) -> int:
+    """Create a dataset of bytes that HDF5 only allocates; return its place in the file."""
+    plan = h5p.create(h5p.DATASET_CREATE)
+    plan.set_obj_track_times(False)
+    plan.set_layout(h5d.CONTIGUOUS)
+    plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    plan.set_fill_time(h5d.FILL_TIME_NEVER)
+    kind, space = h5t.py_create(np.dtype("u1"), logical=True), h5s.create_simple((size,))
+    place: int = h5d.create(file, name.encode(), kind, space, plan, _links()).get_offset()
+    return place
 
 
 def _write_bytes(output: "_Output", name: str, data: bytes) -> None:
@@ -100,8 +153,8 @@ def _write_events(store: Store, output: "_Output") -> None:
     marks.finish()
 
 
-def _write_series(store: Store, output: "_Output", root: str) -> None:
-    """Write the columns: one pass over the events measures them, further passes fill them."""
+def _plans(store: Store, root: str) -> "dict[int, _Plan]":
+    """Measure the columns, in one pass over the events."""
     everything = list(range(len(store.schema.columns)))
     columns = everything if root == fmt.SERIES else store.columns_held()
     paths = _paths(store, root)
@@ -109,6 +162,12 @@ def _write_series(store: Store, output: "_Output", root: str) -> None:
     for chunks in store.scan(columns):
         for chunk in chunks:
             plans[chunk.column].measure(chunk)
+    return plans
+
+
+def _write_series(store: Store, output: "_Output", root: str, plans: "Mapping[int, _Plan]") -> None:
+    """Fill the columns, in passes over the events."""
+    paths = _paths(store, root)
     shared: dict[frozenset[int], str] = {}
     for some in _few_at_a_time(plans):
         writers = {
@@ -123,7 +182,7 @@ def _write_series(store: Store, output: "_Output", root: str) -> None:
             writer.finish()
 
 
-def _few_at_a_time(plans: "dict[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
+def _few_at_a_time(plans: "Mapping[int, _Plan]") -> "Iterator[dict[int, _Plan]]":
     """Split the columns into groups that need little memory while their chunks fill."""
     some, held = dict[int, _Plan](), 0
     for column, plan in plans.items():
@@ -149,6 +208,9 @@ class _Plan:
 
     Attributes:
         linked: for parts shared with another column in every row, the path of that part.
+        rows: the number of values.
+        ended: the time of the last of them.
+        statistics: those of a column of numbers, for the summary; None for others.
     """
 
     def __init__(self, store: Store, column: int, paths: Sequence[str]) -> None:
@@ -160,19 +222,25 @@ class _Plan:
             if there is not None:
                 owner, its = there
                 self.linked[part] = f"{paths[owner]}/{fmt.part_name(columns[owner], its)}"
-        self.rows = 0
+        self.rows, self.ended = 0, 0.0
+        self.statistics = Statistics() if columns[column].is_number else None
         self.single = [True] * len(self._forms)  # whether every number is exactly a float32
         self.elements = [0] * len(self._forms)  # number of array elements
 
     def measure(self, chunk: Chunk) -> None:
         self.rows += len(chunk)
+        if len(chunk):
+            self.ended = float(chunk.time[-1])
         for i, part in enumerate(chunk.parts):
             if i in self.linked:
                 continue
             if isinstance(part, ArrayColumn):
                 self.elements[i] += part.size
-            elif self.single[i]:
+                continue
+            if self.single[i]:
                 self.single[i] = _is_single(part)
+            if self.statistics is not None:
+                self.statistics.take(chunk.step, part)
 
     @property
     def held(self) -> int:

@@ -29,6 +29,8 @@ ATTR_JOURNAL, ATTR_JOURNAL_ID = "journal", "journal_id"
 
 # Datasets of both layouts: UTF-8 bytes.
 CONFIG, FACTS, SCHEMA = "config", "facts", "schema"
+# The first dataset of the closed layout (storage/summary).
+SUMMARY = "summary"
 # Datasets of the live layout. EVENTS is written last: its rows make the rest count.
 BLOBS, VALUES, EVENTS, JOURNAL = "blobs", "values", "events", "journal"
 # Datasets and groups of the closed layout (EVENTS there holds the codes alone).

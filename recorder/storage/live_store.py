@@ -16,7 +16,7 @@ from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints, sizes_fit
-from flexrec.recorder.storage.journal_reader import JournalledDataset, journal_of
+from flexrec.recorder.storage.journal.reader import JournalledDataset, journal_of
 from flexrec.recorder.storage.store import (
     Chunk,
     Codes,

@@ -14,7 +14,7 @@ import numpy as np
 from h5py import h5d, h5p
 
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage.journal import (
+from flexrec.recorder.storage.journal.records import (
     EXTENT,
     RECORD,
     block_record,

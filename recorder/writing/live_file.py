@@ -20,7 +20,7 @@ from h5py import h5d, h5p
 from flexrec.recorder.events import Array
 from flexrec.recorder.files.descriptors import sync
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage.journal import checksum
+from flexrec.recorder.storage.journal.records import checksum
 from flexrec.recorder.writing.config import as_json
 from flexrec.recorder.writing.journal_writer import JournalWriter, Slot, write_all
 from flexrec.recorder.writing.values.copies import SMALL

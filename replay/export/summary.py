@@ -1,67 +1,15 @@
 """Summarise each key of a recording: count, steps, last, minimum, maximum and mean value."""
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.recording import Recording
-from flexrec.recorder.storage.series import Series
+from flexrec.recorder.storage.summary.statistics import Statistics
 
 T = TypeVar("T")
-
-
-@dataclass
-class Summary:
-    """The summary of a key's numbers; min, max and mean are of the finite ones."""
-
-    count: int = 0
-    steps: tuple[int, int] | None = None
-    last: float = math.nan
-    least: float = math.inf
-    greatest: float = -math.inf
-    total: float = 0.0
-    finite: int = 0
-
-    def take(self, series: Series) -> None:
-        """Add the next values."""
-        values = np.asarray(series.value)
-        if not len(values):
-            return
-        first, last = int(series.step.min()), int(series.step.max())
-        low, high = self.steps or (first, last)
-        self.steps = min(low, first), max(high, last)
-        self.count += len(values)
-        self.last = float(values[-1])
-        values = values[np.isfinite(values)]
-        if len(values):
-            self.least = min(self.least, float(values.min()))
-            self.greatest = max(self.greatest, float(values.max()))
-            with np.errstate(over="ignore"):
-                self.total += float(values.sum())
-            self.finite += len(values)
-
-    def numbers(self) -> dict[str, float | int | None]:
-        """The numbers by name; None if there are none."""
-        found: list[float | None] = [None] * 3
-        if self.finite:
-            found = [self.least, self.greatest, self.total / self.finite]
-        named = dict(zip(("min", "max", "mean"), found, strict=True))
-        last = self.last if self.count else None
-        return {"last": last, **named, "not_finite": self.count - self.finite}
-
-    def row(self) -> list[str]:
-        """The cells: kind, values, steps, last, min, max, mean."""
-        found = (math.nan,) * 3
-        if self.finite:
-            found = self.least, self.greatest, self.total / self.finite
-        shown = [f"{value:.6g}" for value in (self.last, *found)] if self.count else [""] * 4
-        odd = self.count - self.finite
-        count = f"{self.count}, {odd} not finite" if odd else str(self.count)
-        return ["number", count, _span(self.steps), *shown]
 
 
 def naming_the_damaged(read: Callable[[Sequence[str]], T], keys: Sequence[str]) -> T:
@@ -93,14 +41,18 @@ def summary_table(run: Recording, keys: Sequence[str]) -> list[dict[str, Any]]:
             "last_step": int(step.max()) if len(step) else None,
             "bytes": run.columns.stored_bytes(key),
         }
-        table.append({**row, **(Summary() if found is None else found).numbers()})
+        table.append({**row, **_numbers(found or Statistics())})
     return table
 
 
 def summary_rows(run: Recording, keys: Sequence[str]) -> list[list[str]]:
     numbers = summaries(run, [key for key in keys if run.is_number(key)])
     return [
-        [key, *(numbers[key].row() if key in numbers else _other_row(run, key)), _size(run, key)]
+        [
+            key,
+            *(_number_row(numbers[key]) if key in numbers else _other_row(run, key)),
+            _size(run, key),
+        ]
         for key in keys
     ]
 
@@ -111,11 +63,27 @@ def _size(run: Recording, key: str) -> str:
     return f"{size:,}" if size or not len(run.columns.index(key)) else "shared"
 
 
-def summaries(run: Recording, keys: Sequence[str]) -> dict[str, Summary]:
-    found = {key: Summary() for key in keys}
+def summaries(run: Recording, keys: Sequence[str]) -> dict[str, Statistics]:
+    found = {key: Statistics() for key in keys}
     for series in run.columns.parts(keys):
-        found[series.key].take(series)
+        found[series.key].take(series.step, np.asarray(series.value))
     return found
+
+
+def _numbers(of: Statistics) -> dict[str, float | int | None]:
+    """The numbers by name; None if there are none."""
+    found = (of.least, of.greatest, of.mean) if of.finite else (None,) * 3
+    last = of.last if of.count else None
+    named = dict(zip(("min", "max", "mean"), found, strict=True))
+    return {"last": last, **named, "not_finite": of.not_finite}
+
+
+def _number_row(of: Statistics) -> list[str]:
+    """The cells: kind, values, steps, last, min, max, mean."""
+    found = of.last, of.least, of.greatest, of.mean
+    shown = [f"{value:.6g}" for value in found] if of.count else [""] * 4
+    count = f"{of.count}, {of.not_finite} not finite" if of.not_finite else str(of.count)
+    return ["number", count, _span(of.steps), *shown]
 
 
 def _other_row(run: Recording, key: str) -> list[str]:

@@ -18,6 +18,7 @@ from flexrec.recorder.errors import OutputError, printable
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Row, Series
+from flexrec.replay.export.formulas import is_formula
 
 _HEADER = ("key", "step", "time", "value", "text")
 
@@ -124,13 +125,13 @@ def write_csv(pieces: Iterable[Series], file: TextIO) -> Written:
         if isinstance(piece.value, list) or "\r" in key:
             values = [clean(value) if isinstance(value, str) else value for value in piece.value]
             file.writelines(_lines(_quoted(key), piece, values))
-            formulas += sum(_is_formula(value) for value in values)
+            formulas += sum(is_formula(value) for value in values)
         else:
             when = piece.step.tolist(), piece.time.tolist()
             values = _written(piece.value)
             writer.writerows(zip(repeat(key), *when, values, repeat(""), strict=False))
         rows += len(piece)
-        formulas += len(piece) * _is_formula(key)
+        formulas += len(piece) * is_formula(key)
     return Written(rows, formulas)
 
 
@@ -154,8 +155,3 @@ def _written(values: NDArray[np.float64]) -> list[Any]:
 def _quoted(text: str) -> str:
     """Quote a text so that readers see one cell, even with a lone \\r, and never an empty one."""
     return '"' + text.replace('"', '""') + '"'
-
-
-def _is_formula(value: Any) -> bool:
-    """Whether a spreadsheet may run the cell as a formula."""
-    return isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))

@@ -64,9 +64,10 @@ def thin_window(window: Window, max_points: int) -> Window:
         return window
     traces = []
     for trace in window.traces:
-        x = np.arange(len(trace.y)) if trace.x is None else trace.x
-        x, y = thin(x, trace.y, max_points)
-        traces.append(replace(trace, x=x, y=y))
+        x = np.arange(len(trace.y)) if trace.x is None else np.asarray(trace.x)
+        kept, y = thin(np.arange(len(x)), trace.y, max_points)
+        band = trace.band and (np.asarray(trace.band[0])[kept], np.asarray(trace.band[1])[kept])
+        traces.append(replace(trace, x=x[kept], y=y, band=band))
     return replace(window, traces=tuple(traces))
 
 

@@ -24,6 +24,9 @@ class Trace:
         rows: the positions of a matrix's rows.
         pale: whether it holds the original values of the next trace, a smoothed line.
         run: the name of its run, if a window shows several; the trace's name begins with it.
+        band: the lower and the upper edge (n,) of a band that is shaded around a line; NaN: none.
+        note: what the legend says behind the name.
+        muted: whether a line is grey and not in the legend: one of many that others stand out from.
     """
 
     name: str
@@ -33,6 +36,9 @@ class Trace:
     rows: Any = None
     run: str | None = None
     pale: bool = False
+    band: tuple[Any, Any] | None = None
+    note: str = ""
+    muted: bool = False
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +75,9 @@ def equal(a: Window, b: Window) -> bool:
         (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
         and len(a.traces) == len(b.traces)
         and all(
-            (s.name, s.run, s.pale) == (t.name, t.run, t.pale)
+            (s.name, s.run, s.pale, s.note, s.muted) == (t.name, t.run, t.pale, t.note, t.muted)
+            and (s.band is None) == (t.band is None)
+            and all(map(_same, s.band or (), t.band or ()))
             and all(
                 _same(getattr(s, part), getattr(t, part)) for part in ("x", "y", "marks", "rows")
             )

@@ -25,6 +25,7 @@ from flexrec.recorder.errors import (
     listed,
 )
 from flexrec.recorder.files.atomic_write import ANYTHING, Kind, check_target, replacing
+from flexrec.recorder.files.cache import cache_folder
 from flexrec.replay.server.asset_list import Asset, all_assets, needed
 from flexrec.replay.server.npm import MAX_FILE_BYTES, find_registry
 
@@ -66,12 +67,9 @@ class Page:
         return {name: str(path) for name, path in self.cached.items()}
 
 
-def cache_folder() -> Path:
-    """The folder of fetched files: below `$XDG_CACHE_HOME`, or `~/.cache`."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that relative paths are ignored.
-    base = Path(root) if os.path.isabs(root) else Path.home() / ".cache"
-    return base / "flexrec" / "visdom-page"
+def page_folder() -> Path:
+    """The folder of fetched files, in the user's cache."""
+    return cache_folder("visdom-page")
 
 
 def survey() -> Page:
@@ -89,7 +87,7 @@ def survey() -> Page:
     version = metadata.version("visdom")
     installed, cached, missing = {}, {}, []
     for asset in needed(version):
-        own, kept = static / asset.file, cache_folder() / asset.name
+        own, kept = static / asset.file, page_folder() / asset.name
         if _is_right(kept, asset):
             cached[asset.file] = kept
         elif own.is_file() and own.stat().st_size:
@@ -291,7 +289,7 @@ def _unpack(bundle: Path) -> None:
 
 
 def _keep(asset: Asset, content: bytes) -> None:
-    path = cache_folder() / asset.name
+    path = page_folder() / asset.name
     if _is_right(path, asset):
         return
     try:
@@ -300,7 +298,7 @@ def _keep(asset: Asset, content: bytes) -> None:
             partial.write_bytes(content)
     except OSError as error:
         raise OutputError(
-            f"visdom's page cannot be kept in {cache_folder()}: {error}; "
+            f"visdom's page cannot be kept in {page_folder()}: {error}; "
             "set XDG_CACHE_HOME to a folder that can be written"
         ) from error
 
@@ -313,7 +311,7 @@ def _visdoms_static() -> Path | None:
 
 def _at_hand(asset: Asset) -> bytes | None:
     static = _visdoms_static()
-    for path in (cache_folder() / asset.name, static and static / asset.file):
+    for path in (page_folder() / asset.name, static and static / asset.file):
         content = _read(path) if path else None
         if _matches(content, asset):
             return content

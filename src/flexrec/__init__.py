@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flexrec.recorder.integrations.tensorboard import SummaryWriter
     from flexrec.replay import (
         FlexLogger,
+        Runs,
         TooledModelLogger,
         define,
         get_preset_logger,
@@ -42,6 +43,7 @@ __all__ = [
     "FlexLogger",
     "Recorder",
     "Recording",
+    "Runs",
     "SummaryWriter",
     "TooledModel",
     "TooledModelLogger",

@@ -435,7 +435,7 @@ def test_help_needs_nothing_heavy() -> None:
 
 def test_show_needs_neither_torch_nor_visdom(run: Path) -> None:
     code = (
-        "import sys\nfrom flexrec.cli.showing import recording_text, model_text\n"
+        "import sys\nfrom flexrec.cli.showing.contents import recording_text, model_text\n"
         "from pathlib import Path\n"
         "recording_text(Path(sys.argv[1])), model_text(Path(sys.argv[1]))\n"
         "print(sorted({'torch', 'visdom', 'scipy', 'matplotlib'} & set(sys.modules)))"

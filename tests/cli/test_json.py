@@ -37,6 +37,10 @@ COMMANDS = {
     "import log.csv -o imported": "import",
     "replay run.h5 other.h5 -p loss --save env.json": "replay",
     "replay run.h5 --html page.html": "replay",
+    "runs .": "runs",
+    "show .": "runs",
+    "runs run.h5 --columns name,train_loss.last": "runs",
+    "tag run.h5 good best": "tag",
     "presets": "presets",
     "meters": "presets",
     "plots": "presets",
@@ -67,6 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The value that a command prints."""
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     done = CliRunner().invoke(app, [*command.split(), "--json"])
     assert done.exit_code in (0, 1), done.output
     assert done.stdout.isascii()

@@ -22,6 +22,7 @@ from flexrec.replay.plots.plot_type import (
 )
 from flexrec.replay.plots.smoothing import smoothed
 from flexrec.replay.plots.ticks import set_ticks
+from flexrec.replay.plots.types.bands import with_bands
 from flexrec.replay.plots.window import Trace
 
 PALE = 0.3  # opacity of the original values of a smoothed line
@@ -67,8 +68,10 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
     # different lengths.
     asked = {"fillarea": False, "markers": False, **opts}
     asked["mode"] = "lines+markers" if asked["markers"] else "lines"
+    lines, asked = with_bands(traces, names_of(traces, asked), asked)
+    traces = [line.trace for line in lines]
     curves = [curve(trace) for trace in traces]
-    message = scattered(client, curves, names_of(traces, asked), asked)
+    message = scattered(client, curves, [line.name for line in lines], asked)
     for drawn, trace in zip(message["data"], traces, strict=True):
         if trace.pale:
             drawn |= {"opacity": PALE, "showlegend": False, "hoverinfo": "skip"}
@@ -76,6 +79,9 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
         if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*points):
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
+    for drawn, line in zip(message["data"], lines, strict=True):
+        shape = {**drawn.get("line", {}), **line.style.get("line", {})}
+        drawn |= {**line.style, **({"line": shape} if shape else {})}
     if "showlegend" not in opts and "legend" not in opts:
         _spare_legend(message, str(opts.get("title", "")))
     xs, ys = (np.concatenate(values) for values in zip(*curves, strict=True))

@@ -17,10 +17,10 @@ from flexrec.recorder import Recorder, Recording, RecordingError, merge_recordin
 from flexrec.recorder.hdf5.superblock import lookup3
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage import journal as journals
-from flexrec.recorder.storage import journal_reader
 from flexrec.recorder.storage.follow import Follower
-from flexrec.recorder.storage.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD, sealed
+from flexrec.recorder.storage.journal import reader as journal_reader
+from flexrec.recorder.storage.journal import records as journals
+from flexrec.recorder.storage.journal.records import BLOCK, EXTENT, NEXT, PLACE, RECORD, sealed
 from support.crashing import check_prefix, check_resumes, crash, event_at, record
 from support.event_cases import same_event
 

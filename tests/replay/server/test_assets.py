@@ -18,7 +18,7 @@ import pytest
 from flexrec.recorder.errors import OutputError, ServerError
 from flexrec.replay.server import assets
 from flexrec.replay.server.asset_list import Asset, all_assets, needed
-from flexrec.replay.server.assets import cache_folder, provide, survey, write_bundle
+from flexrec.replay.server.assets import page_folder, provide, survey, write_bundle
 from flexrec.replay.server.npm import find_registry
 
 
@@ -141,7 +141,7 @@ def test_nothing_is_written_beside_visdom(
     monkeypatch.setenv("npm_config_registry", registry.url)
     provide()
     assert sorted(static.rglob("*")) == before
-    assert all(Path(path).is_relative_to(cache_folder()) for path in survey().files.values())
+    assert all(Path(path).is_relative_to(page_folder()) for path in survey().files.values())
 
 
 def test_a_wrong_file_is_not_taken(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def test_a_bundle_brings_everything(
     monkeypatch.setenv("npm_config_registry", registry.url)
     made = write_bundle("page.zip")
     assert (made.path, made.files) == (Path("page.zip"), len(CONTENTS))
-    assert not cache_folder().exists()
+    assert not page_folder().exists()
     first = Path("page.zip").read_bytes()
     monkeypatch.delenv("npm_config_registry")
     assert provide(bundle="page.zip").whole
@@ -313,7 +313,7 @@ def test_a_cache_that_cannot_be_written_is_told(
 
 def test_a_relative_cache_home_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert cache_folder() == tmp_path / "home/.cache/flexrec/visdom-page"
+    assert page_folder() == tmp_path / "home/.cache/flexrec/visdom-page"
 
 
 def test_every_file_that_the_page_names_is_known() -> None:

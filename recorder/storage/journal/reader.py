@@ -16,7 +16,15 @@ from flexrec.recorder.errors import DamagedError
 from flexrec.recorder.events import Array
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage.journal import BLOCK, EXTENT, NEXT, PLACE, RECORD, checksum, is_intact
+from flexrec.recorder.storage.journal.records import (
+    BLOCK,
+    EXTENT,
+    NEXT,
+    PLACE,
+    RECORD,
+    checksum,
+    is_intact,
+)
 
 _NAMES, _LAYOUT = tuple(fmt.LIVE_LAYOUT), tuple(fmt.LIVE_LAYOUT.values())
 _BLOBS, _EVENTS = _NAMES.index(fmt.BLOBS), _NAMES.index(fmt.EVENTS)

@@ -1,7 +1,7 @@
 """The records of a live file's journal: their contents and checksums.
 
 `docs/format.md` specifies them. This module reads and writes no files; writing/journal_writer.py
-and journal_reader.py do.
+and reader.py do.
 """
 
 import struct

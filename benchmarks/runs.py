@@ -1,0 +1,138 @@
+"""A folder of many recordings: how long a table of them takes, and a plot of means.
+
+    python benchmarks/runs.py [--count 10000] [--steps 1000] [--into FOLDER]
+
+Recordings are made in FOLDER if it has none, and stay there if it was given. Times are of the whole
+command, in a process of its own: processor time, the best of several, since the machine may be
+busy; and the most memory. The page cache is warm.
+"""
+
+import argparse
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from measuring import machine
+from tabulate import tabulate
+
+from flexrec.recorder import Recorder
+
+KEYS, ROUNDS, PLOTTED = 20, 3, 1000
+COMMAND = (sys.executable, "-m", "flexrec")
+
+
+class Cost(NamedTuple):
+    """What a command took: processor seconds, seconds, MiB."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+
+def main() -> None:
+    """Make the recordings, measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--count", type=int, default=10_000, help="how many recordings")
+    parser.add_argument("--steps", type=int, default=1000, help="steps of each")
+    parser.add_argument("--into", type=Path, help="the folder; default: a temporary one")
+    parser.add_argument("--quick", action="store_true", help="50 recordings of 20 steps")
+    asked = parser.parse_args()
+    count, steps = (50, 20) if asked.quick else (asked.count, asked.steps)
+    print(f"{machine()}; {count:,} recordings of {KEYS} keys x {steps:,} steps\n")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
+        place = asked.into or Path(folder) / "exp"
+        if not place.is_dir():
+            begin = time.process_time()
+            make(place, count, steps)
+            took = time.process_time() - begin
+            print(f"making them: {took:.0f} s of processor time\n")
+        rows = [[name, *best(name, place, Path(folder))] for name in MEASURED]
+    print(tabulate(rows, ("", "processor s", "s", "MiB"), floatfmt=".2f"))
+
+
+def make(place: Path, count: int, steps: int) -> None:
+    """Runs of a grid: learning rates and seeds, losses that fall with noise."""
+    rng, choice = np.random.default_rng(0), random.Random(0)  # noqa: S311 - no secret
+    for number in range(count):
+        record(place, number, choice.choice((0.3, 0.1, 0.03, 0.01)), steps, rng)
+
+
+def record(place: Path, number: int, lr: float, steps: int, rng: np.random.Generator) -> None:
+    """One run."""
+    config = {"lr": lr, "seed": number, "opt": {"name": "adam", "betas": [0.9, 0.999]}}
+    config |= {f"option{i}": i for i in range(20)}
+    curve = np.exp(-lr * np.arange(steps) / 50)
+    noise = rng.normal(scale=0.1, size=(steps, KEYS))
+    names = ["train_loss", "test_acc", *(f"metric{i}" for i in range(KEYS - 2))]
+    path = place / f"{number // 1000:03d}" / f"run{number:05d}.h5"
+    with Recorder(path, config=config) as rec:
+        for step in range(steps):
+            values = (curve[step] + noise[step]).tolist()
+            rec.add(dict(zip(names, values, strict=True)))
+            rec.step()
+        rec.log(steps)
+
+
+def best(name: str, place: Path, folder: Path) -> Cost:
+    """The best of several rounds of a command, each after what it needs."""
+    found = []
+    for number in range(ROUNDS):
+        if name == FROM_NOTHING:
+            for index in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
+                index.unlink()
+        if name == ADDED:
+            record(place, 90_000 + number, 0.1, 10, np.random.default_rng(number))
+        found.append(cost([*COMMAND, *MEASURED[name](place, folder)]))
+    for path in place.rglob("run9000?.h5"):
+        path.unlink()
+    return Cost(*map(min, zip(*found, strict=True)))
+
+
+def cost(command: list[str]) -> Cost:
+    """Run a command and return what it took."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"{' '.join(command)} failed: {status}")
+    wall = time.perf_counter() - begin
+    return Cost(usage.ru_utime + usage.ru_stime, wall, usage.ru_maxrss / 1024)
+
+
+def shown(place: Path, _: Path) -> list[str]:
+    return ["runs", str(place), "--limit", "20"]
+
+
+def chosen(place: Path, _: Path) -> list[str]:
+    where = "config.lr < 0.2 and test_acc.max > 1"
+    return [*shown(place, _), "--where", where, "--sort", "test_acc.max desc"]
+
+
+def drawn(place: Path, folder: Path) -> list[str]:
+    which = ("--where", f"config.seed < {PLOTTED}", "--group", "config.lr")
+    how = ("--preset", "loss", "--every", "1", "--save", str(folder / "env.json"), "--force")
+    return ["replay", str(place), *which, *how]
+
+
+FROM_NOTHING, AGAIN, ADDED = (
+    "table from nothing",
+    "the same again, with --where and --sort",
+    "one recording added",
+)
+MEASURED = {
+    FROM_NOTHING: shown,
+    AGAIN: chosen,
+    ADDED: shown,
+    f"mean and band of the loss of {PLOTTED:,}, by config.lr": drawn,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,9 @@
+"""The summary at the start of a closed file: what a table of runs shows, in one read without HDF5.
+
+In: a store that is being closed. Out: a short JSON text; and that text again, from a file's first
+bytes. It is a claim of the file about itself: nothing but tables of runs uses it. Open head.py
+first.
+"""
+
+# The files that other folders may import; tests/test_layout.py holds them to it.
+DOORS = ("contents", "head", "statistics")

@@ -1,0 +1,120 @@
+"""What a summary holds: times, config, facts, and the statistics of the keys, up to a bound."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from flexrec.recorder.storage.summary.head import MOST
+from flexrec.recorder.storage.summary.statistics import Statistics
+
+STATISTICS = (
+    "count",
+    "not_finite",
+    "step",
+    "last",
+    "min",
+    "min_at",
+    "max",
+    "max_at",
+    "mean",
+)
+"""The statistics of a key of numbers, in the order of the lists in a summary's `keys`."""
+
+_CONFIG, _FACTS, _TEXT = 24 << 10, 8 << 10, 1 << 20  # bytes: in a summary; of JSON that is parsed
+_SPARE = 256  # bytes: the head, and the last count of keys
+
+
+class Totals(NamedTuple):
+    """What a summary says of a recording as a whole.
+
+    Attributes:
+        created, ended: seconds since 1970: when it was made, and its last event.
+        events: the number of events of every code.
+        resumes: how often the run was resumed.
+        dropped: how many events could not be written.
+    """
+
+    created: float
+    ended: float
+    events: int
+    resumes: int
+    dropped: int
+
+
+def summary_body(
+    totals: Totals,
+    config: bytes,
+    facts: bytes,
+    counts: Mapping[str, int],
+    statistics: Mapping[str, Statistics],
+) -> bytes:
+    """The JSON object of a summary, without its head.
+
+    Args:
+        config, facts: JSON texts. Members for which there is no room are left out, and counted.
+        counts: the number of values of each key.
+        statistics: those of the keys whose values are all numbers.
+    """
+    left_out = dict[str, int]()
+    body: dict[str, Any] = {"state": "closed"}
+    body |= {name: _json(value) for name, value in totals._asdict().items()}
+    for name, text, room in (("config", config, _CONFIG), ("facts", facts, _FACTS)):
+        body[name], left_out[name] = _within(text, room)
+    body["statistics"] = STATISTICS
+    body["keys"], body["left_out"] = {}, left_out | {"keys": len(counts)}
+    room = MOST - _SPARE - len(_dumped(body))
+    lines = dict[str, list[Any]]()
+    for key in _by_importance(counts):
+        line = [counts[key]] if key not in statistics else line_of(statistics[key])
+        room -= len(_dumped(key)) + len(_dumped(line)) + 2
+        if room < 0:
+            break
+        lines[key] = line
+    body["keys"] = {key: lines[key] for key in counts if key in lines}
+    left_out["keys"] = len(counts) - len(lines)
+    body["left_out"] = {name: count for name, count in left_out.items() if count}
+    return _dumped(body).encode()
+
+
+def _by_importance(keys: Iterable[str]) -> list[str]:
+    """The keys of metrics before those of layers, which have more slashes."""
+    return sorted(keys, key=lambda key: key.count("/"))
+
+
+def line_of(of: Statistics) -> list[Any]:
+    """The list of a key of numbers in a summary."""
+    found = (of.count, of.not_finite, of.last_at, of.last, of.least, of.least_at)
+    return [_json(value) for value in (*found, of.greatest, of.greatest_at, of.mean)]
+
+
+def _within(text: bytes, room: int) -> tuple[Any, int]:
+    """The JSON data with as many members as there is room for, and how many are left out."""
+    try:
+        found = _json(json.loads(text)) if len(text) <= _TEXT else ...
+    except (ValueError, RecursionError):
+        found = ...
+    if found is ...:
+        return None, 1
+    if not isinstance(found, dict):
+        return (found, 0) if len(_dumped(found)) <= room else (None, 1)
+    kept = dict[str, Any]()
+    for name, value in found.items():
+        size = len(_dumped({name: value}))
+        if size <= room:
+            kept[name] = value
+            room -= size
+    return kept, len(found) - len(kept)
+
+
+def _json(value: Any) -> Any:
+    """The data with NaN and infinities, which JSON lacks, as texts."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {name: _json(one) for name, one in value.items()}
+    return [_json(one) for one in value] if isinstance(value, list) else value
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,298 @@
+"""Runs, the class for many recordings: chosen, sorted, shown as a table, and played."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from flexrec.recorder.errors import MissingDependency, QueryError, warn
+from flexrec.replay.runs.expressions import DAMAGED, UnknownColumnError
+from flexrec.replay.runs.index import Tell, discard, indexed
+from flexrec.replay.runs.records import records
+from flexrec.replay.runs.row import STATISTICS, Cell
+from flexrec.replay.runs.scan import homes, scan
+from flexrec.replay.runs.selection import Selection
+from flexrec.replay.runs.table import Table, best_of, default_columns, shown
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from flexrec.replay.definitions.definitions import Definitions
+    from flexrec.replay.plots.window import Window
+    from flexrec.replay.runs.playing import PlayedRuns, Settings
+
+
+T = TypeVar("T")
+
+
+class Runs:
+    """The recordings in folders: a table of them, those that an expression chooses, their plots.
+
+    >>> good = Runs(".").where("config.lr < 1 and train_loss.count > 9").sort("name").limit(1)
+    >>> print(good.table(["name", "state", "config.lr", "train_loss.count"]))
+    name    state      config.lr    train_loss.count
+    ------  -------  -----------  ------------------
+    run     closed           0.1                  10
+
+    Columns are such as `config.lr`, `config.opt.name`, `test_acc.max`, `train_loss.last`, `state`,
+    `started`, `seconds`, `host`; `columns` lists them. A key has the columns `count`,
+    `not_finite`, `step`, `last`, `min`, `min_at`, `max`, `max_at` and `mean`. They say what each
+    recording says of itself. A recording that is damaged is a row that says so. The runs are
+    as they were when the object was made.
+
+    Args:
+        places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files.
+        tell: called with the number of recordings read so far and the number of those to read.
+
+    Raises:
+        RecordingError: a place does not exist.
+    """
+
+    def __init__(self, *places: str | os.PathLike[str], tell: Tell = lambda _, __: None) -> None:
+        self._places = [os.fspath(place) for place in places]
+        if not self._places:
+            raise TypeError("Runs needs a folder, a pattern or a recording, such as Runs('exp/')")
+        self._tell = tell
+        self._where: tuple[str, ...] = ()
+        self._sort: str = ""
+        self._limit: int | None = None
+        self._groups: tuple[str, ...] = ()
+        self._begin()
+
+    def where(self, expression: str) -> Self:
+        """The runs for which an SQL expression holds, such as `config.lr < 0.1`.
+
+        Names with other characters than letters, digits and `_./` are quoted: `"my key".last`. A
+        run that lacks a column is not chosen.
+
+        Raises:
+            QueryError: the expression is wrong, or names no column.
+        """
+        return self._with(_where=(*self._where, expression))
+
+    def sort(self, expression: str) -> Self:
+        """The runs in another order, such as `test_acc.max desc, name`.
+
+        Raises:
+            QueryError: as for `where`.
+        """
+        return self._with(_sort=expression)
+
+    def limit(self, count: int) -> Self:
+        """The first runs."""
+        return self._with(_limit=count)
+
+    def group(self, *columns: str) -> Self:
+        """The same runs, of which `play` draws the mean over those that are equal in the columns.
+
+        Raises:
+            QueryError: there is no such column.
+        """
+        self._ask(lambda selection: selection.check(columns))
+        return self._with(_groups=columns)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The recordings."""
+        return self._ask(lambda selection: [Path(one.path) for one in selection.found])
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns."""
+        return self._ask(lambda selection: list(selection.columns))
+
+    def __len__(self) -> int:
+        return self._ask(len)
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self.paths)
+
+    def table(self, columns: Sequence[str] | None = None) -> Table:
+        """A table with a row for each run.
+
+        Args:
+            columns: the columns; by default the name, the state and the times, the config values
+                that differ, and the last and best values of some keys.
+
+        Raises:
+            QueryError: there is no such column.
+        """
+
+        def made(selection: Selection) -> Table:
+            names = default_columns(selection) if columns is None else list(columns)
+            selection.check(names)
+            return Table(tuple(names), selection.rows(names))
+
+        return self._ask(made)
+
+    def to_pandas(self, columns: Sequence[str] | None = None) -> "DataFrame":
+        """All columns, or some, as a pandas DataFrame with a row for each run.
+
+        Raises:
+            MissingDependency: pandas is not installed.
+            QueryError: there is no such column.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingDependency.of("to_pandas", "pandas") from error
+        table = self.table(self.columns if columns is None else columns)
+        return pd.DataFrame(table.rows, columns=list(table.columns))
+
+    def play(
+        self,
+        definitions: "Definitions | None" = None,
+        *,
+        band: str = "std",
+        best: str | None = None,
+        top: int = 5,
+        color: str | None = None,
+        every: int | None = None,
+        env: str | None = None,
+        uid: str | None = None,
+        strict: bool = False,
+    ) -> "list[Window]":
+        """Plot the runs: a line for each, or for each group its mean and a band around it.
+
+        >>> windows = Runs(".").where("train_loss.count > 9").group("config.lr").play(band="sem")
+
+        Runs that cannot be read, and values that cannot be drawn, are left out with a warning.
+
+        Args:
+            definitions, every, env, uid, strict: as in `flexrec.play`.
+            band: of groups: `std`, `sem`, `minmax`, percentiles such as `q10-q90`, or `none`.
+            best: draw the best runs by this column, such as `test_acc.max`, in colour, and the
+                others in grey. The least is the best of `.min` and of losses, else the greatest;
+                `loss.last desc` says otherwise.
+            top: how many are the best.
+            color: colour the runs along a ramp by this column.
+
+        Raises:
+            DefinitionError: there is no such band, or no run has a key that is to be drawn.
+            QueryError: there is no such column, or best or color is given for groups.
+        """
+        from flexrec.replay.runs.playing import Settings
+
+        settings = Settings(definitions, every, env, uid, strict, is_coloured=color is not None)
+        played = self.play_all(settings, band=band, best=best, top=top, color=color)
+        for left in played.left_out:
+            warn(f"left out: {left}")
+        for note in played.notes:
+            warn(note)
+        return played.windows
+
+    def play_all(
+        self,
+        settings: "Settings",
+        *,
+        band: str = "std",
+        best: str | None = None,
+        top: int = 5,
+        color: str | None = None,
+        tell: Tell = lambda _, __: None,
+    ) -> "PlayedRuns":
+        """As `play`, but return what was left out instead of warning about it."""
+        from flexrec.replay.runs.playing import Member, by_value, play_groups, play_runs
+
+        if self._groups:
+            if best or color:
+                raise QueryError("best and color are for runs, not for groups of them")
+            rows = sorted(
+                zip(self.table(self._groups).rows, self.paths, strict=True),
+                key=lambda row: (list(map(by_value, row[0])), row[1]),
+            )
+            members = [Member(path, self._label(values)) for values, path in rows]
+            return play_groups(members, settings, tell, band=band)
+        chosen = set(self._best(best, top).paths) if best else set(self.paths)
+        values = self.table([color]).rows if color else [(None,)] * len(self)
+        members = [
+            Member(path, name, value, is_muted=path not in chosen)
+            for path, name, (value,) in zip(self.paths, self._names(), values, strict=True)
+        ]
+        return play_runs(members, settings, tell)
+
+    def _best(self, best: str, top: int) -> Self:
+        column, _, direction = best.strip().partition(" ")
+        key, _, statistic = column.rpartition(".")
+        is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
+        order = f"{column} {direction or ('asc' if is_low else 'desc')}"
+        return self.where(f"{column} is not null").sort(order).limit(top)
+
+    def _label(self, values: Sequence[Cell]) -> str:
+        """The name of a group, such as `lr=0.1 opt.name=adam`."""
+        names = (name.removeprefix("config.") for name in self._groups)
+        return " ".join(f"{n}={shown(v) or 'none'}" for n, v in zip(names, values, strict=True))
+
+    def _names(self) -> list[str]:
+        """The runs' names in legends, without a last part that all share, such as `/run`."""
+        names = self._ask(lambda selection: [one.name for one in selection.found])
+        if len(set(names)) < len(names):  # from several places
+            from flexrec.replay.player.player import run_names
+
+            names = run_names(self.paths)
+        split = [name.rpartition("/") for name in names]
+        if len({last for _, _, last in split}) == 1 and all(first for first, _, _ in split):
+            return [first for first, _, _ in split]
+        return names
+
+    def records(self, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """The runs as plain JSON data: name, path, state, started, seconds, config, tags, metrics.
+
+        Args:
+            columns: what `metrics` holds; by default the statistics of every key.
+        """
+        return self._ask(lambda selection: records(selection, columns))
+
+    def notes(self) -> list[str]:
+        """What is to be known of the table: files that are no recordings, keys that it lacks."""
+        return self._ask(lambda selection: selection.notes())
+
+    def __repr__(self) -> str:
+        return str(self.table())
+
+    def _repr_html_(self) -> str:
+        return self.table()._repr_html_()
+
+    def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
+        found = scan(self._places)
+        try:
+            db = indexed(found, homes(self._places), self._tell, ask=ask)
+            self._all = Selection(db, found)
+        except sqlite3.DatabaseError:
+            if is_last:
+                raise
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Make the index again: what is there is damaged."""
+        discard(homes(self._places))
+        self._begin(is_last=True)
+
+    def _with(self, **changes: Any) -> Self:
+        other = copy(self)
+        for name, value in changes.items():
+            setattr(other, name, value)
+        other._ask(len)
+        return other
+
+    def _ask(self, work: Callable[[Selection], T]) -> T:
+        """Do something with the runs that are chosen.
+
+        A key that is in no column, since its runs have many, is read when it is asked for. An index
+        that is damaged is made anew.
+        """
+        try:
+            return work(self._all.picked(self._where, self._sort, self._limit))
+        except UnknownColumnError as error:
+            key, _, statistic = error.column.rpartition(".")
+            if statistic not in STATISTICS or not self._all.may_have(key):
+                raise
+            self._begin(ask=key)
+            return work(self._all.picked(self._where, self._sort, self._limit))
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) not in DAMAGED:
+                raise
+            self._begin_anew()
+            return work(self._all.picked(self._where, self._sort, self._limit))

@@ -1,0 +1,229 @@
+"""Expressions about runs, such as `config.lr < 0.1 and test_acc.max > 90`, as SQL.
+
+An expression is read token by token. What is no text, number, operator, listed word or function, or
+known column is an error; a column's name is replaced by that of the index, such as c7. So neither
+names from recordings nor statements can be part of the SQL text.
+"""
+
+import re
+import sqlite3
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from flexrec.recorder.errors import QueryError, nearest
+
+# A text; a "quoted name", perhaps with a statistic behind it; a number; a name; anything else.
+_TOKEN = re.compile(
+    r"""(?P<text>'(?:[^']|'')*')"""
+    r"""|(?P<quoted>"(?:[^"]|"")*"(?:\.\w+)?)"""
+    r"""|(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?(?![\w.]))"""
+    r"""|(?P<name>[^\W\d][\w./\[\]%:@-]*)"""
+    r"""|(?P<space>\s+)"""
+    r"""|(?P<operator>\|\||<<|>>|<=|>=|==|!=|<>|[-+*/%<>=(),&|~])"""
+    r"""|(?P<other>.)""",
+    re.DOTALL,
+)
+_PART = re.compile(r"[/\-%]|[^/\-%]+")
+WORDS = {
+    *("and", "or", "not", "is", "null", "in", "between", "like", "glob", "escape", "isnull"),
+    *("notnull", "case", "when", "then", "else", "end", "cast", "as", "real", "integer", "text"),
+    *("true", "false", "collate", "nocase"),
+}
+FUNCTIONS = {
+    *("abs", "round", "lower", "upper", "length", "coalesce", "ifnull", "nullif", "iif", "min"),
+    *("max", "instr", "substr", "trim", "replace", "like", "glob", "typeof", "sqrt", "pow", "exp"),
+    *("ln", "log", "log10", "log2", "floor", "ceil", "sign"),
+}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+"""SQLite's codes for a database that is not as it was written."""
+
+_INSIDE = {"count"}  # used by the table's own queries alone
+_DIRECTIONS = ("asc", "desc")
+_PIECES = 50  # of a name that is several
+_SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
+
+
+class UnknownColumnError(QueryError):
+    """An expression names a column that no run has.
+
+    Attributes:
+        column: the name.
+    """
+
+    column = ""
+
+
+class Token(NamedTuple):
+    """A piece of an expression: its kind, a group of _TOKEN, and its text."""
+
+    kind: str
+    text: str
+
+
+def condition(text: str, columns: Mapping[str, str]) -> str:
+    """The SQL of an expression.
+
+    >>> condition("config.lr < 0.1 and state = 'closed'", {"config.lr": "c0", "state": "c1"})
+    "c0 < 0.1 and c1 = 'closed'"
+
+    Args:
+        columns: the SQL name of each column.
+
+    Raises:
+        QueryError: it names no column, or is no expression.
+    """
+    tokens = list(_tokens(text.encode("utf-8", "replace").decode()))
+    if not any(token.kind != "space" for token in tokens):
+        raise QueryError("an expression is empty; give one such as config.lr < 0.1")
+    depth = 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        if depth < 0:
+            break
+    if depth:
+        raise QueryError(f"{text!r} is no expression: its brackets do not fit together")
+    return _sql(tokens, text, columns)
+
+
+def ordering(text: str, columns: Mapping[str, str]) -> str:
+    """The SQL of a list of expressions to sort by; runs without a value come last.
+
+    >>> ordering("loss.min desc, name", {"loss.min": "c0", "name": "name"})
+    '(c0) IS NULL, (c0) DESC, (name) IS NULL, (name) ASC'
+
+    Raises:
+        QueryError: as for `condition`.
+    """
+    terms = []
+    for tokens in _split(_tokens(text)):
+        direction = "ASC"
+        if tokens and tokens[-1].text.lower() in _DIRECTIONS:
+            direction = tokens.pop().text.upper()
+        inner = "".join(token.text for token in tokens)
+        term = condition(inner, columns)
+        terms.append(f"({term}) IS NULL, ({term}) {direction}")
+    return ", ".join(terms)
+
+
+def _split(tokens: Iterator[Token]) -> list[list[Token]]:
+    """Split at the commas that are in no brackets, and leave out the spaces at the ends."""
+    terms, depth = [list[Token]()], 0
+    for token in tokens:
+        depth += (token.text == "(") - (token.text == ")")
+        if token.text == "," and not depth:
+            terms.append([])
+        elif token.kind != "space" or terms[-1]:
+            terms[-1].append(token)
+    for term in terms:
+        while term and term[-1].kind == "space":
+            term.pop()
+    return terms
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    for match in _TOKEN.finditer(text):
+        yield Token(str(match.lastgroup), match.group())
+
+
+def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
+    """The tokens as SQL, with spaces between: two operators never make a comment."""
+    out = list[str]()
+    tokens = [token for token in tokens if token.kind != "space"]
+    for i, token in enumerate(tokens):
+        if token.kind == "other" or "\0" in token.text:
+            raise QueryError(f"{text!r} is no expression: {token.text!r} cannot be in one")
+        if token.kind == "quoted":
+            quoted, _, rest = token.text[1:].rpartition('"')
+            out.append(_column(quoted.replace('""', '"') + rest, columns))
+        elif token.kind == "name":
+            is_call = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
+            out.append(_name(token.text, bool(is_call), columns))
+        else:
+            out.append(token.text)
+    return " ".join(out)
+
+
+def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
+    """The SQL of a bare name: a word, a function, a column, or columns with operators between."""
+    if is_call and name.lower() not in WORDS - FUNCTIONS:
+        if name.lower() in FUNCTIONS:
+            return name
+        near = nearest(name, FUNCTIONS)
+        raise QueryError(f"there is no function {name!r}{near}; there are {_listed(FUNCTIONS)}")
+    if name in columns:
+        return columns[name]
+    if name.lower() in WORDS:
+        return name
+    parts = _parts(name, columns)
+    return " ".join(parts) if parts else _column(name, columns)
+
+
+def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
+    """The columns and numbers of `loss.last/other-loss.last`, with the operators between them."""
+    pieces, out, i = _PART.findall(name)[:_PIECES], list[str](), 0
+    while i < len(pieces):
+        ends = (k for k in range(len(pieces), i, -1) if "".join(pieces[i:k]) in columns)
+        end = next(ends, i)  # of the longest column that begins here
+        if end > i:
+            out.append(columns["".join(pieces[i:end])])
+        elif pieces[i] in "/-%" or re.fullmatch(r"\d+(\.\d*)?", pieces[i]):
+            out.append(pieces[i])
+        else:
+            return []
+        i = max(end, i + 1)
+    return out
+
+
+def _column(name: str, columns: Mapping[str, str]) -> str:
+    if name in columns:
+        return columns[name]
+    raise unknown(name, columns)
+
+
+def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
+    """The error for a name that is no column."""
+    near = nearest(name, columns)
+    if not near:  # config.learning for config.lr: those that begin alike
+        alike = [one for one in columns if one.partition(".")[0] == name.partition(".")[0]]
+        near = f"; there are {_listed(alike)}" if alike else ""
+    error = UnknownColumnError(
+        f"no run has a column {name!r}{near or '; columns are such as config.lr and loss.min'}"
+    )
+    error.column = name
+    return error
+
+
+def _listed(names: Collection[str]) -> str:
+    some = sorted(names)
+    return ", ".join(some[:12]) + (", …" if len(some) > 12 else "")
+
+
+@contextmanager
+def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
+    """Let the connection only read these tables, by few functions, and for ten seconds."""
+
+    def allowed(action: int, first: str | None, second: str | None, *_: object) -> int:
+        is_allowed = (
+            action == sqlite3.SQLITE_SELECT
+            or (action == sqlite3.SQLITE_READ and (first in tables or not first))
+            or (action == sqlite3.SQLITE_FUNCTION and str(second).lower() in FUNCTIONS | _INSIDE)
+        )
+        return sqlite3.SQLITE_OK if is_allowed else sqlite3.SQLITE_DENY
+
+    end = time.monotonic() + _SECONDS
+    before = db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _BYTES)
+    db.set_authorizer(allowed)
+    db.set_progress_handler(lambda: time.monotonic() > end, _STEPS)
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode in DAMAGED:
+            raise
+        said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
+        raise QueryError(f"the expression cannot be evaluated: {said}") from error
+    finally:
+        db.set_progress_handler(None, 0)
+        db.set_authorizer(None)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, before)

@@ -1,0 +1,235 @@
+"""Plots of many runs: a line for each, or the mean and a band for each group of them.
+
+One recording is open at a time, in the order of the paths; so memory holds the points that are
+drawn and nothing else.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from flexrec.recorder.errors import DefinitionError, FlexrecError, counted, listed
+from flexrec.recorder.recording import Recording
+from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.engine.left_out import LeftOut
+from flexrec.replay.engine.window_builder import overlay
+from flexrec.replay.player.player import Played, play_all
+from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.runs.bands import Curve, check_band, mean_of
+from flexrec.replay.runs.row import Cell
+
+_LINES = "line"  # the plot type of which means are drawn
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run that is drawn.
+
+    Attributes:
+        path: the recording.
+        name: its name in the legend: that of its group, if there are groups.
+        value: the value that chooses its colour.
+        is_muted: whether it is drawn in grey.
+    """
+
+    path: Path
+    name: str
+    value: Cell = None
+    is_muted: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How runs are played, as in `play`; and whether each run has a colour by its value."""
+
+    definitions: Definitions | None = None
+    every: int | None = None
+    env: str | None = None
+    uid: str | None = None
+    strict: bool = False
+    is_coloured: bool = False
+
+
+class PlayedRuns(NamedTuple):
+    """The result of playing many runs.
+
+    Attributes:
+        windows: the windows.
+        left_out: values that could not be drawn.
+        notes: what else is not drawn: runs, and windows.
+        is_whole: whether every run could be drawn.
+    """
+
+    windows: list[Window]
+    left_out: list[LeftOut]
+    notes: list[str]
+    is_whole: bool
+
+
+Tell = Callable[[int, int], None]
+Place = tuple[str | None, str]
+
+
+def play_runs(members: Sequence[Member], settings: Settings, tell: Tell) -> PlayedRuns:
+    """Draw a line for each run; those that are muted first, below the others.
+
+    Raises:
+        DefinitionError: no run has a key that is to be drawn.
+    """
+    played = _Played(settings, tell)
+    found = {member.name: windows for member, windows in played.each(members)}
+    muted = {member.name for member in members if member.is_muted}
+    ordered = sorted(found, key=lambda name: name not in muted)
+    windows = overlay({name: found[name] for name in ordered})
+    if settings.is_coloured or muted:
+        colours = _colours(members, is_coloured=settings.is_coloured)
+        windows = [_coloured(window, colours, muted) for window in windows]
+    return played.result(windows)
+
+
+def play_groups(
+    members: Sequence[Member], settings: Settings, tell: Tell, *, band: str = "std"
+) -> PlayedRuns:
+    """Draw the mean of each group of runs of one name, with a band, in line plots.
+
+    Raises:
+        DefinitionError: there is no such band, or no run has a key that is to be drawn.
+    """
+    check_band(band)
+    played, skipped = _Played(settings, tell), Counter[str]()
+    groups: dict[str, dict[Place, _Means]] = {member.name: {} for member in members}
+    for member, windows in played.each(members):
+        for window in windows:
+            if window.type == _LINES:
+                place = window.env, window.win
+                groups[member.name].setdefault(place, _Means(window, {})).take(window)
+            else:
+                skipped[window.title] += 1
+    found = {name: [each.window(band) for each in means.values()] for name, means in groups.items()}
+    if skipped:
+        played.notes.append(f"means are drawn of lines alone; not drawn: {listed(skipped)}")
+    return played.result(overlay({name: windows for name, windows in found.items() if windows}))
+
+
+class _Means(NamedTuple):
+    """A window of a group: one of its runs' windows, and the curves of all by their name."""
+
+    first: Window
+    curves: dict[str, list[Curve]]
+
+    def take(self, window: Window) -> None:
+        for trace in window.traces:
+            if not trace.pale:
+                y = np.asarray(trace.y, np.float64)
+                x = np.arange(len(y)) if trace.x is None else np.asarray(trace.x)
+                self.curves.setdefault(trace.name, []).append((x.astype(np.float64), y))
+
+    def window(self, band: str) -> Window:
+        traces = list[Trace]()
+        for name, curves in self.curves.items():
+            found = mean_of(curves, band)
+            traces.append(Trace(name, found.y, found.x, band=found.band, note=found.note))
+        return replace(self.first, traces=tuple(traces))
+
+
+class _Played:
+    """Plays runs one by one, and collects what is not drawn."""
+
+    def __init__(self, settings: Settings, tell: Tell) -> None:
+        self._settings, self._tell = settings, tell
+        self._left_out: dict[tuple[str, str], LeftOut] = {}
+        self._without: list[DefinitionError] = []
+        self._failed: list[str] = []
+        self._count = 0
+        self.notes: list[str] = []
+
+    def each(self, members: Sequence[Member]) -> Iterator[tuple[Member, list[Window]]]:
+        """The windows of each run that can be drawn."""
+        for member in members:
+            try:
+                played = self._play(member.path)
+            except DefinitionError as error:
+                if self._settings.strict:
+                    raise
+                self._without.append(error)
+            except FlexrecError as error:
+                if self._settings.strict:
+                    raise
+                self._failed.append(str(error))
+            else:
+                self._leave_out(member, played.left_out)
+                yield member, played.windows
+            self._count += 1
+            self._tell(self._count, len(members))
+        if self._count and len(self._without) == self._count:
+            raise self._without[0]
+
+    def _play(self, path: Path) -> Played:
+        wanted = self._settings
+        with Recording(path) as run:
+            return play_all(
+                run,
+                wanted.definitions,
+                every=wanted.every,
+                env=wanted.env,
+                uid=wanted.uid,
+                strict=wanted.strict,
+            )
+
+    def _leave_out(self, member: Member, left_out: Sequence[LeftOut]) -> None:
+        """Count what is left out for each meter of a key, in all runs together."""
+        for left in left_out:
+            place = left.key, left.meter
+            first, count = self._left_out.get(place), left.count
+            if first is None:
+                first, count = replace(left, run=member.name), 0
+            self._left_out[place] = replace(first, count=first.count + count)
+
+    def result(self, windows: list[Window]) -> PlayedRuns:
+        """The result, with these windows."""
+        if self._without:
+            verb = "has" if len(self._without) == 1 else "have"
+            runs = counted(len(self._without), "run")
+            self.notes.append(f"{runs} {verb} none of the keys that are to be plotted")
+        self.notes += self._failed[:3]
+        if len(self._failed) > 3:
+            self.notes.append(f"{len(self._failed) - 3:,} more runs cannot be read")
+        left_out = list(self._left_out.values())
+        return PlayedRuns(windows, left_out, self.notes, not self._failed)
+
+
+def _colours(members: Sequence[Member], *, is_coloured: bool) -> dict[str, list[int]]:
+    """The colour of each run: along a ramp by the rank of its value, or one after the other."""
+    if not is_coloured:
+        shown = [member.name for member in members if not member.is_muted]
+        return {name: list(CYCLE[k % len(CYCLE)]) for k, name in enumerate(shown)}
+    ranks = sorted({member.value for member in members}, key=by_value)
+    return {m.name: ramp(ranks.index(m.value) / max(1, len(ranks) - 1)) for m in members}
+
+
+def by_value(value: Cell) -> tuple[int, float, str]:
+    """The key to sort cells by: numbers, then texts, then runs without a value."""
+    if isinstance(value, str):
+        return 1, 0.0, value
+    return (2, 0.0, "") if value is None else (0, float(value), "")
+
+
+def _coloured(window: Window, colours: Mapping[str, list[int]], muted: set[str]) -> Window:
+    """A window of lines with a colour for each run, and a dash for each of its lines."""
+    if window.type != _LINES or "linecolor" in window.opts:
+        return window
+    traces = [t for t in window.traces if not (t.pale and t.run in muted)]
+    names = [trace.name.removeprefix(trace.run or "").strip() for trace in traces]
+    phases = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("train"))
+    dashes = [_DASHES[phases.index(name) % len(_DASHES)] for name in names]
+    opts: dict[str, object] = {"dash": dashes} if len(phases) > 1 else {}
+    grey = list(CYCLE[7])
+    opts |= {"linecolor": [colours.get(str(trace.run), grey) for trace in traces]}
+    drawn = tuple(replace(trace, muted=trace.run in muted) for trace in traces)
+    return replace(window, traces=drawn, opts={**opts, **window.opts})

@@ -1,0 +1,115 @@
+"""Find recordings in folders, by patterns and by name, without opening one."""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flexrec.recorder.errors import RecordingError, warn
+from flexrec.replay.runs.tags import ENDING as TAGS
+
+_ENDINGS = (".h5", ".hdf5")
+
+Stamp = tuple[int, ...]
+"""Size, time and number of a file, and size and time of its tags."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file that may be a recording.
+
+    Attributes:
+        path: the path, beginning as the place in which it was found.
+        real: the absolute path.
+        name: the path within that place, without the ending.
+        inode: the file's number, which a file that replaces it has not.
+        stamp: tells whether the file has changed.
+    """
+
+    path: str
+    real: str
+    name: str
+    inode: int
+    stamp: Stamp
+
+
+def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
+    """The files in the places, sorted by path.
+
+    Args:
+        places: folders, which are searched recursively; patterns such as `exp/*/run.h5` (`**`
+            matches folders); and files. What is hidden in a folder, and links to folders, are
+            left out.
+
+    Raises:
+        RecordingError: a place does not exist, or no file fits a pattern.
+    """
+    found: dict[str, Found] = {}
+    files: list[str] = []
+    for place in places:
+        for path in _matches(os.fspath(place)):
+            if os.path.isdir(path):
+                found |= {one.real: one for one in _in_folder(path)}
+            else:
+                files.append(path)
+    beside = os.path.commonpath([os.path.dirname(os.path.abspath(f)) for f in files] or ["/"])
+    for path in files:
+        folder, name = os.path.split(path)
+        real = os.path.join(os.path.realpath(folder), name)
+        inside = os.path.relpath(os.path.abspath(path), beside)
+        beside_it = f"{path}{TAGS}"
+        tags = os.stat(beside_it) if os.path.exists(beside_it) else None
+        one = _found(path, real, inside, os.stat(path), tags)
+        found.setdefault(one.real, one)
+    return sorted(found.values(), key=lambda one: one.path)
+
+
+def homes(places: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """The real folders that the places are, or that hold them: these name an index."""
+    every = {path for place in places for path in _matches(os.fspath(place))}
+    folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in every}
+    return sorted(map(os.path.realpath, folders))
+
+
+def _matches(place: str) -> list[str]:
+    if os.path.lexists(place):
+        return [place]
+    if not glob.has_magic(place):
+        raise RecordingError(f"{place} does not exist; give a folder, a pattern or a recording")
+    found = sorted(glob.glob(place, recursive=True))
+    if not found:
+        raise RecordingError(f"no file or folder fits {place!r}")
+    return found
+
+
+def _in_folder(root: str) -> Iterator[Found]:
+    waiting, real = [root], os.path.realpath(root)
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listed:
+                entries = {entry.name: entry for entry in listed}
+        except OSError as error:
+            warn(f"{folder} cannot be searched: {error.strerror}")
+            continue
+        for name, entry in entries.items():
+            if name.startswith("."):
+                continue
+            with suppress(OSError):  # it has just been removed, or is a link to itself
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif name.endswith(_ENDINGS) and entry.is_file():
+                    tags = entries.get(f"{name}{TAGS}")
+                    inside = entry.path[len(root) :].lstrip(os.sep)
+                    where = entry.path, os.path.join(real, inside), inside
+                    yield _found(*where, entry.stat(), tags.stat() if tags else None)
+
+
+def _found(
+    path: str, real: str, inside: str, status: os.stat_result, tags: os.stat_result | None
+) -> Found:
+    of_tags = (tags.st_size, tags.st_mtime_ns) if tags else (0, 0)
+    stamp = status.st_size, status.st_mtime_ns, status.st_ino, *of_tags
+    root, ending = os.path.splitext(inside)
+    return Found(path, real, root if ending in _ENDINGS else inside, status.st_ino, stamp)

@@ -1,0 +1,161 @@
+"""The rows of an index that expressions choose, in the order that they ask for."""
+
+import os
+import re
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Self
+
+from flexrec.recorder.errors import counted
+from flexrec.replay.runs.expressions import condition, guarded, ordering, unknown
+from flexrec.replay.runs.index import column_numbers, tables_of
+from flexrec.replay.runs.row import Cell
+from flexrec.replay.runs.scan import Found
+
+OWN = ("name", "path")
+"""The columns that are told by where a file is, not by what is in it."""
+
+_PIECE = 300  # columns that are fetched at a time
+_TEMPORARY = ("chosen", "picked")
+_COLUMN = re.compile(r"\bc(\d{1,9})\b")
+
+
+class Spread(NamedTuple):
+    """How many of the rows have a value in a column, the least and the greatest."""
+
+    rows: int
+    least: Cell
+    greatest: Cell
+
+
+class Selection:
+    """Some of the files that an index knows, as `picked` chooses them.
+
+    Attributes:
+        columns: the names of the columns, first those that every run has.
+        found: the files of the rows, in their order.
+        others: the number of files that are no recordings.
+    """
+
+    def __init__(self, db: sqlite3.Connection, found: Sequence[Found]) -> None:
+        self._db = db
+        weakref.finalize(self, db.close)
+        self._numbers: Mapping[str, int] = column_numbers(db)
+        self.columns = [*OWN, *self._numbers]
+        self._sql = {name: f"c{n:d}" for name, n in self._numbers.items()}
+        self._sql |= {name: name for name in OWN}
+        ids = dict(db.execute("SELECT path, run.id FROM run JOIN config USING(id)"))
+        keys = ((os.fsencode(one.real), one) for one in found)
+        self._files = {ids[key]: one for key, one in keys if key in ids}
+        self.others = len(found) - len(self._files)
+        db.execute("CREATE TEMP TABLE chosen(id INTEGER PRIMARY KEY, path, name)")
+        db.execute("CREATE TEMP TABLE picked(place INTEGER PRIMARY KEY, id)")
+        db.executemany(
+            "INSERT INTO chosen VALUES(?, ?, ?)",
+            ((i, _clean(one.path), _clean(one.name)) for i, one in self._files.items()),
+        )
+        self.found: list[Found] = []
+        self._asked: object = None
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def picked(self, where: Sequence[str], sort: str, limit: int | None) -> Self:
+        """The same, with the rows for which every expression holds, in the order of the last one.
+
+        Raises:
+            QueryError: an expression is wrong, or names no column.
+        """
+        if self._asked == (where, sort, limit):
+            return self
+        self._asked = None
+        each = [f"({condition(text, self._sql)})" for text in where]
+        order = ordering(sort, self._sql) if sort else "path"
+        sql = f"SELECT id {self._source(' '.join([*each, order]))}"
+        sql += f" WHERE {' AND '.join(each)}" if each else ""
+        sql += f" ORDER BY {order}" + (f" LIMIT {limit:d}" if limit is not None else "")
+        with self._guarded():
+            ids = [i for (i,) in self._db.execute(sql)]
+        self._db.execute("DELETE FROM picked")
+        self._db.executemany("INSERT INTO picked VALUES(?, ?)", enumerate(ids))
+        self.found = [self._files[i] for i in ids]
+        self._asked = where, sort, limit
+        return self
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise QueryError if there is no such column."""
+        for name in names:
+            if name not in self._sql:
+                raise unknown(name, self._sql)
+
+    def may_have(self, key: str) -> bool:
+        """Whether some runs have so many keys that this may be one that is in no column yet."""
+        (asked,) = self._db.execute("SELECT count(*) FROM asked WHERE key=?", (key,)).fetchone()
+        (runs,) = self._db.execute("SELECT count(*) FROM run WHERE left_out > 0").fetchone()
+        return bool(runs and not asked)
+
+    def rows(self, names: Sequence[str]) -> list[tuple[Cell, ...]]:
+        """The cells of some columns, a row for each run."""
+        pieces = []
+        for first in range(0, len(names), _PIECE):
+            listed = [self._sql[name] for name in names[first : first + _PIECE]]
+            sql = f"SELECT {', '.join(listed)} {self._source(' '.join(listed))}"
+            with self._guarded():
+                pieces.append(
+                    self._db.execute(f"{sql} JOIN picked USING(id) ORDER BY place").fetchall()
+                )
+        return [sum(parts, ()) for parts in zip(*pieces, strict=True)]
+
+    def spread(self, names: Sequence[str]) -> dict[str, Spread]:
+        """What the rows have in some columns."""
+        found = dict[str, Spread]()
+        for first in range(0, len(names), _PIECE):
+            some = names[first : first + _PIECE]
+            listed = [self._sql[name] for name in some]
+            each = ", ".join(f"count({c}), min({c}), max({c})" for c in listed)
+            sql = f"SELECT {each} {self._source(' '.join(listed))} JOIN picked USING(id)"
+            with self._guarded():
+                (values,) = self._db.execute(sql)
+            found |= {name: Spread(*values[3 * i : 3 * i + 3]) for i, name in enumerate(some)}
+        return found
+
+    def notes(self) -> list[str]:
+        """What is to be known of the rows: files that are no recordings, keys that are left out."""
+        notes = list[str]()
+        if not self._files:
+            notes.append("there is no recording in these places")
+        if self.others:
+            verb = "is no recording" if self.others == 1 else "are no recordings"
+            notes.append(f"{counted(self.others, 'file')} {verb}")
+        sql = "SELECT count(*), sum(left_out) FROM run JOIN picked USING(id) WHERE left_out > 0"
+        ((runs, keys),) = self._db.execute(sql)
+        if runs:
+            notes.append(
+                f"{counted(runs, 'run')} with many keys: {counted(keys, 'key')} are in no column "
+                "before an expression names them; flexrec show lists those of a run"
+            )
+        return notes
+
+    def configs(self) -> Iterator[str]:
+        """The config of each run as JSON text."""
+        yield from (
+            text
+            for (text,) in self._db.execute(
+                "SELECT text FROM config JOIN picked USING(id) ORDER BY place"
+            )
+        )
+
+    def _guarded(self) -> AbstractContextManager[None]:
+        return guarded(self._db, {*_TEMPORARY, *tables_of(self._numbers.values())})
+
+    def _source(self, sql: str) -> str:
+        """The tables that have the columns in an SQL text."""
+        numbers = {int(number) for number in _COLUMN.findall(sql)}
+        tables = tables_of(n for n in numbers if n < len(self._numbers))
+        return f"FROM chosen {' '.join(f'LEFT JOIN {table} USING(id)' for table in tables)}"
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,119 @@
+"""`flexrec runs`, `flexrec show DIR` and `flexrec tag`, as a user runs them."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from flexrec.recorder import Recorder
+from support.commands import fails, flexrec
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    for lr in (0.1, 0.2, 0.3):
+        with Recorder(tmp_path / "exp" / f"lr{lr}.h5", config={"lr": lr, "name": "=1+1"}) as rec:
+            rec.add(train_loss=1 / lr, test_acc=lr)
+    (tmp_path / "exp" / "notes.h5").write_text("no recording")
+    return tmp_path / "exp"
+
+
+def test_runs_lists_and_chooses(exp: Path) -> None:
+    out, error = flexrec("runs", exp)
+    lines = out.splitlines()
+    assert lines[0].split()[:3] == ["name", "state", "started"]
+    assert [line.split()[0] for line in lines[2:5]] == ["lr0.1", "lr0.2", "lr0.3"]
+    assert lines[5:] == ["3 runs"]
+    assert error == "flexrec: 1 file is no recording\n"
+    out, _ = flexrec(
+        *("runs", exp, "--where", "config.lr < 0.25", "--sort", "test_acc.max desc"),
+        *("--columns", "name, config.lr", "--limit", 1),
+    )
+    assert out.splitlines()[2:] == ["lr0.2           0.2", "1 run"]
+    assert flexrec("show", exp)[0].splitlines()[5] == "3 runs"
+
+
+def test_runs_as_json_and_csv(exp: Path) -> None:
+    found = json.loads(flexrec("runs", exp, "--json", "--sort", "config.lr desc")[0])["runs"]
+    assert [one["config"]["lr"] for one in found] == [0.3, 0.2, 0.1]
+    assert found[0]["name"] == "lr0.3"
+    assert found[0]["path"] == str(exp / "lr0.3.h5")
+    assert found[0]["metrics"]["test_acc"]["max"] == 0.3
+    out, error = flexrec("runs", exp, "--csv", "--columns", "name,config.name,train_loss.last")
+    assert "3 cells with =, +, - or @ first" in error
+    assert list(csv.reader(out.splitlines()))[:2] == [
+        ["name", "config.name", "train_loss.last"],
+        ["lr0.1", "=1+1", "10.0"],
+    ]
+    header = next(csv.reader(flexrec("runs", exp, "--csv", "--columns", "all")[0].splitlines()))
+    assert {"name", "path", "config.lr", "host", "test_acc.min_at"} <= set(header)
+
+
+def test_what_runs_refuses(exp: Path, tmp_path: Path) -> None:
+    assert fails("runs", exp, "--where", "config.lrr < 1") == (
+        "no run has a column 'config.lrr'; did you mean 'config.lr'?"
+    )
+    assert "no run has a column 'test_acc.lst'" in fails("runs", exp, "--columns", "test_acc.lst")
+    assert "does not exist" in fails("runs", tmp_path / "none")
+    assert "choose one of --json and --csv" in flexrec("runs", exp, "--json", "--csv", code=2)[1]
+    assert "do nothing with a folder" in flexrec("show", exp, "-k", "x", "--model", code=2)[1]
+    (tmp_path / "empty").mkdir()
+    out, error = flexrec("runs", tmp_path / "empty")
+    assert out.splitlines()[-1] == "0 runs"
+    assert "there is no recording in these places" in error
+    assert json.loads(flexrec("runs", tmp_path / "empty", "--json")[0]) == {"runs": []}
+
+
+def test_tags(exp: Path) -> None:
+    run = exp / "lr0.1.h5"
+    assert flexrec("tag", run)[0] == f"{run} has no tags\n"
+    assert flexrec("tag", run, "good", "a note")[0] == "good: a note\n"
+    assert flexrec("tag", run, "seed 1")[0] == "good: a note\nseed 1\n"
+    out, _ = flexrec("runs", exp, "--where", "tag.good is not null", "--columns", "name,tags")
+    assert out.splitlines()[2:] == ["lr0.1   good, seed 1", "1 run"]
+    assert flexrec("tag", run, "good", "--remove")[0] == "seed 1\n"
+    assert "has no tag 'good'" in fails("tag", run, "good", "--remove")
+    assert "--remove takes a tag" in flexrec("tag", run, "--remove", code=2)[1]
+
+
+def test_a_folder_is_replayed(exp: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        for lr in (0.1, 0.2):
+            with Recorder(tmp_path / "more" / f"{lr}-{seed}.h5", config={"lr": lr}) as rec:
+                for step in range(3):
+                    rec.add(train_loss=lr + seed)
+                    rec.log(step)
+    more, saved = tmp_path / "more", tmp_path / "env.json"
+    asked = ("replay", more, "--preset", "loss", "--save", saved, "--force")
+    out, error = flexrec(*asked, "--group", "config.lr", "--band", "minmax")
+    assert out.splitlines()[0] == "Loss: lr=0.1 train (n=2), lr=0.2 train (n=2) (6 points)"
+    assert error == f"flexrec: 4 runs of {more}\n"
+    (window,) = json.loads(saved.read_text())["jsons"].values()
+    drawn = window["content"]["data"]
+    assert [trace.get("fill") for trace in drawn] == [None, "tonexty", None] * 2
+    assert [trace["y"][0] for trace in drawn[:3]] == pytest.approx([0.1, 1.1, 0.6])
+    out, _ = flexrec(*asked, "--where", "config.lr < 0.15")
+    assert out.splitlines()[0] == "Loss: 0.1-0 train, 0.1-1 train (6 points)"
+    out, _ = flexrec(*asked, "--best", "train_loss.min", "--top", 1)
+    assert out.splitlines()[0] == "Loss: 0.1-0 train (12 points)"
+    flexrec(*asked, "--color", "config.lr")
+    (window,) = json.loads(saved.read_text())["jsons"].values()
+    assert len({trace["line"]["color"] for trace in window["content"]["data"]}) == 2
+
+
+def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
+    def refused(*options: object) -> str:
+        return flexrec("replay", exp, "--save", tmp_path / "e.json", *options, code=2)[1]
+
+    assert "--band does nothing without --group" in refused("--band", "sem")
+    assert "--top does nothing without --best" in refused("--top", 3)
+    assert "--follow does nothing with a folder" in refused("--follow")
+    assert "no run has a column 'config.l'" in refused("--group", "config.l")
+    assert "there is no band 'x'" in refused("--group", "config.lr", "--band", "x")
+    assert not (tmp_path / "e.json").exists()

@@ -1,0 +1,230 @@
+"""Many recordings as a table: which rows, which columns, which states; and what runs say of it."""
+
+import json
+import math
+from pathlib import Path
+
+import h5py
+import pytest
+
+import flexrec
+from flexrec.recorder import QueryError, Recorder, Recording, RecordingError
+from flexrec.replay import Runs
+from flexrec.replay.runs.tags import tag
+from support.crashing import crash
+
+
+def cells(runs: Runs, *columns: str) -> list[tuple[object, ...]]:
+    """The rows of some columns."""
+    return list(runs.table(columns).rows)
+
+
+def test_a_row_a_run_with_what_differs(exp: Path) -> None:
+    runs = flexrec.Runs(exp)
+    assert len(runs) == 4
+    assert [path.relative_to(exp).as_posix() for path in runs] == [
+        "lr0.01/seed0.h5",
+        "lr0.01/seed1.h5",
+        "lr0.1/seed0.h5",
+        "lr0.1/seed1.h5",
+    ]
+    table = runs.table()
+    assert table.columns[:6] == ("name", "state", "started", "seconds", "config.lr", "config.seed")
+    assert {"train_loss.last", "train_loss.min", "test_acc.max"} <= set(table.columns)
+    assert not {"config.same", "config.opt.name"} & set(table.columns)
+    assert str(table).splitlines()[2].startswith("lr0.01/seed0")
+    assert repr(runs) == str(table)
+    assert "<td>lr0.01/seed0</td>" in runs._repr_html_()
+    with Recording(runs.paths[0]) as run:
+        series = run["train_loss"]
+        assert cells(runs, "train_loss.last", "train_loss.mean")[0] == (
+            series.value[-1],
+            series.value.sum() / len(series.value),
+        )
+
+
+def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:
+    runs = Runs(exp)
+    chosen = runs.where("config.lr < 0.05 and test_acc.max > 3").where("state = 'closed'")
+    assert cells(chosen.sort("test_acc.max desc"), "name") == [("lr0.01/seed1",), ("lr0.01/seed0",)]
+    assert cells(chosen.sort("name desc").limit(1), "name") == [("lr0.01/seed1",)]
+    assert len(runs) == 4  # as it was
+    assert len(runs.where("config.opt.name = 'adam' and name like 'lr0.1/%'")) == 2
+    assert len(runs.where('m1/loss.last = 2 and "my-key".last = 1 and "my-key.min" > 0')) == 4
+    assert len(runs.where("train_loss.last/train_loss.max < 0.9 and my-key.last-1 = 0")) == 4
+    assert len(runs.where("test_acc.max > 1e1 or test_acc.max between .5 and 5")) == 4
+    with pytest.raises(
+        QueryError, match=r"no run has a column 'config\.lrr'; did you mean 'config\.lr'"
+    ):
+        runs.where("config.lrr < 1")
+    with pytest.raises(QueryError, match=r"no run has a column 'loss\.max'; did you mean"):
+        runs.table(["loss.max"])
+
+
+def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
+    for name, value in (("a", None), ("b", 1.0), ("c", 2.0)):
+        with Recorder(tmp_path / f"{name}.h5") as rec:
+            rec.add({"x": 0.0} if value is None else {"loss": value})
+    for order in ("loss.last", "loss.last asc"):
+        assert cells(Runs(tmp_path).sort(order), "name") == [("b",), ("c",), ("a",)]
+    assert cells(Runs(tmp_path).sort("loss.last desc, name"), "name")[0] == ("c",)
+
+
+def test_folders_patterns_and_files(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = exp / "lr0.1" / "seed0.h5"
+    assert len(Runs(exp / "lr0.1", exp)) == 4  # each once
+    assert [str(path) for path in Runs(one)] == [str(one)]
+    assert cells(Runs(str(exp / "*" / "seed1.h5")), "name") == [("lr0.01/seed1",), ("lr0.1/seed1",)]
+    assert len(Runs(str(exp / "**" / "*.h5"))) == 4
+    monkeypatch.chdir(exp.parent)
+    assert str(Runs("exp").paths[0]) == "exp/lr0.01/seed0.h5"
+    with pytest.raises(RecordingError, match="nowhere does not exist; give a folder"):
+        Runs("nowhere")
+    with pytest.raises(RecordingError, match="no file or folder fits"):
+        Runs("nowhere/*.h5")
+    with pytest.raises(TypeError, match="needs a folder"):
+        Runs()
+
+
+def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:
+    config = {"lr": 0.5}
+    for name in ("closed", "damaged", "old", "cut"):
+        with Recorder(tmp_path / f"{name}.h5", config=config) as rec:
+            rec.add(loss=1.0)
+            rec.add(loss=3.0)
+    damaged = bytearray((tmp_path / "damaged.h5").read_bytes())
+    damaged[40] ^= 1  # of the superblock
+    (tmp_path / "damaged.h5").write_bytes(damaged)
+    (tmp_path / "cut.h5").write_bytes((tmp_path / "cut.h5").read_bytes()[:-100])
+    with h5py.File(tmp_path / "old.h5", "r+") as file:
+        del file["summary"]  # as from an older flexrec
+    killed = Recorder(tmp_path / "killed.h5", config=config)
+    killed.add(loss=2.0)
+    killed.flush()
+    crash(killed)
+    (tmp_path / "text.h5").write_text("no recording")
+    (tmp_path / ".hidden.h5").write_text("no recording")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = [1]
+    with Recorder(tmp_path / "open.h5", config=config) as rec:
+        rec.add(loss=4.0)
+        rec.flush()
+        runs = Runs(tmp_path)
+        found = {
+            name: rest for name, *rest in cells(runs, "name", "state", "config.lr", "loss.max")
+        }
+    assert found == {
+        "closed": ["closed", 0.5, 3.0],
+        "cut": ["damaged", None, None],
+        "damaged": ["damaged", None, None],
+        "killed": ["killed", 0.5, 2.0],
+        "old": ["closed", 0.5, 3.0],
+        "open": ["recording", 0.5, 4.0],
+    }
+    assert runs.notes() == ["2 files are no recordings"]
+    assert "first bytes are not as written" in str(cells(runs.where("name = 'damaged'"), "error"))
+    assert cells(Runs(tmp_path).where("name = 'open'"), "state") == [("closed",)]
+
+
+def test_a_run_that_grows_and_one_that_dies(tmp_path: Path) -> None:
+    rec = Recorder(tmp_path / "run.h5")
+    rec.add(loss=4.0)
+    rec.flush()
+    assert cells(Runs(tmp_path), "state", "loss.last") == [("recording", 4.0)]
+    crash(rec)
+    assert cells(Runs(tmp_path), "state", "loss.last") == [("killed", 4.0)]  # not a byte changed
+    with Recorder(tmp_path / "run.h5", mode="resume") as rec:
+        rec.add(loss=5.0)
+    assert cells(Runs(tmp_path), "state", "loss.last", "resumes") == [("closed", 5.0, 1)]
+
+
+def test_what_is_not_finite(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", config={"x": float("inf"), "flag": True}) as rec:
+        for value in (1.0, math.inf, math.nan):
+            rec.add(loss=value)
+    runs = Runs(tmp_path)
+    names = ("loss.count", "loss.not_finite", "loss.last", "loss.max", "config.flag")
+    assert cells(runs, *names) == [(3, 2, None, 1.0, 1)]
+    assert len(runs.where("loss.last is null and loss.not_finite > 0")) == 1
+    text = json.dumps(runs.records(), allow_nan=False)
+    assert json.loads(text)[0]["metrics"]["loss"]["last"] is None
+
+
+def test_records_are_plain_data(exp: Path) -> None:
+    found = Runs(exp).where("config.seed = 0").records()
+    assert [one["name"] for one in found] == ["lr0.01/seed0", "lr0.1/seed0"]
+    one = found[0]
+    assert one["path"] == str(exp / "lr0.01" / "seed0.h5")
+    assert one["state"] == "closed"
+    assert one["config"] == {"lr": 0.01, "seed": 0, "opt": {"name": "adam"}, "same": 1}
+    assert one["metrics"]["m1/loss"]["last"] == 2.0
+    assert Runs(exp).limit(1).records(["config.lr"])[0]["metrics"] == {"config.lr": 0.01}
+
+
+def test_tags_are_columns(exp: Path) -> None:
+    tag(exp / "lr0.1" / "seed0.h5", "good", "the best\nso far")
+    runs = Runs(exp)
+    assert cells(runs.where("tag.good is not null"), "name", "tags", "note") == [
+        ("lr0.1/seed0", "good", "the best\nso far")
+    ]
+    assert runs.table().columns[-2:] == ("tags", "note")
+    assert "the best\\nso far" in str(runs)
+    tag(exp / "lr0.1" / "seed0.h5", "good", "no more")
+    assert cells(Runs(exp).where("tag.good = 'no more'"), "tags") == [("good",)]
+
+
+def test_a_data_frame(exp: Path) -> None:
+    pytest.importorskip("pandas")
+    frame = Runs(exp).to_pandas()
+    assert len(frame) == 4
+    assert frame.groupby("config.lr")["test_acc.max"].max().to_dict() == {0.01: 12.0, 0.1: 14.0}
+
+
+def test_keys_and_configs_that_are_hostile(tmp_path: Path) -> None:
+    odd = [
+        '"; DROP TABLE run; --',
+        "a'b",
+        "c1",
+        "loss.last",
+        "\x1b[2J",
+        "x" * 500,
+        "名前",
+        "select",
+    ]
+    config = {key: f"'{key}'" for key in odd} | {"big": 1 << 80, "list": [1, {"a": None}]}
+    config |= {"deep": json.loads('{"a":' * 30 + "1" + "}" * 30), "long": "y" * 10_000}
+    for name in ("a", "b"):
+        with Recorder(tmp_path / f"{name}.h5", config=config) as rec:
+            rec.add(dict.fromkeys(odd, 1.0))
+            rec.add(value=2.0)
+    runs = Runs(tmp_path)
+    assert len(runs) == 2
+    quoted = odd[0].replace('"', '""')
+    assert len(runs.where(f'"{quoted}".last = 1 and "config.{quoted}" is not null')) == 2
+    assert len(runs.where('"loss.last.last" = 1 and c1.last = 1 and 名前.count = 1')) == 2
+    assert cells(runs, "config.big", "config.list") == [(float(1 << 80), '[1, {"a": null}]')] * 2
+    assert "\x1b" not in str(runs.table(runs.columns))
+    assert runs.records()[0]["config"] == config
+    assert len(Runs(tmp_path)) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*distinct keys")
+def test_more_keys_than_a_table_holds(tmp_path: Path) -> None:
+    for name, count in (("a", 1200), ("b", 9)):
+        with Recorder(tmp_path / f"{name}.h5", config={"lr": 0.1}) as rec:
+            rec.add({f"layer/{name}{i}/mean": float(i) for i in range(count)})
+            rec.add(loss=1.0)
+    runs = Runs(tmp_path)
+    assert cells(runs.where("loss.last = 1"), "config.lr") == [(0.1,)] * 2
+    assert 9 * 900 < len(runs.columns) < 9 * 1200
+    assert "1 run with many keys" in runs.notes()[0]
+    assert len(runs.where("layer/b3/mean.last = 3")) == 1
+    assert "layer/a1190/mean.last" not in runs.columns
+    found = runs.where("layer/a1190/mean.last = 1190")  # it is read as it is asked for
+    assert cells(found.sort("layer/a1191/mean.max"), "name") == [("a",)]
+    assert "layer/a1190/mean.last" in Runs(tmp_path).columns
+    with Recorder(tmp_path / "c.h5") as rec:
+        rec.add({f"layer/a{i}/mean": 7.0 for i in range(1200)})
+    assert cells(Runs(tmp_path).where("layer/a1190/mean.last = 7"), "name") == [("c",)]
+    with pytest.raises(QueryError, match=r"no run has a column 'layer/zzz/mean\.last'"):
+        runs.where("layer/zzz/mean.last = 3")

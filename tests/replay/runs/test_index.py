@@ -1,0 +1,149 @@
+"""The index: a cache that is right, that comes again, and that several processes may use."""
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from flexrec.recorder import Recorder
+from flexrec.replay import Runs
+from flexrec.replay.runs import index
+from flexrec.replay.runs.row import Row, row_of
+
+
+def states(place: Path) -> list[tuple[object, ...]]:
+    """The names and losses of the runs."""
+    return list(Runs(place).table(["name", "train_loss.last"]).rows)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files whose rows were read."""
+    seen: list[str] = []
+
+    def counted(path: str, asked: Sequence[str]) -> Row:
+        seen.append(Path(path).name)
+        return row_of(path, asked)
+
+    monkeypatch.setattr(index, "row_of", counted)
+    return seen
+
+
+def test_only_what_changed_is_read(exp: Path, cache: Path, reads: list[str]) -> None:
+    whole = states(exp)
+    assert len(reads) == 4
+    (file,) = cache.iterdir()
+    before = file.stat()
+    assert states(exp) == whole
+    assert len(reads) == 4
+    assert file.stat().st_ino == before.st_ino  # nobody wrote it
+    assert cache.stat().st_mode & 0o777 == 0o700
+    with Recorder(exp / "new.h5") as rec:
+        rec.add(train_loss=7.0)
+    assert states(exp) == [*whole, ("new", 7.0)]
+    with Recorder(exp / "new.h5", mode="w") as rec:
+        rec.add(train_loss=8.0)
+    assert states(exp)[-1] == ("new", 8.0)
+    assert reads[4:] == ["new.h5", "new.h5"]
+    (exp / "new.h5").unlink()
+    assert states(exp) == whole
+    assert states(exp / "lr0.1") == [("seed0", whole[2][1]), ("seed1", whole[3][1])]
+
+
+def test_a_run_that_was_moved_away_and_back(exp: Path) -> None:
+    whole = states(exp)
+    (exp / "lr0.1").rename(exp.parent / "away")
+    assert states(exp) == whole[:2]
+    (exp.parent / "away").rename(exp / "lr0.1")
+    assert states(exp) == whole
+
+
+@pytest.mark.parametrize(
+    "kind", ["deleted", "empty", "text", "cut", "version", "foreign", "flipped"]
+)
+def test_it_comes_again(exp: Path, cache: Path, kind: str) -> None:
+    whole = states(exp)
+    (file,) = cache.iterdir()
+    data = file.read_bytes()
+    if kind == "deleted":
+        file.unlink()
+    elif kind == "version":
+        with sqlite3.connect(file) as db:
+            db.execute("PRAGMA user_version=77")
+    elif kind == "foreign":
+        file.unlink()
+        with sqlite3.connect(file) as db:
+            db.executescript("CREATE TABLE run(id); PRAGMA user_version=1")
+    else:
+        half = data[: len(data) // 2]
+        torn = half + bytes(random.Random(0).randbytes(len(data) - len(half)))  # noqa: S311
+        file.write_bytes({"empty": b"", "text": b"no database", "cut": half, "flipped": torn}[kind])
+    assert states(exp) == whole
+    assert states(exp) == whole
+
+
+def test_no_cache_can_be_written(exp: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.parent.parent.mkdir(exist_ok=True)
+    cache.parent.write_text("a file, where the folder is to be")
+    assert len(states(exp)) == 4
+    cache.parent.unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert len(states(exp)) == 4
+    assert list(cache.iterdir()) == []
+
+
+def test_a_reader_sees_one_index_while_it_is_replaced(exp: Path) -> None:
+    runs = Runs(exp)
+    with Recorder(exp / "new.h5") as rec:
+        rec.add(train_loss=7.0)
+    assert len(Runs(exp)) == 5
+    assert len(runs.where("state = 'closed'")) == 4
+
+
+def test_several_at_once(exp: Path, tmp_path: Path) -> None:
+    script = (
+        "import sys; from flexrec.replay import Runs\n"
+        "for i in range(5): print(len(Runs(sys.argv[1]).where('train_loss.count > 0')))"
+    )
+    command = [sys.executable, "-c", script, str(exp)]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    for i in range(3):
+        with Recorder(exp / f"new{i}.h5") as rec:
+            rec.add(train_loss=7.0)
+        assert len(Runs(exp)) == 5 + i
+    for process in running:
+        out, _ = process.communicate(timeout=120)
+        assert process.returncode == 0
+        assert all(4 <= int(count) <= 7 for count in out.split())
+    assert len(Runs(exp)) == 7
+
+
+def test_litter_is_removed(exp: Path, cache: Path) -> None:
+    cache.mkdir(parents=True)
+    for name, age in (("old.making", 7200), ("new.making", 60), ("old.sqlite", 91 * 86400)):
+        (cache / name).touch()
+        now = (cache / name).stat().st_mtime - age
+        os.utime(cache / name, (now, now))
+    states(exp)
+    assert {path.name for path in cache.iterdir()} & {"old.making", "new.making", "old.sqlite"} == {
+        "new.making"
+    }
+
+
+def test_a_table_needs_neither_numpy_nor_h5py(exp: Path) -> None:
+    script = (
+        "import sys; from flexrec.replay.runs.collection import Runs\n"
+        "str(Runs(sys.argv[1]).where('config.lr < 1').table())\n"
+        "print(sorted({'numpy', 'h5py', 'torch'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", script, str(exp)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

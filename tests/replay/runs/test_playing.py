@@ -1,0 +1,137 @@
+"""Many runs in one plot: means and bands of groups, the best ones, colours."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
+from flexrec.replay import Runs, Window, play, preset
+from flexrec.replay.plots.colours import ramp
+from flexrec.replay.plots.window import equal
+
+LOSS = preset("loss")
+
+
+def lines(window: Window) -> dict[str, list[float]]:
+    """The values of each trace."""
+    return {trace.name: list(trace.y) for trace in window.traces}
+
+
+def test_a_line_for_each_group(exp: Path) -> None:
+    (window,) = Runs(exp).group("config.lr").play(LOSS)
+    assert [trace.name for trace in window.traces] == ["lr=0.01 train", "lr=0.1 train"]
+    assert [trace.note for trace in window.traces] == ["n=2→1", "n=2"]
+    assert [trace.run for trace in window.traces] == ["lr=0.01", "lr=0.1"]
+    each = [play(Recording(exp / "lr0.1" / f"seed{k}.h5"), LOSS)[0].traces[0].y for k in (0, 1)]
+    trace = window.traces[1]
+    np.testing.assert_allclose(trace.y, np.mean(each, axis=0), rtol=1e-15)
+    assert trace.band is not None
+    np.testing.assert_allclose(trace.band[1] - trace.y, np.std(each, axis=0, ddof=1), rtol=1e-12)
+    assert "linecolor" not in window.opts  # the palette gives each run its colour
+
+
+def test_groups_of_several_columns_and_of_none(exp: Path) -> None:
+    with Recorder(exp / "other.h5", config={"seed": 7}) as rec:
+        rec.add(train_loss=1.0)
+        rec.log(0)
+    runs = Runs(exp)
+    (window,) = runs.group("config.lr", "config.seed").play(LOSS, band="none")
+    assert [trace.run for trace in window.traces] == [
+        *("lr=0.01 seed=0", "lr=0.01 seed=1", "lr=0.1 seed=0", "lr=0.1 seed=1", "lr=none seed=7")
+    ]
+    assert all(trace.band is None for trace in window.traces)
+    (alone,) = runs.where("config.lr = 0.1").group("config.opt.name").play(LOSS, band="minmax")
+    assert [trace.note for trace in alone.traces] == ["n=2"]
+    with pytest.raises(QueryError, match=r"no run has a column 'config\.l'"):
+        runs.group("config.l")
+    with pytest.raises(DefinitionError, match="there is no band 'sd'"):
+        runs.group("config.lr").play(LOSS, band="sd")
+
+
+def test_all_runs_are_as_played_together(exp: Path) -> None:
+    runs = Runs(exp)
+    (window,) = runs.play(LOSS)
+    recordings = [Recording(path) for path in runs]
+    (wanted,) = play(recordings, LOSS)
+    assert equal(window, wanted)
+    for recording in recordings:
+        recording.close()
+
+
+def test_the_best_stand_out(exp: Path) -> None:
+    runs = Runs(exp)
+    (window,) = runs.play(LOSS, best="test_acc.max", top=1)
+    assert [trace.muted for trace in window.traces] == [True, True, True, False]
+    assert window.traces[-1].run == "lr0.1/seed1"
+    assert window.opts["linecolor"][-1] == [31, 119, 180]
+    (least,) = runs.play(LOSS, best="train_loss.last", top=2)
+    assert {t.run for t in least.traces if not t.muted} == {"lr0.01/seed0", "lr0.1/seed0"}
+    (most,) = runs.play(LOSS, best="train_loss.last desc", top=1)
+    assert [t.run for t in most.traces if not t.muted] == ["lr0.01/seed1"]
+    with pytest.raises(QueryError, match="no run has a column 'acc"):
+        runs.play(LOSS, best="acc")
+    with pytest.raises(QueryError, match="not for groups"):
+        runs.group("config.lr").play(LOSS, best="test_acc.max")
+
+
+def test_runs_are_coloured_by_a_column(exp: Path) -> None:
+    (window,) = Runs(exp).play(preset("loss"), color="config.lr")
+    assert window.opts["linecolor"] == [ramp(0.0), ramp(0.0), ramp(1.0), ramp(1.0)]
+
+
+def test_phases_have_dashes_and_a_common_last_name_is_left_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / name / "run.h5") as rec:
+            rec.add(train_loss=1.0, test_loss=2.0)
+            rec.log(0)
+    (window,) = Runs(tmp_path).play(LOSS, best="test_loss.min", top=1)
+    assert [trace.name for trace in window.traces] == ["b train", "b test", "a train", "a test"]
+    assert window.opts["dash"] == ["solid", "dash", "solid", "dash"]
+
+
+def test_runs_that_cannot_be_drawn_are_told_of(exp: Path) -> None:
+    with Recorder(exp / "other.h5") as rec:
+        rec.add(other=1.0)
+    (exp / "lr0.1" / "seed0.h5").write_bytes((exp / "lr0.1" / "seed0.h5").read_bytes()[:-200])
+    runs = Runs(exp)
+    with pytest.warns(RuntimeWarning) as told:
+        (window,) = runs.play(LOSS)
+    said = [str(one.message) for one in told]
+    assert said[0] == "1 run has none of the keys that are to be plotted"
+    assert "seed0.h5 is damaged" in said[1]
+    assert len(said) == 2
+    assert len(window.traces) == 3
+    with pytest.raises(DefinitionError, match="has none of the keys"):
+        runs.where("other.last = 1").play(LOSS)
+
+
+def test_means_are_of_lines(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / f"{name}.h5", config={"lr": 1}) as rec:
+            rec.add(train_loss=1.0, notes="a text")
+            rec.log(0)
+    with pytest.warns(RuntimeWarning, match="means are drawn of lines alone; not drawn: "):
+        (window,) = Runs(tmp_path).group("config.lr").play()
+    assert [trace.note for trace in window.traces] == ["n=2"]
+
+
+def test_no_more_than_one_recording_is_open(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    most = 0
+
+    class Counted(Recording):
+        now = 0
+
+        def __init__(self, path: Path) -> None:
+            nonlocal most
+            super().__init__(path)
+            Counted.now += 1
+            most = max(most, Counted.now)
+
+        def close(self) -> None:
+            Counted.now -= 1
+            super().close()
+
+    monkeypatch.setattr("flexrec.replay.runs.playing.Recording", Counted)
+    Runs(exp).play(LOSS)
+    assert most == 1

@@ -1,0 +1,86 @@
+"""The row of a run, whatever its file claims."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from flexrec.recorder import Recorder
+from flexrec.recorder.hdf5.superblock import Superblock
+from flexrec.recorder.storage.summary.head import glance, sealed
+from flexrec.replay import Runs
+from flexrec.replay.runs.row import row_of
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    with Recorder(tmp_path / "run.h5", config={"lr": 0.1}) as rec:
+        rec.add({"loss": 1.0, **{f"key{i}": 1.0 for i in range(100)}})
+    return tmp_path / "run.h5"
+
+
+def claim(run: Path, summary: object) -> None:
+    """Give the file another summary, with a checksum that fits."""
+    data = run.read_bytes()
+    at, block = data.find(b'{"flexrec_summary"'), Superblock.parse(data)
+    body = json.dumps(summary).encode()
+    assert block is not None
+    forged = sealed(body, block.end)
+    run.write_bytes(data[:at] + forged + data[at + len(forged) :])
+
+
+BAD: list[object] = [
+    {"state": ["closed"], "keys": [1, 2]},
+    {"state": "closed", "config": 5, "facts": [1], "keys": {"loss": 5}},
+    {"state": "closed", "keys": {"loss": [None, {}, [], "x", True, 1e308]}, "left_out": [1]},
+    {"state": "closed", "created": "x", "ended": {}, "left_out": {"keys": "x"}},
+    {"state": "closed", "created": 1e300, "ended": -1e300, "events": 10**60},
+    {"state": "closed", "config": {"a": {"b": [10**400]}}, "facts": {"argv": 5}},
+    {"state": "closed", "statistics": {"a": 1}, "keys": {"loss": [1, 2]}},
+    {"state": "closed", "facts": {"state": "lie", "host": "\ud800\0"}, "keys": {"\ud800": [1]}},
+    {"keys": {f"k{i}": [1] * 9 for i in range(100)}},
+]
+
+
+@pytest.mark.parametrize("summary", BAD, ids=range(len(BAD)))
+def test_whatever_a_summary_claims(run: Path, summary: object) -> None:
+    claim(run, summary)
+    assert glance(run) is not None
+    row = row_of(str(run))
+    assert all(isinstance(value, int | float | str | None) for value in row.cells.values())
+    runs = Runs(run.parent)
+    assert len(runs) == 1
+    str(runs.table(runs.columns))
+    json.dumps(runs.records(), allow_nan=False)
+
+
+def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:
+    claim(run, {"state": "closed", "statistics": ["median", "last"], "keys": {"loss": [1.0, 2.0]}})
+    row = row_of(str(run))
+    assert row.cells["loss.last"] == 2.0
+    assert "loss.median" not in row.cells
+
+
+def test_a_row_has_a_bound(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flexrec.replay.runs.row._CELLS", 50)
+    assert len(row_of(str(run)).cells) == 50
+    monkeypatch.setattr("flexrec.replay.runs.row._KEYS", 10)
+    data = bytearray(run.read_bytes())
+    data[data.find(b'{"flexrec_summary"')] ^= 1
+    run.write_bytes(data)
+    row = row_of(str(run))
+    assert row.left_out == 91
+    assert row.cells["loss.last"] == 1.0
+
+
+def test_what_is_not_a_file_to_read(run: Path, tmp_path: Path) -> None:
+    assert row_of(str(tmp_path / "none.h5")).cells["state"] == "unreadable"
+    os.mkfifo(tmp_path / "pipe.h5")
+    assert row_of(str(tmp_path / "pipe.h5")).cells["state"] == "unreadable"  # without waiting
+    (tmp_path / "loop.h5").symlink_to("loop.h5")
+    (tmp_path / "gone.h5").symlink_to("nowhere.h5")
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / ".hidden" / "run.h5").write_bytes(run.read_bytes())
+    os.symlink(run, tmp_path / "again.h5")
+    assert [path.name for path in Runs(tmp_path)] == ["again.h5", "run.h5"]
