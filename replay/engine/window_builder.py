@@ -16,7 +16,7 @@ from flexrec.replay.definitions.definitions import (
 )
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.plots.plot_type import PlotType, rank
-from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.plots.registry import crowded, plot_type
 from flexrec.replay.plots.window import Trace, Window
 
 Place: TypeAlias = tuple[int, int]
@@ -215,25 +215,30 @@ class WindowBuilder:
             win = own
         opts = {**_labels(plot, traces), **plot.definition.opts, "title": title}
         env = plot.definition.env if plot.definition.env is not None else self._env
-        return Window(win, env, plot.kind.name, tuple(traces), opts)
+        kind, opts = crowded(plot.kind, opts, sum(not trace.pale for trace in traces))
+        return Window(win, env, kind.name, tuple(traces), opts)
 
 
 def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     """Combine the windows of several runs: each window has the traces of all, named by run.
 
-    A plot that shows one trace at a time (a matrix, an image) becomes a window for each run.
+    A plot that shows one trace at a time (a matrix, an image) becomes a window for each run; the
+    windows of one plot then share one scale of colours.
     """
     if len(runs) == 1:
         return list(next(iter(runs.values())))
     merged: dict[tuple[str | None, str], Window] = {}
     names: dict[tuple[str | None, str], set[str]] = {}
+    shared = _shared_limits(runs)
     for window in (window for windows in runs.values() for window in windows):
         names.setdefault((window.env, window.win), set()).update(t.name for t in window.traces)
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            if plot_type(window.type).max_traces is not None:
+            kind = plot_type(window.type)
+            if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
+                opts = {**shared.get((window.env, window.win, window.type), {}), **opts}
             distinct = names[window.env, window.win]
             spared = (
                 len(distinct) == 1 and min(distinct).lower() in window.title.lower()
@@ -248,11 +253,25 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     return list(merged.values())
 
 
+def _shared_limits(
+    runs: Mapping[str, Sequence[Window]],
+) -> dict[tuple[str | None, str, str], dict[str, float]]:
+    """The limits of the colours that the runs' windows of one plot share, by env, win and type."""
+    found: dict[tuple[str | None, str, str], list[tuple[float, float]]] = {}
+    for window in (window for windows in runs.values() for window in windows):
+        kind = plot_type(window.type)
+        if kind.limits is not None:
+            limits = found.setdefault((window.env, window.win, window.type), [])
+            limits.append(kind.limits(window.traces, window.opts))
+    return {
+        place: {"xmin": min(low for low, _ in limits), "xmax": max(high for _, high in limits)}
+        for place, limits in found.items()
+    }
+
+
 def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
     """The label of the x axis, if it shows the marks' x and all marks give it the same name."""
-    drawn = plot.kind.ranks if plot.kind.history is None else (plot.kind.history.rank,)
-    over_marks = plot.kind.accumulates or ("matrix" in drawn and traces[0].x is not None)
-    if not over_marks or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
+    if not plot.kind.is_over_marks(traces) or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
         return {}
     (axis,) = plot.axes
     return {"xlabel": axis} if axis else {}

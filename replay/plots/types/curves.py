@@ -22,15 +22,15 @@ from flexrec.replay.plots.plot_type import (
 )
 from flexrec.replay.plots.smoothing import smoothed
 from flexrec.replay.plots.ticks import set_ticks
-from flexrec.replay.plots.window import Trace
+from flexrec.replay.plots.window import Trace, legend_names
 
 PALE = 0.3  # opacity of the original values of a smoothed line
 SMALL = 6  # size of points in pixels, if a line's points are marked
 
 
 def names_of(traces: Traces, opts: Message) -> list[str]:
-    """The names in the legend: from the opts, or the traces' names."""
-    listed = [trace.name for trace in traces if not trace.pale]
+    """The names in the legend: from the opts, or the traces' names without the title's words."""
+    listed = legend_names([t for t in traces if not t.pale], str(opts.get("title", "")))
     names = opts.get("legend", listed)
     if not isinstance(names, list) or len(names) != len(listed):
         raise ValueError(f"legend must be a list of {len(listed)} names, not {names!r}")
@@ -83,7 +83,28 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
     set_ticks(message["layout"], "y", ys, opts)
     if opts.get("ytype") == "log":
         message["data"] += _zeros(traces, curves)
+    if "guide" in opts:
+        message["data"] += _guide(float(opts["guide"]), xs)
     return message
+
+
+def _guide(value: float, xs: Floats) -> list[Message]:
+    """A grey horizontal line along all x."""
+    finite = xs[np.isfinite(xs)]
+    if not len(finite):
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{value:g}",
+            "x": [float(finite.min()), float(finite.max())],
+            "y": [value, value],
+            "line": {"color": "#888", "width": 1, "dash": "dot"},
+            "hoverinfo": "name",
+            "showlegend": False,
+        }
+    ]
 
 
 def _spare_legend(message: Message, title: str) -> None:
@@ -197,7 +218,7 @@ CURVES = (
         doc="a line for each meter, over the marks' x",
         takes="a number at every mark; NaN and infinities draw a gap",
         ranks=("scalar",),
-        opts=_OPTS | {"markers", "smooth"},
+        opts=_OPTS | {"guide", "heat_above", "markers", "smooth"},
         draw=_line,
         history=History("vector", _form, _line_points, is_curve=True),
         shown_as="scatter",

@@ -1,16 +1,37 @@
 """Matrices: heatmap, contour and surf."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flexrec.replay.plots.pairs import subtracted
-from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, Traces, axes
+from flexrec.replay.plots.plot_type import (
+    LAYOUT,
+    XY,
+    Draw,
+    Floats,
+    Message,
+    PlotType,
+    Traces,
+    axes,
+)
 from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
-_PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
+PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
 COLOURS = frozenset({"colormap", "xmin", "xmax"})
+
+
+def finite_limits(values: Floats) -> tuple[float, float]:
+    """The least and the greatest finite value; (0, 1) if there is none."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+
+
+def _limits(traces: Traces, _opts: Mapping[str, Any]) -> tuple[float, float]:
+    values = [np.ravel(trace.y).astype(np.float64) for trace in traces]
+    return finite_limits(np.concatenate(values))
 
 
 def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
@@ -27,7 +48,7 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
 
 def _numbered(matrix: Any, opts: Message) -> Message:
     """Write the values into the cells, fractions in percent, in colours that text is legible on."""
-    scale = {} if "colormap" in opts else {"colorscale": _PALE_TO_BLUE}
+    scale = {} if "colormap" in opts else {"colorscale": PALE_TO_BLUE}
     if max(matrix.shape) > MAX_TICKS:
         return scale
     factor = 100 if np.nanmax(matrix, initial=0) <= 1 else 1
@@ -94,6 +115,7 @@ MATRICES = (
         draw=heatmap,
         shown_as="heatmap",
         side_by_side=subtracted,
+        limits=_limits,
     ),
     PlotType(
         name="contour",
@@ -106,6 +128,7 @@ MATRICES = (
         draw=_surface("contour"),
         shown_as="contour",
         side_by_side=subtracted,
+        limits=_limits,
     ),
     PlotType(
         name="surf",
@@ -118,5 +141,6 @@ MATRICES = (
         draw=_surface("surf"),
         shown_as="surface",
         side_by_side=subtracted,
+        limits=_limits,
     ),
 )
