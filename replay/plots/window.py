@@ -75,6 +75,8 @@ def legend_names(traces: Sequence[Trace], title: str) -> list[str]:
     said = {word.lower() for word in _BETWEEN.split(title)}
     runs = [trace.run or "" for trace in traces]
     names = [t.name.removeprefix(run).lstrip() for t, run in zip(traces, runs, strict=True)]
+    if any({word.lower() for word in _BETWEEN.split(name)} <= said for name in names):
+        return [trace.name for trace in traces]
     for end in (-1, 0):
         while True:
             parts = [_BETWEEN.split(name) for name in names]

@@ -16,6 +16,7 @@ from flexrec.replay.plots.plot_type import (
     Traces,
     axes,
 )
+from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
@@ -43,6 +44,8 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
     message["data"][0] |= numbered
     if traces[0].x is None and traces[0].rows is None:
         _read_as_matrix(message["layout"], matrix.shape, opts)
+    if traces[0].x is not None:
+        set_ticks(message["layout"], "x", np.asarray(traces[0].x, np.float64), opts)
     return message if "columnnames" in opts else _placed(message, traces[0])
 
 
@@ -74,7 +77,7 @@ def _is_surface(matrix: Any) -> bool:
     return all(length >= 2 for length in np.shape(matrix))
 
 
-def _surface(name: str) -> Draw:
+def _surface(name: str, **margins: int) -> Draw:
     def draw(client: Any, traces: Traces, opts: Message) -> Message:
         matrix = np.asarray(traces[0].y, dtype=np.float64)
         if not _is_surface(matrix):
@@ -83,7 +86,9 @@ def _surface(name: str) -> Draw:
         finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
         limits = {"xmin": float(finite.min()), "xmax": float(finite.max())}
         message: Message
-        message, _ = getattr(client, name)(X=matrix, opts={**limits, **opts})
+        message, _ = getattr(client, name)(X=matrix, opts={**limits, **margins, **opts})
+        if margins:
+            message["data"][0]["colorbar"] = {"len": 0.8, "thickness": 12}
         return _placed(message, traces[0])
 
     return draw
@@ -138,7 +143,7 @@ MATRICES = (
         condition=_is_surface,
         opts=LAYOUT | axes("xyz") | COLOURS,
         max_traces=1,
-        draw=_surface("surf"),
+        draw=_surface("surf", margintop=50, marginleft=20, marginbottom=20),
         shown_as="surface",
         side_by_side=subtracted,
         limits=_limits,

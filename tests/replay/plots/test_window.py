@@ -12,6 +12,7 @@ from flexrec.replay.plots.window import Trace, legend_names
         ("Loss", ["loss/train", "loss/test"], ["train", "test"]),
         ("Loss", ["train_loss", "lr"], ["train_loss", "lr"]),
         ("Loss", ["loss"], ["loss"]),
+        ("Train loss", ["train loss"], ["train loss"]),
         ("Weights std", ["0/weights/std", "2/weights/std"], ["0", "2"]),
         ("Gradient norm", ["blocks.0.norm", "blocks.1.norm"], ["blocks.0.norm", "blocks.1.norm"]),
         ("Gradient norm", ["norm", "fc_norm"], ["norm", "fc_norm"]),
