@@ -74,6 +74,7 @@ def replay(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.Every = None,
     keys: options.Only = None,
     server: options.Server = SERVER,
@@ -100,7 +101,9 @@ def replay(
     from flexrec.cli import replaying
 
     _check_where(context)
-    definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
+    definitions = replaying.definitions_of(
+        preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
+    )
     env = replaying.environment_of(recordings, env)
     where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
     with _outlet(where, env=env, max_points=max_points) as (outlet, running):
@@ -131,6 +134,7 @@ def serve(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.Every = None,
     keys: options.Only = None,
     env: options.Env = None,
@@ -153,12 +157,12 @@ def serve(
         _refuse(
             context,
             "without recordings",
-            *("preset", "config", "phases", "smooth", "log_y", "every", "keys"),
+            *("preset", "config", "phases", "smooth", "log_y", "x", "every", "keys"),
         )
     env = replaying.environment_of(recordings or (), env)
     if recordings:
         definitions = replaying.definitions_of(
-            preset, config, phases, keys, smooth=smooth, log_y=log_y
+            preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
         )
     with viewer(
         port=port,
@@ -215,6 +219,7 @@ def check(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.CheckEvery = None,
     keys: options.Only = None,
     run: options.OfRun = False,
@@ -258,7 +263,7 @@ def check(
         _refuse(context, "without --show", "server", "port", "base_url", "env")
     holds = check_recordings(
         recordings,
-        definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y),
+        definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x),
         golden=golden,
         every=every,
         rtol=1e-9 if rtol is None else rtol,

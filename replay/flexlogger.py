@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast
@@ -411,9 +412,10 @@ class FlexLogger:
 
     def _redefine(self, plots: Table | None = None, meters: Table | None = None) -> None:
         tables = self._engine.definitions.tables()
-        self._engine.redefine(
-            define({**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})})
+        changed = define(
+            {**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})}
         )
+        self._engine.redefine(replace(changed, x=self._engine.definitions.x))
         if self._logs:
             self.show()  # removes windows that are no longer drawn
 

@@ -25,6 +25,9 @@ from flexrec.replay.plots.registry import plot_type
 
 Table: TypeAlias = Mapping[str, Any]
 
+X_AXES = ("mark", "step", "time", "relative")
+"""What x axes can show: the x of each log, its step, its time, or its time since the start."""
+
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PATTERN = re.compile(r"[*?\[]")
@@ -128,11 +131,13 @@ class Definitions:
     Attributes:
         plots, meters: by name.
         auto: how to draw keys that no meter takes, as the preset `auto` does; None: not at all.
+        x: what the x axes show, one of `X_AXES`.
     """
 
     plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
     meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
     auto: Auto | None = None
+    x: str = X_AXES[0]
 
     def __repr__(self) -> str:
         plots, meters = listed(self.plots) or "none", listed(self.meters) or "none"
@@ -151,7 +156,8 @@ class Definitions:
         for name, plot in other.plots.items():
             if self.plots.get(name, plot) != plot:
                 raise DefinitionError(f"plot {name!r} is defined twice, and differently")
-        return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto)
+        x = other.x if self.x == X_AXES[0] else self.x
+        return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto, x)
 
     def only(self, patterns: Sequence[str]) -> "Definitions":
         """These definitions, fed only by keys that match one of the patterns."""
@@ -172,6 +178,25 @@ class Definitions:
             plots[name] = replace(plot, opts={**plot.opts, **known})
         auto = self.auto and replace(self.auto, opts={**self.auto.opts, **opts})
         return replace(self, plots=plots, auto=auto)
+
+    def along(self, x: str) -> "Definitions":
+        """These definitions, with x axes that show something else, of `X_AXES`.
+
+        Raises:
+            DefinitionError: there is no such axis.
+        """
+        if x not in X_AXES:
+            names = ", ".join(X_AXES)
+            raise DefinitionError(f"x is one of {names}, not {x!r}{nearest(str(x), X_AXES)}")
+        dates = {"xtype": "date"} if x == "time" else {}
+        plots = {}
+        for name, plot in self.plots.items():
+            kind = plot_type(plot.type)
+            is_over_marks = kind.history is not None and kind.history.is_over_marks
+            own = dates if is_over_marks and "xtype" in kind.opts else {}
+            plots[name] = replace(plot, opts={**plot.opts, **own})
+        auto = self.auto and replace(self.auto, opts={**self.auto.opts, **dates})
+        return replace(self, plots=plots, auto=auto, x=x)
 
     def takes(self, key: str) -> bool:
         """Whether some meter takes the key."""

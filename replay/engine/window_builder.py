@@ -87,11 +87,16 @@ class WindowBuilder:
         xs: Sequence[float],
         values: Any,
         *,
+        marks: Sequence[float] | None = None,
         axes: Set[str | None] = frozenset(),
     ) -> None:
         """Add a meter's results at one or several marks to every plot that it is drawn in.
 
-        `axes` are the names of the marks' x.
+        Args:
+            meter, key, place: the meter, its key, and the order of its trace.
+            xs, values: the points.
+            marks: the x that the logs gave, for plots that do not draw over x; by default `xs`.
+            axes: the names of x.
         """
         for target in meter.targets:
             plot = self._plot(self.definitions.plots[target], key)
@@ -101,7 +106,8 @@ class WindowBuilder:
             line.trim()
             plot.axes |= axes
             if plot.kind.history is not None:
-                line.x.extend(xs)
+                over_marks = plot.kind.history.is_over_marks
+                line.x.extend(xs if over_marks or marks is None else marks)
                 line.values.extend(values)
             else:
                 for x, value in zip(xs, values, strict=True):
@@ -235,22 +241,27 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            kind = plot_type(window.type)
+            kind, named = plot_type(window.type), _named(window, run, names)
             if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
                 opts = {**shared.get((window.env, window.win, window.type), {}), **opts}
-            distinct = names[window.env, window.win]
-            spared = (
-                len(distinct) == 1 and min(distinct).lower() in window.title.lower()
-            )  # the title names it already
-            named = tuple(
-                replace(trace, name=run if spared else f"{run} {trace.name}", run=run)
-                for trace in window.traces
-            )
+                named = tuple(replace(trace, run=run) for trace in window.traces)
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
     return list(merged.values())
+
+
+def _named(
+    window: Window, run: str, names: Mapping[tuple[str | None, str], set[str]]
+) -> tuple[Trace, ...]:
+    """The traces, named by run, and by their own names too unless the title has the only one."""
+    distinct = names[window.env, window.win]
+    is_said = len(distinct) == 1 and min(distinct).lower() in window.title.lower()
+    return tuple(
+        replace(trace, name=run if is_said else f"{run} {trace.name}", run=run)
+        for trace in window.traces
+    )
 
 
 def _shared_limits(
@@ -271,7 +282,13 @@ def _shared_limits(
 
 def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
     """The label of the x axis, if it shows the marks' x and all marks give it the same name."""
-    if not plot.kind.is_over_marks(traces) or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
+    history = plot.kind.history
+    is_matrix = "matrix" in plot.kind.ranks and traces[0].x is not None
+    if (
+        not (is_matrix if history is None else history.is_over_marks)
+        or "xlabel" not in plot.kind.opts
+        or len(plot.axes) != 1
+    ):
         return {}
     (axis,) = plot.axes
     return {"xlabel": axis} if axis else {}

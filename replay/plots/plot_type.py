@@ -45,6 +45,7 @@ class History:
         form: gives the form of a value; values of one form are drawn together. None: not drawn.
         gather: makes the traces.
         is_curve: whether the traces are points (x, value), one per mark, which can be thinned.
+        is_over_marks: whether the x axis shows the marks' x.
         is_joint: whether all traces are thinned together, to the same marks.
     """
 
@@ -52,6 +53,7 @@ class History:
     form: Callable[[Any], Hashable]
     gather: Gather
     is_curve: bool = False
+    is_over_marks: bool = True
     is_joint: bool = False
 
 
@@ -80,6 +82,7 @@ class PlotType:
         colour_opt: the opt with the traces' colours, if windows should use the same colours.
         max_traces: the most meters in one window; None: any number.
         overlays: whether several runs share a window; else each has its own.
+        rows: the names of the rows of a trace's matrix; empty if they have none.
         limits: the least and greatest value that colours show; windows of several runs share them.
     """
 
@@ -96,6 +99,7 @@ class PlotType:
     colour_opt: str | None = None
     max_traces: int | None = None
     overlays: bool = True
+    rows: tuple[str, ...] = ()
     limits: Limits | None = None
 
     @property
@@ -103,11 +107,13 @@ class PlotType:
         """Whether every mark adds a point (x, value) to the meter's trace."""
         return self.history is not None and self.history.is_curve
 
-    def is_over_marks(self, traces: Traces) -> bool:
-        """Whether the x axis of these traces shows the marks' x."""
-        if self.history is None:
-            return "matrix" in self.ranks and traces[0].x is not None
-        return traces[0].marks is None  # a plane's marks are colours
+    @property
+    def has_lines(self) -> bool:
+        """Whether its traces can be drawn as lines, as in a text plot."""
+        history = self.history
+        if history is None or not history.is_over_marks:
+            return False
+        return history.rank == "vector" or bool(self.rows)
 
     def fits(self, value: Any) -> bool:
         """Whether the type draws a value of one mark.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Floats: TypeAlias = NDArray[np.float64]
 
 _FEW = 10  # most whole numbers that each get a tick
+_DATES = 4  # about the most dates along an axis
 _LABELS = 8  # most decades that each get a tick
 _ROUNDING = 1e-9
 _LEAST, _SYMMETRIC = 3, 10  # fewest and about the most ticks of a symmetric-log axis
@@ -30,6 +31,9 @@ def set_ticks(layout: dict[str, Any], axis: str, values: Floats, opts: dict[str,
         made = layout.setdefault(f"{axis}axis", {})
         made["exponentformat"] = "power"  # powers, not unit prefixes such as m, n, G
         made |= _decades(finite[finite > 0])
+    elif opts.get(f"{axis}type") == "date":  # dates are wide: few of them, and upright
+        made = layout.setdefault(f"{axis}axis", {})
+        made |= {"nticks": _DATES, "tickangle": 0, "automargin": True, **made}
     elif axis == "x" and opts.get("xtype") in (None, "linear", "-") and _are_few(finite):
         layout.setdefault("xaxis", {})["dtick"] = 1
 

@@ -95,6 +95,24 @@ def test_lines_are_smoothed_and_logarithmic_without_a_file(run: Path, tmp_path: 
         flexrec("replay", run, *options, "--smooth", 1)
 
 
+def test_lines_are_drawn_over_steps_or_times(run: Path, tmp_path: Path) -> None:
+    def axis(x: str) -> dict[str, Any]:
+        saved = tmp_path / f"{x}.json"
+        flexrec("replay", run, "-p", "loss", "--x", x, "--save", saved)
+        found: dict[str, Any] = json.loads(saved.read_text())["jsons"]["loss"]["content"]["layout"][
+            "xaxis"
+        ]
+        return found
+
+    assert axis("step")["title"] == "step"
+    assert axis("relative")["title"] == "seconds since the start"
+    assert axis("time")["type"] == "date"
+    with pytest.raises(
+        AssertionError, match="x is one of mark, step, time, relative, not 'epochs'"
+    ):
+        axis("epochs")
+
+
 def test_replay_says_why_there_is_nothing_to_draw(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "late.h5"
     with Recorder(path, facts=False) as rec:

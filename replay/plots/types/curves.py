@@ -185,7 +185,8 @@ def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
     for k, name in enumerate(names_of(traces, {"title": opts.get("title", "")}), 1):
         colour = f"rgb{CYCLE[k - 1]}"
         defaults |= {f"name_y{k}": name, f"color_title_y{k}": colour, f"color_tick_y{k}": colour}
-    spot, x_title = np.zeros(1), opts.pop("xlabel", None)
+    spot = np.zeros(1)
+    over = {"title": opts.pop("xlabel", None), "type": opts.pop("xtype", None)}
     message: Message
     message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
     del message["data"][len(traces) :]  # the second meter may have no result yet
@@ -195,9 +196,9 @@ def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
         drawn["x"], drawn["y"] = (values.tolist() for values in points)
         drawn |= {"mode": "lines+markers" if _has_lone_point(*points) else "lines"}
         drawn["line"] = {"color": f"rgb{CYCLE[k]}"}
-    if x_title:
-        message["layout"]["xaxis"] = {"title": x_title}
-    set_ticks(message["layout"], "x", np.concatenate([x for x, _ in curves]), opts)
+    message["layout"]["xaxis"] = {name: item for name, item in over.items() if item}
+    xtype = {"xtype": over["type"]} if over["type"] else {}
+    set_ticks(message["layout"], "x", np.concatenate([x for x, _ in curves]), xtype)
     return message
 
 
@@ -237,7 +238,7 @@ _OPTS = XY | {
     *("linecolor", "dash", "fillarea", "traceopts", "webgl"),
 }
 _DUAL = PANE | {
-    "xlabel",
+    *("xlabel", "xtype"),
     *("name_y1", "name_y2", "color_title_y1", "color_tick_y1", "color_title_y2"),
     *("color_tick_y2", "side", "showlegend", "top", "bottom", "right", "left"),
 }

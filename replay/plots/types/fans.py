@@ -143,5 +143,6 @@ FANS = (
         shown_as="scatter",
         side_by_side=overlaid,
         colour_opt="linecolor",
+        rows=tuple(QUANTILES),
     ),
 )

@@ -118,7 +118,7 @@ PLANES = (
         ranks=("vector",),
         opts=LAYOUT | axes("xy") | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},
         draw=_plane,
-        history=History("vector", _form, _places),
+        history=History("vector", _form, _places, is_over_marks=False),
         shown_as="scatter",
         side_by_side=overlaid,
     ),
