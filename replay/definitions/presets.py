@@ -211,13 +211,13 @@ _PRESETS: dict[str, Any] = {
         "doc": "ratio of the norms of each layer's update and weights, usually about 1e-3, and "
         "histograms of updates over time where recorded",
         "record": 'rec.watch(model, sources=("updates",), stats=("update_ratio", "histogram"))',
-        "plots": {**_lines("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
+        "plots": {**_layers("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
         "meters": {**_per_layer("updates/update_ratio"), **_UPDATES[1]},
     },
     "dead": {
         "doc": "fraction of each layer's units that are zero over a batch; for modules as nn.ReLU",
         "record": 'rec.watch(model, stats=("dead",))',
-        "plots": _lines("outputs/dead", **_DEAD),
+        "plots": _layers("outputs/dead", **_DEAD),
         "meters": _per_layer("outputs/dead"),
     },
     "snr": {
@@ -228,7 +228,7 @@ _PRESETS: dict[str, Any] = {
                 "type": "line",
                 "opts": {
                     "title": "Gradient signal and noise",
-                    "ylabel": "‖ ‖ / ‖weights‖",
+                    "ylabel": "‖mean‖, ‖std‖ / ‖weights‖",
                     "ytype": "log",
                 },
             },

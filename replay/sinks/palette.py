@@ -57,7 +57,8 @@ class Palette:
         self._colours: dict[str, int] = {}  # of subjects in windows with few
         self._ordered: list[str] = []  # subjects in windows with many, or with several runs
         self._runs: dict[str, int] = {}
-        self._phases = {"": 0, "train": 0, "mean": 0}
+        self._phases = {"": 0, "train": 0, "mean": 0, "std": 1}
+        self._known = len(self._phases)
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
         """Add colours to windows if visdom's defaults would not match those of other windows."""
@@ -66,7 +67,7 @@ class Palette:
             for look in looks:
                 if look.run is not None:
                     self._runs.setdefault(look.run, len(self._runs))
-                self._phases.setdefault(look.phase, max(self._phases.values()) + 1)
+                self._phases.setdefault(look.phase, len(self._phases) - self._known + 1)
             subjects = list(dict.fromkeys(look.subject for look in looks if look.subject))
             if len(subjects) > FEW or (subjects and looks[0].run is not None):
                 self._insert(subjects)

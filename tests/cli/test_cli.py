@@ -259,6 +259,21 @@ def test_show_names_a_key_that_is_damaged(tmp_path: Path) -> None:
     assert "\nloss   number" in flexrec("show", path, "-k", "loss")[0]
 
 
+def test_quantiles_and_many_layers_are_drawn_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        for epoch in range(3):
+            for layer in range(13):
+                rec.add({f"{layer}/grad_weights/norm": 1.0 + layer})
+            rec.add({"0/weights/histogram": np.arange(65.0) * epoch})
+            rec.log(epoch)
+    text, _ = flexrec("show", path, "--plot", "weights+health")
+    assert "least" in text
+    assert "greatest" in text
+    assert "Gradient norm" in text
+    assert "not shown as text" not in text
+
+
 def test_what_is_there_and_no_number_is_not_drawn_as_text(run: Path) -> None:
     assert fails("show", run, "--plot", "train_acc") == (
         f"{run}: train_acc is (float64:2, int64:1): only numbers can be drawn as text"

@@ -26,6 +26,9 @@ from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace, legend_names
 
 PALE = 0.3  # opacity of the original values of a smoothed line
+BELOW = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+"""The place of a legend below the plot, where it takes no width."""
+
 _LONG = 16  # letters of a name; longer ones stand below the plot, not beside it
 SMALL = 6  # size of points in pixels, if a line's points are marked
 
@@ -79,7 +82,7 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
     if max(len(drawn["name"]) for drawn in message["data"]) > _LONG:
-        message["layout"]["legend"] = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+        message["layout"]["legend"] = dict(BELOW)
     if "showlegend" not in opts and "legend" not in opts:
         _spare_legend(message, str(opts.get("title", "")))
     _set_ticks(message, curves, opts)

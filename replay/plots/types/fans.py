@@ -9,7 +9,7 @@ from flexrec.replay.plots.colours import CYCLE
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import XY, Floats, History, Message, PlotType, Traces, rank
 from flexrec.replay.plots.ticks import SymmetricLog, set_ticks
-from flexrec.replay.plots.types.curves import SMALL, names_of, scattered
+from flexrec.replay.plots.types.curves import BELOW, SMALL, names_of, scattered
 from flexrec.replay.plots.window import Trace
 
 QUANTILES = {
@@ -53,6 +53,7 @@ def _fan(client: Any, traces: Traces, opts: Message) -> Message:
             shown = [f"{value:.4g}" for value in fans[k][1][_MEDIAN]]
             line |= {"text": shown, "hoverinfo": "x+text+name"}
         message["data"] += [*_bands(line, x, rows, bands, colour), line]
+    message["layout"]["legend"] = dict(BELOW)
     if len(traces) == 1:
         _explain(message)
     if axis is not None and not {"ytickvals", "ytickstep", "ytickmin"} & set(opts):

@@ -42,6 +42,10 @@ def test_health_draws_lines_up_to_twelve_layers() -> None:
     assert "heat_above" not in plots["loss"].opts
 
 
+def test_presets_that_share_a_plot_agree_on_it() -> None:
+    assert len(preset("health+updates+dead+snr+grads+weights").plots) > 10
+
+
 def test_matrices_of_several_runs_share_one_scale() -> None:
     a = window("heatmap", Trace("m", y=np.array([[1.0, 2.0]])))
     b = window("heatmap", Trace("m", y=np.array([[-3.0, np.nan]])))

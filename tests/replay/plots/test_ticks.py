@@ -30,7 +30,7 @@ def test_few_whole_numbers_have_a_tick_each() -> None:
     assert ticks("x", [0, 1000]) == {}
     assert ticks("x", [np.nan]) == {}
     assert ticks("x", [0, 1], xtickstep=0.5) == {}
-    assert ticks("x", [0, 1], xtype="date") == {}
+    assert ticks("x", [0, 1], xtype="date") == {"nticks": 4, "tickangle": 0, "automargin": True}
     assert ticks("y", [0, 1]) == {}
 
 

@@ -37,6 +37,15 @@ def test_mean_and_std_of_a_layer_share_its_colour() -> None:
     assert mean.opts["linecolor"] == [list(CYCLE[1]), list(CYCLE[0])]
 
 
+def test_the_std_is_dashed_whichever_phases_there_are() -> None:
+    phases, stats, other = Palette().paint(
+        [lines("loss", "test", "val"), lines("g", "0 mean", "0 std"), lines("acc", "val")]
+    )
+    assert phases.opts["dash"] == ["dash", "dot"]
+    assert stats.opts["dash"] == ["solid", "dash"]
+    assert other.opts["dash"] == ["dot"]
+
+
 def test_a_fan_has_the_colour_of_its_layer() -> None:
     fan = window("fan", Trace("2", y=np.zeros((7, 1)), x=[0.0]), win="weights/histogram.2")
     _, painted = Palette().paint([lines("norm", "0", "2"), fan])
