@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.definitions.definitions import (
@@ -203,11 +204,22 @@ class WindowBuilder:
             self._leave_out(plot, line, xs[odd[0]], values[odd[0]], len(odd))
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
-        traces = _gathered(plot, line.label, xs, values) if values else []
+        centres = self._centres(plot.kind, line.meter, values[-1]) if values else None
+        traces = _gathered(plot, line.label, xs, values, centres) if values else []
         if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []
         return traces
+
+    def _centres(self, kind: PlotType, meter: str, value: Any) -> NDArray[np.float64] | None:
+        """Where the elements of a vector lie, such as the centres of bins; None if unknown."""
+        if kind.history is not None or isinstance(value, str) or np.ndim(value) != 1:
+            return None
+        definition = self.definitions.meters[meter]
+        built = definition.build()
+        if definition.field not in (None, built.fields[0]) or built.centres is None:
+            return None
+        return built.centres if len(built.centres) == len(value) else None
 
     def _leave_out(self, plot: _Plot, line: _Line, x: float, value: Any, count: int) -> None:
         left = replace(_misfit(plot, line, x, value), count=count)
@@ -314,14 +326,21 @@ def _commonest(forms: Sequence[Hashable]) -> Hashable:
     return count.most_common(1)[0][0] if count else None
 
 
-def _gathered(plot: _Plot, label: str, xs: Sequence[float], values: Sequence[Any]) -> list[Trace]:
-    """Make traces from values of one form."""
+def _gathered(
+    plot: _Plot,
+    label: str,
+    xs: Sequence[float],
+    values: Sequence[Any],
+    centres: NDArray[np.float64] | None,
+) -> list[Trace]:
+    """Make traces from values of one form; `centres` are where the elements of vectors lie."""
     if plot.kind.history is not None:
         return plot.kind.history.gather(label, xs, values, plot.definition.opts)
     last = values[-1]
     if _stacks(plot.kind, last):
-        return [Trace(label, np.stack(values, axis=1), np.array(xs))]
-    return [Trace(label, last if isinstance(last, str) else np.asarray(last))]
+        return [Trace(label, np.stack(values, axis=1), np.array(xs), rows=centres)]
+    x = centres if plot.kind.shown_as == "bar" else None
+    return [Trace(label, last if isinstance(last, str) else np.asarray(last), x)]
 
 
 def _misfit(plot: _Plot, line: _Line, x: float, value: Any) -> LeftOut:

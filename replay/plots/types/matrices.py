@@ -1,6 +1,7 @@
 """Matrices: heatmap, contour and surf."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,8 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
         _read_as_matrix(message["layout"], matrix.shape, opts)
     if traces[0].x is not None:
         set_ticks(message["layout"], "x", np.asarray(traces[0].x, np.float64), opts)
-    return message if "columnnames" in opts else _placed(message, traces[0])
+    placed = replace(traces[0], rows=None) if "rownames" in opts else traces[0]
+    return message if "columnnames" in opts else _placed(message, placed)
 
 
 def _numbered(matrix: Any, opts: Message) -> Message:

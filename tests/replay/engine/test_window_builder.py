@@ -1,15 +1,19 @@
 """Windows from points: crowded plots, and the shared colours of several runs."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from flexrec.replay import FlexLogger
 from flexrec.replay.definitions.definitions import define
 from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.left_out import LeftOuts
 from flexrec.replay.engine.window_builder import WindowBuilder, overlay
 from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.sinks.base import ListSink
+from flexrec.replay.sinks.visdom import payload
 from support.window_cases import window
 
 
@@ -72,3 +76,24 @@ def test_fans_of_several_runs_share_a_window() -> None:
     fan = window("fan", Trace("0", y=np.zeros((7, 1)), x=[0.0]))
     (both,) = overlay({"a": [fan], "b": [fan]})
     assert [trace.run for trace in both.traces] == ["a", "b"]
+
+
+def test_bins_stand_at_their_values() -> None:
+    meter = {"key": "w", "type": "HistogramMeter", "args": {"bins": 4, "range": (-2, 2)}}
+    definitions = define(
+        {kind: {"type": kind} for kind in ("bar", "histogram", "heatmap")},
+        {kind: {**meter, "target": kind} for kind in ("bar", "histogram", "heatmap")},
+    )
+    logger = FlexLogger(definitions, sink=ListSink())
+    for values in ([-1.9, 0.1], [1.5, 1.6]):
+        logger.add(w=np.array(values))
+        logger.log()
+    bar, histogram, heatmap = logger.windows()
+    assert bar.traces[0].x.tolist() == [-1.5, -0.5, 0.5, 1.5]
+    assert bar.traces[0].y.tolist() == [0, 0, 0, 2]
+    assert payload(histogram)["data"][0]["y"] == [0, 0, 0, 2], (
+        "what is counted is not counted again"
+    )
+    assert payload(heatmap)["data"][0]["y"] == [-1.5, -0.5, 0.5, 1.5]
+    named = replace(heatmap, opts={**heatmap.opts, "rownames": list("abcd")})
+    assert payload(named)["data"][0]["y"] == list("abcd")
