@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest
@@ -28,6 +29,7 @@ Table: TypeAlias = Mapping[str, Any]
 X_AXES = ("mark", "step", "time", "relative")
 """What x axes can show: the x of each log, its step, its time, or its time since the start."""
 
+_NONE: Mapping[str, str] = MappingProxyType({})
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PATTERN = re.compile(r"[*?\[]")
@@ -101,12 +103,12 @@ class MeterDefinition:
         """Make a new meter."""
         return build(self.type, dict(self.args))
 
-    def label_for(self, key: str) -> str:
-        """The name in the legend of the trace that the key feeds."""
+    def label_for(self, key: str, classes: Mapping[str, str] = _NONE) -> str:
+        """The name in the legend of the trace that the key feeds; see `expand` for `classes`."""
         if self.label is None:
             return key if self.is_pattern or self.is_phased else self.name
         part = part_of(self.key, key) if self.is_phased else None
-        return expand(self.label, key) + (f" {part}" if part else "")
+        return expand(self.label, key, classes) + (f" {part}" if part else "")
 
 
 @dataclass(frozen=True)
@@ -317,17 +319,25 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
         raise DefinitionError(f"{where}: {error}" if where else str(error)) from None
 
 
-def expand(template: str, key: str) -> str:
+def expand(template: str, key: str, classes: Mapping[str, str] = _NONE) -> str:
     """Replace the placeholders by the parts of a key `layer/source/stat`.
 
     >>> expand("{source} of {layer}", "conv1/grad_in/std")
     'grad_in of conv1'
+    >>> expand("{layer}", "conv1/grad_in/std", {"conv1": "Conv2d"})
+    'conv1 Conv2d'
+
+    Args:
+        template: the text.
+        key: the key.
+        classes: the classes of layers, which follow their names.
     """
     parts = key.rsplit("/", 2)
     if len(parts) == 2:  # `layer/activations`
         parts = [*parts, ""]
     layer, source, stat = parts if len(parts) == 3 else (key, "", "")
-    values = {"key": key, "layer": layer, "source": source, "stat": stat}
+    shown = f"{layer} {classes[layer]}" if layer in classes else layer
+    values = {"key": key, "layer": shown, "source": source, "stat": stat}
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 

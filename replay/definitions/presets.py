@@ -230,6 +230,8 @@ _PRESETS: dict[str, Any] = {
                     "title": "Gradient signal and noise",
                     "ylabel": "‖mean‖, ‖std‖ / ‖weights‖",
                     "ytype": "log",
+                    "width": 720,
+                    "height": 480,
                 },
             },
             **_lines("grad_weights/snr", title="Gradient SNR", ytype="log"),

@@ -5,7 +5,7 @@ columns; a property test checks that both give equal windows.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,7 @@ class Engine:
         env: the visdom environment of plots that name none.
         uid: a prefix of window ids.
         strict: raise at the first value that would be left out.
+        classes: the classes of layers, which legends name.
     """
 
     def __init__(
@@ -180,9 +181,10 @@ class Engine:
         env: str | None = None,
         uid: str | None = None,
         strict: bool = False,
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         self.left_out = LeftOuts(strict=strict)
-        self.board = WindowBuilder(definitions, self.left_out, env=env, uid=uid)
+        self.board = WindowBuilder(definitions, self.left_out, env=env, uid=uid, classes=classes)
         self._bindings: dict[str, list[Binding]] = {}
         self._start: float | None = None
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, one_line
 from flexrec.replay.definitions.definitions import (
     Definitions,
     MeterDefinition,
@@ -22,6 +22,8 @@ from flexrec.replay.plots.window import Trace, Window
 
 Place: TypeAlias = tuple[int, int]
 """The order of a trace: its meter's index in the definitions, then its key's in the run."""
+
+_LONGEST = 40  # letters of a class
 
 
 @dataclass
@@ -49,13 +51,12 @@ class _Plot:
     lines: dict[Place, _Line] = field(default_factory=dict)
     axes: set[str | None] = field(default_factory=set)  # the names of its points' x
 
-    @property
-    def title(self) -> str:
-        """The title of its window."""
+    def title(self, classes: Mapping[str, str]) -> str:
+        """The title of its window; `classes` are those of layers."""
         asked = self.definition.opts.get("title")
         if asked is None:
             return self.name[:1].upper() + self.name[1:]
-        return expand(str(asked), self.key)
+        return expand(str(asked), self.key, classes)
 
 
 class WindowBuilder:
@@ -66,6 +67,7 @@ class WindowBuilder:
         left_out: collects the values that a plot cannot draw.
         env: the visdom environment of plots that name none.
         uid: a prefix of window ids, so that several loggers can share an environment.
+        classes: the classes of layers, which legends and titles name.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class WindowBuilder:
         *,
         env: str | None = None,
         uid: str | None = None,
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         self.definitions, self._env, self._uid = definitions, env, uid
+        self.classes = dict(classes or {})
         self._left_out = left_out
         self._plots: dict[tuple[str, str], _Plot] = {}
 
@@ -168,10 +172,10 @@ class WindowBuilder:
         drawn = [(line, traces) for line in lines if (traces := self._traces(plot, line))]
         if plot.kind.max_traces == 1 and self._draws_several(plot):
             for line, traces in drawn:
-                title = f"{plot.title}: {line.label}"
+                title = f"{plot.title(self.classes)}: {self._shown(line)}"
                 yield self._window(plot, f"{plot.name}.{line.label}", title, traces)
         elif every := self._fitting(plot, drawn):
-            yield self._window(plot, plot.name, plot.title, every)
+            yield self._window(plot, plot.name, plot.title(self.classes), every)
 
     def _fitting(self, plot: _Plot, drawn: Sequence[tuple[_Line, list[Trace]]]) -> list[Trace]:
         """Limit the traces to those that the plot draws; a line with more is left out."""
@@ -205,11 +209,15 @@ class WindowBuilder:
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
         centres = self._centres(plot.kind, line.meter, values[-1]) if values else None
-        traces = _gathered(plot, line.label, xs, values, centres) if values else []
+        traces = _gathered(plot, self._shown(line), xs, values, centres) if values else []
         if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []
         return traces
+
+    def _shown(self, line: _Line) -> str:
+        """The name of a line in legends."""
+        return self.definitions.meters[line.meter].label_for(line.key, self.classes)
 
     def _centres(self, kind: PlotType, meter: str, value: Any) -> NDArray[np.float64] | None:
         """Where the elements of a vector lie, such as the centres of bins; None if unknown."""
@@ -274,6 +282,20 @@ def _named(
         replace(trace, name=run if is_said else f"{run} {trace.name}", run=run)
         for trace in window.traces
     )
+
+
+def classes_of(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """The classes of the layers of all models, by the layer's name, from `Recording.models`.
+
+    A layer that is called as its class, as a model of one layer is, is left out.
+    """
+    fields = {name: layer for layers in models.values() for name, layer in layers.items()}
+    found = {name: layer.get("class") for name, layer in fields.items()}
+    return {
+        name: one_line(kind)[:_LONGEST]
+        for name, kind in found.items()
+        if isinstance(kind, str) and name.rpartition(".")[2] != kind
+    }
 
 
 def _shared_limits(

@@ -22,7 +22,7 @@ from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.engine.schedule import Schedule
-from flexrec.replay.engine.window_builder import WindowBuilder, overlay
+from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
 from flexrec.replay.plots.window import Window
 
 _WORD = re.compile(r"[_/.\- ]")
@@ -213,8 +213,9 @@ def _play(
 ) -> Played:
     if every is None and not run.marks.is_log.any():
         every = 1
+    classes = classes_of(run.models)
     if plain:
-        engine = Engine(definitions, env=env, uid=uid, strict=strict)
+        engine = Engine(definitions, env=env, uid=uid, strict=strict, classes=classes)
         steps = EverySteps(engine, every) if every else None
         for event in run.events():
             (steps or engine).feed(event)
@@ -222,7 +223,7 @@ def _play(
             steps.end()
         return Played(engine.windows(), list(engine.left_out))
     left_out = LeftOuts(strict=strict)
-    board = WindowBuilder(definitions, left_out, env=env, uid=uid)
+    board = WindowBuilder(definitions, left_out, env=env, uid=uid, classes=classes)
     bindings = {key: bind(definitions, key, i, left_out) for i, key in enumerate(run.keys())}
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)

@@ -10,7 +10,7 @@ from flexrec.replay import FlexLogger
 from flexrec.replay.definitions.definitions import define
 from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.left_out import LeftOuts
-from flexrec.replay.engine.window_builder import WindowBuilder, overlay
+from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.base import ListSink
 from flexrec.replay.sinks.visdom import payload
@@ -97,3 +97,23 @@ def test_bins_stand_at_their_values() -> None:
     assert payload(heatmap)["data"][0]["y"] == [-1.5, -0.5, 0.5, 1.5]
     named = replace(heatmap, opts={**heatmap.opts, "rownames": list("abcd")})
     assert payload(named)["data"][0]["y"] == list("abcd")
+
+
+def test_legends_name_the_class_of_a_layer() -> None:
+    assert classes_of(
+        {"net": {"0": {"class": "Conv2d"}, "1": {"class": 3}, "2": {}, "a.fc": {"class": "fc"}}}
+    ) == {"0": "Conv2d"}
+    board = WindowBuilder(
+        preset("snr+weights+layers"), LeftOuts(), classes={"0": "Conv2d", "2": "Linear"}
+    )
+    for order, key in enumerate(("0/grad_weights/signal", "0/grad_weights/noise", "1/weights/std")):
+        for place, meter in enumerate(board.definitions.meters.values()):
+            if meter.matches(key):
+                board.point(meter, key, (place, order), [0.0], [1.0])
+    shown = {window.win: window for window in board.windows()}
+    assert [trace.name for trace in shown["grad_weights/signal"].traces] == [
+        "0 Conv2d mean",
+        "0 Conv2d std",
+    ]
+    assert [trace.name for trace in shown["weights/std"].traces] == ["1"]
+    assert shown["0"].title == "0 Conv2d"
