@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
 OF_PLOTS = (  # options of check that have no meaning for the values of a run
-    *("preset", "config", "phases", "smooth", "log_y", "max_points", "digits", "full"),
+    *("preset", "config", "phases", "smooth", "log_y", "x", "max_points", "digits", "full"),
     *("show", "server", "port", "base_url", "env"),
 )
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
