@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
 OF_PLOTS = (  # options of check that have no meaning for the values of a run
-    *("preset", "config", "phases", "smooth", "log_y", "max_points", "digits", "full"),
+    *("preset", "config", "phases", "smooth", "log_y", "x", "max_points", "digits", "full"),
     *("show", "server", "port", "base_url", "env"),
 )
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
@@ -80,6 +80,7 @@ def replay(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.Every = None,
     keys: options.Only = None,
     server: options.Server = SERVER,
@@ -117,7 +118,9 @@ def replay(
     are_many = choice.is_given or not all(map(replaying.is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
-    definitions = replaying.definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y)
+    definitions = replaying.definitions_of(
+        preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
+    )
     env = replaying.environment_of(recordings, env)
     into = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
     with _outlet(into, env=env, max_points=max_points) as (outlet, running):
@@ -156,6 +159,7 @@ def serve(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.Every = None,
     keys: options.Only = None,
     env: options.Env = None,
@@ -178,12 +182,12 @@ def serve(
         _refuse(
             context,
             "without recordings",
-            *("preset", "config", "phases", "smooth", "log_y", "every", "keys"),
+            *("preset", "config", "phases", "smooth", "log_y", "x", "every", "keys"),
         )
     env = replaying.environment_of(recordings or (), env)
     if recordings:
         definitions = replaying.definitions_of(
-            preset, config, phases, keys, smooth=smooth, log_y=log_y
+            preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
         )
     with viewer(
         port=port,
@@ -240,6 +244,7 @@ def check(
     phases: options.Phases = None,
     smooth: options.Smooth = None,
     log_y: options.LogY = False,
+    x: options.X = None,
     every: options.CheckEvery = None,
     keys: options.Only = None,
     run: options.OfRun = False,
@@ -283,7 +288,7 @@ def check(
         _refuse(context, "without --show", "server", "port", "base_url", "env")
     holds = check_recordings(
         recordings,
-        definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y),
+        definitions_of(preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x),
         golden=golden,
         every=every,
         rtol=1e-9 if rtol is None else rtol,

@@ -197,6 +197,16 @@ LogY = Annotated[
     bool,
     Option("--log-y", help="Use a logarithmic y axis for line plots.", rich_help_panel=DRAWN),
 ]
+X = Annotated[
+    str | None,
+    Option(
+        "--x",
+        metavar="mark|step|time|relative",
+        help="What x axes show: the x of each log (the default), its step, its time, or the "
+        "seconds since the start.",
+        rich_help_panel=DRAWN,
+    ),
+]
 Every = Annotated[
     int | None,
     Option(

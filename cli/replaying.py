@@ -246,14 +246,16 @@ def definitions_of(
     *,
     smooth: float | None = None,
     log_y: bool = False,
+    x: str | None = None,
 ) -> Definitions:
-    """The definitions that --preset, --config, --phases, --key, --smooth and --log-y ask for."""
+    """The definitions that --preset, --config, --phases, --key and the looks of lines ask for."""
     name = "auto" if name is None and config is None else name
     chosen = [phase.strip() for phase in (phases or "").split(",") if phase.strip()]
     definitions = definitions_from(preset_name=name, definitions=config, phases=chosen)
     opts: dict[str, object] = {"smooth": smooth} if smooth is not None else {}
     opts |= {"ytype": "log"} if log_y else {}
     definitions = (definitions or Definitions()).with_opts(opts)
+    definitions = definitions if x is None else definitions.along(x)
     return definitions.only(keys) if keys else definitions
 
 

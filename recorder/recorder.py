@@ -331,13 +331,16 @@ class Recorder:
                 self.add(statistics)
             described = tooled.new_description()
             if described is not None:
-                self._describe(described)
+                self.describe(described)
         for traced in self._trace.end() if self._trace is not None else ():
             self.add(traced)
         queue.step = following
 
-    def _describe(self, models: Mapping[str, object]) -> None:
-        """Record the description of a model's layers, and what numbers depend on, as facts."""
+    def describe(self, models: Mapping[str, object]) -> None:
+        """Record the description of models' layers, as `watch` does, and what numbers depend on.
+
+        `models` are as `Recording.models` gives them.
+        """
         if self._has_facts:
             from flexrec.recorder.tracing.environment import environment
 

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast
@@ -34,6 +35,7 @@ from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.left_out import LeftOut
+from flexrec.replay.engine.window_builder import classes_of
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import ChangesSink, Sink
 
@@ -216,6 +218,15 @@ class FlexLogger:
         self._logs += 1
         self._take(Log(position, names, bool(reset), self.current_step, time.time(), name))
         self.show()
+
+    def describe(self, models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+        """Name the classes of models' layers in legends, and record them if there is a recorder.
+
+        `models` are as `Recording.models` gives them.
+        """
+        self._engine.board.classes |= classes_of(models)
+        if self._recorder is not None:
+            self._recorder.describe(models)
 
     def reset(self, keys: str | Iterable[str] | None = None) -> None:
         """Reset the meters of `keys` (all by default) without plotting."""
@@ -411,9 +422,10 @@ class FlexLogger:
 
     def _redefine(self, plots: Table | None = None, meters: Table | None = None) -> None:
         tables = self._engine.definitions.tables()
-        self._engine.redefine(
-            define({**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})})
+        changed = define(
+            {**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})}
         )
+        self._engine.redefine(replace(changed, x=self._engine.definitions.x))
         if self._logs:
             self.show()  # removes windows that are no longer drawn
 
@@ -453,6 +465,9 @@ class TooledModelLogger:
     def add(self) -> None:
         """Feed the meters the statistics of the step that has just run, if they are drawn."""
         statistics = self.tooled.step()
+        described = self.tooled.new_description()
+        if described is not None:
+            self.logger.describe(described)
         drawn = {key: value for key, value in statistics.items() if self.logger.takes(key)}
         if drawn:
             self.logger.add(drawn)

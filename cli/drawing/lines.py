@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flexrec.cli.drawing.text_plot import text_plot
+from flexrec.cli.drawing.text_plot import MARKS, Curve, text_plot
 from flexrec.cli.replaying import tell_left_out
 from flexrec.recorder.errors import DefinitionError, listed, nearest, printable
 from flexrec.recorder.recording import Recording
@@ -13,7 +13,7 @@ from flexrec.replay.export.keys import fitting_keys
 from flexrec.replay.player.player import Played, play_all
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
-from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window, legend_names
 
 MAX_POINTS = 2000
 
@@ -31,7 +31,7 @@ def plot_text(path: Path, name: str) -> tuple[str, bool]:
         played = _played(run, name)
     tell_left_out(played.left_out)
     windows = played.windows
-    drawn = [window for window in windows if plot_type(window.type).accumulates]
+    drawn = [window for window in windows if plot_type(window.type).has_lines]
     if not drawn:
         raise DefinitionError(
             f"{name!r} has no lines that can be drawn as text; flexrec replay draws the rest"
@@ -64,9 +64,12 @@ def _played(run: Recording, name: str) -> Played:
 
 
 def _drawn(window: Window) -> str:
-    curves = [
-        (trace.name, np.arange(len(trace.y)) if trace.x is None else trace.x, trace.y)
-        for trace in window.traces
-        if not trace.pale
-    ]
-    return text_plot(window.title, curves, is_log=window.opts.get("ytype") == "log")
+    shown, rows = [trace for trace in window.traces if not trace.pale], plot_type(window.type).rows
+    curves = list[Curve]()
+    for name, trace in zip(legend_names(shown, window.title), shown, strict=True):
+        x = np.arange(np.shape(trace.y)[-1]) if trace.x is None else trace.x
+        before = f"{name} " if len(shown) > 1 else ""
+        parts = zip((f"{before}{row}" for row in rows), trace.y, strict=True)
+        curves += [(part, x, y) for part, y in parts] if rows else [(name, x, trace.y)]
+    is_log = "log" in (window.opts.get("ytype"), window.opts.get("ztype"))
+    return text_plot(window.title, curves, is_log=is_log, marks=MARKS[: max(6, len(rows))])

@@ -23,7 +23,7 @@ HEIGHT = 16
 MARGIN = 16  # columns of the frame and the labels beside it
 NARROW = 20  # minimum columns for the curves
 
-_MARKS = "+xo*~."  # to tell curves apart without colours
+MARKS = "+xo*~.#"  # to tell curves apart without colours
 _FRAME = str.maketrans("┌┐└┘│─▁▔", "++++|-_-")
 _LABEL = re.compile(r"(?<=│ )(-?[\d,.]+)(e-?\d+)$", re.MULTILINE)
 _PLAIN = range(-4, 9)  # powers of ten whose x are written without an exponent
@@ -33,7 +33,7 @@ def text_plot(
     title: str,
     curves: Sequence[Curve],
     *,
-    marks: str = _MARKS,
+    marks: str = MARKS[:6],
     height: int = HEIGHT,
     is_log: bool = False,
 ) -> str:

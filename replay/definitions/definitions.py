@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest
@@ -25,6 +26,10 @@ from flexrec.replay.plots.registry import plot_type
 
 Table: TypeAlias = Mapping[str, Any]
 
+X_AXES = ("mark", "step", "time", "relative")
+"""What x axes can show: the x of each log, its step, its time, or its time since the start."""
+
+_NONE: Mapping[str, str] = MappingProxyType({})
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
 _PATTERN = re.compile(r"[*?\[]")
@@ -98,12 +103,12 @@ class MeterDefinition:
         """Make a new meter."""
         return build(self.type, dict(self.args))
 
-    def label_for(self, key: str) -> str:
-        """The name in the legend of the trace that the key feeds."""
+    def label_for(self, key: str, classes: Mapping[str, str] = _NONE) -> str:
+        """The name in the legend of the trace that the key feeds; see `expand` for `classes`."""
         if self.label is None:
             return key if self.is_pattern or self.is_phased else self.name
         part = part_of(self.key, key) if self.is_phased else None
-        return expand(self.label, key) + (f" {part}" if part else "")
+        return expand(self.label, key, classes) + (f" {part}" if part else "")
 
 
 @dataclass(frozen=True)
@@ -128,11 +133,13 @@ class Definitions:
     Attributes:
         plots, meters: by name.
         auto: how to draw keys that no meter takes, as the preset `auto` does; None: not at all.
+        x: what the x axes show, one of `X_AXES`.
     """
 
     plots: Mapping[str, PlotDefinition] = field(default_factory=dict)
     meters: Mapping[str, MeterDefinition] = field(default_factory=dict)
     auto: Auto | None = None
+    x: str = X_AXES[0]
 
     def __repr__(self) -> str:
         plots, meters = listed(self.plots) or "none", listed(self.meters) or "none"
@@ -151,7 +158,8 @@ class Definitions:
         for name, plot in other.plots.items():
             if self.plots.get(name, plot) != plot:
                 raise DefinitionError(f"plot {name!r} is defined twice, and differently")
-        return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto)
+        x = other.x if self.x == X_AXES[0] else self.x
+        return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto, x)
 
     def only(self, patterns: Sequence[str]) -> "Definitions":
         """These definitions, fed only by keys that match one of the patterns."""
@@ -172,6 +180,25 @@ class Definitions:
             plots[name] = replace(plot, opts={**plot.opts, **known})
         auto = self.auto and replace(self.auto, opts={**self.auto.opts, **opts})
         return replace(self, plots=plots, auto=auto)
+
+    def along(self, x: str) -> "Definitions":
+        """These definitions, with x axes that show something else, of `X_AXES`.
+
+        Raises:
+            DefinitionError: there is no such axis.
+        """
+        if x not in X_AXES:
+            names = ", ".join(X_AXES)
+            raise DefinitionError(f"x is one of {names}, not {x!r}{nearest(str(x), X_AXES)}")
+        dates = {"xtype": "date"} if x == "time" else {}
+        plots = {}
+        for name, plot in self.plots.items():
+            kind = plot_type(plot.type)
+            is_over_marks = kind.history is not None and kind.history.is_over_marks
+            own = dates if is_over_marks and "xtype" in kind.opts else {}
+            plots[name] = replace(plot, opts={**plot.opts, **own})
+        auto = self.auto and replace(self.auto, opts={**self.auto.opts, **dates})
+        return replace(self, plots=plots, auto=auto, x=x)
 
     def takes(self, key: str) -> bool:
         """Whether some meter takes the key."""
@@ -292,17 +319,25 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
         raise DefinitionError(f"{where}: {error}" if where else str(error)) from None
 
 
-def expand(template: str, key: str) -> str:
+def expand(template: str, key: str, classes: Mapping[str, str] = _NONE) -> str:
     """Replace the placeholders by the parts of a key `layer/source/stat`.
 
     >>> expand("{source} of {layer}", "conv1/grad_in/std")
     'grad_in of conv1'
+    >>> expand("{layer}", "conv1/grad_in/std", {"conv1": "Conv2d"})
+    'conv1 Conv2d'
+
+    Args:
+        template: the text.
+        key: the key.
+        classes: the classes of layers, which follow their names.
     """
     parts = key.rsplit("/", 2)
     if len(parts) == 2:  # `layer/activations`
         parts = [*parts, ""]
     layer, source, stat = parts if len(parts) == 3 else (key, "", "")
-    values = {"key": key, "layer": layer, "source": source, "stat": stat}
+    shown = f"{layer} {classes[layer]}" if layer in classes else layer
+    values = {"key": key, "layer": shown, "source": source, "stat": stat}
     return _PLACEHOLDER.sub(lambda match: values.get(match[1], match[0]), template)
 
 

@@ -24,9 +24,14 @@ def _metric(
     return {"doc": doc, "plots": {name: plot}, "meters": {f"{{phase}}_{name}": table}}
 
 
-def _lines(pattern: str, **opts: str) -> Any:
+def _lines(pattern: str, **opts: Any) -> Any:
     """A line plot for `source/statistic`: a trace for each layer."""
     return {pattern: {"type": "line", "opts": {"title": pattern.replace("/", " "), **opts}}}
+
+
+def _layers(pattern: str, **opts: Any) -> Any:
+    """The same, and for a deep model a row of colours for each layer."""
+    return _lines(pattern, heat_above=_FEW_LAYERS, **opts)
 
 
 def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
@@ -35,17 +40,19 @@ def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
 
 
 def _histograms(*sources: str) -> Any:
-    """Histograms over time for each source, if they were recorded, with a window for each layer."""
+    """Quantiles over time for each source, if histograms were recorded: a window for each layer."""
     plots: Any = {}
     meters: Any = {}
     for source in sources:
         adaptive, fixed = f"{source}/histogram", f"{source}/log_histogram"
-        plots[adaptive] = {"type": "histograms", "opts": {"title": source}}
+        fan = f"{adaptive}.{{layer}}"
+        plots[fan] = {"type": "fan", "opts": {"title": f"{source}: {{layer}}"}}
         plots[fixed] = {
             "type": "heatmap",
             "opts": {"title": f"{source}, by power of 2", "rownames": LOG_BINS},
         }
-        meters |= _per_layer(adaptive, meter="LastValueMeter") | _per_layer(fixed)
+        meters[f"*/{adaptive}"] = {"type": "LastValueMeter", "target": fan, "label": "{layer}"}
+        meters |= _per_layer(fixed)
     return plots, {name: {**meter, "optional": True} for name, meter in meters.items()}
 
 
@@ -64,7 +71,13 @@ def _everything(target: str, label: str) -> Any:
     }
 
 
-_UPDATE_RATIO = {"title": "Update to weight", "ylabel": "‖update‖ / ‖weights‖", "ytype": "log"}
+_FEW_LAYERS = 12  # more are drawn as heat
+_UPDATE_RATIO = {
+    "title": "Update to weight",
+    "ylabel": "‖update‖ / ‖weights‖",
+    "ytype": "log",
+    "guide": 1e-3,
+}
 _DEAD = {"title": "Dead units", "ylabel": "fraction of units"}
 _GRADIENTS = _histograms("grad_out", "grad_in", "grad_weights")
 _WEIGHTS, _UPDATES = _histograms("weights"), _histograms("updates")
@@ -198,29 +211,43 @@ _PRESETS: dict[str, Any] = {
         "doc": "ratio of the norms of each layer's update and weights, usually about 1e-3, and "
         "histograms of updates over time where recorded",
         "record": 'rec.watch(model, sources=("updates",), stats=("update_ratio", "histogram"))',
-        "plots": {**_lines("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
+        "plots": {**_layers("updates/update_ratio", **_UPDATE_RATIO), **_UPDATES[0]},
         "meters": {**_per_layer("updates/update_ratio"), **_UPDATES[1]},
     },
     "dead": {
         "doc": "fraction of each layer's units that are zero over a batch; for modules as nn.ReLU",
         "record": 'rec.watch(model, stats=("dead",))',
-        "plots": _lines("outputs/dead", **_DEAD),
+        "plots": _layers("outputs/dead", **_DEAD),
         "meters": _per_layer("outputs/dead"),
     },
     "snr": {
         "doc": "signal, noise and their ratio in each layer's weight gradients across minibatches",
         "record": 'rec.watch(model, stats=("snr", "signal", "noise")), with a log after each epoch',
         "plots": {
+            "grad_weights/signal": {
+                "type": "line",
+                "opts": {
+                    "title": "Gradient signal and noise",
+                    "ylabel": "‖mean‖, ‖std‖ / ‖weights‖",
+                    "ytype": "log",
+                    "width": 720,
+                    "height": 480,
+                },
+            },
             **_lines("grad_weights/snr", title="Gradient SNR", ytype="log"),
-            **_lines("grad_weights/signal", title="Gradient mean, normalised", ytype="log"),
-            **_lines("grad_weights/noise", title="Gradient std, normalised", ytype="log"),
         },
-        "meters": _per_layer(
-            "grad_weights/snr",
-            "grad_weights/signal",
-            "grad_weights/noise",
-            meter="LastValueMeter",
-        ),
+        "meters": {
+            f"*/grad_weights/{stat}": {
+                "type": "LastValueMeter",
+                "target": f"grad_weights/{plot}",
+                "label": f"{{layer}}{words}",
+            }
+            for stat, plot, words in (
+                ("signal", "signal", " mean"),
+                ("noise", "signal", " std"),
+                ("snr", "snr", ""),
+            )
+        },
     },
     "health": {
         "doc": "overview of a training run: loss, gradients, updates, activations, dead units, NaN",
@@ -228,11 +255,11 @@ _PRESETS: dict[str, Any] = {
         'stats=("std", "norm", "nonfinite", "dead", "update_ratio"))',
         "plots": {
             "loss": {"type": "line"},
-            **_lines("grad_weights/norm", title="Gradient norm", ylabel="‖gradient‖", ytype="log"),
-            **_lines("updates/update_ratio", **_UPDATE_RATIO),
-            **_lines("outputs/std", title="Activations", ylabel="std", ytype="log"),
-            **_lines("outputs/dead", **_DEAD),
-            **_lines(
+            **_layers("grad_weights/norm", title="Gradient norm", ylabel="‖gradient‖", ytype="log"),
+            **_layers("updates/update_ratio", **_UPDATE_RATIO),
+            **_layers("outputs/std", title="Activations", ylabel="std", ytype="log"),
+            **_layers("outputs/dead", **_DEAD),
+            **_layers(
                 "grad_weights/nonfinite",
                 title="NaN and infinite gradients",
                 ylabel="fraction of elements",

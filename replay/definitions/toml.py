@@ -11,7 +11,8 @@ from flexrec.replay.definitions.presets import preset
 
 
 def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> Definitions:
-    """Read a definitions file: tables `[plots.NAME]` and `[meters.NAME]`, and `preset = "…"`.
+    """Read a definitions file: tables `[plots.NAME]` and `[meters.NAME]`, `preset = "…"`, and
+    `x = "…"`, one of mark, step, time and relative.
 
     Args:
         path: the TOML file.
@@ -31,13 +32,16 @@ def load_toml(path: str | os.PathLike[str], *, phases: Iterable[str] = ()) -> De
         raise DefinitionError(
             f"{path} cannot be read: its tables or lists are nested too deeply"
         ) from None
-    check_names(str(path), tables, ("plots", "meters", "preset", "phases"))
+    check_names(str(path), tables, ("plots", "meters", "preset", "phases", "x"))
     own_phases = tables.get("phases", [])
     if not (isinstance(own_phases, list) and all(isinstance(p, str) for p in own_phases)):
         raise DefinitionError(f'{path}: phases must be a list of names, such as ["train", "test"]')
     own = define(tables.get("plots", {}), tables.get("meters", {}), where=str(path))
-    if "preset" not in tables:
-        return own
-    if not isinstance(tables["preset"], str):
+    if not isinstance(tables.get("preset", ""), str):
         raise DefinitionError(f"{path}: preset must be a name, such as 'loss+MSE'")
-    return preset(tables["preset"], phases=tuple(phases) or own_phases) + own
+    if "preset" in tables:
+        own = preset(tables["preset"], phases=tuple(phases) or own_phases) + own
+    try:
+        return own.along(tables["x"]) if "x" in tables else own
+    except DefinitionError as error:
+        raise DefinitionError(f"{path}: {error}") from None

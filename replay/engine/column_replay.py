@@ -32,6 +32,7 @@ class Points:
     """The results of a meter at the marks where it has data."""
 
     x: list[float] = field(default_factory=list)
+    marks: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     axes: set[str | None] = field(default_factory=set)
 
@@ -100,7 +101,7 @@ class _Sliced(_Column):
         latest = np.searchsorted(resets, reads)  # the number of resets before each read
         self._starts = np.concatenate([[0], schedule.position[resets]])[latest]
         self._stops, self._x = schedule.position[reads], schedule.x[reads]
-        self._axis = schedule.axis[reads]
+        self._mark, self._axis = schedule.mark[reads], schedule.axis[reads]
         self.longest = int((self._stops - self._starts).max(initial=0))
         self._waiting: list[tuple[Ints, Floats]] = []
         self._at = 0  # the first slice that is not complete
@@ -139,6 +140,7 @@ class _Sliced(_Column):
             return False
         chosen = columns[0] if len(columns) == 1 else binding.chosen(columns)
         self.points.x += self._x[which][filled].tolist()
+        self.points.marks += self._mark[which][filled].tolist()
         self.points.values += chosen.tolist()
         self.points.axes |= set(self._axis[which][filled].tolist())
         return True
@@ -183,10 +185,11 @@ class _Marks:
         """Read and reset the meter as mark `i` says."""
         schedule = self._schedule
         if schedule.is_log[i]:
-            x = float(schedule.x[i])
-            value = self._binding.read(x, float(schedule.time[i]))
+            mark = float(schedule.mark[i])
+            value = self._binding.read(mark, float(schedule.time[i]))
             if value is not None:
-                self.points.x.append(x)
+                self.points.x.append(float(schedule.x[i]))
+                self.points.marks.append(mark)
                 self.points.values.append(value)
                 self.points.axes.add(schedule.axis[i])
         if schedule.reset[i]:

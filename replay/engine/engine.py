@@ -5,7 +5,7 @@ columns; a property test checks that both give equal windows.
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from flexrec.recorder.errors import MeterError
 from flexrec.recorder.events import Add, Event, Log, State, Value
 from flexrec.replay.definitions.definitions import Definitions, MeterDefinition
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
+from flexrec.replay.engine.positions import position
 from flexrec.replay.engine.window_builder import Place, WindowBuilder
 from flexrec.replay.meters import Meter
 from flexrec.replay.plots.window import Window
@@ -170,6 +171,7 @@ class Engine:
         env: the visdom environment of plots that name none.
         uid: a prefix of window ids.
         strict: raise at the first value that would be left out.
+        classes: the classes of layers, which legends name.
     """
 
     def __init__(
@@ -179,15 +181,22 @@ class Engine:
         env: str | None = None,
         uid: str | None = None,
         strict: bool = False,
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         self.left_out = LeftOuts(strict=strict)
-        self.board = WindowBuilder(definitions, self.left_out, env=env, uid=uid)
+        self.board = WindowBuilder(definitions, self.left_out, env=env, uid=uid, classes=classes)
         self._bindings: dict[str, list[Binding]] = {}
+        self._start: float | None = None
 
     @property
     def definitions(self) -> Definitions:
         """The plots and meters."""
         return self.board.definitions
+
+    def begin(self, time: float) -> None:
+        """Set the time of the run's first event, unless it is known."""
+        if self._start is None:
+            self._start = time
 
     def feed(self, event: Event) -> None:
         """Process the next event.
@@ -195,6 +204,7 @@ class Engine:
         Raises:
             MeterError: a meter fails, if the engine is strict.
         """
+        self.begin(event.time)
         if isinstance(event, Add):
             self._add(event)
             return
@@ -205,10 +215,12 @@ class Engine:
                 if isinstance(event, Log):
                     value = binding.read(event.x, event.time)
                     if value is not None:
+                        x, axis = position(event, self.definitions.x, self._start or 0.0)
                         self.board.point(
                             *(binding.definition, binding.key, binding.place),
-                            *([event.x], [value]),
-                            axes={event.axis_name},
+                            *([x], [value]),
+                            marks=[event.x],
+                            axes={axis},
                         )
                 if not isinstance(event, Log) or (event.reset and binding.definition.reset):
                     binding.reset(event.time)

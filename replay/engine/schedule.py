@@ -10,17 +10,23 @@ from numpy.typing import NDArray
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Marks
 from flexrec.replay.engine.engine import Binding
+from flexrec.replay.engine.positions import LABELS
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """Marks in order; all rows with a position below that of a mark come before it."""
+    """Marks in order; all rows with a position below that of a mark come before it.
+
+    Points are drawn at `x`, which `axis` names; `mark` is the x that the log gave.
+    """
 
     position: Ints
     is_log: NDArray[np.bool_]
     x: NDArray[np.float64]
+    mark: NDArray[np.float64]
+    step: Ints
     reset: NDArray[np.bool_]
     time: NDArray[np.float64]
     keys: Sequence[tuple[str, ...] | None]
@@ -36,6 +42,8 @@ class Schedule:
             marks.position,
             marks.is_log,
             marks.x,
+            marks.x,
+            marks.step,
             marks.reset,
             marks.time,
             marks.keys,
@@ -55,15 +63,28 @@ class Schedule:
         where = np.concatenate([order + 1, marks.position[resets]])
         sort = np.argsort(where, kind="stable")
         named = [*[None] * n, *(marks.keys[i] for i in resets)]
+        x = np.concatenate([group * float(every), np.zeros(len(resets))])[sort]
         return cls(
             where[sort],
             np.concatenate([np.ones(n, bool), np.zeros(len(resets), bool)])[sort],
-            np.concatenate([group * float(every), np.zeros(len(resets))])[sort],
+            x,
+            x,
+            x.astype(np.int64),
             np.ones(n + len(resets), bool),
             np.concatenate([time, marks.time[resets]])[sort],
             [named[i] for i in sort],
             np.full(len(sort), "step", object),
         )
+
+    def along(self, x: str, start: float) -> "Schedule":
+        """The marks with points elsewhere along the x axis; see `position`."""
+        if x == "mark":
+            return self
+        if x == "step":
+            places = np.where(self.axis == "step", self.x, self.step)
+        else:
+            places = self.time - (start if x == "relative" else 0.0)
+        return replace(self, x=places, axis=np.full(len(places), LABELS[x], object))
 
     def of(self, binding: Binding) -> "Schedule":
         """The marks that apply to this meter."""
@@ -75,6 +96,8 @@ class Schedule:
             self.position[meant],
             self.is_log[meant],
             self.x[meant],
+            self.mark[meant],
+            self.step[meant],
             reset[meant],
             self.time[meant],
             [keys for keys, is_meant in zip(self.keys, meant, strict=True) if is_meant],

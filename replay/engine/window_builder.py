@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
-from flexrec.recorder.errors import DefinitionError
+from flexrec.recorder.errors import DefinitionError, one_line
 from flexrec.replay.definitions.definitions import (
     Definitions,
     MeterDefinition,
@@ -16,11 +17,13 @@ from flexrec.replay.definitions.definitions import (
 )
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.plots.plot_type import PlotType, rank
-from flexrec.replay.plots.registry import plot_type
+from flexrec.replay.plots.registry import crowded, plot_type
 from flexrec.replay.plots.window import Trace, Window
 
 Place: TypeAlias = tuple[int, int]
 """The order of a trace: its meter's index in the definitions, then its key's in the run."""
+
+_LONGEST = 40  # letters of a class
 
 
 @dataclass
@@ -48,13 +51,12 @@ class _Plot:
     lines: dict[Place, _Line] = field(default_factory=dict)
     axes: set[str | None] = field(default_factory=set)  # the names of its points' x
 
-    @property
-    def title(self) -> str:
-        """The title of its window."""
+    def title(self, classes: Mapping[str, str]) -> str:
+        """The title of its window; `classes` are those of layers."""
         asked = self.definition.opts.get("title")
         if asked is None:
             return self.name[:1].upper() + self.name[1:]
-        return expand(str(asked), self.key)
+        return expand(str(asked), self.key, classes)
 
 
 class WindowBuilder:
@@ -65,6 +67,7 @@ class WindowBuilder:
         left_out: collects the values that a plot cannot draw.
         env: the visdom environment of plots that name none.
         uid: a prefix of window ids, so that several loggers can share an environment.
+        classes: the classes of layers, which legends and titles name.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class WindowBuilder:
         *,
         env: str | None = None,
         uid: str | None = None,
+        classes: Mapping[str, str] | None = None,
     ) -> None:
         self.definitions, self._env, self._uid = definitions, env, uid
+        self.classes = dict(classes or {})
         self._left_out = left_out
         self._plots: dict[tuple[str, str], _Plot] = {}
 
@@ -87,11 +92,16 @@ class WindowBuilder:
         xs: Sequence[float],
         values: Any,
         *,
+        marks: Sequence[float] | None = None,
         axes: Set[str | None] = frozenset(),
     ) -> None:
         """Add a meter's results at one or several marks to every plot that it is drawn in.
 
-        `axes` are the names of the marks' x.
+        Args:
+            meter, key, place: the meter, its key, and the order of its trace.
+            xs, values: the points.
+            marks: the x that the logs gave, for plots that do not draw over x; by default `xs`.
+            axes: the names of x.
         """
         for target in meter.targets:
             plot = self._plot(self.definitions.plots[target], key)
@@ -101,7 +111,8 @@ class WindowBuilder:
             line.trim()
             plot.axes |= axes
             if plot.kind.history is not None:
-                line.x.extend(xs)
+                over_marks = plot.kind.history.is_over_marks
+                line.x.extend(xs if over_marks or marks is None else marks)
                 line.values.extend(values)
             else:
                 for x, value in zip(xs, values, strict=True):
@@ -161,10 +172,10 @@ class WindowBuilder:
         drawn = [(line, traces) for line in lines if (traces := self._traces(plot, line))]
         if plot.kind.max_traces == 1 and self._draws_several(plot):
             for line, traces in drawn:
-                title = f"{plot.title}: {line.label}"
+                title = f"{plot.title(self.classes)}: {self._shown(line)}"
                 yield self._window(plot, f"{plot.name}.{line.label}", title, traces)
         elif every := self._fitting(plot, drawn):
-            yield self._window(plot, plot.name, plot.title, every)
+            yield self._window(plot, plot.name, plot.title(self.classes), every)
 
     def _fitting(self, plot: _Plot, drawn: Sequence[tuple[_Line, list[Trace]]]) -> list[Trace]:
         """Limit the traces to those that the plot draws; a line with more is left out."""
@@ -197,11 +208,26 @@ class WindowBuilder:
             self._leave_out(plot, line, xs[odd[0]], values[odd[0]], len(odd))
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
-        traces = _gathered(plot, line.label, xs, values) if values else []
+        centres = self._centres(plot.kind, line.meter, values[-1]) if values else None
+        traces = _gathered(plot, self._shown(line), xs, values, centres) if values else []
         if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []
         return traces
+
+    def _shown(self, line: _Line) -> str:
+        """The name of a line in legends."""
+        return self.definitions.meters[line.meter].label_for(line.key, self.classes)
+
+    def _centres(self, kind: PlotType, meter: str, value: Any) -> NDArray[np.float64] | None:
+        """Where the elements of a vector lie, such as the centres of bins; None if unknown."""
+        if kind.history is not None or isinstance(value, str) or np.ndim(value) != 1:
+            return None
+        definition = self.definitions.meters[meter]
+        built = definition.build()
+        if definition.field not in (None, built.fields[0]) or built.centres is None:
+            return None
+        return built.centres if len(built.centres) == len(value) else None
 
     def _leave_out(self, plot: _Plot, line: _Line, x: float, value: Any, count: int) -> None:
         left = replace(_misfit(plot, line, x, value), count=count)
@@ -215,44 +241,88 @@ class WindowBuilder:
             win = own
         opts = {**_labels(plot, traces), **plot.definition.opts, "title": title}
         env = plot.definition.env if plot.definition.env is not None else self._env
-        return Window(win, env, plot.kind.name, tuple(traces), opts)
+        kind, opts = crowded(plot.kind, opts, sum(not trace.pale for trace in traces))
+        return Window(win, env, kind.name, tuple(traces), opts)
 
 
 def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     """Combine the windows of several runs: each window has the traces of all, named by run.
 
-    A plot that shows one trace at a time (a matrix, an image) becomes a window for each run.
+    A plot that shows one trace at a time (a matrix, an image) becomes a window for each run; the
+    windows of one plot then share one scale of colours.
     """
     if len(runs) == 1:
         return list(next(iter(runs.values())))
     merged: dict[tuple[str | None, str], Window] = {}
     names: dict[tuple[str | None, str], set[str]] = {}
+    shared = _shared_limits(runs)
     for window in (window for windows in runs.values() for window in windows):
         names.setdefault((window.env, window.win), set()).update(t.name for t in window.traces)
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            if plot_type(window.type).max_traces is not None:
+            kind, named = plot_type(window.type), _named(window, run, names)
+            if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
-            distinct = names[window.env, window.win]
-            spared = (
-                len(distinct) == 1 and min(distinct).lower() in window.title.lower()
-            )  # the title names it already
-            named = tuple(
-                replace(trace, name=run if spared else f"{run} {trace.name}", run=run)
-                for trace in window.traces
-            )
+                opts = {**shared.get((window.env, window.win, window.type), {}), **opts}
+                named = tuple(replace(trace, run=run) for trace in window.traces)
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
     return list(merged.values())
 
 
+def _named(
+    window: Window, run: str, names: Mapping[tuple[str | None, str], set[str]]
+) -> tuple[Trace, ...]:
+    """The traces, named by run, and by their own names too unless the title has the only one."""
+    distinct = names[window.env, window.win]
+    is_said = len(distinct) == 1 and min(distinct).lower() in window.title.lower()
+    return tuple(
+        replace(trace, name=run if is_said else f"{run} {trace.name}", run=run)
+        for trace in window.traces
+    )
+
+
+def classes_of(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
+    """The classes of the layers of all models, by the layer's name, from `Recording.models`.
+
+    A layer that is called as its class, as a model of one layer is, is left out.
+    """
+    fields = {name: layer for layers in models.values() for name, layer in layers.items()}
+    found = {name: layer.get("class") for name, layer in fields.items()}
+    return {
+        name: one_line(kind)[:_LONGEST]
+        for name, kind in found.items()
+        if isinstance(kind, str) and name.rpartition(".")[2] != kind
+    }
+
+
+def _shared_limits(
+    runs: Mapping[str, Sequence[Window]],
+) -> dict[tuple[str | None, str, str], dict[str, float]]:
+    """The limits of the colours that the runs' windows of one plot share, by env, win and type."""
+    found: dict[tuple[str | None, str, str], list[tuple[float, float]]] = {}
+    for window in (window for windows in runs.values() for window in windows):
+        kind = plot_type(window.type)
+        if kind.limits is not None:
+            limits = found.setdefault((window.env, window.win, window.type), [])
+            limits.append(kind.limits(window.traces, window.opts))
+    return {
+        place: {"xmin": min(low for low, _ in limits), "xmax": max(high for _, high in limits)}
+        for place, limits in found.items()
+    }
+
+
 def _labels(plot: _Plot, traces: Sequence[Trace]) -> dict[str, str]:
     """The label of the x axis, if it shows the marks' x and all marks give it the same name."""
-    drawn = plot.kind.ranks if plot.kind.history is None else (plot.kind.history.rank,)
-    over_marks = plot.kind.accumulates or ("matrix" in drawn and traces[0].x is not None)
-    if not over_marks or "xlabel" not in plot.kind.opts or len(plot.axes) != 1:
+    history = plot.kind.history
+    is_matrix = "matrix" in plot.kind.ranks and traces[0].x is not None
+    if (
+        not (is_matrix if history is None else history.is_over_marks)
+        or "xlabel" not in plot.kind.opts
+        or len(plot.axes) != 1
+    ):
         return {}
     (axis,) = plot.axes
     return {"xlabel": axis} if axis else {}
@@ -278,14 +348,21 @@ def _commonest(forms: Sequence[Hashable]) -> Hashable:
     return count.most_common(1)[0][0] if count else None
 
 
-def _gathered(plot: _Plot, label: str, xs: Sequence[float], values: Sequence[Any]) -> list[Trace]:
-    """Make traces from values of one form."""
+def _gathered(
+    plot: _Plot,
+    label: str,
+    xs: Sequence[float],
+    values: Sequence[Any],
+    centres: NDArray[np.float64] | None,
+) -> list[Trace]:
+    """Make traces from values of one form; `centres` are where the elements of vectors lie."""
     if plot.kind.history is not None:
         return plot.kind.history.gather(label, xs, values, plot.definition.opts)
     last = values[-1]
     if _stacks(plot.kind, last):
-        return [Trace(label, np.stack(values, axis=1), np.array(xs))]
-    return [Trace(label, last if isinstance(last, str) else np.asarray(last))]
+        return [Trace(label, np.stack(values, axis=1), np.array(xs), rows=centres)]
+    x = centres if plot.kind.shown_as == "bar" else None
+    return [Trace(label, last if isinstance(last, str) else np.asarray(last), x)]
 
 
 def _misfit(plot: _Plot, line: _Line, x: float, value: Any) -> LeftOut:

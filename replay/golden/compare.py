@@ -172,7 +172,7 @@ def _all_traces(
     a, b = named(golden), named(obtained)
 
     def same(old: str, new: str) -> bool:
-        return not compare_trace(window, old, _unnamed(a[old]), _unnamed(b[new]), tolerance)
+        return not compare_trace(window, old, _bare(a[old]), _bare(b[new]), tolerance)
 
     missing = [name for name in a if name not in b]
     extra = [name for name in b if name not in a]
@@ -216,6 +216,11 @@ def _swapped(names: Sequence[str], same: Callable[[str, str], bool]) -> list[tup
             ):
                 pairs.append((first, second))
     return pairs
+
+
+def _bare(trace: Mapping[str, Any]) -> dict[str, Any]:
+    """A trace without its name, and without the colour and the dash that follow from the name."""
+    return {key: value for key, value in trace.items() if key not in ("name", "line", "marker")}
 
 
 def _unnamed(trace: Mapping[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,12 @@ class Meter(ABC):
     counts_only: ClassVar[bool] = False
     """Whether the meter ignores the arguments of `add`."""
 
+    centres: NDArray[np.float64] | None = None
+    """Where the elements of the first result lie, such as the centres of bins; None: nowhere.
+
+    Set in the constructor if they depend on its arguments.
+    """
+
     reduction: Reduction | None = None
     """The reduction whose states can be recorded instead of the values; None: there is none.
 

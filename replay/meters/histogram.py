@@ -54,6 +54,10 @@ class HistogramMeter(Meter):
         self.reduction = Bins(bins, range)
         self.bins = bins
         self.range: tuple[float, float] | None = self.reduction.range
+        if self.range is not None:
+            low, high = self.range
+            edges = np.linspace(low, high, bins + 1)
+            self.centres = (edges[:-1] + edges[1:]) / 2
         self.reset()
 
     def reset(self) -> None:

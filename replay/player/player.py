@@ -22,7 +22,7 @@ from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.engine.schedule import Schedule
-from flexrec.replay.engine.window_builder import WindowBuilder, overlay
+from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
 from flexrec.replay.plots.window import Window
 
 _WORD = re.compile(r"[_/.\- ]")
@@ -213,8 +213,9 @@ def _play(
 ) -> Played:
     if every is None and not run.marks.is_log.any():
         every = 1
+    classes = classes_of(run.models)
     if plain:
-        engine = Engine(definitions, env=env, uid=uid, strict=strict)
+        engine = Engine(definitions, env=env, uid=uid, strict=strict, classes=classes)
         steps = EverySteps(engine, every) if every else None
         for event in run.events():
             (steps or engine).feed(event)
@@ -222,10 +223,11 @@ def _play(
             steps.end()
         return Played(engine.windows(), list(engine.left_out))
     left_out = LeftOuts(strict=strict)
-    board = WindowBuilder(definitions, left_out, env=env, uid=uid)
+    board = WindowBuilder(definitions, left_out, env=env, uid=uid, classes=classes)
     bindings = {key: bind(definitions, key, i, left_out) for i, key in enumerate(run.keys())}
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
+    schedule = schedule.along(definitions.x, _start(run))
     numbers = [key for key in bound if run.is_number(key)]
     for keys in run.columns.groups(numbers, _HELD):
         for key, blocks, is_single in _columns(run, keys):
@@ -239,6 +241,15 @@ def _play(
             for binding in bound[key]:
                 _draw(board, binding, fed(binding, run, schedule.of(binding)))
     return Played(board.windows(), list(left_out))
+
+
+def _start(run: Recording) -> float:
+    """The time of the run's first event; 0 if there is none."""
+    marks, adds = run.marks, next(iter(run.columns.when(run.keys())), None)
+    if adds is None or not len(adds.position):
+        return float(marks.time[0]) if len(marks) else 0.0
+    is_mark = len(marks) > 0 and marks.position[0] < adds.position[0]
+    return float(marks.time[0] if is_mark else adds.time[0])
 
 
 def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:
@@ -255,6 +266,7 @@ def _draw(board: WindowBuilder, binding: Binding, points: Points) -> None:
         board.point(
             *(binding.definition, binding.key, binding.place),
             *(points.x, points.values),
+            marks=points.marks,
             axes=points.axes,
         )
 
@@ -274,6 +286,7 @@ class EverySteps:
 
     def feed(self, event: Event) -> None:
         """Feed the engine the mark that is due, if any, and then the event if it takes it."""
+        self._engine.begin(event.time)
         if isinstance(event, Reset):
             self._resets.append(event)
         if not isinstance(event, Add) or not any(map(self._engine.wants, event.values)):

@@ -32,6 +32,9 @@ SideBySide: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any], set[str]
 """Compares two windows: (golden content, obtained content, names of the traces that differ) → the
 content of a plot of the difference, or None if there is nothing to draw."""
 
+Limits: TypeAlias = Callable[[Traces, Mapping[str, Any]], tuple[float, float]]
+"""(traces, opts) → the least and the greatest value that colours show."""
+
 
 @dataclass(frozen=True)
 class History:
@@ -42,12 +45,16 @@ class History:
         form: gives the form of a value; values of one form are drawn together. None: not drawn.
         gather: makes the traces.
         is_curve: whether the traces are points (x, value), one per mark, which can be thinned.
+        is_over_marks: whether the x axis shows the marks' x.
+        is_joint: whether all traces are thinned together, to the same marks.
     """
 
     rank: str
     form: Callable[[Any], Hashable]
     gather: Gather
     is_curve: bool = False
+    is_over_marks: bool = True
+    is_joint: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,9 @@ class PlotType:
         side_by_side: how a golden and an obtained window are drawn in one plot; None: not at all.
         colour_opt: the opt with the traces' colours, if windows should use the same colours.
         max_traces: the most meters in one window; None: any number.
+        overlays: whether several runs share a window; else each has its own.
+        rows: the names of the rows of a trace's matrix; empty if they have none.
+        limits: the least and greatest value that colours show; windows of several runs share them.
     """
 
     name: str
@@ -88,11 +98,22 @@ class PlotType:
     side_by_side: SideBySide | None = None
     colour_opt: str | None = None
     max_traces: int | None = None
+    overlays: bool = True
+    rows: tuple[str, ...] = ()
+    limits: Limits | None = None
 
     @property
     def accumulates(self) -> bool:
         """Whether every mark adds a point (x, value) to the meter's trace."""
         return self.history is not None and self.history.is_curve
+
+    @property
+    def has_lines(self) -> bool:
+        """Whether its traces can be drawn as lines, as in a text plot."""
+        history = self.history
+        if history is None or not history.is_over_marks:
+            return False
+        return history.rank == "vector" or bool(self.rows)
 
     def fits(self, value: Any) -> bool:
         """Whether the type draws a value of one mark.
@@ -114,6 +135,12 @@ class PlotType:
         bins = opts.get("numbins", 1)
         if isinstance(bins, bool) or not isinstance(bins, int) or bins < 1:
             raise DefinitionError(f"numbins must be a whole number of bins, got {bins!r}")
+        most = opts.get("heat_above", 0)
+        if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            raise DefinitionError(f"heat_above must be a whole number of lines, got {most!r}")
+        guide = opts.get("guide", 0)
+        if isinstance(guide, bool) or not isinstance(guide, (int, float)):
+            raise DefinitionError(f"guide must be a number, got {guide!r}")
         weight = opts.get("smooth", 0)
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight < 1:
             raise DefinitionError(f"smooth must be a number from 0 to less than 1, got {weight!r}")

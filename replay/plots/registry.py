@@ -1,19 +1,23 @@
 """The plot types. To add one, write its entry in one of the lists that are joined here."""
 
 import textwrap
-from typing import overload
+from collections.abc import Mapping
+from typing import Any, overload
 
 from flexrec.recorder.errors import DefinitionError, nearest
 from flexrec.replay.plots.plot_type import PlotType, SideBySide
 from flexrec.replay.plots.types.bars import BARS
 from flexrec.replay.plots.types.curves import CURVES
+from flexrec.replay.plots.types.fans import FANS
+from flexrec.replay.plots.types.heat import HEAT
 from flexrec.replay.plots.types.histograms import HISTOGRAMS
 from flexrec.replay.plots.types.matrices import MATRICES
 from flexrec.replay.plots.types.panes import PANES
 from flexrec.replay.plots.types.plane import PLANES
 
 TYPES: dict[str, PlotType] = {
-    kind.name: kind for kind in (*CURVES, *PLANES, *BARS, *MATRICES, *HISTOGRAMS, *PANES)
+    kind.name: kind
+    for kind in (*CURVES, *PLANES, *BARS, *MATRICES, *HISTOGRAMS, *FANS, HEAT, *PANES)
 }
 
 
@@ -67,6 +71,21 @@ def plot_info(name: str) -> str:
         f"  opts    {', '.join(sorted(kind.opts))}",
     )
     return "\n".join(textwrap.fill(line, 100, subsequent_indent=" " * 10) for line in lines)
+
+
+def crowded(kind: PlotType, opts: Mapping[str, Any], lines: int) -> tuple[PlotType, dict[str, Any]]:
+    """The type and opts of a plot of this many lines: `heat` if they are more than `heat_above`.
+
+    >>> kind, opts = crowded(plot_type("line"), {"heat_above": 12, "ytype": "log"}, 13)
+    >>> kind.name, opts
+    ('heat', {'ztype': 'log'})
+    """
+    own = {name: item for name, item in opts.items() if name != "heat_above"}
+    if lines <= opts.get("heat_above", lines):
+        return kind, own
+    moved = {"ylabel": "zlabel", "ytype": "ztype"}  # colours show what the y axis showed
+    own = {moved.get(name, name): item for name, item in own.items()}
+    return HEAT, {name: item for name, item in own.items() if name in HEAT.opts}
 
 
 def side_by_side_of(shown_as: str) -> SideBySide | None:

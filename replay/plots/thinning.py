@@ -1,5 +1,6 @@
 """Reduce the number of points for the browser, keeping peaks. No drawing and no visdom."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay.plots.registry import plot_type
-from flexrec.replay.plots.window import Window
+from flexrec.replay.plots.window import Trace, Window
 
 _FEWEST = 7
 """The points kept of one bucket, with the first, the last, and a gap between any two."""
@@ -55,12 +56,15 @@ def thin(x: ArrayLike, y: ArrayLike, max_points: int) -> tuple[NDArray[Any], NDA
 
 
 def thin_window(window: Window, max_points: int) -> Window:
-    """Thin a window of lines, dots or stems; other types are returned unchanged.
+    """Thin a window of lines, dots, stems, fans or heat; other types are returned unchanged.
 
     Raises:
         DefinitionError: as in `thin`; or there is no such plot type.
     """
-    if not plot_type(window.type).accumulates:
+    history = plot_type(window.type).history
+    if history is not None and history.is_joint:
+        return replace(window, traces=_thin_jointly(window.traces, max_points))
+    if history is None or not history.is_curve:
         return window
     traces = []
     for trace in window.traces:
@@ -69,6 +73,24 @@ def thin_window(window: Window, max_points: int) -> Window:
         band = trace.band and (np.asarray(trace.band[0])[kept], np.asarray(trace.band[1])[kept])
         traces.append(replace(trace, x=x[kept], y=y, band=band))
     return replace(window, traces=tuple(traces))
+
+
+def _thin_jointly(traces: Sequence[Trace], max_points: int) -> tuple[Trace, ...]:
+    """Keep the marks at which the largest values of all traces give the line its shape."""
+    xs = [np.arange(np.shape(t.y)[-1]) if t.x is None else np.asarray(t.x) for t in traces]
+    every = np.unique(np.concatenate(xs))
+    sizes = np.full(len(every), np.nan)
+    for trace, x in zip(traces, xs, strict=True):
+        rows = np.abs(np.atleast_2d(np.asarray(trace.y, np.float64)))
+        np.fmax.at(sizes, np.searchsorted(every, x), np.fmax.reduce(rows))
+    kept, _ = thin(every, sizes, max_points)
+    if len(kept) == len(every):
+        return tuple(traces)
+    masks = [np.isin(x, kept) for x in xs]
+    return tuple(
+        replace(trace, x=x[mask], y=np.asarray(trace.y)[..., mask])
+        for trace, x, mask in zip(traces, xs, masks, strict=True)
+    )
 
 
 def _shape_giving(y: NDArray[np.float64], buckets: int) -> NDArray[np.intp]:

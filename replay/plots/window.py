@@ -1,6 +1,7 @@
 """Windows and their traces as plain data: no visdom, no files."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from flexrec.recorder.errors import counted, listed
+
+_BETWEEN = re.compile(r"[_/\- ]+")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,29 @@ class Window:
     def title(self) -> str:
         """The title of the window."""
         return str(self.opts.get("title", self.win))
+
+
+def legend_names(traces: Sequence[Trace], title: str) -> list[str]:
+    """The traces' names without words at their ends that all share with each other and the title.
+
+    >>> legend_names([Trace("train_loss", []), Trace("test_loss", [])], "Loss")
+    ['train', 'test']
+    """
+    said = {word.lower() for word in _BETWEEN.split(title)}
+    runs = [trace.run or "" for trace in traces]
+    names = [t.name.removeprefix(run).lstrip() for t, run in zip(traces, runs, strict=True)]
+    if any({word.lower() for word in _BETWEEN.split(name)} <= said for name in names):
+        return [trace.name for trace in traces]
+    for end in (-1, 0):
+        while True:
+            parts = [_BETWEEN.split(name) for name in names]
+            words = {part[end].lower() for part in parts if len(part) > 1}
+            if any(len(part) == 1 for part in parts) or len(words) != 1 or not words <= said:
+                break
+            (word,) = words
+            kept = slice(0, -len(word)) if end else slice(len(word), None)
+            names = [name[kept].strip("_/- ") for name in names]
+    return [f"{run} {name}".strip() for run, name in zip(runs, names, strict=True)]
 
 
 def equal(a: Window, b: Window) -> bool:

@@ -1,152 +1,150 @@
-"""Choose consistent colours and dashes for layers and runs across windows, and window sizes.
+"""Choose consistent colours and dashes for layers, runs and phases across windows, and their sizes.
 
 In: windows. Out: windows, as plain data. Opts that the user has set are kept, and a window that
 visdom would colour in the same way is unchanged.
 """
 
-from collections import Counter
+import re
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import count, cycle
-from typing import TypeAlias
+from itertools import count
+from typing import NamedTuple
 
+from flexrec.replay.definitions.phases import PHASES
 from flexrec.replay.plots.colours import CYCLE, ramp
 from flexrec.replay.plots.registry import TYPES
-from flexrec.replay.plots.window import Window
+from flexrec.replay.plots.window import Trace, Window
 
 FEW = 10
 """Up to this many traces have distinct colours; more are coloured along a ramp, in order."""
 
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_PHASES = 3  # most lines of a run that dashes tell apart
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+"""The dashes of phases, in order of appearance; the first is that of lines without a phase."""
+
+_PALEST = 0.6  # how much white is in the last of several colours of a run
 _LARGE = {"width": 720, "height": 480}
 
+_WORD = "|".join((*PHASES, "mean", "std"))
+_PHASED = re.compile(
+    rf"(?P<first>{_WORD})(?:[_/\- ](?P<of>.+))?|(?P<name>.+)[_/\- ](?P<last>{_WORD})", re.I | re.S
+)
 
-_Listed: TypeAlias = tuple[str | None, str]
-"""The list that a trace belongs to (a run, or None), and its name there."""
+
+class _Look(NamedTuple):
+    """What decides how a trace looks.
+
+    `subject` is what a colour stands for within a run, such as a layer; empty for the metric of the
+    plot's name. `phase` is what a dash stands for.
+    """
+
+    run: str | None
+    subject: str
+    phase: str
 
 
 class Palette:
-    """Gives traces of the same name the same colour in all windows.
+    """Gives traces of one subject the same colour in all windows, and those of one phase a dash.
 
         windows = Palette().paint(windows)
 
-    The plot's name is removed from a trace's name, so that `train_loss` in the plot `loss` and
-    `train_acc` in the plot `acc` have the same colour. If several runs have few lines each, such as
-    those of two phases, each run has a colour and each phase a dash. In plots of more than `FEW`
-    traces (the layers of a deep model) the colour shows the trace's position in the model, and the
-    window is larger; each of several runs then has its own list and dash, unless there are more
-    runs than traces in each.
+    Of one run each subject, such as a layer, has a colour; if a window has more than `FEW`, the
+    colour shows its position (in the model) on a ramp, and the window is larger. Of several runs
+    each has a colour, and its layers have shades of it. The lines of a phase (train, test, …) have
+    the colour of the run or layer and a dash of their own; so have mean and std.
     """
 
     def __init__(self) -> None:
-        self._colours: dict[str, int] = {}
-        self._lists: dict[str | None, list[str]] = {}  # the names of each run, or of all under None
-        self._runs: dict[str, int] = {}  # the colours of runs with few lines each
-        self._phases = {"": 0, "train": 0}  # the dashes of their lines
+        self._colours: dict[str, int] = {}  # of subjects in windows with few
+        self._ordered: list[str] = []  # subjects in windows with many, or with several runs
+        self._runs: dict[str, int] = {}
+        self._phases = {"": 0, "train": 0, "mean": 0, "std": 1}
+        self._known = len(self._phases)
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
         """Add colours to windows if visdom's defaults would not match those of other windows."""
         for window in windows:
-            if _opt(window) is None:
-                continue
-            if _compares(window):
-                for run, name in _by_run(window):
-                    self._runs.setdefault(str(run), len(self._runs))
-                    if name:
-                        self._phases.setdefault(name, len(self._phases) - 1)
-            elif len(_unlike(window)) > FEW:
-                before: dict[str | None, int] = {}
-                for run, name in _listed(window):
-                    names = self._lists.setdefault(run, [])
-                    if name not in names:  # keeps the order of this window
-                        names.insert(before.get(run, -1) + 1, name)
-                    before[run] = names.index(name)
+            looks = _looks(window)
+            for look in looks:
+                if look.run is not None:
+                    self._runs.setdefault(look.run, len(self._runs))
+                self._phases.setdefault(look.phase, len(self._phases) - self._known + 1)
+            subjects = list(dict.fromkeys(look.subject for look in looks if look.subject))
+            if len(subjects) > FEW or (subjects and looks[0].run is not None):
+                self._insert(subjects)
         return [self._painted(window) for window in windows]
 
+    def _insert(self, subjects: list[str]) -> None:
+        """Add new subjects, each after the one before it in this window."""
+        place = -1
+        for subject in subjects:
+            if subject not in self._ordered:
+                self._ordered.insert(place + 1, subject)
+            place = self._ordered.index(subject)
+
     def _painted(self, window: Window) -> Window:
-        opt = _opt(window)
-        if opt is None or {opt, "linecolor", "markercolor"} & set(window.opts):
+        kind, looks = TYPES.get(window.type), _looks(window)
+        if not looks or kind is None or {"linecolor", "markercolor"} & set(window.opts):
             return window
-        names = _names(window)
-        sizes = _LARGE if len(_unlike(window)) > FEW else {}
-        for listed in (_by_run(window), _together(window)):
-            if all(name in self._lists.get(run, ()) for run, name in listed):
-                dashes = self._dashes(listed) if opt == "linecolor" else {}
-                colours = [self._on_ramp(run, name) for run, name in listed]
-                return replace(window, opts={**sizes, **dashes, **window.opts, opt: colours})
-        if _compares(window):
-            own = _by_run(window)
-            each = [_DASHES[self._phases[name] % len(_DASHES)] for _, name in own]
-            dashes = {"dash": each} if set(each) != {_DASHES[0]} else {}
-            colours = [self._of_run(str(run)) for run, _ in own]
-            return replace(window, opts={**sizes, **dashes, **window.opts, opt: colours})
-        places = self._places(names)
-        if places == list(range(len(names))):
-            return window
-        colours = [list(CYCLE[place % len(CYCLE)]) for place in places]
-        return replace(window, opts={**window.opts, opt: colours})
+        colours = self._colours_of(looks)
+        found: dict[str, object] = {}
+        if kind.colour_opt and colours != [list(CYCLE[k % len(CYCLE)]) for k in range(len(looks))]:
+            found[kind.colour_opt] = colours
+        if any(look.phase for look in looks):
+            dashes = [DASHES[self._phases[look.phase] % len(DASHES)] for look in looks]
+            found |= {"dash": dashes} if set(dashes) != {DASHES[0]} else {}
+        if sum(not trace.pale for trace in window.traces) > FEW:
+            found |= _LARGE
+        return replace(window, opts={**found, **window.opts}) if found else window
 
-    def _of_run(self, run: str) -> list[int]:
-        place, count = self._runs[run], len(self._runs)
-        return list(CYCLE[place]) if count <= FEW else ramp(place / (count - 1))
+    def _colours_of(self, looks: Sequence[_Look]) -> list[list[int]]:
+        if all(look.run is not None for look in looks):
+            return [self._shade(str(look.run), look.subject) for look in looks]
+        subjects = [look.subject for look in looks]
+        if all(subject in self._ordered for subject in subjects):
+            last = max(1, len(self._ordered) - 1)
+            return [ramp(self._ordered.index(subject) / last) for subject in subjects]
+        return [list(CYCLE[place % len(CYCLE)]) for place in self._places(subjects)]
 
-    def _on_ramp(self, run: str | None, name: str) -> list[int]:
-        names = self._lists[run]
-        return ramp(names.index(name) / max(1, len(names) - 1))
+    def _shade(self, run: str, subject: str) -> list[int]:
+        """The run's colour; that of later subjects is paler."""
+        place, runs = self._runs[run], len(self._runs)
+        colour = list(CYCLE[place]) if runs <= FEW else ramp(place / (runs - 1))
+        last = len(self._ordered) - 1
+        if not subject or last < 1:
+            return colour
+        white = _PALEST * self._ordered.index(subject) / last
+        return [round(part + (255 - part) * white) for part in colour]
 
-    def _dashes(self, listed: list[_Listed]) -> dict[str, list[str]]:
-        """The dash opt that tells runs apart; empty if all traces are in one list."""
-        if any(run is None for run, _ in listed):
-            return {}
-        dashes = dict(zip((run for run in self._lists if run is not None), cycle(_DASHES)))
-        return {"dash": [dashes[run] for run, _ in listed if run is not None]}
-
-    def _places(self, names: list[str]) -> list[int]:
-        """Known names keep their colour's index, new ones get the first that is free here."""
-        taken = {self._colours[name] for name in names if name in self._colours}
+    def _places(self, subjects: Sequence[str]) -> list[int]:
+        """Known subjects keep their colour's index, new ones get the first that is free here."""
+        taken = {self._colours[name] for name in subjects if name in self._colours}
         free = (place for place in count() if place not in taken)
-        for name in names:
+        for name in subjects:
             if name not in self._colours:
                 self._colours[name] = next(free)
-        return [self._colours[name] for name in names]
+        return [self._colours[name] for name in subjects]
 
 
-def _opt(window: Window) -> str | None:
-    """The opt with the traces' colours; None if the plot type has none."""
+def _looks(window: Window) -> list[_Look]:
+    """What decides how each trace looks; nothing if the plot type has no colours of traces."""
     kind = TYPES.get(window.type)
-    return None if kind is None else kind.colour_opt
+    if kind is None or kind.colour_opt is None:
+        return []
+    has_dashes = kind.colour_opt == "linecolor" and "dash" in kind.opts
+    plot = window.win.rpartition(".")[2].lower()
+    return [_look(trace, plot, has_dashes) for trace in window.traces]
 
 
-def _names(window: Window) -> list[str]:
-    plot = window.win.rpartition(".")[2]
-    return [trace.name.replace(plot, "").strip("_/.- ") for trace in window.traces]
-
-
-def _unlike(window: Window) -> list[str]:
-    """The names of its traces, without the originals of smoothed lines."""
-    return [trace.name for trace in window.traces if not trace.pale]
-
-
-def _compares(window: Window) -> bool:
-    """Whether it shows several runs with few lines each."""
-    lines = Counter(trace.run for trace in window.traces if not trace.pale)
-    return _opt(window) == "linecolor" and None not in lines and max(lines.values()) <= _PHASES
-
-
-def _by_run(window: Window) -> list[_Listed]:
-    """Each trace in the list of its run."""
-    own = [replace(t, name=t.name.removeprefix(t.run or "").lstrip()) for t in window.traces]
-    names = _names(replace(window, traces=tuple(own)))
-    return [(trace.run, name) for trace, name in zip(own, names, strict=True)]
-
-
-def _together(window: Window) -> list[_Listed]:
-    """All traces in one list."""
-    return [(None, name) for name in _names(window)]
-
-
-def _listed(window: Window) -> list[_Listed]:
-    """In the list of its run, if a run has more traces than there are runs; else in one list."""
-    sizes = Counter(trace.run for trace in window.traces if not trace.pale)
-    return _by_run(window) if max(sizes.values()) > len(sizes) else _together(window)
+def _look(trace: Trace, plot: str, has_dashes: bool) -> _Look:
+    name = trace.name.removeprefix(trace.run or "").lstrip()
+    found = _PHASED.fullmatch(name)
+    if found is None:
+        return _Look(trace.run, "" if name.lower() == plot and has_dashes else name, "")
+    phase = (found["first"] or found["last"]).lower()
+    subject = found["of"] or found["name"] or ""
+    subject = "" if subject.lower() == plot else subject
+    return (
+        _Look(trace.run, subject, phase)
+        if has_dashes
+        else _Look(trace.run, f"{phase} {subject}", "")
+    )

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -260,7 +261,7 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
     plotly renders some markup, such as links, and a key may come from an untrusted recording. It
     renders the text between any two dollars as a formula, and hides all other text. Here dollars
     count only if no space follows the first or precedes the last, and words around a formula are
-    shown too.
+    shown too. A long title is broken into lines, since visdom would cut it at both ends.
     """
     data = [
         {key: _unmarked(item) if key in _SHOWN else item for key, item in trace.items()}
@@ -269,10 +270,25 @@ def literal(message: Mapping[str, Any]) -> dict[str, Any]:
     if "layout" not in message:
         return {**message, "data": data}
     layout = {key: _unmarked_of(key, item) for key, item in message["layout"].items()}
+    if isinstance(layout.get("title"), str):
+        _break_title(layout, message.get("opts", {}).get("width") or _PANE)
     return {**message, "data": data, "layout": layout}
 
 
+def _break_title(layout: dict[str, Any], width: int) -> None:
+    """Break an escaped title into lines that fit the width in pixels; a formula is left whole."""
+    title, letters = layout["title"], max(20, int(width / _LETTER))
+    lines = textwrap.wrap(title, letters, break_long_words=False, break_on_hyphens=False)
+    if len(lines) < 2 or _FORMULA.search(title):
+        return
+    layout["title"] = "<br>".join(lines)
+    margin = layout.get("margin", {})
+    layout["margin"] = {**margin, "t": margin.get("t", _TOP) + _LINE * (len(lines) - 1)}
+
+
 _FORMULA = re.compile(r"(\$+(?=[^\s$])[^$]*(?<=[^\s$])\$+(?!\d))")
+_PANE, _LETTER = 390, 8.5  # pixels: the width of visdom's windows, and of a letter of a title
+_TOP, _LINE = 60, 20  # pixels: the margin above a plot, and the height of a title's line
 _SHOWN = ("name", "labels", "title")  # fields of a trace that plotly shows, and may hold a key
 
 

@@ -95,6 +95,24 @@ def test_lines_are_smoothed_and_logarithmic_without_a_file(run: Path, tmp_path: 
         flexrec("replay", run, *options, "--smooth", 1)
 
 
+def test_lines_are_drawn_over_steps_or_times(run: Path, tmp_path: Path) -> None:
+    def axis(x: str) -> dict[str, Any]:
+        saved = tmp_path / f"{x}.json"
+        flexrec("replay", run, "-p", "loss", "--x", x, "--save", saved)
+        found: dict[str, Any] = json.loads(saved.read_text())["jsons"]["loss"]["content"]["layout"][
+            "xaxis"
+        ]
+        return found
+
+    assert axis("step")["title"] == "step"
+    assert axis("relative")["title"] == "seconds since the start"
+    assert axis("time")["type"] == "date"
+    with pytest.raises(
+        AssertionError, match="x is one of mark, step, time, relative, not 'epochs'"
+    ):
+        axis("epochs")
+
+
 def test_replay_says_why_there_is_nothing_to_draw(run: Path, tmp_path: Path) -> None:
     path = tmp_path / "late.h5"
     with Recorder(path, facts=False) as rec:
@@ -239,6 +257,21 @@ def test_show_names_a_key_that_is_damaged(tmp_path: Path) -> None:
     assert f"{path} is damaged: " in line
     assert line.endswith(": key 'other'; -k chooses others")
     assert "\nloss   number" in flexrec("show", path, "-k", "loss")[0]
+
+
+def test_quantiles_and_many_layers_are_drawn_as_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        for epoch in range(3):
+            for layer in range(13):
+                rec.add({f"{layer}/grad_weights/norm": 1.0 + layer})
+            rec.add({"0/weights/histogram": np.arange(65.0) * epoch})
+            rec.log(epoch)
+    text, _ = flexrec("show", path, "--plot", "weights+health")
+    assert "least" in text
+    assert "greatest" in text
+    assert "Gradient norm" in text
+    assert "not shown as text" not in text
 
 
 def test_what_is_there_and_no_number_is_not_drawn_as_text(run: Path) -> None:

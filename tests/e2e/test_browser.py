@@ -156,6 +156,9 @@ def test_every_plot_type_is_drawn(viewer: Viewer) -> None:
     assert drawn["boxplot"]["boxes"] == 2
     assert drawn["pie"]["slices"] == 3
     assert drawn["heatmap"]["heatmaps"] == 1
+    assert drawn["heat"]["heatmaps"] >= 1
+    assert [trace.get("fill") for trace in drawn["fan"]["data"]] == [None, "tonexty"] * 3 + [None]
+    assert drawn["fan"]["fills"] == 3
     assert drawn["contour"]["contours"] >= 1
     assert drawn["surf"]["scenes"] >= 1
     for title, plot in plots.items():

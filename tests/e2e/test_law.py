@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import Add, Event, Log, Reset
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
+from flexrec.replay.definitions.definitions import X_AXES
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.player.player import play_all
 from flexrec.replay.plots.window import equal
@@ -86,6 +87,8 @@ CUSTOM = define(
         "dots": {"type": "scatter"},
         "smooth": {"type": "line", "opts": {"smooth": 0.9}},
         "bars": {"type": "bar"},
+        "rows": {"type": "heat"},
+        "crowd": {"type": "line", "opts": {"heat_above": 1}},
         "words": {"type": "text"},
         "box": {"type": "boxplot"},
         "{layer}": {"type": "line", "opts": {"title": "of {layer}"}},
@@ -96,7 +99,7 @@ CUSTOM = define(
             "key": "*_loss",
             "type": "AverageValueMeter",
             "field": "std",
-            "target": "dots",
+            "target": ["dots", "rows", "crowd"],
         },
         "moving": {
             "key": "train_loss",
@@ -144,7 +147,9 @@ CUSTOM = define(
 names = st.sampled_from(
     ["loss", "loss+MSE", "acc+confusion+time", "layers", "sources", "grads+weights", "simple+lr"]
 )
-definitions: st.SearchStrategy[Definitions] = names.map(preset) | st.just(CUSTOM)
+definitions: st.SearchStrategy[Definitions] = st.builds(
+    Definitions.along, names.map(preset) | st.just(CUSTOM), st.sampled_from(X_AXES)
+)
 blocks = st.none() | st.integers(1, 5)
 
 

@@ -120,8 +120,8 @@ def test_a_tooled_model_shows_a_table() -> None:
 @pytest.mark.parametrize(
     ("mode", "charts", "lines"),
     [
-        ("by_layer", ["0", "1", "2"], "weights mean"),
-        ("by_source", ["grad_in mean", "weights std"], "2"),
+        ("by_layer", ["0 Linear", "1 ReLU", "2 Linear"], "weights mean"),
+        ("by_source", ["grad_in mean", "weights std"], "2 Linear"),
     ],
 )
 def test_a_tooled_model_logger_charts_each_layer_or_source(

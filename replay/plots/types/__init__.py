@@ -4,4 +4,4 @@ In: traces and opts. Out: messages to visdom. Open curves.py first.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
-DOORS = ("bars", "curves", "histograms", "matrices", "panes", "plane")
+DOORS = ("bars", "curves", "fans", "heat", "histograms", "matrices", "panes", "plane")

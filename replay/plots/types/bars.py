@@ -44,6 +44,8 @@ def _bar(client: Any, traces: Traces, opts: Message) -> Message:
             raise ValueError(f"rownames names {len(labels)} bars of {max(map(len, columns))}")
         positions = [np.asarray(labels, dtype=object)] * len(traces)
         message["opts"]["rownames"] = labels
+    elif all(np.ndim(trace.y) == 0 and trace.x is None for trace in traces):
+        message["layout"].setdefault("xaxis", {}).setdefault("showticklabels", False)
     for drawn, column, position in zip(message["data"], columns, positions, strict=True):
         drawn["x"] = position[: len(column)].tolist()
     return message
@@ -81,7 +83,7 @@ def _pie(client: Any, traces: Traces, opts: Message) -> Message:
     # visdom squeezes a single slice: an empty one is added here, and removed again.
     message: Message
     message, _ = client.pie(X=np.append(slices, 0.0), opts={**opts, **named})
-    message["data"][0].update(values=slices.tolist(), labels=names)
+    message["data"][0].update(values=slices.tolist(), labels=names, sort=False)
     if names is not None:
         message["opts"]["legend"] = names
     return message

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flexrec.replay.plots.colours import CYCLE
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import (
     PANE,
@@ -23,15 +24,19 @@ from flexrec.replay.plots.plot_type import (
 from flexrec.replay.plots.smoothing import smoothed
 from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.types.bands import with_bands
-from flexrec.replay.plots.window import Trace
+from flexrec.replay.plots.window import Trace, legend_names
 
 PALE = 0.3  # opacity of the original values of a smoothed line
+BELOW = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
+"""The place of a legend below the plot, where it takes no width."""
+
+_LONG = 16  # letters of a name; longer ones stand below the plot, not beside it
 SMALL = 6  # size of points in pixels, if a line's points are marked
 
 
 def names_of(traces: Traces, opts: Message) -> list[str]:
-    """The names in the legend: from the opts, or the traces' names."""
-    listed = [trace.name for trace in traces if not trace.pale]
+    """The names in the legend: from the opts, or the traces' names without the title's words."""
+    listed = legend_names([t for t in traces if not t.pale], str(opts.get("title", "")))
     names = opts.get("legend", listed)
     if not isinstance(names, list) or len(names) != len(listed):
         raise ValueError(f"legend must be a list of {len(listed)} names, not {names!r}")
@@ -82,14 +87,38 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
     for drawn, line in zip(message["data"], lines, strict=True):
         shape = {**drawn.get("line", {}), **line.style.get("line", {})}
         drawn |= {**line.style, **({"line": shape} if shape else {})}
+    if max(len(drawn["name"]) for drawn in message["data"]) > _LONG:
+        message["layout"]["legend"] = dict(BELOW)
     if "showlegend" not in opts and "legend" not in opts:
         _spare_legend(message, str(opts.get("title", "")))
+    _set_ticks(message, curves, opts)
     xs, ys = (np.concatenate(values) for values in zip(*curves, strict=True))
-    set_ticks(message["layout"], "x", xs, opts)
-    set_ticks(message["layout"], "y", ys, opts)
+    if len(set(ys[np.isfinite(ys)].tolist())) == 1:  # plotly would show it between -1 and 1
+        message["layout"].setdefault("yaxis", {}).setdefault("rangemode", "tozero")
     if opts.get("ytype") == "log":
         message["data"] += _zeros(traces, curves)
+    if "guide" in opts:
+        message["data"] += _guide(float(opts["guide"]), xs)
     return message
+
+
+def _guide(value: float, xs: Floats) -> list[Message]:
+    """A grey horizontal line along all x."""
+    finite = xs[np.isfinite(xs)]
+    if not len(finite):
+        return []
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": f"{value:g}",
+            "x": [float(finite.min()), float(finite.max())],
+            "y": [value, value],
+            "line": {"color": "#888", "width": 1, "dash": "dot"},
+            "hoverinfo": "name",
+            "showlegend": False,
+        }
+    ]
 
 
 def _spare_legend(message: Message, title: str) -> None:
@@ -130,30 +159,55 @@ def _has_lone_point(x: Floats, y: Floats) -> bool:
 
 
 def _scatter(client: Any, traces: Traces, opts: Message) -> Message:
-    return scattered(client, [curve(trace) for trace in traces], names_of(traces, opts), opts)
+    curves = [curve(trace) for trace in traces]
+    message = scattered(client, curves, names_of(traces, opts), opts)
+    _set_ticks(message, curves, opts)
+    return message
 
 
 def _stem(client: Any, traces: Traces, opts: Message) -> Message:
-    # As in visdom's `stem`: up from zero, then a gap.
-    curves = []
-    for trace in traces:
-        x, y = curve(trace)
+    # As in visdom's `stem`: up from zero, then a gap. Dots at the tips keep the last one inside the
+    # plot; of stems at the same x, the first are the widest.
+    curves = [curve(trace) for trace in traces]
+    stems = []
+    for x, y in curves:
         gap = np.full_like(x, np.nan)
-        curves.append((np.stack([x, x, gap], 1).ravel(), np.stack([0 * x, y, gap], 1).ravel()))
-    return scattered(client, curves, names_of(traces, opts), {**opts, "mode": "lines"})
+        stems.append((np.stack([x, x, gap], 1).ravel(), np.stack([0 * x, y, gap], 1).ravel()))
+    asked = {**opts, "mode": "lines+markers"}
+    message = scattered(client, stems, names_of(traces, opts), asked)
+    tip = opts.get("markersize", SMALL)
+    for k, (drawn, (x, _)) in enumerate(zip(message["data"], curves, strict=True)):
+        drawn["marker"] |= {"size": [0, tip, 0] * len(x)}
+        drawn["line"] = {**drawn.get("line", {}), "width": 2 * (len(curves) - k)}
+    _set_ticks(message, curves, opts)
+    return message
+
+
+def _set_ticks(message: Message, curves: Sequence[tuple[Floats, Floats]], opts: Message) -> None:
+    for axis, values in zip("xy", zip(*curves, strict=True), strict=True):
+        set_ticks(message["layout"], axis, np.concatenate(values), opts)
 
 
 def _dual_axis_lines(client: Any, traces: Traces, opts: Message) -> Message:
     # In 0.2.4 the default colour is misspelt, and both lines must have the same x.
-    defaults = {"color_title_y2": "rgb(148, 103, 189)"}
-    defaults |= {f"name_y{k}": trace.name for k, trace in enumerate(traces, 1)}
+    defaults: Message = {"showlegend": False}  # the axes have the lines' names and colours
+    for k, name in enumerate(names_of(traces, {"title": opts.get("title", "")}), 1):
+        colour = f"rgb{CYCLE[k - 1]}"
+        defaults |= {f"name_y{k}": name, f"color_title_y{k}": colour, f"color_tick_y{k}": colour}
     spot = np.zeros(1)
+    over = {"title": opts.pop("xlabel", None), "type": opts.pop("xtype", None)}
     message: Message
     message, _ = client.dual_axis_lines(X=spot, Y1=spot, Y2=spot, opts={**defaults, **opts})
     del message["data"][len(traces) :]  # the second meter may have no result yet
     message["layout"]["legend"] = {"orientation": "h", "x": 0, "y": 1.15}  # off the right axis
-    for drawn, trace in zip(message["data"], traces, strict=True):
-        drawn["x"], drawn["y"] = (values.tolist() for values in curve(trace))
+    curves = [curve(trace) for trace in traces]
+    for k, (drawn, points) in enumerate(zip(message["data"], curves, strict=True)):
+        drawn["x"], drawn["y"] = (values.tolist() for values in points)
+        drawn |= {"mode": "lines+markers" if _has_lone_point(*points) else "lines"}
+        drawn["line"] = {"color": f"rgb{CYCLE[k]}"}
+    message["layout"]["xaxis"] = {name: item for name, item in over.items() if item}
+    xtype = {"xtype": over["type"]} if over["type"] else {}
+    set_ticks(message["layout"], "x", np.concatenate([x for x, _ in curves]), xtype)
     return message
 
 
@@ -193,6 +247,7 @@ _OPTS = XY | {
     *("linecolor", "dash", "fillarea", "traceopts", "webgl"),
 }
 _DUAL = PANE | {
+    *("xlabel", "xtype"),
     *("name_y1", "name_y2", "color_title_y1", "color_tick_y1", "color_title_y2"),
     *("color_tick_y2", "side", "showlegend", "top", "bottom", "right", "left"),
 }
@@ -203,7 +258,7 @@ CURVES = (
         doc="a line for each meter, over the marks' x",
         takes="a number at every mark; NaN and infinities draw a gap",
         ranks=("scalar",),
-        opts=_OPTS | {"markers", "smooth"},
+        opts=_OPTS | {"guide", "heat_above", "markers", "smooth"},
         draw=_line,
         history=History("vector", _form, _line_points, is_curve=True),
         shown_as="scatter",
@@ -227,7 +282,7 @@ CURVES = (
         doc="a vertical line from zero to the value for each mark",
         takes="a number at every mark",
         ranks=("scalar",),
-        opts=_OPTS,
+        opts=_OPTS - {"dash"},
         draw=_stem,
         history=POINTS,
         shown_as="scatter",

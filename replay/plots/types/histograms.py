@@ -15,13 +15,25 @@ from flexrec.replay.plots.plot_type import (
     Traces,
     rank,
 )
-from flexrec.replay.plots.types.matrices import COLOURS, heatmap
+from flexrec.replay.plots.types.matrices import COLOURS, PALE_TO_BLUE, heatmap
 from flexrec.replay.plots.window import Trace
 
 
 def _histograms(client: Any, traces: Traces, opts: Message) -> Message:
     opts.pop("numbins", None)  # the bins were chosen when the traces were made
-    return heatmap(client, traces, {"colormap": "Viridis", **opts})
+    low, high = _limits(traces, opts)
+    pale = "colormap" not in opts
+    message = heatmap(client, traces, {"xmin": low, "xmax": high, **opts})
+    if pale:
+        message["data"][0]["colorscale"] = PALE_TO_BLUE
+    return message
+
+
+def _limits(traces: Traces, _opts: Mapping[str, Any]) -> tuple[float, float]:
+    """From 0 to a frequency that few cells exceed, so that a single peak does not hide the rest."""
+    cells = np.concatenate([np.ravel(trace.y).astype(np.float64) for trace in traces])
+    filled = cells[np.isfinite(cells) & (cells > 0)]
+    return 0.0, float(np.quantile(filled, _SHOWN)) if len(filled) else 1.0
 
 
 def _form(value: Any) -> bool | None:
@@ -35,9 +47,18 @@ def _frequencies(
     """Make a matrix with a column of frequencies for each mark, all over the same bins."""
     columns = [np.asarray(value, np.float64) for value in values]
     columns = [column[np.isfinite(column)] for column in columns]
-    edges = edges_of(np.concatenate(columns), opts.get("numbins", _BINS))
+    edges = edges_of(_central(np.concatenate(columns)), opts.get("numbins", _BINS))
     heights = np.stack([shares(column, edges) for column in columns], axis=1)
     return [Trace(label, heights, np.array(xs), rows=(edges[:-1] + edges[1:]) / 2)]
+
+
+def _central(samples: Floats) -> Floats:
+    """The samples without the most distant ones, if there are many."""
+    if len(samples) < _MANY:
+        return samples
+    low, high = np.quantile(samples, [1 - _SHOWN, _SHOWN])
+    central: Floats = samples[(low <= samples) & (samples <= high)]
+    return central
 
 
 def edges_of(samples: Floats, bins: int) -> Floats:
@@ -70,6 +91,8 @@ def shares(samples: Floats, edges: Floats) -> Floats:
 
 
 _BINS = 50
+_MANY = 200  # samples of which the most distant are left out of the range
+_SHOWN = 0.99
 _LARGE = 1e307
 """The difference of larger numbers may be infinite; that of their quarters is not."""
 
@@ -78,7 +101,8 @@ HISTOGRAMS = (
     PlotType(
         name="histograms",
         doc="histograms over time: a column for each mark, with frequencies as colours",
-        takes="samples (n,) at every mark; all marks share the bins",
+        takes="samples (n,) at every mark; all marks share the bins, and the most distant 1 % of "
+        "values on each side count in the outermost ones",
         ranks=("vector",),
         opts=XY | COLOURS | {"numbins"},
         max_traces=1,
@@ -86,5 +110,6 @@ HISTOGRAMS = (
         history=History("matrix", _form, _frequencies),
         shown_as="heatmap",
         side_by_side=subtracted,
+        limits=_limits,
     ),
 )

@@ -1,16 +1,39 @@
 """Matrices: heatmap, contour and surf."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from flexrec.replay.plots.pairs import subtracted
-from flexrec.replay.plots.plot_type import LAYOUT, XY, Draw, Message, PlotType, Traces, axes
+from flexrec.replay.plots.plot_type import (
+    LAYOUT,
+    XY,
+    Draw,
+    Floats,
+    Message,
+    PlotType,
+    Traces,
+    axes,
+)
+from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
-_PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
+PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
 COLOURS = frozenset({"colormap", "xmin", "xmax"})
+
+
+def finite_limits(values: Floats) -> tuple[float, float]:
+    """The least and the greatest finite value; (0, 1) if there is none."""
+    finite = values[np.isfinite(values)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+
+
+def _limits(traces: Traces, _opts: Mapping[str, Any]) -> tuple[float, float]:
+    values = [np.ravel(trace.y).astype(np.float64) for trace in traces]
+    return finite_limits(np.concatenate(values))
 
 
 def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
@@ -22,12 +45,15 @@ def heatmap(client: Any, traces: Traces, opts: Message) -> Message:
     message["data"][0] |= numbered
     if traces[0].x is None and traces[0].rows is None:
         _read_as_matrix(message["layout"], matrix.shape, opts)
-    return message if "columnnames" in opts else _placed(message, traces[0])
+    if traces[0].x is not None:
+        set_ticks(message["layout"], "x", np.asarray(traces[0].x, np.float64), opts)
+    placed = replace(traces[0], rows=None) if "rownames" in opts else traces[0]
+    return message if "columnnames" in opts else _placed(message, placed)
 
 
 def _numbered(matrix: Any, opts: Message) -> Message:
     """Write the values into the cells, fractions in percent, in colours that text is legible on."""
-    scale = {} if "colormap" in opts else {"colorscale": _PALE_TO_BLUE}
+    scale = {} if "colormap" in opts else {"colorscale": PALE_TO_BLUE}
     if max(matrix.shape) > MAX_TICKS:
         return scale
     factor = 100 if np.nanmax(matrix, initial=0) <= 1 else 1
@@ -53,7 +79,7 @@ def _is_surface(matrix: Any) -> bool:
     return all(length >= 2 for length in np.shape(matrix))
 
 
-def _surface(name: str) -> Draw:
+def _surface(name: str, **margins: int) -> Draw:
     def draw(client: Any, traces: Traces, opts: Message) -> Message:
         matrix = np.asarray(traces[0].y, dtype=np.float64)
         if not _is_surface(matrix):
@@ -62,7 +88,9 @@ def _surface(name: str) -> Draw:
         finite = matrix[np.isfinite(matrix)] if np.isfinite(matrix).any() else np.zeros(1)
         limits = {"xmin": float(finite.min()), "xmax": float(finite.max())}
         message: Message
-        message, _ = getattr(client, name)(X=matrix, opts={**limits, **opts})
+        message, _ = getattr(client, name)(X=matrix, opts={**limits, **margins, **opts})
+        if margins:
+            message["data"][0]["colorbar"] = {"len": 0.8, "thickness": 12}
         return _placed(message, traces[0])
 
     return draw
@@ -94,6 +122,7 @@ MATRICES = (
         draw=heatmap,
         shown_as="heatmap",
         side_by_side=subtracted,
+        limits=_limits,
     ),
     PlotType(
         name="contour",
@@ -106,6 +135,7 @@ MATRICES = (
         draw=_surface("contour"),
         shown_as="contour",
         side_by_side=subtracted,
+        limits=_limits,
     ),
     PlotType(
         name="surf",
@@ -115,8 +145,9 @@ MATRICES = (
         condition=_is_surface,
         opts=LAYOUT | axes("xyz") | COLOURS,
         max_traces=1,
-        draw=_surface("surf"),
+        draw=_surface("surf", margintop=50, marginleft=20, marginbottom=20),
         shown_as="surface",
         side_by_side=subtracted,
+        limits=_limits,
     ),
 )

@@ -11,37 +11,39 @@ from flexrec.replay.plots.pictures import grid, is_batch, is_picture, pixels
 from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
 
 PICTURE_SIDE = 256  # pixels to which a small picture is about enlarged
+BATCH_SIDE = 720  # the same for several pictures side by side
 PANE_WIDTH = 120  # pixels of a window's bar for a title
 PANE_BAR, CAPTION = 10, 12  # pixels that visdom subtracts from a picture's height
 
 
 def _image(client: Any, traces: Traces, opts: Message) -> Message:
-    return _picture(client, pixels(traces[0].y), opts)
+    return _picture(client, pixels(traces[0].y), opts, PICTURE_SIDE)
 
 
 def _images(client: Any, traces: Traces, opts: Message) -> Message:
     layout = {name: int(opts.pop(name)) for name in ("nrow", "padding") if name in opts}
-    return _picture(client, grid(traces[0].y, **layout), opts)
+    side = PICTURE_SIDE if len(traces[0].y) == 1 else BATCH_SIDE
+    return _picture(client, grid(traces[0].y, **layout), opts, side)
 
 
-def _picture(client: Any, picture: NDArray[np.uint8], opts: Message) -> Message:
+def _picture(client: Any, picture: NDArray[np.uint8], opts: Message, side: int) -> Message:
     if len(picture) == 4:
         opts.pop("jpgquality", None)  # JPEG has no alpha
-    opts = {**_pane(picture.shape[1], picture.shape[2], opts), **opts}
+    opts = {**_pane(picture.shape[1], picture.shape[2], opts, side), **opts}
     message: Message
     message, _ = client.image(img=picture, opts=opts)
     return message
 
 
-def _pane(height: int, width: int, opts: Message) -> dict[str, int]:
-    """The size of a window that shows the whole picture undistorted."""
+def _pane(height: int, width: int, opts: Message, side: int) -> dict[str, int]:
+    """The size of a window that shows the whole picture undistorted, and enlarged to the side."""
     beside = PANE_BAR + (CAPTION if opts.get("caption") else 0)
     if "width" in opts:
         scale = float(opts["width"]) / width
     elif "height" in opts:
         scale = max(1.0, float(opts["height"]) - beside) / height
     else:
-        scale = max(1, PICTURE_SIDE // max(height, width))
+        scale = max(1, side // max(height, width))
     return {
         "width": max(PANE_WIDTH, round(width * scale)),
         "height": round(height * scale) + beside,

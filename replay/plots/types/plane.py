@@ -39,14 +39,16 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
             "colorscale": colours,
             "symbol": _SYMBOLS[k % len(_SYMBOLS)],
             "showscale": k == 0,
-            "colorbar": {  # the legend is on the right
+            "colorbar": {
                 "thickness": 12,
-                "x": -0.2,
-                "xanchor": "right",
                 **bar,
                 **({"title": {"text": title}} if title else {}),
             },
         }
+    layout = message["layout"]
+    layout["legend"] = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    for axis in ("xaxis", "yaxis"):  # 1 bit is not 0.9999999999999996
+        layout[axis] = {"tickformat": ".3~g", **layout.get(axis, {})}
     if joined:
         message["data"].insert(
             0, _paths(traces, curves, marks)
@@ -116,7 +118,7 @@ PLANES = (
         ranks=("vector",),
         opts=LAYOUT | axes("xy") | {"legend", "markersize", "colormap", "mode", "zlabel", "ztype"},
         draw=_plane,
-        history=History("vector", _form, _places),
+        history=History("vector", _form, _places, is_over_marks=False),
         shown_as="scatter",
         side_by_side=overlaid,
     ),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from flexrec.recorder import Recorder, Recording
-from flexrec.replay import TooledModelLogger, preset_info, preset_names
+from flexrec.replay import TooledModelLogger, play, preset, preset_info, preset_names
+from flexrec.replay.plots.window import equal
 from flexrec.replay.sinks.base import ListSink
 
 torch = pytest.importorskip("torch")
@@ -74,3 +75,21 @@ def test_what_presets_say_to_record_are_options_that_there_are() -> None:
         assert isinstance(call, ast.Call)
         options = {word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg}
         TooledModel(torch.nn.Sequential(torch.nn.Linear(2, 2)), **options).remove()
+
+
+def test_classes_are_named_live_as_at_replay(tmp_path: Path) -> None:
+    model, path = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.ReLU()), tmp_path / "run.h5"
+    rec = Recorder(path, facts=False)
+    logger = TooledModelLogger(model, "by_source", sink=ListSink(), recorder=rec)
+    for _ in range(2):
+        model(torch.randn(5, 3)).sum().backward()
+        logger.step(log=True)
+    live = logger.logger.windows()
+    logger.close()
+    rec.close()
+    with Recording(path) as run:
+        assert run.models["Sequential"]["0"]["class"] == "Linear"
+        replayed = play(run, preset("sources"))
+    assert all(map(equal, live, replayed))
+    names = {trace.name for window in live for trace in window.traces}
+    assert names == {"0 Linear", "1 ReLU"}

@@ -125,7 +125,7 @@ def test_several_runs_have_all_their_keys_drawn(tmp_path: Path) -> None:
     assert shown(windows) == {
         "Loss": ("line", ["a train", "b train"]),
         "Only_a": ("line", ["a"]),
-        "b: Only_b": ("text", ["b"]),
+        "b: Only_b": ("text", ["Only_b"]),
     }
 
 

@@ -138,7 +138,7 @@ def test_opts_are_visdoms_own(name: str) -> None:
     known = set(re.findall(r'"(\w+)"', source)) | {"nrow", "padding"}
     known |= {f"{axis}{opt}" for axis in "xyz" for opt in known}
     known |= {f"{mark}color" for mark in ("marker", "line")} | {"dash"}
-    ours = {"line": {"smooth"}, "heatmap": {"numbers"}}
+    ours = {"line": {"guide", "heat_above", "smooth"}, "heatmap": {"numbers"}}
     assert plot_type(name).opts - known == ours.get(name, set())
 
 

@@ -139,3 +139,27 @@ def test_other_windows_are_not(whole: object) -> None:
 def test_zero_keeps_all() -> None:
     full = window("line", Trace("a", y=np.arange(100.0), x=np.arange(100.0)))
     assert equal(thin_window(full, 0), full)
+
+
+def test_the_rows_of_heat_keep_the_same_marks() -> None:
+    x = np.arange(1000.0)
+    calm, peak = Trace("a", np.ones(1000), x), Trace("b", np.ones(500), x[::2])
+    peak.y[111] = -9.0
+    found = thin_window(window("heat", calm, peak), 50)
+    a, b = found.traces
+    assert len(a.x) <= 50
+    assert 222.0 in a.x
+    assert set(b.x) == {place for place in a.x if place % 2 == 0}
+    assert b.y[list(b.x).index(222.0)] == -9.0
+
+
+def test_the_quantiles_of_a_fan_keep_the_same_marks() -> None:
+    rows = np.zeros((7, 1000))
+    rows[0, 500], rows[6, 700] = -5.0, 5.0
+    rows[:, 300] = np.nan
+    (fan,) = thin_window(window("fan", Trace("a", rows, np.arange(1000.0))), 30).traces
+    assert fan.y.shape == (7, len(fan.x))
+    assert len(fan.x) <= 30
+    assert {300.0, 500.0, 700.0} <= set(fan.x)
+    whole = window("fan", Trace("a", rows, np.arange(1000.0)))
+    assert equal(thin_window(whole, 0), whole)

@@ -1,5 +1,6 @@
 """Ticks at whole numbers and decades, and what the axes are called."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.errors import DefinitionError
 from flexrec.replay import FlexLogger, Trace, Window, play, preset
-from flexrec.replay.plots.ticks import set_ticks
+from flexrec.replay.plots.ticks import SymmetricLog, set_ticks
 from flexrec.replay.sinks.base import ListSink
 from flexrec.replay.sinks.visdom import payload
 
@@ -28,7 +30,7 @@ def test_few_whole_numbers_have_a_tick_each() -> None:
     assert ticks("x", [0, 1000]) == {}
     assert ticks("x", [np.nan]) == {}
     assert ticks("x", [0, 1], xtickstep=0.5) == {}
-    assert ticks("x", [0, 1], xtype="date") == {}
+    assert ticks("x", [0, 1], xtype="date") == {"nticks": 4, "tickangle": 0, "automargin": True}
     assert ticks("y", [0, 1]) == {}
 
 
@@ -89,3 +91,46 @@ def test_axes_are_called_as_log_calls_them(tmp_path: Path, plain: bool) -> None:
             (window,) = play(run, preset("loss"), plain=plain)
             assert window.opts == live.opts
             assert play(run, preset("loss"), every=1, plain=plain)[0].opts["xlabel"] == "step"
+
+
+def test_a_symmetric_logarithm_keeps_order_and_signs() -> None:
+    values = np.array([-1e300, -5.0, -1e-9, 0.0, 1e-9, 5.0, 1e300])
+    places = SymmetricLog(np.array([-0.05, 0.02])).places(values)
+    assert (np.diff(places) > 0).all()
+    assert places.tolist() == (-places[::-1]).tolist()
+    assert SymmetricLog(np.array([5.0])).places(np.array([1.0, 9.0, 99.0])).tolist() == (
+        pytest.approx([math.log10(2), 1.0, 2.0])
+    )
+    assert np.isnan(SymmetricLog(np.zeros(2)).places(np.array([np.nan, np.inf]))).all()
+
+
+@pytest.mark.parametrize(
+    ("typical", "values", "expected"),
+    [
+        ([0.1], [-1.0, 1.0], ["-1", "-0.5", "-0.1", "0", "0.1", "0.5", "1"]),
+        ([1e-5], [-1e-1, 1e-1], ["-0.1", "-0.01", "-0.001", "-0.0001", "0",
+                                 "0.0001", "0.001", "0.01", "0.1"]),
+        ([1.0], [1.02, 1.4], ["1.1", "1.2", "1.3", "1.4"]),
+        ([0.0], [0.0, 0.0], ["0"]),
+        ([np.nan], [np.nan], None),
+        ([1e-320], [-1e308, 1e308], None),
+    ],
+)  # fmt: skip
+def test_a_symmetric_log_axis_has_ticks_apart(
+    typical: list[float], values: list[float], expected: list[str] | None
+) -> None:
+    found = SymmetricLog(np.array(typical)).ticks(np.array(values))
+    if expected is not None:
+        assert found["ticktext"] == expected
+    places = found.get("tickvals", [])
+    assert places == sorted(places)
+    assert all(map(math.isfinite, places))
+
+
+def test_a_guide_is_a_line_along_all_x() -> None:
+    traces = (Trace("a", [1.0, 2.0], [3.0, 5.0]), Trace("b", [1.0], [4.0]))
+    window = Window("w", None, "line", traces, {"guide": 1e-3})
+    *_, guide = payload(window)["data"]
+    assert (guide["x"], guide["y"], guide["showlegend"]) == ([3, 5], [1e-3, 1e-3], False)
+    with pytest.raises(DefinitionError, match="guide must be a number"):
+        payload(Window("w", None, "line", traces, {"guide": "x"}))

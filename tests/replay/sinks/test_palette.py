@@ -15,11 +15,41 @@ def lines(win: str, *names: object) -> Window:
 
 
 def test_names_keep_their_colours_from_plot_to_plot() -> None:
-    first, second = Palette().paint(
-        [lines("loss", "train_loss", "test_loss"), lines("acc", "test_acc")]
-    )
+    first, second = Palette().paint([lines("norm", "0", "2"), lines("std", "2")])
     assert "linecolor" not in first.opts, "as visdom colours them"
     assert second.opts["linecolor"] == [list(CYCLE[1])]
+
+
+def test_a_run_has_one_colour_and_a_phase_one_dash() -> None:
+    loss, acc = Palette().paint([lines("loss", "train_loss", "test_loss"), lines("acc", "test")])
+    assert loss.opts["linecolor"] == [list(CYCLE[0])] * 2
+    assert loss.opts["dash"] == ["solid", "dash"]
+    assert acc.opts["dash"] == ["dash"]
+    assert "linecolor" not in acc.opts, "as visdom colours it"
+
+
+def test_mean_and_std_of_a_layer_share_its_colour() -> None:
+    both, mean = Palette().paint(
+        [lines("g", "0 mean", "2 mean", "0 std", "2 std"), lines("m", "2", "0")]
+    )
+    assert both.opts["linecolor"] == [list(CYCLE[k]) for k in (0, 1, 0, 1)]
+    assert both.opts["dash"] == ["solid", "solid", "dash", "dash"]
+    assert mean.opts["linecolor"] == [list(CYCLE[1]), list(CYCLE[0])]
+
+
+def test_the_std_is_dashed_whichever_phases_there_are() -> None:
+    phases, stats, other = Palette().paint(
+        [lines("loss", "test", "val"), lines("g", "0 mean", "0 std"), lines("acc", "val")]
+    )
+    assert phases.opts["dash"] == ["dash", "dot"]
+    assert stats.opts["dash"] == ["solid", "dash"]
+    assert other.opts["dash"] == ["dot"]
+
+
+def test_a_fan_has_the_colour_of_its_layer() -> None:
+    fan = window("fan", Trace("2", y=np.zeros((7, 1)), x=[0.0]), win="weights/histogram.2")
+    _, painted = Palette().paint([lines("norm", "0", "2"), fan])
+    assert painted.opts["linecolor"] == [list(CYCLE[1])]
 
 
 def test_a_deep_models_layers_go_along_a_ramp() -> None:
@@ -36,20 +66,22 @@ def test_a_layer_that_some_plots_lack_has_the_colour_of_its_depth() -> None:
     assert every.opts["linecolor"] == [ramp(k / 41) for k in range(42)]
 
 
-def test_a_layer_of_several_runs_has_the_colour_of_its_depth() -> None:
-    models = {"a": [lines("norm", *range(6)), lines("dead", 5)], "b": [lines("norm", *range(11))]}
-    norm, dead = Palette().paint(overlay(models))
-    assert norm.opts["linecolor"] == [
-        *(ramp(k / 5) for k in range(6)),
-        *(ramp(k / 10) for k in range(11)),
-    ]
-    assert norm.opts["dash"] == ["solid"] * 6 + ["dash"] * 11
-    assert dead.opts["linecolor"] == [ramp(1.0)]
-    drawn = payload(norm)["data"]
-    assert [trace["line"]["dash"] for trace in drawn] == norm.opts["dash"]
-    assert drawn[0]["line"]["color"] == drawn[6]["line"]["color"]
-    asked = Palette().paint([window("line", *norm.traces, dash=["dot"] * 17)])
-    assert asked[0].opts["dash"] == ["dot"] * 17
+def test_layers_of_several_runs_have_shades_of_the_runs_colour() -> None:
+    models = {
+        "a": [lines("norm", *range(6)), lines("dead", 5), lines("loss", "train", "test")],
+        "b": [lines("norm", *range(11)), lines("loss", "train", "test")],
+    }
+    norm, dead, loss = Palette().paint(overlay(models))
+    shades = norm.opts["linecolor"]
+    assert len(set(map(tuple, shades))) == 17
+    assert (shades[0], shades[6]) == (list(CYCLE[0]), list(CYCLE[1]))
+    assert sum(shades[5]) > sum(shades[0]), "the later, the paler"
+    assert dead.opts["linecolor"] == [shades[5]]
+    assert loss.opts["linecolor"] == [list(CYCLE[k]) for k in (0, 0, 1, 1)]
+    assert loss.opts["dash"] == ["solid", "dash", "solid", "dash"]
+    assert [trace["line"]["dash"] for trace in payload(loss)["data"]] == loss.opts["dash"]
+    asked = Palette().paint([window("line", *loss.traces, dash=["dot"] * 4)])
+    assert asked[0].opts["dash"] == ["dot"] * 4
 
 
 def test_many_runs_of_few_traces_have_a_colour_each() -> None:
@@ -65,7 +97,8 @@ def test_runs_have_a_colour_each_and_phases_a_dash() -> None:
     a, b = list(CYCLE[0]), list(CYCLE[1])
     assert loss.opts["linecolor"] == [a, a, b, b]
     assert loss.opts["dash"] == ["solid", "dash", "solid", "dash"]
-    assert (acc.opts["linecolor"], acc.opts["dash"]) == ([a, b], ["dash", "dash"])
+    assert acc.opts["dash"] == ["dash", "dash"]
+    assert "linecolor" not in acc.opts, "visdom's own are these"
 
 
 def test_pale_values_look_as_their_smoothed_line() -> None:
@@ -74,7 +107,8 @@ def test_pale_values_look_as_their_smoothed_line() -> None:
         return window("line", *(trace for pair in pairs for trace in pair), win=win)
 
     (one,) = Palette().paint([smooth("loss")])
-    assert one.opts["linecolor"] == [list(CYCLE[k]) for k in (0, 0, 1, 1)]
+    assert one.opts["linecolor"] == [list(CYCLE[0])] * 4
+    assert one.opts["dash"] == ["solid", "solid", "dash", "dash"]
     (two,) = Palette().paint(overlay({"a": [smooth("loss")], "b": [smooth("loss")]}))
     assert two.opts["dash"] == ["solid", "solid", "dash", "dash"] * 2
 

@@ -108,7 +108,15 @@ OURS = {
     "line with markers": (("layout", "xaxis"),),
     "heatmap": (("layout", "xaxis"), ("layout", "yaxis")),
     "image": (("opts", "width"), ("opts", "height")),
+    "scatter": (("layout", "xaxis"),),
+    "stem": (("layout", "xaxis"), ("opts", "mode")),
+    "surf": (
+        ("layout", "margin"),
+        *(("opts", f"margin{side}") for side in ("top", "left", "bottom")),
+    ),
 }
+LOOKS = {"stem": ("mode", "marker", "line"), "pie": ("sort",), "surf": ("colorbar",)}
+"""What each trace has in another way than visdom's."""
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -122,6 +130,9 @@ def test_the_message_is_the_clients_own(name: str) -> None:
     for path in OURS.get(name, ()):  # what is settled around the client
         for drawn_by in (message, expected):
             drawn_by[path[0]].pop(path[1], None)
+    for trace in (*message["data"], *expected["data"]):
+        for field in LOOKS.get(name, ()):
+            trace.pop(field, None)
     # 0.3.0 makes NaN null only when it sends.
     assert message == json.loads(json.dumps(expected), parse_constant=lambda _: None)
 
@@ -138,7 +149,7 @@ def test_every_message_is_json_and_leaves_the_window_alone(drawn: Window) -> Non
 def test_names_and_titles_from_a_recording_are_shown_as_they_are() -> None:
     link = '<a href="https://example.org">&amp;</a>'
     shown = '&lt;a href="https://example.org">&amp;amp;&lt;/a>'
-    drawn = payload(window("line", Trace(link, A, X), Trace("b > a", B, X), title=link))
+    drawn = payload(window("line", Trace(link, A, X), Trace("b > a", B, X), title=link, width=800))
     message = visdom.literal(drawn)
     assert [trace["name"] for trace in message["data"]] == [shown, "b > a"]
     assert message["layout"]["title"] == shown
@@ -148,6 +159,69 @@ def test_names_and_titles_from_a_recording_are_shown_as_they_are() -> None:
     assert slices["data"][0]["labels"] == ["&lt;b>", "x", "y"]
     text = visdom.literal(payload(window("text", Trace("t", link))))
     assert "<a" not in text["data"][0]["content"]
+
+
+def test_a_long_title_is_broken_into_lines() -> None:
+    long = window("line", Trace("a", A, X), title="many words " * 12)
+    shown = visdom.literal(payload(long))
+    lines = shown["layout"]["title"].split("<br>")
+    assert len(lines) > 2
+    assert max(map(len, lines)) < 48
+    assert shown["layout"]["margin"]["t"] == 60 + 20 * (len(lines) - 1)
+    assert (
+        visdom.literal(payload(window("line", *long.traces, width=2000, title="many words " * 12)))[
+            "layout"
+        ]["title"].count("<br>")
+        == 0
+    )
+    formula = "$" + "x + " * 30 + "y$"
+    assert (
+        "<br>" not in visdom.literal({"data": [], "layout": {"title": formula}})["layout"]["title"]
+    )
+
+
+def test_two_axes_have_the_colours_of_their_lines() -> None:
+    message = payload(window("dual_axis_lines", TRAIN, TEST, xlabel="epoch"))
+    colours = [line["line"]["color"] for line in message["data"]]
+    axes = [message["layout"][axis] for axis in ("yaxis", "yaxis2")]
+    assert [axis["titlefont"]["color"] for axis in axes] == colours
+    assert [axis["tickfont"]["color"] for axis in axes] == colours
+    assert [axis["title"] for axis in axes] == ["train", "test"]
+    assert message["layout"]["xaxis"] == {"title": "epoch", "dtick": 1}
+
+
+def test_stems_at_one_place_are_all_seen() -> None:
+    wide, narrow = payload(window("stem", *TWO))["data"]
+    assert wide["line"]["width"] > narrow["line"]["width"]
+    assert narrow["marker"]["size"] == [0, 6, 0] * 3
+
+
+def test_slices_stay_in_their_order() -> None:
+    assert payload(window("pie", Trace("p", A)))["data"][0]["sort"] is False
+
+
+def test_numbers_side_by_side_have_no_position() -> None:
+    lone, vector = (payload(window("bar", Trace("a", y)))["layout"] for y in (0.5, [0.5]))
+    assert lone["xaxis"]["showticklabels"] is False
+    assert "showticklabels" not in vector.get("xaxis", {})
+
+
+def test_bits_are_written_in_few_digits() -> None:
+    layout = payload(window("plane", Trace("fc", [0.9999999999999996], [1.0], marks=[0.0])))[
+        "layout"
+    ]
+    assert layout["xaxis"]["tickformat"] == layout["yaxis"]["tickformat"] == ".3~g"
+
+
+def test_a_batch_is_large_enough_to_recognise() -> None:
+    batch = payload(window("images", Trace("i", np.zeros((8, 8, 8)))))
+    assert 500 < batch["opts"]["width"] <= 720
+
+
+def test_a_constant_line_is_not_shown_between_minus_1_and_1() -> None:
+    same, other = (payload(window("line", Trace("a", y)))["layout"] for y in ([5e-2] * 2, [1, 2]))
+    assert same["yaxis"]["rangemode"] == "tozero"
+    assert "rangemode" not in other.get("yaxis", {})
 
 
 def test_a_window_may_be_read_only_and_of_another_environment() -> None:

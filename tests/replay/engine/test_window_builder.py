@@ -1,0 +1,119 @@
+"""Windows from points: crowded plots, and the shared colours of several runs."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flexrec.replay import FlexLogger
+from flexrec.replay.definitions.definitions import define
+from flexrec.replay.definitions.presets import preset
+from flexrec.replay.engine.left_out import LeftOuts
+from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
+from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.sinks.base import ListSink
+from flexrec.replay.sinks.visdom import payload
+from support.window_cases import window
+
+
+def built(layers: int, opts: Mapping[str, Any]) -> Window:
+    meters = {f"m{k}": {"type": "LastValueMeter", "target": "norm"} for k in range(layers)}
+    definitions = define({"norm": {"type": "line", "opts": opts}}, meters)
+    board = WindowBuilder(definitions, LeftOuts())
+    for k, meter in enumerate(definitions.meters.values()):
+        board.point(meter, meter.name, (k, 0), [0.0], [1.0], axes={"epoch"})
+    (found,) = board.windows()
+    return found
+
+
+def test_a_crowded_plot_is_drawn_as_heat() -> None:
+    opts = {"heat_above": 2, "ytype": "log", "ylabel": "norm", "guide": 1.0}
+    few, many = built(2, opts), built(3, opts)
+    assert (few.type, few.opts["ytype"]) == ("line", "log")
+    assert "heat_above" not in few.opts
+    assert many.type == "heat"
+    assert dict(many.opts) == {
+        "xlabel": "epoch", "ztype": "log", "zlabel": "norm", "title": "Norm"
+    }  # fmt: skip
+    assert [trace.name for trace in many.traces] == ["m0", "m1", "m2"]
+    assert built(30, {}).type == "line"
+
+
+def test_health_draws_lines_up_to_twelve_layers() -> None:
+    plots = preset("health").plots
+    assert plots["grad_weights/norm"].opts["heat_above"] == 12
+    assert "heat_above" not in plots["loss"].opts
+
+
+def test_presets_that_share_a_plot_agree_on_it() -> None:
+    assert len(preset("health+updates+dead+snr+grads+weights").plots) > 10
+
+
+def test_matrices_of_several_runs_share_one_scale() -> None:
+    a = window("heatmap", Trace("m", y=np.array([[1.0, 2.0]])))
+    b = window("heatmap", Trace("m", y=np.array([[-3.0, np.nan]])))
+    first, second = overlay({"a": [a], "b": [b]})
+    for found in (first, second):
+        assert (found.opts["xmin"], found.opts["xmax"]) == (-3.0, 2.0)
+    (alone,) = overlay({"a": [a]})
+    assert "xmin" not in alone.opts
+    asked = overlay({"a": [window("heatmap", *a.traces, xmin=0)], "b": [b]})[0]
+    assert (asked.opts["xmin"], asked.opts["xmax"]) == (0, 2.0)
+
+
+def test_heat_of_several_runs_has_a_window_each_and_one_scale() -> None:
+    lines = {
+        run: [window("heat", Trace("0", y=[value], x=[0.0]), ztype="log")]
+        for run, value in (("a", 1.0), ("b", 1e-3))
+    }
+    first, second = overlay(lines)
+    assert (first.win, second.win) == ("a.heat", "b.heat")
+    assert (first.opts["xmin"], second.opts["xmax"]) == (1e-3, 1.0)
+
+
+def test_fans_of_several_runs_share_a_window() -> None:
+    fan = window("fan", Trace("0", y=np.zeros((7, 1)), x=[0.0]))
+    (both,) = overlay({"a": [fan], "b": [fan]})
+    assert [trace.run for trace in both.traces] == ["a", "b"]
+
+
+def test_bins_stand_at_their_values() -> None:
+    meter = {"key": "w", "type": "HistogramMeter", "args": {"bins": 4, "range": (-2, 2)}}
+    definitions = define(
+        {kind: {"type": kind} for kind in ("bar", "histogram", "heatmap")},
+        {kind: {**meter, "target": kind} for kind in ("bar", "histogram", "heatmap")},
+    )
+    logger = FlexLogger(definitions, sink=ListSink())
+    for values in ([-1.9, 0.1], [1.5, 1.6]):
+        logger.add(w=np.array(values))
+        logger.log()
+    bar, histogram, heatmap = logger.windows()
+    assert bar.traces[0].x.tolist() == [-1.5, -0.5, 0.5, 1.5]
+    assert bar.traces[0].y.tolist() == [0, 0, 0, 2]
+    assert payload(histogram)["data"][0]["y"] == [0, 0, 0, 2], (
+        "what is counted is not counted again"
+    )
+    assert payload(heatmap)["data"][0]["y"] == [-1.5, -0.5, 0.5, 1.5]
+    named = replace(heatmap, opts={**heatmap.opts, "rownames": list("abcd")})
+    assert payload(named)["data"][0]["y"] == list("abcd")
+
+
+def test_legends_name_the_class_of_a_layer() -> None:
+    assert classes_of(
+        {"net": {"0": {"class": "Conv2d"}, "1": {"class": 3}, "2": {}, "a.fc": {"class": "fc"}}}
+    ) == {"0": "Conv2d"}
+    board = WindowBuilder(
+        preset("snr+weights+layers"), LeftOuts(), classes={"0": "Conv2d", "2": "Linear"}
+    )
+    for order, key in enumerate(("0/grad_weights/signal", "0/grad_weights/noise", "1/weights/std")):
+        for place, meter in enumerate(board.definitions.meters.values()):
+            if meter.matches(key):
+                board.point(meter, key, (place, order), [0.0], [1.0])
+    shown = {window.win: window for window in board.windows()}
+    assert [trace.name for trace in shown["grad_weights/signal"].traces] == [
+        "0 Conv2d mean",
+        "0 Conv2d std",
+    ]
+    assert [trace.name for trace in shown["weights/std"].traces] == ["1"]
+    assert shown["0"].title == "0 Conv2d"
