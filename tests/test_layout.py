@@ -250,8 +250,8 @@ def test_importing_the_sides_imports_nothing_heavy() -> None:
 PUBLIC = {
     "flexrec": """
         FlexLogger Recorder Recording Runs SummaryWriter TooledModel TooledModelLogger __version__
-        define diff get_preset_logger load_toml meter_info meter_types play plot_info plot_types preset
-        preset_info preset_names
+        define diff get_preset_logger load_toml meter_info meter_types play plot_info plot_types
+        preset preset_info preset_names
     """,
     "flexrec.recorder": """
         DamagedError DefinitionError ExistsError FlexrecError GoldenError InputError MeterError
