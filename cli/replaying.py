@@ -31,8 +31,11 @@ from flexrec.replay.sinks.base import Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
+    from flexrec.replay.runs.collection import Runs
     from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
+
+_DESCRIBED = 50  # runs of a folder that a page tells of
 
 
 class Outlet(NamedTuple):
@@ -171,9 +174,24 @@ def replay_runs(
     for note in played.notes:
         _print_note(note)
     tell_left_out(played.left_out)
+    if outlet.page is not None and choice.group is None:
+        _describe_on(outlet.page, runs, played.windows, every)
     outlet.sink.show(played.windows)
     _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
+
+
+def _describe_on(
+    page: "HtmlSink", runs: "Runs", windows: Sequence[Window], every: int | None
+) -> None:
+    """Let a page tell of the runs that it draws, unless they are too many."""
+    drawn = {trace.run for window in windows for trace in window.traces}
+    named = {name: path for name, path in zip(runs.names, runs.paths, strict=True) if name in drawn}
+    with ExitStack() as stack:
+        few = named if len(named) <= _DESCRIBED else {}
+        page.describe(
+            {name: stack.enter_context(Recording(path)) for name, path in few.items()}, every=every
+        )
 
 
 def _close(

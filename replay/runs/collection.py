@@ -99,6 +99,19 @@ class Runs:
         return self._ask(lambda selection: [Path(one.path) for one in selection.found])
 
     @property
+    def names(self) -> list[str]:
+        """The runs' names in legends, without a last part that all share, such as `/run`."""
+        names = self._ask(lambda selection: [one.name for one in selection.found])
+        if len(set(names)) < len(names):  # from several places
+            from flexrec.replay.player.player import run_names
+
+            names = run_names(self.paths)
+        split = [name.rpartition("/") for name in names]
+        if len({last for _, _, last in split}) == 1 and all(first for first, _, _ in split):
+            return [first for first, _, _ in split]
+        return names
+
+    @property
     def columns(self) -> list[str]:
         """The names of all columns."""
         return self._ask(lambda selection: list(selection.columns))
@@ -209,7 +222,7 @@ class Runs:
         values = self.table([color]).rows if color else [(None,)] * len(self)
         members = [
             Member(path, name, value, is_muted=path not in chosen)
-            for path, name, (value,) in zip(self.paths, self._names(), values, strict=True)
+            for path, name, (value,) in zip(self.paths, self.names, values, strict=True)
         ]
         return play_runs(members, settings, tell)
 
@@ -224,18 +237,6 @@ class Runs:
         """The name of a group, such as `lr=0.1 opt.name=adam`."""
         names = (name.removeprefix("config.") for name in self._groups)
         return " ".join(f"{n}={shown(v) or 'none'}" for n, v in zip(names, values, strict=True))
-
-    def _names(self) -> list[str]:
-        """The runs' names in legends, without a last part that all share, such as `/run`."""
-        names = self._ask(lambda selection: [one.name for one in selection.found])
-        if len(set(names)) < len(names):  # from several places
-            from flexrec.replay.player.player import run_names
-
-            names = run_names(self.paths)
-        split = [name.rpartition("/") for name in names]
-        if len({last for _, _, last in split}) == 1 and all(first for first, _, _ in split):
-            return [first for first, _, _ in split]
-        return names
 
     def records(self, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
         """The runs as plain JSON data: name, path, state, started, seconds, config, tags, metrics.
