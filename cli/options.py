@@ -97,7 +97,9 @@ Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 Places = Annotated[
     list[str],
     Argument(
-        help="Folders, which are searched recursively; patterns such as 'exp/*/run.h5'; recordings."
+        help="Folders, which are searched recursively; patterns such as 'exp/*/run.h5'; "
+        "recordings.",
+        autocompletion=completion.recordings,
     ),
 ]
 
@@ -129,7 +131,8 @@ Replayed = Annotated[
     list[Path],
     Argument(
         help="Recordings; or folders, which are searched recursively, and patterns such as "
-        "'exp/*/run.h5'."
+        "'exp/*/run.h5'.",
+        autocompletion=completion.recordings,
     ),
 ]
 Group = Annotated[

@@ -26,7 +26,7 @@ def environment() -> dict[str, str]:
     found["cudnn.benchmark"] = str(torch.backends.cudnn.benchmark)
     found["cudnn.deterministic"] = str(torch.backends.cudnn.deterministic)
     found["cudnn.allow_tf32"] = str(torch.backends.cudnn.allow_tf32)
-    return found
+    return found | {name: os.environ[name] for name in _VARIABLES if name in os.environ}
 
 
 @cache
@@ -37,5 +37,4 @@ def _of_the_machine() -> tuple[tuple[str, str], ...]:
     if torch.cuda.is_available():
         found["device"] = torch.cuda.get_device_name()
         found["devices"] = str(torch.cuda.device_count())
-    found |= {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     return tuple(found.items())

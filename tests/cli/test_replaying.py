@@ -112,7 +112,7 @@ def test_those_of_other_commands_are_refused(odd: Path, tmp_path: Path) -> None:
         (("check", odd, "-p", "loss", "-g", "g.json", "--port", 8), "--port does nothing without"),
         (("serve", "-p", "loss"), "--preset does nothing without recordings"),
         (("show", odd, "--plot", "loss", "--model"), "choose one of --plot and --model"),
-        (("export", odd, "--force"), "--force needs a file to overwrite"),
+        (("export", odd, "--force"), "--force needs a file to write"),
     ):
         _, error = flexrec(*words, code=2, cwd=tmp_path)
         assert message in " ".join(error.replace("│", "").split())

@@ -49,7 +49,9 @@ def test_the_definitions_file_draws_the_digits(digits: Path) -> None:
     assert sorted(windows) == ["acc", "confusion", "gradients", "loss", "spread"]
     assert windows["confusion"].traces[0].y.shape == (10, 10)
     assert windows["confusion"].traces[0].y.sum(axis=1) == pytest.approx([1.0] * 10)
-    assert {"0", "2", "4"} <= {trace.name for trace in windows["gradients"].traces}
+    assert {"0 Linear", "2 Linear", "4 Linear"} <= {
+        trace.name for trace in windows["gradients"].traces
+    }
     assert windows["acc"].traces[1].y[-1] > 80
 
 

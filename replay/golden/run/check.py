@@ -1,4 +1,4 @@
-"""Check a run against its golden file, for `flexrec check --run` and pytest's `run_check`."""
+"""Check a run against its golden file, for the command and for pytest's `run_check`."""
 
 import os
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ def test_lines_come_unsmoothed_with_the_weight_beside_them() -> None:
         ("test", y.tolist()),
     ]
     assert told["smooth"] == 0.5
-    assert len({trace["line"]["color"] for trace in told["data"]}) == 2
+    assert len({(line["color"], line["dash"]) for line in (t["line"] for t in told["data"])}) == 2
     assert "opacity" not in told["data"][0]
 
 
