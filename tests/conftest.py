@@ -23,7 +23,10 @@ settings.load_profile("same")
 
 TESTS = Path(__file__).parent
 VIEWING = ("cli", "replay")  # folders of the viewing side
-_TORCH = re.compile(r"^(import|from) torch\b|^from flexrec\b.*\bTooledModel\b", re.MULTILINE)
+_TORCH = re.compile(
+    r"^(import|from) torch\b|^from flexrec\b.*\bTooledModel\b|^from support import sharded_work$",
+    re.MULTILINE,
+)
 _HAS_TORCH = importlib.util.find_spec("torch") is not None
 _LACKING = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is None]
 _FRAMEWORK = re.compile(rf"^(?:import|from) ({'|'.join(_LACKING)})\b", re.MULTILINE)

@@ -18,6 +18,7 @@ from flexrec.replay.diff.model import (
 )
 
 _INDENT = 10  # column at which texts begin, after their names
+_METRICS = 3  # losses and metrics whose divergence is told
 _MOST = 6  # most keys, entries and layers that are listed
 
 
@@ -74,9 +75,11 @@ def then(spread: Sequence[Spread], crossed: Sequence[Crossing]) -> list[str]:
     by_key: dict[str, list[Crossing]] = {}
     for each in crossed:
         by_key.setdefault(each.key, []).append(each)
-    for key, crossings in list(by_key.items())[:3]:
+    for key, crossings in list(by_key.items())[:_METRICS]:
         steps = ", ".join(f"{each.beyond:.0e} at {each.step}" for each in crossings)
         parts.append(f"{key} beyond {steps}".replace("e-0", "e-"))
+    if len(by_key) > _METRICS:
+        parts.append(f"{len(by_key) - _METRICS} more")
     return [line("then", "; ".join(parts))] if parts else []
 
 

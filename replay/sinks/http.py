@@ -208,7 +208,7 @@ class Connection:
         if "ConnectionRefusedError" in causes:
             return TransientError(
                 f"nobody listens at {where}: start visdom (flexrec serve), "
-                "or name another server and port"
+                "name another server and port, or write an HTML page instead"
             )
         if causes & {"BadStatusLine", "LineTooLong", "HTTPException"}:
             return self._not_visdom("does not speak HTTP")

@@ -316,11 +316,17 @@ function csvOf(card) {
         (value, k) => rows.push([trace.name, x?.[k] ?? k, y?.[i] ?? i, value])));
       continue;
     }
-    const means = weight ? smoothed(y, weight) : null;
+    const means = weight ? smoothed(y, weight) : null, name = csvNameOf(trace);
     (y ?? x).forEach((value, i) => rows.push(
-      [trace.name, y ? x?.[i] ?? i : "", value, ...(means ? [means[i]] : [])]));
+      [name, y ? x?.[i] ?? i : "", value, ...(means ? [means[i]] : [])]));
   }
   return rows.map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
+}
+
+/** The name of a trace, with the side of the band that it bounds. */
+function csvNameOf({name, fill, line}) {
+  if (fill === "tonexty") return `${name}, upper`;
+  return line?.width === 0 ? `${name}, lower` : name;
 }
 
 /** A cell that no spreadsheet takes for a formula. */

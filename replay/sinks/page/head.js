@@ -72,7 +72,7 @@ function makeChips() {
     });
   });
   for (const [phase, trace] of phases) {
-    if (!phase || phases.size < 2) continue;
+    if (!phase) continue;
     const shown = add(row, "span", undefined, {className: "phase dim"});
     key(shown, "currentColor", trace);
     add(shown, "span", phase);
@@ -109,8 +109,9 @@ function makeControls() {
   if (moving.length) {
     const named = new Set(moving.map((shown) => shown.layout.xaxis?.title?.text));
     const mark = (named.size === 1 && [...named][0]) || "mark";
-    makeChoices("x", {mark, ...(mark === "step" ? {} : {step: "step"}), time: "time",
-      relative: "relative"}, redraw);
+    const steps = mark !== "step" && runs.some(({step}) => step?.some((own) => own !== step[0]));
+    makeChoices("x", {mark, ...(steps ? {step: "step"} : {}), time: "time", relative: "relative"},
+      redraw);
   }
   const curves = windows.filter((shown) => shown.curves);
   if (curves.every((shown) => shown.log === curves[0].log)) {

@@ -1,11 +1,9 @@
 """What the page's head says of a run, and where its marks are in steps and in time."""
 
 import json
-import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,8 +45,8 @@ class Run:
     @classmethod
     def of(cls, name: str, recording: Recording, *, every: int | None = None) -> "Run":
         """Read a recording's facts and marks; `every` as in `play`."""
-        marks, start = _marks(recording, every), _started(recording)
-        if start is None:
+        marks, start = _marks(recording, every), recording.created
+        if not start:
             start = float(marks.time[0]) if len(marks.time) else 0.0
         return cls(name, _about(recording), _short(recording.config), marks, start)
 
@@ -112,14 +110,6 @@ def _about(run: Recording) -> dict[str, str]:
     if isinstance(packages, dict):
         about["packages"] = ", ".join(f"{name} {version}" for name, version in packages.items())
     return {name: text[:_LONGEST] for name, text in about.items()}
-
-
-def _started(run: Recording) -> float | None:
-    try:
-        started = datetime.fromisoformat((run.facts or {}).get("started", "")).timestamp()
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None
-    return started if math.isfinite(started) else None
 
 
 def _short(config: Any) -> Any:
