@@ -16,6 +16,7 @@ from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 
 _Floats = NDArray[np.float64]
+_MOST = 1 << 53
 _SOURCES = ("weights", "grad_weights", "updates")
 
 
@@ -57,7 +58,11 @@ class Sharded:
         found = rows.value.copy()
         for members in _alike(rows):
             parts = [self.parts[i] for i in rows.source[members].tolist()]
-            by_place = {p.at: (p, row) for p, row in zip(parts, members.tolist(), strict=True) if p}
+            by_place = {
+                part.at: (part, row)
+                for part, row in zip(parts, members.tolist(), strict=True)
+                if part is not None and part.held
+            }
             if not by_place:
                 continue
             if by_place.keys() != self._places():
@@ -105,31 +110,34 @@ def sharded_keys(runs: Sequence[Recording]) -> dict[str, Sharded]:
 def _layers(runs: Sequence[Recording]) -> dict[str, list[_Part | None]]:
     """For each sharded layer the recordings' parts, if they are all that there are."""
     layers = dict[str, list[_Part | None]]()
-    counts = dict[str, int]()
+    meshes = dict[str, set[tuple[int, ...]]]()
     for number, run in enumerate(runs):
         for name, layer in (pair for model in run.models.values() for pair in model.items()):
             part, of = _part(layer)
             if part is not None:
                 layers.setdefault(name, [None] * len(runs))[number] = part
-                counts[name] = math.prod(of)
+                meshes.setdefault(name, set()).add(of)
     return {
         name: parts
         for name, parts in layers.items()
-        if len({part.at for part in parts if part is not None}) == counts[name]
+        if len(meshes[name]) == 1
+        and len({part.at for part in parts if part is not None}) == math.prod(*meshes[name])
     }
 
 
-def _part(layer: dict[str, Any]) -> tuple[_Part | None, list[int]]:
+def _part(layer: dict[str, Any]) -> tuple[_Part | None, tuple[int, ...]]:
     """A layer's part by its description, and the sizes of the mesh's sharded dimensions."""
     shard = layer.get("shard")
     try:
-        at, of = [*shard["at"]], [*shard["of"]]  # type: ignore[index]
+        at, of = tuple(shard["at"]), tuple(shard["of"])  # type: ignore[index]
         held, is_trained = shard["weights"], shard["trainable"]  # type: ignore[index]
     except (TypeError, KeyError):
-        return None, []
-    if not all(type(number) is int and number >= 0 for number in (*at, *of, held)):
-        return None, []
-    return _Part(tuple(at), held, is_trained is True), of
+        return None, ()
+    if not all(type(number) is int and 0 <= number < _MOST for number in (*at, *of, held)):
+        return None, ()
+    if len(at) != len(of) or any(place >= size for place, size in zip(at, of, strict=True)):
+        return None, ()
+    return _Part(at, held, is_trained is True), of
 
 
 def _mean(value: _Floats, size: _Floats, _: _Floats) -> float:

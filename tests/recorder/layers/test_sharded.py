@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recording, merge_recordings
+from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
 from flexrec.recorder.maintenance.shards import Rows, sharded_keys
 from support import sharded_work
@@ -128,3 +128,27 @@ def test_a_step_that_lacks_a_part_has_no_value(folder: Path) -> None:
         sharded = sharded_keys([first, second])["0/weights/norm"]
     rows = Rows(np.array([3.0, 4.0, 5.0]), np.array([0, 0, 1]), np.array([0, 1, 0]))
     assert np.array_equal(sharded.combined(rows), [5.0, 5.0, np.nan], equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    "shards",
+    [
+        [([0], [2], 3), ([0], [2], 3)],  # one place twice
+        [([7], [2], 3), ([9], [2], 3)],
+        [([0], [2], 3), ([1], [3], 3)],
+        [([0], [2], 10**400), ([1], [2], 3)],
+        [([0, 0], [2], 3), ([1], [2], 3)],
+        [(5, None, "a"), ([1], [2], 3)],
+    ],
+)
+def test_descriptions_that_cannot_be_combine_nothing(shards: list[Any], tmp_path: Path) -> None:
+    runs = []
+    for number, (at, of, weights) in enumerate(shards):
+        layer = {"shard": {"at": at, "of": of, "weights": weights, "trainable": True}}
+        with Recorder(tmp_path / f"{number}.h5") as rec:
+            rec.add({"0/weights/norm": 1.0})
+            rec._queue.change("facts", json.dumps({"models": {"a": {"0": layer}}}))
+        runs.append(Recording(tmp_path / f"{number}.h5"))
+    assert sharded_keys(runs) == {}
+    for run in runs:
+        run.close()
