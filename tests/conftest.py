@@ -16,7 +16,7 @@ __all__ = ["visdom_server"]
 # The tests run side by side: one thread each, and in what they start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A run gives what the last one gave; `make search` looks for examples that are new.
+# A run gives what the last one gave; `make search` looks for new examples, at more moments.
 settings.register_profile("same", derandomize=True)
 settings.register_profile("search", print_blob=True)
 settings.load_profile("same")

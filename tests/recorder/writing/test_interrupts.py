@@ -10,7 +10,7 @@ import pytest
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.events import Add, Log, normalise
 from support.event_cases import same
-from support.moments import at_moment
+from support.moments import apart, at_moment
 
 
 def interrupted(work: Callable[[], object], moment: int) -> bool:
@@ -62,7 +62,7 @@ def test_ctrl_c_at_any_moment_leaves_the_event_whole_or_out(
             assert list(adds[2]) == list(values)
             assert all(same(adds[2][key], normalise(key, values[key])) for key in values)
         assert sum(isinstance(event, Log) for event in events) == 2
-        moment += 4 if flushes else 1  # a flush has many
+        moment += apart(4 if flushes else 1)  # a flush has many
     assert moment > 10
 
 
@@ -83,5 +83,5 @@ def test_ctrl_c_at_any_moment_of_close_loses_nothing(tmp_path: Path) -> None:
             assert run.complete
             assert run["a"].value.tolist() == list(range(6))
             assert [d.tolist() for d in run["d"].value] == [[i] * 3 for i in range(6)]
-        moment += 53
+        moment += apart(53)
     assert moment > 300

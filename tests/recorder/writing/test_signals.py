@@ -16,7 +16,7 @@ import pytest
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.reduction.reductions import SquaredErrors
 from flexrec.recorder.writing.values import copies
-from support.moments import at_moment
+from support.moments import apart, at_moment
 
 LARGE = np.arange(copies.SMALL / 8 + 1)
 
@@ -60,7 +60,7 @@ HANDLERS: dict[str, Callable[[Recorder], object]] = {
 @pytest.mark.parametrize("work", WORKS)
 def test_a_handler_may_come_at_any_moment(tmp_path: Path, work: str, handler: str) -> None:
     does, stride = WORKS[work]
-    for moment in itertools.count(0, stride):
+    for moment in itertools.count(0, apart(stride)):
         path, refused = tmp_path / f"{moment}.h5", 0
         reduce: Any = {"reduced": SquaredErrors()}
         rec = Recorder(path, facts=False, flush_seconds=60, reduce=reduce)
