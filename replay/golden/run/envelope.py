@@ -2,7 +2,8 @@
 
 The statistic is that of diff/noise/spread.py. The tolerance of a key at a step is the range of the
 runs, widened by a multiple of their spread. A run differs if several keys are outside of it at most
-of some steps: a single value says nothing where runs are few.
+of some steps: a single value says nothing where runs are few. One key is enough where it is not
+finite, or more than 100 tolerances away at a third of its steps.
 """
 
 import math
@@ -30,6 +31,8 @@ _LINES = 300  # of values
 _FEWEST = 5  # values of each key
 _DIGITS = 2  # of a tolerance
 _LEAST = 1e-300  # smaller tolerances are 0
+_FAR, _FAR_SHARE = 100.0, 1 / 3  # so many tolerances off, at this share of its steps: no chance
+_FINITE = "finite"
 
 
 class Learnt(NamedTuple):
@@ -200,11 +203,16 @@ def compare_learnt(golden: KeptRun, run: KeptRun) -> RunDiff:
             found[key] = matched(key, cells, there[key], steps)
             outside[key] = np.array([_is_outside(cells[s], there[key][s]) for s in steps], bool)
     parting = _parting({key: (found[key].match.step, outside[key]) for key in outside}, rule)
+    for key in outside:
+        alone = _far(golden.cells[key], there[key])
+        if alone is not None:
+            parting[key] = min(alone, parting.get(key, alone))
     for key, step in parting.items():
-        each = found[key]
+        each, cell = found[key], golden.cells[key][step]
         each.first, each.b = step, shown(there[key][step].values[0])
-        cell = golden.cells[key][step]
         each.a = f"{cell.number:.9g} +- {cell.within:.2g}"
+    for key in outside:
+        _take_not_finite(found[key], golden.cells[key], run.cells[key])
     only = [[key for key in golden.cells if key not in run.cells], list[str]()]
     return conclude((golden, run), found, only, first=_first(found, golden.learnt, rule))
 
@@ -212,6 +220,28 @@ def compare_learnt(golden: KeptRun, run: KeptRun) -> RunDiff:
 def _is_outside(golden: Cell, run: Cell) -> bool:
     a, b = golden.number, run.number
     return a is None or b is None or golden.within is None or not abs(b - a) <= golden.within
+
+
+def _far(golden: Cells, run: Cells) -> int | None:
+    """The first step at which a key is far outside, if it is so too often to be by chance."""
+    far = [step for step in golden if step in run and _is_far(golden[step], run[step])]
+    return far[0] if far and len(far) >= _FAR_SHARE * len(golden) else None
+
+
+def _is_far(golden: Cell, run: Cell) -> bool:
+    a, b = golden.number, run.number
+    return a is not None and b is not None and abs(b - a) > _FAR * (golden.within or math.inf)
+
+
+def _take_not_finite(found: KeyDiff, golden: Cells, run: Cells) -> None:
+    """Let a key differ that is not finite, at any step up to the golden's last: the runs were."""
+    last = max(golden)
+    lost = (s for s, cell in run.items() if s <= last and not math.isfinite(_number(cell)))
+    step = next(lost, None)
+    if step is not None and (found.first is None or step <= found.first):
+        number = run[step].number
+        found.first, found.relative, found.a = step, None, _FINITE
+        found.b = shown(run[step].values[0]) if number is None else number
 
 
 def _parting(
@@ -262,11 +292,6 @@ def _first(found: Mapping[str, KeyDiff], learnt: int, rule: Rule) -> First | Non
     place = place_of(at.key)
     layers = list(dict.fromkeys(place_of(e.key).layer for *_, e in sorted(differ)))
     named = tuple(layer for layer in layers if layer)
-    cause = (
-        f"outside of what {learnt} runs did, in {rule.outside} of {rule.of} kept steps or more"
-        if isinstance(at.a, str) and "+-" in at.a
-        else f"it was equal to the bit in {learnt} runs"
-    )
     return First(
         step=at.first,
         previous_step=at.previous(at.first),
@@ -274,10 +299,19 @@ def _first(found: Mapping[str, KeyDiff], learnt: int, rule: Rule) -> First | Non
         model=None,
         layer=place.layer or None,
         kind=None,
-        cause=cause,
+        cause=_cause(at, learnt, rule),
         one_of=named if len(named) > 1 else (),
         key=at.key,
         a=at.a,
         b=at.b,
         relative=at.relative,
     )
+
+
+def _cause(found: KeyDiff, learnt: int, rule: Rule) -> str:
+    if found.a == _FINITE:
+        return f"not finite, though {learnt} runs were finite here"
+    if isinstance(found.a, str) and "+-" in found.a:
+        often = f"in {rule.outside} of {rule.of} kept steps or more, or far outside"
+        return f"outside of what {learnt} runs did, {often}"
+    return f"it was equal to the bit in {learnt} runs"

@@ -68,6 +68,32 @@ def test_one_spike_and_one_key_pass(runs: list[KeptRun]) -> None:
     assert compare_learnt(golden, shifted).equal  # two keys are needed
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e30, {"text": "lost"}])
+@pytest.mark.parametrize("every", [1, 7])
+def test_one_key_that_is_not_finite_or_far_outside_differs(
+    value: Plain, every: int, runs: list[KeptRun]
+) -> None:
+    golden = learn(runs, "g.json", every).golden
+    lost = noisy(9)
+    lost.cells["train_loss"] = dict.fromkeys(range(STEPS), Cell("", (value,)))
+    found = compare_learnt(golden, lost)
+    assert found.keys.differ == ("train_loss",)
+    assert found.first is not None
+    assert (found.first.step, found.first.key) == (0, "train_loss")
+
+
+def test_one_value_that_is_not_finite_differs_at_a_step_that_is_not_kept(
+    runs: list[KeptRun],
+) -> None:
+    golden = learn(runs, "g.json", every=5).golden
+    lost = noisy(9)
+    lost.cells["train_loss"][32] = Cell("", (math.nan,))
+    found = compare_learnt(golden, lost)
+    assert found.first is not None
+    assert (found.first.step, found.first.key) == (32, "train_loss")
+    assert "not finite, though 5 runs were finite here" in str(found)
+
+
 def test_settings_are_compared_to_the_bit(runs: list[KeptRun]) -> None:
     golden = learn(runs, "g.json").golden
     other = noisy(9)
