@@ -223,7 +223,8 @@ def compare_by_spread(
     found, *others = (compare_runs(a, each, patterns=patterns) for each in runs[1:])
     noise = Noise(tuple(run.name for run in (a, *references)), limit_of(1 + len(references)))
     noisy = {key for other in others for key in other.keys.differ}
-    if not noisy:
+    have_all = all(other.steps and not other.keys.only_a for other in others)
+    if have_all and not noisy:
         return replace(found, noise=replace(noise, exact=True))
     wanted = [key for key in _chosen(a, b, patterns, _EXACT)[0] if all(key in run for run in runs)]
     agreed = [key for key in wanted if is_exact(key) and key not in noisy]
@@ -236,7 +237,7 @@ def compare_by_spread(
     if not judged.keys and first is None and is_whole:
         raise RecordingError(
             f"{b.name} cannot be judged: no key of numbers has {KEPT} steps in common with "
-            f"{counted(len(noise.references), 'reference')}"
+            f"{counted(len(noise.references), 'reference')} that are finite in all of these"
         )
     told = judged.keys, agreed, [fmt.VALUES]
     seen = {key: KeyDiff(key, NO_ROWS, judged.beyond.get(key)) for key in judged.keys}

@@ -31,6 +31,9 @@ _NEAR = 10  # keys of a stage that are within this factor of its furthest one be
 _SIGNED = ("mean", "median")  # statistics that may be near 0 though the tensor is not
 _NONE = np.empty(0, np.int64)
 
+_Part = tuple[Ints, list[str], Singles]
+"""(rows,) steps, the keys that have these, and (rows, keys) their excess."""
+
 
 @dataclass(frozen=True)
 class Judged:
@@ -60,6 +63,7 @@ class Measured(NamedTuple):
         rows: the rows in which each key has values.
         excess: (rows, keys) in multiples of the spread; 0 where a key has no value.
         kept: (rows, keys) the excess that lasts; that of the row before where a key has no value.
+        lost: the keys that are not finite though all references are, by the first such step.
     """
 
     step: Ints
@@ -67,6 +71,7 @@ class Measured(NamedTuple):
     rows: list[Ints]
     excess: Singles
     kept: Singles
+    lost: Mapping[str, int]
 
     def began(self, key: int, seen: int, limit: float) -> int:
         """The first row beyond the limit among those that made a key be beyond at row `seen`."""
@@ -86,6 +91,11 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
     runs = (b, a, *references)
     found = measure(runs, as_run(keys, a.order()))
     limit = limit_of(len(runs) - 1)
+    judged = _by_spread(found, runs, limit)
+    return _with_lost(judged, found.lost, runs) if found.lost else judged
+
+
+def _by_spread(found: Measured, runs: Sequence[Run], limit: float) -> Judged:
     at = first_beyond(found.kept, limit)
     if at is None:
         return Judged(tuple(found.keys))
@@ -102,12 +112,33 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
     return Judged(tuple(found.keys), *steps, beyond, first)
 
 
+def _with_lost(judged: Judged, lost: Mapping[str, int], runs: Sequence[Run]) -> Judged:
+    """The verdict with keys that are not finite: each is beyond any spread by itself."""
+    beyond = dict(judged.beyond)
+    for key, step in lost.items():
+        beyond[key] = min(step, beyond.get(key, step))
+    beyond = dict(sorted(beyond.items(), key=itemgetter(1)))
+    keys = tuple(dict.fromkeys((*judged.keys, *lost)))
+    since = min(lost.values())
+    if judged.since is not None and judged.since < since:
+        return replace(judged, keys=keys, beyond=beyond)
+    return Judged(keys, since, since, beyond, _first_lost(lost, since, runs))
+
+
 # ---------------------------------------------------------------- how far it is outside
 
 
 def measure(runs: Sequence[Run], keys: Sequence[str]) -> Measured:
     """Measure how far keys of the first run lie outside the spread of the others."""
-    parts = list(_parts(runs, keys))
+    parts, lost = list[_Part](), dict[str, int]()
+    for step, names, values in _in_common(runs, keys):
+        known = np.logical_and.accumulate(np.isfinite(values[1:]).all(axis=0), axis=0)
+        bad = known & ~np.isfinite(values[0])
+        lost |= {names[i]: int(step[bad[:, i].argmax()]) for i in np.flatnonzero(bad.any(axis=0))}
+        judged = np.flatnonzero(known.sum(axis=0) >= KEPT)
+        if len(judged):
+            chosen, of = [names[i] for i in judged], values[..., judged]
+            parts.append((step, chosen, _measured(chosen, of[0], of[1:])))
     measured = {key for _, names, _ in parts for key in names}
     places = {key: i for i, key in enumerate(key for key in keys if key in measured)}
     step = np.unique(np.concatenate([_NONE, *(own for own, _, _ in parts)]))
@@ -120,11 +151,13 @@ def measure(runs: Sequence[Run], keys: Sequence[str]) -> Measured:
         kept[:, columns] = np.where(latest[:, None] >= 0, lasting(found)[latest], 0)
         for column in columns:
             rows[column] = at
-    return Measured(step, list(places), rows, excess, kept)
+    return Measured(step, list(places), rows, excess, kept, lost)
 
 
-def _parts(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[Ints, list[str], Singles]]:
-    """Measure keys of one source that have the same steps: (rows,) steps, keys, excess."""
+def _in_common(
+    runs: Sequence[Run], keys: Sequence[str]
+) -> Iterator[tuple[Ints, list[str], Floats]]:
+    """Read keys of one source that have the same steps: (rows,) steps, keys, (runs, rows, keys)."""
     by_source = defaultdict[str, list[str]](list)
     for key in keys:
         by_source[place_of(key).source or key].append(key)
@@ -132,11 +165,8 @@ def _parts(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[Ints, lis
         columns = [run.numbers(group) for run in runs]
         for names in _with_the_same_steps(group, columns):
             step, rows = in_all([column[names[0]].step for column in columns])
-            if len(step) >= KEPT:
-                values = np.stack(
-                    [_values(c, names, r) for c, r in zip(columns, rows, strict=True)]
-                )
-                yield step, names, _measured(names, values[0], values[1:])
+            values = [_values(c, names, r) for c, r in zip(columns, rows, strict=True)]
+            yield step, names, np.stack(values)
 
 
 def _with_the_same_steps(
@@ -201,6 +231,19 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
     values = _shown(runs, blamed.key, int(found.step[row]))
     kind = runs[1].kind(blamed.layer)
     step = int(found.step[since])
+    return First.of(replace(blamed, cause=cause), step, previous, values, kind=kind)
+
+
+def _first_lost(lost: Mapping[str, int], step: int, runs: Sequence[Run]) -> First:
+    """The first key that is not finite; keys come in the order in which their layers ran."""
+    found = {
+        key: KeyDiff(key, Match(runs[0].steps(key), None, None, _NONE, _NONE), first)
+        for key, first in lost.items()
+    }
+    blamed = blame(step, found)
+    cause = f"not finite, though {len(runs) - 1} references are finite here"
+    values, previous = _shown(runs, blamed.key, step), found[blamed.key].previous(step)
+    kind = runs[1].kind(blamed.layer)
     return First.of(replace(blamed, cause=cause), step, previous, values, kind=kind)
 
 

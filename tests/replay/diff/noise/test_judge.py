@@ -1,5 +1,6 @@
 """A run judged by the spread of references: since when it is beyond, and where first."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -175,6 +176,61 @@ def test_too_few_steps_give_no_verdict(tmp_path: Path) -> None:
     runs = [record(tmp_path / f"{i}.h5", noisy(i), steps=9) for i in range(3)]
     with pytest.raises(RecordingError, match="no key of numbers has 10 steps in common"):
         flexrec.diff(runs[0], runs[1], noise=[runs[2]])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("changed", ["train_loss", "middle/outputs/mean"])
+def test_a_key_that_alone_is_not_finite_is_never_noise(
+    judge: Judge, value: float, changed: str
+) -> None:
+    found = judge(lambda step, of: of.update({changed: value}) if step == AT else None)
+    assert not found.equal
+    assert found.first is not None
+    assert (found.first.step, found.first.previous_step) == (AT, AT - 1)
+    assert found.first.key == changed
+    assert found.keys.differ == (changed,)
+    assert "not finite, though 3 references are finite here" in str(found)
+
+
+def test_of_few_steps_it_is_told_too(tmp_path: Path) -> None:
+    runs = [record(tmp_path / f"{i}.h5", noisy(i), steps=9) for i in range(2)]
+    b = record(tmp_path / "b.h5", lambda _, found: found.update(train_loss=math.nan), steps=9)
+    found = flexrec.diff(runs[0], b, noise=[runs[1]])
+    assert found.first is not None
+    assert (found.first.step, found.first.key) == (0, "train_loss")
+
+
+def test_where_a_reference_is_not_finite_there_is_no_verdict(
+    references: list[Path], tmp_path: Path
+) -> None:
+    def lose(step: int, found: dict[str, float]) -> None:
+        found.update(dict.fromkeys(found.keys() - {"lr"}, math.nan) if step >= 5 else {})
+
+    lost = record(tmp_path / "lost.h5", lose, steps=STEPS)
+    with pytest.raises(RecordingError, match="cannot be judged"):
+        flexrec.diff(references[0], references[2], noise=[references[1], lost])
+    loss = record(
+        tmp_path / "loss.h5",
+        both(noisy(8), lambda _, found: found.update(train_loss=math.nan)),
+        steps=STEPS,
+    )
+    found = flexrec.diff(references[0], references[2], noise=[references[1], loss])
+    assert found.equal
+    assert "differ, but cannot be judged by a spread: train_loss" in str(found)
+
+
+@pytest.mark.parametrize("more", [{}, {"other": 1.0}])
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_reference_with_nothing_in_common_gives_no_verdict(
+    references: list[Path], tmp_path: Path, more: dict[str, float], is_same: bool
+) -> None:
+    with Recorder(tmp_path / "other.h5", facts=False) as rec:
+        for _ in range(STEPS if more else 0):
+            rec.add(more)
+            rec.step()
+    b = record(tmp_path / "b.h5", noisy(0 if is_same else 9), steps=STEPS)
+    with pytest.raises(RecordingError, match="cannot be judged"):
+        flexrec.diff(references[0], b, noise=[tmp_path / "other.h5"])
 
 
 def test_means_are_as_large_as_their_tensors(tmp_path: Path) -> None:
