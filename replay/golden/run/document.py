@@ -41,6 +41,10 @@ _LINES = 250  # of values, in a golden whose `every` is not given
 _FEWEST = 5  # values of each key, however many keys there are
 _NO_CODE = "-" * CODE
 _WITHIN = re.compile(r"\+-(.+)")
+_LONGEST = 60  # characters of a line that a message shows
+_NOT_FINITE = ("nan", "inf", "-inf")
+_STEPS = range(-(1 << 63), 1 << 63)
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 
 def _holds_golden(path: Path) -> bool:
@@ -136,7 +140,11 @@ def _lines(run: KeptRun) -> Iterator[str]:
 
 
 def _member(value: Plain) -> Any:
-    return value if isinstance(value, dict) else _number(value)
+    if not isinstance(value, dict):
+        return _number(value)
+    if "parts" in value:
+        return {"parts": [_member(part) for part in value["parts"]]}
+    return {**value, "rms": _number(value["rms"])} if "rms" in value else value
 
 
 def _number(value: float) -> float | int | str:
@@ -167,49 +175,106 @@ def read(path: Path) -> KeptRun:
         )
     try:
         return _run(document, path.name)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGE as error:
         raise GoldenError(f"{path} is damaged: {error}; get it from git again") from None
 
 
 def _run(document: dict[str, Any], name: str) -> KeptRun:
-    cells: dict[str, Cells] = {str(key): {} for key in document["keys"]}
+    keys = document["keys"]
+    if not isinstance(keys, list) or len({str(key) for key in keys}) < len(keys):
+        raise ValueError("a key is there twice")
+    cells: dict[str, Cells] = {str(key): {} for key in keys}
     for line in document["values"]:
         step = line[0]
-        if type(step) is not int:
-            raise ValueError(f"{line!r} does not begin with a step")
+        if type(step) is not int or step not in _STEPS:
+            raise ValueError(f"{_short(line)} does not begin with a step")
         if len(line) == 2:
             _take_codes(cells, step, line[1])
         else:
-            cells[line[1]][step] = _cell(line[2:])
-    rule = document.get("differs")
-    return KeptRun(
-        name,
-        {key: dict(sorted(of_key.items())) for key, of_key in cells.items()},
-        document.get("config"),
-        document.get("facts"),
-        document.get("every"),
-        int(document.get("learnt from", 0)),
-        Rule(**{name: int(rule[name]) for name in rule}) if rule else None,
-    )
+            _take(cells[line[1]], step, _cell(line[2:]))
+    every, learnt, rule = _counts(document)
+    kept = {key: dict(sorted(of_key.items())) for key, of_key in cells.items()}
+    _check_tolerances(kept, learnt)
+    return KeptRun(name, kept, document.get("config"), document.get("facts"), every, learnt, rule)
+
+
+def _counts(document: dict[str, Any]) -> tuple[int | None, int, Rule | None]:
+    """Its `every`, the number of runs it was learnt from, and its rule."""
+    every = document.get("every")
+    if every is not None:
+        _count(every)
+    if "learnt from" not in document and "differs" not in document:
+        return every, 0, None
+    rule = Rule(**{name: _count(value) for name, value in document["differs"].items()})
+    return every, _count(document["learnt from"]), rule
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value not in range(1, 1 << 31):
+        raise ValueError(f"{_short(value)} is no number of 1 or more")
+    return value
+
+
+def _check_tolerances(kept: dict[str, Cells], learnt: int) -> None:
+    """Check that a learnt golden is one of numbers, with a tolerance at all steps of a key."""
+    if learnt and not any(kept.values()):
+        raise ValueError("it was learnt, and has no values")
+    for key, of_key in kept.items():
+        found = {cell.within is None for cell in of_key.values()}
+        if found - {True} and (len(found) > 1 or not learnt):
+            raise ValueError(f"some values of {key} have a tolerance, and others have none")
+
+
+def _take(cells: Cells, step: int, cell: Cell) -> None:
+    if step in cells:
+        raise ValueError(f"two lines of step {step} have the same key")
+    cells[step] = cell
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _take_codes(cells: dict[str, Cells], step: int, codes: str) -> None:
-    if len(codes) != CODE * len(cells):
-        raise ValueError(f"step {step} has {len(codes)} characters for {len(cells)} keys")
+    if not isinstance(codes, str) or len(codes) != CODE * len(cells):
+        raise ValueError(f"step {step} has no {CODE * len(cells)} characters of codes")
     for i, of_key in enumerate(cells.values()):
         code = codes[CODE * i : CODE * (i + 1)]
         if code != _NO_CODE:
-            of_key[step] = Cell(code)
+            _take(of_key, step, Cell(code))
 
 
 def _cell(members: list[Any]) -> Cell:
     within = _WITHIN.fullmatch(members[-1]) if isinstance(members[-1], str) else None
-    values = tuple(
-        each if isinstance(each, dict) else float(each)
-        for each in members[: -1 if within else None]
-    )
+    values = tuple(_value(each) for each in members[: -1 if within else None])
     if not values:
-        raise ValueError(f"{members!r} has no value")
+        raise ValueError(f"{_short(members)} has no value")
     if within is None:
         return Cell(code_of(values), values)
-    return Cell("", values, float(within[1]))
+    cell = Cell("", values, float(within[1]))
+    is_number = cell.number is not None and math.isfinite(cell.number)
+    if not is_number or not 0 <= float(within[1]) < math.inf:
+        raise ValueError(f"{_short(members)} is no number with a tolerance")
+    return cell
+
+
+def _value(member: Any) -> Plain:
+    """A value, as `_member` writes it."""
+    if not isinstance(member, dict):
+        return _float(member)
+    if member.keys() == {"text"} and isinstance(member["text"], str):
+        return member
+    if member.keys() == {"parts"} and isinstance(member["parts"], list):
+        return {"parts": [_value(part) for part in member["parts"]]}
+    dtype, shape = next(iter(member.items()), ("", None))
+    is_shape = isinstance(shape, list) and all(type(size) is int for size in shape)
+    if not is_shape or not member.keys() - {"rms"} == {dtype, "bits"}:
+        raise ValueError(f"{_short(member)} is no value")
+    return {**member, "rms": _float(member["rms"])} if "rms" in member else member
+
+
+def _float(member: Any) -> float:
+    if type(member) not in (int, float) and member not in _NOT_FINITE:
+        raise ValueError(f"{_short(member)} is no number")
+    return float(member)

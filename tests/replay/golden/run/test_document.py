@@ -89,6 +89,78 @@ def test_a_file_that_is_no_golden_is_told(tmp_path: Path, text: str) -> None:
         read(path)
 
 
+RULE = '"learnt from": 2, "differs": {"outside": 2, "of": 3, "keys": 1}'
+
+
+def golden_of(values: str, *, keys: str = '["a"]', more: str = '"facts": null') -> str:
+    """The text of a golden."""
+    return f'{{"golden": "run", "version": 1, {more}, "keys": {keys}, "values": [{values}]}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            golden_of(values)
+            for values in (
+                '[0, "a", 1], [0, "a", 2]', '[0, "abc"], [0, "a", 2]', '[0, "abc"], [0, "abd"]',
+                f'[0, "a", 1{"0" * 400}]', f'[{1 << 70}, "a", 1]', '[0, "a", {}]',
+                '[0, "a", {"parts": 5}]', '[0, "a", {"parts": [{}]}]', '[0, "a", [1]]',
+                '[0, "a", {"float32": 5, "bits": "0"}]', '[0, "a", {"float32": [5]}]',
+                '[0, "a", {"float32": [5], "rms": "abc", "bits": "0"}]', '[0, "a", true]',
+                '[0, "a", {"float32": [5], "rms": null, "bits": "0"}]', '[0, "a", {"text": 3}]',
+                '[0, "a", 1, "+-1"]', '[0, ["a"]]',
+                f'[0, "a", {"{" + chr(34) + "parts" + chr(34) + ": ["} 1, 2]',
+            )
+        ),
+        golden_of('[0, "a", 1]', keys='["a", "a"]'),
+        golden_of('[0, "a", 1]', keys='"a"'),
+        *(
+            golden_of('[0, "a", 1]', more=more)
+            for more in (
+                '"every": "x"', '"every": [1]', '"every": 0', '"every": -1', '"learnt from": 1e999',
+                '"learnt from": 2', '"learnt from": -2',
+                *(
+                    f'"learnt from": 2, "differs": {{"outside": {a}, "of": {b}, "keys": {c}}}'
+                    for a, b, c in ((0, 0, 0), (1, -1, 1), ("1" * 400, 1, 1), (1, 1, 0.5))
+                ),
+            )
+        ),
+        golden_of("", keys="[]", more=RULE),
+        golden_of("", more=RULE),
+        *(
+            golden_of(values, more=RULE)
+            for values in (
+                '[0, "a", {"text": "x"}, {"float32": [1], "rms": 1, "bits": "0"}, "+-1"]',
+                '[0, "a", {"text": "x"}, "+-1"]', '[0, "a", 1, "+-nan"]', '[0, "a", 1, "+--1"]',
+                '[0, "a", 1, "+-1"], [1, "a", 1]', '[0, "a", "nan", "+-1"]',
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_a_golden_that_was_tampered_with_is_told(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "g.json"
+    path.write_text(text)
+    with pytest.raises(GoldenError, match=r"g\.json is (damaged|no golden)"):
+        read(path)
+
+
+def test_arrays_that_are_not_finite_come_back_from_json(tmp_path: Path) -> None:
+    def run(path: Path, least: float) -> Path:
+        arrays = {"nan": np.array([np.nan, least]), "inf": (np.array([-np.inf, least]), 1.0)}
+        with Recorder(path, mode="w", facts=False) as rec:
+            rec.add(arrays)
+        return path
+
+    golden = tmp_path / "g.json"
+    a, b = run(tmp_path / "a.h5", 1.0), run(tmp_path / "b.h5", 1.5)
+    check_run(opened(a), golden, update=True)
+    json.loads(golden.read_text(), parse_constant=pytest.fail)
+    for options in ({}, {"rtol": 1e-3}):
+        assert check_run(opened(a), golden, **options).holds
+    assert not check_run(opened(b), golden).holds
+
+
 def test_spacings_are_round() -> None:
     assert [spacing(n, 50) for n in (1, 50, 51, 250, 251, 2501, 10**6)] == [
         1, 1, 2, 5, 10, 100, 20_000,
