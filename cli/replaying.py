@@ -277,6 +277,12 @@ def definitions_of(
     return definitions.only(keys) if keys else definitions
 
 
+def tell_unkept(why: str) -> None:
+    """Tell why what a check obtained was not kept, if it differs and was not."""
+    if why:
+        echo(f"flexrec: what was obtained is not kept: {why}", err=True)
+
+
 def tell_state(run: Recording) -> None:
     """Print to stderr where a recording ends early or has gaps."""
     if not run.complete:

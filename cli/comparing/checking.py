@@ -10,7 +10,13 @@ import numpy as np
 
 from flexrec.cli.output import echo, echo_as_is
 from flexrec.cli.progress import reading
-from flexrec.cli.replaying import tell_left_out, tell_missing, tell_state, tell_unlogged
+from flexrec.cli.replaying import (
+    tell_left_out,
+    tell_missing,
+    tell_state,
+    tell_unkept,
+    tell_unlogged,
+)
 from flexrec.recorder.errors import MissingDependency, ServerError, counted, printable
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
@@ -64,6 +70,7 @@ def check_recordings(
         digits=digits,
     )
     _print_outcome(outcome, full=full, as_json=as_json)
+    tell_unkept(outcome.unkept)
     if show and outcome.comparison is not None and not outcome.comparison:
         # With --json, stdout must hold nothing but the JSON.
         echo_as_is(_shown(outcome, server, port, base_url, env, full), err=as_json)

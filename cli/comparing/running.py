@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flexrec.cli.output import echo
 from flexrec.cli.progress import reading
-from flexrec.cli.replaying import tell_state
+from flexrec.cli.replaying import tell_state, tell_unkept
 from flexrec.recorder.errors import RecordingError, counted
 from flexrec.recorder.recording import Recording
 from flexrec.replay.golden.run.check import RunOutcome, check_run, learn_golden
@@ -34,6 +34,7 @@ def check_training(
                 run, golden, keys=keys, rtol=rtol, atol=atol, every=every, update=update
             )
     echo(_json(outcome) if as_json else _text(outcome))
+    tell_unkept(outcome.unkept)
     return outcome.holds
 
 
@@ -61,7 +62,8 @@ def learn_from(
 def _text(outcome: RunOutcome) -> str:
     lines = [] if outcome.diff is None else [str(outcome.diff)]
     if outcome.kept is not None:
-        lines.append(f"obtained: {outcome.kept} (--update accepts it)")
+        accepts = "" if outcome.learnt else " (--update accepts it)"
+        lines.append(f"obtained: {outcome.kept}{accepts}")
     if outcome.written:
         amount = f"{counted(outcome.keys, 'key')}, {counted(outcome.values, 'value')}"
         lines.append(f"{outcome.path}: written, {amount}")

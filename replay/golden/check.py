@@ -27,7 +27,8 @@ class Outcome:
         comparison: the comparison with the golden file before the check; None if there was none.
         golden, obtained: both documents; `golden` is None if there was none.
         written: whether the golden file was written.
-        kept: the file with the obtained document, if it differs.
+        kept: the file with the obtained document, if it differs and could be written.
+        unkept: why that file could not be written; else empty.
         left_out: the values that could not be drawn; each is a difference, too.
     """
 
@@ -37,6 +38,7 @@ class Outcome:
     obtained: dict[str, Any]
     written: bool = False
     kept: Path | None = None
+    unkept: str = ""
     left_out: tuple[LeftOut, ...] = ()
 
     @property
@@ -77,7 +79,7 @@ def check(
 
     Raises:
         GoldenError: there is no golden file and `update` is false, or it cannot be read.
-        OutputError: a file cannot be written.
+        OutputError: the golden file cannot be written.
         DefinitionError: a window cannot be drawn.
     """
     path = Path(path)
@@ -97,7 +99,7 @@ def check(
         is_equal=found is not None and found.equal,
         update=update,
     )
-    return replace(outcome, written=settled.written, kept=settled.kept)
+    return replace(outcome, written=settled.written, kept=settled.kept, unkept=settled.unkept)
 
 
 def _with(found: Comparison | None, left_out: Sequence[LeftOut]) -> Comparison | None:

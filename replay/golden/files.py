@@ -16,14 +16,22 @@ from flexrec.recorder.files.atomic_write import (
     replacing,
     writing,
 )
+from flexrec.recorder.files.atomic_write import what as named
 from flexrec.recorder.storage.open_store import RECORDING
 
 
 class Settled(NamedTuple):
-    """What was written: the golden, or what was obtained, beside it."""
+    """What was written: the golden, or what was obtained, beside it.
+
+    Attributes:
+        written: whether the golden was written.
+        kept: the file with what was obtained, if it differs and could be written.
+        unkept: why it could not be written; else empty.
+    """
 
     written: bool = False
     kept: Path | None = None
+    unkept: str = ""
 
 
 def read_json(path: Path, what: str) -> Any:
@@ -37,6 +45,9 @@ def read_json(path: Path, what: str) -> Any:
         GoldenError: there is no such file, or it is not JSON; the message says what to do.
     """
     try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading it might not end
+            raise GoldenError(f"{path} is {named(mode)}, and no golden, {what}: name another")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise GoldenError(f"there is no golden {path}", hint="update=True writes it") from error
@@ -104,7 +115,7 @@ def settle(
         update: whether to write it otherwise.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: the golden cannot be written.
     """
     beside = obtained_path(path)
     if is_equal or update:
@@ -113,11 +124,13 @@ def settle(
         discard(beside, kind, inputs=_present(path))
         return Settled(written=not is_equal)
     if beside.is_symlink():
-        raise OutputError(
-            f"what was obtained differs, and was not kept: {beside} is a link, which may lead to "
-            "the golden or another file; remove it"
+        return Settled(
+            unkept=f"{beside} is a link, which may lead to the golden or another file; remove it"
         )
-    write_text(beside, obtained(), kind, overwrite=True, inputs=_present(path))
+    try:
+        write_text(beside, obtained(), kind, overwrite=True, inputs=_present(path))
+    except OutputError as error:  # the difference is still to be told
+        return Settled(unkept=str(error))
     return Settled(kept=beside)
 
 

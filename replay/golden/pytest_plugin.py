@@ -19,7 +19,8 @@ from flexrec.replay.golden.model import RTOL
 if TYPE_CHECKING:
     from flexrec.recorder.recording import Recording
     from flexrec.replay.definitions.definitions import Definitions
-
+    from flexrec.replay.golden.check import Outcome
+    from flexrec.replay.golden.run.check import RunOutcome
 
 _WRITTEN = "flexrec_golden_written"
 _OWNERS = pytest.StashKey[dict[str, str]]()
@@ -82,11 +83,15 @@ class _Goldens:
             pytrace=False,
         )
 
-    def _fail_as_different(self, path: Path, what: str, report: str, kept: Path) -> None:
+    def _fail_as_different(
+        self, what: str, report: str, outcome: "Outcome | RunOutcome", *, is_learnt: bool = False
+    ) -> None:
         __tracebackhide__ = True
+        kept = os.path.relpath(outcome.kept) if outcome.kept else f"not kept: {outcome.unkept}"
+        accepts = "" if is_learnt else f"\npytest {self._option} accepts it"
         pytest.fail(
-            f"{what} from the golden {os.path.relpath(path)}\n{report}\n"
-            f"obtained: {os.path.relpath(kept)}\npytest {self._option} accepts it",
+            f"{what} from the golden {os.path.relpath(outcome.path)}\n{report}\n"
+            f"obtained: {kept}{accepts}",
             pytrace=False,
         )
 
@@ -159,9 +164,9 @@ class PlotCheck(_Goldens):
             self._tell_written(path)
         if is_new and not self._update:
             self._fail_as_new(path)
-        if outcome.kept is not None and outcome.comparison is not None:
+        if (outcome.kept or outcome.unkept) and outcome.comparison is not None:
             report = report_text(outcome.comparison)
-            self._fail_as_different(path, "the plots differ", report, outcome.kept)
+            self._fail_as_different("the plots differ", report, outcome)
         if outcome.left_out:
             lines = "\n".join(map(str, outcome.left_out))
             shown = os.path.relpath(path)
@@ -239,8 +244,9 @@ class RunCheck(_Goldens):
             self._tell_written(path)
         if is_new and not self._update:
             self._fail_as_new(path)
-        if outcome.kept is not None:
-            self._fail_as_different(path, "the run differs", str(outcome.diff), outcome.kept)
+        if not outcome.holds:
+            report, is_learnt = str(outcome.diff), bool(outcome.learnt)
+            self._fail_as_different("the run differs", report, outcome, is_learnt=is_learnt)
 
 
 def _platform_suffix(platform: bool | str) -> str:

@@ -291,8 +291,7 @@ def test_what_a_check_obtained_replaces_and_removes_nothing_else(tmp_path: Path)
     check(windows, golden)
     assert not obtained.exists()
     obtained.write_text("notes")
-    with pytest.raises(FlexrecError, match=r"g\.obtained\.json is there already and is not"):
-        check(others, golden)
+    assert "g.obtained.json is there already and is not" in check(others, golden).unkept
     check(windows, golden)
     check(others, golden, update=True)
     assert obtained.read_text() == "notes"
@@ -308,14 +307,12 @@ def test_what_a_check_obtained_is_never_written_through_a_link(tmp_path: Path) -
     check(others, other, update=True)
     for there in (golden, other, tmp_path / "nowhere"):
         obtained.symlink_to(there)
-        with pytest.raises(FlexrecError, match=r"g\.obtained\.json is a link"):
-            check(others, golden)
+        assert "g.obtained.json is a link" in check(others, golden).unkept
         assert check(windows, golden).comparison
         assert obtained.is_symlink()
         obtained.unlink()
     os.link(golden, obtained)
-    with pytest.raises(FlexrecError, match="is read here, so it is not written"):
-        check(others, golden)
+    assert "is read here, so it is not written" in check(others, golden).unkept
     assert check(windows, golden).comparison
     assert golden.read_bytes() == obtained.read_bytes() == whole
 
@@ -331,8 +328,7 @@ def test_a_golden_that_has_the_name_of_what_was_obtained_stays(tmp_path: Path) -
     check(windows, golden, update=True)
     whole = there.read_bytes()
     assert check(windows, golden).comparison
-    with pytest.raises(FlexrecError, match="is read here, so it is not written"):
-        check(others, golden)
+    assert "is read here, so it is not written" in check(others, golden).unkept
     assert there.read_bytes() == whole
     check(others, golden, update=True)
     assert there.read_bytes() != whole

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copy
+from tempfile import TemporaryDirectory
 
 from flexrec.cli.commands import app
 from flexrec.cli.output import error_text
@@ -86,7 +88,9 @@ def _bundle(path: Path, _: Path, overwrite: bool) -> None:
 
 
 def _learn(path: Path, run: Path, overwrite: bool) -> None:
-    _command("golden", "learn", run, run, "-o", path, *_forced(overwrite))
+    with TemporaryDirectory() as folder:  # as a run is not taken twice
+        other = copy(run, folder)
+        _command("golden", "learn", run, other, "-o", path, *_forced(overwrite))
 
 
 WRITERS = {

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flexrec.recorder.errors import DefinitionError, GoldenError
+from flexrec.recorder.errors import DefinitionError, GoldenError, RecordingError
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.result import RunDiff
@@ -26,7 +26,9 @@ class RunOutcome:
         diff: the comparison with the golden before the check; None if there was none.
         keys, values: how many the run has.
         written: whether the golden was written.
-        kept: the file with what was obtained, if it differs.
+        kept: the file with what was obtained, if it differs and could be written.
+        unkept: why that file could not be written; else empty.
+        learnt: the number of runs that the golden was learnt from; 0: it was not learnt.
     """
 
     path: Path
@@ -35,6 +37,8 @@ class RunOutcome:
     values: int
     written: bool = False
     kept: Path | None = None
+    unkept: str = ""
+    learnt: int = 0
 
     @property
     def holds(self) -> bool:
@@ -70,7 +74,7 @@ def check_run(
             many values, or `update` would replace a golden that was learnt.
         DefinitionError: a tolerance is no number, or the golden has tolerances of its own.
         RecordingError: the recording cannot be read, or has no such key.
-        OutputError: a file cannot be written.
+        OutputError: the golden cannot be written.
     """
     path, tolerance = Path(path), _tolerance(rtol, atol)
     golden = None if update and is_to_be_made(path) else read(path)
@@ -85,7 +89,8 @@ def check_run(
     thin = thinned(run, golden.every if golden is not None and every is None else every)
     settled = settle(path, lambda: dump(thin), GOLDEN_RUN, is_equal=is_equal, update=update)
     values = sum(map(len, run.cells.values()))
-    return RunOutcome(path, diff, len(run.cells), values, settled.written, settled.kept)
+    learnt = 0 if golden is None else golden.learnt
+    return RunOutcome(path, diff, len(run.cells), values, *settled, learnt)
 
 
 def learn_golden(
@@ -105,14 +110,25 @@ def learn_golden(
         overwrite: whether to overwrite a golden of a run.
 
     Raises:
-        RecordingError: there are fewer than two, or they have nothing in common.
+        RecordingError: there are fewer than two, one is given twice, or they have nothing in
+            common.
         OutputError: the file cannot be written, or exists.
     """
     path = Path(path)
+    _check_distinct(recordings)
     found = learn([kept_of(recording, keys) for recording in recordings], path.name, every)
     inputs = [recording.path for recording in recordings]
     write_text(path, dump(found.golden), GOLDEN_RUN, overwrite=overwrite, inputs=inputs)
     return found
+
+
+def _check_distinct(recordings: Sequence[Recording]) -> None:
+    paths = [os.path.realpath(recording.path) for recording in recordings]
+    twice = next((path for path in paths if paths.count(path) > 1), None)
+    if twice is not None:
+        raise RecordingError(
+            f"{twice} is given twice: a golden is learnt from different runs, as one has no spread"
+        )
 
 
 def _compared(golden: KeptRun, run: KeptRun, tolerance: Tolerance) -> RunDiff:

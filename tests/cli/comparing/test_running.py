@@ -1,6 +1,7 @@
 """`flexrec check --run` and `flexrec golden learn`, run as a user runs them."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,34 @@ def test_a_golden_is_learnt(tmp_path: Path) -> None:
         "outside of what 3 runs did" in flexrec("check", "--run", run(99), "-g", golden, code=1)[0]
     )
     assert "--force" in fails("golden", "learn", run(0), run(1), "-o", golden)
+
+
+def test_update_is_not_offered_for_a_golden_that_was_learnt(tmp_path: Path) -> None:
+    def run(number: int, more: float = 0.0) -> Path:
+        return record(tmp_path / f"{number}.h5", bent(0, {"train_loss": number * 1e-4 + more}))
+
+    golden = tmp_path / "g.json"
+    flexrec("golden", "learn", run(0), run(1), "-o", golden, code=0)
+    out, _ = flexrec("check", "--run", run(2, 1e30), "-g", golden, code=1)
+    assert out.endswith(f"obtained: {tmp_path / 'g.obtained.json'}\n")
+
+
+def test_a_file_in_the_way_of_what_was_obtained_hides_no_difference(
+    runs: tuple[Path, Path], tmp_path: Path
+) -> None:
+    run, other = runs
+    golden = tmp_path / "g.json"
+    flexrec("check", "--run", run, "-g", golden, "--update", code=0)
+    (tmp_path / "g.obtained.json").write_text("mine")
+    out, error = flexrec("check", "--run", other, "-g", golden, code=1)
+    assert "first     step 5, forward, middle" in out
+    assert "what was obtained is not kept" in error
+    assert (tmp_path / "g.obtained.json").read_text() == "mine"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes here")
+def test_a_pipe_is_no_golden(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "g.json")
+    for run in (("--run",), ()):
+        error = fails("check", *run, runs[0], "-g", tmp_path / "g.json")
+        assert "is a pipe, and no golden" in error

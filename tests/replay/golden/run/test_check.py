@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder
-from flexrec.recorder.errors import DefinitionError, GoldenError, OutputError, RecordingError
+from flexrec.recorder.errors import DefinitionError, GoldenError, RecordingError
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.golden.files import obtained_path
 from flexrec.replay.golden.run import reading
@@ -189,8 +189,10 @@ def test_files_of_other_kinds_are_left(run: Path, tmp_path: Path) -> None:
     check_run(opened(run), path, update=True)
     obtained_path(path).write_text("mine")
     other = opened(run_of(tmp_path / "bent.h5", CHANGES["a text"][1]))
-    with pytest.raises(OutputError, match="is not a golden of a run"):
-        check_run(other, path)
+    outcome = check_run(other, path)
+    assert not outcome.holds
+    assert "first     step 7" in str(outcome.diff)
+    assert (outcome.kept, "is not a golden of a run" in outcome.unkept) == (None, True)
     assert obtained_path(path).read_text() == "mine"
 
 
@@ -223,6 +225,14 @@ def test_a_learnt_golden_has_its_own_tolerances(run: Path, tmp_path: Path) -> No
     with pytest.raises(GoldenError, match="learn it again with this one among them, or remove it"):
         check_run(far, path, update=True)
     assert path.read_bytes() == before
+
+
+def test_a_golden_is_not_learnt_from_one_run_twice(run: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link.h5"
+    link.symlink_to(run)
+    for twice in (run, link):
+        with pytest.raises(RecordingError, match="is given twice"):
+            learn_golden([opened(run), opened(twice)], tmp_path / "g.json")
 
 
 def test_the_trace_of_a_run_is_kept_as_a_code(tmp_path: Path) -> None:
