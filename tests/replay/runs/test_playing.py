@@ -49,6 +49,29 @@ def test_groups_of_several_columns_and_of_none(exp: Path) -> None:
         runs.group("config.lr").play(LOSS, band="sd")
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((1.2345678e-4, 1.2345679e-4, 1.2345679e-4), ("lr=0.00012345678", "lr=0.00012345679")),
+        (("", "none", None), ("lr=''", "lr='none'", "lr=none")),
+        ((1, "1", 1.0), ("lr=1", "lr='1'")),
+        (("x" * 50 + "a", "x" * 50 + "b"), (f"lr='{'x' * 50}a'", f"lr='{'x' * 50}b'")),
+        (("", "b"), ("lr=''", "lr=b")),
+    ],
+)
+def test_runs_of_other_values_are_no_group(
+    tmp_path: Path, values: tuple[object, ...], labels: tuple[str, ...]
+) -> None:
+    for k, value in enumerate(values):
+        config = {"is": 1} if value is None else {"is": 1, "lr": value}
+        with Recorder(tmp_path / f"{k}.h5", config=config) as rec:
+            rec.add(train_loss=1.0)
+            rec.log(0)
+    (window,) = Runs(tmp_path).group("config.lr").play(LOSS)
+    assert {trace.run for trace in window.traces} == set(labels)
+    assert sum(int((trace.note or "").removeprefix("n=")) for trace in window.traces) == len(values)
+
+
 def test_all_runs_are_as_played_together(exp: Path) -> None:
     runs = Runs(exp)
     (window,) = runs.play(LOSS)
