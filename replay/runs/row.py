@@ -71,7 +71,7 @@ def row_of(path: str, asked: Sequence[str] = ()) -> Row:
         return _row(path, {"state": "damaged", "error": str(error)})
     except (FlexrecError, OSError) as error:
         return _row(path, {"state": "unreadable", "error": str(error)})
-    except (AttributeError, TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - a summary may claim anything, and is one row of many
         return _row(path, {"state": "damaged", "error": "its summary is none that flexrec writes"})
 
 
@@ -89,7 +89,7 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
     if created:
         cells["started"] = _date(created)
         if ended:
-            cells["seconds"] = max(ended - created, 0.0)
+            cells["seconds"] = _number(max(float(ended - created), 0.0))
     for name in ("events", "resumes", "dropped"):
         if name in found:
             cells[name] = _number(found[name])
@@ -215,7 +215,10 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, int):
         if abs(value) < _LARGE:
             return value
-        return math.copysign(math.inf, value) if abs(value) >> 1000 else float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     return _INFINITE.get(value) if isinstance(value, str) else None
 
 
