@@ -173,6 +173,16 @@ def test_tags_are_columns(exp: Path) -> None:
     assert cells(Runs(exp).where("tag.good = 'no more'"), "tags") == [("good",)]
 
 
+def test_tags_that_are_a_link_to_nowhere(exp: Path) -> None:
+    beside = exp / "lr0.1" / "seed0.h5.tags"
+    beside.symlink_to("nowhere")
+    assert len(Runs(exp)) == 4
+    assert len(Runs(exp / "lr0.1" / "seed0.h5")) == 1
+    beside.unlink()
+    beside.symlink_to(beside.name)
+    assert len(Runs(exp)) == 4
+
+
 def test_a_data_frame(exp: Path) -> None:
     pytest.importorskip("pandas")
     frame = Runs(exp).to_pandas()
