@@ -152,10 +152,10 @@ def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
             return name
         near = nearest(name, FUNCTIONS)
         raise QueryError(f"there is no function {name!r}{near}; there are {_listed(FUNCTIONS)}")
+    if name.lower() in WORDS:  # also if a recording has a column of this name
+        return name
     if name in columns:
         return columns[name]
-    if name.lower() in WORDS:
-        return name
     parts = _parts(name, columns)
     return " ".join(parts) if parts else _column(name, columns)
 
@@ -166,10 +166,11 @@ def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
     while i < len(pieces):
         ends = (k for k in range(len(pieces), i, -1) if "".join(pieces[i:k]) in columns)
         end = next(ends, i)  # of the longest column that begins here
-        if end > i:
-            out.append(columns["".join(pieces[i:end])])
-        elif pieces[i] in "/-%" or re.fullmatch(r"\d+(\.\d*)?", pieces[i]):
+        if pieces[i] in "/-%" or (end <= i + 1 and re.fullmatch(r"\d+(\.\d*)?", pieces[i])):
             out.append(pieces[i])
+            end = i + 1
+        elif end > i and "".join(pieces[i:end]).lower() not in WORDS:
+            out.append(columns["".join(pieces[i:end])])
         else:
             return []
         i = max(end, i + 1)
