@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, warn
-from flexrec.replay.runs.expressions import DAMAGED, UnknownColumnError
+from flexrec.replay.runs.expressions import UnknownColumnError, is_damaged
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
 from flexrec.replay.runs.row import STATISTICS, Cell
@@ -302,7 +302,7 @@ class Runs:
             self._begin(ask=key)
             return work(self._all.picked(self._where, self._sort, self._limit))
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) not in DAMAGED:
+            if not is_damaged(error):
                 raise
             self._begin_anew()
             return work(self._all.picked(self._where, self._sort, self._limit))

@@ -36,9 +36,7 @@ FUNCTIONS = {
     *("max", "instr", "substr", "trim", "replace", "like", "glob", "typeof", "sqrt", "pow", "exp"),
     *("ln", "log", "log10", "log2", "floor", "ceil", "sign"),
 }
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
-"""SQLite's codes for a database that is not as it was written."""
-
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
 _INSIDE = {"count"}  # used by the table's own queries alone
 _DIRECTIONS = ("asc", "desc")
 _PIECES = 50  # of a name that is several
@@ -201,6 +199,12 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(some[:12]) + (", …" if len(some) > 12 else "")
 
 
+def is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether the error says that a database is not as it was written."""
+    code = getattr(error, "sqlite_errorcode", None)  # None: SQLite read it, its content is wrong
+    return code is None or code & 0xFF in _DAMAGED
+
+
 @contextmanager
 def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
     """Let the connection only read these tables, by few functions, and for ten seconds."""
@@ -220,7 +224,7 @@ def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode in DAMAGED:
+        if is_damaged(error):
             raise
         said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
         raise QueryError(f"the expression cannot be evaluated: {said}") from error
