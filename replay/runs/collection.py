@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, warn
-from flexrec.replay.runs.expressions import UnknownColumnError, is_damaged
+from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
 from flexrec.replay.runs.row import STATISTICS, Cell
@@ -228,8 +228,11 @@ class Runs:
         return play_runs(members, settings, tell)
 
     def _best(self, best: str, top: int) -> Self:
-        column, _, direction = best.strip().partition(" ")
-        key, _, statistic = column.rpartition(".")
+        column, _, direction = best.strip().rpartition(" ")
+        if direction.lower() not in DIRECTIONS:
+            column, direction = best.strip(), ""
+        key, _, statistic = column.rstrip('"').rpartition(".")
+        column = quoted(column) if column in self.columns else column
         is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
         order = f"{column} {direction or ('asc' if is_low else 'desc')}"
         return self.where(f"{column} is not null").sort(order).limit(top)

@@ -37,8 +37,10 @@ FUNCTIONS = {
     *("ln", "log", "log10", "log2", "floor", "ceil", "sign"),
 }
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+DIRECTIONS = ("asc", "desc")
+"""The last word of what is sorted by."""
+
 _INSIDE = {"count"}  # used by the table's own queries alone
-_DIRECTIONS = ("asc", "desc")
 _PIECES = 50  # of a name that is several
 _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
@@ -97,12 +99,21 @@ def ordering(text: str, columns: Mapping[str, str]) -> str:
     terms = []
     for tokens in _split(_tokens(text)):
         direction = "ASC"
-        if tokens and tokens[-1].text.lower() in _DIRECTIONS:
+        if tokens and tokens[-1].text.lower() in DIRECTIONS:
             direction = tokens.pop().text.upper()
         inner = "".join(token.text for token in tokens)
         term = condition(inner, columns)
         terms.append(f"({term}) IS NULL, ({term}) {direction}")
     return ", ".join(terms)
+
+
+def quoted(name: str) -> str:
+    """The name of a column as an expression.
+
+    >>> quoted('my "key".last')
+    '"my ""key"".last"'
+    """
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def _split(tokens: Iterator[Token]) -> list[list[Token]]:

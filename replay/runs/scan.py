@@ -103,9 +103,7 @@ def _in_folder(root: str) -> Iterator[Found]:
                     yield _found(*where, entry.stat(), has_tags=f"{name}{TAGS}" in entries)
 
 
-def _found(
-    path: str, real: str, inside: str, status: os.stat_result, *, has_tags: bool
-) -> Found:
+def _found(path: str, real: str, inside: str, status: os.stat_result, *, has_tags: bool) -> Found:
     of_tags = 0, 0
     if has_tags:
         with suppress(OSError):  # there are none, or they are a link to nowhere
