@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexrec.cli.options import column_names
 from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import counting, reading
-from flexrec.recorder.errors import OutputError, counted, listed, one_line
+from flexrec.recorder.errors import OutputError, QueryError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.tracing import format as trace
@@ -154,8 +154,10 @@ def replay_runs(
     from flexrec.replay.runs.playing import Settings
 
     with counting() as tell:
-        runs = Runs(*places, tell=tell)
-    runs = runs if choice.where is None else runs.where(choice.where)
+        every_run = Runs(*places, tell=tell)
+    runs = every_run if choice.where is None else every_run.where(choice.where)
+    if not len(runs):
+        raise _none_chosen(every_run)
     if choice.group is not None:
         runs = runs.group(*column_names(choice.group))
     _print_note(f"{counted(len(runs), 'run')} of {listed(map(str, places), most=4)}")
@@ -179,6 +181,12 @@ def replay_runs(
     outlet.sink.show(played.windows)
     _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
+
+
+def _none_chosen(runs: "Runs") -> QueryError:
+    """The error for a choice of none of these runs."""
+    none = f"the expression fits none of {counted(len(runs), 'run')}"
+    return QueryError(f"no run was chosen: {none if len(runs) else '; '.join(runs.notes())}")
 
 
 def _describe_on(

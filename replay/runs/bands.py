@@ -14,6 +14,7 @@ Curve = tuple[Floats, Floats]
 """x and y (n,)."""
 
 BANDS = ("std", "sem", "minmax", "q10-q90", "none")
+_AROUND = ("std", "sem")  # as much below the mean as above it
 _QUANTILES = re.compile(r"q(\d{1,2}|100)-q(\d{1,2}|100)")
 _SHARED = 0.5  # of the x: with fewer, curves are interpolated
 _ROOM = 1 << 25  # values of all curves at all x, at most
@@ -26,21 +27,27 @@ class Mean(NamedTuple):
         x, y: (n,) the mean at each x of the curves with a finite value there; NaN if there is none.
         band: the lower and the upper edge (n,), NaN where there are too few values; None: no band.
         counts: (n,) how many curves have a finite value.
+        kind: the kind of the band.
     """
 
     x: Floats
     y: Floats
     band: tuple[Floats, Floats] | None
     counts: NDArray[np.int64]
+    kind: str
 
     @property
     def note(self) -> str:
-        """How many curves there are, such as `n=5`; `n=5→3` if only 3 go on to the end."""
+        """How many curves there are, and the band, if there is one to be seen: `n=5, ± std`.
+
+        `n=5→3` if only 3 go on to the end.
+        """
         known = self.counts[self.counts > 0]
-        if not len(known):
-            return "n=0"
-        most, last = int(known.max()), int(known[-1])
-        return f"n={most}" if most == last else f"n={most}→{last}"
+        most, last = (int(known.max()), int(known[-1])) if len(known) else (0, 0)
+        count = f"n={most}" if most == last else f"n={most}→{last}"
+        if self.band is None or not np.isfinite(self.band).any():
+            return count
+        return f"{count}, ± {self.kind}" if self.kind in _AROUND else f"{count}, {self.kind}"
 
 
 def check_band(kind: str) -> str:
@@ -72,7 +79,7 @@ def mean_of(curves: Sequence[Curve], band: str) -> Mean:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         mean = np.where(known, values, 0.0).sum(axis=0) / counts
         edges = _edges(band, values, known, counts, mean)
-    return Mean(x, mean, edges, counts)
+    return Mean(x, mean, edges, counts, band)
 
 
 def _in_order(curve: Curve) -> Curve:
@@ -114,7 +121,7 @@ def _edges(
 ) -> tuple[Floats, Floats] | None:
     if band == "none":
         return None
-    if band in ("std", "sem"):
+    if band in _AROUND:
         squares = np.where(known, (values - mean) ** 2, 0.0).sum(axis=0)
         spread = np.sqrt(np.where(counts > 1, squares, np.nan) / (counts - 1))
         spread = spread / np.sqrt(counts) if band == "sem" else spread

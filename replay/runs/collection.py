@@ -2,13 +2,13 @@
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, warn
-from flexrec.replay.runs.expressions import DAMAGED, UnknownColumnError
+from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
 from flexrec.replay.runs.row import STATISTICS, Cell
@@ -216,7 +216,8 @@ class Runs:
                 zip(self.table(self._groups).rows, self.paths, strict=True),
                 key=lambda row: (list(map(by_value, row[0])), row[1]),
             )
-            members = [Member(path, self._label(values)) for values, path in rows]
+            names = self._labels([values for values, _ in rows])
+            members = [Member(path, names[values]) for values, path in rows]
             return play_groups(members, settings, tell, band=band)
         chosen = set(self._best(best, top).paths) if best else set(self.paths)
         values = self.table([color]).rows if color else [(None,)] * len(self)
@@ -227,16 +228,27 @@ class Runs:
         return play_runs(members, settings, tell)
 
     def _best(self, best: str, top: int) -> Self:
-        column, _, direction = best.strip().partition(" ")
-        key, _, statistic = column.rpartition(".")
+        column, _, direction = best.strip().rpartition(" ")
+        if direction.lower() not in DIRECTIONS:
+            column, direction = best.strip(), ""
+        key, _, statistic = column.rstrip('"').rpartition(".")
+        column = quoted(column) if column in self.columns else column
         is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
         order = f"{column} {direction or ('asc' if is_low else 'desc')}"
         return self.where(f"{column} is not null").sort(order).limit(top)
 
-    def _label(self, values: Sequence[Cell]) -> str:
-        """The name of a group, such as `lr=0.1 opt.name=adam`."""
-        names = (name.removeprefix("config.") for name in self._groups)
-        return " ".join(f"{n}={shown(v) or 'none'}" for n, v in zip(names, values, strict=True))
+    def _labels(self, groups: Iterable[tuple[Cell, ...]]) -> dict[tuple[Cell, ...], str]:
+        """The name of each group, such as `lr=0.1 opt.name=adam`; in full if two would be equal."""
+        names = [name.removeprefix("config.") for name in self._groups]
+
+        def named(cells: tuple[Cell, ...], text: Callable[[Cell], str]) -> str:
+            listed = zip(names, cells, strict=True)
+            return " ".join(f"{n}={'none' if v is None else text(v)}" for n, v in listed)
+
+        short = {cells: named(cells, lambda cell: shown(cell) or "''") for cells in groups}
+        if len(set(short.values())) == len(short):
+            return short
+        return {cells: named(cells, repr) for cells in short}
 
     def records(self, columns: Sequence[str] = ()) -> list[dict[str, Any]]:
         """The runs as plain JSON data: name, path, state, started, seconds, config, tags, metrics.
@@ -293,7 +305,7 @@ class Runs:
             self._begin(ask=key)
             return work(self._all.picked(self._where, self._sort, self._limit))
         except sqlite3.DatabaseError as error:
-            if getattr(error, "sqlite_errorcode", None) not in DAMAGED:
+            if not is_damaged(error):
                 raise
             self._begin_anew()
             return work(self._all.picked(self._where, self._sort, self._limit))

@@ -36,11 +36,11 @@ FUNCTIONS = {
     *("max", "instr", "substr", "trim", "replace", "like", "glob", "typeof", "sqrt", "pow", "exp"),
     *("ln", "log", "log10", "log2", "floor", "ceil", "sign"),
 }
-DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
-"""SQLite's codes for a database that is not as it was written."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+DIRECTIONS = ("asc", "desc")
+"""The last word of what is sorted by."""
 
 _INSIDE = {"count"}  # used by the table's own queries alone
-_DIRECTIONS = ("asc", "desc")
 _PIECES = 50  # of a name that is several
 _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
@@ -99,12 +99,21 @@ def ordering(text: str, columns: Mapping[str, str]) -> str:
     terms = []
     for tokens in _split(_tokens(text)):
         direction = "ASC"
-        if tokens and tokens[-1].text.lower() in _DIRECTIONS:
+        if tokens and tokens[-1].text.lower() in DIRECTIONS:
             direction = tokens.pop().text.upper()
         inner = "".join(token.text for token in tokens)
         term = condition(inner, columns)
         terms.append(f"({term}) IS NULL, ({term}) {direction}")
     return ", ".join(terms)
+
+
+def quoted(name: str) -> str:
+    """The name of a column as an expression.
+
+    >>> quoted('my "key".last')
+    '"my ""key"".last"'
+    """
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def _split(tokens: Iterator[Token]) -> list[list[Token]]:
@@ -152,10 +161,10 @@ def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
             return name
         near = nearest(name, FUNCTIONS)
         raise QueryError(f"there is no function {name!r}{near}; there are {_listed(FUNCTIONS)}")
+    if name.lower() in WORDS:  # also if a recording has a column of this name
+        return name
     if name in columns:
         return columns[name]
-    if name.lower() in WORDS:
-        return name
     parts = _parts(name, columns)
     return " ".join(parts) if parts else _column(name, columns)
 
@@ -166,10 +175,11 @@ def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
     while i < len(pieces):
         ends = (k for k in range(len(pieces), i, -1) if "".join(pieces[i:k]) in columns)
         end = next(ends, i)  # of the longest column that begins here
-        if end > i:
-            out.append(columns["".join(pieces[i:end])])
-        elif pieces[i] in "/-%" or re.fullmatch(r"\d+(\.\d*)?", pieces[i]):
+        if pieces[i] in "/-%" or (end <= i + 1 and re.fullmatch(r"\d+(\.\d*)?", pieces[i])):
             out.append(pieces[i])
+            end = i + 1
+        elif end > i and "".join(pieces[i:end]).lower() not in WORDS:
+            out.append(columns["".join(pieces[i:end])])
         else:
             return []
         i = max(end, i + 1)
@@ -200,6 +210,12 @@ def _listed(names: Collection[str]) -> str:
     return ", ".join(some[:12]) + (", …" if len(some) > 12 else "")
 
 
+def is_damaged(error: sqlite3.DatabaseError) -> bool:
+    """Whether the error says that a database is not as it was written."""
+    code = getattr(error, "sqlite_errorcode", None)  # None: SQLite read it, its content is wrong
+    return code is None or code & 0xFF in _DAMAGED
+
+
 @contextmanager
 def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
     """Let the connection only read these tables, by few functions, and for ten seconds."""
@@ -219,7 +235,7 @@ def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode in DAMAGED:
+        if is_damaged(error):
             raise
         said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
         raise QueryError(f"the expression cannot be evaluated: {said}") from error

@@ -77,10 +77,10 @@ def indexed(
             db = None
     if db is not None:
         db.close()
-    try:
-        return _renewed(path, found, tell, ask, copied=db is not None)
-    except sqlite3.DatabaseError:  # the old one is damaged, or full
-        return _renewed(path, found, tell, ask, copied=False)
+    for copied in (db is not None, False):
+        with suppress(sqlite3.DatabaseError):  # the old one is damaged, or full
+            return _renewed(path, found, tell, ask, copied=copied)
+    return _in_memory(found, tell, ask)  # the new one too: there is no room on the disk
 
 
 def discard(homes: Iterable[str]) -> None:

@@ -1,11 +1,10 @@
 """Runs as plain JSON data."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from flexrec.replay.runs.row import STATISTICS, Cell
+from flexrec.replay.runs.row import Cell, key_of
 from flexrec.replay.runs.selection import Selection
 
 _PLAIN = ("state", "started", "seconds", "error")
@@ -24,17 +23,17 @@ def records(selection: Selection, columns: Sequence[str]) -> list[dict[str, Any]
     selection.check(columns)
     has = set(selection.columns)
     tags = [name for name in selection.columns if name.startswith(_TAG)]
-    metrics = list(columns) or [name for name in selection.columns if _split(name, has)]
+    metrics = list(columns) or [name for name in selection.columns if key_of(name, has)]
     names = ["name", *(name for name in _PLAIN if name in has), *tags, *metrics]
     found = list[dict[str, Any]]()
-    for one, row, text in zip(
+    for one, row, config in zip(
         selection.found, selection.rows(names), selection.configs(), strict=True
     ):
         cells = dict(zip(names, map(_plain, row), strict=True))
         found.append(
             {"name": cells["name"], "path": one.path}
             | {name: cells.get(name) for name in _PLAIN}
-            | {"config": json.loads(text)}
+            | {"config": config}
             | {"tags": {n.removeprefix(_TAG): cells[n] for n in tags if cells[n] is not None}}
             | {"metrics": _metrics(cells, metrics, has, is_nested=not columns)}
         )
@@ -49,17 +48,10 @@ def _metrics(
         return {name: cells[name] for name in names}
     found: dict[str, Any] = {}
     for name in names:
-        key = _split(name, has)
+        key = key_of(name, has)
         if cells.get(f"{key}.count") is not None:
             found.setdefault(key, {})[name.rpartition(".")[2]] = cells[name]
     return found
-
-
-def _split(name: str, has: set[str]) -> str:
-    """The key of a column of statistics; empty for another column."""
-    key, _, statistic = name.rpartition(".")
-    is_one = statistic in STATISTICS and f"{key}.count" in has and not key.startswith("config")
-    return key if is_one else ""
 
 
 def _plain(cell: Cell) -> Cell:

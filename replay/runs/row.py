@@ -7,7 +7,7 @@ nothing else; whatever a summary claims, no error of it leaves this module.
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -71,8 +71,19 @@ def row_of(path: str, asked: Sequence[str] = ()) -> Row:
         return _row(path, {"state": "damaged", "error": str(error)})
     except (FlexrecError, OSError) as error:
         return _row(path, {"state": "unreadable", "error": str(error)})
-    except (AttributeError, TypeError, ValueError, RecursionError):
+    except Exception:  # noqa: BLE001 - a summary may claim anything, and is one row of many
         return _row(path, {"state": "damaged", "error": "its summary is none that flexrec writes"})
+
+
+def key_of(column: str, columns: Collection[str]) -> str:
+    """The key of a column of statistics, such as `loss` of `loss.min`; empty for another column.
+
+    Of what is named as a config value is, only a key of numbers counts: it has every statistic.
+    """
+    key, _, statistic = column.rpartition(".")
+    needed = STATISTICS if column.startswith("config.") else ("count",)
+    is_one = statistic in STATISTICS and all(f"{key}.{each}" in columns for each in needed)
+    return key if is_one else ""
 
 
 def live_state(path: str) -> str:
@@ -89,7 +100,7 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
     if created:
         cells["started"] = _date(created)
         if ended:
-            cells["seconds"] = max(ended - created, 0.0)
+            cells["seconds"] = _number(max(float(ended - created), 0.0))
     for name in ("events", "resumes", "dropped"):
         if name in found:
             cells[name] = _number(found[name])
@@ -215,7 +226,10 @@ def _number(value: Any) -> int | float | None:
     if isinstance(value, int):
         if abs(value) < _LARGE:
             return value
-        return math.copysign(math.inf, value) if abs(value) >> 1000 else float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     return _INFINITE.get(value) if isinstance(value, str) else None
 
 

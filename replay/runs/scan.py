@@ -58,9 +58,7 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
         folder, name = os.path.split(path)
         real = os.path.join(os.path.realpath(folder), name)
         inside = os.path.relpath(os.path.abspath(path), beside)
-        beside_it = f"{path}{TAGS}"
-        tags = os.stat(beside_it) if os.path.exists(beside_it) else None
-        one = _found(path, real, inside, os.stat(path), tags)
+        one = _found(path, real, inside, os.stat(path), has_tags=True)
         found.setdefault(one.real, one)
     return sorted(found.values(), key=lambda one: one.path)
 
@@ -100,16 +98,17 @@ def _in_folder(root: str) -> Iterator[Found]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif name.endswith(_ENDINGS) and entry.is_file():
-                    tags = entries.get(f"{name}{TAGS}")
                     inside = entry.path[len(root) :].lstrip(os.sep)
                     where = entry.path, os.path.join(real, inside), inside
-                    yield _found(*where, entry.stat(), tags.stat() if tags else None)
+                    yield _found(*where, entry.stat(), has_tags=f"{name}{TAGS}" in entries)
 
 
-def _found(
-    path: str, real: str, inside: str, status: os.stat_result, tags: os.stat_result | None
-) -> Found:
-    of_tags = (tags.st_size, tags.st_mtime_ns) if tags else (0, 0)
+def _found(path: str, real: str, inside: str, status: os.stat_result, *, has_tags: bool) -> Found:
+    of_tags = 0, 0
+    if has_tags:
+        with suppress(OSError):  # there are none, or they are a link to nowhere
+            tags = os.stat(f"{path}{TAGS}")
+            of_tags = tags.st_size, tags.st_mtime_ns
     stamp = status.st_size, status.st_mtime_ns, status.st_ino, *of_tags
     root, ending = os.path.splitext(inside)
     return Found(path, real, root if ending in _ENDINGS else inside, status.st_ino, stamp)

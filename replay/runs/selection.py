@@ -1,12 +1,13 @@
 """The rows of an index that expressions choose, in the order that they ask for."""
 
+import json
 import os
 import re
 import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from flexrec.recorder.errors import counted
 from flexrec.replay.runs.expressions import condition, guarded, ordering, unknown
@@ -138,14 +139,18 @@ class Selection:
             )
         return notes
 
-    def configs(self) -> Iterator[str]:
-        """The config of each run as JSON text."""
-        yield from (
-            text
-            for (text,) in self._db.execute(
-                "SELECT text FROM config JOIN picked USING(id) ORDER BY place"
-            )
-        )
+    def configs(self) -> Iterator[Any]:
+        """The config of each run.
+
+        Raises:
+            DatabaseError: one is not as it was written.
+        """
+        sql = "SELECT text FROM config JOIN picked USING(id) ORDER BY place"
+        for (text,) in self._db.execute(sql):
+            try:
+                yield json.loads(text)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise sqlite3.DatabaseError("a config of the index is damaged") from error
 
     def _guarded(self) -> AbstractContextManager[None]:
         return guarded(self._db, {*_TEMPORARY, *tables_of(self._numbers.values())})

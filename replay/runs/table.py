@@ -9,7 +9,7 @@ from typing import TextIO
 
 from flexrec.recorder.errors import one_line, printable
 from flexrec.replay.export.formulas import is_formula
-from flexrec.replay.runs.row import Cell
+from flexrec.replay.runs.row import Cell, key_of
 from flexrec.replay.runs.selection import Selection
 
 _FIRST = ("name", "state", "started", "seconds")
@@ -78,7 +78,8 @@ def default_columns(selection: Selection) -> list[str]:
     has = set(selection.columns)
     first = [name for name in _FIRST if name in has]
     config = [name for name in selection.columns if name.startswith("config.")]
-    keys = [name.removesuffix(".last") for name in selection.columns if name.endswith(".last")]
+    keys = [key_of(name, has) for name in selection.columns if name.endswith(".last")]
+    keys = [key for key in keys if key]
     spread = selection.spread([*config, *(f"{key}.count" for key in keys)])
     differing = [
         name

@@ -92,7 +92,10 @@ def test_a_folder_is_replayed(exp: Path, tmp_path: Path) -> None:
     more, saved = tmp_path / "more", tmp_path / "env.json"
     asked = ("replay", more, "--preset", "loss", "--save", saved, "--force")
     out, error = flexrec(*asked, "--group", "config.lr", "--band", "minmax")
-    assert out.splitlines()[0] == "Loss: lr=0.1 train (n=2), lr=0.2 train (n=2) (6 points)"
+    assert (
+        out.splitlines()[0]
+        == "Loss: lr=0.1 train (n=2, minmax), lr=0.2 train (n=2, minmax) (6 points)"
+    )
     assert error == f"flexrec: 4 runs of {more}\n"
     (window,) = json.loads(saved.read_text())["jsons"].values()
     drawn = window["content"]["data"]
@@ -116,4 +119,10 @@ def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     assert "--follow does nothing with a folder" in refused("--follow")
     assert "no run has a column 'config.l'" in refused("--group", "config.l")
     assert "there is no band 'x'" in refused("--group", "config.lr", "--band", "x")
+    said = refused("--where", "config.lr > 5")
+    assert said == "flexrec: no run was chosen: the expression fits none of 3 runs\n"
+    (tmp_path / "empty").mkdir()
+    said = flexrec("replay", tmp_path / "empty", "--html", tmp_path / "e.html", code=2)[1]
+    assert said == "flexrec: no run was chosen: there is no recording in these places\n"
     assert not (tmp_path / "e.json").exists()
+    assert not (tmp_path / "e.html").exists()

@@ -25,7 +25,7 @@ def test_the_mean_and_the_bands_of_three() -> None:
     assert found.y.tolist() == [3, 4, 5]
     values = np.stack([y for _, y in given_])
     std = values.std(axis=0, ddof=1)
-    assert found.note == "n=3"
+    assert found.note == "n=3, ± std"
     for band, low, high in (
         ("std", found.y - std, found.y + std),
         ("sem", found.y - std / math.sqrt(3), found.y + std / math.sqrt(3)),
@@ -35,15 +35,19 @@ def test_the_mean_and_the_bands_of_three() -> None:
     ):
         edges = mean_of(given_, band).band
         assert edges is not None
+        around = "± " if band in ("std", "sem") else ""
+        assert mean_of(given_, band).note == f"n=3, {around}{band}"
         np.testing.assert_allclose(edges, (low, high), rtol=1e-14)
     assert mean_of(given_, "none").band is None
+    assert mean_of(given_, "none").note == "n=3"
+    assert mean_of(given_[:1], "std").note == "n=1"  # no band is drawn
 
 
 def test_where_runs_end_early_the_others_go_on() -> None:
     found = mean_of(curves([1, 1, 1, 1], [3, 3], [5]), "std")
     assert found.y.tolist() == [3, 2, 1, 1]
     assert found.counts.tolist() == [3, 2, 1, 1]
-    assert found.note == "n=3→1"
+    assert found.note == "n=3→1, ± std"
     assert found.band is not None
     assert np.isnan(found.band[0]).tolist() == [False, False, True, True]  # of one run: no spread
     low, high = mean_of(curves([1, 1, 1], [3]), "minmax").band or ((), ())
@@ -55,7 +59,7 @@ def test_what_is_not_finite_does_not_count() -> None:
     assert found.y[:2].tolist() == [2, 5]
     assert math.isnan(found.y[2])
     assert found.counts.tolist() == [2, 1, 0]
-    assert found.note == "n=2→1"
+    assert found.note == "n=2→1, ± sem"
     assert mean_of(curves([math.nan]), "std").note == "n=0"
 
 

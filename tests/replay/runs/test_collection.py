@@ -173,6 +173,27 @@ def test_tags_are_columns(exp: Path) -> None:
     assert cells(Runs(exp).where("tag.good = 'no more'"), "tags") == [("good",)]
 
 
+def test_tags_that_are_a_link_to_nowhere(exp: Path) -> None:
+    beside = exp / "lr0.1" / "seed0.h5.tags"
+    beside.symlink_to("nowhere")
+    assert len(Runs(exp)) == 4
+    assert len(Runs(exp / "lr0.1" / "seed0.h5")) == 1
+    beside.unlink()
+    beside.symlink_to(beside.name)
+    assert len(Runs(exp)) == 4
+
+
+def test_keys_and_config_values_that_are_named_alike(tmp_path: Path) -> None:
+    config = {"epoch": {"last": 3, "count": 4}, "step.last": 5}
+    with Recorder(tmp_path / "run.h5", config=config) as rec:
+        rec.add({"config_loss": 1.0, "config/loss": 2.0, "configs.a": 3.0, "config.b": 4.0})
+    runs = Runs(tmp_path)
+    (record,) = runs.records()
+    assert set(record["metrics"]) == {"config_loss", "config/loss", "configs.a", "config.b"}
+    assert record["config"] == config
+    assert "config_loss.min" in runs.table().columns
+
+
 def test_a_data_frame(exp: Path) -> None:
     pytest.importorskip("pandas")
     frame = Runs(exp).to_pandas()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexrec.recorder import QueryError
-from flexrec.replay.runs.expressions import condition, guarded, ordering
+from flexrec.replay.runs.expressions import FUNCTIONS, WORDS, condition, guarded, ordering
 
 COLUMNS = {
     "config.lr": "c0",
@@ -47,6 +47,15 @@ def db() -> Iterator[sqlite3.Connection]:
 )
 def test_names_are_replaced(text: str, sql: str) -> None:
     assert condition(text, COLUMNS) == sql
+
+
+@pytest.mark.parametrize("word", sorted(WORDS | FUNCTIONS))
+def test_words_stay_words_whatever_columns_there_are(word: str) -> None:
+    forged = {**COLUMNS, **dict.fromkeys((word, word.upper(), "2", "-", "/"), "c9")}
+    texts = [f"loss.min is not {word}", f"loss.min is not {word.upper()}"] if word in WORDS else []
+    for text in (*texts, f"{word}(loss.min)" if word in FUNCTIONS else "1", "loss.min/2-1"):
+        assert condition(text, forged) == condition(text, COLUMNS)
+    assert condition(f'"{word}" = 1', forged) == "c9 = 1"
 
 
 @pytest.mark.parametrize(

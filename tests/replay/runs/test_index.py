@@ -101,6 +101,34 @@ def test_no_cache_can_be_written(exp: Path, cache: Path, monkeypatch: pytest.Mon
     assert list(cache.iterdir()) == []
 
 
+def test_the_disk_is_full(exp: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connected = index._connected
+
+    def small(name: str) -> sqlite3.Connection:
+        db = connected(name)
+        if name != ":memory:":
+            db.execute("PRAGMA max_page_count=4")
+        return db
+
+    monkeypatch.setattr(index, "_connected", small)
+    assert len(states(exp)) == 4
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["'{'", "NULL", "x'ff'", "CAST(x'ff' AS TEXT)"])
+def test_a_config_in_the_index_is_damaged(exp: Path, cache: Path, text: str) -> None:
+    whole = Runs(exp).records()
+    (file,) = cache.iterdir()
+    with sqlite3.connect(file) as db:
+        db.execute(f"UPDATE config SET text={text}")  # noqa: S608
+    assert Runs(exp).records() == whole
+    runs = Runs(exp)
+    with sqlite3.connect(file) as db:
+        db.execute("UPDATE val0 SET c0=CAST(x'ff' AS TEXT)")
+    assert len(runs.table().rows) == 4
+    assert Runs(exp).records() == whole
+
+
 def test_a_reader_sees_one_index_while_it_is_replaced(exp: Path) -> None:
     runs = Runs(exp)
     with Recorder(exp / "new.h5") as rec:

@@ -21,7 +21,7 @@ def lines(window: Window) -> dict[str, list[float]]:
 def test_a_line_for_each_group(exp: Path) -> None:
     (window,) = Runs(exp).group("config.lr").play(LOSS)
     assert [trace.name for trace in window.traces] == ["lr=0.01 train", "lr=0.1 train"]
-    assert [trace.note for trace in window.traces] == ["n=2→1", "n=2"]
+    assert [trace.note for trace in window.traces] == ["n=2→1, ± std", "n=2, ± std"]
     assert [trace.run for trace in window.traces] == ["lr=0.01", "lr=0.1"]
     each = [play(Recording(exp / "lr0.1" / f"seed{k}.h5"), LOSS)[0].traces[0].y for k in (0, 1)]
     trace = window.traces[1]
@@ -42,11 +42,34 @@ def test_groups_of_several_columns_and_of_none(exp: Path) -> None:
     ]
     assert all(trace.band is None for trace in window.traces)
     (alone,) = runs.where("config.lr = 0.1").group("config.opt.name").play(LOSS, band="minmax")
-    assert [trace.note for trace in alone.traces] == ["n=2"]
+    assert [trace.note for trace in alone.traces] == ["n=2, minmax"]
     with pytest.raises(QueryError, match=r"no run has a column 'config\.l'"):
         runs.group("config.l")
     with pytest.raises(DefinitionError, match="there is no band 'sd'"):
         runs.group("config.lr").play(LOSS, band="sd")
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ((1.2345678e-4, 1.2345679e-4, 1.2345679e-4), ("lr=0.00012345678", "lr=0.00012345679")),
+        (("", "none", None), ("lr=''", "lr='none'", "lr=none")),
+        ((1, "1", 1.0), ("lr=1", "lr='1'")),
+        (("x" * 50 + "a", "x" * 50 + "b"), (f"lr='{'x' * 50}a'", f"lr='{'x' * 50}b'")),
+        (("", "b"), ("lr=''", "lr=b")),
+    ],
+)
+def test_runs_of_other_values_are_no_group(
+    tmp_path: Path, values: tuple[object, ...], labels: tuple[str, ...]
+) -> None:
+    for k, value in enumerate(values):
+        config = {"is": 1} if value is None else {"is": 1, "lr": value}
+        with Recorder(tmp_path / f"{k}.h5", config=config) as rec:
+            rec.add(train_loss=1.0)
+            rec.log(0)
+    (window,) = Runs(tmp_path).group("config.lr").play(LOSS, band="none")
+    assert {trace.run for trace in window.traces} == set(labels)
+    assert sum(int((trace.note or "").removeprefix("n=")) for trace in window.traces) == len(values)
 
 
 def test_all_runs_are_as_played_together(exp: Path) -> None:
@@ -73,6 +96,19 @@ def test_the_best_stand_out(exp: Path) -> None:
         runs.play(LOSS, best="acc")
     with pytest.raises(QueryError, match="not for groups"):
         runs.group("config.lr").play(LOSS, best="test_acc.max")
+
+
+@pytest.mark.parametrize("name", ["sel ect", "null", 'a"b', "desc", "x desc"])
+def test_the_best_by_a_column_of_any_name(tmp_path: Path, name: str) -> None:
+    for k in (0, 1):
+        with Recorder(tmp_path / f"{k}.h5", config={name: k}) as rec:
+            rec.add(train_loss=1.0)
+            rec.log(0)
+    column = f"config.{name}"
+    quoted = '"{}"'.format(column.replace('"', '""'))
+    for best, found in ((quoted, "1"), (f"{quoted} asc", "0"), (f"{column} desc", "1")):
+        (window,) = Runs(tmp_path).play(LOSS, best=best, top=1)
+        assert [trace.run for trace in window.traces if not trace.muted] == [found]
 
 
 def test_runs_are_coloured_by_a_column(exp: Path) -> None:
@@ -113,7 +149,7 @@ def test_means_are_of_lines(tmp_path: Path) -> None:
             rec.log(0)
     with pytest.warns(RuntimeWarning, match="means are drawn of lines alone; not drawn: "):
         (window,) = Runs(tmp_path).group("config.lr").play()
-    assert [trace.note for trace in window.traces] == ["n=2"]
+    assert [trace.note for trace in window.traces] == ["n=2, ± std"]
 
 
 def test_no_more_than_one_recording_is_open(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The row of a run, whatever its file claims."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -36,6 +37,7 @@ BAD: list[object] = [
     {"state": "closed", "keys": {"loss": [None, {}, [], "x", True, 1e308]}, "left_out": [1]},
     {"state": "closed", "created": "x", "ended": {}, "left_out": {"keys": "x"}},
     {"state": "closed", "created": 1e300, "ended": -1e300, "events": 10**60},
+    {"state": "closed", "created": 10**400, "ended": 10**400, "keys": {"loss": [-(2**1100)]}},
     {"state": "closed", "config": {"a": {"b": [10**400]}}, "facts": {"argv": 5}},
     {"state": "closed", "statistics": {"a": 1}, "keys": {"loss": [1, 2]}},
     {"state": "closed", "facts": {"state": "lie", "host": "\ud800\0"}, "keys": {"\ud800": [1]}},
@@ -53,6 +55,24 @@ def test_whatever_a_summary_claims(run: Path, summary: object) -> None:
     assert len(runs) == 1
     str(runs.table(runs.columns))
     json.dumps(runs.records(), allow_nan=False)
+
+
+def test_an_integer_that_no_float_can_hold(tmp_path: Path) -> None:
+    config = {"modulus": 2**1100, "low": -(2**1100), "large": 2**70, "most": 2**1000}
+    Recorder(tmp_path / "big.h5", config=config).close()
+    names = ["state", *(f"config.{name}" for name in config)]
+    (row,) = Runs(tmp_path).table(names).rows
+    assert row == ("closed", math.inf, -math.inf, 2.0**70, 2.0**1000)
+
+
+def test_an_error_that_nobody_foresaw_is_of_one_row(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def glance(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flexrec.replay.runs.row.glance", glance)
+    assert row_of(str(run)).cells["state"] == "damaged"
 
 
 def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:
