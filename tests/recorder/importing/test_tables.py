@@ -1,6 +1,7 @@
 """CSV and JSON lines become recordings."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import ExistsError, OutputError, Recording, RecordingError
-from flexrec.recorder.importing.importer import Imported, import_runs
+from flexrec.recorder.importing.importer import Imported, find_sources, import_runs
 
 
 def imported(path: Path, out: Path, *, overwrite: bool = False) -> list[Imported]:
@@ -128,6 +129,24 @@ def test_files_of_one_name_are_several_recordings(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text('{"step": 0, "loss": 2}\n')
     found = imported(tmp_path, tmp_path / "runs")
     assert [each.path.name for each in found] == ["log.h5", "log_2.h5"]
+
+
+def test_a_numbered_name_is_no_other_runs(tmp_path: Path) -> None:
+    for value, name in enumerate(("a.csv", "a.jsonl", "a_2.csv")):
+        row = f'{{"step": 0, "loss": {value}}}' if "json" in name else f"step,loss\n0,{value}"
+        (tmp_path / name).write_text(row + "\n")
+    for _ in range(2):
+        found = imported(tmp_path, tmp_path / "runs", overwrite=True)
+        assert [each.path.name for each in found] == ["a.h5", "a_3.h5", "a_2.h5"]
+        assert [values(each.path)["loss"][0][2] for each in found] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "e.tfevents.1", "x.wandb"])
+def test_pipes_are_not_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert find_sources(tmp_path) == []
+    with pytest.raises(RecordingError, match="is not a regular file; accepted"):
+        find_sources(tmp_path / name)
 
 
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
