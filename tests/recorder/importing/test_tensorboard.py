@@ -160,7 +160,7 @@ def test_whatever_a_file_holds_is_imported_or_named(logs: Path, tmp_path: Path) 
         assert found.values
 
 
-@pytest.mark.parametrize("dtype", [0, 20, 21, 99])
+@pytest.mark.parametrize("dtype", [20, 21])
 def test_a_tensor_of_a_type_without_arrays_is_named(tmp_path: Path, dtype: int) -> None:
     tensor = Summary.Value(tag="a", tensor=TensorProto(dtype=dtype))
     loss = Summary.Value(tag="loss", simple_value=0.5)
