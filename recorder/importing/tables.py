@@ -52,11 +52,11 @@ def read_json_lines(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
 def is_metrics(path: Path) -> bool:
     """Whether a CSV file's first line names a step, so that its rows are metrics."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = next(_cells(iter([file.readline(_LONGEST)])), [])
+        names: list[str] = next(_cells(iter([file.readline(_LONGEST)])), [])
     return any(name.lower() in STEPS for name in names)
 
 
-def _cells(lines: Iterator[str]) -> "csv.Reader":
+def _cells(lines: Iterator[str]) -> Any:
     csv.field_size_limit(_LONGEST)
     return csv.reader(lines)
 
@@ -131,34 +131,46 @@ def _adds(
 ) -> Iterator[Add]:
     written = path.stat().st_mtime
     names: tuple[str, ...] | None = None
+    has_steps = False
     for number, (line, row) in enumerate(rows):
         if tuple(row) != names:
             names = tuple(row)
             step, time = _column(names, STEPS), _column(names, TIMES)
+            has_steps = has_steps or step != ""
             is_one = row.keys() >= _ONE_VALUE
-        at = _step(row[step], number, notes) if step else number
+        at = _step(row.get(step), number, notes) if has_steps else number
         when = _seconds(row[time], written, notes) if time else written
-        if is_one:
-            has_value = row["value"] not in (None, "")
-            key, value = row["key"], row["value"] if has_value else row.get("text")
-            if not isinstance(key, str):
-                notes.damage.append(f"{path}: line {line}: its key is no text; it is left out")
-                continue
-            given, convert = {key: value}, read if has_value else _text
-        else:
+        if not is_one:
             given, convert = {key: row[key] for key in names if key not in (step, time)}, read
-        values = dict[str, Value]()
-        for key, each in given.items():
-            try:
-                value = convert(each)
-            except OverflowError:
-                what = f"the number of {key!r} is too large; it is left out"
-                notes.damage.append(f"{path}: line {line}: {what}")
-                continue
-            if value is not None:
-                values[key] = value
+        elif not isinstance(row["key"], str):
+            notes.damage.append(f"{path}: line {line}: its key is no text; it is left out")
+            continue
+        elif row["value"] in (None, ""):
+            given, convert = {row["key"]: row.get("text")}, _text
+        else:
+            given, convert = {row["key"]: row["value"]}, read
+        values, too_large = _converted(given, convert)
+        if too_large:
+            what = f"too large a number, and left out: {listed(map(repr, too_large))}"
+            notes.damage.append(f"{path}: line {line}: {what}")
         if values:
             yield Add(values, at, when)
+
+
+def _converted(
+    given: dict[str, Any], convert: Callable[[Any], Value | None]
+) -> tuple[dict[str, Value], list[str]]:
+    """The values that are not empty, and the names of the numbers that are too large."""
+    values, too_large = dict[str, Value](), list[str]()
+    for key, each in given.items():
+        try:
+            value = convert(each)
+        except OverflowError:
+            too_large.append(key)
+            continue
+        if value is not None:
+            values[key] = value
+    return values, too_large
 
 
 def _column(names: tuple[str, ...], wanted: tuple[str, ...]) -> str:

@@ -200,6 +200,11 @@ def test_a_step_that_is_not_whole_is_named(
     assert found.left_out == ({said: 1} if said else {})
 
 
+def test_a_row_without_the_step_that_others_have_is_named(tmp_path: Path) -> None:
+    _, told = read(tmp_path, "a.jsonl", '{"step": 5, "loss": 1}\n{"loss": 2}\n{"loss": 3}\n')
+    assert told.left_out == {"step that is no number; the row's number is taken": 2}
+
+
 def test_a_long_name_of_a_column_is_left_out(tmp_path: Path) -> None:
     found, _ = read(tmp_path, "a.csv", f"step,{'x' * 200_000},loss\n0,1,2\n")
     assert found["loss"] == [2.0]
