@@ -8,6 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,20 +71,16 @@ def import_runs(path: Path, out: Path, *, overwrite: bool = False) -> Iterator[I
     found = find_sources(path)
     if not found:
         raise RecordingError(f"{path}: there is nothing to import; {_ACCEPTED}")
-    targets = Counter[Path]()
-    for source in found:
-        target = _target(source, path, out, is_only=len(found) == 1)
-        targets[target] += 1
-        if targets[target] > 1:  # such as metrics.csv beside metrics.jsonl
-            target = target.with_stem(f"{target.stem}_{targets[target]}")
+    for source, target in zip(found, _targets(found, path, out), strict=True):
         yield import_run(source, target, overwrite=overwrite)
 
 
 def find_sources(path: Path) -> list[Source]:
-    """The runs at a path, in the order of their names."""
+    """The runs at a path, in the order of their names; of a folder, in its regular files."""
     if not path.is_dir():
         if not path.is_file():
-            raise RecordingError(f"{path} does not exist; {_ACCEPTED}")
+            what = "is not a regular file" if path.exists() else "does not exist"
+            raise RecordingError(f"{path} {what}; {_ACCEPTED}")
         kind = _kind(path.name)
         if kind not in _READERS:
             raise RecordingError(f"{path} cannot be imported; {_ACCEPTED}")
@@ -95,9 +92,11 @@ def find_sources(path: Path) -> list[Source]:
         here, events = Path(folder), list[Path]()
         for name in sorted(names):
             kind, file = _kind(name), here / name
+            if kind not in _READERS or not file.is_file():  # reading a pipe may never end
+                continue
             if kind == ".tfevents":
                 events.append(file)
-            elif kind in _READERS and not (kind == ".csv" and not is_metrics(file)):
+            elif kind != ".csv" or is_metrics(file):
                 found.append(_source(file, (file,), kind))
         if events:
             found.append(_source(here, tuple(events), ".tfevents"))
@@ -119,6 +118,24 @@ def _source(path: Path, files: tuple[Path, ...], kind: str) -> Source:
     return Source(path, files, read)
 
 
+def _targets(found: list[Source], path: Path, out: Path) -> list[Path]:
+    """A recording for each run, no two of them the same, on file systems without case too."""
+    wanted = [_target(source, path, out, is_only=len(found) == 1) for source in found]
+    taken, given, targets = {*map(_folded, wanted)}, set[str](), list[Path]()
+    for target in wanted:
+        if _folded(target) in given:
+            numbered = (target.with_stem(f"{target.stem}_{n}") for n in count(2))
+            target = next(each for each in numbered if _folded(each) not in taken)
+            taken.add(_folded(target))
+        given.add(_folded(target))
+        targets.append(target)
+    return targets
+
+
+def _folded(path: Path) -> str:
+    return str(path).casefold()
+
+
 def _target(source: Source, path: Path, out: Path, *, is_only: bool) -> Path:
     if is_only and out.suffix == ".h5":
         return out
@@ -133,7 +150,7 @@ def _target(source: Source, path: Path, out: Path, *, is_only: bool) -> Path:
 
 def import_run(source: Source, target: Path, *, overwrite: bool = False) -> Imported:
     """Write a run's recording; it appears under its name when it is complete."""
-    notes, keys, count = Notes(), set[str](), 0
+    notes, keys, values = Notes(), set[str](), 0
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -150,8 +167,8 @@ def import_run(source: Source, target: Path, *, overwrite: bool = False) -> Impo
                         continue
                     for add in _recorded(rec, item, notes):
                         keys.update(add.values)
-                        count += len(add.values)
-    return Imported(target, count, len(keys), notes.left_out, notes.damage)
+                        values += len(add.values)
+    return Imported(target, values, len(keys), notes.left_out, notes.damage)
 
 
 def _recorded(rec: Recorder, add: Add, notes: Notes) -> Iterator[Add]:

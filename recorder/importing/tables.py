@@ -9,13 +9,17 @@ in `TIMES` is the time, else the time is the file's.
 import csv
 import json
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import RecordingError, listed
 from flexrec.recorder.events import Add, Value
 from flexrec.recorder.importing.source import Item, Notes
 
@@ -23,125 +27,225 @@ STEPS = ("step", "global_step", "_step", "iteration", "iter", "epoch")
 TIMES = ("time", "wall_time", "walltime", "timestamp", "_timestamp")
 _ONE_VALUE = {"key", "step", "time", "value"}
 _LONGEST = 1 << 26  # characters of a line
+_NUMBER = re.compile(
+    r" *[+-]?((?P<decimal>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)|nan|inf|infinity) *", re.ASCII | re.I
+)
+_WHOLE = re.compile(r" *[+-]?\d{1,19} *", re.ASCII)
+
+Row: TypeAlias = tuple[int, dict[str, Any]]  # the line where it ends, and its values by name
 
 
 def read_csv(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The rows of CSV files."""
     for path in files:
         with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = csv.DictReader(file, restkey="", restval=None)
-            yield from _adds(path, _whole(path, rows, notes))
+            yield from _adds(path, _whole(path, file, notes), notes, _cell)
 
 
 def read_json_lines(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The objects of JSON lines files; keys of nested ones are such as `outer/inner`."""
     for path in files:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
-            yield from _adds(path, _objects(path, file, notes))
+            yield from _adds(path, _objects(path, file, notes), notes, _value)
 
 
 def is_metrics(path: Path) -> bool:
     """Whether a CSV file's first line names a step, so that its rows are metrics."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        names = next(csv.reader([file.readline(_LONGEST)]), [])
+        names: list[str] = next(_cells(iter([file.readline(_LONGEST)])), [])
     return any(name.lower() in STEPS for name in names)
 
 
-def _whole(path: Path, rows: "csv.DictReader[str]", notes: Notes) -> Iterator[dict[str, Any]]:
-    """The rows that are whole: one that has too few cells was cut off."""
+def _cells(lines: Iterator[str]) -> Any:
     csv.field_size_limit(_LONGEST)
+    return csv.reader(lines)
+
+
+def _whole(path: Path, file: TextIO, notes: Notes) -> Iterator[Row]:
+    """The rows that are whole: one that has too few cells was cut off."""
+    rows = _cells(file)
     try:
-        for row in rows:
-            if None in row.values() or "" in row:
+        names = _names(path, next(rows, []), notes)
+        for cells in rows:
+            if len(cells) == len(names):
+                found = zip(names, cells, strict=True)
+                yield rows.line_num, {name: cell for name, cell in found if name}
+            elif cells:
                 notes.damage.append(f"{path}: line {rows.line_num} is not whole, and left out")
-            else:
-                yield row
     except csv.Error as error:
         notes.damage.append(f"{path}: line {rows.line_num}: {error}; the rest is left out")
 
 
-def _objects(path: Path, file: TextIO, notes: Notes) -> Iterator[dict[str, Any]]:
+def _names(path: Path, header: list[str], notes: Notes) -> list[str]:
+    """The columns' names, each once; a column without one, such as pandas' index, is left out."""
+    names = list[str]()
+    for name in header:
+        if name and name in names:
+            numbered = (f"{name}_{number}" for number in count(2))
+            new = next(each for each in numbered if each not in names and each not in header)
+            notes.damage.append(f"{path}: several columns are called {name}; one is now {new}")
+            name = new
+        names.append(name)
+    return names
+
+
+def _objects(path: Path, file: TextIO, notes: Notes) -> Iterator[Row]:
     for number, line in enumerate(iter(lambda: file.readline(_LONGEST), ""), 1):
         if not line.strip():
             continue
+        repeated = list[str]()
         try:
-            found = json.loads(line)
+            found = json.loads(line, object_pairs_hook=partial(_object, repeated))
             if not isinstance(found, dict):
                 raise ValueError("not an object")
+            row = _flat(found, repeated)
         except (ValueError, RecursionError):
             notes.damage.append(f"{path}: line {number} is not a JSON object, and left out")
             continue
-        yield flat(found)
+        if repeated:
+            what = f"has {listed(map(repr, repeated))} more than once; the last is imported"
+            notes.damage.append(f"{path}: line {number} {what}")
+        yield number, row
 
 
-def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The values of nested objects, under keys such as `outer/inner`."""
-    found = dict[str, Any]()
-    for name, value in values.items():
-        nested = isinstance(value, Mapping)
-        found |= flat(value, f"{before}{name}/") if nested else {f"{before}{name}": value}
+def _object(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        repeated += [name for name, number in Counter(n for n, _ in pairs).items() if number > 1]
     return found
 
 
-def _adds(path: Path, rows: Iterator[dict[str, Any]]) -> Iterator[Add]:
+def _flat(values: Mapping[str, Any], repeated: list[str], before: str = "") -> dict[str, Any]:
+    """The values of nested objects, under keys such as `outer/inner`."""
+    found = dict[str, Any]()
+    for name, value in values.items():
+        key = f"{before}{name}"
+        inner = _flat(value, repeated, f"{key}/") if isinstance(value, dict) else {key: value}
+        repeated += found.keys() & inner.keys()
+        found |= inner
+    return found
+
+
+def _adds(
+    path: Path, rows: Iterator[Row], notes: Notes, read: Callable[[Any], Value | None]
+) -> Iterator[Add]:
     written = path.stat().st_mtime
     names: tuple[str, ...] | None = None
-    for number, row in enumerate(rows):
+    has_steps = False
+    for number, (line, row) in enumerate(rows):
         if tuple(row) != names:
-            names, lower = tuple(row), {name.lower(): name for name in row}
-            step = next((lower[name] for name in STEPS if name in lower), "")
-            time = next((lower[name] for name in TIMES if name in lower), "")
+            names = tuple(row)
+            step, time = _column(names, STEPS), _column(names, TIMES)
+            has_steps = has_steps or step != ""
             is_one = row.keys() >= _ONE_VALUE
-        at = _whole_number(row.get(step), number) if step else number
-        when = _seconds(row.get(time), written) if time else written
-        if is_one:
-            value = row["value"] if row["value"] not in (None, "") else row.get("text")
-            found = {row["key"]: _cell(value) if row["value"] not in (None, "") else value}
+        at = _step(row.get(step), number, notes) if has_steps else number
+        when = _seconds(row[time], written, notes) if time else written
+        if not is_one:
+            given, convert = {key: row[key] for key in names if key not in (step, time)}, read
+        elif not isinstance(row["key"], str):
+            notes.damage.append(f"{path}: line {line}: its key is no text; it is left out")
+            continue
+        elif row["value"] in (None, ""):
+            given, convert = {row["key"]: row.get("text")}, _text
         else:
-            found = {key: _cell(row[key]) for key in names if key not in (step, time)}
-        values = {key: value for key, value in found.items() if value is not None}
+            given, convert = {row["key"]: row["value"]}, read
+        values, too_large = _converted(given, convert)
+        if too_large:
+            what = f"too large a number, and left out: {listed(map(repr, too_large))}"
+            notes.damage.append(f"{path}: line {line}: {what}")
         if values:
             yield Add(values, at, when)
 
 
-def _cell(value: Any) -> Value | None:
-    """A number, or else the text; None if it is empty."""
-    if value is None or value == "":
+def _converted(
+    given: dict[str, Any], convert: Callable[[Any], Value | None]
+) -> tuple[dict[str, Value], list[str]]:
+    """The values that are not empty, and the names of the numbers that are too large."""
+    values, too_large = dict[str, Value](), list[str]()
+    for key, each in given.items():
+        try:
+            value = convert(each)
+        except OverflowError:
+            too_large.append(key)
+            continue
+        if value is not None:
+            values[key] = value
+    return values, too_large
+
+
+def _column(names: tuple[str, ...], wanted: tuple[str, ...]) -> str:
+    """The column with the first of the names, in this spelling or else in capitals; or ""."""
+    lower = {name.lower(): name for name in reversed(names)}
+    return next((name if name in names else lower[name] for name in wanted if name in lower), "")
+
+
+def _cell(text: str) -> Value | None:
+    """The number in a cell, or else its text; None if it is empty."""
+    number = _number(text)
+    return (text or None) if number is None else number
+
+
+def _number(text: str) -> float | None:
+    """The number that a text is: decimal, NaN or infinity; None if it is too large, or no number.
+
+    Python's float takes more, such as 1_000 and the digits of every script.
+    """
+    if not (found := _NUMBER.fullmatch(text)):
         return None
-    if isinstance(value, (list, tuple)):
+    number = float(text)
+    return None if found["decimal"] and math.isinf(number) else number
+
+
+def _value(value: Any) -> Value | None:
+    """A value of JSON; None if it is empty."""
+    if isinstance(value, list):
         return _array(value)
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return str(value)
+    return _text(value) if value is None or isinstance(value, str) else float(value)
 
 
-def _array(values: Any) -> Value | None:
+def _text(value: Any) -> Value | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _array(values: list[Any]) -> Value | None:
+    """The array of a list of numbers, or of lists of them; else its text."""
     import numpy as np
 
+    with suppress(ValueError):  # lists of several lengths
+        array = np.array(values)
+        if array.dtype.kind in "biuf" or all(isinstance(each, int | float) for each in array.flat):
+            return array.astype(np.float64) if array.size else None
     try:
-        return np.asarray(values, np.float64) if values else None
-    except (TypeError, ValueError):
         return json.dumps(values)
+    except ValueError:
+        raise OverflowError("an integer has more digits than Python writes") from None
 
 
-def _whole_number(value: Any, otherwise: int) -> int:
-    for convert in (int, lambda each: int(float(each))):
-        with suppress(TypeError, ValueError, OverflowError):
-            return convert(value)
+def _step(value: Any, row: int, notes: Notes) -> int:
+    """The step that a row gives; else, named in the notes, the number of the row."""
+    if isinstance(value, int):
+        return value
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    number = _number(value) if isinstance(value, str) else value
+    if not isinstance(number, float) or not math.isfinite(number):
+        notes.left_out["step that is no number; the row's number is taken"] += 1
+        return row
+    if not number.is_integer():
+        notes.left_out["fraction of a step, which is rounded down"] += 1
+    return math.floor(number)
+
+
+def _seconds(value: Any, otherwise: float, notes: Notes) -> float:
+    """Seconds since 1970, given as such or as an ISO date; else, named, the file's time."""
+    with suppress(OverflowError, OSError, ValueError):
+        number = _number(value) if isinstance(value, str) else value
+        if isinstance(number, (int, float)) and math.isfinite(number):
+            return float(number)
+        if number is None and value is not None:
+            return datetime.fromisoformat(value).timestamp()
+    notes.left_out["time that is neither seconds nor a date; the file's is taken"] += 1
     return otherwise
-
-
-def _seconds(value: Any, otherwise: float) -> float:
-    """Seconds since 1970, given as such or as an ISO date."""
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        try:
-            return datetime.fromisoformat(str(value)).timestamp()
-        except ValueError:
-            return otherwise
-    return seconds if math.isfinite(seconds) else otherwise
 
 
 def check_table(path: Path) -> None:

@@ -105,6 +105,8 @@ def _adds(history: Any, step: int, notes: Notes) -> Iterator[Add]:
     values = dict[str, Any]()
     for key, value in row.items():
         for name, each in _values(key, value, notes):
+            if name in values:  # {"a/b": 1, "a": {"b": 2}}
+                notes.left_out[f"first of two values of {name!r}"] += 1
             values[name] = each
     if values:
         yield Add(values, int(at), float(time))

@@ -173,6 +173,18 @@ def flattened(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
+def mapping_of(what: str, values: Any) -> Mapping[Any, Any]:
+    """The values, if they are a mapping.
+
+    Raises:
+        InputError: they are not; `what` says in the message who takes them.
+    """
+    if not isinstance(values, Mapping):
+        kind = type(values).__name__
+        raise InputError(f"{what} takes a dict, such as {{'name': 0.5}}; it was given a {kind}")
+    return values
+
+
 def _plain(name: str, value: Any) -> Any:
     try:
         as_json(name, value)

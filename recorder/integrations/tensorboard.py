@@ -9,8 +9,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from flexrec.recorder.errors import InputError
 from flexrec.recorder.events import Array, State, array_of, is_tensor
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder
+from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, mapping_of
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.reduction.reductions import Bins
 from flexrec.recorder.writing.opening.place import place
@@ -86,7 +87,7 @@ class SummaryWriter:
         walltime: float | None = None,
     ) -> None:
         """Record several numbers, under keys such as `main_tag/tag`."""
-        for tag, value in tag_scalar_dict.items():
+        for tag, value in mapping_of("add_scalars", tag_scalar_dict).items():
             self.add_scalar(f"{main_tag}/{tag}", value, global_step, walltime)
 
     def add_histogram(
@@ -180,8 +181,9 @@ class SummaryWriter:
         global_step: Any = None,
     ) -> None:
         """Store hyperparameters in the recording's config, and record the metrics."""
-        self._hooked.configure(hparam_dict)
-        for tag, value in metric_dict.items():
+        hparams, metrics = (mapping_of("add_hparams", each) for each in (hparam_dict, metric_dict))
+        self._hooked.configure(hparams)
+        for tag, value in metrics.items():
             self.add_scalar(tag, value, global_step)
 
     def flush(self) -> None:
@@ -208,7 +210,14 @@ class SummaryWriter:
         return leave_out
 
     def _add(self, values: dict[str, Any], step: Any, walltime: float | None) -> None:
-        self._hooked.add(values, None if step is None else int(step), walltime)
+        self._hooked.add(values, None if step is None else _step(step), walltime)
+
+
+def _step(step: Any) -> int:
+    try:
+        return int(step)
+    except (OverflowError, TypeError, ValueError):
+        raise InputError(f"global_step is {step!r}; a step is an integer") from None
 
 
 def _array(tag: str, value: Any) -> Array:
@@ -218,7 +227,11 @@ def _array(tag: str, value: Any) -> Array:
 def _picture(figure: Any) -> Array:
     """A figure's pixels (H, W, 4)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
+    if not isinstance(figure, Figure):
+        kind = type(figure).__name__
+        raise InputError(f"add_figure takes figures of matplotlib; it was given a {kind}")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.array(canvas.buffer_rgba())

@@ -3,6 +3,8 @@
 from flexrec.recorder.integrations import wandb
 """
 
+import re
+import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
@@ -11,11 +13,13 @@ import numpy as np
 
 from flexrec.recorder.errors import InputError, warn
 from flexrec.recorder.events import Array, State, array_of, is_tensor
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder
+from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, mapping_of
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.reduction.reductions import Bins
 
 _BINS = Bins()
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
+_LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
 run: "Run | None" = None
 
 
@@ -27,7 +31,12 @@ class Settings(MutableMapping[str, Any]):
 
     def update(self, values: Any = (), /, allow_val_change: Any = None, **named: Any) -> None:
         """Set several settings: a mapping, or a Namespace."""
-        given = vars(values) if hasattr(values, "__dict__") else dict(values)
+        if isinstance(values, Mapping):
+            given: Mapping[Any, Any] = values
+        elif hasattr(values, "__dict__"):
+            given = vars(values)
+        else:
+            given = _pairs(values)
         self._hooked.configure({**given, **named})
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -85,7 +94,7 @@ class Run:
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
         """Record values, at `step` or at the current one, which then ends unless `commit=False`."""
-        self._hooked.add(data, step)
+        self._hooked.add(mapping_of("log", data), step)
         if commit or (commit is None and step is None):
             self.recorder.step()
 
@@ -127,6 +136,7 @@ def init(
 
     Args:
         project, name, id: the names of its folder and its file; a name that is taken is numbered.
+            What a file's name cannot have, such as slashes, becomes `_`; long ones are shortened.
         config: the settings.
         dir: the folder, in place of `runs`.
         resume: continue the recording that `id` or `name` names, if it is there.
@@ -135,7 +145,8 @@ def init(
     global run
     if run is not None:
         run.finish()
-    folder, wanted = Path(dir or "runs") / (project or ""), id or name or "run"
+    folder = Path(dir or "runs") / (_file_name(project) if project else "")
+    wanted = _file_name(id or name or "run")
     path, number = folder / f"{wanted}.h5", 1
     while not resume and path.exists():
         number += 1
@@ -144,6 +155,23 @@ def init(
     if config is not None:
         run.config.update(config)
     return run
+
+
+def _file_name(name: object) -> str:
+    """A name that a file or folder may have on every system; a long one ends in its checksum."""
+    safe = _UNSAFE.sub("_", f"{name}")
+    data = safe.encode("utf-8", "replace")
+    if len(data) > _LONGEST:
+        start = data[:_LONGEST].decode("utf-8", "ignore")
+        return f"{start}-{zlib.crc32(f'{name}'.encode('utf-8', 'replace')):08x}"
+    return data.decode()
+
+
+def _pairs(values: Any) -> dict[Any, Any]:
+    try:
+        return dict(values)
+    except (TypeError, ValueError):
+        return dict(mapping_of("config", values))
 
 
 def log(data: Mapping[str, Any], step: int | None = None, commit: bool | None = None) -> None:

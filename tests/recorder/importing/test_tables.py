@@ -1,6 +1,8 @@
 """CSV and JSON lines become recordings."""
 
+import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import ExistsError, OutputError, Recording, RecordingError
-from flexrec.recorder.importing.importer import Imported, import_runs
+from flexrec.recorder.importing.importer import Imported, find_sources, import_runs
 
 
 def imported(path: Path, out: Path, *, overwrite: bool = False) -> list[Imported]:
@@ -130,6 +132,24 @@ def test_files_of_one_name_are_several_recordings(tmp_path: Path) -> None:
     assert [each.path.name for each in found] == ["log.h5", "log_2.h5"]
 
 
+def test_a_numbered_name_is_no_other_runs(tmp_path: Path) -> None:
+    for value, name in enumerate(("a.csv", "a.jsonl", "a_2.csv")):
+        row = f'{{"step": 0, "loss": {value}}}' if "json" in name else f"step,loss\n0,{value}"
+        (tmp_path / name).write_text(row + "\n")
+    for _ in range(2):
+        found = imported(tmp_path, tmp_path / "runs", overwrite=True)
+        assert [each.path.name for each in found] == ["a.h5", "a_3.h5", "a_2.h5"]
+        assert [values(each.path)["loss"][0][2] for each in found] == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl", "e.tfevents.1", "x.wandb"])
+def test_pipes_are_not_read(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    assert find_sources(tmp_path) == []
+    with pytest.raises(RecordingError, match="is not a regular file; accepted"):
+        find_sources(tmp_path / name)
+
+
 def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     path, out = tmp_path / "log.csv", tmp_path / "runs"
     path.write_text("step,loss\n0,1\n")
@@ -143,3 +163,114 @@ def test_nothing_is_overwritten_unasked(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is not"):
         imported(path, out, overwrite=True)
     assert [each.name for each in out.iterdir()] == ["log.h5"]
+
+
+def read(tmp_path: Path, name: str, text: str) -> tuple[dict[str, list[Any]], Imported]:
+    """The values of each key of a file."""
+    (tmp_path / name).write_text(text)
+    (found,) = imported(tmp_path / name, tmp_path / "out.h5", overwrite=True)
+    return {key: [value for _, _, value in read] for key, read in values(found.path).items()}, found
+
+
+def test_columns_without_a_name_are_left_out_and_equal_names_numbered(tmp_path: Path) -> None:
+    found, told = read(tmp_path, "a.csv", ",step,loss,loss,loss_2\n0,5,1,2,3\n")
+    assert found == {"loss": [1.0], "loss_3": [2.0], "loss_2": [3.0]}
+    assert [line.rsplit(": ")[-1] for line in told.damage] == [
+        "several columns are called loss; one is now loss_3"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("step", "at", "said"),
+    [
+        ("", 0, "step that is no number; the row's number is taken"),
+        ("nan", 0, "step that is no number; the row's number is taken"),
+        ("1e400", 0, "step that is no number; the row's number is taken"),
+        ("1_0", 0, "step that is no number; the row's number is taken"),
+        ("1.7", 1, "fraction of a step, which is rounded down"),
+        ("2.0", 2, None),
+        ("9007199254740993", 9007199254740993, None),
+    ],
+)
+def test_a_step_that_is_not_whole_is_named(
+    tmp_path: Path, step: str, at: int, said: str | None
+) -> None:
+    (tmp_path / "a.csv").write_text(f"step,loss\n{step},1\n")
+    (found,) = imported(tmp_path / "a.csv", tmp_path / "out.h5")
+    assert [each for each, _, _ in values(found.path)["loss"]] == [at]
+    assert found.left_out == ({said: 1} if said else {})
+
+
+def test_a_row_without_the_step_that_others_have_is_named(tmp_path: Path) -> None:
+    _, told = read(tmp_path, "a.jsonl", '{"step": 5, "loss": 1}\n{"loss": 2}\n{"loss": 3}\n')
+    assert told.left_out == {"step that is no number; the row's number is taken": 2}
+
+
+def test_a_column_may_have_a_long_name(tmp_path: Path) -> None:
+    csv.field_size_limit(131_072)  # Python's default
+    found, _ = read(tmp_path, "a.csv", f"step,{'x' * 200_000},loss\n0,1,2\n")
+    assert found["loss"] == [2.0]
+
+
+def test_texts_stay_texts(tmp_path: Path) -> None:
+    texts = ["1_000", "\u0661\u0662", "1234e567", "0x10", "1,5"]
+    rows = "".join(f'{step},"{text}"\n' for step, text in enumerate(texts))
+    assert read(tmp_path, "a.csv", f"step,a\n{rows}")[0] == {"a": texts}
+    numbers = "".join(f"0,{text}\n" for text in ("-1.5e3", ".5", "5.", "-inf", "+Infinity", " 1 "))
+    assert read(tmp_path, "a.csv", f"step,a\n{numbers}")[0] == {
+        "a": [-1500.0, 0.5, 5.0, -np.inf, np.inf, 1.0]
+    }
+    row = json.dumps({"step": 0, "a": "1.5", "b": "nan", "c": ["1", "2"], "d": [1, "2"]})
+    assert read(tmp_path, "a.jsonl", row)[0] == {
+        "a": ["1.5"],
+        "b": ["nan"],
+        "c": ['["1", "2"]'],
+        "d": ['[1, "2"]'],
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"a/b": 1, "a": {"b": 2}}', {"a/b": [2.0]}),
+        ('{"a": {"b": {"c": 1}, "b/c": 2}}', {"a/b/c": [2.0]}),
+        ('{"loss": 1, "loss": 2}', {"loss": [2.0]}),
+    ],
+)
+def test_a_name_that_comes_twice_is_named(
+    tmp_path: Path, line: str, expected: dict[str, list[float]]
+) -> None:
+    found, told = read(tmp_path, "a.jsonl", line)
+    assert found == expected
+    assert "line 1 has " in told.damage[0]
+    assert told.damage[0].endswith("more than once; the last is imported")
+
+
+def test_the_step_is_that_in_small_letters(tmp_path: Path) -> None:
+    for row in ({"step": 1, "Step": 2, "STEP": 3}, {"STEP": 3, "Step": 2, "step": 1}):
+        (tmp_path / "a.jsonl").write_text(json.dumps(row))
+        (found,) = imported(tmp_path / "a.jsonl", tmp_path / "out.h5", overwrite=True)
+        assert {key: each[0][::2] for key, each in values(found.path).items()} == {
+            "Step": (1, 2.0),
+            "STEP": (1, 3.0),
+        }
+
+
+@pytest.mark.parametrize("digits", [401, 5000])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 0, "loss": %s, "acc": 1}',
+        '{"step": 0, "time": %s, "acc": 1}',
+        '{"step": %s, "acc": 1}',
+        '{"step": 0, "loss": [1, %s], "acc": 1}',
+        '{"key": ["x"], "step": 0, "time": 0, "value": 1}',
+        '{"key": "x", "step": 0, "time": 0, "value": %s}',
+        '{"step": {"a": 1}, "time": [1], "loss": null}',
+    ],
+)
+def test_a_line_that_makes_no_sense_is_passed(tmp_path: Path, line: str, digits: int) -> None:
+    line = line.replace("%s", "9" * digits)
+    found, told = read(tmp_path, "a.jsonl", f'{line}\n{{"step": 7, "acc": 2}}\n')
+    assert found["acc"][-1] == 2.0
+    assert told.damage or told.left_out

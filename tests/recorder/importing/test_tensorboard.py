@@ -123,25 +123,58 @@ def test_what_is_no_event_file_ends_with_a_word(tmp_path: Path) -> None:
     assert "damaged at byte" in found.damage[0]
 
 
+def test_a_record_that_was_changed_is_left_out(tmp_path: Path) -> None:
+    values = [Summary.Value(tag="loss", simple_value=step) for step in range(3)]
+    path = written(tmp_path, *(Event(step=3, summary=Summary(value=[each])) for each in values))
+    data = path.read_bytes()
+    size = len(data) // 3
+    for place, kept, said in (
+        (size - 6, [1.0, 2.0], "damaged at byte 0; this record is left out"),
+        (size - 1, [1.0, 2.0], "damaged at byte 0; this record is left out"),
+        (size, [0.0], f"damaged at byte {size}; the rest is left out"),
+        (size + 9, [0.0], f"damaged at byte {size}; the rest is left out"),
+    ):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        (found,) = import_runs(path, tmp_path / "run.h5", overwrite=True)
+        assert found.damage == [f"{path}: {said}"]
+        with Recording(found.path) as run:
+            assert run["loss"].value.tolist() == kept
+
+
 def test_whatever_a_file_holds_is_imported_or_named(logs: Path, tmp_path: Path) -> None:
-    """Bytes are changed where no checksum of the reader's sees it."""
+    """Bytes are changed, and the checksums made anew."""
     (path,) = (logs / "first").iterdir()
-    data, chance = path.read_bytes(), np.random.default_rng(1)
+    chance, records, rest = np.random.default_rng(1), list[bytes](), path.read_bytes()
+    while rest:
+        end = 12 + int.from_bytes(rest[:8], "little")
+        records.append(rest[12:end])
+        rest = rest[end + 4 :]
     for _ in range(20):
-        changed = bytearray(data)
-        for place in chance.integers(60, len(data), 3).tolist():
-            changed[place] = int(chance.integers(256))
-        path.write_bytes(changed)
+        changed = [bytearray(each) for each in records]
+        for index in chance.integers(1, len(changed), 3).tolist():
+            changed[index][chance.integers(len(changed[index]))] = int(chance.integers(256))
+        with path.open("wb") as file:
+            for each in changed:
+                RecordWriter(file).write(bytes(each))
         (found,) = import_runs(path, tmp_path / "run.h5", overwrite=True)
         assert found.values
+
+
+@pytest.mark.parametrize("dtype", [20, 21])
+def test_a_tensor_of_a_type_without_arrays_is_named(tmp_path: Path, dtype: int) -> None:
+    tensor = Summary.Value(tag="a", tensor=TensorProto(dtype=dtype))
+    loss = Summary.Value(tag="loss", simple_value=0.5)
+    (found,) = imported(
+        written(tmp_path, Event(summary=Summary(value=[tensor, loss]))), tmp_path / "runs"
+    )
+    assert found.values == 1
+    assert found.left_out == {f"tensor of type {dtype}": 1}
 
 
 def test_a_few_bytes_do_not_become_a_large_tensor(tmp_path: Path) -> None:
     value = Summary.Value(tag="a", tensor=TensorProto(dtype=1, float_val=[1.0]))
     value.tensor.tensor_shape.dim.add().size = 1 << 40
-    path = tmp_path / "events.out.tfevents.1"
-    with path.open("wb") as file:
-        RecordWriter(file).write(Event(summary=Summary(value=[value])).SerializeToString())
+    path = written(tmp_path, Event(summary=Summary(value=[value])))
     (found,) = imported(path, tmp_path / "runs")
     assert found.left_out == {"damaged": 1}
 
@@ -155,3 +188,12 @@ def test_tensorboard_is_needed(logs: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(MissingDependency, match="pip install 'tensorboard"):
         imported(logs, tmp_path / "runs")
     assert not list((tmp_path / "runs").iterdir())
+
+
+def written(folder: Path, *events: Any) -> Path:
+    """A file of events."""
+    path = folder / "events.out.tfevents.1"
+    with path.open("wb") as file:
+        for event in events:
+            RecordWriter(file).write(event.SerializeToString())
+    return path

@@ -78,6 +78,21 @@ def test_history_that_makes_no_sense_is_counted(tmp_path: Path, items: dict[str,
     assert (found.values, dict(found.left_out)) == (0, {"damaged history": 1})
 
 
+def test_a_name_that_comes_twice_is_named(tmp_path: Path) -> None:
+    (found,) = import_runs(written(tmp_path, {"a/b": "1", "a": '{"b": 2}'}), tmp_path / "runs")
+    assert found.left_out == {"first of two values of 'a/b'": 1}
+    with Recording(found.path) as run:
+        assert run["a/b"].value.tolist() == [2.0]
+
+
+def test_a_number_that_is_too_large_is_named(tmp_path: Path) -> None:
+    items = {"loss": "1" * 401, "acc": "1"}
+    (found,) = import_runs(written(tmp_path, items), tmp_path / "runs")
+    assert [why[-19:] for why in found.left_out] == ["large for a float64"]
+    with Recording(found.path) as run:
+        assert run["acc"].value.tolist() == [1.0]
+
+
 def written(folder: Path, items: dict[str, str]) -> Path:
     """A file of one record, in blocks as wandb's."""
     record = Record()

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from torch.utils import tensorboard as torchs
 
 import flexrec
-from flexrec.recorder import Recording
+from flexrec.recorder import InputError, Recording
 from flexrec.recorder.integrations.tensorboard import SummaryWriter
 from flexrec.replay.meters import HistogramMeter
 from flexrec.replay.player.player import play
@@ -179,3 +179,21 @@ def test_it_opens_again_and_a_folder_has_several(
     with SummaryWriter(writer.log_dir) as other:
         other.add_scalar("a", 1.0, 0)
     assert len(list(Path(writer.log_dir).glob("*.h5"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "said"),
+    [
+        ("add_scalars", ("a", [1]), "add_scalars takes a dict"),
+        ("add_hparams", ([], {}), "add_hparams takes a dict"),
+        ("add_hparams", ({}, "x"), "add_hparams takes a dict"),
+        ("add_figure", ("a", 5), "add_figure takes figures"),
+        ("add_scalar", ("a", 1, "x"), "a step is an integer"),
+        ("add_scalar", ("a", 1, float("nan")), "a step is an integer"),
+    ],
+)
+def test_what_a_method_does_not_take_is_an_error(
+    tmp_path: Path, method: str, given: tuple[Any, ...], said: str
+) -> None:
+    with SummaryWriter(tmp_path) as writer, pytest.raises(InputError, match=said):
+        getattr(writer, method)(*given)

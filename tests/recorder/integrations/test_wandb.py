@@ -3,6 +3,7 @@
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,3 +101,30 @@ def test_a_run_is_needed() -> None:
         wandb.log({"loss": 1.0})
     assert wandb.run is None
     wandb.finish()
+
+
+@pytest.mark.parametrize(
+    ("project", "name", "path"),
+    [
+        ("../../../evil", "../x", "runs/__.._.._evil/__x.h5"),
+        ("..", ".", "runs/_/_.h5"),
+        (None, "/a:b\0c", "runs/_a_b_c.h5"),
+        ("p.", "lr=0.1 é", "runs/p_/lr=0.1 é.h5"),
+        (None, "n" * 400, f"runs/{'n' * 150}-38746e50.h5"),
+    ],
+)
+def test_names_stay_in_the_folder(project: str | None, name: str, path: str) -> None:
+    with wandb.init(project=project, name=name) as run:
+        run.log({"x": 1})
+        assert run.name == name
+    assert [f"{each}" for each in Path().rglob("*.h5")] == [path]
+
+
+def test_what_is_no_dict_is_an_error() -> None:
+    with pytest.raises(InputError, match="config takes a dict"):
+        wandb.init(config="x.yaml")
+    values: tuple[Any, ...] = ("x", [1], 5)
+    for call in (wandb.log, wandb.config.update):
+        for value in values:
+            with pytest.raises(InputError, match="takes a dict, such as"):
+                call(value)
