@@ -30,9 +30,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from flexrec.recorder import Recorder
-from flexrec.recorder.layers import measures
-from flexrec.recorder.tracing import trace
-from flexrec.recorder.tracing.trace import Trace
+from flexrec.recorder.layers.measuring import measures
+from flexrec.recorder.layers.tracing import trace
+from flexrec.recorder.layers.tracing.trace import Trace
 
 Step: TypeAlias = Callable[[], object]
 Way: TypeAlias = Callable[[nn.Module, Optimizer], AbstractContextManager[Step]]

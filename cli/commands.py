@@ -519,7 +519,7 @@ def export(
     empty. --out NAME.parquet writes Parquet; --out - writes CSV to stdout, which is the default.
     --to tensorboard --out FOLDER writes an event file.
     """
-    from flexrec.cli.exporting import export_recording
+    from flexrec.cli.converting.exporting import export_recording
 
     to_stdout = out is None or str(out) == "-"
     if to_stdout and (force or to not in (None, options.Format.CSV)):
@@ -540,7 +540,7 @@ def import_(
     A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
     imported is named.
     """
-    from flexrec.cli.importing import import_from
+    from flexrec.cli.converting.importing import import_from
 
     import_from(path, out, overwrite=force, as_json=as_json)
 

@@ -14,8 +14,8 @@ from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import counting, reading
 from flexrec.recorder.errors import OutputError, QueryError, counted, listed, one_line
 from flexrec.recorder.files.atomic_write import writing
+from flexrec.recorder.layers.tracing import format as trace
 from flexrec.recorder.recording import Recording
-from flexrec.recorder.tracing import format as trace
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.player.player import (
     count_unlogged,

@@ -36,13 +36,12 @@ DOORS = (
     "errors",
     "events",
     "files",
-    "importing",
+    "integrations",
     "layers",
     "maintenance",
     "recording",
     "reduction",
     "storage",
-    "tracing",
 )
 
 __all__ = [

@@ -53,7 +53,7 @@ from flexrec.recorder.writing.opening.place import check_system, place
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
-    from flexrec.recorder.tracing.trace import Optimizers, Trace
+    from flexrec.recorder.layers.tracing.trace import Optimizers, Trace
 
 
 class Recorder:
@@ -342,7 +342,7 @@ class Recorder:
         `models` are as `Recording.models` gives them.
         """
         if self._has_facts:
-            from flexrec.recorder.tracing.environment import environment
+            from flexrec.recorder.layers.tracing.environment import environment
 
             with suppress(RuntimeError):  # a device that cannot be asked
                 self._facts["numerics"] = environment()
@@ -439,7 +439,7 @@ class Recorder:
         return tooled
 
     def _trace_model(self, model: "Module", optimizer: "Optimizers", every: int, name: str) -> None:
-        from flexrec.recorder.tracing.trace import Trace
+        from flexrec.recorder.layers.tracing.trace import Trace
 
         if self._trace is None:
             self._trace = Trace(lambda: self._queue.step, every)
@@ -464,7 +464,7 @@ class Recorder:
         Raises:
             InputError: a tensor's elements are not in this process.
         """
-        from flexrec.recorder.tracing.trace import Trace
+        from flexrec.recorder.layers.tracing.trace import Trace
 
         given = {**(values or {}), **named}
         trace = self._trace or Trace(lambda: self._queue.step)

@@ -1,15 +1,14 @@
 """Compute statistics of a torch model's layers during training. torch is imported here.
 
 In: a torch.nn.Module. Out: numbers by `layer/source/stat` for each step. Open tooled_model.py
-first. All uses of torch's private names are in torch_private.py; table.py does not import torch.
+first. measuring/ has the statistics, tracing/ the fingerprints of whole steps. All uses of torch's
+private names are in torch_private.py; table.py does not import torch.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "activations",
-    "calls",
-    "measures",
     "table",
     "tooled_model",
-    "torch_private",
+    "tracing",
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.layers.calls import EagerWhileObserved
-from flexrec.recorder.layers.measures import local
+from flexrec.recorder.layers.measuring.measures import local
 from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
 
 

@@ -18,7 +18,8 @@ from torch.utils.hooks import unserializable_hook
 from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.failures import Failures
 from flexrec.recorder.layers.loss_scale import LossScale
-from flexrec.recorder.layers.measures import ALIVE, Measure, Partial, local, prepare
+from flexrec.recorder.layers.measuring.measures import ALIVE, Measure, Partial, local, prepare
+from flexrec.recorder.layers.measuring.units import DROPPED, mark, marked, units_of
 from flexrec.recorder.layers.torch_private import (
     add_gradient_hook,
     dispatch_modes_are_active,
@@ -26,7 +27,6 @@ from flexrec.recorder.layers.torch_private import (
     in_backward,
     in_transform,
 )
-from flexrec.recorder.layers.units import DROPPED, mark, marked, units_of
 
 Partials: TypeAlias = dict[Measure, Partial]
 _Key: TypeAlias = tuple[str, str]  # layer, source

@@ -17,10 +17,10 @@ from flexrec.recorder.events import Array
 from flexrec.recorder.layers.armed_step import ArmedStep, Calls, weights_of
 from flexrec.recorder.layers.calls import Observer
 from flexrec.recorder.layers.failures import Failures
-from flexrec.recorder.layers.gradient_noise import GradientStream
 from flexrec.recorder.layers.loss_scale import LossScale, Scaler
-from flexrec.recorder.layers.measures import MOMENTS, Number, norm, ratio
-from flexrec.recorder.layers.statistics import Stat, measures_of, plan
+from flexrec.recorder.layers.measuring.gradient_noise import GradientStream
+from flexrec.recorder.layers.measuring.measures import MOMENTS, Number, norm, ratio
+from flexrec.recorder.layers.measuring.statistics import Stat, measures_of, plan
 from flexrec.recorder.layers.table import Description, Table, describe, layer_table
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
@@ -69,8 +69,8 @@ class TooledModel:
     Args:
         model: any module, including one returned by torch.compile or DistributedDataParallel.
         sources: any of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
-        stats: names in `flexrec.recorder.layers.statistics.STATISTICS`, and functions from a tensor
-            to a number, such as torch.var, whose `__name__` becomes part of the key.
+        stats: names in `flexrec.recorder.layers.measuring.statistics.STATISTICS`, and functions
+            from a tensor to a number, such as torch.var, whose `__name__` becomes part of the key.
         layers: the layers to measure, by default all; an exact name may also be that of a block.
         every: measure ("arm") the first step, and then one in `every` steps.
         scaler: the GradScaler in use; gradients are divided by its scale.

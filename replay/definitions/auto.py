@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flexrec.recorder.events import State, Value
-from flexrec.recorder.tracing import format as trace
+from flexrec.recorder.layers.tracing import format as trace
 from flexrec.replay.definitions.definitions import (
     Auto,
     Definitions,

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
+from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
-from flexrec.recorder.tracing import format as fmt
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
 from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank

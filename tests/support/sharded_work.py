@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
 from flexrec.recorder import Recorder, TooledModel
-from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 
 RANKS = 2
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from statistics import median
 
-from flexrec.recorder.tracing.format import NUMBERS, Event
+from flexrec.recorder.layers.tracing.format import NUMBERS, Event
 from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
 from flexrec.replay.diff.model import Blame, Change, Shown, Stage

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
 from flexrec.recorder.storage.series import Row
-from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
 from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.model import Change
 from flexrec.replay.diff.run import Run

@@ -9,8 +9,8 @@ from itertools import chain
 
 import numpy as np
 
-from flexrec.recorder.tracing import format as fmt
-from flexrec.recorder.tracing.format import Event
+from flexrec.recorder.layers.tracing import format as fmt
+from flexrec.recorder.layers.tracing.format import Event
 from flexrec.replay.diff.blame.places import place_of
 from flexrec.replay.diff.blame.traces import (
     Key,

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import GoldenError, RecordingError, listed
+from flexrec.recorder.layers.tracing.format import KEYS, VALUES
 from flexrec.recorder.recording import Recording
-from flexrec.recorder.tracing.format import KEYS, VALUES
 from flexrec.replay.diff.blame.places import is_of_the_clock
 from flexrec.replay.golden.run.kept import TRACE, Cell, Cells, KeptRun, Plain, code_of
 

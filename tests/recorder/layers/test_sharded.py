@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, merge_recordings
-from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 from flexrec.recorder.maintenance.shards import Rows, sharded_keys
 from support import sharded_work
 from support.block_cases import blocks_of

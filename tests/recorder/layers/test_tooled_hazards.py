@@ -18,7 +18,7 @@ from torch.utils import checkpoint
 from flexrec.recorder import DefinitionError, Recorder, TooledModel
 from flexrec.recorder.layers.activations import activations
 from flexrec.recorder.layers.calls import EagerWhileObserved
-from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 
 EVERYTHING: dict[str, Any] = {"sources": SOURCES, "stats": list(STATISTICS)}
 

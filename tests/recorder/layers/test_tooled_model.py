@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flexrec.recorder import DefinitionError, FlexrecError, Recorder, Recording, TooledModel
-from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 from flexrec.recorder.layers.table import Table, layer_table
 from support.commands import flexrec
 from support.tooled_cases import is_observed

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils import checkpoint
 
 from flexrec.recorder import Recorder, Recording, TooledModel
-from flexrec.recorder.layers.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 from support.tooled_cases import ALL, sources_of, step_of
 
 

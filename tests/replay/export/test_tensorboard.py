@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
 from flexrec.recorder import Recorder, Recording
-from flexrec.recorder.importing.importer import import_runs
+from flexrec.recorder.integrations.importing.importer import import_runs
 from flexrec.replay.meters import HistogramMeter
 
 

@@ -20,7 +20,7 @@ from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.errors import DefinitionError, InputError, warn
 from flexrec.recorder.layers.calls import EagerWhileObserved, Observer
-from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
+from flexrec.recorder.layers.measuring.measures import Fingerprint, fingerprint, of_text
 from flexrec.recorder.layers.tooled_model import unwrapped
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
@@ -34,10 +34,10 @@ from flexrec.recorder.layers.torch_private import (
     in_transform,
     is_replica,
 )
-from flexrec.recorder.tracing.environment import environment
-from flexrec.recorder.tracing.fingerprints import leaves, of_all
-from flexrec.recorder.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
-from flexrec.recorder.tracing.hooks import Hook, error_line
+from flexrec.recorder.layers.tracing.environment import environment
+from flexrec.recorder.layers.tracing.fingerprints import leaves, of_all
+from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.recorder.layers.tracing.hooks import Hook, error_line
 
 Optimizers: TypeAlias = Optimizer | Sequence[Optimizer] | None
 """One optimizer, several, or none."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flexrec.recorder.errors import DefinitionError, nearest
-from flexrec.recorder.layers.measures import (
+from flexrec.recorder.layers.measuring.measures import (
     ALIVE,
     EXTREMES,
     FINGERPRINT,

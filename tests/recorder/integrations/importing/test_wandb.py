@@ -10,7 +10,7 @@ import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 from flexrec.recorder import Recording
-from flexrec.recorder.importing.importer import import_runs
+from flexrec.recorder.integrations.importing.importer import import_runs
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor
 
-from flexrec.recorder.layers.measures import Fingerprint, chained, fingerprint, of_text
+from flexrec.recorder.layers.measuring.measures import Fingerprint, chained, fingerprint, of_text
 
 Look: TypeAlias = Callable[[Tensor], Fingerprint]
 """Computes the fingerprint of a tensor, as `fingerprint` does."""

@@ -15,8 +15,8 @@ from typing import NamedTuple
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import Add
 from flexrec.recorder.files.atomic_write import replacing, writing
-from flexrec.recorder.importing.source import Item, Notes, Settings, Source
-from flexrec.recorder.importing.tables import check_table, is_metrics
+from flexrec.recorder.integrations.importing.source import Item, Notes, Settings, Source
+from flexrec.recorder.integrations.importing.tables import check_table, is_metrics
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.storage.open_store import RECORDING
 
@@ -111,7 +111,7 @@ def _source(path: Path, files: tuple[Path, ...], kind: str) -> Source:
     module, name = _READERS[kind]
 
     def read(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
-        reader = getattr(import_module(f"flexrec.recorder.importing.{module}"), name)
+        reader = getattr(import_module(f"flexrec.recorder.integrations.importing.{module}"), name)
         items: Iterator[Item] = reader(files, notes)
         return items
 

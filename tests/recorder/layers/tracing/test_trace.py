@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from flexrec.recorder import DefinitionError, FlexrecError, InputError, Recorder, Recording
-from flexrec.recorder.tracing.format import ATTRIBUTES, ORDER, VALUES, Event
+from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ORDER, VALUES, Event
 from support.planted_faults import train
 from support.tooled_cases import is_observed
 
@@ -199,7 +199,7 @@ def test_what_cannot_be_followed_is_told_once(
         rec.watch(net, trace=True, optimizer=optimizer)
         one_step(net, optimizer)
         rec.step()
-        monkeypatch.setattr("flexrec.recorder.tracing.trace._norm", broken)
+        monkeypatch.setattr("flexrec.recorder.layers.tracing.trace._norm", broken)
         for _ in range(2):
             one_step(net, optimizer)
         with pytest.warns(RuntimeWarning, match="the trace is incomplete"):

@@ -15,8 +15,8 @@ import numpy as np
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add, State
-from flexrec.recorder.importing.histograms import histogram_state
-from flexrec.recorder.importing.source import Item, Notes, Settings
+from flexrec.recorder.integrations.importing.histograms import histogram_state
+from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
 
 try:
     from google.protobuf.message import DecodeError

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from flexrec.recorder import TooledModel
-from flexrec.recorder.layers import measures
-from flexrec.recorder.layers.measures import Fingerprint, fingerprint, of_text
-from flexrec.recorder.tracing.fingerprints import of_all
+from flexrec.recorder.layers.measuring import measures
+from flexrec.recorder.layers.measuring.measures import Fingerprint, fingerprint, of_text
+from flexrec.recorder.layers.tracing.fingerprints import of_all
 
 Taker = Callable[[Tensor], Fingerprint]
 

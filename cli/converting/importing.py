@@ -1,6 +1,6 @@
 """`flexrec import`: make recordings of the runs of other tools.
 
-recorder/importing/ reads the formats.
+recorder/integrations/importing/ reads the formats.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import waiting
 from flexrec.recorder.errors import counted, listed
-from flexrec.recorder.importing.importer import Imported, import_runs
+from flexrec.recorder.integrations.importing.importer import Imported, import_runs
 
 
 def import_from(path: Path, out: Path, *, overwrite: bool, as_json: bool) -> None:

@@ -21,7 +21,7 @@ from typing import Any, TextIO, TypeAlias
 
 from flexrec.recorder.errors import RecordingError, listed
 from flexrec.recorder.events import Add, Value
-from flexrec.recorder.importing.source import Item, Notes
+from flexrec.recorder.integrations.importing.source import Item, Notes
 
 STEPS = ("step", "global_step", "_step", "iteration", "iter", "epoch")
 TIMES = ("time", "wall_time", "walltime", "timestamp", "_timestamp")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import ExistsError, OutputError, Recording, RecordingError
-from flexrec.recorder.importing.importer import Imported, find_sources, import_runs
+from flexrec.recorder.integrations.importing.importer import Imported, find_sources, import_runs
 
 
 def imported(path: Path, out: Path, *, overwrite: bool = False) -> list[Imported]:

@@ -15,7 +15,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard import SummaryWriter
 
 from flexrec.recorder import MissingDependency, Recording
-from flexrec.recorder.importing.importer import Imported, import_runs
+from flexrec.recorder.integrations.importing.importer import Imported, import_runs
 from flexrec.replay.meters import HistogramMeter
 
 
@@ -180,7 +180,7 @@ def test_a_few_bytes_do_not_become_a_large_tensor(tmp_path: Path) -> None:
 
 
 def test_tensorboard_is_needed(logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "flexrec.recorder.importing.tensorboard"
+    name = "flexrec.recorder.integrations.importing.tensorboard"
     blocked: dict[str, Any] = {"tensorboard.compat.proto.event_pb2": None}
     monkeypatch.delitem(sys.modules, name, raising=False)
     for module, value in blocked.items():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from flexrec.recorder.layers.measures import Number, item, squared
+from flexrec.recorder.layers.measuring.measures import Number, item, squared
 
 
 class GradientStream:

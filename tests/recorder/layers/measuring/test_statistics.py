@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.recorder.layers.gradient_noise import GradientStream
-from flexrec.recorder.layers.measures import MOMENTS, counts_there, norm, prepare, ratio
-from flexrec.recorder.layers.statistics import STATISTICS, Statistic, measures_of, plan
+from flexrec.recorder.layers.measuring.gradient_noise import GradientStream
+from flexrec.recorder.layers.measuring.measures import MOMENTS, counts_there, norm, prepare, ratio
+from flexrec.recorder.layers.measuring.statistics import STATISTICS, Statistic, measures_of, plan
 from flexrec.replay.definitions.presets import LOG_BINS
 
 
