@@ -31,6 +31,7 @@ from flexrec.recorder.events import (
     normalise_keys,
     whole_step,
 )
+from flexrec.recorder.files.new_name import new_name
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.engine import Engine
@@ -90,7 +91,10 @@ class FlexLogger:
     Args:
         plots, meters: as in `define`; or `plots` alone, as Definitions.
         env: the visdom environment of plots that name none.
-        uid: a prefix of window ids, so that several loggers and runs can share an environment.
+        uid: a prefix of window ids and titles, so that several loggers and runs can share an
+            environment. In it, `{run}` stands for a name of this run's own: that of the recorder's
+            file, or else the time and a few random digits. By default a run replaces the windows
+            of the one before.
         server, port, base_url: where visdom listens; the connection is made at the first `log`.
         username, password: for a server that asks for a login; by default the environment
             variables VISDOM_USERNAME and VISDOM_PASSWORD.
@@ -126,6 +130,8 @@ class FlexLogger:
                 "the preset auto draws what a recording holds, and a logger cannot know beforehand "
                 "which keys will come: name presets, such as loss+acc, or record, and replay"
             )
+        if uid is not None and "{run}" in uid:
+            uid = uid.replace("{run}", recorder.path.stem if recorder is not None else new_name())
         self._engine = Engine(checked, uid=uid)
         self._options = LoggerOptions(
             env=env,

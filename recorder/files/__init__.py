@@ -11,4 +11,5 @@ DOORS = (
     "descriptors",
     "flock",
     "lock",
+    "new_name",
 )

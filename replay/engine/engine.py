@@ -169,7 +169,7 @@ class Engine:
     Args:
         definitions: what to draw.
         env: the visdom environment of plots that name none.
-        uid: a prefix of window ids.
+        uid: a prefix of window ids and titles.
         strict: raise at the first value that would be left out.
         classes: the classes of layers, which legends name.
     """

@@ -66,7 +66,7 @@ class WindowBuilder:
         definitions: what to draw.
         left_out: collects the values that a plot cannot draw.
         env: the visdom environment of plots that name none.
-        uid: a prefix of window ids, so that several loggers can share an environment.
+        uid: a prefix of window ids and titles, so that several loggers can share an environment.
         classes: the classes of layers, which legends and titles name.
     """
 
@@ -239,6 +239,8 @@ class WindowBuilder:
             win = ".".join(filter(None, (own or self._uid, name)))
         else:
             win = own
+        if own is None and self._uid:
+            title = f"{self._uid}: {title}"
         opts = {**_labels(plot, traces), **plot.definition.opts, "title": title}
         env = plot.definition.env if plot.definition.env is not None else self._env
         kind, opts = crowded(plot.kind, opts, sum(not trace.pale for trace in traces))

@@ -62,7 +62,7 @@ def play(
         every: draw a point for every N steps instead of one for each recorded `log`; by default
             the recorded logs, or, if there are none, every step.
         env: the visdom environment of plots that name none.
-        uid: a prefix of window ids.
+        uid: a prefix of window ids and titles.
         plain: feed the engine event by event.
         strict: raise at the first value that would be left out.
 

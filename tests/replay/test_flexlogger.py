@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 import warnings
 from contextlib import suppress
 from datetime import date, datetime, timedelta, timezone
@@ -287,6 +288,23 @@ def test_windows_of_one_id_are_warned_of() -> None:
         RuntimeWarning, match=r"two windows have the id 'heat\.b', 'Heat: b' \(a heat"
     ):
         logger.log(0)
+
+
+def test_runs_may_share_an_environment(tmp_path: Path) -> None:
+    def ids(uid: str | None, recorder: Recorder | None = None) -> list[tuple[str, str]]:
+        logger = get_preset_logger("loss", sink=ListSink(), uid=uid, recorder=recorder)
+        logger.add({"train_loss": 1.0})
+        logger.log(0)
+        return [(window.win, window.title) for window in logger.windows()]
+
+    assert ids(None) == ids(None) == [("loss", "Loss")]
+    assert ids("lr0.1") == [("lr0.1.loss", "lr0.1: Loss")]
+    ((win, title),), ((other, _),) = ids("{run}"), ids("{run}")
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{6}\.loss", win)
+    assert title == f"{win.removesuffix('.loss')}: Loss"
+    assert win != other
+    with Recorder(tmp_path / "seed3.h5") as recorder:
+        assert ids("{run}", recorder) == [("seed3.loss", "seed3: Loss")]
 
 
 def test_a_definition_that_changes_takes_windows_out_of_a_sink() -> None:

@@ -1,13 +1,12 @@
 """Where a Recorder writes: the path of the file, from the path given; and on which systems."""
 
 import os
-import secrets
 import sys
-import time
 from multiprocessing import parent_process
 from pathlib import Path
 
 from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
+from flexrec.recorder.files.new_name import new_name
 from flexrec.recorder.writing.opening.facts import rank
 
 
@@ -58,7 +57,7 @@ def place(path: object, *, resumes: bool = False) -> Path:
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else error
         raise OutputError(f"cannot create {name!r}: {why}") from None
-    return Path(name) / f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}.h5"
+    return Path(name) / f"{new_name()}.h5"
 
 
 def _told_rank() -> int:
