@@ -34,6 +34,12 @@ _FRAMEWORK = re.compile(rf"^(?:import|from) ({'|'.join(_LACKING)})\b", re.MULTIL
 _left_out: list[str] = []
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a recording may be made."""
+    return tmp_path / "run.h5"
+
+
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
     """Leave out the files that import torch or a framework where there is none."""
     if collection_path.suffix != ".py" or not collection_path.is_file():

@@ -12,26 +12,17 @@ import h5py
 import numpy as np
 import pytest
 
-from flexrec.recorder import NotARecordingError, Recorder, Recording, RecordingError
+from flexrec.recorder import NotARecordingError, Recording, RecordingError
 from flexrec.recorder.maintenance.repair import Repaired, repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.writing.live_file import Block
 from support.crashing import HERE, build_shim, check_prefix, check_resumes, record, under_shim
+from support.recorders import recorder
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_shim(tmp_path_factory.mktemp("shim"))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def unfinished(path: Path, events: int = 100) -> Path:

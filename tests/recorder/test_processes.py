@@ -22,16 +22,7 @@ from flexrec.recorder.errors import OutputError
 from flexrec.recorder.files import lock
 from flexrec.recorder.files.lock import PathLock, lock_file
 from flexrec.recorder.maintenance.repair import repair
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
+from support.recorders import recorder
 
 
 def values(path: Path) -> list[float]:
@@ -500,6 +491,7 @@ def test_a_link_to_the_recording_stays_a_link(path: Path, tmp_path: Path) -> Non
 LIMITED = """
 import resource, signal, sys
 from flexrec.recorder import Recorder, Recording
+
 def limit(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 rec = Recorder(sys.argv[1], facts=False, flush_seconds=0.02, on_error=sys.argv[2])

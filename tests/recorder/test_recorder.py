@@ -32,21 +32,11 @@ from flexrec.recorder.events import Add, Event, Log, normalise
 from flexrec.recorder.writing import event_queue
 from flexrec.recorder.writing.values import encoders
 from support.event_cases import events, same, same_event
+from support.recorders import recorder
 
 quiet = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where a recording may be made."""
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def read(path: Path) -> list[Event]:

@@ -7,14 +7,10 @@ import h5py
 import numpy as np
 import pytest
 
-from flexrec.recorder import InputError, Recorder, Recording, events
+from flexrec.recorder import InputError, Recording, events
 from flexrec.recorder.events import normalise
 from support.event_cases import same
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
+from support.recorders import recorder
 
 
 def rounds(path: Path, values: list[Any], times: int = 3) -> list[Any]:

@@ -13,6 +13,7 @@ import torch
 from flexrec.recorder import InputError, Recorder, Recording
 from flexrec.recorder.events import normalise
 from support.event_cases import same
+from support.recorders import recorder
 
 INTERLOPERS: list[Any] = [
     True,
@@ -44,11 +45,6 @@ INTERLOPERS: list[Any] = [
     [0.5],
     None,
 ]
-
-
-def recorder(path: Path) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60)
 
 
 @pytest.mark.parametrize("number", [float, torch.tensor])

@@ -28,9 +28,10 @@ from flexrec.recorder.maintenance.repair import repair
 from support.forks import Found, doing, fault_of
 from support.known import KINDS, check, record_known
 
-__all__ = ["NO_MOUNT", "main"]
+__all__ = ["NO_MOUNT", "can_mount", "main"]
 
 NO_MOUNT = 77
+_OWN_MOUNTS = ["unshare", "--mount", "--propagation", "private"]
 ENDS = ("freed", "freed", "close", "exit")
 _KINDS = ("scalars", "scalars", "mixed", "arrays", "keys", "reduced")
 _ROOM = 6 << 20  # bytes
@@ -162,18 +163,18 @@ def main() -> int:
         return 0
     if options.inside:
         return _main(options)
-    own = ["unshare", "--mount", "--propagation", "private"]
-    can = [
-        *own,
-        "sh",
-        "-c",
-        "d=$(mktemp -d) && mount -t tmpfs tmpfs $d; s=$?; umount $d; rmdir $d; exit $s",
-    ]
-    if os.geteuid() or subprocess.run(can, capture_output=True).returncode:
+    if not can_mount():
         print("full disks: root alone may mount a small tmpfs, and this is not root here")
         return NO_MOUNT
-    command = [*own, sys.executable, "-W", "ignore", *sys.argv, "--inside"]
+    command = [*_OWN_MOUNTS, sys.executable, "-W", "ignore", *sys.argv, "--inside"]
     return subprocess.run(command).returncode
+
+
+def can_mount() -> bool:
+    """Whether this process may mount a tmpfs that it alone sees."""
+    script = "d=$(mktemp -d) && mount -t tmpfs tmpfs $d; s=$?; umount $d; rmdir $d; exit $s"
+    tried = [*_OWN_MOUNTS, "sh", "-c", script]
+    return not os.geteuid() and not subprocess.run(tried, capture_output=True).returncode
 
 
 if __name__ == "__main__":

@@ -13,11 +13,6 @@ from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, path_o
 from support.framework_cases import Net, data, numbers
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
 def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
     hooked = HookedRecorder(path)
     hooked.configure({"lr": 0.1})

@@ -32,17 +32,13 @@ from flexrec.replay.meters import (
 )
 from support.block_cases import blocks_of
 from support.event_cases import events, same, same_event
+from support.recorders import recorder
 
 histories = st.lists(
     st.tuples(st.lists(events(), min_size=1, max_size=12), st.none() | st.integers(0, 40)),
     min_size=1,
     max_size=3,
 )
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def record(path: Path, history: list[tuple[list[Event], int | None]], *, close: bool) -> None:

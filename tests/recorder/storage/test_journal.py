@@ -23,18 +23,9 @@ from flexrec.recorder.storage.journal import records as journals
 from flexrec.recorder.storage.journal.records import BLOCK, EXTENT, NEXT, PLACE, RECORD, sealed
 from support.crashing import check_prefix, check_resumes, crash, event_at, record
 from support.event_cases import same_event
+from support.recorders import recorder
 
 DATA = Path(__file__).parents[2] / "data"
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def killed(path: Path, blocks: int = 5, *, each: int = 20, synced: int = 0) -> None:

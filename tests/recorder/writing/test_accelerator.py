@@ -9,19 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from flexrec.recorder import Recorder, Recording
+from flexrec.recorder import Recording
 from flexrec.recorder.events import is_tensor, normalise
 from flexrec.recorder.writing import accelerator
 from flexrec.recorder.writing.values import encoders
 from flexrec.recorder.writing.values.encoders import NumberEncoder, Queued, pack_record
 from support.event_cases import same
+from support.recorders import recorder
 
 KINDS = (torch.float32, torch.int64, torch.bfloat16)
-
-
-def recorder(path: Path) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60)
 
 
 @pytest.fixture

@@ -15,21 +15,12 @@ import pytest
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.writing import event_queue, flusher
 from support.crashing import build_shim, crash, under_shim
+from support.recorders import recorder
 
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_shim(tmp_path_factory.mktemp("shim"))
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def record_steps(rec: Recorder, n: int) -> None:

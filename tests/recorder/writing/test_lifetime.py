@@ -19,16 +19,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.recorder.writing import lifetime
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
+from support.recorders import recorder
 
 
 def values(path: Path) -> list[float]:

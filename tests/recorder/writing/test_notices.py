@@ -9,10 +9,7 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import InputError, Recorder
-
-
-def recorder(path: Path) -> Recorder:
-    return Recorder(path, facts=False, flush_seconds=60)
+from support.recorders import recorder
 
 
 def only_adds(rec: Recorder) -> None:

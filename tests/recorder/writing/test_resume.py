@@ -25,16 +25,7 @@ from flexrec.replay.plots.window import equal
 from support.crashing import crash
 from support.event_cases import same_event
 from support.moments import at_moment
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
+from support.recorders import recorder
 
 
 def read(path: Path) -> list[Event]:

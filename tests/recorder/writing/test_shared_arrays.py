@@ -16,13 +16,9 @@ from flexrec.recorder.writing.values import encoders
 from flexrec.replay import FlexLogger, define, play
 from flexrec.replay.sinks.base import ListSink
 from support.event_cases import same
+from support.recorders import recorder
 
 BYTES = 80 * 1000 * 4  # of an output
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def output(i: int) -> np.ndarray[Any, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recorder, Recording, RecordingError, ServerError
+from flexrec.recorder import Recording, RecordingError, ServerError
 from flexrec.recorder.events import Add
 from flexrec.recorder.storage import follow as reading
 from flexrec.recorder.storage.follow import Follower, Superseded
@@ -25,6 +25,7 @@ from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.sinks.visdom import VisdomSink
 from support.crashing import crash, event_at, record
 from support.event_cases import same_event
+from support.recorders import recorder
 
 LOSS = define(
     {"loss": {"type": "line"}, "k": {"type": "line"}},
@@ -33,16 +34,6 @@ LOSS = define(
         "k1": {"type": "LastValueMeter", "target": "k"},
     },
 )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "run.h5"
-
-
-def recorder(path: Path, **options: Any) -> Recorder:
-    """A recorder that writes only when told to."""
-    return Recorder(path, facts=False, flush_seconds=60, **options)
 
 
 def assert_equal(found: Sequence[Window], expected: Sequence[Window]) -> None:

@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import InputError, OutputError, Recorder, Recording, RecordingError
+from flexrec.recorder import InputError, OutputError, Recording, RecordingError
 from flexrec.recorder.writing.opening.facts import _RANKS
-
-
-def recorder(path: Any, **options: Any) -> Recorder:
-    return Recorder(path, facts=False, flush_seconds=60, **options)
+from support.recorders import recorder
 
 
 def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
