@@ -23,9 +23,11 @@ VERSION = 1
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
-# Root attributes. The last two are the address and the id of a live file's journal.
+# Root attributes. The last three are those of a live file: the address and the id of its journal,
+# and the CRC-32 of its config's dataset plus 2**32 times that of its facts'.
 ATTR_FORMAT, ATTR_VERSION, ATTR_STATE, ATTR_CREATED = "format", "version", "state", "created"
 ATTR_JOURNAL, ATTR_JOURNAL_ID = "journal", "journal_id"
+ATTR_TEXT_CHECKSUMS = "text_checksums"
 
 # Datasets of both layouts: UTF-8 bytes.
 CONFIG, FACTS, SCHEMA = "config", "facts", "schema"
