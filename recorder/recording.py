@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 
-from flexrec.recorder.errors import MissingDependency, RecordingError, counted, listed
+from flexrec.recorder.errors import (
+    DamagedError,
+    MissingDependency,
+    RecordingError,
+    counted,
+    listed,
+    warn,
+)
 from flexrec.recorder.events import Event
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.columns import ColumnReader
@@ -53,7 +60,8 @@ class Recording:
         path: the file.
         complete: whether the run has ended: `Recorder.close` was called, or `flexrec repair`
             closed the file of a killed run. False if the run is still running or was killed.
-        config, facts: as they were recorded; None if they were not.
+        config, facts: as they were recorded; None if they were not, or, with a warning, if they are
+            damaged in the file of a run that has not ended.
         columns: reads the keys' values, a bounded number at a time, for replay. Internal.
 
     Raises:
@@ -66,9 +74,19 @@ class Recording:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._store, self.complete = open_store(self.path)
-        self.config: Any = stored_json(self._store, self.path, fmt.CONFIG)
-        self.facts = stored_facts(self._store, self.path)
+        self.config: Any = self._told(lambda: stored_json(self._store, self.path, fmt.CONFIG))
+        self.facts: dict[str, Any] | None = self._told(lambda: stored_facts(self._store, self.path))
         self.columns = ColumnReader(self.path, self._store)
+
+    def _told(self, read: Callable[[], Any]) -> Any:
+        """The config or the facts; None, with a warning, if a disk changed them in a live file."""
+        try:
+            return read()
+        except DamagedError as error:
+            if self.complete:
+                raise
+            warn(f"{error}; it is left out")
+            return None
 
     def __repr__(self) -> str:
         keys, state = counted(len(self), "key"), "complete" if self.complete else "not complete"

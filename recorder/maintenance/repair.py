@@ -90,8 +90,7 @@ class Repaired:
         is_changed: whether a closed copy replaced it; False if there was nothing to repair.
         events: the number of its events: adds, logs and resets, including superseded ones.
         left_out: the number of events at the end that were not whole and were left out.
-        damage: data that does not match its checksums and was copied unchanged, in one line; empty
-            if there is none.
+        damage: data that does not match its checksums, in one line; empty if there is none.
         original: the path where the original file is kept; None if it is not kept.
     """
 
@@ -137,9 +136,9 @@ def repair(
     False
 
     The copy is written beside the file, read again, synced and renamed, so if this is killed, the
-    path has the whole old or new file. Events at the end that are not whole are left out. Data that
-    does not match its checksums is copied unchanged and reported. In both cases the original is
-    kept, whether or not that was requested.
+    path has the whole old or new file. Events at the end that are not whole are left out. Values that
+    do not match their checksums are copied unchanged and reported; config or facts that do not are
+    left out and reported. In each case the original is kept, whether or not that was requested.
 
     Raises:
         DamagedError: the file cannot be read, or not within `seconds`.

@@ -5,7 +5,7 @@ All names in the HDF5 file are defined here. This module reads and writes no fil
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
@@ -23,9 +23,11 @@ VERSION = 1
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
-# Root attributes. The last two are the address and the id of a live file's journal.
+# Root attributes. The last three are those of a live file: the address and the id of its journal,
+# and the CRC-32 of its config's dataset plus 2**32 times that of its facts'.
 ATTR_FORMAT, ATTR_VERSION, ATTR_STATE, ATTR_CREATED = "format", "version", "state", "created"
 ATTR_JOURNAL, ATTR_JOURNAL_ID = "journal", "journal_id"
+ATTR_TEXT_CHECKSUMS = "text_checksums"
 
 # Datasets of both layouts: UTF-8 bytes.
 CONFIG, FACTS, SCHEMA = "config", "facts", "schema"
@@ -321,7 +323,7 @@ class Schema:
                     raise ValueError("a signature lacks a column that another of it shares")
             self.signatures.append(columns)
         elif CONFIG in entry or FACTS in entry:
-            self.texts |= {name: json.dumps(it, ensure_ascii=False) for name, it in entry.items()}
+            self.texts |= {name: json_text(it) for name, it in entry.items()}
         else:
             keys = None if entry["keys"] is None else tuple(entry["keys"])
             axis = entry.get("axis")
@@ -366,8 +368,23 @@ def check_key(key: object) -> None:
         raise ValueError(f"the key {key!r} is not valid Unicode text") from None
 
 
+def json_text(
+    value: Any,
+    *,
+    default: Callable[[Any], Any] | None = None,
+    separators: tuple[str, str] | None = None,
+) -> str:
+    """JSON that UTF-8 can encode: lone surrogates, as in a path that is not UTF-8, are escaped.
+
+    Args:
+        default, separators: as for `json.dumps`.
+    """
+    text = json.dumps(value, ensure_ascii=False, default=default, separators=separators)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _line(entry: dict[str, Any]) -> bytes:
-    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json_text(entry, separators=(",", ":")).encode() + b"\n"
 
 
 # Paths of the closed layout. A key's parts, step and time are members of its group. A component of

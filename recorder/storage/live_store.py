@@ -17,6 +17,7 @@ from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints, sizes_fit
 from flexrec.recorder.storage.journal.reader import JournalledDataset, journal_of
+from flexrec.recorder.storage.journal.records import checksum
 from flexrec.recorder.storage.store import (
     Chunk,
     Codes,
@@ -27,6 +28,7 @@ from flexrec.recorder.storage.store import (
     times_resumed,
 )
 
+_BENT = "its %s is not as it was written"
 _PIECE = 1 << 17  # events that are checked at a time when opening
 
 
@@ -46,6 +48,8 @@ class _Block:
 
 class LiveStore(Store):
     """A store of the live layout: growing datasets of events, values and blobs, and the schema."""
+
+    _accepts = False
 
     def __init__(self, file: UntrustedFile) -> None:
         self.file = file
@@ -72,6 +76,33 @@ class LiveStore(Store):
         new._load(self._first + self.count, self._end)
         return new
 
+    def text(self, name: str) -> bytes:
+        """As Store.text; `null` if it does not match its checksum and damage is accepted.
+
+        Raises:
+            DamagedError: it does not match its checksum, and damage is not accepted.
+        """
+        found = super().text(name)
+        if self._is_as_written(name, found):
+            return found
+        if not self._accepts:
+            raise self.file.damaged(_BENT % name)
+        return b"null"
+
+    def _is_as_written(self, name: str, text: bytes) -> bool:
+        """Whether config or facts match their checksum; if they changed, a block's covers them."""
+        sums = self.file.attribute(fmt.ATTR_TEXT_CHECKSUMS)
+        if name in self.schema.texts or not isinstance(sums, int):
+            return True
+        return checksum(text) == (sums >> 32 if name == fmt.FACTS else sums & 0xFFFFFFFF)
+
+    def damage(self) -> str | None:
+        """As Store.damage; also reports config and facts."""
+        names = (fmt.CONFIG, fmt.FACTS)
+        texts = dict(zip(names, map(super().text, names), strict=True))
+        bent = [name for name, text in texts.items() if not self._is_as_written(name, text)]
+        return "; ".join(filter(None, [super().damage(), *(_BENT % name for name in bent)])) or None
+
     def damaged_from(self, *, is_strict: bool = True) -> int | None:
         """As Store.damaged_from; uses the journal's checksums if there is a journal."""
         if self._journal is None:
@@ -83,7 +114,8 @@ class LiveStore(Store):
         return first if first < self.count else None
 
     def accept_damage(self) -> None:
-        """Read arrays and strings even if they do not match their checksums."""
+        """Read arrays and strings even if they do not match their checksums; leave texts out."""
+        self._accepts = True
         if self._journal is not None:
             self._journal.accept_arrays()
 

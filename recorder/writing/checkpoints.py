@@ -34,6 +34,7 @@ class Checkpoints:
         self._path, self._queue, self._flusher, self._raises = path, queue, flusher, raises
         self._found = opened.file.event_count  # events in the file when it was opened
         self._resumed = 0  # resume marks added since
+        self._stated = 0  # the most events that a state of this run counts
         # The last step of earlier runs that is not superseded; NO_STEP if it is unknown, or once
         # a warning about repeated steps was given.
         self._held_to = NO_STEP
@@ -71,6 +72,7 @@ class Checkpoints:
 
     def _state(self, waiting: int) -> dict[str, Any]:
         events = self._flusher.safe
+        self._stated = max(self._stated, events + waiting)
         return {
             "step": self._queue.step,
             "events": events,
@@ -123,8 +125,9 @@ class Checkpoints:
     def _up_to(self, events: int) -> int:
         """The position after `events` events, or at the end, with a warning, if there are fewer."""
         count = self._flusher.count()
-        # This run's resume marks do not count as events of an earlier run.
-        held = self._found if count == self._found + self._resumed else count
+        # This run's resume marks do not count as events of an earlier run's state.
+        is_earlier = events > self._stated and count == self._found + self._resumed
+        held = self._found if is_earlier else count
         if events > held:
             self._flusher.warn(
                 f"{self._path} has {counted(held, 'event')}, and the checkpoint was made after "

@@ -14,6 +14,9 @@ import numpy as np
 
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import is_tensor
+from flexrec.recorder.storage import format as fmt
+
+_DEEPEST = 200  # nested objects and lists: Python's JSON reads about 900, fewer in deep calls
 
 
 def as_json(name: str, value: Any) -> str:
@@ -27,10 +30,23 @@ def as_json(name: str, value: Any) -> str:
         RecordingError: a value cannot be converted; the message has `name` and the keys.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, default=_plain)
+        text = fmt.json_text(value, default=_plain)
+        _check_depth(json.loads(text))
     except Exception as error:  # noqa: BLE001 - mappings of other packages may raise anything
         where, why = _culprit(name, value, error, frozenset())
         raise RecordingError(f"{where} must be plain JSON data: {why}") from None
+    return text
+
+
+def _check_depth(data: Any) -> None:
+    """Raise RecursionError for data that a reader might not be able to parse."""
+    level = [data] if isinstance(data, (dict, list)) else []
+    for _ in range(_DEEPEST + 1):
+        if not level:
+            return
+        inside = [part.values() if isinstance(part, dict) else part for part in level]
+        level = [one for part in inside for one in part if isinstance(one, (dict, list))]
+    raise RecursionError
 
 
 def _culprit(name: str, value: Any, why: Exception, around: frozenset[int]) -> tuple[str, object]:

@@ -58,7 +58,8 @@ class EventQueue:
         signatures: the columns of adds, by the numbers in queued events; two numbers may have equal
             columns.
         keysets: the key sets of marks, by the numbers in queued marks.
-        texts: the config and the facts after each change: their name and JSON text.
+        texts: the config and the facts after each change: their name and JSON text, emptied once
+            they are in the file.
     """
 
     def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
@@ -129,6 +130,10 @@ class EventQueue:
         """Record the changed config or facts, given as JSON text."""
         if not self.refused():
             self.texts.append((name, text))
+
+    def forget_texts(self, first: int, end: int) -> None:
+        """Free the texts from number `first` to `end`, which are in the file."""
+        self.texts[first:end] = [("", "")] * (end - first)
 
     def record(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values at a step and time; quick if such values were added before."""

@@ -303,7 +303,7 @@ class Flusher:
         self._queue.take(self._waiting)
         while self._waiting or self._batches.is_behind:
             batch = self._batches.of(self._waiting, self._file)
-            count, written = batch.events, batch.written
+            count, known, written = batch.events, self._batches.written, batch.written
             done = self._waiting[:count]
             first, rows = self._file.event_count, batch.block.events
             end = self._file.write(batch.block)
@@ -316,6 +316,7 @@ class Flusher:
             self._latest = latest
             del self._waiting[:count]
             self._queue.release(done)
+            self._queue.forget_texts(known.texts, written.texts)
             self._places.see(rows, batch.block.values)
             for notice in self._heavy.weigh(batch.weights, self._batches.schema.columns):
                 self.warn(f"{self._path}: {notice}")

@@ -86,6 +86,8 @@ class LiveFile:
     def _begin(self, texts: Mapping[str, Array]) -> None:
         """Create all attributes and datasets, and start SWMR mode."""
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
+        sums = [checksum(texts[name]) << bits for name, bits in ((fmt.CONFIG, 0), (fmt.FACTS, 32))]
+        self._file.attrs[fmt.ATTR_TEXT_CHECKSUMS] = np.uint64(sum(sums))
         for name, data in texts.items():
             _write_text(self._file, name, data)
         self._ids = [_growing(self._file, name, dtype, chunk) for name, (dtype, chunk) in _LAYOUT]

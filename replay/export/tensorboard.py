@@ -63,9 +63,16 @@ def write_events(run: Recording, keys: Sequence[str], folder: Path, overwrite: b
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value if isinstance(value, (bool, int, float, str)) else str(value)
+        _utf8(name).decode(): value
+        if isinstance(value, (bool, int, float))
+        else _utf8(str(value)).decode()
         for name, value in config.items()
     }
+
+
+def _utf8(text: str) -> bytes:
+    """The text as UTF-8, with lone surrogates escaped."""
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _events(run: Recording, keys: Sequence[str]) -> Iterator[Any]:
@@ -89,7 +96,7 @@ def _event(key: str, step: int, time: float, found: Any, told: dict[str, str]) -
     if isinstance(found, State):
         plugin, data = "histograms", _rows(found)
     elif isinstance(found, str):
-        plugin, data = "text", np.array([found.encode("utf-8", "backslashreplace")], object)
+        plugin, data = "text", np.array([_utf8(found)], object)
     else:
         plugin, data = "scalars", np.array(found, np.float64)
     value = Summary.Value(tag=key, tensor=make_tensor_proto(data))

@@ -103,7 +103,8 @@ class HtmlSink:
         plotly = self._plotly.read_text("utf-8")
         text = html_page(windows, runs=self._runs, title=self.title, plotly_js=plotly)
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
-            partial.write_text(text, encoding="utf-8", newline="\n")
+            # A title may have lone surrogates, from a file's name that is not UTF-8.
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         self._overwrite = True  # the file is now this sink's own
 
 

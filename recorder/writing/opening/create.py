@@ -100,6 +100,11 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
     """
     store, _ = open_store(path)
     with closing(store):
+        faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
+        damage = store.damage()
+        if damage:
+            store.accept_damage()
+            faults.append(damage)
         old = stored_facts(store, path)
         if old is not None:
             before = old.get("resumed")
@@ -114,11 +119,6 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             resumption = _copy_events(store, file, at_step, trail)
             return Opened(file, store.schema, resumption, trail=trail, config=config, facts=facts)
 
-        faults = [f"{store.cut} events at its end are not whole, and left out"] * bool(store.cut)
-        damage = store.damage()
-        if damage:
-            store.accept_damage()
-            faults.append(damage)
         if faults:
             warn(f"{path}: {'; '.join(faults)}; the file as it was is {keep(path)}")
         return _made(path, make, overwrite=True)

@@ -425,3 +425,31 @@ def test_what_is_written_while_the_journal_is_read_is_not_called_torn(
         assert run.event_count == 21
     monkeypatch.undo()
     rec.close()
+
+
+@pytest.mark.parametrize("name", ["config", "facts"])
+@pytest.mark.parametrize("bit", [1, 0x80])  # JSON as before, and no JSON
+def test_a_bent_config_is_told_and_nothing_else_is_lost(path: Path, name: str, bit: int) -> None:
+    with Recorder(path, config={"lr": 100}, facts=True, flush_seconds=60) as rec:
+        rec.add(loss=1.5)
+        rec.flush()
+        data = path.read_bytes()
+    at = data.index(b"100" if name == "config" else b'"pid": ') + 8 * (name == "facts")
+    for each in ("run.killed.h5", "run.resumed.h5"):
+        path.with_name(each).write_bytes(data)
+        put(path.with_name(each), at, bytes([data[at] ^ bit]))
+    bent, resumed = path.with_name("run.killed.h5"), path.with_name("run.resumed.h5")
+    what = f"its {name} is not as it was written"
+    with pytest.warns(RuntimeWarning, match=f"{what}; it is left out"), Recording(bent) as run:
+        assert getattr(run, name) is None
+        assert run["loss"].value.tolist() == [1.5]
+    assert (verify(bent).state, what in verify(bent).fault) == ("damaged", True)
+    with pytest.warns(RuntimeWarning, match=f"{what}; the file as it was is"):
+        recorder(resumed, mode="resume").close()
+    done = repair(bent)
+    assert done.damage == what
+    assert done.original is not None
+    for each in (bent, resumed):
+        with Recording(each) as run:
+            assert (run.config is None, run.facts is None) == (name == "config", name == "facts")
+            assert run["loss"].value.tolist() == [1.5]

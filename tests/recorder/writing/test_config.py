@@ -4,7 +4,9 @@ import argparse
 import dataclasses
 import enum
 import json
-from collections.abc import Iterator, Mapping
+import os
+import tracemalloc
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -210,3 +212,52 @@ def test_a_config_that_is_no_mapping_has_no_names(tmp_path: Path) -> None:
         pytest.raises(InputError, match="is not a mapping"),
     ):
         rec.config.update(a=1)
+
+
+def test_a_lone_surrogate_loses_nothing(tmp_path: Path) -> None:
+    path, copy = tmp_path / "run.h5", tmp_path / "copy.h5"
+    folder = os.fsdecode(b"/data/caf\xe9")  # a path that is not UTF-8
+    with Recorder(path, config={"data": Path(folder)}, flush_seconds=60) as rec:
+        rec.add(a=1)
+        rec.config.update({"out": Path(folder), folder: 1})
+        rec.describe({folder: {}})
+        rec.add(a=2)
+        rec.flush()
+        copy.write_bytes(path.read_bytes())
+    with Recorder(copy, mode="resume") as rec:
+        assert rec.config["out"] == folder
+    for each in (path, copy):
+        with Recording(each) as run:
+            assert run["a"].value.tolist() == [1, 2]
+            assert run.config == {"data": folder, "out": folder, folder: 1}
+            assert run.facts is not None
+            assert run.facts["models"] == {folder: {}}
+
+
+def test_a_config_that_is_written_can_be_read_in_deep_calls(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        rec.add(a=1)
+        with pytest.raises(RecordingError, match="it is nested too deeply"):
+            rec.config.update(_nested(201))
+        rec.config.update(a=_nested(198))
+        rec.flush()
+        live = _called_deeply(lambda: config(path), 300)
+    assert live == {"a": _nested(198)} == _called_deeply(lambda: config(path), 300)
+
+
+def _called_deeply(call: Callable[[], Any], depth: int) -> Any:
+    return _called_deeply(call, depth - 1) if depth else call()
+
+
+def test_changes_that_are_in_the_file_take_no_memory(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False, flush_seconds=60) as rec:
+        tracemalloc.start()
+        try:
+            for i in range(30):
+                rec.config.update(text="x" * 100_000, i=i)
+                rec.flush()
+            assert tracemalloc.get_traced_memory()[0] < 1_000_000
+        finally:
+            tracemalloc.stop()
+        assert rec.config["i"] == 29

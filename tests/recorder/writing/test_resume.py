@@ -170,6 +170,17 @@ def test_an_older_checkpoint_brings_back_what_was_superseded_since(path: Path) -
     assert [event.step for event in seen] == list(range(9))
 
 
+def test_a_state_from_before_the_first_event_of_a_resume_keeps_its_place(path: Path) -> None:
+    rec = recorder(path)
+    record_steps(rec, 8)
+    rec.close()
+    with recorder(path, mode="resume", at_step=4) as rec:
+        state = rec.state_dict()
+        rec.load_state_dict(state)  # no warning: nothing is missing
+        record_steps(rec, 1)
+    assert steps(path) == [0, 1, 2, 3, 4, 5]
+
+
 def test_what_is_no_state_is_refused(path: Path) -> None:
     with recorder(path) as rec:
         record_steps(rec, 3)
