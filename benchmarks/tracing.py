@@ -5,7 +5,8 @@
 All ways train the same model in turn, some steps at a time, in a random order, so that neither a
 machine that slows down nor where a model lies in memory favours any. The first table has medians
 over the rounds of each way's time over the bare time of the same round. `watch` without a trace is
-among them, since a traced model is watched too. The second table has each part's share of what the
+among them, since a traced model is watched too, and so is `watch` with an optimizer, whose state
+is then measured. The second table has each part's share of what the
 trace alone costs: how much of it is saved where this part is left out. The shares need not make 1.
 It is CPU time of the training thread, with one thread; --wall gives what a user waits for.
 """
@@ -73,13 +74,13 @@ def _bare(_: nn.Module, __: Optimizer) -> Iterator[Step]:
     yield lambda: None
 
 
-def _watched(path: Path, *, traced: bool, every: int = 1) -> Way:
-    """`rec.watch`, as a user calls it."""
+def _watched(path: Path, *, traced: bool, stepped: bool = True, every: int = 1) -> Way:
+    """`rec.watch`, as a user calls it; with the optimizer if `stepped`."""
 
     @contextmanager
     def way(model: nn.Module, optimizer: Optimizer) -> Iterator[Step]:
         with Recorder(path, mode="w", facts=False, compress=False) as rec:
-            rec.watch(model, trace=traced, optimizer=optimizer if traced else None, every=every)
+            rec.watch(model, trace=traced, optimizer=optimizer if stepped else None, every=every)
             yield rec.step
 
     return way
@@ -107,7 +108,8 @@ def _ways(place: Path) -> dict[str, tuple[Way, int]]:
     return {
         "bare": (_bare, STEPS),
         "bare, again": (_bare, STEPS),  # how far from 1 chance alone gets
-        "watch, no trace": (_watched(place / "a.h5", traced=False), STEPS),
+        "watch, no trace": (_watched(place / "a.h5", traced=False, stepped=False), STEPS),
+        "watch with optimizer, no trace": (_watched(place / "d.h5", traced=False), STEPS),
         "watch with trace, every=1": (_watched(place / "b.h5", traced=True), STEPS),
         "watch with trace, every=10": (_watched(place / "c.h5", traced=True, every=10), 10),
         "the trace alone": (_traced(), STEPS),

@@ -52,8 +52,14 @@ from flexrec.recorder.writing.opening.facts import gather_facts
 from flexrec.recorder.writing.opening.place import check_system, place
 
 if TYPE_CHECKING:
-    from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
-    from flexrec.recorder.layers.tracing.trace import Optimizers, Trace
+    from flexrec.recorder.layers.tooled_model import (
+        Layers,
+        ModelOptions,
+        Module,
+        Optimizers,
+        TooledModel,
+    )
+    from flexrec.recorder.layers.tracing.trace import Trace
 
 
 class Recorder:
@@ -402,7 +408,6 @@ class Recorder:
         model: "Module",
         *,
         trace: bool = False,
-        optimizer: "Optimizers" = None,
         **options: "Unpack[ModelOptions]",
     ) -> "TooledModel":
         """Record statistics of a model's layers at every `step`.
@@ -413,34 +418,38 @@ class Recorder:
             model: the model to watch.
             trace: also record a fingerprint of everything that a step computes, in the order of
                 computation, for `flexrec diff`; see docs/diff.md for what is traced and its cost.
-            optimizer: the model's optimizer, or several, to be traced too.
-            options: sources, stats, layers, every, scaler and name, as in TooledModel. With
-                `every`, only steps whose number is a multiple of it are traced.
+            options: sources, stats, layers, every, scaler, name and optimizer, as in TooledModel.
+                An optimizer is traced too. With `every`, only steps whose number is a multiple of
+                it are traced.
 
         Raises:
-            DefinitionError: as TooledModel; or a layer of that name is already watched; or two
-                models are traced with different values of `every`.
+            DefinitionError: as TooledModel; or a layer or optimizer of that name is already
+                watched; or two models are traced with different values of `every`.
         """
         from flexrec.recorder.layers.tooled_model import TooledModel
 
         tooled = TooledModel(model, **options)
         self._watched = [other for other in self._watched if not other.is_removed]
-        taken = {layer for other in self._watched for layer in other.layers}
-        for layer in tooled.layers:
-            if layer in taken:
+        taken = {name for other in self._watched for name in _names_in(other)}
+        for name in _names_in(tooled):
+            if name in taken:
                 tooled.remove()
+                what = "a layer" if name in tooled.layers else "an optimizer"
                 raise DefinitionError(
-                    f"a layer {layer!r} is watched already; tell the models apart with "
+                    f"{what} {name!r} is watched already; tell the models apart with "
                     'watch(model, name="…"), or call remove() on the result of the first watch'
                 )
         self._watched.append(tooled)
         if trace:
-            self._trace_model(model, optimizer, options.get("every", 1), options.get("name", ""))
+            self._trace_model(model, options, list(tooled.optimizers))
         return tooled
 
-    def _trace_model(self, model: "Module", optimizer: "Optimizers", every: int, name: str) -> None:
+    def _trace_model(
+        self, model: "Module", options: "ModelOptions", optimizers: "Optimizers"
+    ) -> None:
         from flexrec.recorder.layers.tracing.trace import Trace
 
+        every = options.get("every", 1)
         if self._trace is None:
             self._trace = Trace(lambda: self._queue.step, every)
         elif self._trace.every != every:
@@ -448,7 +457,7 @@ class Recorder:
                 "all traced models need the same every: "
                 f"got every={every} after every={self._trace.every}"
             )
-        self._trace.watch(model, name, optimizer)
+        self._trace.watch(model, options.get("name", ""), optimizers)
 
     def fingerprint(self, values: Mapping[str, object] | None = None, /, **named: object) -> None:
         """Record fingerprints of values, such as a batch, without storing the values.
@@ -657,6 +666,11 @@ def _config(data: Any, queue: EventQueue) -> Config | None:
     """The Config of `data`; None if `data` is not a mapping."""
     data = {} if data is None else data
     return Config(data, partial(queue.change, fmt.CONFIG)) if isinstance(data, dict) else None
+
+
+def _names_in(tooled: "TooledModel") -> tuple[str, ...]:
+    """The names with which the keys of a watched model begin."""
+    return (*tooled.layers, *tooled.optimizers.values())
 
 
 def _locked(path: Path, target: Path) -> PathLock:

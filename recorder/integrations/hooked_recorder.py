@@ -14,7 +14,7 @@ from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.writing.config import as_json
 
 if TYPE_CHECKING:
-    from flexrec.recorder.layers.tooled_model import ModelOptions, Module, TooledModel
+    from flexrec.recorder.layers.tooled_model import ModelOptions, Module, Optimizers, TooledModel
 
 Target: TypeAlias = Recorder | str | os.PathLike[str]
 """Where to record: an open recorder, or the path of a file or folder."""
@@ -105,15 +105,17 @@ class HookedRecorder:
             recorder.add({}, step=step)
             recorder.record(Add(values, recorder.current_step, time))
 
-    def watch(self, model: "Module", watch: Watch) -> None:
+    def watch(self, model: "Module", watch: Watch, optimizer: "Optimizers" = None) -> None:
         """Record statistics of the model's layers at each step, unless `watch` is False.
 
-        The model that was watched before no longer is.
+        The model that was watched before no longer is. `optimizer` is used unless `watch` names
+        others.
         """
         if self._tooled is not None:
             self._tooled.remove()
         if watch is not False:
-            self._tooled = self.recorder.watch(model, **({} if watch is True else watch))
+            options: ModelOptions = {} if watch is True else watch
+            self._tooled = self.recorder.watch(model, **{"optimizer": optimizer, **options})
 
     def begin_step(self, step: int) -> None:
         """Make `step` the step of what is recorded from now on."""

@@ -81,7 +81,7 @@ class FlexrecCallback(Callback):
         self._seen = trainer.global_step
         if self._next_step:
             self._hooked.resume(self._next_step)
-        self._hooked.watch(pl_module, self._watch)
+        self._hooked.watch(pl_module, self._watch, trainer.optimizers)
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Begin a step, or go on with one that accumulates gradients."""

@@ -39,7 +39,7 @@ class FlexrecCallback(Callback):
         self.step_ = sum(epoch.get("train_batch_count", 0) for epoch in net.history)
         if self.step_:
             self.hooked_.resume(self.step_ + 1)
-        self.hooked_.watch(net.module_, self.watch)
+        self.hooked_.watch(net.module_, self.watch, getattr(net, "optimizer_", None))
 
     def on_batch_begin(self, net: Any, *_: Any, training: bool, **__: Any) -> None:
         """Begin a step."""

@@ -34,7 +34,7 @@ class FlexrecCallback(TrainerCallback):
         if state.global_step:
             self._hooked.resume(state.global_step + 1)
         self._hooked.configure(args.to_dict())
-        self._hooked.watch(given["model"], self._watch)
+        self._hooked.watch(given["model"], self._watch, given.get("optimizer"))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Begin a step."""

@@ -23,7 +23,7 @@ class Failures:
     def add(self, what: str, error: Exception) -> None:
         """Note that something is left out because of an error."""
         if what not in self._warned:
-            self._reasons.setdefault(what, _line(error))
+            self._reasons.setdefault(what, error_line(error))
 
     def leaving_out(self, *what: str) -> "_LeavingOut":
         """A context manager that adds errors raised in it, under these names joined by slashes."""
@@ -65,7 +65,7 @@ class _LeavingOut:
         return True
 
 
-def _line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """An error in one line; the error itself would keep its traceback's objects alive."""
     said = str(error).strip().splitlines()
     return f"{type(error).__name__}: {said[0]:.200}" if said else type(error).__name__

@@ -4,6 +4,7 @@ Does not import torch, since it is used to show recordings too.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tabulate import tabulate
@@ -11,9 +12,8 @@ from tabulate import tabulate
 from flexrec.recorder.errors import one_line
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.nn import Module, Parameter
-
-    from flexrec.recorder.layers.armed_step import Calls
 
 _FIELDS = ("class", "parameters", "trainable", "dtype", "order", "calls")
 
@@ -21,6 +21,19 @@ Description: TypeAlias = dict[str, dict[str, Any]]
 """The fields of each layer by its name; `Recording.models` explains them."""
 
 _Statistics = Mapping[str, Mapping[str, Mapping[str, object]]]
+
+
+@dataclass
+class Calls:
+    """The number of a layer's calls in a step, and the shape of its first output."""
+
+    number: int = 0
+    shape: list[int] | None = None
+
+    def note(self, output: "Iterable[Tensor]") -> None:
+        """Note the shape of the first tensor of an output, if it is the first output."""
+        if self.shape is None:
+            self.shape = next((list(tensor.shape) for tensor in output), None)
 
 
 class Table(str):
@@ -64,7 +77,7 @@ def layer_table(statistics: _Statistics) -> Table:
 
 def describe(
     layers: "Mapping[str, Module]",
-    calls: "Mapping[str, Calls]",
+    calls: Mapping[str, Calls],
     weights_of: "Callable[[Module], Mapping[str, Parameter]]",
 ) -> Description:
     """Describe layers: what each is, and how it was called.

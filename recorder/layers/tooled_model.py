@@ -1,9 +1,10 @@
 """TooledModel: statistics of a model's layers, step by step.
 
-statistics.py defines the statistics, measures.py measures tensors, calls.py observes calls, and
-armed_step.py collects the measures of one step. This module uses no files.
+measuring/ defines the statistics and measures tensors, calls.py observes calls, armed_step.py
+collects the measures of one step, and parameters/ those of weights. This module uses no files.
 """
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from types import TracebackType
@@ -11,17 +12,20 @@ from typing import Any, Self, TypeAlias, TypedDict
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
 from flexrec.recorder.events import Array
-from flexrec.recorder.layers.armed_step import ArmedStep, Calls, weights_of
+from flexrec.recorder.layers.armed_step import ArmedStep
 from flexrec.recorder.layers.calls import Observer
 from flexrec.recorder.layers.failures import Failures
-from flexrec.recorder.layers.loss_scale import LossScale, Scaler
 from flexrec.recorder.layers.measuring.gradient_noise import GradientStream
 from flexrec.recorder.layers.measuring.measures import MOMENTS, Number, norm, ratio
 from flexrec.recorder.layers.measuring.statistics import Stat, measures_of, plan
-from flexrec.recorder.layers.table import Description, Table, describe, layer_table
+from flexrec.recorder.layers.parameters.loss_scale import LossScale, Scaler
+from flexrec.recorder.layers.parameters.optimizers import Optimizers, add_hooks, named
+from flexrec.recorder.layers.parameters.weights import WeightMeasures, weights_of
+from flexrec.recorder.layers.table import Calls, Description, Table, describe, layer_table
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
     has_compiled,
@@ -46,6 +50,7 @@ class ModelOptions(TypedDict, total=False):
     every: int
     scaler: Scaler | None
     name: str
+    optimizer: Optimizers
 
 
 Module: TypeAlias = nn.Module
@@ -76,10 +81,13 @@ class TooledModel:
         scaler: the GradScaler in use; gradients are divided by its scale.
         name: the model's name, a prefix of its layers' names, as if it were part of a larger model:
             `TooledModel(critic, name="critic")` gives `critic.0/weights/std`.
+        optimizer: the model's optimizer, or several: gradients, updates and weights are measured
+            when it steps, and its learning rates (`optimizer/group0/lr`) and the norm of its state
+            (`layer/state/norm`) as well.
 
     Raises:
-        DefinitionError: a source, statistic or layer does not exist, or the model is not a module
-            or is in DataParallel.
+        DefinitionError: a source, statistic or layer does not exist, the model is not a module or
+            is in DataParallel, or the optimizer is not one of torch.optim.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class TooledModel:
         every: int = 1,
         scaler: Scaler | None = None,
         name: str = "",
+        optimizer: Optimizers = None,
     ) -> None:
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
             raise DefinitionError(
@@ -102,12 +111,13 @@ class TooledModel:
         self._wanted, self._name = layers, name
         chosen = choose_layers(self._core, layers, name)
         _check_layers(model, chosen)
-        self._plan = plan(sources, stats)
+        self._optimizers = named(optimizer, name)
+        self._plan = plan(sources, stats, state=bool(self._optimizers))
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
         self._steps = 0
         self._is_removed = self._was_armed = self._had_gradients = False
-        self._measured_updates = self._had_updates = False
+        self._measured_updates = self._had_updates = self._has_stepped = False
         self._failures = Failures()
         self._armed: ArmedStep | None = None
         self._calls: dict[str, Calls] | None = None  # of the first armed step with these layers
@@ -115,6 +125,10 @@ class TooledModel:
         self._latest: dict[str, float | Array | Tensor] = {}
         self._streams: dict[str, GradientStream] = {}
         self._observer = Observer(self)
+        self._take_hooks_off = add_hooks(
+            self._optimizers, self._before_optimizer, self._after_optimizer
+        )
+        weakref.finalize(self, self._take_hooks_off)  # without `remove`
         self._set_layers(chosen)
 
     def _set_layers(self, layers: dict[str, nn.Module]) -> None:
@@ -141,6 +155,11 @@ class TooledModel:
         return tuple(self._layers)
 
     @property
+    def optimizers(self) -> dict[Optimizer, str]:
+        """The optimizers, and their names, with which the keys of their learning rates begin."""
+        return dict(self._optimizers)
+
+    @property
     def is_removed(self) -> bool:
         """Whether `remove` was called."""
         return self._is_removed
@@ -158,6 +177,8 @@ class TooledModel:
                 "there was no pass through it, or through a part of it, in training mode, with "
                 "gradients"
             ) + (where if has_compiled() else "")
+        if self._optimizers:
+            return None if self._has_stepped else "its optimizer took no step that was measured"
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
         if self._measured_updates and not self._had_updates:
@@ -167,8 +188,9 @@ class TooledModel:
     def step(self) -> dict[str, float | Array | Tensor]:
         """End the step and return its statistics by key.
 
-        Call it after the optimizer's step and before gradients are set to zero. The result is empty
-        if the step was not armed or no training pass ran. On the CPU values are floats, or arrays
+        Call it after the optimizer's step and before gradients are set to zero; with `optimizer`,
+        anywhere outside of its step. The result is empty if the step was not armed, or neither a
+        training pass ran nor the optimizer. On the CPU values are floats, or arrays
         for histograms. On an accelerator they are tensors there, the 0-d ones views of a single
         tensor, and nothing waits for it.
         """
@@ -181,8 +203,10 @@ class TooledModel:
             self._observe()
         if armed is not None:
             armed.close()
-            self._was_armed = True
-            self._calls = armed.calls if self._calls is None else self._calls
+            if armed.has_pass:
+                self._was_armed = True
+                self._calls = armed.calls if self._calls is None else self._calls
+            self._has_stepped |= bool(armed.weights.has_stepped)
             self._latest = {}
             with self._failures.leaving_out("all of a step"):
                 self._feed_streams(armed)
@@ -228,6 +252,7 @@ class TooledModel:
         """Stop watching the model; the last statistics can still be read."""
         self._is_removed = True
         self._observer.close()
+        self._take_hooks_off()
         if self._armed is not None:
             self._armed.close()
             self._armed = None
@@ -258,14 +283,33 @@ class TooledModel:
         if is_replica(module):
             self._check_replica(module)
         if self._armed is None and self._trains(module) and not (in_backward() or in_transform()):
+            self._arm()
+        return self._armed
+
+    def _arm(self) -> ArmedStep:
+        """The step that is measured now; begins it if necessary."""
+        if self._armed is None:
             self._follow_layers()
             scale = None
             if self._scaler is not None and self._scaler.is_enabled():
                 scale = LossScale(self._scaler, self._core)
+            known = self._layers, self._measures
+            weights = WeightMeasures(
+                *(*known, self._optimizers, scale, self._failures),
+                keeps_gradients=self._needs_streams(),
+            )
             self._armed = ArmedStep(
-                self._layers, self._measures, self._roots, self._trains, scale, self._failures
+                *(*known, self._roots, self._trains, scale, self._failures, weights)
             )
         return self._armed
+
+    def _before_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._due():
+            self._arm().weights.before_optimizer(optimizer, args, kwargs)
+
+    def _after_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        if self._armed is not None:
+            self._armed.weights.after_optimizer(optimizer, args, kwargs)
 
     def _due(self) -> bool:
         return self._steps % self._every == 0
@@ -297,13 +341,16 @@ class TooledModel:
             del self._streams[name]
         self._set_layers(layers)
 
+    def _needs_streams(self) -> bool:
+        return not all(statistic.measure for statistic in self._plan.get("grad_weights", ()))
+
     def _feed_streams(self, armed: ArmedStep) -> None:
         """Add the minibatch's gradients to the layers' streams, if a statistic needs them."""
-        if all(statistic.measure for statistic in self._plan.get("grad_weights", ())):
+        if not self._needs_streams():
             return
         for layer in self._layers:
             with self._failures.leaving_out(layer, "grad_weights"):
-                gradients = armed.gradients(layer)
+                gradients = armed.weights.gradients(layer)
                 if gradients:
                     stream = self._streams.setdefault(layer, GradientStream())
                     stream.add(gradients, finite=self._scaler is not None)
@@ -311,7 +358,7 @@ class TooledModel:
     def _collect(self, armed: ArmedStep) -> dict[str, Number]:
         partials = armed.partials()
         self._had_gradients |= any(p.grad is not None for p in self._core.parameters())
-        values: dict[str, Number] = {}
+        values = dict(armed.weights.rates)
         for (layer, source), statistics in self._keys.items():
             measured = partials.get((layer, source), {})
             for key, statistic in statistics:

@@ -126,6 +126,23 @@ def add_step_hooks(
     return lambda: (first(), second())
 
 
+def wrapped_optimizer(optimizer: Optimizer) -> Optimizer:
+    """The optimizer in a wrapper that has no hooks of its own; other optimizers unchanged."""
+    inner = getattr(optimizer, "optimizer", None)
+    if not isinstance(inner, Optimizer):
+        return optimizer
+    own = vars(optimizer).get("_optimizer_step_pre_hooks")
+    is_wrapper = own is None or own is vars(inner).get("_optimizer_step_pre_hooks")
+    return wrapped_optimizer(inner) if is_wrapper else optimizer
+
+
+def fused_scale(optimizer: Optimizer) -> Tensor | None:
+    """The scale by which the step that runs now divides gradients; a GradScaler sets it."""
+    takes_scale = getattr(optimizer, "_step_supports_amp_scaling", False)
+    scale = getattr(optimizer, "grad_scale", None) if takes_scale else None
+    return scale if isinstance(scale, Tensor) else None
+
+
 def _added(hooks: dict[Any, Any], hook: Callable[..., None]) -> Callable[[], Any]:
     key = id(hook)
     hooks[key] = hook

@@ -17,7 +17,7 @@ from flexrec.recorder.storage.arrays import Ints
 
 _Floats = NDArray[np.float64]
 _MOST = 1 << 53
-_SOURCES = ("weights", "grad_weights", "updates")
+_SOURCES = ("weights", "grad_weights", "updates", "state")
 
 
 class _Part(NamedTuple):

@@ -25,7 +25,8 @@ from flexrec.replay.definitions.phases import split_phase
 from flexrec.replay.definitions.presets import preset
 
 _LAYER = re.compile(
-    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates)/\w+|activations)", re.S
+    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state)/\w+|activations)",
+    re.S,
 )
 _STEPS = re.compile(r"(.+)[_/.\-](step|epoch)", re.I | re.S)
 _FALLBACK = ("grads", "activations", "weights")  # presets of sources that health does not draw

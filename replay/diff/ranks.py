@@ -22,7 +22,7 @@ from flexrec.replay.diff.result import RanksDiff
 from flexrec.replay.diff.run import Column, Run
 
 _EXACT = Tolerance()
-_REPLICATED = ("weights", "grad_weights", "updates")  # sources that are the same on every rank
+_REPLICATED = ("weights", "grad_weights", "updates", "state")  # sources equal on every rank
 
 
 def diff_ranks(

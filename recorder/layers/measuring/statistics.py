@@ -62,11 +62,13 @@ class Statistic:
 _OF_TORCH = ("mean", "std", "min", "max", "norm")
 """torch.mean is "mean", and so on: faster, and pooled exactly."""
 
+_OF_STATE = ("norm", "fingerprint")
+
 Plan: TypeAlias = Mapping[str, tuple[Statistic, ...]]
 """The statistics to compute, by source."""
 
 
-def plan(sources: Iterable[str], stats: Iterable[Stat]) -> Plan:
+def plan(sources: Iterable[str], stats: Iterable[Stat], *, state: bool = False) -> Plan:
     """Choose which statistics to compute of which source.
 
     >>> {source: [s.name for s in chosen] for source, chosen in
@@ -74,7 +76,8 @@ def plan(sources: Iterable[str], stats: Iterable[Stat]) -> Plan:
     {'weights': ['mean'], 'outputs': ['dead']}
 
     A statistic that applies to one source only is computed of it, whether or not it is in
-    `sources`.
+    `sources`. With `state`, there is a source `state`, of which the norm is computed, and the
+    fingerprint if it is in `stats`.
 
     Raises:
         DefinitionError: a source or statistic is unknown, two statistics have the same name, or
@@ -99,6 +102,9 @@ def plan(sources: Iterable[str], stats: Iterable[Stat]) -> Plan:
         of = list(chosen) if statistic.source is None else [statistic.source]
         for source in of:
             chosen.setdefault(source, []).append(statistic)
+    if state:
+        named.setdefault("norm", STATISTICS["norm"])
+        chosen["state"] = [named[name] for name in _OF_STATE if name in named]
     planned = {source: tuple(statistics) for source, statistics in chosen.items() if statistics}
     if not planned:
         raise DefinitionError("nothing to take: give at least one source and one statistic")

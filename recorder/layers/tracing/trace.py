@@ -20,13 +20,19 @@ from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.errors import DefinitionError, InputError, warn
 from flexrec.recorder.layers.calls import EagerWhileObserved, Observer
+from flexrec.recorder.layers.failures import error_line
 from flexrec.recorder.layers.measuring.measures import Fingerprint, fingerprint, of_text
+from flexrec.recorder.layers.parameters.optimizers import (
+    Optimizers,
+    add_hooks,
+    named,
+    parameters_of,
+)
 from flexrec.recorder.layers.tooled_model import unwrapped
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
     add_accumulated_hook,
     add_gradient_hook,
-    add_step_hooks,
     compiled_inside,
     dispatch_modes_are_active,
     hidden_from_modes,
@@ -37,10 +43,6 @@ from flexrec.recorder.layers.torch_private import (
 from flexrec.recorder.layers.tracing.environment import environment
 from flexrec.recorder.layers.tracing.fingerprints import leaves, of_all
 from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
-from flexrec.recorder.layers.tracing.hooks import Hook, error_line
-
-Optimizers: TypeAlias = Optimizer | Sequence[Optimizer] | None
-"""One optimizer, several, or none."""
 
 _Attributes: TypeAlias = dict[str, str]
 
@@ -96,11 +98,11 @@ class Trace:
                 self._owners.setdefault(parameter, (self._modules[module], part))
         self._roots.add(model)
         self._observe()
-        for optimizer in _listed(optimizers):
-            number = len(self._optimizers)
-            self._optimizers[optimizer] = name or (f"optimizer {number}" if number else "optimizer")
-            hooks = Hook(self._before_optimizer), Hook(self._after_optimizer)
-            self._permanent.callback(add_step_hooks(optimizer, *hooks))
+        found = named(optimizers, name)
+        new = {each: of for each, of in found.items() if each not in self._optimizers}
+        self._optimizers |= new
+        take_off = add_hooks(new, self._before_optimizer, self._after_optimizer)
+        self._permanent.callback(take_off)
 
     def mark(self, values: Mapping[str, object]) -> dict[str, Fingerprint]:
         """Compute fingerprints, by name, of values outside of layers, such as a batch.
@@ -382,11 +384,10 @@ class Trace:
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
         """The parameters of an optimizer that belong to a layer."""
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                owner = self._owners.get(parameter)
-                if owner is not None:
-                    yield owner, parameter
+        for parameter in parameters_of(optimizer):
+            owner = self._owners.get(parameter)
+            if owner is not None:
+                yield owner, parameter
 
 
 class _Call(NamedTuple):
@@ -434,12 +435,6 @@ def _given(name: str, value: object) -> Fingerprint | None:
         return found
     except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"{name!r}: cannot compute a fingerprint: {error_line(error)}") from None
-
-
-def _listed(optimizers: Optimizers) -> Sequence[Optimizer]:
-    if optimizers is None:
-        return ()
-    return [optimizers] if isinstance(optimizers, Optimizer) else optimizers
 
 
 def _attributes(

@@ -12,6 +12,7 @@ from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage
 
+_OF_OPTIMIZER = ("state", "updates", "weights")  # what changes in its step, in this order
 _MOST = 0.9  # fraction of the layers that is reported as all of them
 
 
@@ -201,15 +202,26 @@ def _in_optimizer(here: StepOfLayers) -> Blame | None:
         cause = f"{keys[0]} {_number(of.a)} -> {_number(of.b)}"
         return Blame("optimizer", keys[0], None, cause)
     gradients = here.known("grad_weights")
-    changed = [(s, layer) for s in ("updates", "weights") for layer in here.differing(s)]
+    changed = [(s, layer) for s in _OF_OPTIMIZER for layer in here.differing(s)]
     if not changed or (not gradients and changed[0][0] == "weights"):
         return None
     layers = list(dict.fromkeys(layer for _, layer in changed))
     key = here.key(changed[0][1], changed[0][0])
-    said = "weights differ, though gradients agree" if gradients else "updates of weights differ"
+    said = _changed_by_optimizer(here, changed[0][0], bool(gradients))
     if len(layers) == 1:
         return Blame("optimizer", key, layers[0], f"its {said}")
     return Blame("optimizer", key, None, said)
+
+
+def _changed_by_optimizer(here: StepOfLayers, source: str, knows_gradients: bool) -> str:
+    """What is wrong, if this source of the optimizer's step is the first that differs."""
+    though = ", though gradients agree" if knows_gradients else ""
+    if source == "state":
+        return f"state of the optimizer differs{though}"
+    if though and here.known("state"):
+        though = ", though gradients and the optimizer's state agree"
+    what = "weights differ" if though else "updates of weights differ"
+    return f"{what}{though}"
 
 
 def _in_weights(here: StepOfLayers) -> Blame | None:

@@ -13,6 +13,7 @@ _SOURCES: dict[str, Stage] = {
     **dict.fromkeys(BACKWARD, "backward"),
     "grad_weights": "backward",
     "updates": "optimizer",
+    "state": "optimizer",
     "optimizer": "optimizer",
     "weights": "weights",
 }

@@ -28,11 +28,11 @@ def train(
     model, optimizer = accelerator.prepare(model, optimizer)
     accelerator.register_for_checkpointing(tracker)
     if is_tracked and not resumes:
-        tracker.tracker.watch(model, stats=("norm",))
+        tracker.tracker.watch(model, stats=("norm",), optimizer=optimizer)
     done = 0
     if resumes:
         accelerator.load_state(str(folder / "checkpoint"))
-        tracker.tracker.watch(model, stats=("norm",))
+        tracker.tracker.watch(model, stats=("norm",), optimizer=optimizer)
         done = tracker.tracker.current_step
     for step in range(done, 10):
         x, y = data()[step % 4]
@@ -63,7 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 
 def test_values_and_config_are_recorded(whole: tuple[Path, bytes]) -> None:
     found = numbers(whole[0])
-    for key in ("train_loss", "nested/one", "net.0/weights/norm"):
+    for key in ("train_loss", "nested/one", "net.0/weights/norm", "optimizer/group0/lr"):
         assert [step for step, _ in found[key]] == list(range(10)), key
     with Recording(whole[0]) as run:
         assert run.complete

@@ -93,7 +93,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_metrics_and_layers_are_at_their_steps(whole: Path) -> None:
     found = numbers(whole)
     every = list(range(3 * BATCHES))
-    for key in ("train_loss_step", *LAYERS):
+    for key in ("train_loss_step", "optimizer/group0/lr", "net.0/state/norm", *LAYERS):
         assert [step for step, _ in found[key]] == every, key
     for key in ("val_loss", "train_loss_epoch"):
         assert [step for step, _ in found[key]] == [3, 7, 11], key

@@ -61,7 +61,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
 def test_losses_scores_and_layers_are_at_their_steps(whole: tuple[Path, bytes]) -> None:
     found = numbers(whole[0])
     every = list(range(1, 3 * BATCHES + 1))
-    for key in ("train_loss", *(f"net.0/{source}/norm" for source in WATCH["sources"])):
+    for key in (
+        "train_loss",
+        "optimizer/group0/lr",
+        *(f"net.0/{source}/norm" for source in WATCH["sources"]),
+    ):
         assert [step for step, _ in found[key]] == every, key
     assert [step for step, _ in found["valid_loss"]] == [4, 8, 12]
     assert [step for step, _ in found["dur"]] == [4, 8, 12]

@@ -88,7 +88,8 @@ def test_logs_evaluations_and_layers_are_at_their_steps(whole: Path) -> None:
     found = numbers(whole)
     assert [step for step, _ in found["loss"]] == list(range(1, 9))
     assert [step for step, _ in found["eval_loss"]] == [4, 8, 8]
-    for key in ("net.0/grad_out/norm", "net.2/weights/norm", "net.2/grad_in/norm"):
+    layers = ("net.0/grad_out/norm", "net.2/weights/norm", "net.2/grad_in/norm", "net.2/state/norm")
+    for key in ("optimizer/group0/lr", *layers):
         assert [step for step, _ in found[key]] == list(range(1, 9)), key
     with Recording(whole) as run:
         assert run.config["max_steps"] == 8

@@ -342,7 +342,7 @@ class _Operations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-        self._seen = patch("flexrec.recorder.layers.armed_step.hidden_from_modes", nullcontext)
+        self._seen = patch("flexrec.recorder.layers.collected.hidden_from_modes", nullcontext)
 
     def __enter__(self) -> Self:
         self._seen.start()

@@ -1,6 +1,8 @@
 """What is known of watched layers, their classes and the order in which they ran, is used."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,3 +61,58 @@ def test_by_the_spread_of_references(tmp_path: Path, eps: float) -> None:
     assert found.first is not None
     assert (found.first.step, found.first.stage) == (6, "forward")
     assert (found.first.layer, found.first.kind) == ("norm", "LayerNorm")
+
+
+def stepped(path: Path, change: Callable[[Any], object], sources: tuple[str, ...] = ()) -> Path:
+    """A run whose optimizer is changed at step 6; it is not traced."""
+    torch.manual_seed(0)
+    model, batches = Backwards(), torch.randn(10, 8, 4)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    with Recorder(path, facts=False) as rec:
+        options: Any = {"sources": sources} if sources else {}
+        rec.watch(model, optimizer=optimizer, **options)
+        for step, batch in enumerate(batches):
+            if step == 6:
+                change(optimizer)
+            model(batch).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            rec.step()
+    return path
+
+
+def no_change(_: Any) -> None:
+    """Leave the optimizer as it is."""
+
+
+def setting(name: str, value: object) -> Callable[[Any], object]:
+    """Change a setting of the optimizer."""
+    return lambda optimizer: optimizer.param_groups[0].update({name: value})
+
+
+MORE = ("inputs", "outputs", "grad_out", "grad_in", "grad_weights", "updates", "weights")
+CHANGES: list[tuple[Callable[[Any], object], tuple[str, ...], str]] = [
+    (setting("lr", 0.05), (), "optimizer/group0/lr 0.1 -> 0.05"),
+    (lambda optimizer: optimizer.state.clear(), (), "state of the optimizer differs"),
+    (
+        lambda optimizer: optimizer.state.clear(),
+        MORE,
+        "state of the optimizer differs, though gradients agree",
+    ),
+    (
+        setting("nesterov", True),
+        MORE,
+        "weights differ, though gradients and the optimizer's state agree",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "sources", "cause"), CHANGES, ids=lambda each: str(each)[:40])
+def test_what_an_optimizer_lost_is_named_without_a_trace(
+    change: Callable[[Any], object], sources: tuple[str, ...], cause: str, tmp_path: Path
+) -> None:
+    a = stepped(tmp_path / "a.h5", no_change, sources)
+    first = flexrec.diff(a, stepped(tmp_path / "b.h5", change, sources)).first
+    assert first is not None
+    assert (first.step, first.stage, first.layer, first.one_of) == (6, "optimizer", None, ())
+    assert first.cause == cause
