@@ -553,10 +553,10 @@ def import_(
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
+    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV, JSON lines and Parquet.
 
-    A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
-    imported is named.
+    A folder with event files is a run, as in TensorBoard; every other file is one, but Parquet
+    that flexrec export wrote may have many. What cannot be imported is named.
     """
     from flexrec.cli.converting.importing import import_from
 

@@ -481,8 +481,8 @@ To = Annotated[
 Imported = Annotated[
     Path,
     Argument(
-        help="TensorBoard's event files, wandb's offline files, CSV or JSON lines: a file, or a "
-        "folder that is searched."
+        help="TensorBoard's event files, wandb's offline files, CSV, JSON lines or Parquet: a "
+        "file, or a folder that is searched."
     ),
 ]
 OutFolder = Annotated[

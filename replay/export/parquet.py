@@ -14,13 +14,16 @@ from flexrec.recorder.files.atomic_write import Kind
 from flexrec.recorder.storage.series import Series
 
 try:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow
+    import pyarrow.parquet
 except ImportError as missing:
     raise MissingDependency.of(
         "Parquet", "pyarrow", hint="CSV needs nothing: a name that ends in .csv"
     ) from missing
 
+# dataset.py and run_table.py take pyarrow from here, and so raise the same error without it.
+pa: Any = pyarrow
+pq: Any = pyarrow.parquet
 
 _ROWS, _BYTES = 1 << 20, 1 << 26  # approximate limit of a row group
 KEY = pa.field("key", pa.dictionary(pa.int32(), pa.string()), nullable=False)
