@@ -108,6 +108,7 @@ def replay(
     if some values could not be drawn.
     """
     from flexrec.cli import replaying
+    from flexrec.cli.showing.runs import is_file
 
     _check_where(context)
     if group is None:
@@ -115,7 +116,7 @@ def replay(
     if best is None:
         _refuse(context, "without --best", "top")
     choice = replaying.Choice(where, group, band, best, top, color)
-    are_many = choice.is_given or not all(map(replaying.is_file, recordings))
+    are_many = choice.is_given or not all(map(is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
     definitions = replaying.definitions_of(
@@ -507,9 +508,11 @@ def repair(
 
 @app.command()
 def export(
-    recording: options.Recording,
+    context: typer.Context,
+    recordings: options.Exported,
     out: options.Out = None,
     to: options.To = None,
+    where: options.Where = None,
     keys: options.Keys = None,
     force: options.Force = False,
 ) -> None:
@@ -518,14 +521,29 @@ def export(
     The columns are key, step, time, value and text; a number leaves text empty, a text leaves value
     empty. --out NAME.parquet writes Parquet; --out - writes CSV to stdout, which is the default.
     --to tensorboard --out FOLDER writes an event file.
-    """
-    from flexrec.cli.converting.exporting import export_recording
 
-    to_stdout = out is None or str(out) == "-"
-    if to_stdout and (force or to not in (None, options.Format.CSV)):
-        given = "--force" if force else f"--to {to}"
-        raise typer.BadParameter(f"{given} needs a file to write: give --out NAME")
-    export_recording(recording, None if to_stdout else out, to=to, keys=keys or (), overwrite=force)
+    Of several recordings, a folder or a pattern, --out FOLDER writes a dataset of Parquet files:
+    runs.parquet has a row for each run, values/*.parquet those of all, with the run's name. The
+    exit code is 1 if some recordings could not be read, and are left out.
+    """
+    from flexrec.cli.converting.exporting import export_recording, export_runs
+    from flexrec.cli.showing.runs import is_file
+
+    if where is not None or len(recordings) != 1 or not is_file(recordings[0]):
+        _refuse(context, "with several recordings, which are written as Parquet", "to")
+        if out in (None, "-"):
+            raise typer.BadParameter(
+                "several recordings are written as a folder: give --out FOLDER"
+            )
+        if not export_runs(recordings, out, where=where, keys=keys or (), overwrite=force):
+            raise typer.Exit(1)
+        return
+    if out is None or out == "-":
+        if force or to not in (None, options.Format.CSV):
+            given = "--force" if force else f"--to {to}"
+            raise typer.BadParameter(f"{given} needs a file to write: give --out NAME")
+        out = None
+    export_recording(recordings[0], out, to=to, keys=keys or (), overwrite=force)
 
 
 @app.command("import")
@@ -535,10 +553,10 @@ def import_(
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
+    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV, JSON lines and Parquet.
 
-    A folder with event files is a run, as in TensorBoard; every other file is one. What cannot be
-    imported is named.
+    A folder with event files is a run, as in TensorBoard; every other file is one, but Parquet
+    that flexrec export wrote may have many. What cannot be imported is named.
     """
     from flexrec.cli.converting.importing import import_from
 

@@ -448,15 +448,21 @@ Seconds = Annotated[
 KeepOriginal = Annotated[
     bool, Option("--keep-original", help="Keep the original file beside the repaired one.")
 ]
+Exported = Annotated[
+    list[str],
+    Argument(
+        help="A recording; or several, folders, and patterns such as 'exp/*/run.h5'.",
+        autocompletion=completion.recordings,
+    ),
+]
 Out = Annotated[
-    Path | None,
+    str | None,
     Option(
         "--out",
         "-o",
-        parser=_file,
         metavar="<path>",
         help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout. "
-        "To TensorBoard: the folder.",
+        "To TensorBoard, and of several recordings: the folder.",
     ),
 ]
 
@@ -475,8 +481,8 @@ To = Annotated[
 Imported = Annotated[
     Path,
     Argument(
-        help="TensorBoard's event files, wandb's offline files, CSV or JSON lines: a file, or a "
-        "folder that is searched."
+        help="TensorBoard's event files, wandb's offline files, CSV, JSON lines or Parquet: a "
+        "file, or a folder that is searched."
     ),
 ]
 OutFolder = Annotated[

@@ -33,14 +33,19 @@ def waiting(path: Path) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def counting() -> Iterator[Callable[[int, int], None]]:
-    """Show how many recordings have been read, as told to the function that is yielded."""
+def counting(done: str = "read") -> Iterator[Callable[[int, int], None]]:
+    """Show how many recordings have been read, as told to the function that is yielded.
+
+    `done` says what has been done with them instead.
+    """
     told = [0, 0]
 
-    def tell(done: int, total: int) -> None:
-        told[:] = done, total
+    def tell(count: int, total: int) -> None:
+        told[:] = count, total
 
-    with showing(lambda: f"read {told[0]:,} of {told[1]:,} recordings" if told[1] else "searching"):
+    with showing(
+        lambda: f"{done} {told[0]:,} of {told[1]:,} recordings" if told[1] else "searching"
+    ):
         yield tell
 
 

@@ -4,7 +4,6 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import ExitStack
-from glob import has_magic
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -132,11 +131,6 @@ class Choice(NamedTuple):
     def is_given(self) -> bool:
         """Whether any of them was given."""
         return any(each is not None for each in (self.where, self.group, self.best, self.color))
-
-
-def is_file(path: Path) -> bool:
-    """Whether the path is meant as a recording, not as a folder or a pattern."""
-    return not path.is_dir() and (path.exists() or not has_magic(str(path)))
 
 
 def replay_runs(

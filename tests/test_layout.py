@@ -42,7 +42,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "visdom": {"replay/sinks/visdom.py"},
     "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
     "IPython": {"replay/sinks/notebook.py"},
-    "pyarrow": {"replay/export/parquet.py"},
+    "pyarrow": {"replay/export/parquet.py", f"{INTEGRATIONS}importing/parquet.py"},
     "tornado": {"replay/server/process.py"},
     "uniplot": {"cli/drawing/text_plot.py"},
     "wandb": {f"{INTEGRATIONS}importing/wandb.py"},

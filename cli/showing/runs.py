@@ -1,7 +1,9 @@
 """`flexrec runs` and `flexrec tag`: a table of recordings, and their tags."""
 
+import os
 import sys
 from collections.abc import Sequence
+from glob import has_magic
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,11 @@ from flexrec.replay.runs.collection import Runs
 from flexrec.replay.runs.tags import tag, tags_of, untag
 
 Form = Literal["text", "json", "csv"]
+
+
+def is_file(place: str | Path) -> bool:
+    """Whether the place is meant as a recording, not as a folder or a pattern."""
+    return not os.path.isdir(place) and (os.path.exists(place) or not has_magic(str(place)))
 
 
 def chosen_runs(

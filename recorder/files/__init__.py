@@ -10,6 +10,7 @@ DOORS = (
     "cache",
     "descriptors",
     "flock",
+    "folder_write",
     "lock",
     "new_name",
 )

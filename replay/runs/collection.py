@@ -1,5 +1,6 @@
 """Runs, the class for many recordings: chosen, sorted, shown as a table, and played."""
 
+import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from flexrec.replay.definitions.definitions import Definitions
+    from flexrec.replay.export.dataset import Exported
     from flexrec.replay.plots.window import Window
     from flexrec.replay.runs.playing import PlayedRuns, Settings
 
@@ -101,15 +103,19 @@ class Runs:
     @property
     def names(self) -> list[str]:
         """The runs' names in legends, without a last part that all share, such as `/run`."""
-        names = self._ask(lambda selection: [one.name for one in selection.found])
-        if len(set(names)) < len(names):  # from several places
-            from flexrec.replay.player.player import run_names
-
-            names = run_names(self.paths)
+        names = self._unique_names()
         split = [name.rpartition("/") for name in names]
         if len({last for _, _, last in split}) == 1 and all(first for first, _, _ in split):
             return [first for first, _, _ in split]
         return names
+
+    def _unique_names(self) -> list[str]:
+        names = self._ask(lambda selection: [one.name for one in selection.found])
+        if len(set(names)) == len(names):
+            return names
+        from flexrec.replay.player.player import run_names  # they are from several places
+
+        return run_names(self.paths)
 
     @property
     def columns(self) -> list[str]:
@@ -153,6 +159,49 @@ class Runs:
             raise MissingDependency.of("to_pandas", "pandas") from error
         table = self.table(self.columns if columns is None else columns)
         return pd.DataFrame(table.rows, columns=list(table.columns))
+
+    def export(
+        self,
+        out: str | os.PathLike[str],
+        *,
+        keys: Sequence[str] = (),
+        overwrite: bool = False,
+        tell: Tell = lambda _, __: None,
+    ) -> "Exported":
+        """Write the numbers and texts of the runs as a folder of Parquet files.
+
+            Runs("exp/").where("state = 'closed'").export("dataset/")
+
+        `values/*.parquet` has a row for each value, sorted by run and key; its columns are run,
+        key, step, time, value and text. `runs.parquet` has a row for each run, with every column,
+        and the config as JSON. Runs that cannot be read are left out.
+
+        Args:
+            out: the folder.
+            keys: names of keys and patterns such as `*loss`; by default all keys.
+            overwrite: whether to replace a dataset that is there.
+            tell: called with the number of runs that were exported so far, and the number of all.
+
+        Returns:
+            How many runs and rows there are (`runs`, `rows`), which runs are `unfinished`, why runs
+            are left out (`left_out`), and which keys are (`other_keys`).
+
+        Raises:
+            ExistsError: there is a dataset.
+            MissingDependency: pyarrow is not installed.
+            OutputError: the folder holds something else, or cannot be written.
+            RecordingError: no run can be read.
+            UnknownKeyError: no run has such a key.
+        """
+        from flexrec.replay.export.dataset import Source, write_dataset
+        from flexrec.replay.export.run_table import run_table
+
+        names = self._unique_names()
+        sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
+        configs = self._ask(lambda selection: [json.dumps(c) for c in selection.configs()])
+        own = {"name": names, "config": configs}
+        table = run_table(self.columns, lambda columns: self.table(columns).rows, own)
+        return write_dataset(sources, table, Path(out), keys=keys, overwrite=overwrite, tell=tell)
 
     def play(
         self,

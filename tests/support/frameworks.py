@@ -4,9 +4,12 @@ __all__ = ["FRAMEWORKS"]
 
 FRAMEWORKS = (
     "accelerate",
+    "dask",
+    "duckdb",
     "ignite",
     "lightning",
     "matplotlib",
+    "polars",
     "skorch",
     "tensorboard",
     "transformers",

@@ -27,9 +27,10 @@ _READERS = {  # by the ending of a file's name
     ".tfevents": ("tensorboard", "read_events"),
     ".wandb": ("wandb", "read_wandb"),
 }
+_PARQUET = ".parquet"
 _ACCEPTED = (
     "accepted are TensorBoard's event files (…tfevents…), wandb's offline files (….wandb), CSV "
-    "(….csv) and JSON lines (….jsonl), or a folder of those"
+    "(….csv), JSON lines (….jsonl) and Parquet (….parquet), or a folder of those"
 )
 _BUFFER = 64 << 20
 
@@ -82,6 +83,8 @@ def find_sources(path: Path) -> list[Source]:
             what = "is not a regular file" if path.exists() else "does not exist"
             raise RecordingError(f"{path} {what}; {_ACCEPTED}")
         kind = _kind(path.name)
+        if kind == _PARQUET and (runs := _parquet(path, path)):
+            return runs
         if kind not in _READERS:
             raise RecordingError(f"{path} cannot be imported; {_ACCEPTED}")
         check_table(path)
@@ -90,8 +93,14 @@ def find_sources(path: Path) -> list[Source]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         here, events = Path(folder), list[Path]()
+        if _is_dataset(folders, names):
+            found += _parquet(here, here)
+            folders.clear()
+            continue
         for name in sorted(names):
             kind, file = _kind(name), here / name
+            if kind == _PARQUET and file.is_file():
+                found += _parquet(file, file.with_suffix(""))
             if kind not in _READERS or not file.is_file():  # reading a pipe may never end
                 continue
             if kind == ".tfevents":
@@ -101,6 +110,18 @@ def find_sources(path: Path) -> list[Source]:
         if events:
             found.append(_source(here, tuple(events), ".tfevents"))
     return found
+
+
+def _is_dataset(folders: list[str], names: list[str]) -> bool:
+    """Whether a folder with these folders and files is a dataset that flexrec exported."""
+    return "values" in folders and "runs.parquet" in names
+
+
+def _parquet(path: Path, inside: Path) -> list[Source]:
+    # Imports pyarrow.
+    from flexrec.recorder.integrations.importing.parquet import parquet_sources
+
+    return parquet_sources(path, inside)
 
 
 def _kind(name: str) -> str:

@@ -1,0 +1,138 @@
+"""Write folders of files as a whole: beside their path, then renamed to it.
+
+A folder is only replaced if every file in it is of a kind that flexrec writes there, and nothing
+else is ever removed.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from glob import escape
+from pathlib import Path
+
+from flexrec.recorder.errors import ExistsError, OutputError
+from flexrec.recorder.files.atomic_write import Kind, beside, what
+from flexrec.recorder.files.rename import sync_file, sync_folder
+
+_LITTER = 3600.0  # seconds after which a folder that nothing was written to is taken for litter
+
+
+@dataclass(frozen=True)
+class FolderKind:
+    """A kind of folder that flexrec writes.
+
+    Attributes:
+        name: its name in messages, with an article.
+        files: the kinds of the files in it, by patterns of their paths, such as `values/*.parquet`.
+    """
+
+    name: str
+    files: Mapping[str, Kind]
+
+
+def check_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Path:
+    """Check that a folder may be written; return its path with links resolved.
+
+    An empty folder counts as any kind.
+
+    Raises:
+        ExistsError: a folder of this kind exists, and may not be overwritten.
+        OutputError: the path is no folder, or one that holds anything else.
+    """
+    target = Path(os.path.realpath(path))
+    if not os.path.lexists(target):
+        return target
+    left = "it is left as it is; choose another path"
+    if not target.is_dir():
+        found = "a file" if target.is_file() else what(target.stat().st_mode)
+        raise OutputError(f"{path} is {found}, not a folder: {left}")
+    for file in _files(target):
+        if not _is_of(file, target, kind):
+            inside = file.relative_to(target)
+            raise OutputError(f"{path} is not {kind.name}, since it holds {inside}: {left}")
+        if not overwrite:
+            raise ExistsError.of(path)
+    return target
+
+
+@contextmanager
+def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Iterator[Path]:
+    """Context manager: a new folder to fill, which replaces `path` if no error is raised.
+
+    What a killed process left beside the path is removed first, after an hour. Arguments and errors
+    are those of `check_folder`.
+
+    Raises:
+        OSError: the folder cannot be put in place; the old one is untouched.
+    """
+    target = check_folder(path, kind, overwrite=overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _clear_litter(target, kind)
+    made = beside(target, f"{secrets.token_hex(4)}.partial")
+    made.mkdir()
+    try:
+        yield made
+        for file in _files(made):
+            sync_file(file)
+        check_folder(path, kind, overwrite=overwrite)
+        _put_in_place(made, target, kind)
+    finally:
+        _remove(made, kind)
+
+
+def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
+    if not target.exists():
+        made.rename(target)
+    else:
+        old = beside(target, f"{secrets.token_hex(4)}.partial")
+        target.rename(old)
+        try:
+            made.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        _remove(old, kind)
+    sync_folder(target.parent)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """What is in the folder and in those in it, but no folders, except empty ones and links."""
+    for inner in sorted(folder.iterdir()):
+        if inner.is_dir() and not inner.is_symlink() and any(inner.iterdir()):
+            yield from _files(inner)
+        else:
+            yield inner
+
+
+def _is_of(file: Path, folder: Path, kind: FolderKind) -> bool:
+    if file.is_symlink() or not file.is_file():
+        return False
+    name = file.relative_to(folder).as_posix()
+    fitting = (each for pattern, each in kind.files.items() if fnmatchcase(name, pattern))
+    return any(each.holds(file) for each in fitting)
+
+
+def _remove(folder: Path, kind: FolderKind) -> None:
+    """Remove a folder that this module made; keep what is no file of the kind by its name."""
+    with suppress(OSError):
+        for file in list(_files(folder)):
+            name = file.relative_to(folder).as_posix()
+            if any(fnmatchcase(name, pattern) for pattern in kind.files):
+                file.unlink()
+        inner = {(folder / pattern).parent for pattern in kind.files}
+        for each in sorted(inner, key=lambda path: len(path.parts), reverse=True):
+            if each.is_dir():
+                each.rmdir()
+
+
+def _clear_litter(target: Path, kind: FolderKind) -> None:
+    begins = beside(target, "").name
+    for each in target.parent.glob(f"{escape(begins)}????????.partial"):
+        with suppress(OSError):
+            newest = max(path.stat().st_mtime for path in [each, *_files(each)])
+            if each.is_dir() and time.time() - newest > _LITTER:
+                _remove(each, kind)
