@@ -26,6 +26,7 @@ from flexrec.recorder.errors import FlexrecError
 if TYPE_CHECKING:
     from flexrec.cli.replaying import Outlet
     from flexrec.cli.serving import Viewer
+    from flexrec.replay.runs.workers.choose import Wanted
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
@@ -33,6 +34,7 @@ OF_PLOTS = (  # options of check that have no meaning for the values of a run
     *("preset", "config", "phases", "smooth", "log_y", "x", "max_points", "digits", "full"),
     *("show", "server", "port", "base_url", "env"),
 )
+WORKERS = ("workers", "scheduler", "scheduler_file")
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -98,6 +100,9 @@ def replay(
     follow: options.Follow = False,
     strict: options.Strict = False,
     as_json: options.AsJson = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
@@ -118,6 +123,8 @@ def replay(
     are_many = choice.is_given or not all(map(replaying.is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
+    else:
+        _refuse(context, "without a folder, a pattern or a choice of runs", *WORKERS)
     definitions = replaying.definitions_of(
         preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
     )
@@ -128,12 +135,14 @@ def replay(
             running.open()
             running.may_raise = True
         if are_many:
-            whole = replaying.replay_runs(
-                *(recordings, choice, definitions, outlet),
-                every=every,
-                strict=strict,
-                as_json=as_json,
-            )
+            with _workers(workers, scheduler, scheduler_file) as who:
+                whole = replaying.replay_runs(
+                    *(recordings, choice, definitions, outlet),
+                    every=every,
+                    strict=strict,
+                    as_json=as_json,
+                    workers=who,
+                )
         else:
             whole = replaying.replay_recordings(
                 recordings,
@@ -399,6 +408,9 @@ def runs(
     limit: options.Limit = None,
     as_json: options.AsRecords = False,
     as_csv: options.AsCsv = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """List recordings as a table, a row for each run: state, times, config, last and best values.
 
@@ -409,14 +421,16 @@ def runs(
         raise typer.BadParameter("choose one of --json and --csv")
     from flexrec.cli.showing.runs import show_runs
 
-    show_runs(
-        places,
-        where=where,
-        sort=sort,
-        columns=columns,
-        limit=limit,
-        form="json" if as_json else "csv" if as_csv else "text",
-    )
+    with _workers(workers, scheduler, scheduler_file) as who:
+        show_runs(
+            places,
+            where=where,
+            sort=sort,
+            columns=columns,
+            limit=limit,
+            form="json" if as_json else "csv" if as_csv else "text",
+            workers=who,
+        )
 
 
 @app.command()
@@ -655,6 +669,22 @@ def _outlet(
                 server, port, base_url=base_url, env=env, max_points=max_points
             )
         yield outlet, running
+
+
+@contextmanager
+def _workers(
+    count: int | None, scheduler: str | None, scheduler_file: Path | None
+) -> Iterator["Wanted"]:
+    """Who reads many recordings: processes, a cluster that is left at the end, or nobody else."""
+    if sum(each is not None for each in (count, scheduler, scheduler_file)) > 1:
+        raise typer.BadParameter("choose one of --workers, --scheduler and --scheduler-file")
+    if scheduler is None and scheduler_file is None:
+        yield count
+        return
+    from flexrec.replay.runs.workers.cluster import connected
+
+    with connected(address=scheduler, file=scheduler_file) as client:
+        yield client
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:
