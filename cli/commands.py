@@ -548,6 +548,9 @@ def import_(
     out: options.OutFolder,
     force: options.Force = False,
     as_json: options.AsJson = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Make recordings of the runs of other tools: TensorBoard, wandb, CSV and JSON lines.
 
@@ -556,7 +559,8 @@ def import_(
     """
     from flexrec.cli.converting.importing import import_from
 
-    import_from(path, out, overwrite=force, as_json=as_json)
+    with _workers(workers, scheduler, scheduler_file) as who:
+        import_from(path, out, overwrite=force, as_json=as_json, workers=who)
 
 
 @app.command()

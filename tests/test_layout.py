@@ -41,7 +41,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
     "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
-    "distributed": {"replay/runs/workers/cluster.py"},
+    "distributed": {"replay/runs/workers/"},
     "IPython": {"replay/sinks/notebook.py"},
     "pyarrow": {"replay/export/parquet.py"},
     "tornado": {"replay/server/process.py"},
