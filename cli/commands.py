@@ -359,17 +359,24 @@ def diff(
     env_path: options.EnvPath = None,
     assets: options.Bundle = None,
     no_browser: options.NoBrowser = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Compare two runs: report the first step, stage and layer that differ.
 
-    Given one recording, compare the steps that its resumes repeated with the values that they
+    Given more, or folders, compare each of them with the first, and print a line for each. Given
+    one recording, compare the steps that its resumes repeated with the values that they
     replaced. With --noise, report what lies beyond the spread of the first and other runs. With
     --html, --save, --serve or --server, also draw how far apart the layers and metrics are.
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
+    from flexrec.cli.replaying import environment_of, is_file
+
+    are_many = not ranks and (len(recordings) > 2 or not all(map(is_file, recordings[1:])))
     of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]
-    if of_two and (ranks or len(recordings) != 2):
+    if of_two and (ranks or are_many or len(recordings) != 2):
         raise typer.BadParameter(f"{of_two[0]} needs two recordings to compare: A.h5 B.h5")
     is_drawn = bool(_given(context, "html", "save", "serve", "server"))
     if is_drawn:
@@ -377,9 +384,21 @@ def diff(
     else:
         names = ("force", "port", "base_url", "env", *OF_A_SERVER)
         _refuse(context, "without --html, --save, --serve or --server", *names)
-    from flexrec.cli.comparing.diffing import diff_recordings
-    from flexrec.cli.replaying import environment_of
+    from flexrec.cli.comparing.diffing import diff_recordings, diff_with_many
 
+    if are_many:
+        with _workers(workers, scheduler, scheduler_file) as who:
+            code = diff_with_many(
+                *(recordings[0], recordings[1:]),
+                keys=keys or (),
+                rename=rename or (),
+                rtol=rtol,
+                atol=atol,
+                as_json=as_json,
+                workers=who,
+            )
+        raise typer.Exit(code)
+    _refuse(context, "without more than two recordings, or a folder", *WORKERS)
     where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
     drawing = _outlet(where, env=environment_of(recordings, env), max_points=POINTS)
     with drawing if is_drawn else nullcontext((None, None)) as (outlet, running):

@@ -408,7 +408,8 @@ LearntOut = Annotated[
 Compared = Annotated[
     list[Path],
     Argument(
-        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks.",
+        help="Two recordings; or one, and others or folders to compare with it; or one that was "
+        "resumed; or, with --ranks, those of a run's ranks.",
         autocompletion=completion.recordings,
     ),
 ]
