@@ -28,7 +28,7 @@ STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "ma
 _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell, and of a name
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
-_LARGE = 1 << 63  # SQLite's integers are smaller
+_LARGE, _MOST = 1 << 63, 1 << 40  # SQLite's integers are smaller; keys that one may claim to lack
 _INSTEAD = {
     "started",
     "argv",
@@ -141,7 +141,7 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
         dict(islice(cells.items(), _CELLS)),
         json.dumps(found.get("config")),
         found.get("state") == "live",
-        left_out if isinstance(left_out, int) and 0 <= left_out < _LARGE else 0,
+        left_out if isinstance(left_out, int) and 0 <= left_out < _MOST else 0,
         created or 0,
     )
 
