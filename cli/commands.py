@@ -26,6 +26,7 @@ from flexrec.recorder.errors import FlexrecError
 if TYPE_CHECKING:
     from flexrec.cli.replaying import Outlet
     from flexrec.cli.serving import Viewer
+    from flexrec.replay.runs.workers.choose import Wanted
 
 LOOPBACK, PORT, SERVER, POINTS = "127.0.0.1", 8097, "http://localhost", 2000
 OF_A_SERVER = ("env_path", "assets", "no_browser")  # options of the server that --serve starts
@@ -33,6 +34,7 @@ OF_PLOTS = (  # options of check that have no meaning for the values of a run
     *("preset", "config", "phases", "smooth", "log_y", "x", "max_points", "digits", "full"),
     *("show", "server", "port", "base_url", "env"),
 )
+WORKERS = ("workers", "scheduler", "scheduler_file")
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -98,6 +100,9 @@ def replay(
     follow: options.Follow = False,
     strict: options.Strict = False,
     as_json: options.AsJson = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Plot recordings in visdom, in a visdom environment file or in an HTML file.
 
@@ -119,6 +124,8 @@ def replay(
     are_many = choice.is_given or not all(map(is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
+    else:
+        _refuse(context, "without a folder, a pattern or a choice of runs", *WORKERS)
     definitions = replaying.definitions_of(
         preset, config, phases, keys, smooth=smooth, log_y=log_y, x=x
     )
@@ -129,12 +136,14 @@ def replay(
             running.open()
             running.may_raise = True
         if are_many:
-            whole = replaying.replay_runs(
-                *(recordings, choice, definitions, outlet),
-                every=every,
-                strict=strict,
-                as_json=as_json,
-            )
+            with _workers(workers, scheduler, scheduler_file) as who:
+                whole = replaying.replay_runs(
+                    *(recordings, choice, definitions, outlet),
+                    every=every,
+                    strict=strict,
+                    as_json=as_json,
+                    workers=who,
+                )
         else:
             whole = replaying.replay_recordings(
                 recordings,
@@ -351,17 +360,24 @@ def diff(
     env_path: options.EnvPath = None,
     assets: options.Bundle = None,
     no_browser: options.NoBrowser = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Compare two runs: report the first step, stage and layer that differ.
 
-    Given one recording, compare the steps that its resumes repeated with the values that they
+    Given more, or folders, compare each of them with the first, and print a line for each. Given
+    one recording, compare the steps that its resumes repeated with the values that they
     replaced. With --noise, report what lies beyond the spread of the first and other runs. With
     --html, --save, --serve or --server, also draw how far apart the layers and metrics are.
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
+    from flexrec.cli.replaying import environment_of, is_file
+
+    are_many = not ranks and (len(recordings) > 2 or not all(map(is_file, recordings[1:])))
     of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]
-    if of_two and (ranks or len(recordings) != 2):
+    if of_two and (ranks or are_many or len(recordings) != 2):
         raise typer.BadParameter(f"{of_two[0]} needs two recordings to compare: A.h5 B.h5")
     is_drawn = bool(_given(context, "html", "save", "serve", "server"))
     if is_drawn:
@@ -369,9 +385,21 @@ def diff(
     else:
         names = ("force", "port", "base_url", "env", *OF_A_SERVER)
         _refuse(context, "without --html, --save, --serve or --server", *names)
-    from flexrec.cli.comparing.diffing import diff_recordings
-    from flexrec.cli.replaying import environment_of
+    from flexrec.cli.comparing.diffing import diff_recordings, diff_with_many
 
+    if are_many:
+        with _workers(workers, scheduler, scheduler_file) as who:
+            code = diff_with_many(
+                *(recordings[0], recordings[1:]),
+                keys=keys or (),
+                rename=rename or (),
+                rtol=rtol,
+                atol=atol,
+                as_json=as_json,
+                workers=who,
+            )
+        raise typer.Exit(code)
+    _refuse(context, "without more than two recordings, or a folder", *WORKERS)
     where = Where(save, html, force, serve, server, port, base_url, env_path, assets, no_browser)
     drawing = _outlet(where, env=environment_of(recordings, env), max_points=POINTS)
     with drawing if is_drawn else nullcontext((None, None)) as (outlet, running):
@@ -400,6 +428,9 @@ def runs(
     limit: options.Limit = None,
     as_json: options.AsRecords = False,
     as_csv: options.AsCsv = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """List recordings as a table, a row for each run: state, times, config, last and best values.
 
@@ -410,14 +441,16 @@ def runs(
         raise typer.BadParameter("choose one of --json and --csv")
     from flexrec.cli.showing.runs import show_runs
 
-    show_runs(
-        places,
-        where=where,
-        sort=sort,
-        columns=columns,
-        limit=limit,
-        form="json" if as_json else "csv" if as_csv else "text",
-    )
+    with _workers(workers, scheduler, scheduler_file) as who:
+        show_runs(
+            places,
+            where=where,
+            sort=sort,
+            columns=columns,
+            limit=limit,
+            form="json" if as_json else "csv" if as_csv else "text",
+            workers=who,
+        )
 
 
 @app.command()
@@ -552,6 +585,9 @@ def import_(
     out: options.OutFolder,
     force: options.Force = False,
     as_json: options.AsJson = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Make recordings of the runs of other tools: TensorBoard, wandb, CSV, JSON lines and Parquet.
 
@@ -560,7 +596,8 @@ def import_(
     """
     from flexrec.cli.converting.importing import import_from
 
-    import_from(path, out, overwrite=force, as_json=as_json)
+    with _workers(workers, scheduler, scheduler_file) as who:
+        import_from(path, out, overwrite=force, as_json=as_json, workers=who)
 
 
 @app.command()
@@ -673,6 +710,22 @@ def _outlet(
                 server, port, base_url=base_url, env=env, max_points=max_points
             )
         yield outlet, running
+
+
+@contextmanager
+def _workers(
+    count: int | None, scheduler: str | None, scheduler_file: Path | None
+) -> Iterator["Wanted"]:
+    """Who reads many recordings: processes, a cluster that is left at the end, or nobody else."""
+    if sum(each is not None for each in (count, scheduler, scheduler_file)) > 1:
+        raise typer.BadParameter("choose one of --workers, --scheduler and --scheduler-file")
+    if scheduler is None and scheduler_file is None:
+        yield count
+        return
+    from flexrec.replay.runs.workers.cluster import connected
+
+    with connected(address=scheduler, file=scheduler_file) as client:
+        yield client
 
 
 def _given(context: typer.Context, *names: str) -> list[str]:

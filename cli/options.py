@@ -51,7 +51,7 @@ class TakesNoise(TyperCommand):
 
 # The panels of --help.
 DRAWN, WHERE, OWN = "What is drawn", "Where it is drawn", "The built-in server"
-RUNS = "Which runs"
+RUNS, WHO = "Which runs", "Who reads many recordings"
 
 Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 
@@ -161,6 +161,27 @@ Top = Annotated[int, Option(min=1, help="How many are the best.", rich_help_pane
 Color = Annotated[
     str | None,
     Option(help="Colour the runs by this column, such as config.lr.", rich_help_panel=RUNS),
+]
+
+# Who reads many recordings.
+Workers = Annotated[
+    int | None,
+    Option(min=1, help="Use this many processes of this machine.", rich_help_panel=WHO),
+]
+Scheduler = Annotated[
+    str | None,
+    Option(
+        help="Use the workers of the Dask cluster with this scheduler, such as tcp://node1:8786.",
+        rich_help_panel=WHO,
+    ),
+]
+SchedulerFile = Annotated[
+    Path | None,
+    Option(
+        metavar="<path>",
+        help="The same, with the file that the scheduler wrote its address into.",
+        rich_help_panel=WHO,
+    ),
 ]
 
 # What is drawn.
@@ -387,7 +408,8 @@ LearntOut = Annotated[
 Compared = Annotated[
     list[Path],
     Argument(
-        help="Two recordings; or one that was resumed; or, with --ranks, those of a run's ranks.",
+        help="Two recordings; or one, and others or folders to compare with it; or one that was "
+        "resumed; or, with --ranks, those of a run's ranks.",
         autocompletion=completion.recordings,
     ),
 ]

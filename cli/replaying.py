@@ -31,6 +31,7 @@ from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
     from flexrec.replay.runs.collection import Runs
+    from flexrec.replay.runs.workers.choose import Wanted
     from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
 
@@ -142,13 +143,14 @@ def replay_runs(
     every: int | None,
     strict: bool = False,
     as_json: bool = False,
+    workers: "Wanted" = None,
 ) -> bool:
     """Play the runs that are chosen, and list the windows; return whether all could be drawn."""
     from flexrec.replay.runs.collection import Runs
-    from flexrec.replay.runs.playing import Settings
+    from flexrec.replay.runs.comparing.playing import Settings
 
     with counting() as tell:
-        every_run = Runs(*places, tell=tell)
+        every_run = Runs(*places, tell=tell, workers=workers)
     runs = every_run if choice.where is None else every_run.where(choice.where)
     if not len(runs):
         raise _none_chosen(every_run)

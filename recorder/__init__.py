@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         ServerError,
         UnknownKeyError,
         VersionError,
+        WorkerError,
     )
     from flexrec.recorder.layers.tooled_model import TooledModel
     from flexrec.recorder.maintenance.merge import merge_recordings
@@ -64,6 +65,7 @@ __all__ = [
     "TooledModel",
     "UnknownKeyError",
     "VersionError",
+    "WorkerError",
     "merge_recordings",
 ]
 

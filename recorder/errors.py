@@ -14,7 +14,8 @@
     ├── MeterError              a meter was given a value it cannot take (also a ValueError)
     ├── QueryError              a wrong expression about runs (also a ValueError)
     ├── MissingDependency       a package is not installed (also an ImportError)
-    └── ServerError             no visdom server answers, or it refuses a request
+    ├── ServerError             no visdom server answers, or it refuses a request
+    └── WorkerError             processes that read recordings cannot be reached, or died
 
 An argument that is wrong in itself, such as an unknown mode, raises Python's ValueError or
 TypeError; running out of memory raises MemoryError.
@@ -129,8 +130,13 @@ class ServerError(FlexrecError):
     """No visdom server answers, or it refuses; or the files of its page are unavailable."""
 
 
+class WorkerError(FlexrecError):
+    """Workers that read recordings, or their scheduler, cannot be reached, are unfit, or died."""
+
+
 # As in pyproject.toml's extras. Packages, not extras, since flexrec may not be on an index.
 REQUIREMENTS = {
+    "distributed": ("distributed>=2024.8",),
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
     "pyarrow": ("pyarrow>=16.1",),

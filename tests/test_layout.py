@@ -41,6 +41,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
     "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
+    "distributed": {"replay/runs/workers/"},
     "IPython": {"replay/sinks/notebook.py"},
     "pyarrow": {"replay/export/parquet.py", f"{INTEGRATIONS}importing/parquet.py"},
     "tornado": {"replay/server/process.py"},
@@ -262,7 +263,8 @@ PUBLIC = {
     "flexrec.recorder": """
         DamagedError DefinitionError ExistsError FlexrecError GoldenError InputError MeterError
         MissingDependency NotARecordingError OutputError QueryError Recorder Recording
-        RecordingError Series ServerError TooledModel UnknownKeyError VersionError merge_recordings
+        RecordingError Series ServerError TooledModel UnknownKeyError VersionError WorkerError
+        merge_recordings
     """,
     "flexrec.replay": """
         Definitions FlexLogger Runs TooledModelLogger Trace Window compare define get_preset_logger

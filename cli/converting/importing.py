@@ -3,25 +3,37 @@
 recorder/integrations/importing/ reads the formats.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import waiting
 from flexrec.recorder.errors import counted, listed
-from flexrec.recorder.integrations.importing.importer import Imported, import_runs
+from flexrec.recorder.integrations.importing.importer import Each, Imported, import_runs
+from flexrec.replay.runs.workers.choose import Wanted, workers_of
+from flexrec.replay.runs.workers.spread import spread
 
 
-def import_from(path: Path, out: Path, *, overwrite: bool, as_json: bool) -> None:
+def import_from(
+    path: Path, out: Path, *, overwrite: bool, as_json: bool, workers: Wanted = None
+) -> None:
     """Write a recording for each run at the path; print what each has, and what was left out.
+
+    Workers are given absolute paths, which are then printed.
 
     Raises:
         ExistsError: a recording exists already, and may not be overwritten.
         MissingDependency: the package that a format needs is not installed.
         OutputError: a recording cannot be written.
         RecordingError: there is nothing to import, or it cannot be read.
+        WorkerError: the workers cannot be reached, do not fit, or died.
     """
-    runs, told = import_runs(path, out, overwrite=overwrite), list[dict[str, Any]]()
+    each: Each = map
+    if workers is not None:
+        path, out = path.absolute(), out.absolute()
+        each = partial(spread, workers=workers_of(workers), reads=lambda job: job.source.path)
+    runs, told = import_runs(path, out, overwrite=overwrite, each=each), list[dict[str, Any]]()
     while True:
         with waiting(path):
             done = next(runs, None)

@@ -14,6 +14,7 @@ from flexrec.recorder.errors import counted, one_line
 from flexrec.replay.export.formulas import formulas_note
 from flexrec.replay.runs.collection import Runs
 from flexrec.replay.runs.tags import tag, tags_of, untag
+from flexrec.replay.runs.workers.choose import Wanted
 
 Form = Literal["text", "json", "csv"]
 
@@ -24,11 +25,16 @@ def is_file(place: str | Path) -> bool:
 
 
 def chosen_runs(
-    places: Sequence[str], *, where: str | None, sort: str | None = None, limit: int | None = None
+    places: Sequence[str],
+    *,
+    where: str | None,
+    sort: str | None = None,
+    limit: int | None = None,
+    workers: Wanted = None,
 ) -> Runs:
     """The runs that the options choose; shows progress while they are read."""
     with counting() as tell:
-        found = Runs(*places, tell=tell)
+        found = Runs(*places, tell=tell, workers=workers)
     found = found if where is None else found.where(where)
     found = found if sort is None else found.sort(sort)
     return found if limit is None else found.limit(limit)
@@ -42,9 +48,10 @@ def show_runs(
     columns: str | None = None,
     limit: int | None = None,
     form: Form = "text",
+    workers: Wanted = None,
 ) -> None:
     """Print the runs: as a table, as JSON or as CSV."""
-    found = chosen_runs(places, where=where, sort=sort, limit=limit)
+    found = chosen_runs(places, where=where, sort=sort, limit=limit, workers=workers)
     names, formulas = _names(columns, found), 0
     if form == "json":
         echo_json({"runs": found.records(names or ())})

@@ -37,10 +37,7 @@ def settings(name: str, changes: Sequence[Change]) -> list[str]:
 
 def first(found: First) -> list[str]:
     """Lines for the first difference: when, where, why, and the values."""
-    where = ""
-    if found.layer is not None:
-        where = f", {found.layer}" + (f" ({found.kind})" if found.kind else "")
-    lines = [line("first", f"{_when(found)}, {found.stage}{where}: {found.cause}")]
+    lines = [line("first", headline(found))]
     if found.one_of:
         lines.append(line("", f"one of {listed(found.one_of, most=_MOST)}"))
     if found.a is not None or found.b is not None:
@@ -48,6 +45,14 @@ def first(found: First) -> list[str]:
         key = found.key.removeprefix(f"{found.layer}/")
         lines.append(line("", f"{key} {_value(found.a)} -> {_value(found.b)}{apart}"))
     return lines
+
+
+def headline(found: First) -> str:
+    """The first difference in one line: when, where and why."""
+    where = ""
+    if found.layer is not None:
+        where = f", {found.layer}" + (f" ({found.kind})" if found.kind else "")
+    return f"{_when(found)}, {found.stage}{where}: {found.cause}"
 
 
 def noise(found: Noise) -> list[str]:

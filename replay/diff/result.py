@@ -51,10 +51,23 @@ class RunDiff:
     notes: tuple[str, ...] = ()
     noise: Noise | None = None
 
+    @property
+    def headline(self) -> str:
+        """The outcome in one line."""
+        if self.equal:
+            return f"equal: {self._amount}"
+        if self.first is not None:
+            return report.headline(self.first)
+        return f"what both have is equal ({self._amount}), but one has more"
+
+    @property
+    def _amount(self) -> str:
+        return f"{counted(self.keys.compared, 'key')}, {counted(self.steps, 'step')}"
+
     def __str__(self) -> str:
         lines = report.settings("config", self.config) or []
         facts = report.settings("facts", self.facts) or []
-        amount = f"{counted(self.keys.compared, 'key')}, {counted(self.steps, 'step')}"
+        amount = self._amount
         notes = [report.line("note", note) for note in self.notes]
         noise = report.noise(self.noise) if self.noise else []
         is_judged = self.noise is not None and not self.noise.exact

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ class Window:
     env: str | None
     type: str
     traces: tuple[Trace, ...]
-    opts: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    opts: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         names = listed((trace.name or "unnamed" for trace in self.traces), most=4)

@@ -16,6 +16,7 @@ from flexrec.replay.runs.row import STATISTICS, Cell
 from flexrec.replay.runs.scan import homes, scan
 from flexrec.replay.runs.selection import Selection
 from flexrec.replay.runs.table import Table, best_of, default_columns, shown
+from flexrec.replay.runs.workers.choose import Wanted, workers_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from flexrec.replay.definitions.definitions import Definitions
     from flexrec.replay.export.dataset import Exported
     from flexrec.replay.plots.window import Window
-    from flexrec.replay.runs.playing import PlayedRuns, Settings
+    from flexrec.replay.runs.comparing.playing import PlayedRuns, Settings
 
 
 T = TypeVar("T")
@@ -47,16 +48,25 @@ class Runs:
     Args:
         places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files.
         tell: called with the number of recordings read so far and the number of those to read.
+        workers: who reads recordings, here and in `play`: a number of processes of this machine,
+            or a `distributed.Client`, whose workers see the same files at the same paths. The
+            results are the same. By default this process reads them.
 
     Raises:
         RecordingError: a place does not exist.
+        WorkerError: the workers cannot be reached, do not fit, or died.
     """
 
-    def __init__(self, *places: str | os.PathLike[str], tell: Tell = lambda _, __: None) -> None:
+    def __init__(
+        self,
+        *places: str | os.PathLike[str],
+        tell: Tell = lambda _, __: None,
+        workers: Wanted = None,
+    ) -> None:
         self._places = [os.fspath(place) for place in places]
         if not self._places:
             raise TypeError("Runs needs a folder, a pattern or a recording, such as Runs('exp/')")
-        self._tell = tell
+        self._tell, self._workers = tell, workers_of(workers)
         self._where: tuple[str, ...] = ()
         self._sort: str = ""
         self._limit: int | None = None
@@ -234,8 +244,9 @@ class Runs:
         Raises:
             DefinitionError: there is no such band, or no run has a key that is to be drawn.
             QueryError: there is no such column, or best or color is given for groups.
+            WorkerError: the workers cannot be reached, do not fit, or died.
         """
-        from flexrec.replay.runs.playing import Settings
+        from flexrec.replay.runs.comparing.playing import Settings
 
         settings = Settings(definitions, every, env, uid, strict, is_coloured=color is not None)
         played = self.play_all(settings, band=band, best=best, top=top, color=color)
@@ -256,7 +267,7 @@ class Runs:
         tell: Tell = lambda _, __: None,
     ) -> "PlayedRuns":
         """As `play`, but return what was left out instead of warning about it."""
-        from flexrec.replay.runs.playing import Member, by_value, play_groups, play_runs
+        from flexrec.replay.runs.comparing.playing import Member, by_value, play_groups, play_runs
 
         if self._groups:
             if best or color:
@@ -267,14 +278,14 @@ class Runs:
             )
             names = self._labels([values for values, _ in rows])
             members = [Member(path, names[values]) for values, path in rows]
-            return play_groups(members, settings, tell, band=band)
+            return play_groups(members, settings, tell, band=band, workers=self._workers)
         chosen = set(self._best(best, top).paths) if best else set(self.paths)
         values = self.table([color]).rows if color else [(None,)] * len(self)
         members = [
             Member(path, name, value, is_muted=path not in chosen)
             for path, name, (value,) in zip(self.paths, self.names, values, strict=True)
         ]
-        return play_runs(members, settings, tell)
+        return play_runs(members, settings, tell, workers=self._workers)
 
     def _best(self, best: str, top: int) -> Self:
         column, _, direction = best.strip().rpartition(" ")
@@ -320,7 +331,8 @@ class Runs:
     def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
         found = scan(self._places)
         try:
-            db = indexed(found, homes(self._places), self._tell, ask=ask)
+            where = homes(self._places)
+            db = indexed(found, where, self._tell, ask=ask, workers=self._workers)
             self._all = Selection(db, found)
         except sqlite3.DatabaseError:
             if is_last:

@@ -37,6 +37,8 @@ FUNCTIONS = {
     *("ln", "log", "log10", "log2", "floor", "ceil", "sign"),
 }
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
+_SIDES = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "==": "==", "!=": "!=", "<>": "<>"}
+_LITERALS = ("text", "number")
 DIRECTIONS = ("asc", "desc")
 """The last word of what is sorted by."""
 
@@ -105,6 +107,61 @@ def ordering(text: str, columns: Mapping[str, str]) -> str:
         term = condition(inner, columns)
         terms.append(f"({term}) IS NULL, ({term}) {direction}")
     return ", ".join(terms)
+
+
+class Comparison(NamedTuple):
+    """A column that is compared with a text or a number, by its SQL name."""
+
+    column: str
+    operator: str
+    literal: str
+
+    @property
+    def is_with_text(self) -> bool:
+        """Whether it is compared with a text."""
+        return self.literal.startswith("'")
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether it is one of `<`, `=` and the like, with one value behind it."""
+        return self.operator in _SIDES
+
+
+def comparisons(sql: str, columns: Collection[str]) -> Iterator[Comparison]:
+    """The comparisons of single columns with texts or numbers in the SQL of an expression.
+
+    >>> list(comparisons("c0 < '0.1' and c1 in ( 2 , - 3 )", {"c0", "c1"}))[0]
+    Comparison(column='c0', operator='<', literal="'0.1'")
+
+    Args:
+        columns: the SQL names of the columns.
+    """
+    tokens = [token for token in _tokens(sql) if token.kind != "space"]
+    words = [token.text for token in tokens]
+    for i, word in enumerate(words):
+        if word in columns and "||" not in words[max(0, i - 1) : i + 2]:
+            rest = words[i + 1 : i + 2] == ["not"]
+            operator = " ".join(words[i + 1 : i + 2 + rest])
+            for literal in _compared_with(tokens[i + 1 + rest :]):
+                yield Comparison(word, operator, literal)
+            if i > 1 and words[i - 1] in _SIDES and tokens[i - 2].kind in _LITERALS:
+                yield Comparison(word, _SIDES[words[i - 1]], words[i - 2])
+
+
+def _compared_with(tokens: Sequence[Token]) -> list[str]:
+    """The texts and numbers behind a column that it is compared with."""
+    words = [token.text.lower() for token in tokens[:2]]
+    if words[:1] == ["in"]:
+        ends = (i for i, token in enumerate(tokens) if token.text == ")")
+        some = list(tokens[2 : next(ends, 0)])
+    elif words[:1] == ["between"]:
+        ands = [i for i, token in enumerate(tokens) if token.text.lower() == "and"]
+        some = [*tokens[1:2], *(tokens[i + 1] for i in ands[:1] if i + 1 < len(tokens))]
+    elif words[:1] == ["is"]:
+        some = list(tokens[1 + (words[1:] == ["not"]) :][:1])
+    else:
+        some = list(tokens[1:2]) if words and words[0] in _SIDES else []
+    return [token.text for token in some if token.kind in _LITERALS]
 
 
 def quoted(name: str) -> str:

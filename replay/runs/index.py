@@ -17,18 +17,20 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from flexrec.recorder.files.cache import cache_folder
-from flexrec.replay.runs.row import Row, live_state, row_of
+from flexrec.replay.runs.row import Row, as_here, live_state, row_of
 from flexrec.replay.runs.scan import Found
+from flexrec.replay.runs.workers.spread import Workers, spread
 
 Tell = Callable[[int, int], None]
 """Called with the number of runs that have been read, and the number of those to read."""
 
-_VERSION = 1  # of the tables below
+_VERSION = 2  # of the tables below
 _WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale
@@ -47,7 +49,7 @@ class _Known(NamedTuple):
 
     id: int
     stamp: str
-    inode: int
+    inode: str
     live: int
     state: str | None
     read: float
@@ -55,8 +57,22 @@ class _Known(NamedTuple):
     left_out: int
 
 
+class _Work(NamedTuple):
+    """What an index is to know, and who reads it; as in `indexed`."""
+
+    found: Sequence[Found]
+    tell: Tell
+    ask: str | None
+    workers: Workers | None
+
+
 def indexed(
-    found: Sequence[Found], homes: Iterable[str], tell: Tell, *, ask: str | None = None
+    found: Sequence[Found],
+    homes: Iterable[str],
+    tell: Tell,
+    *,
+    ask: str | None = None,
+    workers: Workers | None = None,
 ) -> sqlite3.Connection:
     """An index that knows these files as they are now; it must only be read.
 
@@ -65,8 +81,9 @@ def indexed(
         homes: the folders that name the index.
         tell: called while files are read.
         ask: a key that is to be among the columns of runs with many keys, from now on.
+        workers: who reads the files; None: this process does.
     """
-    path = _place(homes)
+    path, work = _place(homes), _Work(found, tell, ask, workers)
     db = _opened(path)
     if db is not None:
         try:
@@ -79,8 +96,8 @@ def indexed(
         db.close()
     for copied in (db is not None, False):
         with suppress(sqlite3.DatabaseError):  # the old one is damaged, or full
-            return _renewed(path, found, tell, ask, copied=copied)
-    return _in_memory(found, tell, ask)  # the new one too: there is no room on the disk
+            return _renewed(path, work, copied=copied)
+    return _in_memory(work)  # the new one too: there is no room on the disk
 
 
 def discard(homes: Iterable[str]) -> None:
@@ -116,9 +133,7 @@ def _connected(name: str) -> sqlite3.Connection:
     return db
 
 
-def _renewed(
-    path: Path, found: Sequence[Found], tell: Tell, ask: str | None, *, copied: bool
-) -> sqlite3.Connection:
+def _renewed(path: Path, work: _Work, *, copied: bool) -> sqlite3.Connection:
     """Bring a copy of the index up to date, and put it in its place; or a new one."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -126,7 +141,7 @@ def _renewed(
         handle, name = tempfile.mkstemp(".making", path.stem, path.parent)
         os.close(handle)
     except OSError:
-        return _in_memory(found, tell, ask)
+        return _in_memory(work)
     making, db = Path(name), None
     try:
         if copied:
@@ -134,12 +149,12 @@ def _renewed(
         with closing(_connected(making.as_uri())) as changing:
             changing.execute("PRAGMA journal_mode=OFF")
             changing.execute("PRAGMA synchronous=OFF")
-            _update(changing, found, tell, ask)
+            _update(changing, work)
         db = _opened(making)  # before another process replaces it
         os.replace(making, path)
     except OSError:  # a full disk, or the old one is gone
         making.unlink(missing_ok=True)
-        return _in_memory(found, tell, ask)
+        return _in_memory(work)
     except BaseException:
         making.unlink(missing_ok=True)
         raise
@@ -148,10 +163,10 @@ def _renewed(
     return db
 
 
-def _in_memory(found: Sequence[Found], tell: Tell, ask: str | None) -> sqlite3.Connection:
+def _in_memory(work: _Work) -> sqlite3.Connection:
     """An index for this once: the cache cannot be written."""
     db = _connected(":memory:")
-    _update(db, found, tell, ask)
+    _update(db, work)
     return db
 
 
@@ -188,18 +203,18 @@ def _is_stale(known: _Known | None, one: Found, now: float, ask: str | None) -> 
         return True
     if known.stamp == str(one.stamp):
         return False
-    grows = known.state == "recording" and known.inode == one.inode
+    grows = known.state == "recording" and known.inode == str(one.inode)
     return not (grows and 0 <= now - known.read < max(_PATIENCE, _SHARE * known.cost))
 
 
-def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell, ask: str | None) -> None:
+def _update(db: sqlite3.Connection, work: _Work) -> None:
     if db.execute("PRAGMA user_version").fetchone() != (_VERSION,):
         db.executescript(_TABLES_SQL)
         db.execute(f"PRAGMA user_version={_VERSION}")
-    stale, removed = _changes(db, found, ask)
+    stale, removed = _changes(db, work.found, work.ask)
     db.execute("BEGIN")
-    if ask is not None:
-        db.execute("INSERT OR IGNORE INTO asked VALUES(?)", (ask,))
+    if work.ask is not None:
+        db.execute("INSERT OR IGNORE INTO asked VALUES(?)", (work.ask,))
     asked = [key for (key,) in db.execute("SELECT key FROM asked")]
     columns = column_numbers(db)
     if removed and len(columns) == _WIDE * _TABLES:
@@ -209,19 +224,28 @@ def _update(db: sqlite3.Connection, found: Sequence[Found], tell: Tell, ask: str
         sql = f"DELETE FROM {table} WHERE id=?"  # noqa: S608 - a number alone
         db.executemany(sql, ((each,) for each in removed))
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
-    rows, done = _read(stale, asked), 0
+    rows, done = _read(stale, asked, work.workers), 0
     while batch := list(islice(rows, _BATCH)):
         _insert(db, columns, batch, last + 1 + done)
         done += len(batch)
-        tell(done, len(stale))
+        work.tell(done, len(stale))
     db.execute("COMMIT")
 
 
-def _read(stale: Iterable[Found], asked: Sequence[str]) -> Iterator[tuple[Found, Row, float]]:
-    for one in stale:
-        begin = time.perf_counter()
-        row = row_of(one.real, asked)
-        yield one, row, time.perf_counter() - begin
+def _read(
+    stale: Sequence[Found], asked: Sequence[str], workers: Workers | None
+) -> Iterator[tuple[Found, Row, float]]:
+    read = partial(_timed, asked=asked)
+    paths = [one.real for one in stale]
+    with closing(spread(read, paths, workers, reads=str)) as rows:
+        for one, (row, cost) in zip(stale, rows, strict=True):
+            yield one, row if workers is None else as_here(row, one.real), cost
+
+
+def _timed(path: str, asked: Sequence[str]) -> tuple[Row, float]:
+    begin = time.perf_counter()
+    row = row_of(path, asked)
+    return row, time.perf_counter() - begin
 
 
 def _insert(
@@ -241,7 +265,7 @@ def _insert(
     for i, (one, row, cost) in enumerate(batch):
         without = sum(name not in columns for name in row.cells) if is_full else 0
         state = row.cells.get("state")
-        told = first + i, os.fsencode(one.real), str(one.stamp), one.inode, row.is_live, state
+        told = first + i, os.fsencode(one.real), str(one.stamp), str(one.inode), row.is_live, state
         runs.append((*told, now, cost, row.left_out + without))
     db.executemany("INSERT INTO run VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)", runs)
     shown = [(first + i, row) for i, (_, row, _) in enumerate(batch) if row.cells]

@@ -28,7 +28,7 @@ STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "ma
 _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell, and of a name
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
-_LARGE = 1 << 63  # SQLite's integers are smaller
+_LARGE, _MOST = 1 << 63, 1 << 40  # SQLite's integers are smaller; keys that one may claim to lack
 _INSTEAD = {
     "started",
     "argv",
@@ -45,12 +45,14 @@ class Row(NamedTuple):
         config: the config as JSON text.
         is_live: whether the run has not ended, or was killed.
         left_out: the number of keys that are not among the columns.
+        created: when it began, in seconds since 1970; 0 if that is unknown.
     """
 
     cells: dict[str, Cell]
     config: str = "null"
     is_live: bool = False
     left_out: int = 0
+    created: int | float = 0
 
 
 def row_of(path: str, asked: Sequence[str] = ()) -> Row:
@@ -84,6 +86,16 @@ def key_of(column: str, columns: Collection[str]) -> str:
     needed = STATISTICS if column.startswith("config.") else ("count",)
     is_one = statistic in STATISTICS and all(f"{key}.{each}" in columns for each in needed)
     return key if is_one else ""
+
+
+def as_here(row: Row, path: str) -> Row:
+    """A row that another process read, with the local time and a state as seen from here."""
+    cells = dict(row.cells)
+    if "started" in cells:
+        cells["started"] = _date(row.created)
+    if row.is_live:
+        cells["state"] = live_state(path)
+    return row._replace(cells=cells)
 
 
 def live_state(path: str) -> str:
@@ -129,7 +141,8 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
         dict(islice(cells.items(), _CELLS)),
         json.dumps(found.get("config")),
         found.get("state") == "live",
-        left_out if isinstance(left_out, int) and 0 <= left_out < _LARGE else 0,
+        left_out if isinstance(left_out, int) and 0 <= left_out < _MOST else 0,
+        created or 0,
     )
 
 

@@ -9,8 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Self
 
-from flexrec.recorder.errors import counted
-from flexrec.replay.runs.expressions import condition, guarded, ordering, unknown
+from flexrec.recorder.errors import QueryError, counted
+from flexrec.replay.runs.expressions import (
+    Comparison,
+    comparisons,
+    condition,
+    guarded,
+    ordering,
+    unknown,
+)
 from flexrec.replay.runs.index import column_numbers, tables_of
 from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.scan import Found
@@ -74,6 +81,8 @@ class Selection:
         self._asked = None
         each = [f"({condition(text, self._sql)})" for text in where]
         order = ordering(sort, self._sql) if sort else "path"
+        for text in (*each, order):
+            self._check_kinds(text)
         sql = f"SELECT id {self._source(' '.join([*each, order]))}"
         sql += f" WHERE {' AND '.join(each)}" if each else ""
         sql += f" ORDER BY {order}" + (f" LIMIT {limit:d}" if limit is not None else "")
@@ -84,6 +93,23 @@ class Selection:
         self.found = [self._files[i] for i in ids]
         self._asked = where, sort, limit
         return self
+
+    def _check_kinds(self, sql: str) -> None:
+        """Raise QueryError if a column of numbers is compared with a text, or the reverse.
+
+        SQLite takes every text for greater than every number, so all or none would be chosen.
+        """
+        for compared in comparisons(sql, set(self._sql.values())):
+            wanted, other = ("texts", "numbers") if compared.is_with_text else ("numbers", "texts")
+            if not self._has(compared.column, wanted) and self._has(compared.column, other):
+                name = next(n for n, column in self._sql.items() if column == compared.column)
+                raise QueryError(_of_other_kind(name, compared))
+
+    def _has(self, column: str, kind: str) -> bool:
+        """Whether a column has texts, or numbers."""
+        kinds = "('text')" if kind == "texts" else "('integer', 'real')"
+        sql = f"SELECT 1 {self._source(column)} WHERE typeof({column}) IN {kinds} LIMIT 1"
+        return self._db.execute(sql).fetchone() is not None
 
     def check(self, names: Sequence[str]) -> None:
         """Raise QueryError if there is no such column."""
@@ -160,6 +186,22 @@ class Selection:
         numbers = {int(number) for number in _COLUMN.findall(sql)}
         tables = tables_of(n for n in numbers if n < len(self._numbers))
         return f"FROM chosen {' '.join(f'LEFT JOIN {table} USING(id)' for table in tables)}"
+
+
+def _of_other_kind(name: str, compared: Comparison) -> str:
+    """The message for a column of numbers that is compared with a text, or the reverse."""
+    literal = compared.literal
+    before = f"{name} {compared.operator} " if compared.is_simple else ""
+    if not compared.is_with_text:
+        right = f"write {before}'{literal}'"
+        return f"{name} has texts, and {literal} is a number, less than every text; {right}"
+    inside = literal[1:-1]
+    try:
+        float(inside)
+        right = f"write {before}{inside}, without quotes"
+    except ValueError:
+        right = "compare it with a number (1 is true, 0 is false)"
+    return f"{name} has numbers, and {literal} is a text, greater than every number; {right}"
 
 
 def _clean(text: str) -> str:

@@ -6,7 +6,8 @@ The formats are read in files of their own, which are imported when there is som
 import os
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import Add
-from flexrec.recorder.files.atomic_write import replacing, writing
+from flexrec.recorder.files.atomic_write import check_target, replacing, writing
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings, Source
 from flexrec.recorder.integrations.importing.tables import check_table, is_metrics
 from flexrec.recorder.recorder import Recorder
@@ -52,7 +53,20 @@ class Imported(NamedTuple):
     damage: list[str]
 
 
-def import_runs(path: Path, out: Path, *, overwrite: bool = False) -> Iterator[Imported]:
+class Job(NamedTuple):
+    """A run to import, and the recording that it becomes."""
+
+    source: Source
+    target: Path
+
+
+Each = Callable[[Callable[[Job], Imported], Sequence[Job]], Iterator[Imported]]
+"""Calls a function for each job, in their order; other processes may do it."""
+
+
+def import_runs(
+    path: Path, out: Path, *, overwrite: bool = False, each: Each = map
+) -> Iterator[Imported]:
     """Write a recording for each run at a path, and yield what it has.
 
     A folder with event files is a run, as in TensorBoard; every other file is one. Recordings are
@@ -62,6 +76,7 @@ def import_runs(path: Path, out: Path, *, overwrite: bool = False) -> Iterator[I
         path: a file, or a folder that is searched.
         out: the folder of the recordings; or, if it ends in .h5 and there is one run, its file.
         overwrite: whether recordings that exist are overwritten.
+        each: who imports, maybe in other processes; by default this one. Paths are absolute then.
 
     Raises:
         ExistsError: a recording exists already, and may not be overwritten.
@@ -72,8 +87,12 @@ def import_runs(path: Path, out: Path, *, overwrite: bool = False) -> Iterator[I
     found = find_sources(path)
     if not found:
         raise RecordingError(f"{path}: there is nothing to import; {_ACCEPTED}")
-    for source, target in zip(found, _targets(found, path, out), strict=True):
-        yield import_run(source, target, overwrite=overwrite)
+    jobs = [Job(*pair) for pair in zip(found, _targets(found, path, out), strict=True)]
+    for job in jobs:
+        with writing(job.target):
+            check_target(job.target, RECORDING, overwrite=overwrite, inputs=job.source.files)
+    # A worker that dies may have written recordings, which another writes again.
+    yield from each(partial(import_run, overwrite=overwrite or each is not map), jobs)
 
 
 def find_sources(path: Path) -> list[Source]:
@@ -129,14 +148,14 @@ def _kind(name: str) -> str:
 
 
 def _source(path: Path, files: tuple[Path, ...], kind: str) -> Source:
+    return Source(path, files, partial(_read, kind))
+
+
+def _read(kind: str, files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     module, name = _READERS[kind]
-
-    def read(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
-        reader = getattr(import_module(f"flexrec.recorder.integrations.importing.{module}"), name)
-        items: Iterator[Item] = reader(files, notes)
-        return items
-
-    return Source(path, files, read)
+    reader = getattr(import_module(f"flexrec.recorder.integrations.importing.{module}"), name)
+    items: Iterator[Item] = reader(files, notes)
+    return items
 
 
 def _targets(found: list[Source], path: Path, out: Path) -> list[Path]:
@@ -169,8 +188,9 @@ def _target(source: Source, path: Path, out: Path, *, is_only: bool) -> Path:
     return out / inside.with_name(f"{inside.name}.h5")
 
 
-def import_run(source: Source, target: Path, *, overwrite: bool = False) -> Imported:
+def import_run(job: Job, *, overwrite: bool = False) -> Imported:
     """Write a run's recording; it appears under its name when it is complete."""
+    source, target = job
     notes, keys, values = Notes(), set[str](), 0
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)

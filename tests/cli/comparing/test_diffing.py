@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flexrec.cli.commands import app
 from flexrec.recorder import Recorder
 from support.commands import fails, flexrec
 from support.diff_cases import bent, both, noisy, record, values
@@ -23,9 +25,43 @@ def test_exit_codes_are_those_of_diff(runs: tuple[Path, Path], tmp_path: Path) -
     out, _ = flexrec("diff", a, b, code=1)
     assert "first     step 5, forward, middle: outputs differ" in out
     assert "does not exist" in fails("diff", a, tmp_path / "none.h5")
-    assert "compares two recordings" in fails("diff", a, b, a)
     assert "--map takes OLD=NEW" in fails("diff", a, b, "--map", "old")
     assert "has a key that fits 'zz'" in fails("diff", a, b, "-k", "zz")
+
+
+def printed(*words: object, code: int) -> str:
+    """What `flexrec diff` prints, run in this process."""
+    done = CliRunner().invoke(app, ["diff", *map(str, words)])
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+def test_many_are_compared_with_one(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    a, b = runs
+    (tmp_path / "more").mkdir()
+    same, cut = tmp_path / "more" / "same.h5", tmp_path / "more" / "cut.h5"
+    same.write_bytes(a.read_bytes())
+    out = printed(a, same, a, code=0)
+    assert f"2 runs: 2 equal to {a}, 0 different" in out
+    lines = printed(a, tmp_path, code=1).splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == [str(b), str(same)]  # not a itself
+    assert "  step 5, forward, middle: outputs differ" in lines[0]
+    assert "  equal: " in lines[1]
+    assert lines[-1] == f"2 runs: 1 equal to {a}, 1 different"
+    cut.write_bytes(a.read_bytes()[:-100])
+    out = printed(a, tmp_path, "--json", "-k", "lr", code=2)
+    found = json.loads(out)
+    assert (found["a"], found["equal"]) == (str(a), False)
+    assert [(Path(run["path"]).name, run.get("equal")) for run in found["runs"]] == [
+        ("b.h5", True),
+        ("cut.h5", None),
+        ("same.h5", True),
+    ]
+    assert f"{cut} is damaged" in found["runs"][1]["error"]
+    assert printed(a, tmp_path, "--json", "-k", "lr", "--workers", 2, code=2) == out
+    assert "no recording to compare" in fails("diff", a, tmp_path / "a*.h5")
+    printed(a, b, "--workers", 2, code=2)
+    printed(a, tmp_path, "--html", tmp_path / "page.html", code=2)
 
 
 def test_options(runs: tuple[Path, Path]) -> None:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
-from flexrec.recorder import Recording
+from flexrec.recorder import Recorder, Recording
 
 
 def run(*words: object) -> tuple[int, str, str]:
@@ -35,3 +36,32 @@ def test_force_overwrites(tmp_path: Path) -> None:
     assert run(tmp_path / "a.csv", "-o", tmp_path / "a.h5")[0] == 0
     assert run(tmp_path / "a.csv", "-o", tmp_path / "a.h5")[0] != 0
     assert run(tmp_path / "a.csv", "-o", tmp_path / "a.h5", "--force")[0] == 0
+
+
+def test_processes_import_a_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "logs").mkdir()
+    for i in range(3):
+        (tmp_path / "logs" / f"{i}.csv").write_text(f"step,loss\n0,{i}\n")
+    (tmp_path / "logs" / "2.jsonl").write_text('{"step": 0, "loss": 2, "odd": {"x": []}}\n{"st')
+    told = [run("logs", "-o", "one"), run("logs", "-o", "two", "--workers", 2)]
+    assert told[0][0] == 0
+    assert "is not a JSON object" in told[0][2]
+    assert told[0][1:] == tuple(
+        text.replace(f"{tmp_path}/", "").replace("two", "one") for text in told[1][1:]
+    )
+    for name in ("0.h5", "1.h5", "2.h5", "2_2.h5"):
+        with Recording(Path("one", name)) as a, Recording(Path("two", name)) as b:
+            assert a["loss"].value.tolist() == b["loss"].value.tolist()
+    Path("two", "0.h5").unlink()
+    assert run("logs", "-o", "two", "--workers", 2)[0] == 1  # the others exist
+    assert not Path("two", "0.h5").exists()
+
+
+def test_what_exists_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("step,loss\n0,1\n")
+    (tmp_path / "runs").mkdir()
+    Recorder(tmp_path / "runs" / "b.h5").close()
+    assert run(tmp_path, "-o", tmp_path / "runs")[0] == 1
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["b.h5"]

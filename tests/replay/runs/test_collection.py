@@ -61,6 +61,51 @@ def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:
         runs.table(["loss.max"])
 
 
+@pytest.mark.parametrize(
+    ("expression", "says"),
+    [
+        (
+            "config.lr < '0.1'",
+            r"config\.lr has numbers, and '0\.1' is a text.*write config\.lr < 0\.1,",
+        ),
+        ("'5' <= test_acc.max", r"write test_acc\.max >= 5, without"),
+        (
+            "config.seed not in (0, '1')",
+            r"config\.seed has numbers, and '1' is .* write 1, without",
+        ),
+        ("config.lr between 0 and '1'", r"config\.lr has numbers.* write 1, without"),
+        ("config.lr is not 'auto'", r"compare it with a number \(1 is true"),
+        ("config.seed + config.lr = '1'", r"config\.lr has numbers"),
+        ("iif(config.lr == '0.1', 1, 0)", r"write config\.lr == 0\.1"),
+        ("config.opt.name = 5", r"config\.opt\.name has texts, and 5 is a number.*name = '5'"),
+        ("name > 1", r"write name > '1'"),
+        ("started >= 2026", r"write started >= '2026'"),
+    ],
+)
+def test_numbers_are_not_compared_with_texts(exp: Path, expression: str, says: str) -> None:
+    with pytest.raises(QueryError, match=says):
+        Runs(exp).where(expression)
+    with pytest.raises(QueryError, match=says):
+        Runs(exp).sort(f"{expression} desc")
+
+
+def test_texts_and_numbers_in_one_column(exp: Path) -> None:
+    with Recorder(exp / "other.h5", config={"lr": "auto", "seed": -1}) as rec:
+        rec.add(loss=1.0)
+    for expression, count in (
+        ("config.lr = 'auto'", 1),
+        ("config.lr < 0.05", 2),
+        ("config.lr || '' = '0.1'", 2),
+        ("'x' || config.seed = 'x1'", 2),
+        ("cast(config.seed as text) = '1'", 2),
+        ("config.seed like '1%'", 2),
+        ("config.seed in (1, -1) and name != 'x'", 3),
+        ("length(name) > 1", 5),
+        ("state = 'closed' and state != '1'", 5),
+    ):
+        assert len(Runs(exp).where(expression)) == count, expression
+
+
 def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
     for name, value in (("a", None), ("b", 1.0), ("c", 2.0)):
         with Recorder(tmp_path / f"{name}.h5") as rec:

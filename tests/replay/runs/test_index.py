@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from flexrec.recorder import Recorder
 from flexrec.replay import Runs
 from flexrec.replay.runs import index
 from flexrec.replay.runs.row import Row, row_of
+from flexrec.replay.runs.scan import scan
 
 
 def states(place: Path) -> list[tuple[object, ...]]:
@@ -53,6 +55,16 @@ def test_only_what_changed_is_read(exp: Path, cache: Path, reads: list[str]) -> 
     (exp / "new.h5").unlink()
     assert states(exp) == whole
     assert states(exp / "lr0.1") == [("seed0", whole[2][1]), ("seed1", whole[3][1])]
+
+
+def test_a_file_with_a_large_number(
+    exp: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems, such as FUSE's, number files beyond SQLite's integers."""
+    found = [replace(one, inode=(1 << 64) - 1 - i) for i, one in enumerate(scan([exp]))]
+    monkeypatch.setattr("flexrec.replay.runs.collection.scan", lambda _: found)
+    assert len(Runs(exp)) == len(Runs(exp)) == 4
+    assert len(reads) == 4
 
 
 def test_a_run_that_was_moved_away_and_back(exp: Path) -> None:

@@ -1,12 +1,15 @@
 """Plots of many runs: a line for each, or the mean and a band for each group of them.
 
-One recording is open at a time, in the order of the paths; so memory holds the points that are
-drawn and nothing else.
+One recording is open at a time, so memory holds the points that are drawn and nothing else. Workers
+may play them; what comes of several runs is made here, in the order of the paths.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +23,9 @@ from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.player.player import Played, play_all
 from flexrec.replay.plots.colours import CYCLE, ramp
 from flexrec.replay.plots.window import Trace, Window
-from flexrec.replay.runs.bands import Curve, check_band, mean_of
+from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
 from flexrec.replay.runs.row import Cell
+from flexrec.replay.runs.workers.spread import Workers, spread
 
 _LINES = "line"  # the plot type of which means are drawn
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -76,13 +80,15 @@ Tell = Callable[[int, int], None]
 Place = tuple[str | None, str]
 
 
-def play_runs(members: Sequence[Member], settings: Settings, tell: Tell) -> PlayedRuns:
+def play_runs(
+    members: Sequence[Member], settings: Settings, tell: Tell, *, workers: Workers | None = None
+) -> PlayedRuns:
     """Draw a line for each run; those that are muted first, below the others.
 
     Raises:
         DefinitionError: no run has a key that is to be drawn.
     """
-    played = _Played(settings, tell)
+    played = _Played(settings, tell, workers)
     found = {member.name: windows for member, windows in played.each(members)}
     muted = {member.name for member in members if member.is_muted}
     ordered = sorted(found, key=lambda name: name not in muted)
@@ -94,7 +100,12 @@ def play_runs(members: Sequence[Member], settings: Settings, tell: Tell) -> Play
 
 
 def play_groups(
-    members: Sequence[Member], settings: Settings, tell: Tell, *, band: str = "std"
+    members: Sequence[Member],
+    settings: Settings,
+    tell: Tell,
+    *,
+    band: str = "std",
+    workers: Workers | None = None,
 ) -> PlayedRuns:
     """Draw the mean of each group of runs of one name, with a band, in line plots.
 
@@ -102,7 +113,7 @@ def play_groups(
         DefinitionError: there is no such band, or no run has a key that is to be drawn.
     """
     check_band(band)
-    played, skipped = _Played(settings, tell), Counter[str]()
+    played, skipped = _Played(settings, tell, workers), Counter[str]()
     groups: dict[str, dict[Place, _Means]] = {member.name: {} for member in members}
     for member, windows in played.each(members):
         for window in windows:
@@ -139,10 +150,10 @@ class _Means(NamedTuple):
 
 
 class _Played:
-    """Plays runs one by one, and collects what is not drawn."""
+    """Plays runs, one by one or in workers, and collects what is not drawn."""
 
-    def __init__(self, settings: Settings, tell: Tell) -> None:
-        self._settings, self._tell = settings, tell
+    def __init__(self, settings: Settings, tell: Tell, workers: Workers | None) -> None:
+        self._settings, self._tell, self._workers = settings, tell, workers
         self._left_out: dict[tuple[str, str], LeftOut] = {}
         self._without: list[DefinitionError] = []
         self._failed: list[str] = []
@@ -151,36 +162,28 @@ class _Played:
 
     def each(self, members: Sequence[Member]) -> Iterator[tuple[Member, list[Window]]]:
         """The windows of each run that can be drawn."""
-        for member in members:
-            try:
-                played = self._play(member.path)
-            except DefinitionError as error:
-                if self._settings.strict:
-                    raise
-                self._without.append(error)
-            except FlexrecError as error:
-                if self._settings.strict:
-                    raise
-                self._failed.append(str(error))
-            else:
-                self._leave_out(member, played.left_out)
-                yield member, played.windows
-            self._count += 1
-            self._tell(self._count, len(members))
+        paths = [os.path.abspath(member.path) for member in members]
+        play = partial(_play, settings=self._settings)
+        with closing(spread(play, paths, self._workers, reads=str)) as found:
+            for member, path, played in zip(members, paths, found, strict=True):
+                if isinstance(played, Played):
+                    self._leave_out(member, played.left_out)
+                    yield member, played.windows
+                else:
+                    self._fail(played, member, path)
+                self._count += 1
+                self._tell(self._count, len(members))
         if self._count and len(self._without) == self._count:
             raise self._without[0]
 
-    def _play(self, path: Path) -> Played:
-        wanted = self._settings
-        with Recording(path) as run:
-            return play_all(
-                run,
-                wanted.definitions,
-                every=wanted.every,
-                env=wanted.env,
-                uid=wanted.uid,
-                strict=wanted.strict,
-            )
+    def _fail(self, error: FlexrecError, member: Member, path: str) -> None:
+        error.args = (error.message.replace(path, str(member.path)),)
+        if self._settings.strict:
+            raise error
+        if isinstance(error, DefinitionError):
+            self._without.append(error)
+        else:
+            self._failed.append(str(error))
 
     def _leave_out(self, member: Member, left_out: Sequence[LeftOut]) -> None:
         """Count what is left out for each meter of a key, in all runs together."""
@@ -202,6 +205,22 @@ class _Played:
             self.notes.append(f"{len(self._failed) - 3:,} more runs cannot be read")
         left_out = list(self._left_out.values())
         return PlayedRuns(windows, left_out, self.notes, not self._failed)
+
+
+def _play(path: str, settings: Settings) -> Played | FlexrecError:
+    """Play a recording; also a worker calls this."""
+    try:
+        with Recording(path) as run:
+            return play_all(
+                run,
+                settings.definitions,
+                every=settings.every,
+                env=settings.env,
+                uid=settings.uid,
+                strict=settings.strict,
+            )
+    except FlexrecError as error:
+        return error
 
 
 def _colours(members: Sequence[Member], *, is_coloured: bool) -> dict[str, list[int]]:

@@ -168,6 +168,6 @@ def test_no_more_than_one_recording_is_open(exp: Path, monkeypatch: pytest.Monke
             Counted.now -= 1
             super().close()
 
-    monkeypatch.setattr("flexrec.replay.runs.playing.Recording", Counted)
+    monkeypatch.setattr("flexrec.replay.runs.comparing.playing.Recording", Counted)
     Runs(exp).play(LOSS)
     assert most == 1

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as some
 
 from flexrec.recorder import DefinitionError
-from flexrec.replay.runs.bands import Curve, check_band, mean_of
+from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
 
 X = np.arange(6.0)
 
