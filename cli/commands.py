@@ -35,6 +35,11 @@ OF_PLOTS = (  # options of check that have no meaning for the values of a run
     *("show", "server", "port", "base_url", "env"),
 )
 WORKERS = ("workers", "scheduler", "scheduler_file")
+BESIDE_ALARMS = (  # options of replay that have no meaning for alarms
+    *("group", "band", "best", "top", "color", "preset", "config", "phases", "smooth", "log_y"),
+    *("x", "every", "keys", "server", "port", "base_url", "env", "max_points", "save", "html"),
+    *("force", "serve", "follow", *OF_A_SERVER, *WORKERS),
+)
 PLAYING = ("replay", "serve", "check")  # the commands that may do much arithmetic
 app = typer.Typer(
     help="Record experiments offline, decide afterwards how to average and plot them.",
@@ -85,6 +90,7 @@ def replay(
     x: options.X = None,
     every: options.Every = None,
     keys: options.Only = None,
+    alarms: options.AlarmsFile = None,
     server: options.Server = SERVER,
     port: options.Port = PORT,
     base_url: options.BaseUrl = "",
@@ -110,11 +116,15 @@ def replay(
     lists them, and their columns.
 
     The server's credentials are read from VISDOM_USERNAME and VISDOM_PASSWORD. The exit code is 1
-    if some values could not be drawn.
+    if some values could not be drawn, or if one of --alarms would have gone off.
     """
     from flexrec.cli import replaying
     from flexrec.cli.showing.runs import is_file
 
+    if alarms is not None:
+        _refuse(context, "with --alarms", *BESIDE_ALARMS)
+        _tell_alarms(recordings, alarms, where, strict=strict, as_json=as_json)
+        return
     _check_where(context)
     if group is None:
         _refuse(context, "without --group", "band")
@@ -157,6 +167,19 @@ def replay(
         if running:
             running.stay()
     if not whole:
+        raise typer.Exit(1)
+
+
+def _tell_alarms(
+    places: Sequence[Path], path: Path, where: str | None, *, strict: bool, as_json: bool
+) -> None:
+    from flexrec.cli import replaying
+    from flexrec.cli.showing.alarms import tell_alarms
+    from flexrec.cli.showing.runs import is_file
+
+    are_many = where is not None or not all(map(is_file, places))
+    paths = replaying.chosen_runs(places, where).paths if are_many else places
+    if not tell_alarms(paths, path, are_many=are_many, strict=strict, as_json=as_json):
         raise typer.Exit(1)
 
 

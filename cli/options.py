@@ -103,6 +103,16 @@ Places = Annotated[
     ),
 ]
 
+AlarmsFile = Annotated[
+    Path | None,
+    Option(
+        "--alarms",
+        help="Instead of plotting, say where the alarms of this TOML file ([alarms.NAME]) would "
+        "have gone off.",
+        rich_help_panel=DRAWN,
+    ),
+]
+
 # Which runs, and what of them.
 Where = Annotated[
     str | None,

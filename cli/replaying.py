@@ -146,14 +146,9 @@ def replay_runs(
     workers: "Wanted" = None,
 ) -> bool:
     """Play the runs that are chosen, and list the windows; return whether all could be drawn."""
-    from flexrec.replay.runs.collection import Runs
     from flexrec.replay.runs.comparing.playing import Settings
 
-    with counting() as tell:
-        every_run = Runs(*places, tell=tell, workers=workers)
-    runs = every_run if choice.where is None else every_run.where(choice.where)
-    if not len(runs):
-        raise _none_chosen(every_run)
+    runs = chosen_runs(places, choice.where, workers=workers)
     if choice.group is not None:
         runs = runs.group(*column_names(choice.group))
     _print_note(f"{counted(len(runs), 'run')} of {listed(map(str, places), most=4)}")
@@ -177,6 +172,22 @@ def replay_runs(
     outlet.sink.show(played.windows)
     _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
+
+
+def chosen_runs(places: Sequence[Path], where: str | None, workers: "Wanted" = None) -> "Runs":
+    """The runs in folders, patterns and files for which an expression holds.
+
+    Raises:
+        QueryError: it holds for none of them.
+    """
+    from flexrec.replay.runs.collection import Runs
+
+    with counting() as tell:
+        every_run = Runs(*places, tell=tell, workers=workers)
+    runs = every_run if where is None else every_run.where(where)
+    if not len(runs):
+        raise _none_chosen(every_run)
+    return runs
 
 
 def _none_chosen(runs: "Runs") -> QueryError:

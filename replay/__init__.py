@@ -34,6 +34,7 @@ DOORS = (
 )
 
 __all__ = [
+    "Alarm",
     "Definitions",
     "FlexLogger",
     "Runs",
@@ -42,11 +43,14 @@ __all__ = [
     "Window",
     "compare",
     "define",
+    "define_alarms",
     "get_preset_logger",
+    "load_alarms",
     "load_toml",
     "meter_info",
     "meter_types",
     "play",
+    "play_alarms",
     "plot_info",
     "plot_types",
     "preset",
@@ -56,6 +60,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Alarm": "engine.alarms",
     "Definitions": "definitions.definitions",
     "FlexLogger": "flexlogger",
     "Runs": "runs.collection",
@@ -64,11 +69,14 @@ _HOMES = {
     "Window": "plots.window",
     "compare": "golden.compare",
     "define": "definitions.definitions",
+    "define_alarms": "definitions.alarms",
     "get_preset_logger": "flexlogger",
+    "load_alarms": "definitions.toml",
     "load_toml": "definitions.toml",
     "meter_info": "meters",
     "meter_types": "meters",
     "play": "player.player",
+    "play_alarms": "player.alarms",
     "plot_info": "plots.registry",
     "plot_types": "plots.registry",
     "preset": "definitions.presets",

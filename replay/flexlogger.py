@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -32,13 +32,15 @@ from flexrec.recorder.events import (
     whole_step,
 )
 from flexrec.recorder.files.new_name import new_name
+from flexrec.replay.definitions.alarms import Alarms, as_alarms
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import preset
+from flexrec.replay.engine.alarms import Alarm, AlarmEngine
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.engine.window_builder import classes_of
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import ChangesSink, Sink
+from flexrec.replay.sinks.base import ChangesSink, ListSink, Sink
 
 if TYPE_CHECKING:
     from flexrec.recorder import Recorder
@@ -62,6 +64,8 @@ class LoggerOptions(TypedDict, total=False):
     timeout: float
     sink: Sink | None
     recorder: "Recorder | None"
+    alarms: "Alarms | Table"
+    on_alarm: "Callable[[Alarm], object] | None"
 
 
 if TYPE_CHECKING:
@@ -102,6 +106,9 @@ class FlexLogger:
         sink: receives the windows instead of visdom, in the calling thread.
         recorder: a Recorder that records everything too; keys that no meter takes are then only
             recorded.
+        alarms: from `define_alarms` or `load_alarms`, or dicts as `define_alarms` takes them.
+        on_alarm: called with each Alarm that goes off; by default it is given as a warning. An
+            exception that it raises becomes a warning: an alarm never ends training.
 
     Raises:
         DefinitionError: a definition is wrong.
@@ -123,6 +130,8 @@ class FlexLogger:
         timeout: float = 5.0,
         sink: Sink | None = None,
         recorder: "Recorder | None" = None,
+        alarms: "Alarms | Table" = (),
+        on_alarm: "Callable[[Alarm], object] | None" = None,
     ) -> None:
         checked = plots if isinstance(plots, Definitions) else define(plots, meters or {})
         if checked.auto is not None:
@@ -132,7 +141,8 @@ class FlexLogger:
             )
         if uid is not None and "{run}" in uid:
             uid = uid.replace("{run}", recorder.path.stem if recorder is not None else new_name())
-        self._engine = Engine(checked, uid=uid)
+        self._engine, self._alarms = Engine(checked, uid=uid), AlarmEngine(as_alarms(alarms))
+        self._on_alarm = on_alarm
         self._options = LoggerOptions(
             env=env,
             uid=uid,
@@ -144,8 +154,16 @@ class FlexLogger:
             timeout=timeout,
             sink=sink,
             recorder=recorder,
+            alarms=as_alarms(alarms),
+            on_alarm=on_alarm,
         )
-        self._sink = ChangesSink(sink) if sink is not None else _visdom(self._options)
+        self._sink: ChangesSink | ResendingSink
+        if sink is not None:
+            self._sink = ChangesSink(sink)
+        elif alarms and not checked.plots:
+            self._sink = ChangesSink(ListSink())  # nothing to draw: no visdom is needed
+        else:
+            self._sink = _visdom(self._options)
         self._recorder = recorder
         self._step: int | None = None  # None until step() is called
         self._logs = 0
@@ -158,8 +176,8 @@ class FlexLogger:
         return f"<FlexLogger of {plots or 'no plots'} in {self._sink}>"
 
     def takes(self, key: str) -> bool:
-        """Whether a meter takes the key; always true with a recorder, which records any key."""
-        return self._recorder is not None or self._engine.wants(key)
+        """Whether a meter or an alarm takes the key; with a recorder, which records any, true."""
+        return self._recorder is not None or self._engine.wants(key) or self._alarms.wants(key)
 
     def add(
         self,
@@ -260,7 +278,7 @@ class FlexLogger:
     @property
     def left_out(self) -> list[LeftOut]:
         """The values that meters and plots could not take so far."""
-        return list(self._engine.left_out)
+        return [*self._engine.left_out, *self._alarms.left_out]
 
     def log_point(self, plot: str, x: Position, y: float, *, name: str | None = None) -> None:
         """Draw one point of a line as given, without a meter.
@@ -412,21 +430,37 @@ class FlexLogger:
         if self._recorder is not None:
             self._recorder.record(event)
         self._engine.feed(event)
+        alarms = self._alarms.feed(event)
         self._warn()
+        for alarm in alarms:
+            self._sound(alarm)
+
+    def _sound(self, alarm: Alarm) -> None:
+        if self._on_alarm is None:
+            warn(f"alarm {alarm}")
+            return
+        try:
+            self._on_alarm(alarm)
+        except Exception as error:  # noqa: BLE001 - the caller's; training goes on
+            warn(f"alarm {alarm}; on_alarm failed: {type(error).__name__}: {error}")
 
     def _warn(self) -> None:
-        for left in self._engine.left_out.news():
+        for left in (*self._engine.left_out.news(), *self._alarms.left_out.news()):
             warn(f"left out: {left}")
 
     def _checked(self, keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
         names = normalise_keys(keys)
         for name in names or ():
-            if name not in self._engine.definitions.meters and not self._engine.wants(name):
+            if name not in self._engine.definitions.meters and not (
+                self._engine.wants(name) or self._alarms.wants(name)
+            ):
                 known = list(self._engine.definitions.meters)
                 raise DefinitionError(f"no meter {name!r}{nearest(name, known)}")
         return names
 
     def _redefine(self, plots: Table | None = None, meters: Table | None = None) -> None:
+        if self._options["sink"] is None and plots and isinstance(self._sink, ChangesSink):
+            self._sink = _visdom(self._options)
         tables = self._engine.definitions.tables()
         changed = define(
             {**tables["plots"], **(plots or {})}, {**tables["meters"], **(meters or {})}

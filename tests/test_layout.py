@@ -267,9 +267,9 @@ PUBLIC = {
         merge_recordings
     """,
     "flexrec.replay": """
-        Definitions FlexLogger Runs TooledModelLogger Trace Window compare define get_preset_logger
-        load_toml meter_info meter_types play plot_info plot_types preset preset_info
-        preset_names snapshot
+        Alarm Definitions FlexLogger Runs TooledModelLogger Trace Window compare define
+        define_alarms get_preset_logger load_alarms load_toml meter_info meter_types play
+        play_alarms plot_info plot_types preset preset_info preset_names snapshot
     """,
     "flexrec.replay.meters": """
         APMeter AUCMeter AverageValueMeter BestValueMeter ClassErrorMeter ConfusionMeter

@@ -307,12 +307,12 @@ def define(plots: Table, meters: Table, *, where: str = "") -> Definitions:
             name.
     """
     try:
-        checked = {name: _plot(name, table) for name, table in _tables(plots, "plots").items()}
+        checked = {name: _plot(name, table) for name, table in named_tables(plots, "plots").items()}
         return Definitions(
             checked,
             {
                 name: _meter(name, table, checked)
-                for name, table in _tables(meters, "meters").items()
+                for name, table in named_tables(meters, "meters").items()
             },
         )
     except DefinitionError as error:
@@ -353,7 +353,8 @@ def _fits(key: str, patterns: Iterable[str]) -> bool:
     return any(key == pattern or fnmatchcase(key, pattern) for pattern in patterns)
 
 
-def _tables(tables: object, what: str) -> dict[str, Table]:
+def named_tables(tables: object, what: str) -> dict[str, Table]:
+    """The tables by name; DefinitionError, at the place `what`, if they are something else."""
     if not isinstance(tables, Mapping):
         raise DefinitionError(f"{what} must be a table, got {type(tables).__name__}")
     for name, table in tables.items():
@@ -392,9 +393,6 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
     check_names(where, table, _METER)
     if "type" not in table:
         raise DefinitionError(f"{where} needs a type: a meter's name (flexrec meters lists them)")
-    args = table.get("args", {})
-    if not isinstance(args, Mapping):
-        raise DefinitionError(f"{where}.args must be a table, got {type(args).__name__}")
     targets = _names(where, table, "target")
     if not targets:
         raise DefinitionError(f"{where} needs a target: the plot that it is drawn in")
@@ -405,6 +403,18 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
             )
     label = _text(where, table, "label") if "label" in table else None
     _check_placeholders(f"{where}.label", label or "")
+    return replace(fed_meter(where, name, table), targets=targets, label=label)
+
+
+def fed_meter(where: str, name: str, table: Table) -> MeterDefinition:
+    """Check what a table says of a meter and of the keys that feed it; it is drawn nowhere.
+
+    Raises:
+        DefinitionError: as `define`; `where` is the place that it names.
+    """
+    args = table.get("args", {})
+    if not isinstance(args, Mapping):
+        raise DefinitionError(f"{where}.args must be a table, got {type(args).__name__}")
     key = _text(where, table, "key") if "key" in table else name
     chosen = _text(where, table, "field") if "field" in table else None
     exclude = _names(where, table, "exclude")
@@ -423,8 +433,11 @@ def _meter(name: str, table: Table, plots: Mapping[str, PlotDefinition]) -> Mete
             f"{where}.field: the meter has no {chosen!r}, it has {', '.join(fields)}"
         )
     return MeterDefinition(
-        *(name, key, table["type"], dict(args), targets, chosen),
-        *(label, exclude, groups, optional, reset),
+        *(name, key, table["type"], dict(args), (), chosen),
+        exclude=exclude,
+        only=groups,
+        optional=optional,
+        reset=reset,
     )
 
 
@@ -453,6 +466,7 @@ def _text(where: str, table: Table, key: str) -> str:
 
 
 def check_names(where: str, table: Table, known: tuple[str, ...]) -> None:
+    """Raise DefinitionError, with the nearest known name, if the table has an unknown key."""
     for name in table:
         if name not in known:
             raise DefinitionError(

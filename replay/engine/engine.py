@@ -37,15 +37,16 @@ class Binding:
         self._left_out.forget((self.key, self.definition.name))
         self.reset(0.0)
 
-    def add(self, value: Value, step: int, time: float) -> None:
-        """Feed the meter; a value that it cannot take is left out."""
+    def add(self, value: Value, step: int, time: float) -> bool:
+        """Feed the meter; return whether it took the value, which else is left out."""
         try:
             self._tick(time)
             self._take(value)
         except Exception as error:  # noqa: BLE001 - the meter may be a user's
             self._leave_out(self._refusal(value, error), step=step)
-        else:
-            self._has_data = True
+            return False
+        self._has_data = True
+        return True
 
     def add_numbers(self, values: NDArray[np.float64]) -> None:
         """Feed many numbers at once, to a meter that reduces columns and uses no times.

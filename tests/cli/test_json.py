@@ -37,6 +37,8 @@ COMMANDS = {
     "import log.csv -o imported": "import",
     "replay run.h5 other.h5 -p loss --save env.json": "replay",
     "replay run.h5 --html page.html": "replay",
+    "replay run.h5 other.h5 --alarms alarms.toml": "replay --alarms",
+    "replay . --alarms alarms.toml": "replay --alarms",
     "runs .": "runs",
     "show .": "runs",
     "runs run.h5 --columns name,train_loss.last": "runs",
@@ -64,6 +66,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rec.flush()
             (folder / "killed.h5").write_bytes((folder / name).read_bytes())
     (folder / "log.csv").write_text("step,loss\n0,0.5\n1,0.25\n")
+    (folder / "alarms.toml").write_text(
+        '[alarms.nan]\nkey = "*loss"\nis = "nan"\n'
+        '[alarms.high]\nkey = "train_loss"\nabove = 0.5\nat = "log"\n'
+    )
     (folder / "torn.h5").write_bytes((folder / "run.h5").read_bytes()[:-100])
     return folder
 

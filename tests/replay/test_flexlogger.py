@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 import re
 import warnings
 from contextlib import suppress
@@ -397,3 +398,42 @@ def test_an_interrupt_between_a_position_and_its_value_shifts_nothing() -> None:
         board.point(meter, "train_loss", (0, 0), [x], [-x])
     (trace,) = logger.windows()[0].traces
     assert (trace.x.tolist(), trace.y.tolist()) == ([0.0, 1.0, 2.0], [0.0, -1.0, -2.0])
+
+
+NAN = {"nan": {"key": "*loss", "is": "nan"}}
+
+
+def test_an_alarm_is_a_warning_by_default_and_training_goes_on() -> None:
+    logger = FlexLogger({}, alarms=NAN)  # no plots: no visdom
+    logger.add(train_loss=1.0, step=1)
+    with pytest.warns(RuntimeWarning, match=r"^alarm nan: 'train_loss' at step 2: nan$") as warned:
+        logger.add(train_loss=math.nan, step=2)
+    assert warned[0].filename == __file__
+    with pytest.raises(DefinitionError, match="no meter takes 'los'"):
+        logger.add(los=1.0)
+    logger.log(1)
+    logger.close()
+
+
+def test_a_callable_gets_alarms_and_its_failure_is_a_warning() -> None:
+    heard = list[Any]()
+    logger = get_preset_logger("loss", sink=ListSink(), alarms=NAN, on_alarm=heard.append)
+    logger.add(train_loss=math.nan, step=3)
+    assert [(alarm.name, alarm.key, alarm.step) for alarm in heard] == [("nan", "train_loss", 3)]
+
+    def fail(alarm: Any) -> None:
+        raise OSError("no mail")
+
+    logger = get_preset_logger("loss", sink=ListSink(), alarms=NAN, on_alarm=fail)
+    with pytest.warns(RuntimeWarning, match="alarm nan: .*; on_alarm failed: OSError: no mail"):
+        logger.add(train_loss=math.nan)
+    logger.log(0)
+    assert [window.win for window in logger.windows()] == ["loss"]
+
+
+def test_alarms_are_copied_with_their_logger() -> None:
+    heard = list[Any]()
+    logger = FlexLogger({}, alarms=NAN, on_alarm=heard.append)
+    kind, args = logger.__reduce__()
+    kind(*args).add(test_loss=math.nan)
+    assert [alarm.key for alarm in heard] == ["test_loss"]
