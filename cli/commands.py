@@ -396,7 +396,8 @@ def diff(
 
     The exit code is 0 if they are equal, 1 if they differ, and 2 if they cannot be compared.
     """
-    from flexrec.cli.replaying import environment_of, is_file
+    from flexrec.cli.replaying import environment_of
+    from flexrec.cli.showing.runs import is_file
 
     are_many = not ranks and (len(recordings) > 2 or not all(map(is_file, recordings[1:])))
     of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]

@@ -16,6 +16,7 @@ from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.layers.tracing import format as trace
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.definitions.presets import how_to_record
 from flexrec.replay.player.player import (
     count_unlogged,
     fitting,
@@ -110,7 +111,8 @@ def replay_recordings(
                 tell_unlogged(run, chosen)
         if outlet.page is not None:
             names = run_names([run.path for run in runs])
-            outlet.page.describe(dict(zip(names, runs, strict=True)), every=every)
+            named = dict(zip(names, runs, strict=True))
+            outlet.page.describe(named, every=every, x=definitions.x)
     tell_left_out(played.left_out)
     if not follow or outlet.server is None:
         outlet.sink.show(played.windows)
@@ -167,8 +169,8 @@ def replay_runs(
     for note in played.notes:
         _print_note(note)
     tell_left_out(played.left_out)
-    if outlet.page is not None and choice.group is None:
-        _describe_on(outlet.page, runs, played.windows, every)
+    if outlet.page is not None:
+        _describe_on(outlet.page, runs, played.windows, every=every, x=definitions.x)
     outlet.sink.show(played.windows)
     _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
@@ -197,16 +199,20 @@ def _none_chosen(runs: "Runs") -> QueryError:
 
 
 def _describe_on(
-    page: "HtmlSink", runs: "Runs", windows: Sequence[Window], every: int | None
+    page: "HtmlSink", runs: "Runs", windows: Sequence[Window], *, every: int | None, x: str
 ) -> None:
-    """Let a page tell of the runs that it draws, unless they are too many."""
+    """Let a page tell of the runs or groups that it draws, unless they are too many."""
     drawn = {trace.run for window in windows for trace in window.traces}
-    named = {name: path for name, path in zip(runs.names, runs.paths, strict=True) if name in drawn}
+    groups = runs.groups
+    every_run = groups or {name: [path] for name, path in zip(runs.names, runs.paths, strict=True)}
+    named = {name: paths for name, paths in every_run.items() if name in drawn}
     with ExitStack() as stack:
-        few = named if len(named) <= _DESCRIBED else {}
-        page.describe(
-            {name: stack.enter_context(Recording(path)) for name, path in few.items()}, every=every
-        )
+        is_few = sum(map(len, named.values())) <= _DESCRIBED
+        found: dict[str, Recording | Sequence[Recording]] = {}
+        for name, paths in named.items() if is_few else ():
+            each = [stack.enter_context(Recording(path)) for path in paths]
+            found[name] = each if groups else each[0]
+        page.describe(found, every=every, x=x)
 
 
 def _close(
@@ -309,10 +315,13 @@ def tell_state(run: Recording) -> None:
 
 
 def tell_missing(run: Recording, definitions: Definitions) -> None:
-    """Print to stderr the keys that were to be plotted and are not recorded."""
+    """Print to stderr the keys that were to be plotted and are not recorded, and what records
+    them if they are of layers."""
     missing = missing_keys(run, definitions)
     if missing:
-        echo(f"flexrec: not in {run.path}: {listed(missing)}", err=True)
+        how = how_to_record(missing)
+        hint = f"; to record them: {how}" if how else ""
+        echo(f"flexrec: not in {run.path}: {listed(missing)}{hint}", err=True)
 
 
 def tell_unlogged(run: Recording, definitions: Definitions) -> None:

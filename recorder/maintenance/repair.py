@@ -136,9 +136,9 @@ def repair(
     False
 
     The copy is written beside the file, read again, synced and renamed, so if this is killed, the
-    path has the whole old or new file. Events at the end that are not whole are left out. Values that
-    do not match their checksums are copied unchanged and reported; config or facts that do not are
-    left out and reported. In each case the original is kept, whether or not that was requested.
+    path has the whole old or new file. Events at the end that are not whole are left out. Values
+    that do not match their checksums are copied unchanged and reported; config or facts that do not
+    are left out and reported. In each case the original is kept, whether or not that was requested.
 
     Raises:
         DamagedError: the file cannot be read, or not within `seconds`.

@@ -379,6 +379,21 @@ def preset_info(name: str) -> str:
     return "\n".join(lines)
 
 
+def how_to_record(missing: Iterable[str]) -> str | None:
+    """The call that records most of these keys and patterns of presets, if there is one.
+
+    >>> how_to_record(["*/outputs/dead"])
+    'rec.watch(model, stats=("dead",))'
+    """
+    wanted = set(missing)
+    found = [
+        (len(wanted & set(entry["meters"])), -len(entry["meters"]), entry["record"])
+        for entry in _PRESETS.values()
+        if "record" in entry and wanted & set(entry["meters"])
+    ]
+    return max(found)[2] if found else None
+
+
 def _split(name: str) -> list[str]:
     by_folded = {known.lower(): known for known in _PRESETS}
     parts = []

@@ -15,7 +15,7 @@ from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run
 from flexrec.replay.plots.window import Trace, Window
 
-_COLUMNS = 200  # most columns of the heat; each has the largest value of its steps
+_COLUMNS = 200  # most columns of the heat; each has the largest value of as many recorded steps
 _RELATIVE = "|b - a| / |a|", 1e-17, 1e3  # what is drawn, from the least, which stands for 0
 _SPREAD = "how many times the spread b is outside it", 1e-2, 1e3
 _METRICS = 40  # most windows of metrics
@@ -27,7 +27,7 @@ class Heat(NamedTuple):
 
     Attributes:
         layers: the names of the layers.
-        step: (columns,) the first step of each column.
+        step: (columns,) the first step of each column at which a layer was recorded.
         apart: (layers, columns) 0 if they are equal, NaN where nothing was recorded.
     """
 
@@ -60,7 +60,7 @@ def windows_of(
     if of_layers:
         is_judged = found.noise is not None and not found.noise.exact
         values = _by_spread(runs, of_layers) if is_judged else _relative(a, b, of_layers)
-        heat = _heat(layers_of(of_layers), _ends(a, of_layers), values)
+        heat = _heat(layers_of(of_layers), _steps(a, of_layers), values)
         drawn.append(_heat_window(heat, found))
     metrics = [
         k for k in keys if place_of(k).stage in ("loss", "metric") and not is_of_the_clock(k)
@@ -98,21 +98,19 @@ def _by_spread(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[str, 
         yield key, found.step[rows], found.excess[rows, i].astype(np.float64)
 
 
-def _ends(run: Run, keys: Sequence[str]) -> Ints:
-    """The first and last steps of keys."""
+def _steps(run: Run, keys: Sequence[str]) -> Ints:
+    """Every step at which one of the keys was recorded, in order."""
     steps = [run.steps(key) for key in run.apart(keys)]
-    return np.array([(step.min(), step.max()) for step in steps if len(step)] or [(0, 0)])
+    return np.unique(np.concatenate([np.zeros(0, np.int64), *steps]))
 
 
 def _heat(layers: Sequence[str], steps: Ints, values: Iterable[tuple[str, Ints, Floats]]) -> Heat:
     """The largest value of each layer in each column, which is as many steps as the others."""
-    first, last = int(steps.min()), int(steps.max())
-    width = (last - first) // _COLUMNS + 1
-    begins = np.arange(first, last + 1, width)
+    begins = steps[:: max(1, -(-len(steps) // _COLUMNS))]
     apart = np.full((len(layers), len(begins)), np.nan)
     for key, step, value in values:
         row = apart[layers.index(place_of(key).layer)]
-        np.fmax.at(row, (step - first) // width, value)
+        np.fmax.at(row, np.searchsorted(begins, step, side="right") - 1, value)
     return Heat(list(layers), begins, apart)
 
 

@@ -105,6 +105,15 @@ class Schedule:
         )
 
 
+def start_of(run: Recording) -> float:
+    """The time of the run's first event; 0 if there is none."""
+    marks, adds = run.marks, next(iter(run.columns.when(run.keys())), None)
+    if adds is None or not len(adds.position):
+        return float(marks.time[0]) if len(marks) else 0.0
+    is_mark = len(marks) > 0 and marks.position[0] < adds.position[0]
+    return float(marks.time[0] if is_mark else adds.time[0])
+
+
 def _last_adds(
     run: Recording, keys: Sequence[str], every: int
 ) -> tuple[Ints, Ints, NDArray[np.float64]]:

@@ -21,7 +21,7 @@ from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.column_replay import Block, Points, fed, reduced
 from flexrec.replay.engine.engine import Binding, Engine, bind
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
-from flexrec.replay.engine.schedule import Schedule
+from flexrec.replay.engine.schedule import Schedule, start_of
 from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
 from flexrec.replay.plots.window import Window
 
@@ -227,7 +227,7 @@ def _play(
     bindings = {key: bind(definitions, key, i, left_out) for i, key in enumerate(run.keys())}
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
-    schedule = schedule.along(definitions.x, _start(run))
+    schedule = schedule.along(definitions.x, start_of(run))
     numbers = [key for key in bound if run.is_number(key)]
     for keys in run.columns.groups(numbers, _HELD):
         for key, blocks, is_single in _columns(run, keys):
@@ -241,15 +241,6 @@ def _play(
             for binding in bound[key]:
                 _draw(board, binding, fed(binding, run, schedule.of(binding)))
     return Played(board.windows(), list(left_out))
-
-
-def _start(run: Recording) -> float:
-    """The time of the run's first event; 0 if there is none."""
-    marks, adds = run.marks, next(iter(run.columns.when(run.keys())), None)
-    if adds is None or not len(adds.position):
-        return float(marks.time[0]) if len(marks) else 0.0
-    is_mark = len(marks) > 0 and marks.position[0] < adds.position[0]
-    return float(marks.time[0] if is_mark else adds.time[0])
 
 
 def _columns(run: Recording, keys: Sequence[str]) -> Iterator[tuple[str, Iterable[Block], bool]]:

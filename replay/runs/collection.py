@@ -128,6 +128,22 @@ class Runs:
         return run_names(self.paths)
 
     @property
+    def groups(self) -> dict[str, list[Path]]:
+        """The recordings of each group, by the group's name in legends; empty without `group`."""
+        from flexrec.replay.runs.comparing.playing import by_value
+
+        if not self._groups:
+            return {}
+        rows = sorted(
+            zip(self.table(self._groups).rows, self.paths, strict=True),
+            key=lambda row: (list(map(by_value, row[0])), row[1]),
+        )
+        names, found = self._labels([values for values, _ in rows]), dict[str, list[Path]]()
+        for values, path in rows:
+            found.setdefault(names[values], []).append(path)
+        return found
+
+    @property
     def columns(self) -> list[str]:
         """The names of all columns."""
         return self._ask(lambda selection: list(selection.columns))
@@ -267,22 +283,17 @@ class Runs:
         tell: Tell = lambda _, __: None,
     ) -> "PlayedRuns":
         """As `play`, but return what was left out instead of warning about it."""
-        from flexrec.replay.runs.comparing.playing import Member, by_value, play_groups, play_runs
+        from flexrec.replay.runs.comparing.playing import Member, play_groups, play_runs
 
         if self._groups:
             if best or color:
                 raise QueryError("best and color are for runs, not for groups of them")
-            rows = sorted(
-                zip(self.table(self._groups).rows, self.paths, strict=True),
-                key=lambda row: (list(map(by_value, row[0])), row[1]),
-            )
-            names = self._labels([values for values, _ in rows])
-            members = [Member(path, names[values]) for values, path in rows]
+            members = [Member(path, name) for name, paths in self.groups.items() for path in paths]
             return play_groups(members, settings, tell, band=band, workers=self._workers)
         chosen = set(self._best(best, top).paths) if best else set(self.paths)
         values = self.table([color]).rows if color else [(None,)] * len(self)
         members = [
-            Member(path, name, value, is_muted=path not in chosen)
+            Member(path, name, value, _said(color, value), is_muted=path not in chosen)
             for path, name, (value,) in zip(self.paths, self.names, values, strict=True)
         ]
         return play_runs(members, settings, tell, workers=self._workers)
@@ -370,3 +381,10 @@ class Runs:
                 raise
             self._begin_anew()
             return work(self._all.picked(self._where, self._sort, self._limit))
+
+
+def _said(column: str | None, value: Cell) -> str:
+    """What a legend says of a run that is coloured by a column: `lr 0.01`."""
+    if column is None:
+        return ""
+    return f"{column.removeprefix('config.')} {'none' if value is None else shown(value)}"

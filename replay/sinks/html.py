@@ -64,6 +64,7 @@ class HtmlSink:
         self._plotly = _plotly_js()
         self._windows: dict[Place, Window] = {}
         self._runs: list[Run] = []
+        self._x = "mark"
 
     def show(self, windows: Sequence[Window]) -> None:
         """Take in these windows."""
@@ -73,7 +74,13 @@ class HtmlSink:
         """Take a window away, if it is there."""
         self._windows.pop((window.env, window.win), None)
 
-    def describe(self, runs: Mapping[str, Recording], *, every: int | None = None) -> None:
+    def describe(
+        self,
+        runs: Mapping[str, Recording | Sequence[Recording]],
+        *,
+        every: int | None = None,
+        x: str = "mark",
+    ) -> None:
         """Read what the page says of its runs: state, config, command, and when its marks were.
 
             sink.describe({"seed 0": Recording("a.h5"), "seed 1": Recording("b.h5")})
@@ -81,13 +88,21 @@ class HtmlSink:
         Without this the page knows neither steps nor times, only the marks' x.
 
         Args:
-            runs: the recordings by the names of their runs in the windows' legends.
+            runs: the recordings by the names of their runs in the windows' legends; of a group
+                whose mean is drawn, all its recordings.
             every: as in the `play` that made the windows.
+            x: what their x axes show, as in the definitions that made the windows.
 
         Raises:
             RecordingError: a recording cannot be read.
         """
-        self._runs = [Run.of(name, run, every=every) for name, run in runs.items()]
+        self._x = x
+        self._runs = [
+            Run.of(name, run, every=every, x=x)
+            if isinstance(run, Recording)
+            else Run.group(name, [Run.of(name, each, every=every, x=x) for each in run])
+            for name, run in runs.items()
+        ]
 
     def close(self) -> None:
         """Write the file; may be called again after more windows.
@@ -101,7 +116,7 @@ class HtmlSink:
         painted = map(_without_height, Palette().paint(given), given)
         windows = [thin_window(window, self.max_points) for window in painted]
         plotly = self._plotly.read_text("utf-8")
-        text = html_page(windows, runs=self._runs, title=self.title, plotly_js=plotly)
+        text = html_page(windows, runs=self._runs, title=self.title, x=self._x, plotly_js=plotly)
         with replacing(self.path, PAGE, overwrite=self._overwrite) as partial:
             # A title may have lone surrogates, from a file's name that is not UTF-8.
             partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

@@ -145,3 +145,13 @@ def test_a_near_miss_of_a_key_is_told(odd: Path, tmp_path: Path) -> None:
         ("export", odd, "-k", "los"),
     ):
         assert "did you mean 'train_loss'?" in fails(*words)
+
+
+def test_what_is_not_recorded_of_layers_is_told_with_the_call_that_records_it(
+    tmp_path: Path,
+) -> None:
+    with Recorder(tmp_path / "a.h5", facts=False) as rec:
+        rec.add({"train_loss": 1.0, "0/weights/mean": 0.1})
+        rec.log(0)
+    _, error = flexrec("replay", tmp_path / "a.h5", "-p", "health", "--save", tmp_path / "e.json")
+    assert 'to record them: rec.watch(model, sources=("outputs", "grad_weights")' in error

@@ -20,7 +20,9 @@ pytestmark = [pytest.mark.browser, pytest.mark.viewing]
 HOSTILE = "</script><img src=x onerror=window.hurt=1><script>window.hurt=1</script><a href=//x>$x$"
 FRESH = """
 chosen.off.clear();
+chosen.offPhases.clear();
 Object.assign(chosen, {smooth: null, x: "mark", scale: "linear"});
+document.getElementById("filter").value = "";
 turn(0, false); turn(0, false);
 """
 LOSS = ".plot[aria-label^='Loss']"
@@ -29,6 +31,7 @@ LOSS = ".plot[aria-label^='Loss']"
 def record(path: Path, seed: int, name: str = "loss", **config: Any) -> None:
     """Four marks, at the steps 1, 3, 5 and 7."""
     rng = np.random.default_rng(seed)
+    path.parent.mkdir(exist_ok=True)
     with Recorder(path, config={"seed": seed, "lr": 0.1, "state": "own", **config}) as rec:
         for step in range(8):
             for phase in ("train", "test"):
@@ -57,6 +60,20 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record(path, seed)
     flexrec("replay", *paths, "--html", folder / "three.html")
     return folder / "three.html"
+
+
+@pytest.fixture(scope="module")
+def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of pages of twenty runs: as they are, coloured, in groups, along another axis."""
+    folder = tmp_path_factory.mktemp("many")
+    for seed in range(20):
+        path = folder / "runs" / f"a_long_name_that_all_runs_share_seed{seed}.h5"
+        record(path, seed, lr=0.2 if seed % 2 else 0.1)
+    options = {"many": (), "colour": ("--color", "config.lr"), "group": ("--group", "config.lr"),
+               "along": ("--x", "relative")}  # fmt: skip
+    for name, own in options.items():
+        flexrec("replay", folder / "runs", *own, "--html", folder / f"{name}.html")
+    return folder
 
 
 class Opened:
@@ -157,6 +174,102 @@ def test_smoothing_axes_and_theme_are_chosen(opened: Opened) -> None:
     assert opened.loss["layout"]["yaxis"]["type"] == "log"
 
 
+def test_a_phase_is_turned_off_in_all_plots(opened: Opened) -> None:
+    page = opened.page
+    assert [box.inner_text() for box in page.locator("#phases label").all()] == ["train", "test"]
+    page.locator("#phases input").first.uncheck()
+    opened.settle()
+    assert {trace["phase"] for trace in opened.loss["data"]} == {"test"}
+    assert len(opened.loss["data"]) == 3
+    page.locator("#phases label").first.click(modifiers=["Shift"])
+    opened.settle()
+    assert {trace["phase"] for trace in opened.loss["data"]} == {"train"}
+    assert [box.is_checked() for box in page.locator("#phases input").all()] == [True, False]
+
+
+def test_plots_are_found_by_the_names_of_their_lines(opened: Opened) -> None:
+    page = opened.page
+    page.fill("#filter", "run1 TEST")
+    assert page.locator("figure:visible").count() == 2
+    assert page.locator("#none:visible").count() == 0
+    page.fill("#filter", "vall")
+    assert page.locator("figure:visible").count() == 0
+    assert "vall" in page.inner_text("#none")
+
+
+def test_the_pointer_shows_the_values_of_twenty_runs(browser: "Browser", twenty: Path) -> None:
+    with open_page(browser, twenty / "many.html") as found:
+        page, plot = found.page, found.page.locator(LOSS)
+        box = plot.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.locator(".values").wait_for()
+        lines = page.inner_text(".values").splitlines()
+        assert lines[0] == "epoch 1"
+        assert lines[-1] == "and 16 more"  # of forty lines
+        shown = page.locator(".values").bounding_box()
+        assert shown is not None
+        assert shown["y"] >= 0
+        assert shown["y"] + shown["height"] <= 900
+        values = [float(text) for text in page.locator(".values b").all_inner_texts()]
+        assert values == sorted(values, reverse=True)
+        assert page.locator(".values .near").count() == 1
+
+
+def test_runs_have_short_names_and_the_colours_of_a_column(
+    browser: "Browser", twenty: Path
+) -> None:
+    with open_page(browser, twenty / "colour.html") as found:
+        page = found.page
+        chips = page.locator("#runs label")
+        assert chips.first.inner_text().split() == ["seed0", "lr", "0.1"]
+        assert chips.first.locator("i").count() == 1
+        assert page.inner_text("#runs .scale").split() == ["lr", "0.1", "lr", "0.2"]
+        page.set_viewport_size({"width": 420, "height": 900})
+        page.evaluate("makeChips()")
+        assert page.evaluate("document.getElementById('runs').scrollWidth") <= 420
+        before = page.evaluate("document.getElementById('runs').clientHeight")
+        page.click("#more")
+        whole = "e => e.scrollHeight <= e.clientHeight"
+        assert page.locator("#runs").evaluate(whole)
+        assert page.evaluate("document.getElementById('runs').clientHeight") > before
+
+
+def test_groups_and_pages_of_other_axes_have_the_choice_of_x(
+    browser: "Browser", twenty: Path
+) -> None:
+    with open_page(browser, twenty / "group.html") as found:
+        assert found.page.locator("#x span").all_inner_texts() == ["epoch", "step", "relative"]
+        assert found.page.locator("#runs label").first.inner_text().split()[1:] == [
+            "n=10,",
+            "±",
+            "std",
+        ]
+        found.choose("x", "step")
+        assert found.loss["data"][0]["x"] == [1, 3, 5, 7]
+    with open_page(browser, twenty / "along.html") as found:
+        choices = ["epoch", "step", "time", "relative"]
+        assert found.page.locator("#x span").all_inner_texts() == choices
+        assert found.page.locator("#x input:checked").get_attribute("value") == "relative"
+        found.choose("x", "mark")
+        assert found.loss["data"][0]["x"] == [0, 1, 2, 3]
+        assert found.loss["layout"]["xaxis"]["title"]["text"] == "epoch"
+
+
+def test_a_logarithmic_axis_has_labels_wherever_one_zooms(opened: Opened) -> None:
+    page = opened.page
+    opened.choose("scale", "log")
+    for low, high in ((-7, 1), (-2, 0.2), (-0.6, -0.1), (-0.32, -0.3)):
+        page.evaluate(
+            f"Plotly.relayout(document.querySelector({LOSS!r}), {{'yaxis.range': [{low}, {high}]}})"
+        )
+        page.wait_for_timeout(50)
+        opened.settle()
+        texts = page.locator(f"{LOSS} .ytick text").all_text_contents()
+        assert 2 <= len(texts) <= 12, (low, high, texts)
+    assert page.evaluate("powerText(2e-5)") == "2×10⁻⁵"
+
+
 def test_the_page_is_dark_or_light(opened: Opened) -> None:
     from support.browser import until
 
@@ -197,7 +310,7 @@ def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) 
     said = str(plot.get_attribute("aria-valuetext"))
     assert said.startswith("epoch 1: run0 train")
     assert f"{first['y'][1]:.5g}" in said
-    assert page.locator(".cursor:visible").count() == 1  # in the other plot
+    assert page.locator(".cursor:visible").count() == 2  # in the other plot too
     page.keyboard.press("Escape")
     assert page.locator(".cursor:visible").count() == 0
 
@@ -235,8 +348,8 @@ def test_what_a_recording_says_stays_text_without_mathjax(
         plot = found.page.locator(".plot").first
         plot.focus()
         found.page.keyboard.press("Home")
-        found.page.locator(".hoverlayer text").first.wait_for()
-        assert "onerror" in str(found.page.locator(".hoverlayer").first.text_content())
+        found.page.locator(".values").wait_for()
+        assert "onerror" in found.page.inner_text(".values")
         assert "onerror" in str(plot.get_attribute("aria-valuetext"))
         assert found.page.locator(".plot a, img[src=x]").count() == 0
         assert found.page.evaluate("window.hurt === undefined")

@@ -39,12 +39,14 @@ class Member:
         path: the recording.
         name: its name in the legend: that of its group, if there are groups.
         value: the value that chooses its colour.
+        note: what the legend says behind its name.
         is_muted: whether it is drawn in grey.
     """
 
     path: Path
     name: str
     value: Cell = None
+    note: str = ""
     is_muted: bool = False
 
 
@@ -95,7 +97,8 @@ def play_runs(
     windows = overlay({name: found[name] for name in ordered})
     if settings.is_coloured or muted:
         colours = _colours(members, is_coloured=settings.is_coloured)
-        windows = [_coloured(window, colours, muted) for window in windows]
+        notes = {member.name: member.note for member in members if not member.is_muted}
+        windows = [_coloured(window, colours, notes, muted) for window in windows]
     return played.result(windows)
 
 
@@ -239,8 +242,13 @@ def by_value(value: Cell) -> tuple[int, float, str]:
     return (2, 0.0, "") if value is None else (0, float(value), "")
 
 
-def _coloured(window: Window, colours: Mapping[str, list[int]], muted: set[str]) -> Window:
-    """A window of lines with a colour for each run, and a dash for each of its lines."""
+def _coloured(
+    window: Window,
+    colours: Mapping[str, list[int]],
+    notes: Mapping[str, str],
+    muted: set[str],
+) -> Window:
+    """A window of lines with a colour and a note for each run, and a dash for each of its lines."""
     if window.type != _LINES or "linecolor" in window.opts:
         return window
     traces = [t for t in window.traces if not (t.pale and t.run in muted)]
@@ -250,5 +258,8 @@ def _coloured(window: Window, colours: Mapping[str, list[int]], muted: set[str])
     opts: dict[str, object] = {"dash": dashes} if len(phases) > 1 else {}
     grey = list(CYCLE[7])
     opts |= {"linecolor": [colours.get(str(trace.run), grey) for trace in traces]}
-    drawn = tuple(replace(trace, muted=trace.run in muted) for trace in traces)
+    drawn = tuple(
+        replace(trace, muted=trace.run in muted, note=notes.get(str(trace.run), ""))
+        for trace in traces
+    )
     return replace(window, traces=drawn, opts={**opts, **window.opts})

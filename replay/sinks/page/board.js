@@ -48,8 +48,15 @@ function draw(card) {
   Plotly.react(card.plot, data, layout, config);
   if (!card.drawn && card.shown.curves) {
     card.cursor = add(card.plot, "i", undefined, {className: "cursor", hidden: true});
-    card.plot.on("plotly_hover", ({points}) => showCursors(card, points[0].x));
+    card.plot.on("plotly_hover", ({points: every, event}) => {
+      const points = together(every, event);
+      showCursors(card, points[0].x);
+      showValues(card, points, event);
+    });
     card.plot.on("plotly_unhover", hideCursors);
+    card.plot.on("plotly_relayout", (changed) => {  // ticks that suit what is zoomed into
+      if (Object.keys(changed).some((name) => name.startsWith("yaxis."))) redraw([card]);
+    });
   }
   card.drawn = true;
   hideCursors();
@@ -81,11 +88,11 @@ function nameOfX({shown}) {
   return xaxisOf(shown).title?.text || "x";
 }
 
-/** Shows where x is in all other plots in view that have the same axis. */
+/** Shows where x is in all plots in view that have the same axis. */
 function showCursors(from, x) {
   for (const card of cards.filter((other) => other.cursor)) {
     const {xaxis: axis, _size: area} = card.plot._fullLayout, at = axis.d2p(x);
-    card.cursor.hidden = card === from || !card.inView || nameOfX(card) !== nameOfX(from)
+    card.cursor.hidden = !card.inView || nameOfX(card) !== nameOfX(from)
       || !(at >= 0 && at <= area.w);
     Object.assign(card.cursor.style, {left: `${area.l + at}px`, top: `${area.t}px`,
       height: `${area.h}px`});
@@ -94,6 +101,54 @@ function showCursors(from, x) {
 
 function hideCursors() {
   for (const {cursor} of cards) if (cursor) cursor.hidden = true;
+  valueBox.hidden = true;
+}
+
+/** The points near that which is nearest to the pointer along x. */
+function together(points, event) {
+  const placeOf = ({x, xaxis}) => xaxis._offset + xaxis.d2p(x);
+  const area = event?.target?.closest?.(".plot")?.getBoundingClientRect();
+  const at = area ? event.clientX - area.left : placeOf(points[0]);
+  const nearest = points.map(placeOf).reduce((a, b) => (Math.abs(a - at) <= Math.abs(b - at) ? a : b));
+  return points.filter((point) => Math.abs(placeOf(point) - nearest) <= NEAR);
+}
+
+const NEAR = 10;  // pixels between points that count as being at one x
+const valueBox = add(document.body, "div", undefined, {className: "values", hidden: true});
+valueBox.ariaHidden = "true";  // a plot says them itself, see moveTo
+const MOST = 24;  // lines in the box of values
+
+/** Shows the values at an x in a box beside the pointer, the greatest first; of many lines those that
+ *  are next to the pointer. The line that is nearest is bold. */
+function showValues(card, points, event) {
+  const {plot} = card, frame = plot.getBoundingClientRect();
+  const found = points.map(({data, x, y, xaxis, yaxis}) => ({
+    trace: card.shown.data[data.meta], x, y: data.isZero ? 0 : y,
+    left: xaxis._offset + xaxis.d2p(x), top: yaxis._offset + yaxis.d2p(y)}));
+  const at = event?.clientY === undefined ? found[0].top : event.clientY - frame.top;
+  found.sort((a, b) => Math.abs(a.top - at) - Math.abs(b.top - at));
+  const nearest = found[0], shown = found.slice(0, MOST).sort((a, b) => b.y - a.y);
+  valueBox.replaceChildren();
+  add(valueBox, "p", `${nameOfX(card)} ${shownX(nearest.x)}`, {className: "dim"});
+  for (const one of shown) {
+    const row = add(valueBox, "div", undefined, {className: one === nearest ? "near" : ""});
+    key(row, visible(colourOf(one.trace)), one.trace);
+    add(row, "span", nameOf(one.trace));
+    add(row, "b", format(one.y));
+  }
+  if (found.length > MOST) add(valueBox, "p", `and ${found.length - MOST} more`, {className: "dim"});
+  valueBox.hidden = false;
+  const {width, height} = valueBox.getBoundingClientRect(), x = frame.left + nearest.left;
+  const left = x + 14 + width < innerWidth ? x + 14 : Math.max(4, x - 14 - width);
+  const top = Math.min(frame.top + Math.max(0, at - height / 2), innerHeight - height - 4);
+  Object.assign(valueBox.style, {left: `${left}px`, top: `${Math.max(4, top)}px`});
+}
+
+/** The name of a trace, with that of its run shortened. */
+function nameOf({name, run, phase, note}) {
+  if (runs.length < 2 || run === null) return name;
+  return [shortNames[run], phase, note && runs[run].note !== note ? `(${note})` : ""].filter(Boolean)
+    .join(" ");
 }
 
 /** Lets the keys move along a plot's x as along a slider, which screen readers read out. */
@@ -126,15 +181,16 @@ function stops({plot}) {
 
 function moveTo(card, x, xs) {
   const {plot} = card, found = [];
-  plot.data.forEach((made, curveNumber) => {
-    const pointNumber = made.visible && made.hoverinfo !== "skip" ? made.x.indexOf(x) : -1;
-    if (pointNumber >= 0) found.push({curveNumber, pointNumber});
-  });
+  for (const data of plot.data) {
+    const i = data.visible && data.hoverinfo !== "skip" ? data.x.indexOf(x) : -1;
+    const {xaxis, [data.yaxis === "y2" ? "yaxis2" : "yaxis"]: yaxis} = plot._fullLayout;
+    if (i >= 0) found.push({data, x, y: data.y[i], xaxis, yaxis});
+  }
   card.at = x;
-  Plotly.Fx.hover(plot, {xval: x});
   showCursors(card, x);
-  const values = found.slice(0, 12).map(({curveNumber: k, pointNumber: i}) => (
-    `${card.shown.data[plot.data[k].meta].name} ${format(plot.data[k].y[i] ?? "no value")}`));
+  showValues(card, found.filter(({y}) => y !== null));
+  const values = found.slice(0, 12).map(({data, y}) => (
+    `${nameOf(card.shown.data[data.meta])} ${data.isZero ? 0 : format(y ?? "no value")}`));
   plot.setAttribute("aria-valuenow", xs.indexOf(x));
   plot.setAttribute("aria-valuetext", `${nameOfX(card)} ${shownX(x)}: ${values.join(", ")}`);
 }
@@ -146,7 +202,6 @@ function shownX(x) {
 function leave(card) {
   if (card.at === undefined) return;
   card.at = undefined;
-  Plotly.Fx.unhover(card.plot);
   hideCursors();
   describe(card);
 }
@@ -193,7 +248,7 @@ function makeLegend(card) {
     const entry = add(add(legend, "li"), "button", undefined, {title: trace.name});
     entry.setAttribute("aria-pressed", !card.off.has(trace.name));
     key(entry, visible(colourOf(trace)), trace);
-    add(entry, "span", trace.name);
+    add(entry, "span", nameOf(trace));
     entry.addEventListener("click", (event) => {
       const names = [...new Set(shown.data.map((other) => other.name))];
       toggle(card.off, trace.name, names, event.shiftKey);
@@ -222,20 +277,30 @@ const runColours = (() => {
     const colours = runs.map((_, i) => new Set(
       data.filter((trace) => isLine(trace) && trace.run === i).map(colourOf)));
     const every = new Set(colours.flatMap((own) => [...own]));
-    if (colours.every((own) => own.size === 1) && every.size === runs.length) {
+    if (colours.every((own) => own.size === 1) && every.size > 1) {
       return colours.map((own) => [...own][0]);
     }
   }
   return [];
 })();
 
-function dashOf(trace) {
-  return trace.line?.dash ?? "solid";
+for (const [i, run] of runs.entries()) {
+  const notes = new Set(windows.filter(({curves}) => curves).flatMap(({data}) => data)
+    .filter((trace) => trace.run === i && isLine(trace)).map(({note}) => note));
+  run.note = notes.size === 1 ? [...notes][0] : "";
 }
 
-/** What is left of a trace's name without that of its run: mostly a phase. */
-function phaseOf(trace) {
-  return trace.name.slice(runs[trace.run].name.length).trim();
+/** The names of the runs; long ones without the words that all of them share. */
+const shortNames = (() => {
+  const names = runs.map(({name}) => name), words = names.map((name) => name.split(/[_ /]+/));
+  const isShared = (_, k) => words.every((own) => own[k] === words[0][k]);
+  const short = words.map((own) => own.filter((word, k) => !isShared(word, k)).join(" "));
+  const isLong = names.some((name) => name.length > 24) && words.every((own) => own.length === words[0].length);
+  return isLong && new Set(short).size === names.length && !short.includes("") ? short : names;
+})();
+
+function dashOf(trace) {
+  return trace.line?.dash ?? "solid";
 }
 
 function hasRunColours({curves, data}) {
@@ -243,18 +308,18 @@ function hasRunColours({curves, data}) {
     (trace) => trace.run !== null && colourOf(trace) === runColours[trace.run]);
 }
 
-/** The dash of each phase, in windows whose colours are the runs'. */
+/** A line of each phase: of several runs in windows whose colours are the runs'. */
 const phases = new Map();
-for (const shown of runs.length > 1 ? windows.filter(hasRunColours) : []) {
+for (const shown of windows.filter((one) => (runs.length > 1 ? hasRunColours(one) : one.phased))) {
   for (const trace of shown.data.filter(isLine)) {
-    if (!phases.has(phaseOf(trace))) phases.set(phaseOf(trace), trace);
+    if (!phases.has(trace.phase)) phases.set(trace.phase, trace);
   }
 }
 
 /** Whether the head's runs and phases say all that a legend would. */
 function isToldAbove({shown}) {
   return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every(
-    (trace) => dashOf(phases.get(phaseOf(trace))) === dashOf(trace));
+    (trace) => dashOf(phases.get(trace.phase)) === dashOf(trace));
 }
 
 // ---------------------------------------------------------------- downloads
@@ -340,10 +405,16 @@ function csvCell(value) {
 
 function filter() {
   const wanted = document.getElementById("filter").value.toLowerCase();
+  const has = (text) => text.toLowerCase().includes(wanted);
   for (const {shown, element} of cards) {
-    element.hidden = chosen.off.has(shown.run) || !shown.title.toLowerCase().includes(wanted);
+    const isWanted = has(shown.title) || (shown.data ?? []).some(({name}) => name && has(name));
+    element.hidden = chosen.off.has(shown.run) || !isWanted;
   }
   const left = cards.filter((card) => !card.element.hidden).length;
+  const none = document.getElementById("none");
+  none.hidden = left > 0;
+  none.textContent = wanted ? `No plot has “${wanted}” in its title or in the names of its lines.`
+    : "No plot is shown: all runs are off.";
   const every = counted(cards.length, "window");
   const count = left < cards.length ? `${left} of ${every}` : every;
   const {state, started} = runs[0]?.about ?? {};

@@ -8,10 +8,13 @@ const runs = JSON.parse(document.getElementById("data-runs").textContent);
 const root = document.documentElement;
 const board = document.getElementById("board");
 
-// What the reader has chosen. smooth and scale: null is what each window asks for itself.
+// What the windows' x axes show as they were made: mark, step, time or relative.
+const along = root.dataset.x;
+// What the reader has chosen. smooth and scale: null is what each window asks for itself. Runs and
+// phases that are off are in no plot.
 const prefersDark = matchMedia("(prefers-color-scheme: dark)");
-const chosen = {smooth: null, x: "mark", scale: null, theme: prefersDark.matches ? "dark" : "light",
-  off: new Set()};
+const chosen = {smooth: null, x: along, scale: null, theme: prefersDark.matches ? "dark" : "light",
+  off: new Set(), offPhases: new Set()};
 const config = {displayModeBar: false, doubleClickDelay: 400};
 const GAP = 12, NARROWEST = 380;  // pixels between plots, and of a plot where there is room
 
@@ -162,7 +165,8 @@ function isLog(shown) {
 }
 
 function isOn(card, trace) {
-  return !chosen.off.has(trace.run) && !card.off.has(trace.name);
+  return !chosen.off.has(trace.run) && !card.off.has(trace.name)
+    && !(card.shown.curves && chosen.offPhases.has(trace.phase));
 }
 
 function colourOf(trace) {
@@ -179,6 +183,7 @@ function unitOf(longest) {
 
 /** The place of mark i of a run on the chosen axis; a time is that of the reader's own clock. */
 function placeOf(run, i) {
+  if (chosen.x === "mark") return run.mark[i];
   if (chosen.x === "step") return run.step[i];
   if (chosen.x === "relative") return run.seconds[i] / seconds;
   const time = 1000 * (run.start + run.seconds[i]);
@@ -187,33 +192,46 @@ function placeOf(run, i) {
 
 /** The index of the mark of a run at x. */
 function markAt(shown, run, x) {
-  run.places ??= new Map(run.x.map((own, i) => [own, i]));
-  return run.places.get(shown.layout.xaxis?.type === "date" ? x / 1000 : x);
+  const scale = shown.layout.xaxis?.type === "date" ? 1000 : 1;
+  run.places ??= {};
+  run.places[scale] ??= new Map(run.at.map((own, i) => [own * scale, i]));
+  return run.places[scale].get(x);
 }
 
 /** Whether every x of a window is that of a mark whose step and time are known. */
 function canMove(shown) {
-  shown.canMove ??= shown.marks && shown.data.every(({run, x}) => runs[run]?.x
+  shown.canMove ??= shown.marks && shown.data.every(({run, x}) => runs[run]?.at
     && x.every((own) => own === null || markAt(shown, runs[run], own) !== undefined));
   return shown.canMove;
 }
 
 /** The positions of a trace on the chosen x axis. */
 function positions(shown, trace) {
-  if (chosen.x === "mark" || !canMove(shown) || !trace.x) return trace.x;
+  if (chosen.x === along || !canMove(shown) || !trace.x) return trace.x;
   const run = runs[trace.run];
   return trace.x.map((x) => (x === null ? null : placeOf(run, markAt(shown, run, x))));
 }
 
 function xaxisOf(shown) {
-  if (chosen.x === "mark" || !canMove(shown)) return shown.layout.xaxis ?? {};
-  const title = {step: "step", time: "time", relative: unit}[chosen.x];
+  if (chosen.x === along || !canMove(shown)) return shown.layout.xaxis ?? {};
+  const title = {mark: markName, step: "step", time: "time", relative: unit}[chosen.x];
   return {title: {text: title}, type: chosen.x === "time" ? "date" : "linear"};
 }
 
-function yaxisOf(shown, values) {
+/** The name of the marks' x, such as epoch. */
+const markName = (() => {
+  const moving = windows.filter((shown) => shown.data && canMove(shown));
+  const named = new Set(along === "mark" ? moving.map((shown) => shown.layout.xaxis?.title?.text)
+    : runs.map((run) => run.axis));
+  return (named.size === 1 && [...named][0]) || "mark";
+})();
+
+function yaxisOf(shown, values, zoomed) {
   const axis = shown.layout.yaxis ?? {};
-  if (isLog(shown)) return {...axis, type: "log", exponentformat: "power", ...decades(values)};
+  if (isLog(shown)) {
+    const ends = zoomed ?? extremes(values.filter((value) => value > 0)).map(Math.log10);
+    return {...axis, type: "log", exponentformat: "power", ...decades(...ends)};
+  }
   const [low, high] = extremes(values);
   if (low !== high || low === 0 || axis.range) return axis;
   return {...axis, range: [Math.min(0, 2 * low), Math.max(0, 2 * low)]};  // a constant, seen from 0
@@ -225,17 +243,26 @@ function extremes(values) {
     known.reduce((a, b) => Math.max(a, b), -Infinity)];
 }
 
-/** Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too. */
-function decades(values) {
-  const [low, high] = extremes(values.filter((value) => value > 0)).map(Math.log10);
+/** Ticks of a logarithmic axis between two powers of ten: at whole powers, or if there are fewer than
+ *  three, at 2 and 5 times them too; plotly's own ticks if there are few of these as well. */
+function decades(low, high) {
   if (!Number.isFinite(low)) return {};
-  const inside = Math.floor(high) - Math.ceil(low) + 1;
-  if (inside >= 2) return {tickmode: "linear", tick0: 0, dtick: Math.ceil(inside / 8)};
-  const ticks = [];
+  const whole = Math.floor(high) - Math.ceil(low) + 1, every = Math.ceil(whole / 8), ticks = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
-    ticks.push(...[1, 2, 5].map((digit) => Number(`${digit}e${power}`)));
+    if (power % every === 0) ticks.push(Number(`1e${power}`));
+    if (whole < 3) ticks.push(Number(`2e${power}`), Number(`5e${power}`));
   }
-  return {tickmode: "array", tickvals: ticks, ticktext: ticks.map(format)};
+  const inside = ticks.filter((tick) => low <= Math.log10(tick) && Math.log10(tick) <= high);
+  if (inside.length < 2 && high - low < 0.5) return {};
+  const isWide = Math.max(...inside) >= 1e5 || Math.min(...inside) < 1e-3;
+  return {tickmode: "array", tickvals: ticks, ticktext: ticks.map(isWide ? powerText : format)};
+}
+
+/** A number as digits and a power of ten: 2×10⁻⁵. */
+function powerText(value) {
+  const [digits, power] = value.toExponential().split("e");
+  const raised = [...String(Number(power))].map((sign) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[sign] ?? "⁻").join("");
+  return `${digits === "1" ? "" : `${digits}×`}10${raised}`;
 }
 
 /** Marks at the lower end of a logarithmic axis for zeros, which it cannot show. */
@@ -244,7 +271,7 @@ function zeros(made, least) {
   if (!at.length) return [];
   return [{type: "scatter", mode: "markers", name: made.name, meta: made.meta, x: at, y: at.map(() => y),
     marker: {symbol: "triangle-down-open", size: 8, color: colourOf(made)},
-    hovertemplate: "exactly 0", showlegend: false, yaxis: made.yaxis ?? "y"}];
+    hoverinfo: "none", isZero: true, showlegend: false, yaxis: made.yaxis ?? "y"}];
 }
 
 /** plotly's traces and layout of a card. */
@@ -256,6 +283,7 @@ function figureOf(card) {
     if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
     if (trace.marker) made.marker = visibleMarker(trace.marker);
     if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
+    if (shown.curves && made.hoverinfo !== "skip") made.hoverinfo = "none";  // see showValues
     if (weight) {
       if (isLine(trace)) data.push({...made, opacity: 0.3, hoverinfo: "skip", showlegend: false});
       made.y = smoothed(trace.y, weight);
@@ -264,13 +292,13 @@ function figureOf(card) {
   }
   const layout = {...shown.layout, template: template(), xaxis: xaxisOf(shown),
     width: card.plot.clientWidth, height: card.plot.clientHeight,
-    hovermode: data.length > 24 ? "closest" : "x unified", uirevision: `${chosen.x} ${chosen.scale}`,
+    hovermode: shown.curves ? "x" : "x unified", hoverdistance: shown.curves ? -1 : 20, uirevision: `${chosen.x} ${chosen.scale}`,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
   // The page's own legends wrap; a lone name says nothing.
   if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
   if (shown.curves) {
     const values = data.filter((made) => made.visible).flatMap((made) => made.y);
-    layout.yaxis = yaxisOf(shown, values);
+    layout.yaxis = yaxisOf(shown, values, zoomOf(card, layout));
     if (isLog(shown)) {
       const [least] = extremes(values.filter((value) => value > 0));
       data.push(...data.filter((made) => made.visible && made.hoverinfo !== "skip")
@@ -286,6 +314,12 @@ function figureOf(card) {
     data[0].showscale = !data[0].texttemplate;  // the cells say it in numbers
   }
   return {data: literal(data), layout: literal(layout)};
+}
+
+/** The ends of a logarithmic y axis into which the reader has zoomed. */
+function zoomOf({plot}, {uirevision}) {
+  const axis = plot.layout?.uirevision === uirevision && plot._fullLayout?.yaxis;
+  return axis && axis.type === "log" && !axis.autorange ? axis.range : undefined;
 }
 
 function isSquare(trace) {

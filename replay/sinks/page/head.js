@@ -29,7 +29,7 @@ function makeTable(parent, rows) {
 const lasts = new Map();
 for (const shown of runs.length > 1 ? windows.filter(hasRunColours).slice(0, 4) : []) {
   for (const trace of shown.data.filter(isLine)) {
-    const name = `${`${shown.title} ${phaseOf(trace)}`.trim()}, last`;
+    const name = `${`${shown.title} ${trace.phase}`.trim()}, last`;
     if (!lasts.has(name)) lasts.set(name, []);
     lasts.get(name)[trace.run] = format(trace.y.findLast((value) => value !== null) ?? "");
   }
@@ -61,30 +61,72 @@ function makeChips() {
     const chip = add(row, "label", undefined, {className: "chip", title: "shift-click: alone"});
     const box = add(chip, "input", undefined, {type: "checkbox", checked: !chosen.off.has(i)});
     if (runColours.length) add(chip, "i").style.background = visible(runColours[i]);
-    add(chip, "span", run.name);
+    add(chip, "span", shortNames[i]);
+    if (run.note) add(chip, "span", run.note, {className: "dim"});
     const state = run.about.state ?? "closed";
     if (!state.startsWith("closed")) add(chip, "span", "not closed", {className: "dim", title: state});
-    box.addEventListener("change", () => turn(i, false));
-    chip.addEventListener("click", (event) => {
-      if (!event.shiftKey) return;
-      event.preventDefault();
-      turn(i, true);
-    });
+    listen(chip, box, (alone) => turn(i, alone));
   });
-  for (const [phase, trace] of phases) {
-    if (!phase) continue;
-    const shown = add(row, "span", undefined, {className: "phase dim"});
-    key(shown, "currentColor", trace);
-    add(shown, "span", phase);
+  makeScale(row);
+  const more = document.getElementById("more");
+  more.textContent = `all ${runs.length} runs`;
+  more.hidden = row.scrollHeight <= row.clientHeight + 4 && !row.classList.contains("all");
+}
+
+/** The colours of a column's values, if runs with equal values share one. */
+function makeScale(row) {
+  const colours = new Map(runs.map((run, i) => [run.note, runColours[i]]));
+  if (!runColours.length || colours.size < 2 || colours.size === runs.length
+    || runs.some((run, i) => colours.get(run.note) !== runColours[i])) return;
+  const scale = add(row, "span", undefined, {className: "scale dim"});
+  row.prepend(scale);
+  for (const [note, colour] of colours) {
+    add(scale, "i").style.background = visible(colour);
+    add(scale, "span", note);
   }
+}
+
+/** Boxes for the phases, such as train and val, which turn their lines on and off in all plots. */
+function makePhases() {
+  const row = document.getElementById("phases"), every = [...phases.keys()].filter(Boolean);
+  row.hidden = every.length < 2;
+  row.replaceChildren();
+  for (const phase of every) {
+    const chip = add(row, "label", undefined, {className: "chip", title: "shift-click: alone"});
+    const box = add(chip, "input", undefined, {type: "checkbox", value: phase,
+      checked: !chosen.offPhases.has(phase)});
+    key(chip, "currentColor", phases.get(phase));
+    add(chip, "span", phase);
+    listen(chip, box, (alone) => turnPhase(phase, every, alone));
+  }
+}
+
+/** Acts on a click on a chip; with Shift it leaves the chip alone. */
+function listen(chip, box, act) {
+  box.addEventListener("change", () => act(false));
+  chip.addEventListener("click", (event) => {
+    if (!event.shiftKey) return;
+    event.preventDefault();
+    act(true);
+  });
+}
+
+function turnPhase(phase, every, alone) {
+  toggle(chosen.offPhases, phase, every, alone);
+  checkBoxes("#phases input", (k) => !chosen.offPhases.has(every[k]));
+  redraw();
 }
 
 function turn(i, alone) {
   toggle(chosen.off, i, runs.map((_, k) => k), alone);
-  const boxes = document.querySelectorAll("#runs input");
-  setTimeout(() => boxes.forEach((box, k) => { box.checked = !chosen.off.has(k); }));
+  checkBoxes("#runs input", (k) => !chosen.off.has(k));
   filter();
   redraw();
+}
+
+function checkBoxes(selector, isOn) {
+  const boxes = document.querySelectorAll(selector);
+  setTimeout(() => boxes.forEach((box, k) => { box.checked = isOn(k); }));
 }
 
 /** A row of choices, of which at most one is taken. */
@@ -107,11 +149,12 @@ function makeControls() {
   makeChoices("theme", {light: "light", dark: "dark"}, changeTheme);
   const moving = windows.filter((shown) => shown.data && canMove(shown));
   if (moving.length) {
-    const named = new Set(moving.map((shown) => shown.layout.xaxis?.title?.text));
-    const mark = (named.size === 1 && [...named][0]) || "mark";
-    const steps = mark !== "step" && runs.some(({step}) => step?.some((own) => own !== step[0]));
-    makeChoices("x", {mark, ...(steps ? {step: "step"} : {}), time: "time", relative: "relative"},
-      redraw);
+    const steps = runs.every(({at, step}) => !at || step)
+      && runs.some(({step}) => step?.some((own) => own !== step[0]));
+    const isStep = markName === "step", isGroup = runs.some(({at, start}) => at && start === null);
+    const kept = {mark: !isStep, step: steps && !isStep, time: !isGroup, relative: true, [along]: true};
+    const texts = {mark: markName, step: "step", time: "time", relative: "relative"};
+    makeChoices("x", Object.fromEntries(Object.entries(texts).filter(([name]) => kept[name])), redraw);
   }
   const curves = windows.filter((shown) => shown.curves);
   if (curves.every((shown) => shown.log === curves[0].log)) {
@@ -136,12 +179,14 @@ function makeSlider(weights) {
 function changeTheme() {
   root.dataset.theme = chosen.theme;
   makeChips();
+  makePhases();
   cards.filter((card) => card.plot).forEach(makeLegend);
   redraw();
 }
 
 tellRuns();
 makeChips();
+makePhases();
 makeControls();
 cards.filter((card) => card.plot).forEach(makeLegend);
 filter();
@@ -150,6 +195,9 @@ for (const card of cards.filter((card) => card.plot)) {
   sizes.observe(card.plot);
 }
 new ResizeObserver(arrange).observe(board);
+document.getElementById("more").addEventListener("click", ({target}) => {
+  target.setAttribute("aria-expanded", document.getElementById("runs").classList.toggle("all"));
+});
 document.getElementById("filter").addEventListener("input", filter);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "/" || event.target.matches("input")) return;

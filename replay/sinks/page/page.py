@@ -19,7 +19,12 @@ _SCRIPTS = ("figure.js", "board.js", "head.js")
 
 
 def html_page(
-    windows: Sequence[Window], *, runs: Sequence[Run] = (), title: str, plotly_js: str
+    windows: Sequence[Window],
+    *,
+    runs: Sequence[Run] = (),
+    title: str,
+    x: str = "mark",
+    plotly_js: str,
 ) -> str:
     """The page as text.
 
@@ -31,6 +36,7 @@ def html_page(
         windows: what is drawn, already painted and thinned.
         runs: what the head says of the runs; by default only their names, as the windows have them.
         title: the page's title.
+        x: what the windows' x axes show: mark, step, time or relative.
         plotly_js: plotly's script.
 
     Raises:
@@ -44,6 +50,7 @@ def html_page(
         "policy": _policy(plotly_js, script),
         "title": html.escape(title),
         "style": _file("page.css"),
+        "x": html.escape(x),
         "windows": _inert(drawn),
         "runs": _inert([run.shown(windows) for run in runs]),
         "plotly": plotly_js,

@@ -4,12 +4,13 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.recording import Recording
+from flexrec.replay.engine.schedule import Schedule, start_of
 from flexrec.replay.plots.window import Window
 
 _LONGEST = 20_000
@@ -17,68 +18,116 @@ _LONGEST = 20_000
 
 
 class Marks(NamedTuple):
-    """Where a run's marks are: (n,) arrays, in the order of x; time in seconds since 1970."""
+    """Where a run's marks are: (n,) arrays, in the order of `at`.
 
-    x: NDArray[np.float64]
-    step: NDArray[np.int64]
-    time: NDArray[np.float64]
+    `at` is where the windows draw a mark, `mark` the x that the log gave; `seconds` count from the
+    run's start. `step` is None for a group whose runs have a mark at different steps.
+    """
+
+    at: NDArray[np.float64]
+    mark: NDArray[np.float64]
+    step: NDArray[np.int64] | None
+    seconds: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of the page.
+    """One run of the page, or one group of runs whose mean is drawn.
 
     Attributes:
         name: its name in legends.
         about: state, started, command and the like: {name: text}.
-        config: as it was recorded.
+        config: as it was recorded; of a group, what is the same in all its runs.
         marks: where its marks are; None if that is not known.
-        start: when it began, in seconds since 1970.
+        start: when it began, in seconds since 1970; None for a group.
+        axis: the name of the marks' x, if they have one.
     """
 
     name: str
     about: dict[str, str] | None = None
     config: Any = None
     marks: Marks | None = None
-    start: float = 0.0
+    start: float | None = None
+    axis: str | None = None
 
     @classmethod
-    def of(cls, name: str, recording: Recording, *, every: int | None = None) -> "Run":
-        """Read a recording's facts and marks; `every` as in `play`."""
-        marks, start = _marks(recording, every), recording.created
-        if not start:
-            start = float(marks.time[0]) if len(marks.time) else 0.0
-        return cls(name, _about(recording), _short(recording.config), marks, start)
+    def of(
+        cls, name: str, recording: Recording, *, every: int | None = None, x: str = "mark"
+    ) -> Self:
+        """Read a recording's facts and marks; `every` and `x` as in `play` and its definitions."""
+        schedule = _schedule(recording, every)
+        log, at = schedule.is_log, schedule.along(x, start_of(recording)).x
+        start = recording.created or (float(schedule.time[log][0]) if log.any() else 0.0)
+        marks = Marks(at[log], schedule.mark[log], schedule.step[log], schedule.time[log] - start)
+        axis = _only(schedule.axis[log].tolist())
+        about, config = _about(recording), _short(recording.config)
+        return cls(name, about, config, _last_of_each(marks), start, axis)
+
+    @classmethod
+    def group(cls, name: str, runs: Sequence[Self]) -> Self:
+        """What several runs have in common, and the mean of the times of their marks."""
+        about = {"runs": str(len(runs)), **_common([run.about for run in runs])}
+        config = _common([run.config for run in runs])
+        marks = _mean([run.marks for run in runs if run.marks is not None])
+        return cls(name, about, config, marks, axis=_only([run.axis for run in runs]))
 
     def shown(self, windows: Sequence[Window]) -> dict[str, Any]:
         """JSON values for the page's script, with the marks that these windows show."""
         found = {"name": self.name, "about": self.about or {}, "config": self.config}
         if self.marks is None:
             return found
-        kept = np.isin(self.marks.x, _positions(windows, self.name))
-        seconds = np.round(self.marks.time[kept] - self.start, 3)
-        x, step = self.marks.x[kept], self.marks.step[kept]
-        told = {"x": x.tolist(), "step": step.tolist(), "seconds": seconds.tolist()}
-        return {**found, **told, "start": self.start}
+        kept = np.isin(self.marks.at, _positions(windows, self.name))
+        told = {name: part[kept] for name, part in self.marks._asdict().items() if part is not None}
+        told["seconds"] = np.round(told["seconds"], 3)
+        lists = {name: part.tolist() for name, part in told.items()}
+        return {**found, **lists, "start": self.start, "axis": self.axis}
 
 
-def _marks(run: Recording, every: int | None) -> Marks:
-    """The marks at which a replay draws; of several at one x, the last."""
-    marks = run.marks
-    if every is None and marks.is_log.any():
-        log = marks.is_log
-        return _last_of_each(Marks(marks.x[log], marks.step[log], marks.time[log]))
-    every = every or 1
-    blocks = [Marks(np.empty(0), np.empty(0, np.int64), np.empty(0))]
-    for block in run.columns.when(run.keys()):
-        step = block.step // every * every
-        blocks.append(_last_of_each(Marks(step.astype(np.float64), step, block.time)))
-    return _last_of_each(Marks(*map(np.concatenate, zip(*blocks, strict=True))))
+def _schedule(run: Recording, every: int | None) -> Schedule:
+    """The marks at which a replay draws."""
+    if every is None and run.marks.is_log.any():
+        return Schedule.recorded(run.marks)
+    return Schedule.every(run, run.keys(), every or 1)
 
 
 def _last_of_each(marks: Marks) -> Marks:
-    x, place = np.unique(marks.x[::-1], return_index=True)
-    return Marks(x, marks.step[::-1][place], marks.time[::-1][place])
+    """Of several marks at one place, the last."""
+    at, place = np.unique(marks.at[::-1], return_index=True)
+    return Marks(at, *(part[::-1][place] for part in marks[1:] if part is not None))
+
+
+def _mean(runs: Sequence[Marks]) -> Marks | None:
+    """The marks of all runs: the mean of their times, and their step where all agree."""
+    if not runs:
+        return None
+    at = np.unique(np.concatenate([marks.at for marks in runs]))
+    rows = [np.searchsorted(at, marks.at) for marks in runs]
+
+    def mean(part: str) -> NDArray[np.float64]:
+        total, count = np.zeros(len(at)), np.zeros(len(at))
+        for marks, row in zip(runs, rows, strict=True):
+            total[row] += getattr(marks, part)
+            count[row] += 1
+        return total / count
+
+    steps = mean("step")
+    agree = all((steps[row] == m.step).all() for m, row in zip(runs, rows, strict=True))
+    return Marks(at, mean("mark"), steps.astype(np.int64) if agree else None, mean("seconds"))
+
+
+def _only(axes: Sequence[str | None]) -> str | None:
+    """The name, if all axes have the same."""
+    return axes[0] if len(set(axes)) == 1 else None
+
+
+def _common(values: Sequence[Any]) -> Any:
+    """What is equal in all values; of dicts the items that are."""
+    first, *others = values
+    if not all(isinstance(value, dict) for value in values):
+        return first if all(other == first for other in others) else None
+    shared = [key for key in first if all(key in other for other in others)]
+    found = {key: _common([value[key] for value in values]) for key in shared}
+    return {key: item for key, item in found.items() if item is not None}
 
 
 def _positions(windows: Sequence[Window], run: str) -> NDArray[np.float64]:

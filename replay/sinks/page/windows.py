@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from flexrec.replay.definitions.phases import PHASES, split_phase
 from flexrec.replay.plots.colours import CYCLE
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Trace, Window
@@ -26,7 +27,9 @@ def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
     Returns:
         JSON values: title, width and height, and either text, or src and caption of a picture, or
         data and layout for plotly. `curves`: its traces are points over x; `marks`: its x are those
-        of marks; `run`: the index of the run that it shows alone, and of each trace in data.
+        of marks; `run`: the index of the run that it shows alone, and of each trace in data;
+        `phase`: a trace's name without that of its run and its `note`; `phased`: whether these are
+        phases.
 
     Raises:
         DefinitionError: the window cannot be drawn.
@@ -54,10 +57,8 @@ def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
         "marks": over_marks,
         "smooth": window.opts.get("smooth", 0) if "smooth" in kind.opts else None,
         "log": kind.accumulates and window.opts.get("ytype") == "log",
-        "data": [
-            _trace(trace, i, _run(trace, i, drawn.traces, runs))
-            for i, trace in enumerate(message["data"])
-        ],
+        "phased": kind.accumulates and all(_is_phased(trace) for trace in drawn.traces),
+        "data": [_trace(trace, i, drawn.traces, runs) for i, trace in enumerate(message["data"])],
         "layout": _layout(message["layout"], drawn),
     }
 
@@ -88,9 +89,20 @@ def _unsmoothed(window: Window) -> Window:
     return replace(window, traces=traces, opts=opts)
 
 
-def _trace(trace: Mapping[str, Any], place: int, run: int | None) -> dict[str, Any]:
+def _is_phased(trace: Trace) -> bool:
+    own = trace.name.removeprefix(trace.run or "").strip()
+    return own.lower() in PHASES or split_phase(own)[0] != ""
+
+
+def _trace(
+    trace: Mapping[str, Any], place: int, traces: Sequence[Trace], runs: Sequence[str]
+) -> dict[str, Any]:
     """A trace for plotly; lines and dots have a colour, so that others may be left out."""
-    made = {**trace, "run": run}
+    run, name = _run(trace, place, traces, runs), str(trace.get("name", ""))
+    note = next((t.note for t in traces if t.note and name.endswith(f" ({t.note})")), "")
+    named = runs[run] if run is not None and len(runs) > 1 else ""
+    shown = {"phase": name.removesuffix(f" ({note})").removeprefix(named).strip(), "note": note}
+    made = {**trace, "run": run, **shown}
     if trace["type"] == "scattergl":
         # plotly's WebGL lines create code from text, which the page's policy forbids.
         made["type"] = "scatter"

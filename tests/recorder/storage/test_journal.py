@@ -445,11 +445,12 @@ def test_a_bent_config_is_told_and_nothing_else_is_lost(path: Path, name: str, b
         assert run["loss"].value.tolist() == [1.5]
     assert (verify(bent).state, what in verify(bent).fault) == ("damaged", True)
     with pytest.warns(RuntimeWarning, match=f"{what}; the file as it was is"):
-        recorder(resumed, mode="resume").close()
+        rec = recorder(resumed, mode="resume")
+    rec.close()
     done = repair(bent)
     assert done.damage == what
     assert done.original is not None
-    for each in (bent, resumed):
-        with Recording(each) as run:
+    for one in (bent, resumed):
+        with Recording(one) as run:
             assert (run.config is None, run.facts is None) == (name == "config", name == "facts")
             assert run["loss"].value.tolist() == [1.5]

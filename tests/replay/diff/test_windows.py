@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recording
+from flexrec.recorder import Recorder, Recording
 from flexrec.replay.diff.compare import diff, runs_of
 from flexrec.replay.diff.windows import windows_of
 from flexrec.replay.plots.window import Window
@@ -55,6 +55,16 @@ def test_many_steps_share_a_column(tmp_path: Path) -> None:
     assert heat.traces[0].x.tolist()[:3] == [0, 5, 10]
     assert (np.flatnonzero(heat.traces[0].y[1] > -17)[0], heat.traces[0].x[100]) == (100, 500)
     assert heat.opts["layoutopts"]["plotly"]["shapes"][0]["x0"] == 500
+
+
+def test_uneven_steps_leave_no_gaps(tmp_path: Path) -> None:
+    for name in "ab":
+        with Recorder(tmp_path / f"{name}.h5") as rec:
+            for step in (0, 1, 2, 50, 51, 1000, 5000):
+                rec.add({"first/outputs/mean": float(step)}, step=step)
+    heat = drawn(tmp_path / "a.h5", tmp_path / "b.h5")["diff/layers"].traces[0]
+    assert heat.x.tolist() == [0, 1, 2, 50, 51, 1000, 5000]
+    assert np.isfinite(heat.y).all()
 
 
 def test_by_the_spread_of_references(tmp_path: Path) -> None:

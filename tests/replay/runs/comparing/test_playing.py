@@ -114,6 +114,7 @@ def test_the_best_by_a_column_of_any_name(tmp_path: Path, name: str) -> None:
 def test_runs_are_coloured_by_a_column(exp: Path) -> None:
     (window,) = Runs(exp).play(preset("loss"), color="config.lr")
     assert window.opts["linecolor"] == [ramp(0.0), ramp(0.0), ramp(1.0), ramp(1.0)]
+    assert [trace.note for trace in window.traces] == ["lr 0.01"] * 2 + ["lr 0.1"] * 2
 
 
 def test_phases_have_dashes_and_a_common_last_name_is_left_out(tmp_path: Path) -> None:

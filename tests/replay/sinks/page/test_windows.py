@@ -1,5 +1,7 @@
 """What the page's script is told of a window."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from flexrec.replay.plots.smoothing import smoothed
@@ -23,6 +25,14 @@ def test_traces_name_their_runs() -> None:
     assert told["run"] is None
     named = shown(window("bar", *of_runs("line", "x").traces, legend=["one", "other"]), RUNS)
     assert [trace["run"] for trace in named["data"]] == [0, 1]
+
+
+def test_traces_say_phase_and_note_apart() -> None:
+    noted = [replace(trace, note="n=2, ± std") for trace in of_runs("line", "train").traces]
+    told = shown(window("line", *noted), RUNS)["data"]
+    assert [trace["name"] for trace in told] == ["a train (n=2, ± std)", "b train (n=2, ± std)"]
+    assert [(trace["phase"], trace["note"]) for trace in told] == [("train", "n=2, ± std")] * 2
+    assert [shown(of_runs("line", name), RUNS)["phased"] for name in ("val", "0")] == [True, False]
 
 
 def test_a_window_of_one_run_names_it() -> None:
