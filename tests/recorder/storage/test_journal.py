@@ -440,7 +440,9 @@ def test_a_bent_config_is_told_and_nothing_else_is_lost(path: Path, name: str, b
         put(path.with_name(each), at, bytes([data[at] ^ bit]))
     bent, resumed = path.with_name("run.killed.h5"), path.with_name("run.resumed.h5")
     what = f"its {name} is not as it was written"
-    with pytest.warns(RuntimeWarning, match=f"{what}; it is left out"), Recording(bent) as run:
+    with pytest.warns(RuntimeWarning, match=f"{what}; it is left out"):
+        run = Recording(bent)
+    with run:
         assert getattr(run, name) is None
         assert run["loss"].value.tolist() == [1.5]
     assert (verify(bent).state, what in verify(bent).fault) == ("damaged", True)
