@@ -61,6 +61,11 @@ browser-test: venv browser
 screenshots: demo browser
 	$(BIN)/python tools/screenshots.py
 
+# Which lines the tests run, in the tests' own process; lines of torch's hooks may be missed.
+.PHONY: coverage
+coverage: venv
+	$(BIN)/python -m pytest -n 2 --cov=recorder --cov=replay --cov=cli --cov-report=term-missing:skip-covered
+
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -86,7 +87,7 @@ class MeterDefinition:
         """Whether several keys may feed it; each key then has its own meter."""
         return _PATTERN.search(self.key) is not None
 
-    @property
+    @cached_property
     def is_phased(self) -> bool:
         """Whether its key is a metric of a phase, such as `{train}_loss`."""
         return is_phased(self.key)
