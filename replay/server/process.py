@@ -276,7 +276,10 @@ def _mode(path: Path) -> int:
 
 
 def _guarded(app: Any, settings: Mapping[str, Any]) -> Any:
-    """Make the application refuse requests of other sites' pages, to websockets too."""
+    """Make the application refuse requests of other sites' pages, to websockets too.
+
+    Nor may other sites put its pages into frames of theirs.
+    """
     find = app.find_handler
     proxies = {name.lower() for name in settings["hosts"]}
     names = {*proxies, settings["host"].lower(), socket.gethostname().lower()}
@@ -288,7 +291,12 @@ def _guarded(app: Any, settings: Mapping[str, Any]) -> Any:
         return find(request, **options)
 
     app.find_handler = find_handler
+    _visdom("server.handlers.base_handlers").BaseHandler.set_default_headers = _forbid_frames
     return app
+
+
+def _forbid_frames(handler: tornado.web.RequestHandler) -> None:
+    handler.set_header("X-Frame-Options", "SAMEORIGIN")
 
 
 def _refusal(
@@ -366,6 +374,8 @@ def _harden_login(handler: Any) -> None:
         try:
             post(self, *args, **options)
             right = self.get_status() == 200
+        except (AttributeError, LookupError, TypeError, ValueError):  # the body is no login
+            self.set_status(400)
         finally:
             if not right:
                 await asyncio.sleep(GUESS_SECONDS)

@@ -226,3 +226,12 @@ def test_guesses_wait_for_one_another_and_are_few(locked: Server) -> None:
         answers = pool.map(lambda i: guess(locked, str(i)).status_code, range(30))
         assert set(answers) == {400, 429}
     assert guess(locked, "wrong").status_code == 400, "and later ones are heard again"
+
+
+@pytest.mark.parametrize("body", ["", "{", "[]", "null", "{}", '{"username": 1, "password": []}'])
+def test_what_is_no_login_is_a_wrong_one(locked: Server, body: str) -> None:
+    assert requests.post(locked.url, data=body, timeout=60).status_code == 400
+
+
+def test_other_sites_may_not_frame_the_page(locked: Server) -> None:
+    assert requests.get(locked.url, timeout=60).headers["X-Frame-Options"] == "SAMEORIGIN"
