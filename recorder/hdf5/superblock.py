@@ -16,6 +16,7 @@ from flexrec.recorder.files.descriptors import read_at, read_into
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 SIZE = 48
 _FLAGS, _END, _CHECKSUM = 11, 28, 44  # offsets
+_ALL_FLAGS = (0, 1, 4, 5)  # that HDF5 writes: closed, or being written, in SWMR mode or not
 _UNDEFINED = 2**64 - 1
 _FAR = 1 << 60  # the end of file presented to HDF5, beyond any address
 _BEYOND = 1 << 20  # the farthest that HDF5 reads ahead
@@ -28,7 +29,8 @@ class Superblock(NamedTuple):
     Attributes:
         flags: not 0 while a writer has the file open, and after it was killed.
         end: the end of the file, as far as it was noted.
-        sound: whether the checksum matches and the fields have the usual values.
+        sound: whether the fields have the usual values, and the checksum matches them, or did
+            with other flags: a write that failed half-way changes only these, which come first.
     """
 
     flags: int
@@ -42,7 +44,10 @@ class Superblock(NamedTuple):
             return None
         base, extension, end, _ = struct.unpack_from("<QQQQ", head, 12)
         (checksum,) = struct.unpack_from("<I", head, _CHECKSUM)
-        sound = checksum == lookup3(head[:_CHECKSUM]) and base == 0 and extension == _UNDEFINED
+        sound = base == 0 and extension == _UNDEFINED and any(
+            checksum == lookup3(head[:_FLAGS] + bytes([flags]) + head[_FLAGS + 1 : _CHECKSUM])
+            for flags in (head[_FLAGS], *_ALL_FLAGS)
+        )
         return cls(head[_FLAGS], end, sound)
 
 

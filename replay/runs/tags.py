@@ -11,8 +11,9 @@ import stat
 from pathlib import Path
 
 from flexrec.recorder.errors import RecordingError, one_line
-from flexrec.recorder.files.atomic_write import Kind, replacing, writing
+from flexrec.recorder.files.atomic_write import Kind, check_source, replacing, writing
 from flexrec.recorder.files.descriptors import open_binary
+from flexrec.recorder.storage.open_store import RECORDING
 
 ENDING = ".tags"
 _MEMBER, _MOST = "flexrec_tags", 1 << 16  # the member that tells the kind; bytes of a file
@@ -36,8 +37,9 @@ def tag(path: str | os.PathLike[str], name: str, note: str = "") -> dict[str, st
         RecordingError: there is no recording at the path, or the tag's name is empty.
         OutputError: the file beside it cannot be written, or is no file of tags.
     """
-    if not Path(path).is_file():
-        raise RecordingError(f"{path} does not exist; give the path of a recording")
+    check_source(Path(path))
+    if not RECORDING.holds(Path(path)):
+        raise RecordingError(f"{path} is not {RECORDING.name}; give the path of one")
     if not name.strip():
         raise RecordingError("a tag needs a name, such as good")
     return _write(path, {**tags_of(path), name: note})

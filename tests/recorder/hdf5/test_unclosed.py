@@ -246,3 +246,19 @@ def test_nothing_of_it_changes_unseen(tmp_path: Path) -> None:
     result = mutants.trial(tmp_path, plan, files)
     assert not result.failures
     assert {word for _, _, word in result.verdicts} <= {"equal", "RecordingError"}
+
+
+@pytest.mark.parametrize("flags", [0, 1, 4])
+def test_first_bytes_that_were_half_written_lose_nothing(tmp_path: Path, flags: int) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, flush_seconds=60) as rec:
+        rec.add(loss=1.5)
+        rec.flush()
+        data = bytearray(path.read_bytes())
+    data[11] = flags  # the flags, with the checksum of others
+    path.write_bytes(data)
+    with Recording(path) as run:
+        assert run["loss"].value.tolist() == [1.5]
+    assert verify(path).state == "unfinished"
+    assert repair(path).is_changed
+    assert verify(path).state == "whole"

@@ -1,6 +1,7 @@
 """An event file for TensorBoard, out of a recording and back in."""
 
 import json
+import os
 import urllib.request
 from pathlib import Path
 from urllib.parse import quote
@@ -117,3 +118,14 @@ def test_a_format_that_is_no_text_needs_a_file(run: Path) -> None:
         code, _, said = export(run, "--to", to)
         assert code == 2
         assert "needs a file to write" in said
+
+
+def test_a_config_with_a_path_that_is_not_utf8_is_escaped(tmp_path: Path) -> None:
+    folder = os.fsdecode(b"caf\xe9")
+    with Recorder(tmp_path / "run.h5", facts=False, config={folder: Path(folder)}) as rec:
+        rec.add(loss=1.0)
+    code, _, said = export(tmp_path / "run.h5", "--to", "tensorboard", "--out", tmp_path / "logs")
+    assert (code, said) == (0, "")
+    (found,) = import_runs(tmp_path / "logs", tmp_path / "again.h5")
+    with Recording(found.path) as again:
+        assert again.config == {"caf\\udce9": "caf\\udce9"}

@@ -29,6 +29,11 @@ def test_tags_are_set_replaced_and_taken_away(run: Path) -> None:
 def test_what_cannot_be_tagged(run: Path) -> None:
     with pytest.raises(RecordingError, match="does not exist"):
         tag(run.with_name("none.h5"), "good")
+    other = run.with_name("train.py")
+    other.write_text("import torch")
+    with pytest.raises(RecordingError, match="train.py is not a flexrec recording"):
+        tag(other, "good")
+    assert sorted(run.parent.iterdir()) == [run, other]
     with pytest.raises(RecordingError, match="needs a name"):
         tag(run, " ")
     with pytest.raises(RecordingError, match="more than"):

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -138,6 +139,12 @@ def test_the_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [item["text"] for item in shown(path.read_text("utf-8"))] == ["second"]
     assert "<title>run</title>" in path.read_text("utf-8")
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_not_utf8_is_escaped_in_the_title(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.html")
+    HtmlSink(path).close()
+    assert "<title>caf\\udce9</title>" in path.read_text("utf-8")
 
 
 def test_many_numbers_are_packed_exactly() -> None:
