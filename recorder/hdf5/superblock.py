@@ -44,9 +44,13 @@ class Superblock(NamedTuple):
             return None
         base, extension, end, _ = struct.unpack_from("<QQQQ", head, 12)
         (checksum,) = struct.unpack_from("<I", head, _CHECKSUM)
-        sound = base == 0 and extension == _UNDEFINED and any(
-            checksum == lookup3(head[:_FLAGS] + bytes([flags]) + head[_FLAGS + 1 : _CHECKSUM])
-            for flags in (head[_FLAGS], *_ALL_FLAGS)
+        sound = (
+            base == 0
+            and extension == _UNDEFINED
+            and any(
+                checksum == lookup3(head[:_FLAGS] + bytes([flags]) + head[_FLAGS + 1 : _CHECKSUM])
+                for flags in (head[_FLAGS], *_ALL_FLAGS)
+            )
         )
         return cls(head[_FLAGS], end, sound)
 
