@@ -117,7 +117,8 @@ def _patch_of(when: str, facts: dict[str, Any]) -> str:
     if not isinstance(text, str):
         return f"{head}: the same as before"
     names = patch.get("untracked")
-    untracked = [one_line(f"# not tracked: {name}") for name in names or ()]
+    listed = names if isinstance(names, list) else ()
+    untracked = [one_line(f"# not tracked: {name}") for name in listed]
     if patch.get("untracked_left_out") != 0:
         untracked.append("# and more that is not tracked")
     cut = ["# cut here: the rest was not recorded"] if patch.get("cut") else []

@@ -16,6 +16,7 @@ _SECONDS = 1.0
 _PATCH = 100_000  # bytes
 _UNTRACKED = 100  # names
 _NAMES = 20_000  # bytes
+_SETTINGS = ("-c", "core.fsmonitor=false", "-c", "core.quotepath=false")
 _COMMIT = ("rev-parse", "HEAD")
 _DIFF = (
     *("diff", "HEAD", "--no-color", "--no-ext-diff", "--no-textconv", "--no-renames"),
@@ -90,7 +91,7 @@ class _Answer:
         quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
         try:
             with subprocess.Popen(  # noqa: S603 - the arguments are above
-                ["git", "-c", "core.fsmonitor=false", *self._arguments],  # noqa: S607 - the user's
+                ["git", *_SETTINGS, *self._arguments],  # noqa: S607 - the user's own
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ _OF_ITS_OWN = frozenset(
     {"started", "pid", "resumed", "merged", "git_patch"}
 )  # facts that differ between any two runs
 _LONGEST = 80
-_FILE = re.compile(r"^diff --git a/.* b/(.*)$", re.M)
+_FILE = re.compile(r"^diff --git \"?a/.* \"?b/(.*?)\"?$", re.M)
 
 
 def changes(a: Any, b: Any, leave_out: frozenset[str] = frozenset()) -> tuple[Change, ...]:

@@ -182,10 +182,13 @@ def test_a_comparison_names_the_files_that_differ(repository: Path) -> None:
     recorded(repository / "a.h5")
     train.write_text("lr = 0.3\n", encoding="utf-8")
     model.write_text("width = 8\n", encoding="utf-8")
+    (repository / 'a "b" ü.py').write_text("x = 1\n", encoding="utf-8")
+    run_git("add", "-A")
     recorded(repository / "b.h5")
     found = flexrec.diff("a.h5", "b.h5")
     assert found.equal  # facts explain a difference, and are none
     assert [(each.name, each.a, each.b) for each in found.facts] == [
         ("git_patch.train.py", "+1 -1", "+1 -1, other lines"),
+        ('git_patch.a \\"b\\" ü.py', None, "+1 -0"),
         ("git_patch.inner/model.py", None, "+0 -1"),
     ]
