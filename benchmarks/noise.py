@@ -206,7 +206,7 @@ def train(folder: Path, name: str, noise: str, seed: int, planted: Planted | Non
     model, data = MODELS[name](), batches(name)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR, momentum=0.9, weight_decay=1e-2)
     with Recorder(path, facts=False) as rec:
-        rec.watch(model, sources=SOURCES, optimizer=optimizer)
+        rec.watch(model, sources=SOURCES)
         for step in range(STEPS):
             if planted and planted.change and step == AT:
                 planted.change(model, optimizer)

@@ -502,12 +502,13 @@ def show(
     recording: options.Shown,
     keys: options.Keys = None,
     model: options.Model = False,
+    patch: options.Patch = False,
     plot: options.Plot = None,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if recording.is_dir():
-        _refuse(context, "with a folder", "keys", "model", "plot")
+        _refuse(context, "with a folder", "keys", "model", "patch", "plot")
         from flexrec.cli.showing.runs import show_runs
 
         show_runs([str(recording)], form="json" if as_json else "text")
@@ -526,10 +527,19 @@ def show(
     from flexrec.cli.showing.contents import (
         model_data,
         model_text,
+        patch_text,
         recording_data,
         recording_text,
     )
 
+    if patch:
+        if keys or model or as_json:
+            raise typer.BadParameter(
+                "--patch takes no other option; --json alone has the patch too"
+            )
+        # A file gets every byte, so that git can apply it.
+        (echo if sys.stdout.isatty() else echo_as_is)(patch_text(recording))
+        return
     if as_json:
         data = model_data if model else recording_data
         echo_json(data(recording, keys or ()))

@@ -463,6 +463,10 @@ Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
 Model = Annotated[
     bool, Option("--model", help="Show the statistics of the watched model's layers as a table.")
 ]
+Patch = Annotated[
+    bool,
+    Option("--patch", help="Print what was not committed when the run began, as git shows it."),
+]
 Plot = Annotated[
     str | None,
     Option(

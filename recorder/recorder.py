@@ -96,7 +96,9 @@ class Recorder:
             dataclass, or other plain JSON data. Paths, enums, and torch's dtypes and devices in it
             are converted to strings. When resuming, it replaces the stored config. It is available
             as the attribute `config`, and `config.update` changes it later.
-        facts: whether to store host, versions, argv, job, rank, git commit and so on too.
+        facts: whether to store host, versions, argv, job, rank, git commit and so on too, and the
+            first 100 kB of `git diff HEAD`, which says what of the code is not committed;
+            "no patch" leaves that out.
         flush_seconds: how long an added value may stay in memory.
         fsync_seconds: how often the file is synced to disk, to survive a loss of power.
         on_error: what to do when the file cannot be written: "warn" warns once, buffers up to
@@ -129,7 +131,7 @@ class Recorder:
         at_step: int | None = None,
         next_step: int | None = None,
         config: Any = None,
-        facts: bool = True,
+        facts: "bool | Literal['no patch']" = True,
         flush_seconds: float = 1.0,
         fsync_seconds: float = 30.0,
         on_error: Literal["warn", "raise"] = "warn",
@@ -148,6 +150,8 @@ class Recorder:
                 "give at_step, the last step that holds, or next_step, the one after it; "
                 f"got at_step={at_step} and next_step={next_step}"
             )
+        if not (isinstance(facts, bool) or facts == "no patch"):
+            raise ValueError(f"facts must be True, False or 'no patch', got {facts!r}")
         if on_error not in ("warn", "raise"):
             raise ValueError(f"on_error must be 'warn' or 'raise', got {on_error!r}")
         at_step = None if at_step is None else whole_step(at_step)
@@ -172,7 +176,7 @@ class Recorder:
         with HeldInterrupts():
             lock = _locked(self._path, target)
             try:
-                gathered = gather_facts() if facts else None
+                gathered = gather_facts(patch=facts != "no patch") if facts else None
                 opened = _opened(self._path, target, mode, config, gathered, at_step)
             except BaseException:
                 lock.release()

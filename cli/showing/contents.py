@@ -92,6 +92,39 @@ def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
     return "\n\n".join([*tables, *([str(layer_table(printable))] if printable else [])])
 
 
+def patch_text(path: Path) -> str:
+    """What was not committed when the run began and when it was resumed, as git shows it.
+
+    The lines between the patches begin with a `#`; git ignores them.
+    """
+    with Recording(path) as run:
+        facts = run.facts or {}
+    resumed = facts.get("resumed")
+    parts = [_patch_of("when it began", facts)]
+    for number, each in enumerate(resumed if isinstance(resumed, list) else (), 1):
+        parts.append(_patch_of(f"at resume {number}", each if isinstance(each, dict) else {}))
+    return "\n".join(parts)
+
+
+def _patch_of(when: str, facts: dict[str, Any]) -> str:
+    patch = facts.get("git_patch")
+    head = one_line(f"# {when}, commit {facts.get('git_commit') or 'unknown'}")
+    if not isinstance(patch, dict):
+        return f"{head}: nothing uncommitted was recorded"
+    if "missing" in patch:
+        return one_line(f"{head}: {patch['missing']}")
+    text = patch.get("text")
+    if not isinstance(text, str):
+        return f"{head}: the same as before"
+    names = patch.get("untracked")
+    listed = names if isinstance(names, list) else ()
+    untracked = [one_line(f"# not tracked: {name}") for name in listed]
+    if patch.get("untracked_left_out") != 0:
+        untracked.append("# and more that is not tracked")
+    cut = ["# cut here: the rest was not recorded"] if patch.get("cut") else []
+    return "\n".join([head, *([text.removesuffix("\n")] if text else []), *cut, *untracked])
+
+
 def _model(path: Path, patterns: Sequence[str]) -> tuple[dict[str, Any], _Statistics]:
     """What each layer is, by model and layer; and its last statistics, by layer and source."""
     with Recording(path) as run:

@@ -114,8 +114,10 @@ class HookedRecorder:
         if self._tooled is not None:
             self._tooled.remove()
         if watch is not False:
-            options: ModelOptions = {} if watch is True else watch
-            self._tooled = self.recorder.watch(model, **{"optimizer": optimizer, **options})
+            options: ModelOptions = {"optimizer": optimizer}
+            if watch is not True:
+                options.update(watch)
+            self._tooled = self.recorder.watch(model, **options)
 
     def begin_step(self, step: int) -> None:
         """Make `step` the step of what is recorded from now on."""

@@ -81,8 +81,8 @@ class TooledModel:
         scaler: the GradScaler in use; gradients are divided by its scale.
         name: the model's name, a prefix of its layers' names, as if it were part of a larger model:
             `TooledModel(critic, name="critic")` gives `critic.0/weights/std`.
-        optimizer: the model's optimizer, or several: gradients, updates and weights are measured
-            when it steps, and its learning rates (`optimizer/group0/lr`) and the norm of its state
+        optimizer: the model's optimizer, or several: gradients and updates are measured when it
+            steps, and its learning rates (`optimizer/group0/lr`) and the norm of its state
             (`layer/state/norm`) as well.
 
     Raises:

@@ -34,6 +34,7 @@ _INSTEAD = {
     "argv",
     "resumed",
     "merged",
+    "git_patch",
 }  # facts that have columns of other names, or none
 
 

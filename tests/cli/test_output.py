@@ -158,12 +158,16 @@ def test_a_config_that_is_nested_too_deeply_is_one_line(
 
 
 def test_facts_of_another_kind_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    patch = {"text": "\x1b[2J", "untracked": 7, "cut": "x"}
     odd = {"started": 5, "host": {"a": [1]}, "git_commit": ["x", 1, None], "argv": "one\ntwo"}
-    monkeypatch.setattr("flexrec.recorder.recorder.gather_facts", lambda: odd)
+    odd |= {"git_patch": patch, "resumed": [3, {"git_patch": {"text": 1}}, {"git_patch": 2}]}
+    monkeypatch.setattr("flexrec.recorder.recorder.gather_facts", lambda **_: odd)
     with Recorder(tmp_path / "run.h5") as rec:
         rec.add(loss=np.float64(1.0))
     out, _ = flexrec("show", tmp_path / "run.h5")
     assert "loss" in out
+    assert "# cut here" in flexrec("show", tmp_path / "run.h5", "--patch")[0]
+    assert flexrec("diff", tmp_path / "run.h5", tmp_path / "run.h5")[0]
 
 
 def test_examples_in_docstrings() -> None:

@@ -1,4 +1,4 @@
-"""Measure weights, their gradients, updates and optimizer state, when an optimizer steps or after.
+"""Measure weights, and their gradients, updates and optimizer state when an optimizer steps.
 
 In: layers, their optimizers and the statistics' measures. Out: measures by layer and source. Open
 weights.py first; optimizers.py has the hooks that an optimizer gets.

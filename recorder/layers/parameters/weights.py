@@ -1,7 +1,9 @@
 """WeightMeasures: weights of layers, their gradients, updates and optimizer state in one step.
 
-Weights that a given optimizer holds are measured when it steps, so that it does not matter what
-training does with them and with their gradients afterwards; others at the end of the step.
+Gradients and updates of weights that a given optimizer holds are measured when it steps, so that it
+does not matter what training does with them afterwards; weights, and the gradients and updates of
+others, at the end of the step. What changes weights between the optimizer's step and the end is so
+seen in the step in which it happens.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,8 +39,8 @@ class _Weight(NamedTuple):
 class WeightMeasures:
     """The measures of one step's weights, gradients, updates and optimizer state.
 
-    With several steps of an optimizer, gradients, weights and state are those of its last one, and
-    updates are of all together.
+    With several steps of an optimizer, gradients and state are those of its last one, and updates
+    are of all together.
 
     Args:
         layers: modules by layer name.
@@ -102,13 +104,12 @@ class WeightMeasures:
         self.rates |= rates(optimizer, self._optimizers[optimizer])
 
     def after_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        """Measure the weights, what the step changed, and the optimizer's state."""
+        """Measure what the step changed, and the optimizer's state."""
         self.has_stepped = True
         weights = self._weights_of(optimizer)
         if has_closure(args, kwargs):
             self._take_gradients(optimizer, weights)
         for weight in weights:
-            self._take("weights", weight, (weight.parameter,))
             if "updates" in self._measures:
                 self._take("updates", weight, self._update(weight))
             state = tensors_in(optimizer.state.get(weight.parameter, {}))

@@ -98,13 +98,13 @@ def _within(text: bytes, room: int) -> tuple[Any, int]:
         return None, 1
     if not isinstance(found, dict):
         return (found, 0) if len(_dumped(found)) <= room else (None, 1)
-    kept = dict[str, Any]()
-    for name, value in found.items():
-        size = len(_dumped({name: value}))
-        if size <= room:
-            kept[name] = value
-            room -= size
-    return kept, len(found) - len(kept)
+    sizes = {name: len(_dumped({name: value})) for name, value in found.items()}
+    kept = set[str]()
+    for name in sorted(sizes, key=lambda name: sizes[name]):
+        if sizes[name] <= room:
+            kept.add(name)
+            room -= sizes[name]
+    return {name: found[name] for name in found if name in kept}, len(found) - len(kept)
 
 
 def _json(value: Any) -> Any:

@@ -108,7 +108,8 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
         old = stored_facts(store, path)
         if old is not None:
             before = old.get("resumed")
-            resumed = [*(before if isinstance(before, list) else []), *([facts] if facts else [])]
+            earlier = before if isinstance(before, list) else []
+            resumed = [*earlier, *([_without_known_patch(facts, [old, *earlier])] if facts else [])]
             facts = {**old, "resumed": resumed} if resumed else old
         config = stored_json(store, path, fmt.CONFIG) if config is None else config
         created = store.created
@@ -122,6 +123,15 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
         if faults:
             warn(f"{path}: {'; '.join(faults)}; the file as it was is {keep(path)}")
         return _made(path, make, overwrite=True)
+
+
+def _without_known_patch(facts: dict[str, Any], earlier: Iterable[Any]) -> dict[str, Any]:
+    """The facts of a resume; a patch that an earlier run has is left to its checksum."""
+    patch = facts.get("git_patch", {})
+    known = [each.get("git_patch") for each in earlier if isinstance(each, dict)]
+    if any(isinstance(each, dict) and each.get("sha256") == patch.get("sha256") for each in known):
+        patch = {name: value for name, value in patch.items() if name != "text"}
+    return {**facts, "git_patch": patch} if patch else facts
 
 
 def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:

@@ -4,12 +4,13 @@ import getpass
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from flexrec.recorder.writing.opening.git import git_facts
 
 _PACKAGES = ("flexrec", "h5py", "numpy", "torch", "visdom")
 # In order of precedence: a launcher inside a job takes precedence over the job.
@@ -25,8 +26,12 @@ _RANKS = (
 _JOB = ("SLURM_JOB_ID", "SLURM_JOB_NAME", "SLURM_NODELIST", "SLURM_ARRAY_TASK_ID", "WORLD_SIZE")
 
 
-def gather_facts() -> dict[str, Any]:
-    """The facts to store with the recording, as plain JSON data."""
+def gather_facts(*, patch: bool = True) -> dict[str, Any]:
+    """The facts to store with the recording, as plain JSON data.
+
+    Args:
+        patch: whether to store what is not committed; of several processes, only rank 0 does.
+    """
     facts: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "host": _text(platform.node()),
@@ -40,7 +45,7 @@ def gather_facts() -> dict[str, Any]:
         "rank": rank() or 0,
     }
     job = {name: _text(os.environ[name]) for name in _JOB if name in os.environ}
-    return {**facts, "job": job, "git_commit": _git_commit()}
+    return {**facts, "job": job, **git_facts(patch=patch and not facts["rank"])}
 
 
 def rank() -> int | None:
@@ -84,17 +89,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def _git_commit() -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            timeout=2,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
