@@ -136,6 +136,25 @@ Columns = Annotated[
 Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
 AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
 AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
+TableOut = Annotated[
+    Path | None,
+    Option(
+        "--out",
+        "-o",
+        parser=_file,
+        metavar="<path>",
+        help="Write a file instead: NAME.parquet, NAME.csv or NAME.json.",
+    ),
+]
+TablePage = Annotated[
+    Path | None,
+    Option(
+        "--html",
+        parser=_file,
+        metavar="<path>",
+        help="Write a self-contained HTML file with the table and plots of its columns.",
+    ),
+]
 
 Replayed = Annotated[
     list[Path],

@@ -186,6 +186,26 @@ class Runs:
         table = self.table(self.columns if columns is None else columns)
         return pd.DataFrame(table.rows, columns=list(table.columns))
 
+    def to_arrow(self, columns: Sequence[str] | None = None) -> Any:
+        """All columns, or some, as a pyarrow Table with a row for each run.
+
+        If all are asked for, `config` is the whole config as JSON, and each run has a `name` of its
+        own: if they are from several places, with enough folders.
+
+        Raises:
+            MissingDependency: pyarrow is not installed.
+            QueryError: there is no such column.
+        """
+        from flexrec.replay.export.run_table import run_table
+
+        own: dict[str, list[str]] = {}
+        if columns is None:
+            configs = self._ask(lambda selection: [json.dumps(c) for c in selection.configs()])
+            own = {"name": self._unique_names(), "config": configs}
+        return run_table(
+            self.columns if columns is None else columns, lambda some: self.table(some).rows, own
+        )
+
     def export(
         self,
         out: str | os.PathLike[str],
@@ -220,13 +240,10 @@ class Runs:
             UnknownKeyError: no run has such a key.
         """
         from flexrec.replay.export.dataset import Source, write_dataset
-        from flexrec.replay.export.run_table import run_table
 
         names = self._unique_names()
         sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
-        configs = self._ask(lambda selection: [json.dumps(c) for c in selection.configs()])
-        own = {"name": names, "config": configs}
-        table = run_table(self.columns, lambda columns: self.table(columns).rows, own)
+        table = self.to_arrow()
         return write_dataset(sources, table, Path(out), keys=keys, overwrite=overwrite, tell=tell)
 
     def play(
