@@ -484,7 +484,7 @@ def runs(
 
 @app.command()
 def tag(
-    recording: options.Recording,
+    recording: options.Tagged,
     name: options.Tag = None,
     note: options.Note = "",
     remove: options.Remove = False,

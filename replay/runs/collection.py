@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, warn
+from flexrec.recorder.files.remote import copied, is_url
 from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
@@ -46,7 +47,9 @@ class Runs:
     as they were when the object was made.
 
     Args:
-        places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files.
+        places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files; and
+            URLs of these such as `s3://bucket/exp`, which are copied to a temporary folder until
+            the process ends.
         tell: called with the number of recordings read so far and the number of those to read.
         workers: who reads recordings, here and in `play`: a number of processes of this machine,
             or a `distributed.Client`, whose workers see the same files at the same paths. The
@@ -63,7 +66,7 @@ class Runs:
         tell: Tell = lambda _, __: None,
         workers: Wanted = None,
     ) -> None:
-        self._places = [os.fspath(place) for place in places]
+        self._places = [str(copied(p)) if is_url(p) else os.fspath(p) for p in places]
         if not self._places:
             raise TypeError("Runs needs a folder, a pattern or a recording, such as Runs('exp/')")
         self._tell, self._workers = tell, workers_of(workers)
