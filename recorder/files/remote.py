@@ -15,7 +15,7 @@ from functools import partial
 from glob import has_magic
 from itertools import count
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import unquote
 
 from flexrec.recorder.errors import FlexrecError, MissingDependency, RecordingError
@@ -32,7 +32,7 @@ _numbers = count()
 _folders: dict[int, Path] = {}  # this process's temporary folder, by its number: a fork has none
 
 
-def is_url(place: str | os.PathLike[str]) -> bool:
+def is_url(place: str | os.PathLike[str]) -> TypeGuard[str]:
     """Whether a place is a URL such as `s3://bucket/run.h5`, and no path."""
     return isinstance(place, str) and _URL.match(place) is not None
 

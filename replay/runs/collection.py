@@ -8,7 +8,7 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flexrec.recorder.errors import MissingDependency, QueryError, warn
+from flexrec.recorder.errors import MissingDependency, QueryError, counted, warn
 from flexrec.recorder.files.remote import copied, is_url
 from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_SHOWN = 100  # runs that a notebook or a prompt shows
 
 
 class Runs:
@@ -354,10 +355,19 @@ class Runs:
         return self._ask(lambda selection: selection.notes())
 
     def __repr__(self) -> str:
-        return str(self.table())
+        table, more = self._beginning()
+        return f"{table}\n{more}" if more else str(table)
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        table, more = self._beginning()
+        return f"{table._repr_html_()}<p>{more}</p>" if more else table._repr_html_()
+
+    def _beginning(self) -> tuple[Table, str]:
+        """The table of the first runs, and how many more there are, which `table` has."""
+        table = self.table()
+        left = len(table.rows) - _SHOWN
+        more = f"and {counted(left, 'more run')}; table() has all" if left > 0 else ""
+        return Table(table.columns, table.rows[:_SHOWN]), more
 
     def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
         found = scan(self._places)
