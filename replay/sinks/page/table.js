@@ -105,6 +105,8 @@ const more = new IntersectionObserver((entries) => {
 let waiting = [];
 
 function makeHead() {
+  const longest = columns.length ? every.reduce((n, i) => Math.max(n, cell(columns[0], i).length), 0) : 0;
+  body.style.setProperty("--longest", `calc(${longest}ch + 26px)`);
   const line = add(head, "tr");
   columns.forEach((column, k) => {
     const th = add(line, "th", undefined, {scope: "col", className: column.number ? "number" : ""});
