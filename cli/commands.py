@@ -445,6 +445,7 @@ def diff(
 
 @app.command()
 def runs(
+    context: typer.Context,
     places: options.Places,
     where: options.Where = None,
     sort: options.Sort = None,
@@ -452,6 +453,9 @@ def runs(
     limit: options.Limit = None,
     as_json: options.AsRecords = False,
     as_csv: options.AsCsv = False,
+    out: options.TableOut = None,
+    html: options.TablePage = None,
+    force: options.Force = False,
     workers: options.Workers = None,
     scheduler: options.Scheduler = None,
     scheduler_file: options.SchedulerFile = None,
@@ -461,25 +465,26 @@ def runs(
     Columns are such as config.lr, test_acc.max, train_loss.last, state, started, seconds, host. A
     key has count, not_finite, step, last, min, min_at, max, max_at and mean.
     """
-    if as_json and as_csv:
-        raise typer.BadParameter("choose one of --json and --csv")
-    from flexrec.cli.showing.runs import show_runs
+    given = _given(context, "as_json", "as_csv", "out", "html")
+    if len(given) > 1:
+        raise typer.BadParameter(f"choose one of {' and '.join(given)}")
+    if not (out or html):
+        _refuse(context, "without --out or --html", "force")
+    from flexrec.cli.showing.runs import chosen_runs, print_runs, write_page, write_runs
 
     with _workers(workers, scheduler, scheduler_file) as who:
-        show_runs(
-            places,
-            where=where,
-            sort=sort,
-            columns=columns,
-            limit=limit,
-            form="json" if as_json else "csv" if as_csv else "text",
-            workers=who,
-        )
+        found = chosen_runs(places, where=where, sort=sort, limit=limit, workers=who)
+        if html is not None:
+            write_page(found, columns, html, overwrite=force)
+        elif out is not None:
+            write_runs(found, columns, out, overwrite=force)
+        else:
+            print_runs(found, columns, form="json" if as_json else "csv" if as_csv else "text")
 
 
 @app.command()
 def tag(
-    recording: options.Recording,
+    recording: options.Tagged,
     name: options.Tag = None,
     note: options.Note = "",
     remove: options.Remove = False,
@@ -509,9 +514,9 @@ def show(
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if recording.is_dir():
         _refuse(context, "with a folder", "keys", "model", "patch", "plot")
-        from flexrec.cli.showing.runs import show_runs
+        from flexrec.cli.showing.runs import chosen_runs, print_runs
 
-        show_runs([str(recording)], form="json" if as_json else "text")
+        print_runs(chosen_runs([str(recording)]), form="json" if as_json else "text")
         return
     if plot is not None:
         if keys:

@@ -13,13 +13,29 @@ from typer import Argument, Option
 from typer.core import TyperCommand
 
 from flexrec.cli import completion
+from flexrec.cli.output import echo
 from flexrec.recorder.files.atomic_write import check_name
+from flexrec.recorder.files.remote import copied, is_url, without_secret
 
 
 def _file(name: str) -> Path:
     """The path of an output file; its name is checked."""
     check_name(name)
     return Path(name)
+
+
+def _place(name: str) -> str:
+    """The place of recordings; of those at a URL, a copy."""
+    if not is_url(name):
+        return name
+    copy = copied(name)
+    echo(f"flexrec: {without_secret(name)} was copied to {copy} for now", err=True)
+    return str(copy)
+
+
+def _recording(name: str) -> Path:
+    """The path of a recording; of one at a URL, a copy."""
+    return Path(_place(name))
 
 
 def column_names(text: str) -> list[str]:
@@ -59,6 +75,7 @@ Debug = Annotated[bool, Option("--debug", help="Show a traceback for errors.")]
 Recording = Annotated[
     Path,
     Argument(
+        parser=_recording,
         help="A recording: a file that flexrec's Recorder wrote.",
         autocompletion=completion.recordings,
     ),
@@ -66,6 +83,7 @@ Recording = Annotated[
 Recordings = Annotated[
     list[Path],
     Argument(
+        parser=_recording,
         help="One or several recordings: files that flexrec's Recorder wrote.",
         autocompletion=completion.recordings,
     ),
@@ -73,6 +91,7 @@ Recordings = Annotated[
 RecordingsFirst = Annotated[
     list[Path] | None,
     Argument(
+        parser=_recording,
         help="Recordings to replay into the server when it starts.",
         autocompletion=completion.recordings,
     ),
@@ -80,6 +99,7 @@ RecordingsFirst = Annotated[
 Shown = Annotated[
     Path,
     Argument(
+        parser=_recording,
         help="A recording; or a folder, whose recordings are listed as flexrec runs does.",
         autocompletion=completion.recordings,
     ),
@@ -97,6 +117,7 @@ Zip = Annotated[Path, Argument(parser=_file, help="The zip file to write.")]
 Places = Annotated[
     list[str],
     Argument(
+        parser=_place,
         help="Folders, which are searched recursively; patterns such as 'exp/*/run.h5'; "
         "recordings.",
         autocompletion=completion.recordings,
@@ -136,10 +157,30 @@ Columns = Annotated[
 Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
 AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
 AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
+TableOut = Annotated[
+    Path | None,
+    Option(
+        "--out",
+        "-o",
+        parser=_file,
+        metavar="<path>",
+        help="Write a file instead: NAME.parquet, NAME.csv or NAME.json.",
+    ),
+]
+TablePage = Annotated[
+    Path | None,
+    Option(
+        "--html",
+        parser=_file,
+        metavar="<path>",
+        help="Write a self-contained HTML file with the table and plots of its columns.",
+    ),
+]
 
 Replayed = Annotated[
     list[Path],
     Argument(
+        parser=_recording,
         help="Recordings; or folders, which are searched recursively, and patterns such as "
         "'exp/*/run.h5'.",
         autocompletion=completion.recordings,
@@ -399,7 +440,11 @@ ShowEnv = Annotated[str, Option(help="The visdom environment, for --show.")]
 
 # Learning a golden of several runs.
 Learnt = Annotated[
-    list[Path], Argument(help="Two or more recordings of runs that are legitimately the same.")
+    list[Path],
+    Argument(
+        parser=_recording,
+        help="Two or more recordings of runs that are legitimately the same.",
+    ),
 ]
 LearntKeys = Annotated[
     list[str] | None,
@@ -418,6 +463,7 @@ LearntOut = Annotated[
 Compared = Annotated[
     list[Path],
     Argument(
+        parser=_recording,
         help="Two recordings; or one, and others or folders to compare with it; or one that was "
         "resumed; or, with --ranks, those of a run's ranks.",
         autocompletion=completion.recordings,
@@ -455,6 +501,10 @@ Ranks = Annotated[
 ]
 
 # Tagging.
+Tagged = Annotated[
+    Path,
+    Argument(help="The recording to tag.", autocompletion=completion.recordings),
+]
 Tag = Annotated[str | None, Argument(help="The tag, such as good; default: list the tags.")]
 Note = Annotated[str, Argument(help="A note for the tag.")]
 Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
@@ -487,6 +537,7 @@ KeepOriginal = Annotated[
 Exported = Annotated[
     list[str],
     Argument(
+        parser=_place,
         help="A recording; or several, folders, and patterns such as 'exp/*/run.h5'.",
         autocompletion=completion.recordings,
     ),

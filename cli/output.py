@@ -65,8 +65,13 @@ def echo_as_is(text: str, *, err: bool = False) -> None:
 
 
 def echo_json(value: object) -> None:
-    """Print JSON in ASCII; numbers that are not finite become null."""
-    print(json.dumps(_finite(value), indent=1, allow_nan=False), flush=True)
+    """Print JSON, as `json_text`."""
+    print(json_text(value), flush=True)
+
+
+def json_text(value: object) -> str:
+    """JSON in ASCII; numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=1, allow_nan=False)
 
 
 def _finite(value: Any) -> Any:

@@ -137,6 +137,7 @@ class WorkerError(FlexrecError):
 # As in pyproject.toml's extras. Packages, not extras, since flexrec may not be on an index.
 REQUIREMENTS = {
     "distributed": ("distributed>=2024.8",),
+    "fsspec": ("fsspec>=2024.2",),
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
     "pyarrow": ("pyarrow>=16.1",),

@@ -2,6 +2,7 @@
 
 import math
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from functools import cached_property
@@ -20,6 +21,7 @@ from flexrec.recorder.errors import (
     warn,
 )
 from flexrec.recorder.events import Event
+from flexrec.recorder.files.remote import copied, is_url, remove
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
@@ -56,8 +58,11 @@ class Recording:
 
     Events that a resume superseded stay in the file but are not read; `superseded` counts them.
 
+    A URL such as `s3://bucket/run.h5` is copied to a temporary file, with fsspec, and the copy is
+    removed when this object is closed.
+
     Attributes:
-        path: the file.
+        path: the file; of a URL its copy.
         complete: whether the run has ended: `Recorder.close` was called, or `flexrec repair`
             closed the file of a killed run. False if the run is still running or was killed.
         config, facts: as they were recorded; None if they were not, or, with a warning, if they are
@@ -69,10 +74,12 @@ class Recording:
         VersionError: a newer flexrec wrote it.
         DamagedError: its data is damaged; reading values may raise this too.
         RecordingError: the file does not exist or cannot be read, or this object was closed.
+        MissingDependency: for this URL, fsspec or a package that it needs is not installed.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = copied(path) if is_url(path) else Path(path)
+        self._forget = weakref.finalize(self, remove, self.path) if is_url(path) else None
         self._store, self.complete = open_store(self.path)
         self.config: Any = self._told(lambda: stored_json(self._store, self.path, fmt.CONFIG))
         self.facts: dict[str, Any] | None = self._told(lambda: stored_facts(self._store, self.path))
@@ -304,6 +311,8 @@ class Recording:
     def close(self) -> None:
         """Close the file; reading from it afterwards raises RecordingError."""
         self._store.close()
+        if self._forget is not None:
+            self._forget()
 
     def __enter__(self) -> Self:
         return self

@@ -29,6 +29,7 @@ ENTRIES, LEVELS = 12, 7  # of a folder, at most
 INTEGRATIONS = "recorder/integrations/"
 ONLY = {  # module → the files, or folders, that may import it at all
     "accelerate": {f"{INTEGRATIONS}accelerate.py"},
+    "fsspec": {"recorder/files/remote.py"},
     "ignite": {f"{INTEGRATIONS}ignite.py"},
     "lightning": {f"{INTEGRATIONS}lightning.py"},
     "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},

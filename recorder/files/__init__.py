@@ -13,4 +13,5 @@ DOORS = (
     "folder_write",
     "lock",
     "new_name",
+    "remote",
 )

@@ -8,7 +8,8 @@ from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from flexrec.recorder.errors import MissingDependency, QueryError, warn
+from flexrec.recorder.errors import MissingDependency, QueryError, counted, warn
+from flexrec.recorder.files.remote import copied, is_url
 from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+_SHOWN = 100  # runs that a notebook or a prompt shows
 
 
 class Runs:
@@ -46,7 +48,9 @@ class Runs:
     as they were when the object was made.
 
     Args:
-        places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files.
+        places: folders, which are searched recursively; patterns such as `exp/*/run.h5`; files; and
+            URLs of these such as `s3://bucket/exp`, which are copied to a temporary folder until
+            the process ends.
         tell: called with the number of recordings read so far and the number of those to read.
         workers: who reads recordings, here and in `play`: a number of processes of this machine,
             or a `distributed.Client`, whose workers see the same files at the same paths. The
@@ -63,7 +67,7 @@ class Runs:
         tell: Tell = lambda _, __: None,
         workers: Wanted = None,
     ) -> None:
-        self._places = [os.fspath(place) for place in places]
+        self._places = [str(copied(p)) if is_url(p) else os.fspath(p) for p in places]
         if not self._places:
             raise TypeError("Runs needs a folder, a pattern or a recording, such as Runs('exp/')")
         self._tell, self._workers = tell, workers_of(workers)
@@ -186,6 +190,26 @@ class Runs:
         table = self.table(self.columns if columns is None else columns)
         return pd.DataFrame(table.rows, columns=list(table.columns))
 
+    def to_arrow(self, columns: Sequence[str] | None = None) -> Any:
+        """All columns, or some, as a pyarrow Table with a row for each run.
+
+        If all are asked for, `config` is the whole config as JSON, and each run has a `name` of its
+        own: if they are from several places, with enough folders.
+
+        Raises:
+            MissingDependency: pyarrow is not installed.
+            QueryError: there is no such column.
+        """
+        from flexrec.replay.export.run_table import run_table
+
+        own: dict[str, list[str]] = {}
+        if columns is None:
+            configs = self._ask(lambda selection: [json.dumps(c) for c in selection.configs()])
+            own = {"name": self._unique_names(), "config": configs}
+        return run_table(
+            self.columns if columns is None else columns, lambda some: self.table(some).rows, own
+        )
+
     def export(
         self,
         out: str | os.PathLike[str],
@@ -220,13 +244,10 @@ class Runs:
             UnknownKeyError: no run has such a key.
         """
         from flexrec.replay.export.dataset import Source, write_dataset
-        from flexrec.replay.export.run_table import run_table
 
         names = self._unique_names()
         sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
-        configs = self._ask(lambda selection: [json.dumps(c) for c in selection.configs()])
-        own = {"name": names, "config": configs}
-        table = run_table(self.columns, lambda columns: self.table(columns).rows, own)
+        table = self.to_arrow()
         return write_dataset(sources, table, Path(out), keys=keys, overwrite=overwrite, tell=tell)
 
     def play(
@@ -334,10 +355,19 @@ class Runs:
         return self._ask(lambda selection: selection.notes())
 
     def __repr__(self) -> str:
-        return str(self.table())
+        table, more = self._beginning()
+        return f"{table}\n{more}" if more else str(table)
 
     def _repr_html_(self) -> str:
-        return self.table()._repr_html_()
+        table, more = self._beginning()
+        return f"{table._repr_html_()}<p>{more}</p>" if more else table._repr_html_()
+
+    def _beginning(self) -> tuple[Table, str]:
+        """The table of the first runs, and how many more there are, which `table` has."""
+        table = self.table()
+        left = len(table.rows) - _SHOWN
+        more = f"and {counted(left, 'more run')}; table() has all" if left > 0 else ""
+        return Table(table.columns, table.rows[:_SHOWN]), more
 
     def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
         found = scan(self._places)

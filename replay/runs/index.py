@@ -78,12 +78,15 @@ def indexed(
 
     Args:
         found: the files.
-        homes: the folders that name the index.
+        homes: the folders that name the index; if there are none, it is not kept.
         tell: called while files are read.
         ask: a key that is to be among the columns of runs with many keys, from now on.
         workers: who reads the files; None: this process does.
     """
-    path, work = _place(homes), _Work(found, tell, ask, workers)
+    homes, work = list(homes), _Work(found, tell, ask, workers)
+    if not homes:
+        return _in_memory(work)
+    path = _place(homes)
     db = _opened(path)
     if db is not None:
         try:

@@ -2,11 +2,12 @@
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from flexrec.recorder.errors import RecordingError, warn
+from flexrec.recorder.files.remote import is_copy
 from flexrec.replay.runs.tags import ENDING as TAGS
 
 _ENDINGS = (".h5", ".hdf5")
@@ -63,8 +64,13 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
     return sorted(found.values(), key=lambda one: one.path)
 
 
-def homes(places: Iterable[str | os.PathLike[str]]) -> list[str]:
-    """The real folders that the places are, or that hold them: these name an index."""
+def homes(places: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The real folders that the places are, or that hold them: these name an index.
+
+    There are none if a place is a copy, which will not be there again.
+    """
+    if any(map(is_copy, places)):
+        return []
     every = {path for place in places for path in _matches(os.fspath(place))}
     folders = {path if os.path.isdir(path) else os.path.dirname(path) for path in every}
     return sorted(map(os.path.realpath, folders))

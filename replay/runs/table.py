@@ -5,11 +5,12 @@ import html
 import io
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TextIO
 
 from flexrec.recorder.errors import one_line, printable
 from flexrec.replay.export.formulas import is_formula
-from flexrec.replay.runs.row import Cell, key_of
+from flexrec.replay.runs.row import STATISTICS, Cell, key_of
 from flexrec.replay.runs.selection import Selection
 
 _FIRST = ("name", "state", "started", "seconds")
@@ -71,6 +72,18 @@ class Table:
         text = io.StringIO()
         self.write_csv(text)
         return text.getvalue()
+
+
+def holds_csv(path: Path) -> bool:
+    """Whether the first line of a file has columns of a table of runs, and so it may be one."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        names: list[str] = next(csv.reader([file.readline(1 << 20)]), [])
+    return any(
+        name in (*_FIRST, "path")
+        or name.startswith(("config.", "tag."))
+        or name.rpartition(".")[2] in STATISTICS
+        for name in names
+    )
 
 
 def default_columns(selection: Selection) -> list[str]:

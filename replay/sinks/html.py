@@ -16,7 +16,7 @@ from flexrec.recorder.recording import Recording
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Place, placed
-from flexrec.replay.sinks.page.page import html_page
+from flexrec.replay.sinks.page.page import html_page, table_page
 from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.palette import Palette
 
@@ -121,6 +121,26 @@ class HtmlSink:
             # A title may have lone surrogates, from a file's name that is not UTF-8.
             partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")
         self._overwrite = True  # the file is now this sink's own
+
+
+def write_table_page(
+    columns: Sequence[str],
+    rows: Sequence[tuple[str | float | None, ...]],
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    overwrite: bool = False,
+) -> None:
+    """Write a page with a table of runs, which can be sorted, and plots of its columns.
+
+    Raises:
+        MissingDependency: plotly is not installed.
+        OutputError: a file exists that may not be overwritten; the message says which.
+        OSError: the file cannot be written; an existing file is unchanged.
+    """
+    text = table_page(columns, rows, title=title, plotly_js=_plotly_js().read_text("utf-8"))
+    with replacing(path, PAGE, overwrite=overwrite) as partial:
+        partial.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _without_height(painted: Window, given: Window) -> Window:

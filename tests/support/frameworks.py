@@ -6,6 +6,7 @@ FRAMEWORKS = (
     "accelerate",
     "dask",
     "duckdb",
+    "fsspec",
     "ignite",
     "lightning",
     "matplotlib",

@@ -129,22 +129,6 @@ function checkBoxes(selector, isOn) {
   setTimeout(() => boxes.forEach((box, k) => { box.checked = isOn(k); }));
 }
 
-/** A row of choices, of which at most one is taken. */
-function makeChoices(name, choices, onChange) {
-  const group = document.getElementById(name);
-  group.hidden = false;
-  for (const [value, text] of Object.entries(choices)) {
-    const label = add(group, "label");
-    const input = add(label, "input", undefined, {type: "radio", name, value});
-    input.checked = chosen[name] === value;
-    add(label, "span", text);
-    input.addEventListener("change", () => {
-      chosen[name] = value;
-      onChange();
-    });
-  }
-}
-
 function makeControls() {
   makeChoices("theme", {light: "light", dark: "dark"}, changeTheme);
   const moving = windows.filter((shown) => shown.data && canMove(shown));
@@ -198,11 +182,5 @@ new ResizeObserver(arrange).observe(board);
 document.getElementById("more").addEventListener("click", ({target}) => {
   target.setAttribute("aria-expanded", document.getElementById("runs").classList.toggle("all"));
 });
-document.getElementById("filter").addEventListener("input", filter);
-document.addEventListener("keydown", (event) => {
-  if (event.key !== "/" || event.target.matches("input")) return;
-  event.preventDefault();
-  document.getElementById("filter").focus();
-});
-prefersDark.addEventListener("change", () => document.querySelector(
-  `#theme [value=${prefersDark.matches ? "dark" : "light"}]`).click());
+makeFilter(filter);
+followTheme();

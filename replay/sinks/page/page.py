@@ -1,21 +1,23 @@
-"""Put the page together: its data, its style and its scripts, in one text."""
+"""Put a page together, of plots or of a table: its data, style and scripts, in one text."""
 
 import base64
 import hashlib
 import html
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.page.windows import shown, side_by_side
 
-_SCRIPTS = ("figure.js", "board.js", "head.js")
+_BOARD = ("base.js", "figure.js", "board.js", "head.js")
+_TABLE = ("base.js", "table.js")
 
 
 def html_page(
@@ -45,18 +47,57 @@ def html_page(
     runs = runs or [Run(name) for name in _names(windows)]
     names = [run.name for run in runs]
     drawn = [_packed(shown(window, names)) for window in side_by_side(windows)]
-    script = "\n".join(map(_file, _SCRIPTS))
-    parts = {
-        "policy": _policy(plotly_js, script),
-        "title": html.escape(title),
+    data = {"windows": drawn, "runs": [run.shown(windows) for run in runs]}
+    return _page("board.html", _BOARD, data, title, plotly_js, x)
+
+
+def table_page(
+    columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, title: str, plotly_js: str
+) -> str:
+    """A page with a table of runs and plots of its columns, as text.
+
+    Args:
+        columns: the names of the columns.
+        rows: the cells of each run: texts, numbers, or None.
+        title, plotly_js: as for `html_page`.
+    """
+    cells = zip(*rows, strict=True) if rows else ([()] * len(columns))
+    found = [_column(name, each) for name, each in zip(columns, cells, strict=True)]
+    return _page("table.html", _TABLE, {"columns": found}, title, plotly_js)
+
+
+def _column(name: str, cells: Sequence[Any]) -> dict[str, Any]:
+    """A column of numbers, exact and with infinities; or of texts, if one of its cells is one."""
+    if all(isinstance(cell, int | float | None) for cell in cells):
+        return {"name": name, "number": True, "values": _exact(np.array(cells, np.float64))}
+    texts = [None if cell is None else str(cell) for cell in cells]
+    return {"name": name, "number": False, "values": texts}
+
+
+def _page(
+    body: str, names: Sequence[str], data: dict[str, Any], title: str, plotly: str, x: str = ""
+) -> str:
+    """The page with a body, scripts, and data for them; x is that of `html_page`."""
+    script = "\n".join(map(_file, names))
+    blocks = [
+        f'<script type="application/json" id="data-{name}">{_inert(each)}</script>\n'
+        for name, each in data.items()
+    ]
+    parts = {"title": html.escape(title)}
+    parts |= {
+        "policy": _policy(plotly, script),
         "style": _file("page.css"),
         "x": html.escape(x),
-        "windows": _inert(drawn),
-        "runs": _inert([run.shown(windows) for run in runs]),
-        "plotly": plotly_js,
+        "body": _filled(_file(body), parts),
+        "data": "".join(blocks),
+        "plotly": plotly,
         "script": script,
     }
-    return re.sub(r"@(\w+)@", lambda found: parts[found[1]], _file("page.html"))
+    return _filled(_file("page.html"), parts)
+
+
+def _filled(text: str, parts: Mapping[str, str]) -> str:
+    return re.sub(r"@(\w+)@", lambda found: parts[found[1]], text)
 
 
 def _names(windows: Sequence[Window]) -> list[str]:
@@ -90,7 +131,11 @@ def _packed(value: Any) -> Any:
     numbers = np.array(value, "<f8")  # None becomes NaN
     if (np.abs(numbers) < _WHOLE).all() and (numbers == np.floor(numbers)).all():
         return numbers.astype(np.int64).tolist()
-    return {"f64": base64.b64encode(numbers.tobytes()).decode()}
+    return _exact(numbers)
+
+
+def _exact(numbers: NDArray[np.float64]) -> dict[str, str]:
+    return {"f64": base64.b64encode(numbers.astype("<f8").tobytes()).decode()}
 
 
 _MANY = 32

@@ -4,9 +4,12 @@ import csv
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from flexrec.recorder import Recorder
+from flexrec.cli.commands import app
+from flexrec.recorder import ExistsError, OutputError, Recorder
 from support.commands import fails, flexrec
 
 
@@ -53,6 +56,50 @@ def test_runs_as_json_and_csv(exp: Path) -> None:
     ]
     header = next(csv.reader(flexrec("runs", exp, "--csv", "--columns", "all")[0].splitlines()))
     assert {"name", "path", "config.lr", "host", "test_acc.min_at"} <= set(header)
+
+
+def test_runs_are_written_to_a_file(exp: Path, tmp_path: Path) -> None:
+    for name in ("r.parquet", "r.csv", "r.json", "r.html"):
+        how = "--html" if name == "r.html" else "-o"
+        out, error = run("runs", exp, how, tmp_path / name)
+        assert out == f"{tmp_path / name}: 3 runs\n"
+        assert "1 file is no recording" in error
+        assert "exists already" in str(run("runs", exp, how, tmp_path / name, fails=ExistsError))
+        run("runs", exp, how, tmp_path / name, "--force")
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert table["name"].to_pylist() == ["lr0.1", "lr0.2", "lr0.3"]
+    assert table["config.lr"].to_pylist() == table["test_acc.max"].to_pylist() == [0.1, 0.2, 0.3]
+    assert json.loads(table["config"][0].as_py()) == {"lr": 0.1, "name": "=1+1"}
+    printed = [run("runs", exp, form)[0] for form in ("--csv", "--json")]
+    assert printed == [(tmp_path / name).read_text() for name in ("r.csv", "r.json")]
+    some = ("--columns", "test_acc.max,name", "--where", "config.lr > 0.15")
+    run("runs", exp, "-o", tmp_path / "r.parquet", "--force", *some)
+    table = pq.read_table(tmp_path / "r.parquet")
+    assert table.to_pydict() == {"test_acc.max": [0.2, 0.3], "name": ["lr0.2", "lr0.3"]}
+    run("runs", exp, "-o", tmp_path / "r.csv", "--force", "--columns", "test_acc.max")
+    run("runs", exp, "-o", tmp_path / "r.csv", "--force")
+
+
+def test_a_file_of_another_kind_is_not_overwritten(exp: Path, tmp_path: Path) -> None:
+    for name in ("r.parquet", "r.csv", "r.json", "r.html"):
+        (tmp_path / name).write_text("mine,too")
+        how = "--html" if name == "r.html" else "-o"
+        assert "is there already and is not" in str(
+            run("runs", exp, how, tmp_path / name, "--force", fails=OutputError)
+        )
+        assert (tmp_path / name).read_text() == "mine,too"
+    for how, name in (("-o", "r.xlsx"), ("--html", "r.csv")):
+        assert name in str(run("runs", exp, how, tmp_path / name, fails=OutputError))
+
+
+def run(*arguments: object, fails: type[Exception] | None = None) -> tuple[str, str]:
+    """What the command prints, in this process; or the error that it ends with."""
+    done = CliRunner().invoke(app, [*map(str, arguments)])
+    if fails is not None:
+        assert isinstance(done.exception, fails)
+        return str(done.exception), ""
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
 
 
 def test_what_runs_refuses(exp: Path, tmp_path: Path) -> None:

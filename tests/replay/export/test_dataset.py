@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import dask.dataframe as dd
 import duckdb
@@ -57,6 +58,10 @@ def damage(path: Path) -> None:
     path.write_bytes(data[:kept] + bytes(len(data) - kept))
 
 
+def sql(query: str) -> list[Any]:
+    return duckdb.execute(query).fetchall()
+
+
 def run(*arguments: object, code: int = 0) -> str:
     """What the command prints, in this process, on one line."""
     done = CliRunner().invoke(app, [*map(str, arguments)])
@@ -77,8 +82,8 @@ def test_duckdb_polars_and_dask_read_the_same_as_we(exp: Path, tmp_path: Path) -
         loss = run["loss"]
         times, values = loss.time.tolist(), loss.value.tolist()
     where = "run = 'g1/run3' and key = 'loss'"
-    rows = duckdb.sql(f"select step, time, value from '{out}/values/*.parquet' where {where}")  # noqa: S608
-    assert rows.fetchall() == list(zip(range(STEPS), times, values, strict=True))
+    rows = sql(f"select step, time, value from '{out}/values/*.parquet' where {where}")  # noqa: S608
+    assert rows == list(zip(range(STEPS), times, values, strict=True))
     chosen = (pl.col("run") == "g1/run3") & (pl.col("key") == "loss")
     table = pl.scan_parquet(f"{out}/values/*.parquet").filter(chosen).collect()
     assert table["value"].to_list() == values
@@ -88,12 +93,12 @@ def test_duckdb_polars_and_dask_read_the_same_as_we(exp: Path, tmp_path: Path) -
     assert mine["value"].tolist() == values
     assert mine["step"].tolist() == list(range(STEPS))
     texts = f"select text from '{out}/values/*.parquet' where run = 'g0/run0' and key = 'note'"  # noqa: S608
-    assert duckdb.sql(texts).fetchall() == [(f"step {step}",) for step in range(0, STEPS, 10)]
-    joined = duckdb.sql(
+    assert sql(texts) == [(f"step {step}",) for step in range(0, STEPS, 10)]
+    joined = sql(
         f"""select r."config.lr", any_value(r."loss.last"), last(v.value order by v.step)
         from '{out}/runs.parquet' r join '{out}/values/*.parquet' v on r.name = v.run
         where v.key = 'loss' group by all order by all"""  # noqa: S608
-    ).fetchall()
+    )
     assert [lr for lr, _, _ in joined] == [0.1 * i for i in range(RUNS)]
     assert [last for _, _, last in joined] == [said for _, said, _ in joined]
 

@@ -10,6 +10,7 @@ import pytest
 import flexrec
 from flexrec.recorder import QueryError, Recorder, Recording, RecordingError
 from flexrec.replay import Runs
+from flexrec.replay.runs import collection
 from flexrec.replay.runs.tags import tag
 from support.crashing import crash
 
@@ -41,6 +42,17 @@ def test_a_row_a_run_with_what_differs(exp: Path) -> None:
             series.value[-1],
             series.value.sum() / len(series.value),
         )
+
+
+def test_of_many_runs_the_first_are_shown(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collection, "_SHOWN", 3)
+    runs = Runs(exp)
+    assert repr(runs).splitlines()[-1] == "and 1 more run; table() has all"
+    assert "lr0.1/seed1" not in repr(runs)
+    assert runs._repr_html_().count("<tr>") == 1 + 3
+    assert runs._repr_html_().endswith("<p>and 1 more run; table() has all</p>")
+    assert len(runs.table().rows) == 4
+    assert repr(runs.limit(3)) == str(runs.limit(3).table())
 
 
 def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:

@@ -1,0 +1,172 @@
+"""Recordings at URLs: in fsspec's memory, and on a web server of this machine."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import fsspec
+import pytest
+from typer.testing import CliRunner
+
+from flexrec.cli.commands import app
+from flexrec.recorder import MissingDependency, Recorder, Recording, RecordingError
+from flexrec.recorder.files import remote
+from flexrec.replay import Runs
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def exp(tmp_path: Path) -> Path:
+    for name in ("a", "b 1", "deep/c"):
+        with Recorder(tmp_path / "exp" / f"{name}.h5", config={"name": name}, facts=False) as rec:
+            rec.add(loss=float(len(name)))
+            rec.log(1)
+    (tmp_path / "exp" / "a.h5.tags").write_text('{"flexrec_tags": 1, "tags": {"good": ""}}')
+    (tmp_path / "exp" / "notes.txt").write_text("nothing")
+    return tmp_path / "exp"
+
+
+@pytest.fixture
+def memory(exp: Path) -> Iterator[str]:
+    """The same folder in fsspec's memory."""
+    files = fsspec.filesystem("memory")
+    files.put(str(exp), "/bucket", recursive=True)
+    files.pipe("/bucket/../up.h5", b"not within")
+    yield "memory://bucket"
+    files.rm("/", recursive=True)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def web(exp: Path) -> Iterator[str]:
+    """The same folder on a web server."""
+    serve = partial(Quiet, directory=str(exp.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/exp"
+        server.shutdown()
+        thread.join()
+
+
+def copies() -> list[Path]:
+    folder = remote._folders.get(os.getpid())
+    return [] if folder is None else [path for path in folder.rglob("*") if path.is_file()]
+
+
+def command(*arguments: object) -> tuple[str, str]:
+    done = CliRunner().invoke(app, [*map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("where", ["memory", "web"])
+def test_a_recording_is_read_and_its_copy_removed(
+    where: str, request: pytest.FixtureRequest
+) -> None:
+    url = request.getfixturevalue(where)
+    before = copies()
+    with Recording(f"{url}/deep/c.h5") as run:
+        assert run["loss"].value.tolist() == [6.0]
+        assert run.complete
+        assert run.path.name == "c.h5"
+        assert len(copies()) == len(before) + 1
+    assert copies() == before
+    run = Recording(f"{url}/a.h5")
+    del run
+    assert copies() == before
+
+
+@pytest.mark.parametrize("where", ["memory", "web"])
+def test_a_folder_is_a_table(where: str, request: pytest.FixtureRequest, cache: Path) -> None:
+    url = request.getfixturevalue(where)
+    runs = Runs(url)
+    assert runs.table(["name", "config.name", "loss.last", "tags"]).rows == [
+        ("a", "a", 1.0, "good"),
+        ("b 1", "b 1", 3.0, None),
+        ("deep/c", "deep/c", 6.0, None),
+    ]
+    assert list(cache.rglob("*.sqlite")) == []  # of copies no index is kept
+    for path in runs.paths:
+        assert remote.is_copy(path)
+    remote.remove(runs.paths[0])
+    assert not runs.paths[1].exists()
+
+
+def test_a_pattern_chooses(memory: str) -> None:
+    assert Runs(f"{memory}/*.h5").table(["name"]).rows == [("a",), ("b 1",)]
+    assert Runs(f"{memory}/*/c.h5", f"{memory}/a.h5").table(["config.name"]).rows == [
+        ("deep/c",),
+        ("a",),
+    ]
+
+
+def test_commands_take_urls_and_say_so(memory: str, web: str, tmp_path: Path) -> None:
+    out, error = command("show", f"{web}/a.h5")
+    assert "loss" in out
+    assert error.startswith(f"flexrec: {web}/a.h5 was copied to ")
+    assert command("runs", memory, "--columns", "name")[0].splitlines()[-1] == "3 runs"
+    out, error = command("replay", memory, "--save", tmp_path / "env.json")
+    assert "3 runs" in out + error
+    assert command("export", f"{memory}/a.h5")[0].startswith("key,step")
+    assert command("verify", f"{memory}/a.h5")[0]
+
+
+def test_what_cannot_be_read_is_said(
+    memory: str, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url in (f"{memory}/none.h5", f"{web}/none.h5"):
+        with pytest.raises(RecordingError, match=r"none.h5 (does not exist|cannot be read: 404)"):
+            Recording(url)
+    with pytest.raises(RecordingError, match="there is no recording"):
+        Runs(f"{memory}/no*.h5")
+    with pytest.raises(RecordingError, match=r"cannot be read: .*[Pp]rotocol"):
+        Recording("nosuch://x/run.h5")
+    with pytest.raises(RecordingError, match="cannot be read") as raised:
+        Recording("http://me:secret@127.0.0.1:9/run.h5")
+    assert "secret" not in raised.value.message.split("cannot be read")[0]
+    before = copies()
+    monkeypatch.setattr(remote, "MOST", 100 + sum(path.stat().st_size for path in before))
+    for url in (f"{memory}/a.h5", f"{web}/a.h5", memory, web):  # of a web folder no size is known
+        with pytest.raises(RecordingError, match="only 100 more bytes may be copied"):
+            Runs(url)
+    assert copies() == before
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(MissingDependency, match=r"fsspec, which is not installed: pip install"):
+        Recording(f"{memory}/a.h5")
+
+
+def test_nothing_is_left_when_the_process_ends(exp: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from flexrec.replay import Runs; from flexrec.recorder import Recording\n"
+        "runs, run = Runs(sys.argv[1]), Recording(sys.argv[1] + '/a.h5')\n"
+        "if os.fork() == 0: sys.exit()\n"  # which leaves its parent's copies alone
+        "os.wait()\n"
+        "print(run['loss'].value[0], all(path.exists() for path in runs.paths))\n"
+    )
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, exp.as_uri()],
+        env={**os.environ, "TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "1.0 True\n"
+    assert list(temporary.iterdir()) == []
