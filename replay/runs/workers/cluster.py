@@ -34,7 +34,8 @@ def connected(*, address: str | None = None, file: Path | None = None) -> "Itera
     """
     distributed = _distributed()
     # It tells on stderr, at length, what is an error or a warning here.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = _written(file) if file is not None else address
     try:
         client = distributed.Client(address, timeout=_ANSWER, set_as_default=False)
@@ -106,7 +107,7 @@ class ClusterWorkers:
         try:
             return dict(self._client.nthreads())
         except Exception as error:
-            raise WorkerError(f"the Dask scheduler does not answer any more: {error}") from error
+            raise WorkerError("the Dask scheduler does not answer any more") from error
 
     def _wait_for_one(self) -> None:
         end = time.monotonic() + _WORKERS
