@@ -4,8 +4,8 @@
 
 Recordings are made in FOLDER if it has none, and stay there if it was given. The distinct ones are
 recorded; the others are copies of them, with another seed in their summaries. Times are of the
-whole command, in a process of its own: processor time, the best of several, since the machine may be
-busy; and the most memory. The page cache is warm.
+whole command, in a process of its own: processor time, the best of several, since the machine may
+be busy; and the most memory. The page cache is warm.
 """
 
 import argparse
