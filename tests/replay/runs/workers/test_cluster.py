@@ -148,7 +148,7 @@ def test_what_is_no_cluster(
         with pytest.raises(WorkerError, match=says), connected(file=tmp_path / file):
             pass
     with pytest.raises(TypeError, match=r"synchronous distributed\.Client, not str"):
-        Runs(tmp_path, workers="tcp://127.0.0.1:9")  # type: ignore[arg-type]
+        Runs(tmp_path, workers="tcp://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(MissingDependency, match="a Dask cluster needs distributed, which is not"):
         Runs(tmp_path, workers=client)
