@@ -95,8 +95,9 @@ class ClusterWorkers:
                 for future in [future for future in submitted if future.done()]:
                     chunk = submitted[future]
                     done = _result(future, chunk)
-                    del submitted[future]  # what it holds is freed
-                    yield chunk, done
+                    if done is not None:
+                        del submitted[future]  # what it holds is freed
+                        yield chunk, done
                 watch.look(self._threads())
         finally:
             with suppress(Exception):  # the scheduler may be gone
@@ -161,10 +162,13 @@ def check_versions(workers: Mapping[str, Any]) -> None:
             )
 
 
-def _result(future: "Future", chunk: Chunk) -> Done:
+def _result(future: "Future", chunk: Chunk) -> Done | None:
+    """What was done with a chunk; None if it has to be done again: the worker that has it died."""
     distributed = _distributed()
     try:
-        done: Done = future.result()
+        done: Done = future.result(_ANSWER)
+    except TimeoutError:
+        return None
     except distributed.KilledWorker as error:
         raise WorkerError(
             f"several workers died, one after the other, of {_named(chunk)}: {error}"
