@@ -1,15 +1,18 @@
 """A folder of many recordings: how long a table of them takes, and a plot of means.
 
-    python benchmarks/runs.py [--count 10000] [--steps 1000] [--into FOLDER]
+    python benchmarks/runs.py [--count 10000] [--distinct 100] [--steps 1000] [--into FOLDER]
 
-Recordings are made in FOLDER if it has none, and stay there if it was given. Times are of the whole
-command, in a process of its own: processor time, the best of several, since the machine may be
-busy; and the most memory. The page cache is warm.
+Recordings are made in FOLDER if it has none, and stay there if it was given. The distinct ones are
+recorded; the others are copies of them, with another seed in their summaries. Times are of the
+whole command, in a process of its own: processor time, the best of several, since the machine may
+be busy; and the most memory. The page cache is warm.
 """
 
 import argparse
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,8 +25,10 @@ from measuring import machine
 from tabulate import tabulate
 
 from flexrec.recorder import Recorder
+from flexrec.recorder.storage.summary.head import MOST, put, sealed
 
 KEYS, ROUNDS, PLOTTED = 20, 3, 1000
+SEED = 100_000  # of the first: all have as many digits
 COMMAND = (sys.executable, "-m", "flexrec")
 
 
@@ -39,6 +44,7 @@ def main() -> None:
     """Make the recordings, measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--count", type=int, default=10_000, help="how many recordings")
+    parser.add_argument("--distinct", type=int, default=100, help="how many of them are no copies")
     parser.add_argument("--steps", type=int, default=1000, help="steps of each")
     parser.add_argument("--into", type=Path, help="the folder; default: a temporary one")
     parser.add_argument("--quick", action="store_true", help="50 recordings of 20 steps")
@@ -50,29 +56,49 @@ def main() -> None:
         place = asked.into or Path(folder) / "exp"
         if not place.is_dir():
             begin = time.process_time()
-            make(place, count, steps)
+            make(place, count, min(count, asked.distinct), steps)
             took = time.process_time() - begin
             print(f"making them: {took:.0f} s of processor time\n")
         rows = [[name, *best(name, place, Path(folder))] for name in MEASURED]
     print(tabulate(rows, ("", "processor s", "s", "MiB"), floatfmt=".2f"))
 
 
-def make(place: Path, count: int, steps: int) -> None:
+def make(place: Path, count: int, distinct: int, steps: int) -> None:
     """Runs of a grid: learning rates and seeds, losses that fall with noise."""
     rng, choice = np.random.default_rng(0), random.Random(0)  # noqa: S311 - no secret
-    for number in range(count):
+    for number in range(distinct):
         record(place, number, choice.choice((0.3, 0.1, 0.03, 0.01)), steps, rng)
+    for number in range(distinct, count):
+        copy(place, number % distinct, number)
+
+
+def path_of(place: Path, number: int) -> Path:
+    """The recording with a number."""
+    return place / f"{number // 1000:03d}" / f"run{number:05d}.h5"
+
+
+def copy(place: Path, number: int, to: int) -> None:
+    """A copy of a recording whose summary has another seed."""
+    path = path_of(place, to)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path_of(place, number), path)
+    data = path.read_bytes()
+    begin = data.index(b'{"flexrec_summary"')
+    (head, length) = json.JSONDecoder().raw_decode(data[begin : begin + MOST].decode("latin-1"))
+    body = data[begin + len(sealed(b"{}", 0)) - 1 : begin + length]
+    old, new = (b'"seed":%d,' % (SEED + n) for n in (number, to))
+    assert head["config"]["seed"] == SEED + number
+    put(path, begin, b"{" + body.replace(old, new))
 
 
 def record(place: Path, number: int, lr: float, steps: int, rng: np.random.Generator) -> None:
     """One run."""
-    config = {"lr": lr, "seed": number, "opt": {"name": "adam", "betas": [0.9, 0.999]}}
+    config = {"lr": lr, "seed": SEED + number, "opt": {"name": "adam", "betas": [0.9, 0.999]}}
     config |= {f"option{i}": i for i in range(20)}
     curve = np.exp(-lr * np.arange(steps) / 50)
     noise = rng.normal(scale=0.1, size=(steps, KEYS))
     names = ["train_loss", "test_acc", *(f"metric{i}" for i in range(KEYS - 2))]
-    path = place / f"{number // 1000:03d}" / f"run{number:05d}.h5"
-    with Recorder(path, config=config) as rec:
+    with Recorder(path_of(place, number), config=config) as rec:
         for step in range(steps):
             values = (curve[step] + noise[step]).tolist()
             rec.add(dict(zip(names, values, strict=True)))
@@ -84,7 +110,7 @@ def best(name: str, place: Path, folder: Path) -> Cost:
     """The best of several rounds of a command, each after what it needs."""
     found = []
     for number in range(ROUNDS):
-        if name == FROM_NOTHING:
+        if name in (FROM_NOTHING, FROM_NOTHING_BY_TWO):
             for index in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
                 index.unlink()
         if name == ADDED:
@@ -116,13 +142,22 @@ def chosen(place: Path, _: Path) -> list[str]:
 
 
 def drawn(place: Path, folder: Path) -> list[str]:
-    which = ("--where", f"config.seed < {PLOTTED}", "--group", "config.lr")
+    which = ("--where", f"config.seed < {SEED + PLOTTED}", "--group", "config.lr")
     how = ("--preset", "loss", "--every", "1", "--save", str(folder / "env.json"), "--force")
     return ["replay", str(place), *which, *how]
 
 
-FROM_NOTHING, AGAIN, ADDED = (
+def drawn_by_two(place: Path, folder: Path) -> list[str]:
+    return [*drawn(place, folder), "--workers", "2"]
+
+
+def read_by_two(place: Path, folder: Path) -> list[str]:
+    return [*shown(place, folder), "--workers", "2"]
+
+
+FROM_NOTHING, FROM_NOTHING_BY_TWO, AGAIN, ADDED = (
     "table from nothing",
+    "table from nothing, by 2 workers",
     "the same again, with --where and --sort",
     "one recording added",
 )
@@ -131,6 +166,8 @@ MEASURED = {
     AGAIN: chosen,
     ADDED: shown,
     f"mean and band of the loss of {PLOTTED:,}, by config.lr": drawn,
+    "the same, by 2 workers": drawn_by_two,
+    FROM_NOTHING_BY_TWO: read_by_two,
 }
 
 

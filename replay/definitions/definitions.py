@@ -94,11 +94,13 @@ class MeterDefinition:
 
     def matches(self, key: str) -> bool:
         """Whether the key feeds it."""
-        if _fits(key, self.exclude) or not all(_fits(key, group) for group in self.only):
-            return False
         if self.is_phased:
-            return part_of(self.key, key) is not None
-        return fnmatchcase(key, self.key) if self.is_pattern else key == self.key
+            is_its = part_of(self.key, key) is not None
+        else:
+            is_its = fnmatchcase(key, self.key) if self.is_pattern else key == self.key
+        if not is_its or (self.exclude and _fits(key, self.exclude)):
+            return False
+        return all(_fits(key, group) for group in self.only)
 
     def build(self) -> Meter:
         """Make a new meter."""

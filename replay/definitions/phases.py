@@ -13,9 +13,11 @@ PHASES = ("train", "val", "valid", "validation", "test", "eval")
 
 _TEMPLATE = re.compile(r"\{(?P<phase>[^{}]*)\}_(?P<name>.+)")
 _BETWEEN = r"[_/.\-]"
+_MOST = 4096  # keys that are remembered: many runs have the same ones
 _PART = rf"(?:{_BETWEEN}(step|epoch))?"  # Lightning logs a value twice, with these endings
 
 
+@lru_cache(_MOST)
 def is_phased(key: str) -> bool:
     """Whether a meter's key has the form `{phase}_name`."""
     return _TEMPLATE.fullmatch(key) is not None
@@ -41,6 +43,7 @@ def written(key: str) -> str:
     return f"{found['phase']}_{found['name']}".removeprefix("_") if found else key
 
 
+@lru_cache(_MOST)
 def part_of(template: str, key: str) -> str | None:
     """The part of a phased key that a recorded key is: "", "step" or "epoch"; None: no match.
 

@@ -89,7 +89,7 @@ class Schedule:
     def of(self, binding: Binding) -> "Schedule":
         """The marks that apply to this meter."""
         reset = self.reset if binding.definition.reset else self.reset & ~self.is_log
-        if all(keys is None for keys in self.keys):
+        if self.keys.count(None) == len(self.keys):
             return replace(self, reset=reset)
         meant = np.array([binding.selected(keys) for keys in self.keys], bool)
         return Schedule(

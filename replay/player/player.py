@@ -227,7 +227,8 @@ def _play(
     bindings = {key: bind(definitions, key, i, left_out) for i, key in enumerate(run.keys())}
     bound = {key: found for key, found in bindings.items() if found}
     schedule = Schedule.every(run, list(bound), every) if every else Schedule.recorded(run.marks)
-    schedule = schedule.along(definitions.x, start_of(run))
+    start = start_of(run) if definitions.x == "relative" else 0.0
+    schedule = schedule.along(definitions.x, start)
     numbers = [key for key in bound if run.is_number(key)]
     for keys in run.columns.groups(numbers, _HELD):
         for key, blocks, is_single in _columns(run, keys):

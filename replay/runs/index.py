@@ -258,7 +258,9 @@ def _insert(
     first: int,
 ) -> None:
     """Insert rows, and the columns that they bring; columns beyond the limit are left out."""
-    new = dict.fromkeys(name for _, row, _ in batch for name in row.cells)
+    new: dict[str, object] = {}
+    for _, row, _ in batch:
+        new |= row.cells
     _add_columns(db, columns, [name for name in new if name not in columns])
     of_tables: dict[str, list[str]] = {}
     for name, number in columns.items():

@@ -71,8 +71,9 @@ def die_once(marker: str) -> None:
 def dask_cluster(folder: Path) -> Iterator[Path]:
     """A scheduler and two workers of one thread each; yields the scheduler's file."""
     file = folder / "scheduler.json"
-    home = Path(flexrec.__file__).parents[1], Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, home))}
+    home = [*map(str, (Path(flexrec.__file__).parents[1], Path(__file__).parents[1]))]
+    home += filter(None, [os.environ.get("PYTHONPATH")])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(home)}
     scheduler = ["distributed.cli.dask_scheduler", "--port", "0"]
     worker = ["distributed.cli.dask_worker", "--nthreads", "1", "--no-nanny"]
     with ExitStack() as stack:

@@ -34,7 +34,8 @@ def connected(*, address: str | None = None, file: Path | None = None) -> "Itera
     """
     distributed = _distributed()
     # It tells on stderr, at length, what is an error or a warning here.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     address = _written(file) if file is not None else address
     try:
         client = distributed.Client(address, timeout=_ANSWER, set_as_default=False)
@@ -94,8 +95,9 @@ class ClusterWorkers:
                 for future in [future for future in submitted if future.done()]:
                     chunk = submitted[future]
                     done = _result(future, chunk)
-                    del submitted[future]  # what it holds is freed
-                    yield chunk, done
+                    if done is not None:
+                        del submitted[future]  # what it holds is freed
+                        yield chunk, done
                 watch.look(self._threads())
         finally:
             with suppress(Exception):  # the scheduler may be gone
@@ -106,7 +108,7 @@ class ClusterWorkers:
         try:
             return dict(self._client.nthreads())
         except Exception as error:
-            raise WorkerError(f"the Dask scheduler does not answer any more: {error}") from error
+            raise WorkerError("the Dask scheduler does not answer any more") from error
 
     def _wait_for_one(self) -> None:
         end = time.monotonic() + _WORKERS
@@ -160,10 +162,13 @@ def check_versions(workers: Mapping[str, Any]) -> None:
             )
 
 
-def _result(future: "Future", chunk: Chunk) -> Done:
+def _result(future: "Future", chunk: Chunk) -> Done | None:
+    """What was done with a chunk; None if it has to be done again: the worker that has it died."""
     distributed = _distributed()
     try:
-        done: Done = future.result()
+        done: Done = future.result(_ANSWER)
+    except TimeoutError:
+        return None
     except distributed.KilledWorker as error:
         raise WorkerError(
             f"several workers died, one after the other, of {_named(chunk)}: {error}"

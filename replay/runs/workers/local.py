@@ -8,8 +8,8 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pickle import PicklingError
@@ -86,7 +86,8 @@ class _Hand:
         self.chunk: Chunk | None = None
         self.is_ready = False
         self._process = _SPAWN.Process(target=_serve, args=(inner,), daemon=True)
-        self._process.start()
+        with _uninterrupted():
+            self._process.start()
         inner.close()
 
     def give(self, function: Callable[[Any], Any], chunk: Chunk) -> None:
@@ -161,9 +162,22 @@ def _again(chunk: Chunk, why: str, suspects: set[int]) -> list[Chunk]:
     return [Chunk(chunk.first + i, [item], [path]) for i, (item, path) in enumerate(parts)]
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C; what is started meanwhile never gets it, not even while it begins."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: "Connection[Any, Any]") -> None:
     """Work through the chunks that come, until the pipe is closed. The process does this."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the other side says that it ends
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the other side ends it
     signal.signal(signal.SIGTERM, _leave)
     # A thread for each core would only be in the way of the other processes.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
