@@ -9,7 +9,7 @@ import math
 import operator
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from numbers import Real
@@ -82,6 +82,22 @@ class State(tuple[Part, ...]):
         state = super().__new__(cls, parts)
         state.reduction = reduction
         return state
+
+
+class Later:
+    """A number that an accelerator may not have computed yet; `float` waits for it.
+
+    >>> float(Later(lambda: 0.5))
+    0.5
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+
+    def __float__(self) -> float:
+        return float(self._read())
 
 
 LARGEST = 2**53
@@ -245,7 +261,7 @@ def log_position(x: object, name: str = "x") -> float:
 
 
 def _part(key: str, value: object, known: "Known | None") -> Part:
-    if isinstance(value, (Real, Decimal, np.number, np.bool_)):
+    if isinstance(value, (Real, Decimal, np.number, np.bool_, Later)):
         return _number(key, value)
     if isinstance(value, str):
         return value

@@ -25,7 +25,8 @@ from flexrec.replay.definitions.phases import split_phase
 from flexrec.replay.definitions.presets import preset
 
 _LAYER = re.compile(
-    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state)/\w+|activations)",
+    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state|forward|backward)"
+    r"/\w+|step/share|activations)",
     re.S,
 )
 _STEPS = re.compile(r"(.+)[_/.\-](step|epoch)", re.I | re.S)
@@ -196,8 +197,10 @@ def _layers(keys: Iterable[str]) -> Definitions:
             if source not in drawn and plot in there and plot in others.plots:
                 chosen.append(plot)
                 drawn.add(source)
-    every = {**others.plots, **health.plots}
-    meters = {**others.meters, **health.meters}
+    profile = preset("profile")
+    chosen += [plot for plot in profile.plots if plot in there]
+    every = {**others.plots, **health.plots, **profile.plots}
+    meters = {**others.meters, **health.meters, **profile.meters}
     return Definitions(
         {plot: every[plot] for plot in chosen},
         {

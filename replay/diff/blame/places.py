@@ -63,12 +63,12 @@ def place_of(key: str) -> Place:
 
 
 def is_of_the_clock(key: str) -> bool:
-    """Whether a key measures time, by its name.
+    """Whether a key measures time or the machine, by its name.
 
     >>> is_of_the_clock("step_time"), is_of_the_clock("timestep_loss")
     (True, False)
     """
-    return not _CLOCK.isdisjoint(re.split(r"[^a-z]+", key.lower()))
+    return key.endswith("/step/share") or not _CLOCK.isdisjoint(re.split(r"[^a-z]+", key.lower()))
 
 
 def stage_rank(stage: Stage) -> int:
