@@ -503,14 +503,21 @@ def show(
     keys: options.Keys = None,
     model: options.Model = False,
     plot: options.Plot = None,
+    console: options.Console = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if recording.is_dir():
-        _refuse(context, "with a folder", "keys", "model", "plot")
+        _refuse(context, "with a folder", "keys", "model", "plot", "console")
         from flexrec.cli.showing.runs import show_runs
 
         show_runs([str(recording)], form="json" if as_json else "text")
+        return
+    if console:
+        _refuse(context, "with --console", "keys", "model", "plot")
+        from flexrec.cli.showing.console import show_console
+
+        show_console(recording, as_json=as_json)
         return
     if plot is not None:
         if keys:

@@ -463,6 +463,10 @@ Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
 Model = Annotated[
     bool, Option("--model", help="Show the statistics of the watched model's layers as a table.")
 ]
+Console = Annotated[
+    bool,
+    Option("--console", help="Show what the process printed: UTC time, step, ! for stderr, line."),
+]
 Plot = Annotated[
     str | None,
     Option(

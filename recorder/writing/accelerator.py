@@ -39,11 +39,12 @@ class OnDevice:
 
     def __init__(self, tensor: "torch.Tensor | Later") -> None:
         self.tensor: Any = tensor
+        self.shape: tuple[int, ...] = ()
         if isinstance(tensor, Later):
-            self.shape, self.form = (), fmt.Form(fmt.NUMBER)
+            self.form = fmt.Form(fmt.NUMBER)
             return
         self.tensor = tensor.detach().clone()
-        self.shape: tuple[int, ...] = tuple(tensor.shape)
+        self.shape = tuple(tensor.shape)
         name = str(tensor.dtype).removeprefix("torch.")
         if tensor.is_floating_point() and name not in ("float16", "float32", "float64"):
             name = "float32"  # normalise widens bfloat16 and float8 too
@@ -74,7 +75,7 @@ def fetched_arrays(waiting: Sequence[OnDevice]) -> list[Array]:
     return [arrays[i] for i in range(len(waiting))]
 
 
-Numbers = tuple[list[int], "torch.Tensor | Later"]
+Numbers = tuple[list[int], Any]
 """Slots, and their numbers in one tensor (slots,) on an accelerator; or a slot and its number."""
 
 

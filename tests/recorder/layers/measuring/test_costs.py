@@ -1,7 +1,7 @@
 """What layers cost: their own time and bytes, on a clock that the tests turn."""
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ class Slow(nn.Module):
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[TurnedClock]]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> type[TurnedClock]:
     """The clock of steps that begin in the test."""
     monkeypatch.setattr(tooled_model, "clock_for", lambda _: TurnedClock())
     TurnedClock.time = 0
