@@ -92,9 +92,8 @@ class Console:
                 line = "flexrec: what is printed from here on is not kept"
                 self._has_ended = True
             self._left -= size
-            queue = self._queue
             with suppress(FlexrecError):  # printing goes on whatever becomes of the recording
-                queue.record(queue.step, queue.now(), {f"{CONSOLE}{name}": line})
+                self._queue.note(f"{CONSOLE}{name}", line)
             if self._has_ended:
                 return
 
@@ -114,6 +113,9 @@ class Lines:
 
     def add(self, text: str) -> list[str]:
         """Add a text; return the lines that are complete now, without blank ones."""
+        if "\n" not in text and "\r" not in text and len(self._rest) < _LONGEST:
+            self._rest += text
+            return []
         *ended, rest = (self._rest + text).split("\n")
         if "\r" in rest.rstrip("\r"):  # what a bar has overwritten is not needed
             rest = rest[rest.rstrip("\r").rindex("\r") :]
@@ -152,9 +154,11 @@ class _Tap:
 
     def __call__(self, text: str) -> Any:
         result = self._write(text)
-        for listener in self.listeners:
-            with suppress(Exception):  # never an error of printing
+        try:
+            for listener in self.listeners:
                 listener(text)
+        except Exception:  # noqa: BLE001, S110 - no error of recording is one of printing
+            pass
         return result
 
     def is_in_place(self) -> bool:

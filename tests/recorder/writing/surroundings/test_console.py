@@ -231,7 +231,7 @@ def test_an_error_in_recording_is_none_of_printing(
         raise MemoryError
 
     with monkeypatch.context() as patched:
-        patched.setattr(rec._queue, "record", fail)
+        patched.setattr(rec._queue, "note", fail)
         assert sys.stdout.write("a\n") == 2
     rec.close()
     assert printed(streams["stdout"]) == "a\n"
