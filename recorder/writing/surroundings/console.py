@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from flexrec.recorder.errors import FlexrecError
 from flexrec.recorder.events import CONSOLE
@@ -20,6 +20,7 @@ MOST_BYTES = 16 << 20
 
 _LONGEST = 1 << 14  # characters of a line
 _MISSING = object()
+Listener: TypeAlias = Callable[[str], None]
 
 
 class Console:
@@ -30,26 +31,34 @@ class Console:
         most_bytes: the most bytes to keep; then one line says so, and nothing more is kept.
     """
 
-    seconds = 3600.0  # lines are recorded as they are printed
+    seconds = 1.0
 
     def __init__(self, queue: EventQueue, most_bytes: int = MOST_BYTES) -> None:
         self._queue, self._left = queue, most_bytes
         self._lines = {name: Lines() for name in STREAMS}
-        self._taps = list[tuple[_Tap, Callable[[str], None]]]()
+        self._heard = list[tuple[_Stream, Listener]]()
         self._here, self._cutting = _Here(), threading.RLock()
         self._has_ended = False
 
     def start(self) -> None:
         """Begin to listen to the streams as they are now."""
         for name in STREAMS:
-            tap = _tap_on(getattr(sys, name))
-            if tap is not None:
-                listener = self._listener(name)
-                tap.listeners = (*tap.listeners, listener)
-                self._taps.append((tap, listener))
+            listener = self._listener(name)
+            heard = _listen(getattr(sys, name), listener)
+            if heard is not None:
+                self._heard.append((heard, listener))
+        shell = _shell()
+        if shell is not None:
+            shell.events.register("pre_run_cell", self._before_cell)
+
+    def _before_cell(self, *_: object) -> None:
+        """Listen again: at the end of a cell IPython puts back the `write` that it found."""
+        self.tick()
 
     def tick(self) -> str | None:
-        """Nothing is due."""
+        """Listen to the streams again if something was put in the place of their taps."""
+        for heard, _ in self._heard:
+            heard.attach()
         return None
 
     def close(self) -> None:
@@ -66,22 +75,25 @@ class Console:
         self._stop()
 
     def _stop(self) -> None:
-        taps, self._taps = self._taps, []
-        for tap, listener in taps:
-            tap.listeners = tuple(one for one in tap.listeners if one is not listener)
-            tap.remove_if_unused()
+        ended, self._heard = self._heard, []
+        for heard, listener in ended:
+            _leave(heard, listener)
+        shell = _shell()
+        if shell is not None and ended:
+            with suppress(ValueError):
+                shell.events.unregister("pre_run_cell", self._before_cell)
 
-    def _listener(self, name: str) -> Callable[[str], None]:
+    def _listener(self, name: str) -> Listener:
         def heard(text: str) -> None:
             # What recording itself prints, such as a warning, is printed only.
-            if self._here.is_recording or self._has_ended:
+            if self._here.is_busy or self._has_ended:
                 return
-            self._here.is_recording = True
+            self._here.is_busy = True
             try:
                 with self._cutting:
                     self._record(name, self._lines[name].add(text))
             finally:
-                self._here.is_recording = False
+                self._here.is_busy = False
 
         return heard
 
@@ -96,6 +108,12 @@ class Console:
                 self._queue.note(f"{CONSOLE}{name}", line)
             if self._has_ended:
                 return
+
+
+def _shell() -> Any:
+    """IPython's shell, if the process runs in one."""
+    ipython = sys.modules.get("IPython")
+    return None if ipython is None else getattr(ipython, "get_ipython", lambda: None)()
 
 
 class Lines:
@@ -134,55 +152,91 @@ def _folded(line: str) -> str:
 
 
 class _Here(threading.local):
-    """Whether this thread is recording a line."""
+    """Whether this thread is amid something."""
 
-    is_recording = False
+    is_busy = False
 
 
-class _Tap:
-    """Stands in for the `write` of a stream, and tells listeners what is written.
+class _Stream:
+    """A stream that is listened to.
 
     Attributes:
         listeners: called with each text once it is written.
     """
 
     def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._before = vars(stream).get("write", _MISSING)  # another's, to be put back
-        self._write = stream.write
-        self.listeners: tuple[Callable[[str], None], ...] = ()
+        self.stream, self.listeners = stream, tuple[Listener, ...]()
+        self.here = _Here()
+
+    def attach(self) -> None:
+        """Put a tap over the stream's `write`, unless there is one on top.
+
+        Something else may have been put over it since, or IPython, which replaces `write` while a
+        cell runs, may have put back what it found. Of several taps the outermost one tells.
+
+        Raises:
+            AttributeError, TypeError: it is no stream, or one that cannot be changed.
+        """
+        if not isinstance(vars(self.stream).get("write"), _Tap):
+            self.stream.write = _Tap(self)
+
+    def detach(self) -> None:
+        """Put back what was there, unless something else was put over it, which stays."""
+        while isinstance(tap := vars(self.stream).get("write"), _Tap):
+            if tap.before is _MISSING:
+                del self.stream.write
+            else:
+                self.stream.write = tap.before
+
+
+class _Tap:
+    """Stands in for the `write` of a stream.
+
+    Attributes:
+        before: what another had put there; `_MISSING` if nothing.
+    """
+
+    def __init__(self, stream: _Stream) -> None:
+        self._of = stream
+        self.before = vars(stream.stream).get("write", _MISSING)
+        self._write = stream.stream.write
 
     def __call__(self, text: str) -> Any:
-        result = self._write(text)
+        stream = self._of
+        if stream.here.is_busy or not stream.listeners:
+            return self._write(text)
+        stream.here.is_busy = True
         try:
-            for listener in self.listeners:
+            result = self._write(text)
+        finally:
+            stream.here.is_busy = False
+        try:
+            for listener in stream.listeners:
                 listener(text)
         except Exception:  # noqa: BLE001, S110 - no error of recording is one of printing
             pass
         return result
 
-    def is_in_place(self) -> bool:
-        """Whether the stream calls it directly."""
-        return vars(self._stream).get("write") is self
 
-    def remove_if_unused(self) -> None:
-        """Put back what was there, unless there are listeners, or another put its own over it."""
-        if self.listeners or not self.is_in_place():
-            return
-        if self._before is _MISSING:
-            del self._stream.write
-        else:
-            self._stream.write = self._before
+_streams: dict[int, _Stream] = {}
+"""The streams that are listened to, by their ids."""
 
 
-def _tap_on(stream: Any) -> _Tap | None:
-    """The tap on a stream; a new one if there is none; None if it takes none."""
-    there = getattr(stream, "__dict__", {}).get("write")
-    if isinstance(there, _Tap):
-        return there
+def _listen(stream: Any, listener: Listener) -> _Stream | None:
+    """Call the listener with what is written to a stream; None if the stream takes no tap."""
+    heard = _streams.get(id(stream)) or _Stream(stream)
     try:
-        tap = _Tap(stream)
-        stream.write = tap
-    except (AttributeError, TypeError):  # no stream, or one that cannot be changed
+        heard.attach()
+    except (AttributeError, TypeError):
         return None
-    return tap
+    heard.listeners = (*heard.listeners, listener)
+    _streams[id(stream)] = heard
+    return heard
+
+
+def _leave(heard: _Stream, listener: Listener) -> None:
+    """Call the listener no more."""
+    heard.listeners = tuple(one for one in heard.listeners if one is not listener)
+    if not heard.listeners:
+        heard.detach()
+        _streams.pop(id(heard.stream), None)

@@ -3,6 +3,7 @@
 machine.py reads the machine; it is imported only when a recorder monitors.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -43,7 +44,7 @@ class Monitor:
     ) -> None:
         self._queue, self._read, self._clock = queue, read, clock
         self.seconds = seconds
-        self._due = 0.0
+        self._due = math.inf
         self._has_ended = False
 
     def start(self) -> None:

@@ -131,6 +131,47 @@ def test_another_that_wraps_in_between_stays(
     assert lines_of(tmp_path / "run.h5") == ["one"]
 
 
+def test_a_tap_that_is_dropped_is_put_on_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As IPython does: it replaces `write` while a cell runs, and puts back what it found."""
+    stream = replaced(monkeypatch)["stdout"]
+    plain = stream.write
+    with Recorder(tmp_path / "run.h5", flush_seconds=60) as rec:
+        listening = Console(rec._queue)
+        stream.write = cell = Wrapping(plain)
+        listening.start()
+        print("in the first cell")
+        stream.write = plain
+        listening.tick()
+        print("between")
+        before = stream.write
+        stream.write = cell = Wrapping(before)
+        print("in the second cell")
+        listening.tick()
+        print("still in it")
+        stream.write = before
+        listening.tick()
+        print("after")
+        listening.close()
+    assert cell.texts == ["in the second cell", "\n", "still in it", "\n"]
+    assert stream.write == plain
+    assert lines_of(tmp_path / "run.h5") == [
+        *("in the first cell", "between", "in the second cell", "still in it", "after")
+    ]
+
+
+class Wrapping:
+    """A `write` that notes what it passes on."""
+
+    def __init__(self, write: Any) -> None:
+        self.write, self.texts = write, list[str]()
+
+    def __call__(self, text: str) -> Any:
+        self.texts.append(text)
+        return self.write(text)
+
+
 def test_one_that_wrapped_before_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -312,3 +353,20 @@ def test_capsys_sees_what_is_printed(
         print("seen by both")
     assert capsys.readouterr().out == "seen by both\n"
     assert lines_of(tmp_path / "run.h5") == ["seen by both"]
+
+
+def test_notebooks_show_and_record_what_cells_print(tmp_path: Path) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    path = tmp_path / "run.h5"
+    cells = [
+        "from flexrec.recorder import Recorder\n"
+        f"rec = Recorder({os.fspath(path)!r}, console=True, facts=False)\nprint('first')",
+        "print('second')",
+        "rec.close()\nprint('third')",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=list(map(nbformat.v4.new_code_cell, cells)))
+    nbclient.NotebookClient(notebook, timeout=120).execute()
+    shown = ["".join(output["text"] for output in cell.outputs) for cell in notebook.cells]
+    assert shown == ["first\n", "second\n", "third\n"]
+    assert lines_of(path) == ["first", "second"]
