@@ -509,14 +509,21 @@ def show(
     model: options.Model = False,
     patch: options.Patch = False,
     plot: options.Plot = None,
+    console: options.Console = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
     if recording.is_dir():
-        _refuse(context, "with a folder", "keys", "model", "patch", "plot")
+        _refuse(context, "with a folder", "keys", "model", "patch", "plot", "console")
         from flexrec.cli.showing.runs import chosen_runs, print_runs
 
         print_runs(chosen_runs([str(recording)]), form="json" if as_json else "text")
+        return
+    if console:
+        _refuse(context, "with --console", "keys", "model", "patch", "plot")
+        from flexrec.cli.showing.console import show_console
+
+        show_console(recording, as_json=as_json)
         return
     if plot is not None:
         if keys:

@@ -517,6 +517,10 @@ Patch = Annotated[
     bool,
     Option("--patch", help="Print what was not committed when the run began, as git shows it."),
 ]
+Console = Annotated[
+    bool,
+    Option("--console", help="Show what the process printed: UTC time, step, ! for stderr, line."),
+]
 Plot = Annotated[
     str | None,
     Option(

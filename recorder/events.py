@@ -9,7 +9,7 @@ import math
 import operator
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from numbers import Real
@@ -82,6 +82,36 @@ class State(tuple[Part, ...]):
         state = super().__new__(cls, parts)
         state.reduction = reduction
         return state
+
+
+SYSTEM, CONSOLE = "system/", "console/"
+"""The beginnings of the keys of what is around the training: of the machine, and of what the
+process prints."""
+
+
+def is_around(key: str) -> bool:
+    """Whether a key is of what is around the training, which is no metric and makes no steps.
+
+    >>> is_around("system/cpu_percent"), is_around("train_loss")
+    (True, False)
+    """
+    return key.startswith((SYSTEM, CONSOLE))
+
+
+class Later:
+    """A number that an accelerator may not have computed yet; `float` waits for it.
+
+    >>> float(Later(lambda: 0.5))
+    0.5
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+
+    def __float__(self) -> float:
+        return float(self._read())
 
 
 LARGEST = 2**53
@@ -245,7 +275,7 @@ def log_position(x: object, name: str = "x") -> float:
 
 
 def _part(key: str, value: object, known: "Known | None") -> Part:
-    if isinstance(value, (Real, Decimal, np.number, np.bool_)):
+    if isinstance(value, (Real, Decimal, np.number, np.bool_, Later)):
         return _number(key, value)
     if isinstance(value, str):
         return value

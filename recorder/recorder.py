@@ -50,6 +50,9 @@ from flexrec.recorder.writing.flusher import Flusher, briefly
 from flexrec.recorder.writing.opening.create import Opened, open_new, open_resumed
 from flexrec.recorder.writing.opening.facts import gather_facts
 from flexrec.recorder.writing.opening.place import check_system, place
+from flexrec.recorder.writing.surroundings.companion import Companion
+from flexrec.recorder.writing.surroundings.console import Console
+from flexrec.recorder.writing.surroundings.monitor import Monitor, machine_beside
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import (
@@ -113,9 +116,14 @@ class Recorder:
             tensors: replaying through that meter gives the same result, to the bit, and no other
             meter can read these keys. Reducing a tensor on an accelerator waits for it.
         compress: whether `close` compresses the file, which takes longer and makes it smaller.
+        monitor: record the machine's processors, memory, disk, network and GPUs under `system/…`
+            every so many seconds, such as 10; needs psutil, and nvidia-ml-py for GPUs.
+        console: whether to record the lines printed to sys.stdout and sys.stderr, with their
+            times; see docs/monitoring.md.
 
     Raises:
         DefinitionError: `reduce` names a meter that has no small state, or wrong arguments.
+        MissingDependency: `monitor` is given, and psutil is not installed.
         OutputError: the file cannot be created, is not a recording, or exists (ExistsError, mode
             "x").
         RecordingError: the recording cannot be resumed, or is being written by another recorder;
@@ -138,6 +146,8 @@ class Recorder:
         buffer_bytes: int = 256 << 20,
         reduce: Rules | None = None,
         compress: bool = True,
+        monitor: float | None = None,
+        console: bool = False,
     ) -> None:
         check_system()
         if mode not in ("x", "w", "resume"):
@@ -160,12 +170,14 @@ class Recorder:
             ("flush_seconds", flush_seconds),
             ("fsync_seconds", fsync_seconds),
             ("buffer_bytes", buffer_bytes),
+            *(() if monitor is None else (("monitor", monitor),)),
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
         self._reducer = Reducer({} if reduce is None else reduce)
         config = json.loads(as_json("config", config))
         self._path = place(path, resumes=mode == "resume")
+        machine = None if monitor is None else machine_beside(self._path)
         self._watched: list[TooledModel] = []
         self._trace: Trace | None = None
         self._closing = threading.RLock()
@@ -199,7 +211,12 @@ class Recorder:
                 self._path, self._queue, self._flusher, opened, raises=on_error == "raise"
             )
             self._look_to = self._checkpoints.look_to  # adds up to this step are checked
-            self._flusher.start(self._queue, self)
+            companions: list[Companion] = []
+            if machine is not None and monitor is not None:
+                companions.append(Monitor(self._queue, machine, monitor))
+            if console:
+                companions.append(Console(self._queue))
+            self._flusher.start(self._queue, self, companions)
             lifetime.begin(self._flusher)
 
     @property
@@ -561,6 +578,7 @@ class Recorder:
                 if not self._took_leave:  # else an interrupt ended an earlier call
                     self._take_leave()
                     self._took_leave = True
+            flusher.end_companions()
             # Close the queue first, or other threads might add faster than it can be written.
             queue.close(f"{self.path} is closed")
             flusher.finish()

@@ -41,6 +41,8 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "transformers": {f"{INTEGRATIONS}transformers.py"},
     "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
+    "psutil": {"recorder/writing/surroundings/machine.py"},
+    "pynvml": {"recorder/writing/surroundings/machine.py"},
     "plotly": {"replay/sinks/notebook.py"},  # else its JavaScript alone is read
     "distributed": {"replay/runs/workers/"},
     "IPython": {"replay/sinks/notebook.py"},

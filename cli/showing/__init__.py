@@ -5,4 +5,4 @@ contents.py for one recording, runs.py for many.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
-DOORS = ("alarms", "contents", "runs")
+DOORS = ("alarms", "console", "contents", "runs")

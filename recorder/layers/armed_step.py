@@ -16,6 +16,7 @@ from torch.utils.hooks import unserializable_hook
 from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.collected import Collected, Key, Partials, tensors_in
 from flexrec.recorder.layers.failures import Failures
+from flexrec.recorder.layers.measuring.costs import StepCosts
 from flexrec.recorder.layers.measuring.measures import ALIVE, Measure
 from flexrec.recorder.layers.measuring.units import mark, marked, units_of
 from flexrec.recorder.layers.parameters.loss_scale import LossScale
@@ -36,6 +37,7 @@ class ArmedStep:
         scale: the loss scale in the gradients.
         failures: collects what could not be measured.
         weights: the measures of the weights of the layers.
+        costs: collects the times and bytes of calls; None if they are not wanted.
 
     Attributes:
         calls: the calls of each layer in training passes, in the order of the first ones.
@@ -52,7 +54,9 @@ class ArmedStep:
         scale: LossScale | None,
         failures: Failures,
         weights: WeightMeasures,
+        costs: StepCosts | None = None,
     ) -> None:
+        self.costs = costs
         self._measures, self._failures = measures, failures
         self._names = {id(module): name for name, module in layers.items()}
         self._roots, self._trains, self._scale = roots, trains, scale
@@ -93,9 +97,14 @@ class ArmedStep:
         if self._takes_inputs and id(module) in self._names:
             values = args[0] if len(args) == 1 and not kwargs else (args, _without_masks(kwargs))
             self._take(module, values, "inputs", "grad_in")
+        if self.costs is not None and layer is not None and self._costs_now():
+            with self._failures.leaving_out(layer, "forward"):
+                self.costs.enter(layer, self.depth, tensors_in((args, dict(kwargs))))
 
     def result(self, module: nn.Module, args: Any, output: Any) -> None:
         """Handle the output of a call."""
+        if self.costs is not None and not self._closed:
+            self.costs.result(self.depth, lambda: tensors_in(output))
         layer = self._names.get(id(module))
         if layer in self.calls and self._counts_now():
             with self._failures.leaving_out(layer, "outputs"):
@@ -107,13 +116,21 @@ class ArmedStep:
         """Whether this call is in a training pass, and not a repetition during backward."""
         return bool(self._passes) and self._passes[-1] and not in_backward()
 
+    def _costs_now(self) -> bool:
+        """Whether the costs of this call count."""
+        return self._counts_now() and not self._closed and not in_transform()
+
     def leave(self, depth: int) -> None:
         """Handle the end of a call, also by an exception; `depth` calls are still running."""
         del self._passes[depth:]
+        if self.costs is not None:
+            self.costs.leave(depth)
 
     def close(self) -> None:
         """Remove all hooks; the hooks in a graph that still exists do nothing from now on."""
         self._closed = True
+        if self.costs is not None:
+            self.costs.close()
         _take_off(self._on_leaves, self._eager)
         self._seen.clear()
 

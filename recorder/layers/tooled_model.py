@@ -15,13 +15,20 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
-from flexrec.recorder.events import Array
+from flexrec.recorder.events import Array, Later
 from flexrec.recorder.layers.armed_step import ArmedStep
 from flexrec.recorder.layers.calls import Observer
 from flexrec.recorder.layers.failures import Failures
+from flexrec.recorder.layers.measuring.costs import StepCosts, clock_for
 from flexrec.recorder.layers.measuring.gradient_noise import GradientStream
 from flexrec.recorder.layers.measuring.measures import MOMENTS, Number, norm, ratio
-from flexrec.recorder.layers.measuring.statistics import Stat, measures_of, plan
+from flexrec.recorder.layers.measuring.statistics import (
+    Plan,
+    Stat,
+    measures_of,
+    plan,
+    split_costs,
+)
 from flexrec.recorder.layers.parameters.loss_scale import LossScale, Scaler
 from flexrec.recorder.layers.parameters.optimizers import Optimizers, add_hooks, named
 from flexrec.recorder.layers.parameters.weights import WeightMeasures, weights_of
@@ -53,6 +60,9 @@ class ModelOptions(TypedDict, total=False):
     optimizer: Optimizers
 
 
+Result: TypeAlias = float | Array | Tensor | Later
+"""The value of a statistic; of an accelerator a tensor there, or a number that is read later."""
+
 Module: TypeAlias = nn.Module
 """For modules that may not import torch."""
 
@@ -75,7 +85,8 @@ class TooledModel:
         model: any module, including one returned by torch.compile or DistributedDataParallel.
         sources: any of grad_in, grad_out, inputs, outputs, weights, grad_weights, updates.
         stats: names in `flexrec.recorder.layers.measuring.statistics.STATISTICS`, and functions
-            from a tensor to a number, such as torch.var, whose `__name__` becomes part of the key.
+            from a tensor to a number, such as torch.var, whose `__name__` becomes part of the key;
+            also "seconds" and "bytes", what each layer's calls cost.
         layers: the layers to measure, by default all; an exact name may also be that of a block.
         every: measure ("arm") the first step, and then one in `every` steps.
         scaler: the GradScaler in use; gradients are divided by its scale.
@@ -112,7 +123,10 @@ class TooledModel:
         chosen = choose_layers(self._core, layers, name)
         _check_layers(model, chosen)
         self._optimizers = named(optimizer, name)
-        self._plan = plan(sources, stats, state=bool(self._optimizers))
+        self._costs, others = split_costs(stats)
+        self._plan: Plan = {}
+        if others or not self._costs:
+            self._plan = plan(sources, others, state=bool(self._optimizers))
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
         self._steps = 0
@@ -122,7 +136,7 @@ class TooledModel:
         self._armed: ArmedStep | None = None
         self._calls: dict[str, Calls] | None = None  # of the first armed step with these layers
         self._is_described = False
-        self._latest: dict[str, float | Array | Tensor] = {}
+        self._latest: dict[str, Result] = {}
         self._streams: dict[str, GradientStream] = {}
         self._observer = Observer(self)
         self._take_hooks_off = add_hooks(
@@ -185,14 +199,14 @@ class TooledModel:
             return "no weight had changed at step(): call it after the optimizer's step"
         return None
 
-    def step(self) -> dict[str, float | Array | Tensor]:
+    def step(self) -> dict[str, Result]:
         """End the step and return its statistics by key.
 
         Call it after the optimizer's step and before gradients are set to zero; with `optimizer`,
         anywhere outside of its step. The result is empty if the step was not armed, or neither a
         training pass ran nor the optimizer. On the CPU values are floats, or arrays
         for histograms. On an accelerator they are tensors there, the 0-d ones views of a single
-        tensor, and nothing waits for it.
+        tensor, and nothing waits for it; seconds are numbers that `float` waits for.
         """
         armed, self._armed = self._armed, None
         if self._steps == _SOON and self.silence:
@@ -298,8 +312,12 @@ class TooledModel:
                 *(*known, self._optimizers, scale, self._failures),
                 keeps_gradients=self._needs_streams(),
             )
+            costs = None
+            if self._costs:
+                clock = clock_for(self._core.parameters())
+                costs = StepCosts(self._costs, self._failures, clock)
             self._armed = ArmedStep(
-                *(*known, self._roots, self._trains, scale, self._failures, weights)
+                *(*known, self._roots, self._trains, scale, self._failures, weights, costs)
             )
         return self._armed
 
@@ -355,10 +373,12 @@ class TooledModel:
                     stream = self._streams.setdefault(layer, GradientStream())
                     stream.add(gradients, finite=self._scaler is not None)
 
-    def _collect(self, armed: ArmedStep) -> dict[str, Number]:
+    def _collect(self, armed: ArmedStep) -> dict[str, Number | Later]:
         partials = armed.partials()
         self._had_gradients |= any(p.grad is not None for p in self._core.parameters())
-        values = dict(armed.weights.rates)
+        values: dict[str, Number | Later] = {**armed.weights.rates}
+        if armed.costs is not None:
+            values |= armed.costs.values()
         for (layer, source), statistics in self._keys.items():
             measured = partials.get((layer, source), {})
             for key, statistic in statistics:
@@ -381,10 +401,10 @@ class TooledModel:
             self._had_updates = any(not isinstance(v, float) or v != 0 for v in updates)
         return values
 
-    def _settled(self, values: Mapping[str, Number]) -> dict[str, float | Array | Tensor]:
+    def _settled(self, values: Mapping[str, Number | Later]) -> dict[str, Result]:
         """Convert CPU tensors to floats and arrays; copy a device's 0-d tensors into a single one,
         and return views of it."""
-        settled: dict[str, float | Array | Tensor] = {}
+        settled: dict[str, Result] = {}
         devices: dict[torch.device, dict[torch.dtype, dict[str, Tensor]]] = {}
         for key, value in values.items():
             settled[key] = value
@@ -408,13 +428,13 @@ def _removed() -> TooledModel:
     return tooled
 
 
-def _fetched(values: Mapping[str, float | Array | Tensor]) -> dict[str, float | Array]:
+def _fetched(values: Mapping[str, Result]) -> dict[str, float | Array]:
     """Fetch values to the CPU, the 0-d tensors of each device in one copy."""
     fetched: dict[str, float | Array] = {}
     groups: dict[torch.device, dict[str, Tensor]] = {}
     for key, value in values.items():
         if not isinstance(value, Tensor):
-            fetched[key] = value
+            fetched[key] = float(value) if isinstance(value, Later) else value
         elif value.dim():
             fetched[key] = value.cpu().numpy()
         else:

@@ -6,13 +6,14 @@ Each function says what it reads; tests/recorder/layers tests them on real model
 import contextlib
 import sys
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.compiler import is_compiling
 from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
 
 def in_backward() -> bool:
@@ -107,6 +108,43 @@ def add_gradient_hook(tensor: Tensor, hook: Callable[[Tensor], None]) -> Callabl
         if tensor.grad_fn is not None:
             tensor.grad_fn._register_hook_dict(tensor)
     return _added(tensor._backward_hooks, hook)
+
+
+def next_sequence_number() -> int:
+    """The number of the next node that this thread adds to the autograd graph."""
+    return int(torch._C._autograd._get_sequence_nr())
+
+
+def nodes_since(tensors: Iterable[Tensor], first: int) -> dict[int, Any]:
+    """The nodes that tensors were computed by, from number `first` on, by their numbers.
+
+    Nodes that accumulate gradients have no number and are left out.
+    """
+    waiting: list[Any] = [tensor.grad_fn for tensor in tensors]
+    found: dict[int, Any] = {}
+    while waiting:
+        node = waiting.pop()
+        number = -1 if node is None else node._sequence_nr()
+        if first <= number < _UNNUMBERED and number not in found:
+            found[number] = node
+            waiting += (inner for inner, _ in node.next_functions)
+    return found
+
+
+_UNNUMBERED = 1 << 62
+
+
+def add_node_hooks(
+    node: Any, before: Callable[[Any], None], after: Callable[[Any, Any], None]
+) -> None:
+    """Call functions before and after a node of the autograd graph runs, as long as it exists.
+
+    The global number of handles is put back, as for `add_gradient_hook`.
+    """
+    number = RemovableHandle.next_id
+    node.register_prehook(before)
+    node.register_hook(after)
+    RemovableHandle.next_id = number
 
 
 def add_accumulated_hook(parameter: Tensor, hook: Callable[[Tensor], None]) -> Callable[[], Any]:

@@ -11,7 +11,15 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, InputError, MeterError, counted, nearest
-from flexrec.recorder.events import Part, Reduction, State, array_of, is_tensor, normalise
+from flexrec.recorder.events import (
+    Part,
+    Reduction,
+    State,
+    array_of,
+    is_around,
+    is_tensor,
+    normalise,
+)
 from flexrec.recorder.reduction.reductions import REDUCTIONS
 
 
@@ -94,7 +102,9 @@ class Reducer:
         )
 
     def of(self, key: str) -> Reduction | None:
-        """The reduction of a key, if any."""
+        """The reduction of a key, if any; a pattern is not meant for what is around training."""
+        if is_around(key) and key not in self._rules:
+            return None
         if key not in self._found:
             fitting = (r for pattern, r in self._rules.items() if fnmatchcase(key, pattern))
             self._found[key] = self._rules.get(key) or next(fitting, None)

@@ -7,7 +7,7 @@ recording.py; the two layouts are in live_store.py and closed_store.py.
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, Self
@@ -15,7 +15,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.events import Value
+from flexrec.recorder.events import Value, is_around
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints
@@ -301,6 +301,21 @@ class Store(ABC):
     def close(self) -> None:
         """Close the file."""
         self.file.close()
+
+
+def of_training(codes: Codes, keys_of: Callable[[int], Iterable[str]]) -> NDArray[np.bool_]:
+    """Whether each event is of the training and not of what is around it; see `is_around`.
+
+    Args:
+        codes: the code of each event; adds have codes from 0 on, and marks are of the training.
+        keys_of: returns the keys of adds with a code.
+    """
+    adds = np.unique(codes[codes >= 0]).tolist()
+    around = [code for code in adds if all(map(is_around, keys_of(code)))]
+    if not around:
+        return np.ones(len(codes), bool)
+    mask: NDArray[np.bool_] = ~np.isin(codes, around)
+    return mask
 
 
 def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[int, int]]:

@@ -12,4 +12,5 @@ DOORS = (
     "flusher",
     "lifetime",
     "opening",
+    "surroundings",
 )

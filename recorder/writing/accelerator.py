@@ -1,5 +1,6 @@
 """Tensors on an accelerator: copied on the device when added, fetched when they are written."""
 
+import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
@@ -8,7 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 
-from flexrec.recorder.events import Array, Value, array_of, check_shape, is_tensor, normalise
+from flexrec.recorder.events import (
+    Array,
+    Later,
+    Value,
+    array_of,
+    check_shape,
+    is_tensor,
+    normalise,
+)
 from flexrec.recorder.storage import format as fmt
 
 if TYPE_CHECKING:
@@ -24,11 +33,16 @@ _LARGE = 1 << 20  # bytes: tensors at least this large are fetched one by one
 
 
 class OnDevice:
-    """A copy of a tensor, made on its accelerator without waiting for it."""
+    """A copy of a tensor, made on its accelerator without waiting for it; or a later number."""
 
     __slots__ = ("form", "shape", "tensor")
 
-    def __init__(self, tensor: "torch.Tensor") -> None:
+    def __init__(self, tensor: "torch.Tensor | Later") -> None:
+        self.tensor: Any = tensor
+        self.shape: tuple[int, ...] = ()
+        if isinstance(tensor, Later):
+            self.form = fmt.Form(fmt.NUMBER)
+            return
         self.tensor = tensor.detach().clone()
         self.shape = tuple(tensor.shape)
         name = str(tensor.dtype).removeprefix("torch.")
@@ -61,32 +75,39 @@ def fetched_arrays(waiting: Sequence[OnDevice]) -> list[Array]:
     return [arrays[i] for i in range(len(waiting))]
 
 
-Numbers = tuple[list[int], "torch.Tensor"]
-"""Slots, and their numbers in one tensor (slots,) on an accelerator."""
+Numbers = tuple[list[int], Any]
+"""Slots, and their numbers in one tensor (slots,) on an accelerator; or a slot and its number."""
 
 
-def gathered(waiting: "Sequence[tuple[int, torch.Tensor]]") -> list[Numbers]:
+def gathered(waiting: "Sequence[tuple[int, torch.Tensor | Later]]") -> list[Numbers]:
     """Copy 0-d tensors, each given with its slot, in one kernel per device and dtype."""
     import torch
 
     kinds: dict[Any, list[tuple[int, torch.Tensor]]] = {}
-    for slot, tensor in waiting:
-        kinds.setdefault((tensor.device, tensor.dtype), []).append((slot, tensor))
+    late: list[Numbers] = []
+    for slot, value in waiting:
+        if isinstance(value, Later):
+            late.append(([slot], value))
+        else:
+            kinds.setdefault((value.device, value.dtype), []).append((slot, value))
     with torch.no_grad():
-        return [
+        stacked: list[Numbers] = [
             ([slot for slot, _ in kind], torch.stack([tensor for _, tensor in kind]))
             for kind in kinds.values()
         ]
+    return stacked + late
 
 
 def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
     """Fetch all slots' numbers as float64, in one copy per accelerator; waits for it."""
     import torch
 
-    slots: list[int] = []
-    numbers: list[Array] = []
-    for device in {tensor.device for _, tensor in waiting}:
-        here = [(some, tensor) for some, tensor in waiting if tensor.device == device]
+    slots = [slot for some, value in waiting if isinstance(value, Later) for slot in some]
+    late = [_read(value) for _, value in waiting if isinstance(value, Later)]
+    numbers: list[Array] = [np.array(late, np.float64)]
+    tensors = [(some, value) for some, value in waiting if not isinstance(value, Later)]
+    for device in {tensor.device for _, tensor in tensors}:
+        here = [(some, tensor) for some, tensor in tensors if tensor.device == device]
         slots += [slot for some, _ in here for slot in some]
         wide = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         together = torch.cat([tensor.to(wide) for _, tensor in here])
@@ -94,8 +115,18 @@ def fetched_numbers(waiting: Sequence[Numbers]) -> tuple[list[int], Array]:
     return slots, np.concatenate(numbers)
 
 
+def _read(value: Later) -> float:
+    """The number; NaN if the accelerator has failed."""
+    try:
+        return float(value)
+    except RuntimeError:
+        return math.nan
+
+
 def take(key: str, value: object) -> "Value | OnDevice | tuple[Any, ...] | None":
     """Like `normalise`, but tensors on an accelerator stay there, as `OnDevice` copies."""
+    if isinstance(value, Later):
+        return OnDevice(value)
     if is_elsewhere(value):
         tensor = cast("torch.Tensor", value)
         check_shape(key, tuple(tensor.shape))

@@ -76,6 +76,7 @@ class EventQueue:
         self._numbers = count()
         self._encoders: dict[tuple[str, ...], Encoder] = {}
         self._known: dict[Signature | tuple[str, ...], int] = {}
+        self._notes: dict[str, int] = {}  # the signatures of texts, by key
         self._copier = Copier()
         # Never wait for anything while holding this lock: a signal handler that interrupts a
         # close may need it.
@@ -143,6 +144,19 @@ class EventQueue:
             self.add_at(step, now, values)
         else:
             self._put(event)
+
+    def note(self, key: str, text: str) -> None:
+        """Add a text at the current step and time; short ones quickly."""
+        now, data = self.now(), text.encode("utf-8", "surrogatepass")
+        if self.refusal is not None or not 0 < len(data) < SMALL:
+            self.add_at(self.step, now, {key: text})
+            return
+        number = self._notes.get(key)
+        if number is None:
+            number = self._number(_signature_of({key: text}), self.signatures)
+            self._notes[key] = number
+        record = pack_record(self.step, now, (0, len(data)))
+        self._put((number, record, data, len(data), None))
 
     def add_at(self, step: int, now: float, values: Mapping[str, object]) -> None:
         """Add values of any kind at a step and time; raises InputError if one is wrong."""

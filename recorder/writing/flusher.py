@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -25,13 +25,14 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.compact import close_recording
 from flexrec.recorder.storage.open_store import open_store
-from flexrec.recorder.storage.store import Codes
+from flexrec.recorder.storage.store import Codes, of_training
 from flexrec.recorder.writing.batches import TOP_WORDS, Batches
 from flexrec.recorder.writing.event_queue import EventQueue, mark_event
-from flexrec.recorder.writing.notices import HeavyKeys, Places
 from flexrec.recorder.writing.opening.create import Opened, Search
 from flexrec.recorder.writing.opening.trail import Latest, Marked, marked
+from flexrec.recorder.writing.surroundings.companion import Companion
 from flexrec.recorder.writing.values.encoders import Queued
+from flexrec.recorder.writing.values.notices import HeavyKeys, Places
 
 _PLENTY = 16 << 20  # waiting bytes from which on `wake` yields to the writer
 _TURN = 0.002  # seconds
@@ -109,12 +110,19 @@ class Flusher:
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
 
-    def start(self, queue: EventQueue, owner: Owner) -> None:
-        """Start writing the events of a queue; end when the owner is no longer referenced."""
+    def start(self, queue: EventQueue, owner: Owner, companions: Sequence[Companion] = ()) -> None:
+        """Start writing the events of a queue; end when the owner is no longer referenced.
+
+        Args:
+            companions: what runs beside the recording, in the writer's thread.
+        """
+        self._companions = companions
         self._queue, self._batches = queue, Batches(queue, self._schema)
         # A C function as the callback: an interrupt in a Python callback would be lost.
         self._owner = weakref.ref(owner, self._wakes.put)
         self._thread.start()
+        for companion in companions:
+            companion.start()
 
     # ------------------------------------------------------------------ for the recorder
 
@@ -268,10 +276,17 @@ class Flusher:
 
     def forget(self) -> None:
         """In a forked child: stop recording, and leave the parent's file and lock untouched."""
+        for companion in self._companions:
+            companion.forget()
         self._queue.silence("this is the copy in a forked child")
         self._writing = threading.RLock()
         self._file.detach()
         self._path_lock.forget()
+
+    def end_companions(self) -> None:
+        """End what runs beside the recording; a second call does nothing."""
+        for companion in self._companions:
+            companion.close()
 
     def release(self) -> None:
         """Release the lock on the path; a second call does nothing."""
@@ -290,6 +305,7 @@ class Flusher:
         """Write all events and end, if the owner is no longer referenced."""
         if self._owner() is not None:
             return
+        self.end_companions()
         self._queue.close(f"{self._path} is closed")
         try:
             self.finish()
@@ -317,7 +333,8 @@ class Flusher:
             del self._waiting[:count]
             self._queue.release(done)
             self._queue.forget_texts(known.texts, written.texts)
-            self._places.see(rows, batch.block.values)
+            is_training = of_training(rows["code"], keys_of)
+            self._places.see(rows, batch.block.values, is_training)
             for notice in self._heavy.weigh(batch.weights, self._batches.schema.columns):
                 self.warn(f"{self._path}: {notice}")
         self._announced = 0
@@ -381,10 +398,16 @@ class Flusher:
             self._wakes.put(None)
 
     def _write_loop(self) -> None:
+        seconds = (self._flush_seconds, *(one.seconds for one in self._companions))
+        timeout = min(*seconds, threading.TIMEOUT_MAX)
         while not self._stopping:
             with suppress(Empty):
-                self._wakes.get(timeout=min(self._flush_seconds, threading.TIMEOUT_MAX))
+                self._wakes.get(timeout=timeout)
             if not self._stopping:
+                for companion in self._companions:
+                    notice = companion.tick()
+                    if notice is not None:
+                        self.warn(f"{self._path}: {notice}")
                 self.write()
                 self.speak()
                 self.let_go()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.events import State, Value
+from flexrec.recorder.events import CONSOLE, SYSTEM, State, Value, is_around
 from flexrec.recorder.layers.tracing import format as trace
 from flexrec.replay.definitions.definitions import (
     Auto,
@@ -25,7 +25,8 @@ from flexrec.replay.definitions.phases import split_phase
 from flexrec.replay.definitions.presets import preset
 
 _LAYER = re.compile(
-    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state)/\w+|activations)",
+    r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state|forward|backward)"
+    r"/\w+|step/share|activations)",
     re.S,
 )
 _STEPS = re.compile(r"(.+)[_/.\-](step|epoch)", re.I | re.S)
@@ -76,6 +77,8 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
     A key without a value, or with one that no meter takes, is left out, and so is a trace.
     """
     values = {key: value for key, value in values.items() if key not in trace.KEYS}
+    around = {key: value for key, value in values.items() if is_around(key)}
+    values = {key: value for key, value in values.items() if key not in around}
     layers = [key for key in values if _LAYER.fullmatch(key)]
     plots, meters = dict[str, PlotDefinition](), dict[str, MeterDefinition]()
     names = _names([key for key in values if key not in layers], auto.phases)
@@ -94,7 +97,8 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
                 *(look.field, label or shown),
             )
     order = sorted(plots, key=lambda plot: _ORDER.index(plots[plot].type))
-    total = Definitions({plot: plots[plot] for plot in order}, meters) + _layers(layers)
+    total = Definitions({plot: plots[plot] for plot in order}, meters)
+    total = total + _layers(layers) + _around(around)
     for group in auto.only:
         total = total.only(group)
     return total.with_opts(auto.opts)
@@ -180,6 +184,42 @@ def _of_array(value: Any) -> list[_Look]:
     return [_Look("ImageMeter", "images", alone=True)] if len(shape) == 4 else []
 
 
+_UNITS = {
+    "percent": "percent",
+    "bytes_per_second": "bytes / s",
+    "bytes": "bytes",
+    "watts": "watts",
+    "celsius": "°C",
+}
+"""The ends of the names of samples of the machine, and their words."""
+
+_TAIL = 20  # lines of a console that are shown
+
+
+def _around(values: Mapping[str, Value | None]) -> Definitions:
+    """A plot for each unit of the samples of the machine, and the last lines of the console."""
+    plots, meters = dict[str, PlotDefinition](), dict[str, MeterDefinition]()
+    units = {key: next((unit for unit in _UNITS if key.endswith(f"_{unit}")), "") for key in values}
+    for unit in dict.fromkeys((*_UNITS, "")):
+        for key in (key for key, its in units.items() if its == unit and key.startswith(SYSTEM)):
+            if not isinstance(values[key], float):
+                continue
+            plot = f"{SYSTEM}{unit}".rstrip("/")
+            opts = {"title": f"System: {_UNITS[unit]}" if unit else "System"}
+            plots[plot] = PlotDefinition(plot, "line", opts)
+            label = key.removeprefix(SYSTEM).removesuffix(f"_{unit}").replace("_", " ")
+            meters[key] = MeterDefinition(
+                key, glob.escape(key), "AverageValueMeter", {}, (plot,), None, label
+            )
+    for key in (key for key, value in values.items() if isinstance(value, str)):
+        if key.startswith(CONSOLE):
+            plots[key] = PlotDefinition(key, "text", {"title": key.removeprefix(CONSOLE)})
+            meters[key] = MeterDefinition(
+                *(key, glob.escape(key), "TextMeter", {"lines": _TAIL}, (key,)), reset=False
+            )
+    return Definitions(plots, meters)
+
+
 def _layers(keys: Iterable[str]) -> Definitions:
     """The plots of `health` that keys feed, and a plot for each source that it does not draw."""
     matched = (match for match in map(_LAYER.fullmatch, keys) if match)
@@ -196,8 +236,10 @@ def _layers(keys: Iterable[str]) -> Definitions:
             if source not in drawn and plot in there and plot in others.plots:
                 chosen.append(plot)
                 drawn.add(source)
-    every = {**others.plots, **health.plots}
-    meters = {**others.meters, **health.meters}
+    profile = preset("profile")
+    chosen += [plot for plot in profile.plots if plot in there]
+    every = {**others.plots, **health.plots, **profile.plots}
+    meters = {**others.meters, **health.meters, **profile.meters}
     return Definitions(
         {plot: every[plot] for plot in chosen},
         {

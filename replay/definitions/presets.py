@@ -276,6 +276,26 @@ _PRESETS: dict[str, Any] = {
             ),
         },
     },
+    "profile": {
+        "doc": "what each layer costs: its share of the step's time, its seconds forward and "
+        "backward, and the bytes that it keeps, without those of the layers inside it",
+        "record": 'rec.watch(model, stats=("seconds", "bytes"), every=10)',
+        "plots": {
+            **_layers("step/share", title="Share of the step", ylabel="fraction of the time"),
+            **_layers("forward/seconds", title="Forward", ylabel="seconds"),
+            **_layers("backward/seconds", title="Backward", ylabel="seconds"),
+            **_layers("forward/bytes", title="Memory kept by forward", ylabel="bytes"),
+        },
+        "meters": {
+            **_per_layer("step/share", "forward/seconds", "backward/seconds"),
+            "*/forward/bytes": {
+                "type": "AverageValueMeter",
+                "target": "forward/bytes",
+                "label": "{layer}",
+                "optional": True,
+            },
+        },
+    },
     "infoplane": {
         "doc": "mutual information of each layer with inputs and classes, from "
         "Recorder.activations; each epoch is a coloured path through the layers; for tanh, see "

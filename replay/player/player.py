@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
-from flexrec.recorder.events import Add, Event, Log, Reset, Value
+from flexrec.recorder.events import Add, Event, Log, Reset, Value, is_around
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.auto import auto_definitions
 from flexrec.replay.definitions.definitions import Definitions
@@ -169,6 +169,7 @@ def _one_of(run: Recording, key: str) -> Value | None:
 def count_unlogged(recording: Recording, definitions: Definitions) -> int:
     """Count the values for meters that were added after the last log or reset of their meters.
 
+    What is around the training, such as samples of the machine, does not count.
     0 for a recording without logs: it is drawn step by step.
     """
     ends: dict[str | None, int] = {}
@@ -180,7 +181,7 @@ def count_unlogged(recording: Recording, definitions: Definitions) -> int:
     total = 0
     for key in recording:
         names = [meter.name for meter in definitions.meters.values() if meter.matches(key)]
-        if names:
+        if names and not is_around(key):
             end = max(ends.get(name, 0) for name in (None, key, *names))
             if end not in counts:
                 counts[end] = recording.counts(end)

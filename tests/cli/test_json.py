@@ -30,6 +30,7 @@ COMMANDS = {
     "show run.h5": "show",
     "show run.h5 -k t*": "show",
     "show run.h5 --model": "show --model",
+    "show run.h5 --console": "show --console",
     "verify killed.h5": "verify",
     "verify torn.h5": "verify",
     "repair killed.h5 --keep-original": "repair",
@@ -61,6 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Recorder(folder / name, config={"lr": np.inf}, mode="w") as rec:
             for i in range(3):
                 rec.add({"train_loss": [1.0, np.nan, np.inf][i], "0/weights/mean": 0.5})
+                rec.add({"console/stdout": "a line"})
                 rec.add({"note": "größe", "train_mse": (np.ones(2), np.ones(2))})
                 rec.log(i)
             rec.flush()

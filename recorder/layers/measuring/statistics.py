@@ -40,6 +40,17 @@ SOURCES = ("grad_in", "grad_out", "inputs", "outputs", "weights", "grad_weights"
 """The sources that statistics can be computed of."""
 
 
+COSTS = ("seconds", "bytes")
+"""Statistics of a layer's calls rather than of a tensor; costs.py takes them."""
+
+
+def split_costs(stats: Iterable[Stat] | Stat) -> tuple[frozenset[str], list[Stat]]:
+    """The statistics that are costs, and the others."""
+    given: list[Stat] = [stats] if isinstance(stats, str) or callable(stats) else list(stats)
+    costs = frozenset(stat for stat in given if isinstance(stat, str) and stat in COSTS)
+    return costs, [stat for stat in given if stat not in costs]
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class Statistic:
     """A number or an array computed from a measure.
@@ -126,9 +137,10 @@ def _find(stat: object) -> Statistic:
     if isinstance(stat, str):
         if stat in STATISTICS:
             return STATISTICS[stat]
+        known = (*STATISTICS, *COSTS)
         raise DefinitionError(
-            f"no statistic {stat!r}{nearest(stat, STATISTICS)} "
-            f"(there are {_list(STATISTICS)}; a function from a tensor to a number will do too)"
+            f"no statistic {stat!r}{nearest(stat, known)} "
+            f"(there are {_list(known)}; a function from a tensor to a number will do too)"
         )
     name = getattr(stat, "__name__", None)
     if not callable(stat) or not isinstance(name, str):

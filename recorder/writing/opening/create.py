@@ -18,7 +18,7 @@ from flexrec.recorder.files.atomic_write import begin, keep, put_in_place
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints
 from flexrec.recorder.storage.open_store import RECORDING, open_store, stored_facts, stored_json
-from flexrec.recorder.storage.store import Chunk, Codes, Store
+from flexrec.recorder.storage.store import Chunk, Codes, Store, of_training
 from flexrec.recorder.writing.live_file import Block, LiveFile
 from flexrec.recorder.writing.opening.trail import Trail, marked
 
@@ -191,10 +191,12 @@ class Search:
     ) -> None:
         """Take account of the events from position `first` on, except those coded SUPERSEDED.
 
+        What is around the training is at its steps, but makes none.
+
         Args:
             keys_of: returns the keys of adds with a code.
         """
-        left = np.flatnonzero(codes >= fmt.RESET)
+        left = np.flatnonzero((codes >= fmt.RESET) & of_training(codes, keys_of))
         if not len(left):
             return
         known, adds = steps[left], codes[left] >= 0

@@ -9,7 +9,7 @@ import numpy as np
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
-from flexrec.recorder.storage.store import Codes, taken_back
+from flexrec.recorder.storage.store import Codes, of_training, taken_back
 
 
 class Latest(NamedTuple):
@@ -33,7 +33,7 @@ class Latest(NamedTuple):
         begin = int(resumes[-1]) + 1 if len(resumes) else 0
         before = Latest() if begin else self
         codes, steps = codes[begin:], steps[begin:]
-        adds = np.flatnonzero(codes >= 0)
+        adds = np.flatnonzero((codes >= 0) & of_training(codes, keys_of))
         if not len(adds):
             return before
         step = int(steps[adds[-1]])

@@ -7,5 +7,6 @@ In: the values passed to event_queue.py. Out: queued events. Open encoders.py fi
 DOORS = (
     "copies",
     "encoders",
+    "notices",
     "shared_arrays",
 )

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from flexrec.recorder.events import is_around
 from flexrec.replay.diff.model import Stage
 
 FORWARD = ("inputs", "outputs")
@@ -63,12 +64,16 @@ def place_of(key: str) -> Place:
 
 
 def is_of_the_clock(key: str) -> bool:
-    """Whether a key measures time, by its name.
+    """Whether a key measures time or the machine, by its name.
 
     >>> is_of_the_clock("step_time"), is_of_the_clock("timestep_loss")
     (True, False)
     """
-    return not _CLOCK.isdisjoint(re.split(r"[^a-z]+", key.lower()))
+    return (
+        is_around(key)
+        or key.endswith("/step/share")
+        or not _CLOCK.isdisjoint(re.split(r"[^a-z]+", key.lower()))
+    )
 
 
 def stage_rank(stage: Stage) -> int:

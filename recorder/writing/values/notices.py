@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flexrec.recorder.errors import counted
 from flexrec.recorder.events import Array
@@ -69,13 +70,18 @@ class Places:
         self._step: int | None = None  # the step of all events so far, and the x of all logs
         self._logs, self._is_spread = 0, False
 
-    def see(self, rows: Array, values: Array) -> None:
-        """Count events in the file's layout; `values` begin with those of the first event."""
-        if self._is_spread or not len(rows):
+    def see(self, rows: Array, values: Array, is_training: NDArray[np.bool_]) -> None:
+        """Count those events, in the file's layout, that are of the training.
+
+        Args:
+            values: their values, which begin with those of the first event.
+        """
+        if self._is_spread or not is_training.any():
             return
+        first, rows = rows["start"][0], rows[is_training]
         codes, steps = rows["code"], rows["step"]
         logs = np.flatnonzero(codes == fmt.LOG)
-        x = values[rows["start"][logs] - rows["start"][0]] if len(logs) else np.empty(0)
+        x = values[rows["start"][logs] - first] if len(logs) else np.empty(0)
         self._step = int(steps[0]) if self._step is None else self._step
         self._is_spread = bool((steps != self._step).any() or (x != self._step).any())
         self._logs += len(x)

@@ -1,0 +1,52 @@
+"""`flexrec show --console`: what the process printed, with times."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from heapq import merge
+from pathlib import Path
+from typing import Any
+
+from flexrec.cli.output import echo, echo_json
+from flexrec.cli.replaying import tell_state
+from flexrec.recorder.errors import one_line
+from flexrec.recorder.events import CONSOLE
+from flexrec.recorder.recording import Recording
+
+
+def show_console(path: Path, *, as_json: bool) -> None:
+    """Print the recorded lines in order; on a terminal as in a pipe, those of stderr are marked.
+
+    Raises:
+        RecordingError: the recording cannot be read.
+    """
+    with Recording(path) as run:
+        if as_json:
+            echo_json({"path": str(path), "lines": list(_lines(run))})
+            return
+        tell_state(run)
+        has_lines = False
+        for line in _lines(run):
+            time = datetime.fromtimestamp(line["time"], UTC)
+            mark = "!" if line["stream"] == "stderr" else " "
+            echo(f"{time:%Y-%m-%d %H:%M:%S} {line['step']:>8} {mark} {one_line(line['text'])}")
+            has_lines = True
+        if not has_lines:
+            echo(
+                f"flexrec: {path} has no lines: record them with Recorder(…, console=True)",
+                err=True,
+            )
+
+
+def _lines(run: Recording) -> Iterator[dict[str, Any]]:
+    """The lines as plain data; docs/json.md describes it."""
+
+    def of(key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row in run.rows(key):
+            text, stream = str(row.value), key.removeprefix(CONSOLE)
+            yield (
+                row.position,
+                {"time": row.time, "step": row.step, "stream": stream, "text": text},
+            )
+
+    keys = [key for key in run if key.startswith(CONSOLE)]
+    return (line for _, line in merge(*map(of, keys), key=lambda each: each[0]))

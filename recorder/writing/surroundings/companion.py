@@ -1,0 +1,25 @@
+"""What runs beside a recorder, in the thread that writes its file."""
+
+from typing import Protocol
+
+
+class Companion(Protocol):
+    """Records something beside the training.
+
+    Attributes:
+        seconds: how often `tick` wants to be called.
+    """
+
+    seconds: float
+
+    def start(self) -> None:
+        """Begin, once the recorder is made."""
+
+    def tick(self) -> str | None:
+        """Do what is due; called by the writer's thread. Returns a warning to give, if any."""
+
+    def close(self) -> None:
+        """End: record what is left, and restore what was changed. A second call does nothing."""
+
+    def forget(self) -> None:
+        """End in a forked child, without recording."""
