@@ -15,6 +15,7 @@ from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.page.runs import Run
 from flexrec.replay.sinks.page.windows import shown, side_by_side
 
+_PICTURES = 400_000  # bytes of pictures of earlier marks in a page
 _SCRIPTS = ("figure.js", "board.js", "head.js")
 
 
@@ -44,7 +45,9 @@ def html_page(
     """
     runs = runs or [Run(name) for name in _names(windows)]
     names = [run.name for run in runs]
-    drawn = [_packed(shown(window, names)) for window in side_by_side(windows)]
+    histories = sum(bool(trace.earlier) for window in windows for trace in window.traces)
+    each = _PICTURES / max(1, histories)
+    drawn = [_packed(shown(window, names, pictures_bytes=each)) for window in side_by_side(windows)]
     script = "\n".join(map(_file, _SCRIPTS))
     parts = {
         "policy": _policy(plotly_js, script),
