@@ -25,10 +25,8 @@ def _images(client: Any, traces: Traces, opts: Message) -> Message:
     layout = {name: int(opts.pop(name)) for name in ("nrow", "padding") if name in opts}
     batch = np.asarray(traces[0].y)
     side = PICTURE_SIDE if len(batch) == 1 else BATCH_SIDE
-    if is_batch(batch) and not {"width", "height"} & set(
-        opts
-    ):  # enlarged first, so that the padding stays narrow
-        scale = _scale(batch, side, **layout)
+    if is_batch(batch) and not {"width", "height"} & set(opts):
+        scale = _scale(batch, side, **layout)  # of the pictures alone: the padding stays narrow
         batch = batch.repeat(scale, axis=-2).repeat(scale, axis=-1)
     return _picture(client, grid(batch, **layout), opts, side)
 
