@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from uniplot import plot_to_string
 
 from flexrec.recorder.errors import one_line
+from flexrec.replay.plots.colours import CYCLE
 
 Floats: TypeAlias = NDArray[np.float64]
 Values: TypeAlias = ArrayLike | Sequence[float | None]
@@ -77,7 +78,7 @@ def _graph(
         height=height,
         title=one_line(title),
         legend_labels=[one_line(name) for name in names],
-        color=has_colours,
+        color=_colours() if has_colours else False,
         character_set="braille" if has_braille and (has_colours or len(xs) == 1) else "ascii",
         force_ascii_characters=list(marks),
         x_gridlines=[],
@@ -123,6 +124,11 @@ def _number(label: re.Match[str], is_log: bool) -> str:
 
 def _has_colours() -> bool:
     return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+def _colours() -> bool | list[tuple[int, ...]]:
+    """Those of the other plots, if the terminal says that it has them; else its own."""
+    return list(CYCLE) if os.environ.get("COLORTERM") in ("truecolor", "24bit") else True
 
 
 def _has_braille() -> bool:

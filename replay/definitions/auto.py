@@ -34,7 +34,14 @@ _FALLBACK = ("grads", "activations", "weights")  # presets of sources that healt
 _FEW = 20  # most classes for which a confusion matrix is drawn by default
 _SHORT = 10  # most components of a vector that are drawn as lines
 _CONFUSION = {"xlabel": "predicted", "ylabel": "true", "numbers": True, "xmin": 0, "xmax": 1}
-_TITLES = {"lr": "Learning rate", "acc": "Accuracy", "mse": "MSE", "auc": "AUC", "map": "mAP"}
+_TITLES = {
+    "lr": "Learning rate",
+    "acc": "Accuracy",
+    "err": "Error",
+    "mse": "MSE",
+    "auc": "AUC",
+    "map": "mAP",
+}
 _RATE = re.compile(r"(.*[_/.\-])?(lr|learning_rate)([_/.\-].*)?", re.I | re.S)
 
 

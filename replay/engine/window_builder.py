@@ -36,6 +36,14 @@ class _Line:
     x: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
+    def keep(self, x: float, value: Any, earlier: int) -> None:
+        """Add a value, and keep some earlier ones: the first, and others evenly spread in x."""
+        self.x, self.values = [*self.x, x], [*self.values, value]
+        if len(self.values) > earlier + 1:
+            apart = [self.x[i + 1] - self.x[i - 1] for i in range(1, len(self.x) - 1)]
+            place = 1 + apart.index(min(apart))
+            del self.x[place], self.values[place]
+
     def trim(self) -> None:
         """Drop a position without a value, which a Ctrl-C between the two appends leaves."""
         count = min(len(self.x), len(self.values))
@@ -146,7 +154,9 @@ class WindowBuilder:
 
     def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
         """Show a value in place of the earlier ones, or beside them if vectors are stacked."""
-        if plot.kind.fits(value):
+        if plot.kind.fits(value) and plot.kind.keeps:
+            line.keep(x, value, plot.kind.keeps)
+        elif plot.kind.fits(value):
             line.x, line.values = [x], [value]
         elif not _stacks(plot.kind, value):
             place = (line.key, line.meter, plot.name)
@@ -200,9 +210,11 @@ class WindowBuilder:
 
     def _traces(self, plot: _Plot, line: _Line) -> list[Trace]:
         """The traces of a line: its values of the most common form."""
-        forms = _forms(plot.kind, line.values)
-        drawn = _commonest(forms)
         xs, values = line.x, line.values
+        if plot.kind.keeps:
+            return _pictures(self._shown(line), xs, values)
+        forms = _forms(plot.kind, values)
+        drawn = _commonest(forms)
         odd = [i for i, form in enumerate(forms) if form is None or form != drawn]
         if odd:
             self._leave_out(plot, line, xs[odd[0]], values[odd[0]], len(odd))
@@ -365,6 +377,13 @@ def _gathered(
         return [Trace(label, np.stack(values, axis=1), np.array(xs), rows=centres)]
     x = centres if plot.kind.shown_as == "bar" else None
     return [Trace(label, last if isinstance(last, str) else np.asarray(last), x)]
+
+
+def _pictures(label: str, xs: Sequence[float], values: Sequence[Any]) -> list[Trace]:
+    """A trace with the latest picture, and the earlier ones beside it."""
+    every = [np.asarray(value) for value in values]
+    earlier = tuple(zip(xs[:-1], every[:-1], strict=True))
+    return [Trace(label, every[-1], earlier=earlier)] if every else []
 
 
 def _misfit(plot: _Plot, line: _Line, x: float, value: Any) -> LeftOut:

@@ -1,18 +1,38 @@
-"""The colours of traces: plotly's own, and a ramp for many. sinks/palette.py assigns them."""
+"""The colours of traces: ten that the colour-blind can tell apart, and a ramp for many.
+
+sinks/palette.py assigns them.
+"""
 
 CYCLE = (
-    (31, 119, 180),
-    (255, 127, 14),
-    (44, 160, 44),
-    (214, 39, 40),
-    (148, 103, 189),
-    (140, 86, 75),
-    (227, 119, 194),
-    (127, 127, 127),
-    (188, 189, 34),
-    (23, 190, 207),
+    (60, 107, 232),
+    (218, 92, 17),
+    (21, 184, 132),
+    (143, 6, 106),
+    (153, 168, 224),
+    (116, 72, 18),
+    (171, 176, 92),
+    (95, 29, 167),
+    (215, 167, 194),
+    (86, 108, 96),
 )
-"""plotly's default colours for traces, in order."""
+"""The colours of traces, in order.
+
+They were searched for so that any two, and first of all the first ones, are far apart in CIELAB for
+normal sight, protanopia, deuteranopia and tritanopia, on white and as the page lightens them on
+dark ground. tests/replay/plots/test_colours.py measures it.
+"""
+
+GREY = (127, 127, 127)
+
+
+def written(colour: tuple[int, ...]) -> str:
+    """The colour as HTML writes it.
+
+    >>> written((255, 0, 16))
+    '#ff0010'
+    """
+    return "#{:02x}{:02x}{:02x}".format(*colour)
+
 
 # Dark to light, without the palest end: lines must stand out from white.
 _RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 190, 40))

@@ -78,6 +78,7 @@ class PlotType:
         draw: gets the message from visdom's client.
         shown_as: the type of pane in visdom: plotly's type of trace, or `image` or `text`.
         history: how the values of all marks are drawn; None: only the latest value is drawn.
+        keeps: the most values of earlier marks that are kept beside the latest, evenly spread.
         side_by_side: how a golden and an obtained window are drawn in one plot; None: not at all.
         colour_opt: the opt with the traces' colours, if windows should use the same colours.
         max_traces: the most meters in one window; None: any number.
@@ -95,6 +96,7 @@ class PlotType:
     shown_as: str
     condition: Callable[[Any], bool] = lambda _: True
     history: History | None = None
+    keeps: int = 0
     side_by_side: SideBySide | None = None
     colour_opt: str | None = None
     max_traces: int | None = None

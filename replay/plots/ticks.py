@@ -1,6 +1,7 @@
 """Axes: ticks at whole numbers or decades, and an axis that is logarithmic on both sides of 0."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -54,6 +55,21 @@ def _decades(values: Floats) -> dict[str, Any]:
     powers = range(math.floor(low), math.ceil(high) + 1)
     ticks = [float(f"{digit}e{power}") for power in powers for digit in (1, 2, 5)]
     return {"tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
+
+
+def power_texts(ticks: Sequence[float]) -> list[str]:
+    """The labels of ticks of logarithmic axes: as powers of ten if some are very large or small.
+
+    >>> power_texts([0.01, 1.0]), power_texts([2e-5, 1.0])
+    (['0.01', '1'], ['2×10⁻⁵', '10⁰'])
+    """
+    if not ticks or (min(ticks) >= 1e-3 and max(ticks) < 1e5):
+        return [f"{tick:g}" for tick in ticks]
+    parts = [f"{tick:.1e}".split("e") for tick in ticks]
+    raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+    powers = [f"10{str(int(power)).translate(raised)}" for _, power in parts]
+    digits = [float(digits) for digits, _ in parts]
+    return [p if d == 1 else f"{d:g}×{p}" for d, p in zip(digits, powers, strict=True)]
 
 
 class SymmetricLog:

@@ -29,6 +29,7 @@ class Trace:
         band: the lower and the upper edge (n,) of a band that is shaded around a line; NaN: none.
         note: what the legend says behind the name.
         muted: whether a line is grey and not in the legend: one of many that others stand out from.
+        earlier: (x, y) of earlier marks, in order, for sinks that can show a picture's history.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Trace:
     band: tuple[Any, Any] | None = None
     note: str = ""
     muted: bool = False
+    earlier: tuple[tuple[float, Any], ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,6 +108,8 @@ def equal(a: Window, b: Window) -> bool:
             and all(
                 _same(getattr(s, part), getattr(t, part)) for part in ("x", "y", "marks", "rows")
             )
+            and [x for x, _ in s.earlier] == [x for x, _ in t.earlier]
+            and all(_same(y, z) for (_, y), (_, z) in zip(s.earlier, t.earlier, strict=True))
             for s, t in zip(a.traces, b.traces, strict=True)
         )
     )

@@ -24,6 +24,7 @@ from flexrec.recorder.errors import (
     listed,
     warn,
 )
+from flexrec.replay.plots.colours import CYCLE, written
 from flexrec.replay.plots.dates import in_milliseconds
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
@@ -248,8 +249,13 @@ def payload(window: Window) -> dict[str, Any]:
     except (AssertionError, KeyError, IndexError, TypeError, ValueError) as error:
         raise DefinitionError(f"window {window.win!r}, a {kind.name} plot: {error}") from error
     _settle_axes(message)
+    if kind.shown_as in _COLOURED:
+        message["layout"].setdefault("colorway", list(map(written, CYCLE)))
     in_milliseconds(message)
     return {**message, "win": window.win, "eid": window.env or message["eid"]}
+
+
+_COLOURED = ("scatter", "bar", "box", "pie")  # panes whose traces plotly colours in order
 
 
 def literal(message: Mapping[str, Any]) -> dict[str, Any]:

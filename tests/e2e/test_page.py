@@ -330,6 +330,25 @@ def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) 
     assert lines[2] == f"run0 train,1,{first['y'][1]!r}"
 
 
+def test_a_picture_has_its_history_on_a_slider(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.h5", facts=False) as rec:
+        for epoch in range(5):
+            rec.add(samples=np.full((3, 8, 8), epoch / 4), train_loss=1.0)
+            rec.log(epoch=epoch)
+    flexrec("replay", tmp_path / "a.h5", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        page = found.page
+        slider, picture = page.locator(".history input"), page.locator("figure img")
+        seen = [picture.get_attribute("src")]
+        assert slider.get_attribute("aria-valuetext") == "latest"
+        slider.focus()
+        for place in ("3", "2", "1", "0"):
+            page.keyboard.press("ArrowLeft")
+            assert slider.get_attribute("aria-valuetext") == f"epoch {place}"
+            seen.append(picture.get_attribute("src"))
+        assert len(set(seen)) == 5
+
+
 def test_what_a_recording_says_stays_text_without_mathjax(
     browser: "Browser", tmp_path: Path
 ) -> None:

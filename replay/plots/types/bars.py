@@ -69,7 +69,10 @@ def _histogram(client: Any, traces: Traces, opts: Message) -> Message:
 
 def _boxplot(client: Any, traces: Traces, opts: Message) -> Message:
     columns = [np.ravel(trace.y) for trace in traces]
-    return _columns(client.boxplot, columns, names_of(traces, opts), opts)
+    message = _columns(client.boxplot, columns, names_of(traces, opts), opts)
+    if "showlegend" not in opts:
+        message["layout"]["showlegend"] = False  # the x axis has the names
+    return message
 
 
 def _pie(client: Any, traces: Traces, opts: Message) -> Message:

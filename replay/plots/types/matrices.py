@@ -21,6 +21,7 @@ from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.window import Trace
 
 MAX_TICKS = 20
+_CAMERA = {"eye": {"x": 1.6, "y": 1.6, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.2}}
 PALE_TO_BLUE = [[0, "#f4f6fb"], [1, "#2a5fd0"]]
 COLOURS = frozenset({"colormap", "xmin", "xmax"})
 
@@ -91,6 +92,7 @@ def _surface(name: str, **margins: int) -> Draw:
         message, _ = getattr(client, name)(X=matrix, opts={**limits, **margins, **opts})
         if margins:
             message["data"][0]["colorbar"] = {"len": 0.8, "thickness": 12}
+            message["layout"].setdefault("scene", {}).setdefault("camera", _CAMERA)
         return _placed(message, traces[0])
 
     return draw

@@ -12,6 +12,7 @@ from flexrec.replay.plots.plot_type import PANE, Message, PlotType, Traces
 
 PICTURE_SIDE = 256  # pixels to which a small picture is about enlarged
 BATCH_SIDE = 720  # the same for several pictures side by side
+_EARLIER = 19  # pictures of earlier marks that a window keeps
 PANE_WIDTH = 120  # pixels of a window's bar for a title
 PANE_BAR, CAPTION = 10, 12  # pixels that visdom subtracts from a picture's height
 
@@ -22,8 +23,22 @@ def _image(client: Any, traces: Traces, opts: Message) -> Message:
 
 def _images(client: Any, traces: Traces, opts: Message) -> Message:
     layout = {name: int(opts.pop(name)) for name in ("nrow", "padding") if name in opts}
-    side = PICTURE_SIDE if len(traces[0].y) == 1 else BATCH_SIDE
-    return _picture(client, grid(traces[0].y, **layout), opts, side)
+    batch = np.asarray(traces[0].y)
+    side = PICTURE_SIDE if len(batch) == 1 else BATCH_SIDE
+    if is_batch(batch) and not {"width", "height"} & set(opts):
+        scale = _scale(batch, side, **layout)  # of the pictures alone: the padding stays narrow
+        batch = batch.repeat(scale, axis=-2).repeat(scale, axis=-1)
+    return _picture(client, grid(batch, **layout), opts, side)
+
+
+def _scale(batch: NDArray[Any], side: int, *, nrow: int = 8, padding: int = 2) -> int:
+    """How many times larger each picture of a batch may be, so that the sheet fits the side."""
+    columns = max(1, min(nrow, len(batch)))
+    rows = -(-len(batch) // columns)
+    height, width = map(int, batch.shape[-2:])
+    across = (side // columns - 2 * padding) // width
+    down = (side // rows - 2 * padding) // height
+    return max(1, min(across, down))
 
 
 def _picture(client: Any, picture: NDArray[np.uint8], opts: Message, side: int) -> Message:
@@ -69,6 +84,7 @@ PANES = (
         max_traces=1,
         draw=_image,
         shown_as="image",
+        keeps=_EARLIER,
         side_by_side=pictures,
     ),
     PlotType(
@@ -81,6 +97,7 @@ PANES = (
         max_traces=1,
         draw=_images,
         shown_as="image",
+        keeps=_EARLIER,
         side_by_side=pictures,
     ),
     PlotType(

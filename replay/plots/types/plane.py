@@ -57,10 +57,14 @@ def _plane(client: Any, traces: Traces, opts: Message) -> Message:
 
 
 def _ticks(marks: Floats) -> Message:
-    """Ticks of a colour bar over log(1 + mark): at the first mark, powers of ten, and the last."""
+    """Ticks of a colour bar over log(1 + mark): at the first mark, powers of ten that have room,
+    and at the last."""
     low, high = float(marks.min()), float(marks.max())
+    room = _ROOM * (math.log1p(high) - math.log1p(low))
     tens = [10.0**k for k in range(19) if low < 10.0**k < high]
-    values = np.unique([low, *tens, high])
+    ends = [math.log1p(low), math.log1p(high)]
+    apart = [ten for ten in tens if min(abs(math.log1p(ten) - end) for end in ends) > room]
+    values = np.unique([low, *apart, high])
     return {
         "tickmode": "array",
         "tickvals": np.log1p(values).tolist(),
@@ -94,6 +98,7 @@ def _marks(trace: Trace) -> Floats:
     return marks.astype(np.float64)
 
 
+_ROOM = 0.08  # of the bar, between its ends and other ticks
 _SYMBOLS = ("circle", "square", "diamond", "cross", "x", "triangle-up", "pentagon", "star")
 
 

@@ -21,7 +21,7 @@ from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.player.player import Played, play_all
-from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay.plots.colours import CYCLE, GREY, ramp
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
 from flexrec.replay.runs.row import Cell
@@ -256,8 +256,7 @@ def _coloured(
     phases = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("train"))
     dashes = [_DASHES[phases.index(name) % len(_DASHES)] for name in names]
     opts: dict[str, object] = {"dash": dashes} if len(phases) > 1 else {}
-    grey = list(CYCLE[7])
-    opts |= {"linecolor": [colours.get(str(trace.run), grey) for trace in traces]}
+    opts |= {"linecolor": [colours.get(str(trace.run), list(GREY)) for trace in traces]}
     drawn = tuple(
         replace(trace, muted=trace.run in muted, note=notes.get(str(trace.run), ""))
         for trace in traces

@@ -40,6 +40,23 @@ function makePicture(element, shown) {
   });
   image.src = shown.src;
   if (shown.caption) add(element, "p", shown.caption);
+  if (shown.frames) makeHistory(element, shown, image);
+}
+
+/** A slider through the pictures of earlier marks; the latest is at its end. */
+function makeHistory(element, {title, frames, src}, image) {
+  const label = add(element, "label", undefined, {className: "row history"});
+  const slider = add(label, "input", undefined, {type: "range", min: 0, max: frames.length,
+    value: frames.length, ariaLabel: `${title}, earlier pictures`});
+  const said = add(label, "output");
+  const show = () => {
+    const frame = frames[slider.value];
+    image.src = frame?.src ?? src;
+    said.textContent = frame ? `${markName} ${format(frame.x)}` : "latest";
+    slider.setAttribute("aria-valuetext", said.textContent);
+  };
+  slider.addEventListener("input", show);
+  show();
 }
 
 function draw(card) {
@@ -312,7 +329,7 @@ function hasRunColours({curves, data}) {
 const phases = new Map();
 for (const shown of windows.filter((one) => (runs.length > 1 ? hasRunColours(one) : one.phased))) {
   for (const trace of shown.data.filter(isLine)) {
-    if (!phases.has(trace.phase)) phases.set(trace.phase, trace);
+    if (!phases.get(trace.phase)?.line) phases.set(trace.phase, trace);  // a dot has no dash
   }
 }
 

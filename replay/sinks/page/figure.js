@@ -18,6 +18,7 @@ function visibleMarker(marker) {
   const found = {...marker};
   if (marker.color) found.color = visible(marker.color);
   if (marker.line?.color) found.line = {...marker.line, color: visible(marker.line.color)};
+  if (marker.colorscale) found.line = {...marker.line, width: 0.6, color: css("--dim")};
   return found;
 }
 
@@ -194,6 +195,7 @@ function figureOf(card) {
     width: card.plot.clientWidth, height: card.plot.clientHeight,
     hovermode: shown.curves ? "x" : "x unified", hoverdistance: shown.curves ? -1 : 20, uirevision: `${chosen.x} ${chosen.scale}`,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
+  if (layout.colorway) layout.colorway = layout.colorway.map(visible);
   // The page's own legends wrap; a lone name says nothing.
   if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
   if (shown.curves) {
@@ -201,8 +203,9 @@ function figureOf(card) {
     layout.yaxis = yaxisOf(shown, values, zoomOf(card, layout));
     if (isLog(shown)) {
       const [least] = extremes(values.filter((value) => value > 0));
-      data.push(...data.filter((made) => made.visible && made.hoverinfo !== "skip")
-        .flatMap((made) => zeros(made, least)));
+      const lines = data.filter((made) => made.visible && made.hoverinfo !== "skip");
+      data.push(...lines.flatMap((made) => zeros(made, least)));
+      for (const made of lines) made.y = made.y.map((value) => (value === 0 ? null : value));
     }
   }
   for (const name of ["xaxis", "yaxis", "yaxis2"]) {

@@ -18,6 +18,7 @@ from flexrec.replay.sinks.page.windows import shown, side_by_side
 
 _BOARD = ("base.js", "figure.js", "board.js", "head.js")
 _TABLE = ("base.js", "table.js")
+_PICTURES = 400_000  # bytes of pictures of earlier marks in a page
 
 
 def html_page(
@@ -46,7 +47,9 @@ def html_page(
     """
     runs = runs or [Run(name) for name in _names(windows)]
     names = [run.name for run in runs]
-    drawn = [_packed(shown(window, names)) for window in side_by_side(windows)]
+    histories = sum(bool(trace.earlier) for window in windows for trace in window.traces)
+    each = _PICTURES / max(1, histories)
+    drawn = [_packed(shown(window, names, pictures_bytes=each)) for window in side_by_side(windows)]
     data = {"windows": drawn, "runs": [run.shown(windows) for run in runs]}
     return _page("board.html", _BOARD, data, title, plotly_js, x)
 

@@ -93,7 +93,8 @@ def _schedule(run: Recording, every: int | None) -> Schedule:
 def _last_of_each(marks: Marks) -> Marks:
     """Of several marks at one place, the last."""
     at, place = np.unique(marks.at[::-1], return_index=True)
-    return Marks(at, *(part[::-1][place] for part in marks[1:] if part is not None))
+    step = None if marks.step is None else marks.step[::-1][place]
+    return Marks(at, marks.mark[::-1][place], step, marks.seconds[::-1][place])
 
 
 def _mean(runs: Sequence[Marks]) -> Marks | None:

@@ -3,13 +3,16 @@
 Texts are given as they are; figure.js escapes what plotly would read as markup.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import numpy as np
+
 from flexrec.replay.definitions.phases import PHASES, split_phase
-from flexrec.replay.plots.colours import CYCLE
+from flexrec.replay.plots.colours import CYCLE, written
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Trace, Window
 
@@ -18,15 +21,18 @@ _AXIS = re.compile(r"[xyz]axis\d*")
 _BY_TRACE = ("linecolor", "markercolor", "dash")  # opts with an entry for each trace
 
 
-def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
+def shown(
+    window: Window, runs: Sequence[str], *, pictures_bytes: float = math.inf
+) -> dict[str, Any]:
     """The data of a window; `runs` are the names of the runs that the page shows, in order.
 
     Lines are given unsmoothed and with linear axes, with `smooth` and `log` beside them: the page
     lets its reader choose both.
 
     Returns:
-        JSON values: title, width and height, and either text, or src and caption of a picture, or
-        data and layout for plotly. `curves`: its traces are points over x; `marks`: its x are those
+        JSON values: title, width and height, and either text, or src and caption of a picture and
+        the frames of earlier ones, up to `pictures_bytes` of these, or data and layout for plotly.
+        `curves`: its traces are points over x; `marks`: its x are those
         of marks; `run`: the index of the run that it shows alone, and of each trace in data;
         `phase`: a trace's name without that of its run and its `note`; `phased`: whether these are
         phases.
@@ -47,7 +53,8 @@ def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
         return {**found, "text": window.traces[0].y}
     if first["type"] == "image":
         content = first["content"]
-        return {**found, "src": content["src"], "caption": content.get("caption")}
+        frames = _frames(drawn, pictures_bytes)
+        return {**found, "src": content["src"], "caption": content.get("caption"), **frames}
     first_trace = drawn.traces[0]
     over_marks = first_trace.x is not None and first_trace.marks is None
     over_marks &= kind.history is not None or kind.max_traces == 1
@@ -61,6 +68,23 @@ def shown(window: Window, runs: Sequence[str]) -> dict[str, Any]:
         "data": [_trace(trace, i, drawn.traces, runs) for i, trace in enumerate(message["data"])],
         "layout": _layout(message["layout"], drawn),
     }
+
+
+def _frames(window: Window, most: float) -> dict[str, Any]:
+    """The pictures of earlier marks, evenly chosen so that they have at most `most` bytes."""
+    from flexrec.replay.sinks.visdom import payload
+
+    (trace,) = window.traces
+    found = []
+    for x, y in trace.earlier:
+        once = replace(window, traces=(replace(trace, y=y, earlier=()),))
+        found.append({"x": x, "src": payload(once)["data"][0]["content"]["src"]})
+    size = sum(len(frame["src"]) for frame in found)
+    kept = len(found) if size <= most else int(len(found) * most / size)
+    if not kept:
+        return {}
+    chosen = np.unique(np.linspace(0, len(found) - 1, kept).round().astype(int))
+    return {"frames": [found[i] for i in chosen]}
 
 
 def side_by_side(windows: Sequence[Window]) -> list[Window]:
@@ -108,8 +132,7 @@ def _trace(
         made["type"] = "scatter"
     if made["type"] == "scatter":
         part = "line" if "lines" in trace.get("mode", "") else "marker"
-        colour = "#{:02x}{:02x}{:02x}".format(*CYCLE[place % len(CYCLE)])
-        made[part] = {"color": colour, **trace.get(part, {})}
+        made[part] = {"color": written(CYCLE[place % len(CYCLE)]), **trace.get(part, {})}
     return made
 
 

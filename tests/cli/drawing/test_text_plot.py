@@ -133,3 +133,14 @@ def test_a_preset_is_drawn_in_one_plot(tmp_path: Any) -> None:
     text, whole = plot_text(tmp_path / "run.h5", "loss")
     assert whole
     assert text.splitlines()[-1].split() == ["++", "train", "xx", "test"]
+
+
+def test_a_terminal_of_all_colours_has_those_of_the_other_plots(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Output("utf-8", is_terminal=True))
+    for what, is_own in (("truecolor", True), ("", False)):
+        monkeypatch.setenv("COLORTERM", what)
+        text = text_plot("loss", [("train", [0, 1], [0, 1])])
+        assert ("\x1b[38;2;60;107;232m" in text) == is_own
+        assert "\x1b[" in text

@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flexrec.replay import FlexLogger
+from flexrec.recorder import Recorder, Recording
+from flexrec.replay import FlexLogger, play
 from flexrec.replay.definitions.definitions import define
 from flexrec.replay.definitions.presets import preset
 from flexrec.replay.engine.left_out import LeftOuts
 from flexrec.replay.engine.window_builder import WindowBuilder, classes_of, overlay
-from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window, equal
 from flexrec.replay.sinks.base import ListSink
 from flexrec.replay.sinks.visdom import payload
 from support.window_cases import window
@@ -117,3 +119,29 @@ def test_legends_name_the_class_of_a_layer() -> None:
     ]
     assert [trace.name for trace in shown["weights/std"].traces] == ["1"]
     assert shown["0"].title == "0 Conv2d"
+
+
+def test_a_picture_keeps_a_bounded_history(tmp_path: Path) -> None:
+    plots = {"image": {"type": "image"}}
+    meters = {"image": {"type": "ImageMeter", "target": "image"}}
+    pixels = np.zeros((2, 3))
+    with Recorder(tmp_path / "a.h5") as rec:
+        logger = FlexLogger(plots, meters, sink=ListSink(), recorder=rec)
+        for epoch in range(100):
+            pixels[:] = epoch / 100  # a recorded picture does not change with the array
+            logger.add(image=pixels)
+            logger.log(epoch)
+        (live,) = logger.windows()
+    (trace,) = live.traces
+    assert trace.y[0, 0] == 0.99
+    places = [x for x, _ in trace.earlier]
+    assert len(places) == 19
+    assert places[0] == 0
+    assert places[-1] >= 90
+    assert max(np.diff(places)) <= 3 * min(np.diff(places[:-1]))
+    assert all(y[0, 0] == x / 100 for x, y in trace.earlier)
+    with Recording(tmp_path / "a.h5") as run:
+        (replayed,) = play(run, define(plots, meters))
+        (plain,) = play(run, define(plots, meters), plain=True)
+    assert equal(replayed, plain)
+    assert [x for x, _ in replayed.traces[0].earlier] == places

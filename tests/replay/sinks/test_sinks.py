@@ -1,5 +1,6 @@
 """Environment files: what visdom would have written, the same bytes every time."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -104,7 +105,9 @@ def test_the_bytes_are_the_same_with_every_visdom() -> None:
     document = env_document(WINDOWS)
     for kept in document["jsons"].values():
         if kept["type"] == "image":  # how a PNG is packed is not visdom's doing
-            kept["content"]["src"] = decoded(kept["content"]["src"]).tolist()
+            shown = decoded(kept["content"]["src"])
+            digest = hashlib.sha256(shown.tobytes()).hexdigest()
+            kept["content"]["src"] = f"{shown.shape} {digest}"
     assert dump(document) == GOLDEN.read_text(encoding="ascii")
 
 
@@ -212,7 +215,7 @@ def test_dump_is_json_in_order(document: dict[str, Any]) -> None:
 def test_dump_gives_a_line_to_each_array_of_numbers() -> None:
     lines = dump(env_document([window("line", TRAIN, TEST)])).splitlines()
     assert '      "y": [1.0, 0.5, null, 0.25]' in lines
-    assert max(map(len, lines)) < 100
+    assert max(map(len, lines)) < 140
 
 
 def test_dump_refuses_what_json_has_not() -> None:

@@ -110,8 +110,10 @@ OURS = {
     "image": (("opts", "width"), ("opts", "height")),
     "scatter": (("layout", "xaxis"),),
     "stem": (("layout", "xaxis"), ("opts", "mode")),
+    "boxplot": (("layout", "showlegend"),),
     "surf": (
         ("layout", "margin"),
+        ("layout", "scene"),
         *(("opts", f"margin{side}") for side in ("top", "left", "bottom")),
     ),
 }
@@ -127,9 +129,9 @@ def test_the_message_is_the_clients_own(name: str) -> None:
     expected, endpoint = getattr(client, method)(**arguments, opts=opts, win=drawn.win)
     assert endpoint == "events"
     message = payload(drawn)
-    for path in OURS.get(name, ()):  # what is settled around the client
+    for path in (*OURS.get(name, ()), ("layout", "colorway")):  # settled around the client
         for drawn_by in (message, expected):
-            drawn_by[path[0]].pop(path[1], None)
+            drawn_by.get(path[0], {}).pop(path[1], None)
     for trace in (*message["data"], *expected["data"]):
         for field in LOOKS.get(name, ()):
             trace.pop(field, None)
@@ -216,6 +218,8 @@ def test_bits_are_written_in_few_digits() -> None:
 def test_a_batch_is_large_enough_to_recognise() -> None:
     batch = payload(window("images", Trace("i", np.zeros((8, 8, 8)))))
     assert 500 < batch["opts"]["width"] <= 720
+    sheet = decoded(batch["data"][0]["content"]["src"])
+    assert (sheet[40] == 255).all(axis=-1).mean() < 0.1  # only narrow padding is white
 
 
 def test_a_constant_line_is_not_shown_between_minus_1_and_1() -> None:

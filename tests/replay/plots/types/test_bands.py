@@ -25,7 +25,7 @@ def test_a_band_is_three_plain_traces() -> None:
     assert list(high["y"]) == [1, 2, 3, 4, 5, 6]
     assert list(mean["y"]) == [0, 1, 2, 3, 4, 5]
     assert high["fill"] == "tonexty"
-    assert high["fillcolor"] == "rgba(31, 119, 180, 0.2)"
+    assert high["fillcolor"] == "rgba(60, 107, 232, 0.2)"
     assert "fill" not in low | mean
     for edge in (low, high):
         assert edge["line"]["width"] == 0
@@ -59,7 +59,7 @@ def test_a_muted_line_is_grey_and_not_in_the_legend() -> None:
     assert muted["line"]["color"] == "rgb(205, 205, 205)"
     assert muted["showlegend"] is False
     assert "showlegend" not in line
-    assert line["line"] == {"color": "#ff7f0e"}
+    assert line["line"] == {"color": "#da5c11"}
 
 
 def test_a_band_is_thinned_with_its_line() -> None:

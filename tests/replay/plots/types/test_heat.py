@@ -39,7 +39,7 @@ def test_layers_of_one_name_keep_their_rows() -> None:
 def test_logarithmic_colours_show_zero_as_the_least() -> None:
     message = drawn(Trace("a", y=[1.0, 0.0, 1e-4], x=[0.0, 1.0, 2.0]), ztype="log")
     assert cells(message)["z"] == [[0, -4, -4]]
-    assert cells(message)["colorbar"]["ticktext"] == ["0.0001", "0.001", "0.01", "0.1", "1"]
+    assert cells(message)["colorbar"]["ticktext"] == ["10⁻⁴", "10⁻³", "10⁻²", "10⁻¹", "10⁰"]
     assert cells(message)["text"] == [["a: 1", "a: 0", "a: 0.0001"]]
 
 
@@ -59,3 +59,9 @@ def test_few_of_many_rows_are_named() -> None:
     message = drawn(*many, title="Layers")
     assert len(message["layout"]["yaxis"]["ticktext"]) == 25
     assert len(cells(message)["z"]) == 100
+
+
+def test_rows_do_not_repeat_the_run_that_the_title_names() -> None:
+    traces = [Trace(str(k), [1.0, 2.0], [0.0, 1.0], run="a") for k in range(2)]
+    for title, names in (("a: norm", ["0", "1"]), ("norm", ["a 0", "a 1"])):
+        assert drawn(*traces, title=title)["layout"]["yaxis"]["ticktext"] == names

@@ -7,7 +7,7 @@ import pytest
 
 from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
 from flexrec.replay import Runs, Window, play, preset
-from flexrec.replay.plots.colours import ramp
+from flexrec.replay.plots.colours import CYCLE, ramp
 from flexrec.replay.plots.window import equal
 
 LOSS = preset("loss")
@@ -87,7 +87,7 @@ def test_the_best_stand_out(exp: Path) -> None:
     (window,) = runs.play(LOSS, best="test_acc.max", top=1)
     assert [trace.muted for trace in window.traces] == [True, True, True, False]
     assert window.traces[-1].run == "lr0.1/seed1"
-    assert window.opts["linecolor"][-1] == [31, 119, 180]
+    assert window.opts["linecolor"][-1] == list(CYCLE[0])
     (least,) = runs.play(LOSS, best="train_loss.last", top=2)
     assert {t.run for t in least.traces if not t.muted} == {"lr0.01/seed0", "lr0.1/seed0"}
     (most,) = runs.play(LOSS, best="train_loss.last desc", top=1)

@@ -101,3 +101,15 @@ def test_colours_that_are_plotlys_own_are_written_as_those_that_are_not() -> Non
     same, other = Palette().paint([of_runs("line", ""), of_runs("line", "train", "test")])
     own = [trace["line"]["color"] for trace in shown(same, RUNS)["data"]]
     assert own == [trace["line"]["color"] for trace in shown(other, RUNS)["data"][::2]]
+
+
+def test_a_picture_has_those_of_earlier_marks_as_far_as_they_fit() -> None:
+    earlier = tuple((float(k), np.full((4, 4), k / 9)) for k in range(9))
+    drawn = window("image", Trace("i", np.ones((4, 4)), earlier=earlier))
+    whole = shown(drawn, [])
+    assert [frame["x"] for frame in whole["frames"]] == list(range(9))
+    assert len({frame["src"] for frame in whole["frames"]} | {whole["src"]}) == 10
+    size = sum(len(frame["src"]) for frame in whole["frames"])
+    half = shown(drawn, [], pictures_bytes=size / 2)["frames"]
+    assert [frame["x"] for frame in half] == [0, 3, 5, 8]
+    assert "frames" not in shown(drawn, [], pictures_bytes=10)
