@@ -55,13 +55,8 @@ from flexrec.recorder.writing.surroundings.console import Console
 from flexrec.recorder.writing.surroundings.monitor import Monitor, machine_beside
 
 if TYPE_CHECKING:
-    from flexrec.recorder.layers.tooled_model import (
-        Layers,
-        ModelOptions,
-        Module,
-        Optimizers,
-        TooledModel,
-    )
+    from flexrec.recorder.layers.parameters.optimizers import Optimizers
+    from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
     from flexrec.recorder.layers.tracing.trace import Trace
 
 

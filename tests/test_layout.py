@@ -39,7 +39,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
         "replay/export/tensorboard.py",
     },
     "transformers": {f"{INTEGRATIONS}transformers.py"},
-    "torch": {"recorder/layers/", "recorder/writing/accelerator.py"},
+    "torch": {"recorder/layers/", "recorder/writing/values/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
     "psutil": {"recorder/writing/surroundings/machine.py"},
     "pynvml": {"recorder/writing/surroundings/machine.py"},

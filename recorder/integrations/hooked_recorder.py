@@ -14,7 +14,8 @@ from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.writing.config import as_json
 
 if TYPE_CHECKING:
-    from flexrec.recorder.layers.tooled_model import ModelOptions, Module, Optimizers, TooledModel
+    from flexrec.recorder.layers.parameters.optimizers import Optimizers
+    from flexrec.recorder.layers.tooled_model import ModelOptions, Module, TooledModel
 
 Target: TypeAlias = Recorder | str | os.PathLike[str]
 """Where to record: an open recorder, or the path of a file or folder."""

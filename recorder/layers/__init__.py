@@ -8,6 +8,7 @@ private names are in torch_private.py; table.py does not import torch.
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "activations",
+    "parameters",
     "table",
     "tooled_model",
     "tracing",

@@ -13,9 +13,9 @@ import numpy as np
 
 from flexrec.recorder.events import Array
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.writing.accelerator import OnDevice, fetched_arrays, fetched_numbers
 from flexrec.recorder.writing.event_queue import EventQueue, Signature
 from flexrec.recorder.writing.live_file import Block, LiveFile
+from flexrec.recorder.writing.values.accelerator import OnDevice, fetched_arrays, fetched_numbers
 from flexrec.recorder.writing.values.encoders import Held, Queued
 
 _MOST_EVENTS, _MOST_BYTES = 1 << 16, 8 << 20  # approximate limits of a batch

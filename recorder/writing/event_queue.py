@@ -19,7 +19,7 @@ from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import STEPS, State, gather
 from flexrec.recorder.reduction.reducer import Reducer
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.writing.accelerator import OnDevice, gathered, take
+from flexrec.recorder.writing.values.accelerator import OnDevice, gathered, take
 from flexrec.recorder.writing.values.copies import SMALL, Copier, Slab
 from flexrec.recorder.writing.values.encoders import (
     RECORD_BYTES,

@@ -28,11 +28,11 @@ from flexrec.recorder.storage.open_store import open_store
 from flexrec.recorder.storage.store import Codes, of_training
 from flexrec.recorder.writing.batches import TOP_WORDS, Batches
 from flexrec.recorder.writing.event_queue import EventQueue, mark_event
+from flexrec.recorder.writing.notices import HeavyKeys, Places
 from flexrec.recorder.writing.opening.create import Opened, Search
 from flexrec.recorder.writing.opening.trail import Latest, Marked, marked
 from flexrec.recorder.writing.surroundings.companion import Companion
 from flexrec.recorder.writing.values.encoders import Queued
-from flexrec.recorder.writing.values.notices import HeavyKeys, Places
 
 _PLENTY = 16 << 20  # waiting bytes from which on `wake` yields to the writer
 _TURN = 0.002  # seconds

@@ -128,7 +128,7 @@ def closures(watch: Watch, step: Step) -> Trained:
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        loss: torch.Tensor = (model(x) - x.sum(1, keepdim=True)).square().mean()
         loss.backward()
         return loss
 
@@ -155,9 +155,9 @@ def run(loop: Loop, rec: Recorder | None, *, trace: bool = False) -> list[list[s
             rec.watch(model, optimizer=optimizer, name=name, stats=STATS, trace=trace)
 
     losses, models = loop(watch, rec.step if rec is not None else lambda: None)
-    found = [loss.item().hex() for loss in losses]
+    found = [float(loss).hex() for loss in losses]
     return [found] + [
-        [value.item().hex() for value in weights.flatten()]
+        [float(value).hex() for value in weights.flatten()]
         for model in models
         for weights in model.parameters()
     ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from flexrec.recorder.events import Array, is_tensor
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.writing.accelerator import (
+from flexrec.recorder.writing.values.accelerator import (
     Numbers,
     OnDevice,
     Read,

@@ -16,7 +16,7 @@ from flexrec.recorder.events import Add, State
 from flexrec.recorder.reduction.reducer import Reducer, reduction
 from flexrec.recorder.reduction.reductions import REDUCTIONS, Cells, ClassErrors
 from flexrec.recorder.storage.format import Form, Schema
-from flexrec.recorder.writing.values.notices import advice
+from flexrec.recorder.writing.notices import advice
 from flexrec.replay import Definitions, FlexLogger, Window, define, play, preset
 from flexrec.replay.meters import build, meter_types
 from flexrec.replay.plots.window import equal
@@ -388,7 +388,7 @@ def test_tensors_are_reduced_as_arrays(tmp_path: Path) -> None:
 def test_large_raw_tensors_are_spoken_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["flexrec.recorder.writing.values.notices"], "_MANY_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["flexrec.recorder.writing.notices"], "_MANY_BYTES", 1000)
     pair = (np.ones(50), np.ones(50))
     fits = r"'key' has passed .* reduce=\{'key': \"MSEMeter"
     with pytest.warns(RuntimeWarning, match=fits) as caught:

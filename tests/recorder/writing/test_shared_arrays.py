@@ -11,8 +11,8 @@ import pytest
 from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.storage.format import Schema
-from flexrec.recorder.writing import accelerator, event_queue
-from flexrec.recorder.writing.values import encoders
+from flexrec.recorder.writing import event_queue
+from flexrec.recorder.writing.values import accelerator, encoders
 from flexrec.replay import FlexLogger, define, play
 from flexrec.replay.sinks.base import ListSink
 from support.event_cases import same

@@ -11,8 +11,7 @@ from torch import nn
 
 from flexrec.recorder import Recording
 from flexrec.recorder.events import is_tensor, normalise
-from flexrec.recorder.writing import accelerator
-from flexrec.recorder.writing.values import encoders
+from flexrec.recorder.writing.values import accelerator, encoders
 from flexrec.recorder.writing.values.encoders import NumberEncoder, Queued, pack_record
 from support.event_cases import same
 from support.recorders import recorder
