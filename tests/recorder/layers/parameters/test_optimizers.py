@@ -280,7 +280,7 @@ def test_an_optimizer_that_steps_within_the_backward_pass_is_seen() -> None:
         optimizers[parameter].zero_grad()
 
     for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(apply)  # type: ignore[arg-type]
+        parameter.register_post_accumulate_grad_hook(apply)
     with TooledModel(model, SOURCES, optimizer=optimizers.values()) as tooled:
         loss_of(model, next(batches())).backward()
         values = tooled.step()
@@ -308,7 +308,7 @@ def test_rates_are_those_that_the_step_used() -> None:
             optimizer.step()
             scheduler.step()
             values = tooled.step()
-            found.append((values["optimizer/group0/lr"], values["optimizer/group1/lr"]))  # type: ignore[arg-type]
+            found.append((values["optimizer/group0/lr"], values["optimizer/group1/lr"]))
     assert found == [(0.5, 0.1), (0.25, 0.05), (0.125, 0.025)]
 
 
@@ -346,7 +346,7 @@ def test_a_minibatch_of_snr_is_the_gradient_that_the_optimizer_got() -> None:
             optimizer.zero_grad(set_to_none=False)
             values = tooled.step()
     rows = torch.stack(seen)
-    norm = weight.detach().double().norm().item()  # type: ignore[operator]
+    norm = weight.detach().double().norm().item()
     assert values["0/grad_weights/signal"] == pytest.approx(rows.mean(0).norm().item() / norm)
     spread = rows.var(0, correction=0).sum().sqrt().item()
     assert values["0/grad_weights/noise"] == pytest.approx(spread / norm)
@@ -436,7 +436,7 @@ def test_training_is_the_same_to_the_bit_and_so_is_what_is_saved() -> None:
         model = small()
         optimizer = AdamW(model.parameters(), lr=0.1, foreach=True)
         options = {"optimizer": optimizer, "sources": SOURCES}
-        tooled = TooledModel(model, **options) if watched else None  # type: ignore[arg-type]
+        tooled = TooledModel(model, **options) if watched else None
         for x in batches():
             loss_of(model, x).backward()
             optimizer.step()
