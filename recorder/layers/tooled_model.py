@@ -30,7 +30,8 @@ from flexrec.recorder.layers.measuring.statistics import (
     split_costs,
 )
 from flexrec.recorder.layers.parameters.loss_scale import LossScale, Scaler
-from flexrec.recorder.layers.parameters.optimizers import Optimizers, add_hooks, named
+from flexrec.recorder.layers.parameters.optimizers import Optimizers as Optimizers
+from flexrec.recorder.layers.parameters.optimizers import add_hooks, named
 from flexrec.recorder.layers.parameters.weights import WeightMeasures, weights_of
 from flexrec.recorder.layers.table import Calls, Description, Table, describe, layer_table
 from flexrec.recorder.layers.torch_private import (
