@@ -25,7 +25,7 @@ _RUNS, _VALUES = "runs.parquet", "values"  # of a dataset: a file, and a folder 
 _NEEDED = {"key": pa.string(), "step": pa.int64(), "time": pa.float64(), "value": pa.float64()}
 _BATCH = 1 << 16  # rows in memory at a time
 _ONE_BY_ONE = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
-_NOT_READ = (pa.ArrowException, OSError, ValueError)
+_NOT_READ = (pa.ArrowException, KeyError, OSError, ValueError)
 
 
 def parquet_sources(path: Path, inside: Path) -> list[Source]:
@@ -63,7 +63,8 @@ def _described(path: Path) -> dict[str, str | None]:
     table = pq.read_table(path, columns=["name", *(["config"] if has_config else [])])
     names = table["name"].cast(pa.string()).to_pylist()
     configs = table["config"].to_pylist() if has_config else [None] * len(names)
-    return dict(zip(names, configs, strict=True))
+    found = zip(names, configs, strict=True)
+    return {name: config for name, config in found if name is not None}
 
 
 def _runs(rows: Any) -> Iterator[str]:

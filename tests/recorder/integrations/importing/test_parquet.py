@@ -105,7 +105,7 @@ def test_names_of_runs_stay_within_the_folder(tmp_path: Path) -> None:
     assert all(one.values == 1 for one in found)
 
 
-def test_what_cannot_be_imported_is_named(tmp_path: Path) -> None:
+def test_what_cannot_be_imported_is_named(exp: Path, tmp_path: Path) -> None:
     path = rows(tmp_path / "x.parquet", key=[None, "a", "a"], step=[0, 1, 2], time=[0.0, 0.0, 0.0],
         value=[1.0, None, 3.0])  # fmt: skip
     (found,) = imported(path, tmp_path / "out")
@@ -119,6 +119,10 @@ def test_what_cannot_be_imported_is_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "other.parquet")
     with pytest.raises(RecordingError, match=r"cannot be imported; .* Parquet"):
         imported(tmp_path / "other.parquet", tmp_path / "out")
+    Runs(exp).export(tmp_path / "dataset")
+    pq.write_table(pa.table({"names": ["a"]}), tmp_path / "dataset" / "runs.parquet")
+    with pytest.raises(RecordingError, match="dataset cannot be read as Parquet"):
+        imported(tmp_path / "dataset", tmp_path / "out")
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(RecordingError, match="cannot be read as Parquet"):
         imported(tmp_path / "bad.parquet", tmp_path / "out")
