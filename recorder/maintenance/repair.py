@@ -33,7 +33,7 @@ from flexrec.recorder.files.atomic_write import (
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
-from flexrec.recorder.storage.compact import write_closed
+from flexrec.recorder.storage.closing.compact import write_closed
 from flexrec.recorder.storage.open_store import RECORDING, open_store
 from flexrec.recorder.storage.store import Store
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = "flexrec"
-VERSION = 1
+VERSION = 2
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
@@ -46,6 +46,9 @@ MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
     "data",
     "shape",
 )
+# For each group of columns the group of their tables; the root attribute of its name counts them.
+TABLES = {SERIES: "tables", SUPERSEDED_SERIES: "superseded_tables"}
+KEYS = "keys"
 
 
 def root_attributes(state: str, created: float) -> dict[str, Any]:
@@ -404,6 +407,11 @@ def _escape(component: str) -> str:
         return "%" + "".join(f"{byte:02X}%" for byte in component.encode()).rstrip("%")
     # Keep readable Unicode as it is: only controls, '/' and '%' are encoded.
     return "".join(c if c in _SAFE or ord(c) > 0x7F else quote(c, safe="") for c in component)
+
+
+def table_path(number: int, root: str = SERIES) -> str:
+    """The group of a table."""
+    return f"{TABLES[root]}/{number}"
 
 
 def part_name(column: Column, part: int) -> str:

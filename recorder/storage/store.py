@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,20 @@ class Chunk:
         """Iterate over the rows as values."""
         parts: list[Any] = [p.tolist() if isinstance(p, np.ndarray) else p for p in self.parts]
         return iter(parts[0]) if bare else zip(*parts, strict=True)
+
+
+class Table(NamedTuple):
+    """Consecutive rows of columns of numbers that were only ever added together.
+
+    Attributes:
+        positions, step, time: (n,) those of the rows.
+        values: (columns, n) their numbers.
+    """
+
+    positions: Ints
+    step: Ints
+    time: NDArray[np.float64]
+    values: NDArray[np.float64]
 
 
 class Store(ABC):
@@ -176,6 +190,11 @@ class Store(ABC):
         tally = (self._counted(first) if first else self.tally()).tolist()
         return [sum(tally[s] for s, _ in places) for places in self._places]
 
+    def row_count(self, column: int) -> int:
+        """The number of rows of a column."""
+        tally = self.tally()
+        return sum(int(tally[s]) for s, _ in self._places[column])
+
     def columns_held(self) -> list[int]:
         """The columns that have rows."""
         held = np.flatnonzero(self.tally()).tolist()
@@ -282,6 +301,24 @@ class Store(ABC):
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
         """The rows of each column for the events of a block."""
+
+    def tables(self, groups: Sequence[Sequence[int]], first: int, last: int) -> list[Table]:
+        """The rows of groups of columns for the events of a block.
+
+        Args:
+            groups: each of columns of numbers that were only ever added together.
+        """
+        every = [column for group in groups for column in group]
+        chunks = self.chunks(every, first, last) if every else []
+        found, none = {chunk.column: chunk for chunk in chunks}, np.empty(0, np.int64)
+        tables = []
+        for group in groups:
+            one = found.get(group[0], Chunk(group[0], none, none, np.empty(0), [np.empty(0)]))
+            values = np.empty((len(group), len(one)))
+            for i, column in enumerate(group if len(one) else ()):
+                values[i] = np.asarray(found[column].parts[0])
+            tables.append(Table(one.positions, one.step, one.time, values))
+        return tables
 
     @abstractmethod
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:

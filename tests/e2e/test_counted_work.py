@@ -219,7 +219,7 @@ def test_closing_holds_few_keys_open_at_a_time(
         return scan(self, columns, what)
 
     monkeypatch.setattr(Store, "scan", counted)
-    monkeypatch.setattr("flexrec.recorder.storage.compact._HELD", 100_000)
+    monkeypatch.setattr("flexrec.recorder.storage.closing.compact._HELD", 100_000)
     path = made(tmp_path / "a.h5", 20, 40)
     assert asked[0] == 40, "all are measured"
     assert max(asked[1:]) < 15
@@ -289,7 +289,7 @@ def test_showing_imports_what_reads_and_nothing_else(tmp_path: Path) -> None:
     names = imported(["show", "small.h5"], tmp_path)
     folders = ("flexrec.recorder.writing", "flexrec.recorder.reduction", "flexrec.recorder.layers")
     assert not [name for name in names if name.startswith(folders)]
-    assert not names & {"flexrec.recorder.recorder", "flexrec.recorder.storage.compact"}
+    assert not names & {"flexrec.recorder.recorder", "flexrec.recorder.storage.closing.compact"}
     folders = ("flexrec.replay.definitions", "flexrec.replay.engine", "flexrec.replay.meters")
     assert not [name for name in names if name.startswith(folders)]
     assert not names & {"numpy.ma", "numpy.testing", "uniplot"}
