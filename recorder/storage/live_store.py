@@ -292,7 +292,7 @@ class LiveStore(Store):
         places = self._places[column]
         if len(places) == 1:
             return starts + places[0][1]
-        slots: Ints = starts + self.slot_offsets(column)[block.codes[rows]]
+        slots: Ints = starts + self.slot_offsets(column, block.codes[rows])
         return slots
 
     def _parts(self, block: _Block, column: int, rows: Ints) -> list[Part]:

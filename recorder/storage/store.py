@@ -210,22 +210,21 @@ class Store(ABC):
         is_another = owner[0] != column and self.within(owner[0]) == self.within(column)
         return owner if is_another else None
 
-    def slot_offsets(self, column: int) -> Ints:
-        """For each signature, the slot where the column begins; -1 if it lacks the column.
+    def slot_offsets(self, column: int, codes: Codes) -> Ints:
+        """(n,) The slot where the column begins in each of some adds, given by their codes.
 
-        The result ends with one more -1, for marks.
+        All of them must have the column.
         """
-        offsets = np.full(len(self.schema.signatures) + 1, -1, np.int64)
-        for s, offset in self._places[column]:
-            offsets[s] = offset
-        return offsets
+        signatures, slots = np.array(self._places[column], np.int64).reshape(-1, 2).T
+        found: Ints = slots[np.searchsorted(signatures, codes)]
+        return found
 
     def _rows_in(self, codes: Codes, column: int) -> Ints:
         """The indices of the events, given by their codes, that have the column."""
         places = self._places[column]
         if len(places) == 1:
             return np.flatnonzero(codes == places[0][0])
-        return np.flatnonzero((self.slot_offsets(column) >= 0)[np.maximum(codes, -1)])
+        return np.flatnonzero(np.isin(codes, [s for s, _ in places]))
 
     def _decoded(self, text: bytes) -> fmt.Schema:
         """Parse the schema in the file."""

@@ -60,7 +60,9 @@ def record(path: Path, *, end: str, steps: int = 200) -> None:
     for i in range(steps):
         rec.add({"loss": i / 3, "acc": float(i), "0/weights/std": rng.normal()})
         if i % 10 == 0:
-            rec.add({f"layer{k}/std": rng.normal() for k in range(70)})  # a table, when it is closed
+            rec.add(
+                {f"layer{k}/std": rng.normal() for k in range(70)}
+            )  # a table, when it is closed
         rec.add({"mse": (rng.normal(size=(4, 3)).astype("f4"), rng.integers(0, 9, 4))})
         if i % 5 == 0:
             rec.add(note=f"step {i} ☃", histogram=rng.normal(size=(2, 8)))
