@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Literal, TypeVar
+from typing import IO, Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -239,7 +239,7 @@ def _run(command: Sequence[str], limit: _Limit) -> tuple[int, bytes, bytes]:
         TemporaryFile() as said,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child,  # noqa: S603
     ):
-        output: IO[bytes] = child.stdout  # type: ignore[assignment] - it is a pipe
+        output = cast("IO[bytes]", child.stdout)
         try:
             last = _within(limit, child, output.readline)
             if limit.extend(last):
@@ -282,8 +282,8 @@ def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
 def child(task: str, *paths: str) -> None:
     """Print the result of a task, or its error, as JSON."""
     try:
-        path, *closing = map(Path, paths)
-        found = _examine(path, _tell) if task == "examine" else _close(path, *closing, _tell)
+        work: Callable[..., dict[str, Any]] = _examine if task == "examine" else _close
+        found = work(*map(Path, paths), tell=_tell)
     except (RecordingError, OutputError, MemoryError) as error:
         found = {"error": type(error).__name__, "message": str(error)}
     except OSError as error:  # from writing the copy
@@ -297,7 +297,11 @@ def _tell(store: Store) -> None:
     print(json.dumps({"work": [len(store.schema.columns), rows]}), flush=True)
 
 
-def _examine(path: Path, tell: Callable[[Store], None] = lambda _: None) -> dict[str, Any]:
+def _silent(_: Store) -> None:
+    """Tell nothing."""
+
+
+def _examine(path: Path, *, tell: Callable[[Store], None] = _silent) -> dict[str, Any]:
     store, closed = open_store(path)
     try:
         tell(store)
@@ -351,9 +355,7 @@ def _read_all(store: Store, columns: Sequence[int]) -> None:
         raise
 
 
-def _close(
-    path: Path, closing: Path, tell: Callable[[Store], None] = lambda _: None
-) -> dict[str, Any]:
+def _close(path: Path, closing: Path, *, tell: Callable[[Store], None] = _silent) -> dict[str, Any]:
     """Write the closed copy and read it again."""
     store, _ = open_store(path)
     try:

@@ -410,6 +410,7 @@ def series_path(column: Column, forms_before: int, root: str = SERIES) -> str:
     return f"{root}/{path}" + (f"/%form{forms_before}" if forms_before else "")
 
 
+@lru_cache(4096)  # keys have many components in common
 def _escape(component: str) -> str:
     if _RESERVED.fullmatch(component):
         return "%" + "".join(f"{byte:02X}%" for byte in component.encode()).rstrip("%")

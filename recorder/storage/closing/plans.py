@@ -41,10 +41,11 @@ class Plans:
         alone, together = _divided(view, numbers)
         self.columns = {column: Plan(view, column, wanted, self.path) for column in alone}
         self.tables = [TablePlan(view, columns, wanted) for columns in together]
-        groups = [table.columns for table in self.tables]
-        for block in view.blocks():
-            for chunk in view.chunks(alone, *block) if alone else ():
+        for chunks in view.scan(alone) if alone else ():
+            for chunk in chunks:
                 self.columns[chunk.column].measure(chunk)
+        groups = [table.columns for table in self.tables]
+        for block in view.blocks() if groups else ():
             for table, found in zip(self.tables, view.tables(groups, *block), strict=True):
                 table.measure(found)
         ended = [plan.ended for plan in self.columns.values()]
