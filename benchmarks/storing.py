@@ -109,13 +109,15 @@ def stored(curves: Curves, keys: int, count: int) -> tuple[float, float, dict[st
         total = path.stat().st_size / (keys * count)
         parts = {"value": 0.0, "step": 0.0, "time": 0.0}
         with h5py.File(path) as file:
-            first_key = file[f"series/{names[0]}"]
+            table = file.get("tables/0")
+            group = table or file[f"series/{names[0]}"]
             for name in ("step", "time"):
-                parts[name] = first_key[name].id.get_storage_size() / (keys * count)
-            for key in names:
-                value = file[f"series/{key}/value"]
+                parts[name] = group[name].id.get_storage_size() / (keys * count)
+            series = [] if table else [file[f"series/{key}/value"] for key in names]
+            for value in [table["value"]] if table else series:
                 parts["value"] += value.id.get_storage_size() / (keys * count)
-            least = [by_xz(file[f"series/{key}/value"][:_XZ]) for key in names[:2]]
+            first = table["value"][:2] if table else [value[:_XZ] for value in series[:2]]
+            least = [by_xz(each) for each in first]
     return total, closing, parts, sum(least) / len(least)
 
 

@@ -129,6 +129,11 @@ class UntrustedDataset:
         return self._file.damaged(what)
 
     @property
+    def chunk_rows(self) -> int:
+        """The number of rows of a chunk; 0 if the dataset has no chunks."""
+        return self._chunk
+
+    @property
     def stored_bytes(self) -> int:
         """The size of the dataset in the file, in bytes."""
         self._file.check_open()
@@ -160,18 +165,33 @@ class UntrustedDataset:
 
         Compares compressed chunks; 0 if the two datasets cannot be compared like that.
         """
-        mine, its = ((d._chunk, d.dtype, d._row, d._filters) for d in (self, other))
-        if self._contiguous or mine != its or not self._filters:
+        if not self._is_comparable(other):
             return 0
         count = -(-min(len(self), len(other)) // self._chunk)
         ours, theirs = self._placed(0, count), other._placed(0, count)
         for i, (one, two) in enumerate(zip(ours.tolist(), theirs.tolist(), strict=False)):
-            (start, size, mask), (its_start, *rest) = one, two
-            if [size, mask] != rest or size > 2 * self._chunk * self._row:
-                return i * self._chunk
-            if self._file.pread(size, start) != other._file.pread(size, its_start):
+            if not self._same_bytes(one, other, two):
                 return i * self._chunk
         return min(len(self), len(other), min(len(ours), len(theirs)) * self._chunk)
+
+    def same_chunk(self, chunk: int, other: "UntrustedDataset", its: int) -> bool:
+        """Whether a chunk, given by its number, is stored in the same bytes as another's."""
+        if not self._is_comparable(other):
+            return False
+        ours, theirs = self._placed(chunk, chunk + 1), other._placed(its, its + 1)
+        pairs = zip(ours.tolist(), theirs.tolist(), strict=False)
+        return any(self._same_bytes(one, other, two) for one, two in pairs)
+
+    def _is_comparable(self, other: "UntrustedDataset") -> bool:
+        """Whether equal bytes of chunks mean equal rows."""
+        mine, its = ((d._chunk, d.dtype, d._row, d._filters) for d in (self, other))
+        return mine == its and not self._contiguous and bool(self._filters)
+
+    def _same_bytes(self, place: list[int], other: "UntrustedDataset", its: list[int]) -> bool:
+        (start, size, mask), (its_start, *rest) = place, its
+        if [size, mask] != rest or size > 2 * self._chunk * self._row:
+            return False
+        return self._file.pread(size, start) == other._file.pread(size, its_start)
 
     def refresh(self) -> None:
         """Update the dataset's length while it is being written."""

@@ -53,7 +53,7 @@ def _deflated(rows: Array) -> bytes:
     lanes, elements = _lanes(rows)
     if len(elements) < _MANY:
         is_apart = len(elements) >= _BLOCK and itemsize <= _BLOCKS
-        together = _together(lanes, zlib.Z_BLOCK if is_apart else zlib.Z_NO_FLUSH)
+        together = _together(lanes) if is_apart else zlib.compress(b"".join(lanes), 1)
         return together if len(together) <= rows.nbytes else min(together, _stored(lanes), key=len)
     streams = {how: _stream(how) for how in (zlib.Z_DEFAULT_STRATEGY, zlib.Z_HUFFMAN_ONLY)}
     found, checksum = [_HEAD], 1
@@ -68,11 +68,11 @@ def _deflated(rows: Array) -> bytes:
     return b"".join((*found, _END, checksum.to_bytes(4, "big")))
 
 
-def _together(lanes: list[bytes], flush: int) -> bytes:
-    """Compress the lanes with one zlib compressor, flushing after each lane as `flush` says."""
+def _together(lanes: list[bytes]) -> bytes:
+    """Compress the lanes with one zlib compressor, each in deflate blocks of its own."""
     stream, found = zlib.compressobj(1), list[bytes]()
     for lane in lanes:
-        found += stream.compress(lane), stream.flush(flush)
+        found += stream.compress(lane), stream.flush(zlib.Z_BLOCK)
     return b"".join((*found, stream.flush()))
 
 

@@ -29,7 +29,7 @@ from flexrec.recorder.maintenance.shards import sharded_keys
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
-from flexrec.recorder.storage.compact import write_closed
+from flexrec.recorder.storage.closing.compact import write_closed
 from flexrec.recorder.storage.open_store import RECORDING
 from flexrec.recorder.storage.series import Marks
 

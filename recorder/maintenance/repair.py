@@ -9,10 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -33,12 +36,15 @@ from flexrec.recorder.files.atomic_write import (
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
-from flexrec.recorder.storage.compact import write_closed
+from flexrec.recorder.storage.closing.compact import write_closed
 from flexrec.recorder.storage.open_store import RECORDING, open_store
 from flexrec.recorder.storage.store import Store
 
+T = TypeVar("T")
 State = Literal["whole", "unfinished", "damaged"]
-_SECONDS, _SECONDS_PER_MB = 60.0, 0.5
+# The time that reading may take, some ten times what it takes on an idle machine.
+_SECONDS, _SECONDS_PER_MB, _SECONDS_PER_KEY, _SECONDS_PER_ROW = 60.0, 0.5, 0.02, 5e-6
+_ROWS_PER_BYTE = 100  # more rows than a file may hold are not waited for
 _CHILD = (  # it imports flexrec from where this process did, even from a zip file
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from flexrec.recorder.maintenance.repair import child; child(*sys.argv[2:])"
@@ -110,7 +116,8 @@ def verify(path: str | os.PathLike[str], *, seconds: float | None = None) -> Ver
 
     Args:
         path: the recording; it is not changed.
-        seconds: a time limit for reading; by default a minute, and more for large files.
+        seconds: a time limit for reading; by default a minute, and more for a large file and for
+            each key and value.
 
     Raises:
         NotARecordingError: the file was not written by flexrec.
@@ -177,26 +184,84 @@ def repair(
 def _ask(task: str, *paths: Path, seconds: float | None) -> dict[str, Any]:
     """Run a task in a child process and return its result; a crash or a timeout means damage."""
     check_source(paths[0])
-    if seconds is None:
-        seconds = _SECONDS + paths[0].stat().st_size / 1e6 * _SECONDS_PER_MB
     command = [sys.executable, "-P", "-c", _CHILD, json.dumps(sys.path), task]
+    command += [str(path.absolute()) for path in paths]
     try:
-        done = subprocess.run(  # noqa: S603 - this interpreter and module
-            [*command, *(str(path.absolute()) for path in paths)],
-            capture_output=True,
-            timeout=seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DamagedError(f"reading it did not end within {seconds:g} s") from error
+        status, lines, said = _run(command, _Limit(paths[0], seconds))
     except OSError as error:  # no more processes, or memory
         raise RecordingError(f"{paths[0]} cannot be read: {error.strerror}") from error
     try:
-        found: dict[str, Any] = json.loads(done.stdout)
+        found: dict[str, Any] = json.loads(lines)
     except ValueError:
-        raise _ended(paths[0], done.returncode, done.stderr) from None
+        raise _ended(paths[0], status, said) from None
     if "error" in found:
         raise _RAISED.get(found["error"], DamagedError)(found["message"])
+    return found
+
+
+class _Limit:
+    """How long a child process may take: a while until it says how much work there is, then more.
+
+    With `seconds`, it may take just that.
+    """
+
+    def __init__(self, path: Path, seconds: float | None) -> None:
+        self._is_fixed, self._size = seconds is not None, path.stat().st_size
+        self.seconds = _SECONDS + self._size / 1e6 * _SECONDS_PER_MB
+        if seconds is not None:
+            self.seconds = seconds
+        self._begin = time.monotonic()
+
+    def extend(self, line: bytes) -> bool:
+        """Allow more time if the line says how many keys and rows there are; return whether."""
+        try:
+            keys, rows = (int(number) for number in json.loads(line)["work"])
+        except (ValueError, TypeError, LookupError):
+            return False
+        if not self._is_fixed:
+            rows = min(rows, self._size * _ROWS_PER_BYTE)
+            self.seconds += keys * _SECONDS_PER_KEY + rows * _SECONDS_PER_ROW
+        return True
+
+    @property
+    def left(self) -> float:
+        """The seconds that are left."""
+        return max(self._begin + self.seconds - time.monotonic(), 0.0)
+
+
+def _run(command: Sequence[str], limit: _Limit) -> tuple[int, bytes, bytes]:
+    """Run a child process: its status, the last line that it printed, and its stderr.
+
+    Raises:
+        DamagedError: it did not end within the limit.
+    """
+    with (
+        TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child,  # noqa: S603
+    ):
+        output = cast("IO[bytes]", child.stdout)
+        try:
+            last = _within(limit, child, output.readline)
+            if limit.extend(last):
+                last = _within(limit, child, output.read)
+            status = _within(limit, child, child.wait)
+        except BaseException:
+            child.kill()
+            raise
+        said.seek(0)
+        return status, last, said.read()
+
+
+def _within(limit: _Limit, child: subprocess.Popen[bytes], wait: Callable[[], T]) -> T:
+    """Wait for something of a child process, which is killed at the limit."""
+    timer = threading.Timer(limit.left, child.kill)
+    timer.start()
+    try:
+        found = wait()
+    finally:
+        timer.cancel()
+    if not limit.left:
+        raise DamagedError(f"reading it did not end within {limit.seconds:g} s")
     return found
 
 
@@ -217,7 +282,8 @@ def _ended(path: Path, status: int, stderr: bytes) -> RecordingError:
 def child(task: str, *paths: str) -> None:
     """Print the result of a task, or its error, as JSON."""
     try:
-        found = _examine(Path(paths[0])) if task == "examine" else _close(*map(Path, paths))
+        work: Callable[..., dict[str, Any]] = _examine if task == "examine" else _close
+        found = work(*map(Path, paths), tell=_tell)
     except (RecordingError, OutputError, MemoryError) as error:
         found = {"error": type(error).__name__, "message": str(error)}
     except OSError as error:  # from writing the copy
@@ -225,9 +291,20 @@ def child(task: str, *paths: str) -> None:
     print(json.dumps(found))
 
 
-def _examine(path: Path) -> dict[str, Any]:
+def _tell(store: Store) -> None:
+    """Print how much there is to read, by which the parent limits the time."""
+    rows = sum(sum(view.row_counts()) for view in store.views())
+    print(json.dumps({"work": [len(store.schema.columns), rows]}), flush=True)
+
+
+def _silent(_: Store) -> None:
+    """Tell nothing."""
+
+
+def _examine(path: Path, *, tell: Callable[[Store], None] = _silent) -> dict[str, Any]:
     store, closed = open_store(path)
     try:
+        tell(store)
         for view in store.views():
             _read_all(view, view.columns_held())
         for text in (fmt.CONFIG, fmt.FACTS):
@@ -278,10 +355,11 @@ def _read_all(store: Store, columns: Sequence[int]) -> None:
         raise
 
 
-def _close(path: Path, closing: Path) -> dict[str, Any]:
+def _close(path: Path, closing: Path, *, tell: Callable[[Store], None] = _silent) -> dict[str, Any]:
     """Write the closed copy and read it again."""
     store, _ = open_store(path)
     try:
+        tell(store)
         damage = store.damage()
         store.accept_damage()
         write_closed(store, closing)

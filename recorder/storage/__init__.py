@@ -7,8 +7,8 @@ live file compacted into a closed one. Open format.py first, then store.py.
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
     "arrays",
+    "closing",
     "columns",
-    "compact",
     "follow",
     "format",
     "journal",

@@ -1,21 +1,24 @@
-"""Read the closed layout: a dataset for every part of every key.
+"""Read the closed layout: a dataset for every part of a key, or a row of a table.
 
 In memory it keeps only the code of each event.
 """
 
+import json
 from array import array
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from flexrec.recorder.events import Array
 from flexrec.recorder.hdf5.chunks import Task, share_out
 from flexrec.recorder.hdf5.dataset import UntrustedDataset
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints, end_to_end
 from flexrec.recorder.storage.store import (
+    BYTES,
     FLOATS,
     INTS,
     Chunk,
@@ -34,7 +37,23 @@ _OPEN = 1024  # most datasets that stay open
 _TIMES = 2  # datasets that most columns share: step and time
 _ROOM = 4 << 20  # numbers
 _AT_ONCE = 32 << 20  # approximate bytes of columns that are read at once
+_HELD, _TABLE_CHUNK = 16, 1 << 20  # most chunks of tables that are kept; most bytes of one
+_PARSED = 64  # approximate bytes of memory for a byte of a table's keys
 _Rows = tuple[Ints, slice, int]  # positions of events, the column's rows for them, its row count
+
+
+class _Place(NamedTuple):
+    """Where a column's numbers are, if they are in a table.
+
+    Attributes:
+        path: the table's group.
+        row: the column's row in it.
+        keys: the number of its rows.
+    """
+
+    path: str
+    row: int
+    keys: int
 
 
 class ClosedStore(Store):
@@ -62,10 +81,16 @@ class ClosedStore(Store):
         self._offsets: dict[tuple[str, int, int], Ints] = {}
         self._alike: dict[tuple[ClosedStore, frozenset[int], frozenset[int]], int] = {}
         self._reached: dict[tuple[str, frozenset[int]], tuple[int, int]] = {}  # event, row
+        self._tabled: dict[str, dict[int, _Place]] = {}
+        self._held: dict[tuple[str, int], Array] = {}
+        self._shares: dict[str, int] = {}
 
     def stored_bytes(self, column: int) -> int:
-        """The compressed size of the column's values in the file, in bytes."""
+        """The compressed size of the column's values, in bytes; its share if in a table."""
         definition, total = self.schema.columns[column], 0
+        place = self._place(column)
+        if place is not None:
+            return self._share(place, self.row_count(column))
         for i, form in enumerate(definition.forms):
             if self.linked(column, i):
                 continue
@@ -82,12 +107,19 @@ class ClosedStore(Store):
         definitions = self.schema.columns[column], other.schema.columns[its]
         if not isinstance(other, ClosedStore) or not all(d.is_number for d in definitions):
             return 0
+        places = self._place(column), other._place(its)
         paths = self._path(column), other._path(its)
         steps = self.within(column), other.within(its)
         known = self._alike.get((other, *steps))
         if known is None:
             known = self._alike_parts(other, paths, fmt.STEP, INTS)
             self._alike[other, *steps] = known
+        if places[0] and places[1]:
+            rows = self.row_count(column), other.row_count(its)
+            mine, theirs = self._table(places[0], rows[0]), other._table(places[1], rows[1])
+            return known if _alike_rows(mine, places[0].row, theirs, places[1].row) else 0
+        if places[0] or places[1]:
+            return 0
         part = fmt.part_name(definitions[0], 0)
         return min(known, self._alike_parts(other, paths, part, _NUMBERS)) if known else 0
 
@@ -144,6 +176,10 @@ class ClosedStore(Store):
         return self._ends
 
     def _path(self, column: int) -> str:
+        """The group of the column's steps and times: its own, or a table."""
+        place = self._place(column)
+        if place is not None:
+            return place.path
         definition, forms_before = self.schema.columns[column], self._forms_before[column]
         return fmt.series_path(definition, forms_before, self._root)
 
@@ -202,9 +238,12 @@ class ClosedStore(Store):
             row = len(self._rows_in(self.codes(0, first), column))
         end = row + len(where)
         self._reached[known] = first + len(codes), end
-        return where, slice(row, end), self.row_counts()[column]
+        return where, slice(row, end), self.row_count(column)
 
     def _parts(self, column: int, path: str, rows: slice, total: int, room: "_Room") -> list[Part]:
+        place = self._place(column)
+        if place is not None:
+            return [self._numbers(place, rows, total, room)]
         parts: list[Part] = []
         definition = self.schema.columns[column]
         for i, form in enumerate(definition.forms):
@@ -225,6 +264,79 @@ class ClosedStore(Store):
             parts.append(ArrayColumn(data, form, self._offsets[known][rows], shapes[rows]))
         return parts
 
+    # ------------------------------------------------------------------ tables
+
+    def _place(self, column: int) -> _Place | None:
+        if self._root not in self._tabled:
+            self._tabled[self._root] = self._places_in_tables()
+        return self._tabled[self._root].get(column)
+
+    def _places_in_tables(self) -> dict[int, _Place]:
+        """The places of the columns that are in tables."""
+        name, columns = fmt.TABLES[self._root], self.schema.columns
+        count = self.file.attribute(name) or 0
+        if not isinstance(count, int) or not 0 <= count <= len(columns):
+            raise self.file.damaged(f"it claims {count!r:.40} {name}")
+        numbers = {each.key: i for i, each in enumerate(columns) if each.is_number and count}
+        places = dict[int, _Place]()
+        for path in (fmt.table_path(number, self._root) for number in range(count)):
+            keys = self._keys_of(path)
+            for row, key in enumerate(keys):
+                column = numbers.get(key, -1)
+                if column < 0 or column in places:
+                    raise self.file.damaged(f"{path} has a key that no number has, or one twice")
+                places[column] = _Place(path, row, len(keys))
+        return places
+
+    def _keys_of(self, path: str) -> list[str]:
+        """The keys of a table."""
+        text = self.file.dataset(f"{path}/{fmt.KEYS}", BYTES)
+        self.file.allow(len(text) * _PARSED, f"{path}/{fmt.KEYS}")
+        try:
+            keys = json.loads(text[:].tobytes())
+        except (ValueError, RecursionError):
+            keys = None
+        if not isinstance(keys, list) or not keys or not all(type(key) is str for key in keys):
+            raise self.file.damaged(f"{path}/{fmt.KEYS} is no list of keys")
+        return keys
+
+    def _table(self, place: _Place, rows: int) -> UntrustedDataset:
+        """The numbers of a table: (keys, rows)."""
+        path = f"{place.path}/{fmt.BARE}"
+        found = self._column(path, _NUMBERS, None, rows)
+        size = found.chunk_rows * rows * found.dtype.itemsize
+        if len(found) != place.keys or size > _TABLE_CHUNK:
+            raise self.file.damaged(
+                f"{path} has {len(found)} rows for {place.keys} keys, in chunks of {size:,} bytes"
+            )
+        return found
+
+    def _numbers(self, place: _Place, rows: slice, total: int, room: "_Room") -> Part:
+        """Some numbers of a row of a table."""
+        data, numbers = self._table(place, total), room.take(rows.stop - rows.start)
+        each = max(data.chunk_rows, 1)
+        if each == 1 and len(numbers) == total:
+            data.fill(place.row, numbers.reshape(1, -1), room.tasks)
+            return numbers
+        chunk, row = divmod(place.row, each)
+        held = self._held.get((place.path, chunk))
+        if held is None:
+            if len(self._held) == _HELD:
+                self._held.clear()
+            held = data[chunk * each : (chunk + 1) * each]
+            self._held[place.path, chunk] = held
+        numbers[:] = held[row, rows]
+        return numbers
+
+    def _share(self, place: _Place, rows: int) -> int:
+        """The share of a row in the compressed size of its table, in bytes."""
+        if place.path not in self._shares:
+            stored = self._table(place, rows).stored_bytes
+            self._shares[place.path] = -(-stored // place.keys)
+        return self._shares[place.path]
+
+    # ------------------------------------------------------------------ datasets
+
     def _column(
         self, path: str, dtypes: Sequence[np.dtype[Any]], rows: int | None, width: int | None = None
     ) -> UntrustedDataset:
@@ -237,6 +349,13 @@ class ClosedStore(Store):
         if rows is not None and len(found) != rows:
             raise self.file.damaged(f"{path} has {len(found)} rows where the events say {rows}")
         return found
+
+
+def _alike_rows(a: UntrustedDataset, row: int, b: UntrustedDataset, its: int) -> bool:
+    """Whether two rows are at the same place of chunks that are stored in the same bytes."""
+    each = a.chunk_rows
+    is_there = each and each == b.chunk_rows and row % each == its % each
+    return bool(is_there) and a.same_chunk(row // each, b, its // each)
 
 
 class _Room:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import quote
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 MAGIC = "flexrec"
-VERSION = 1
+VERSION = 2
 LIVE, CLOSED = "live", "closed"
 LIBVER = ("v110", "v110")  # SWMR needs superblock 3; "latest" cannot be read by HDF5 1.12
 
@@ -46,6 +47,9 @@ MARKS, SERIES, SUPERSEDED_SERIES, STEP, TIME, BARE, DATA, SHAPE = (
     "data",
     "shape",
 )
+# For each group of columns the group of their tables; the root attribute of its name counts them.
+TABLES = {SERIES: "tables", SUPERSEDED_SERIES: "superseded_tables"}
+KEYS = "keys"
 
 
 def root_attributes(state: str, created: float) -> dict[str, Any]:
@@ -145,7 +149,7 @@ class Column(NamedTuple):
     @property
     def slots(self) -> int:
         """The number of float64 slots that one value takes in the value stream."""
-        return self.slots_before(len(self.forms))
+        return 1 if self.is_number else self.slots_before(len(self.forms))
 
     def slots_before(self, part: int) -> int:
         """The number of slots before those of a part."""
@@ -216,12 +220,12 @@ class Schema:
             each signature the number of slots that an add takes.
         """
         places: list[list[tuple[int, int]]] = [[] for _ in self.columns]
-        sizes = []
+        slots, sizes = [column.slots for column in self.columns], []
         for s, signature in enumerate(self.signatures):
             size = 0
             for c in signature:
                 places[c].append((s, size))
-                size += self.columns[c].slots
+                size += slots[c]
             sizes.append(size)
         return places, sizes
 
@@ -292,7 +296,8 @@ class Schema:
             ValueError: a line is invalid.
         """
         schema, known = cls(), set[Column]()
-        for line in data[: data.rfind(b"\n") + 1].splitlines():
+        text = data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogatepass")
+        for line in text.split("\n")[:-1]:
             try:
                 schema._read(json.loads(line), known)
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
@@ -305,7 +310,7 @@ class Schema:
             check_key(key)
             if not forms or (bare and len(forms) != 1):
                 raise ValueError(f"column {key!r:.40} has {len(forms)} forms")
-            parsed = tuple(map(Form.parse, forms))
+            parsed = tuple(map(_form, forms))
             same = self._same(entry["same"], parsed) if "same" in entry else ()
             column = Column(key, parsed, bool(bare), _reduction(entry), same)
             if column in known:
@@ -346,6 +351,9 @@ class Schema:
         return same
 
 
+_form = lru_cache(256)(Form.parse)
+
+
 def _reduction(entry: dict[str, Any]) -> "Reduction | None":
     """The reduction in a column's line, if any."""
     if "reduced" not in entry:
@@ -383,8 +391,11 @@ def json_text(
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def _line(entry: dict[str, Any]) -> bytes:
-    return json_text(entry, separators=(",", ":")).encode() + b"\n"
+    return _JSON.encode(entry).encode("utf-8", "backslashreplace") + b"\n"
 
 
 # Paths of the closed layout. A key's parts, step and time are members of its group. A component of
@@ -399,11 +410,17 @@ def series_path(column: Column, forms_before: int, root: str = SERIES) -> str:
     return f"{root}/{path}" + (f"/%form{forms_before}" if forms_before else "")
 
 
+@lru_cache(4096)  # keys have many components in common
 def _escape(component: str) -> str:
     if _RESERVED.fullmatch(component):
         return "%" + "".join(f"{byte:02X}%" for byte in component.encode()).rstrip("%")
     # Keep readable Unicode as it is: only controls, '/' and '%' are encoded.
     return "".join(c if c in _SAFE or ord(c) > 0x7F else quote(c, safe="") for c in component)
+
+
+def table_path(number: int, root: str = SERIES) -> str:
+    """The group of a table."""
+    return f"{TABLES[root]}/{number}"
 
 
 def part_name(column: Column, part: int) -> str:

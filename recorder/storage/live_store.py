@@ -23,6 +23,7 @@ from flexrec.recorder.storage.store import (
     Codes,
     Part,
     Store,
+    Table,
     What,
     block_ends,
     times_resumed,
@@ -159,6 +160,20 @@ class LiveStore(Store):
             chunks.append(Chunk(column, where, step, time, parts))
         return chunks
 
+    def tables(self, groups: Sequence[Sequence[int]], first: int, last: int) -> list[Table]:
+        """As Store.tables."""
+        block = self._block(first, last) if groups else None
+        return [self._table(block, group, first) for group in groups] if block else []
+
+    def _table(self, block: _Block, group: Sequence[int], first: int) -> Table:
+        signatures = [s for s, _ in self._places[group[0]]]
+        offsets = np.array([[at for _, at in self._places[c]] for c in group], np.int64)
+        rows = self._rows_in(block.codes, group[0])
+        starts, of = block.starts(rows), np.searchsorted(signatures, block.codes[rows])
+        values = block.values[starts + offsets[:, of]]
+        events = block.events[rows]
+        return Table(rows + first, events["step"].copy(), events["time"].copy(), values)
+
     # ------------------------------------------------------------------ opening
 
     def _dataset(self, name: str) -> UntrustedDataset | JournalledDataset:
@@ -277,7 +292,7 @@ class LiveStore(Store):
         places = self._places[column]
         if len(places) == 1:
             return starts + places[0][1]
-        slots: Ints = starts + self.slot_offsets(column)[block.codes[rows]]
+        slots: Ints = starts + self.slot_offsets(column, block.codes[rows])
         return slots
 
     def _parts(self, block: _Block, column: int, rows: Ints) -> list[Part]:

@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,20 @@ class Chunk:
         """Iterate over the rows as values."""
         parts: list[Any] = [p.tolist() if isinstance(p, np.ndarray) else p for p in self.parts]
         return iter(parts[0]) if bare else zip(*parts, strict=True)
+
+
+class Table(NamedTuple):
+    """Consecutive rows of columns of numbers that were only ever added together.
+
+    Attributes:
+        positions, step, time: (n,) those of the rows.
+        values: (columns, n) their numbers.
+    """
+
+    positions: Ints
+    step: Ints
+    time: NDArray[np.float64]
+    values: NDArray[np.float64]
 
 
 class Store(ABC):
@@ -176,6 +190,11 @@ class Store(ABC):
         tally = (self._counted(first) if first else self.tally()).tolist()
         return [sum(tally[s] for s, _ in places) for places in self._places]
 
+    def row_count(self, column: int) -> int:
+        """The number of rows of a column."""
+        tally = self.tally()
+        return sum(int(tally[s]) for s, _ in self._places[column])
+
     def columns_held(self) -> list[int]:
         """The columns that have rows."""
         held = np.flatnonzero(self.tally()).tolist()
@@ -191,22 +210,21 @@ class Store(ABC):
         is_another = owner[0] != column and self.within(owner[0]) == self.within(column)
         return owner if is_another else None
 
-    def slot_offsets(self, column: int) -> Ints:
-        """For each signature, the slot where the column begins; -1 if it lacks the column.
+    def slot_offsets(self, column: int, codes: Codes) -> Ints:
+        """(n,) The slot where the column begins in each of some adds, given by their codes.
 
-        The result ends with one more -1, for marks.
+        All of them must have the column.
         """
-        offsets = np.full(len(self.schema.signatures) + 1, -1, np.int64)
-        for s, offset in self._places[column]:
-            offsets[s] = offset
-        return offsets
+        signatures, slots = np.array(self._places[column], np.int64).reshape(-1, 2).T
+        found: Ints = slots[np.searchsorted(signatures, codes)]
+        return found
 
     def _rows_in(self, codes: Codes, column: int) -> Ints:
         """The indices of the events, given by their codes, that have the column."""
         places = self._places[column]
         if len(places) == 1:
             return np.flatnonzero(codes == places[0][0])
-        return np.flatnonzero((self.slot_offsets(column) >= 0)[np.maximum(codes, -1)])
+        return np.flatnonzero(np.isin(codes, [s for s, _ in places]))
 
     def _decoded(self, text: bytes) -> fmt.Schema:
         """Parse the schema in the file."""
@@ -282,6 +300,24 @@ class Store(ABC):
         self, columns: Sequence[int], first: int, last: int, what: What = "all"
     ) -> list[Chunk]:
         """The rows of each column for the events of a block."""
+
+    def tables(self, groups: Sequence[Sequence[int]], first: int, last: int) -> list[Table]:
+        """The rows of groups of columns for the events of a block.
+
+        Args:
+            groups: each of columns of numbers that were only ever added together.
+        """
+        every = [column for group in groups for column in group]
+        chunks = self.chunks(every, first, last) if every else []
+        found, none = {chunk.column: chunk for chunk in chunks}, np.empty(0, np.int64)
+        tables = []
+        for group in groups:
+            one = found.get(group[0], Chunk(group[0], none, none, np.empty(0), [np.empty(0)]))
+            values = np.empty((len(group), len(one)))
+            for i, column in enumerate(group if len(one) else ()):
+                values[i] = np.asarray(found[column].parts[0])
+            tables.append(Table(one.positions, one.step, one.time, values))
+        return tables
 
     @abstractmethod
     def marks(self, first: int, last: int) -> tuple[Ints, NDArray[Any]]:

@@ -23,7 +23,7 @@ from flexrec.recorder.files.lock import PathLock
 from flexrec.recorder.hdf5.errors import errno_of, traced
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
-from flexrec.recorder.storage.compact import close_recording
+from flexrec.recorder.storage.closing.compact import close_recording
 from flexrec.recorder.storage.open_store import open_store
 from flexrec.recorder.storage.store import Codes, of_training
 from flexrec.recorder.writing.batches import TOP_WORDS, Batches

@@ -102,12 +102,14 @@ STORE: dict[str, Use] = {
     "linked": lambda store: store.linked(0, 0),
     "marks": lambda store: store.marks(*next(store.blocks())),
     "recorded": lambda store: store.recorded().effective_count(),
+    "row_count": lambda store: store.row_count(0),
     "row_counts": lambda store: store.row_counts(),
     "scan": lambda store: store.scan(store.columns_held()),
     "sizes": lambda store: store.sizes(np.array([0])),
-    "slot_offsets": lambda store: store.slot_offsets(0),
+    "slot_offsets": lambda store: store.slot_offsets(0, np.zeros(1, int)),
     "stored_bytes": lambda store: store.stored_bytes(0),
     "superseded": lambda store: store.superseded().effective_count(),
+    "tables": lambda store: store.tables([numbers(store)], *next(store.blocks())),
     "tail": lambda store: store.tail().count,
     "tally": lambda store: store.tally(),
     "text": lambda store: store.text(fmt.CONFIG),
@@ -127,6 +129,8 @@ FILE: dict[str, Use] = {
 }
 DATASET: dict[str, Use] = {
     "alike": lambda data: data.alike(data),
+    "chunk_rows": lambda data: data.chunk_rows,
+    "same_chunk": lambda data: data.same_chunk(0, data, 0),
     "__getitem__": lambda data: data[:],
     "__len__": len,
     "damaged": lambda data: str(data.damaged("it")),
@@ -135,6 +139,11 @@ DATASET: dict[str, Use] = {
     "stored": lambda data: data.stored() if len(data) else 0,
     "stored_bytes": lambda data: data.stored_bytes,
 }
+
+
+def numbers(store: Any) -> list[int]:
+    """A column of numbers."""
+    return [c for c in store.columns_held() if store.schema.columns[c].is_number][:1]
 
 
 def public(*kinds: type, of: object = None) -> set[str]:
@@ -319,7 +328,13 @@ def test_every_use_of_a_file_and_its_datasets(path: Path) -> None:
             (
                 DATASET,
                 found,
-                {"__len__": len(found), "alike": 0, "damaged": f"{path} is damaged: it"},
+                {
+                    "__len__": len(found),
+                    "alike": 0,
+                    "chunk_rows": found.chunk_rows,
+                    "damaged": f"{path} is damaged: it",
+                    "same_chunk": False,
+                },
             ),
         ):
             for name, use in table.items():

@@ -543,7 +543,7 @@ def not_recordings(tmp_path: Path) -> Iterator[tuple[Path, str]]:
     recorder(newer).close()
     with h5py.File(newer, "r+") as file:
         file.attrs["version"] = 99
-    yield newer, "has format version 99, this flexrec reads up to 1"
+    yield newer, "has format version 99, this flexrec reads up to 2"
     damaged = tmp_path / "damaged.h5"
     recorder(damaged).close()
     with h5py.File(damaged, "r+") as file:

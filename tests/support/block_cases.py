@@ -21,7 +21,7 @@ def blocks_of(events: int | None) -> Iterator[None]:
         patch("flexrec.recorder.storage.store.BLOCK_SLOTS", 3 * events),
         patch("flexrec.recorder.storage.live_store._PIECE", 2 * events),
         patch("flexrec.recorder.storage.closed_store._PIECE", 2 * events),
-        patch("flexrec.recorder.storage.compact._HELD", 100),
+        patch("flexrec.recorder.storage.closing.compact._HELD", 100),
         patch("flexrec.replay.player.player._HELD", events),
         patch("flexrec.replay.engine.column_replay._LONGEST", 0 if events % 2 else 2 * events),
     ):

@@ -23,6 +23,7 @@ STATISTICS = (
 
 _CONFIG, _FACTS, _TEXT = 24 << 10, 8 << 10, 1 << 20  # bytes: in a summary; of JSON that is parsed
 _SPARE = 256  # bytes: the head, and the last count of keys
+_SHORTEST = len('"":[0],')  # of what a summary says about a key
 
 
 class Totals(NamedTuple):
@@ -54,7 +55,7 @@ def summary_body(
     Args:
         config, facts: JSON texts. Members for which there is no room are left out, and counted.
         counts: the number of values of each key.
-        statistics: those of the keys whose values are all numbers.
+        statistics: those of the keys whose values are all numbers, of `may_have_room`.
     """
     left_out = dict[str, int]()
     body: dict[str, Any] = {"state": "closed"}
@@ -75,6 +76,17 @@ def summary_body(
     left_out["keys"] = len(counts) - len(lines)
     body["left_out"] = {name: count for name, count in left_out.items() if count}
     return _dumped(body).encode()
+
+
+def may_have_room(keys: Iterable[str]) -> set[str]:
+    """The keys for which a summary may have room; of no others statistics are needed."""
+    chosen, room = set[str](), MOST
+    for key in _by_importance(keys):
+        room -= len(key) + _SHORTEST
+        if room < 0:
+            break
+        chosen.add(key)
+    return chosen
 
 
 def _by_importance(keys: Iterable[str]) -> list[str]:

@@ -274,7 +274,6 @@ class Search:
 def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail) -> Resumption:
     """Append all of a store's events, also superseded ones; find where the run continues."""
     file.append(Block(store.schema.encode()))
-    offsets = [store.slot_offsets(column) for column in range(len(store.schema.columns))]
     views = store.views()
     columns = [view.columns_held() for view in views]
     recorded, search, slot = store.recorded(), Search(at_step), 0
@@ -289,7 +288,8 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail
             for chunk in view.chunks(held, first, last):
                 rows = chunk.positions - first
                 events["step"][rows], events["time"][rows] = chunk.step, chunk.time
-                at = offsets[chunk.column][events["code"][rows]] + events["start"][rows]
+                slots = store.slot_offsets(chunk.column, events["code"][rows])
+                at = slots + events["start"][rows]
                 _copy_parts(store.schema.columns[chunk.column], chunk, at, values, file)
         search.see(store.codes(first, last), events["step"], first, store.schema.keys_of)
         trail.note(marked(events, values, first), first)

@@ -530,7 +530,7 @@ def test_merging_holds_few_events_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A byte for each event, and a bounded number of them."""
-    monkeypatch.setattr("flexrec.recorder.storage.compact._AT_ONCE", 1 << 18)
+    monkeypatch.setattr("flexrec.recorder.storage.closing.output._AT_ONCE", 1 << 18)
 
     def peak(count: int) -> int:
         for rank in range(2):

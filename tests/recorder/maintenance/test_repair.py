@@ -165,6 +165,37 @@ def test_a_bug_in_the_child_is_none_of_the_files(killed: Path, monkeypatch: Any)
     assert not isinstance(caught.value, DamagedError)
 
 
+def test_the_time_limit_goes_by_the_work(killed: Path, monkeypatch: Any) -> None:
+    given: list[float] = []
+    within = repairing._within
+
+    def noted(limit: Any, *rest: Any) -> Any:
+        given.append(limit.seconds)
+        return within(limit, *rest)
+
+    monkeypatch.setattr(repairing, "_within", noted)
+    assert verify(killed).state == "unfinished"
+    assert given[0] < given[1] == given[2], "more, once the child said how many keys and rows"
+    given.clear()
+    assert verify(killed, seconds=50).state == "unfinished"
+    assert set(given) == {50}
+    limit = repairing._Limit(killed, None)
+    before = limit.seconds
+    assert limit.extend(b'{"work": [6233, 1000000]}')
+    assert limit.seconds > before + 100
+    assert not limit.extend(b'{"error": "DamagedError", "message": ""}')
+    assert not limit.extend(b"")
+
+
+def test_what_takes_too_long_is_ended(killed: Path, monkeypatch: Any) -> None:
+    patched(
+        monkeypatch,
+        "import time, flexrec.recorder.maintenance.repair as r\n"
+        "r._read_all = lambda *_: time.sleep(99)",
+    )
+    assert "did not end within 3 s" in verify(killed, seconds=3).fault
+
+
 def patched(monkeypatch: Any, code: str) -> None:
     """Have the child run some code before it begins."""
     child = repairing._CHILD.replace("; child(", f"\n{code}\nchild(")

@@ -21,7 +21,7 @@ from flexrec.recorder.hdf5.chunks import share_out
 from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
-from flexrec.recorder.storage.compact import close_recording
+from flexrec.recorder.storage.closing.compact import close_recording
 from flexrec.replay import define, play
 from flexrec.replay.meters import (
     AverageValueMeter,
@@ -309,7 +309,7 @@ def test_rows_of_two_forms_are_read_one_by_one_too(tmp_path: Path) -> None:
 def test_closing_more_events_takes_no_more_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: int
 ) -> None:
-    monkeypatch.setattr("flexrec.recorder.storage.compact._AT_ONCE", 1 << 18)
+    monkeypatch.setattr("flexrec.recorder.storage.closing.output._AT_ONCE", 1 << 18)
     found = []
     for count in (20_000, 60_000):  # chunks of 16 Ki rows are filled by both
         rec = recorder(tmp_path / f"{count}.h5")

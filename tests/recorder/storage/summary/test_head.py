@@ -10,7 +10,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.maintenance.repair import repair
-from flexrec.recorder.storage.compact import close_recording
+from flexrec.recorder.storage.closing.compact import close_recording
 from flexrec.recorder.storage.summary.head import MOST, glance, sealed
 from support.crashing import crash
 
