@@ -114,9 +114,9 @@ def stored(curves: Curves, keys: int, count: int) -> tuple[float, float, dict[st
             for name in ("step", "time"):
                 parts[name] = group[name].id.get_storage_size() / (keys * count)
             series = [] if table else [file[f"series/{key}/value"] for key in names]
-            for value in [table["value"]] if table else series:
-                parts["value"] += value.id.get_storage_size() / (keys * count)
-            first = table["value"][:2] if table else [value[:_XZ] for value in series[:2]]
+            for stored in [table["value"]] if table else series:
+                parts["value"] += stored.id.get_storage_size() / (keys * count)
+            first = table["value"][:2] if table else [stored[:_XZ] for stored in series[:2]]
             least = [by_xz(each) for each in first]
     return total, closing, parts, sum(least) / len(least)
 
