@@ -116,8 +116,8 @@ def stored(curves: Curves, keys: int, count: int) -> tuple[float, float, dict[st
             series = [] if table else [file[f"series/{key}/value"] for key in names]
             for stored in [table["value"]] if table else series:
                 parts["value"] += stored.id.get_storage_size() / (keys * count)
-            first = table["value"][:2] if table else [stored[:_XZ] for stored in series[:2]]
-            least = [by_xz(each) for each in first]
+            two = table["value"][:2] if table else [stored[:_XZ] for stored in series[:2]]
+            least = [by_xz(each) for each in two]
     return total, closing, parts, sum(least) / len(least)
 
 
