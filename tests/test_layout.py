@@ -401,7 +401,7 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/cli/test_serving.py runs them
-        without = ("check", "diff", "merge", "repair", "runs", "show", "verify")
+        without = ("check", "diff", "export", "merge", "repair", "runs", "show", "verify")
         needs_none = command.startswith(without)
         needs_none |= "--save" in command or "--html" in command
         save = [] if needs_none else ["--save", "e.json", "--force"]
