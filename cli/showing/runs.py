@@ -38,10 +38,7 @@ def chosen_runs(
 ) -> Runs:
     """The runs that the options choose; shows progress while they are read."""
     with counting() as tell:
-        found = Runs(*places, tell=tell, workers=workers)
-    found = found if where is None else found.where(where)
-    found = found if sort is None else found.sort(sort)
-    return found if limit is None else found.limit(limit)
+        return Runs(*places, tell=tell, workers=workers).select(where, sort, limit)
 
 
 def print_runs(found: Runs, columns: str | None = None, *, form: Form = "text") -> None:

@@ -100,6 +100,18 @@ class Runs:
         """The first runs."""
         return self._with(_limit=count)
 
+    def select(self, where: str | None, sort: str | None, limit: int | None) -> Self:
+        """As `where`, `sort` and `limit` one after the other, but choosing once, which is quicker.
+
+        Raises:
+            QueryError: as for `where`.
+        """
+        return self._with(
+            _where=self._where if where is None else (*self._where, where),
+            _sort=self._sort if sort is None else sort,
+            _limit=self._limit if limit is None else limit,
+        )
+
     def group(self, *columns: str) -> Self:
         """The same runs, of which `play` draws the mean over those that are equal in the columns.
 

@@ -59,7 +59,9 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
         folder, name = os.path.split(path)
         real = os.path.join(os.path.realpath(folder), name)
         inside = os.path.relpath(os.path.abspath(path), beside)
-        one = _found(path, real, inside, os.stat(path), has_tags=True)
+        root, ending = os.path.splitext(inside)
+        short = root if ending in _ENDINGS else inside
+        one = _found(path, real, short, os.stat(path), has_tags=True)
         found.setdefault(one.real, one)
     return sorted(found.values(), key=lambda one: one.path)
 
@@ -97,6 +99,8 @@ def _in_folder(root: str) -> Iterator[Found]:
         except OSError as error:
             warn(f"{folder} cannot be searched: {error.strerror}")
             continue
+        inside = folder[len(root) :].lstrip(os.sep)
+        above = os.path.join(real, inside, ""), os.path.join(inside, "")
         for name, entry in entries.items():
             if name.startswith("."):
                 continue
@@ -104,17 +108,16 @@ def _in_folder(root: str) -> Iterator[Found]:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif name.endswith(_ENDINGS) and entry.is_file():
-                    inside = entry.path[len(root) :].lstrip(os.sep)
-                    where = entry.path, os.path.join(real, inside), inside
+                    short = f"{above[1]}{name[: name.rindex('.')]}"
+                    where = entry.path, f"{above[0]}{name}", short
                     yield _found(*where, entry.stat(), has_tags=f"{name}{TAGS}" in entries)
 
 
-def _found(path: str, real: str, inside: str, status: os.stat_result, *, has_tags: bool) -> Found:
+def _found(path: str, real: str, name: str, status: os.stat_result, *, has_tags: bool) -> Found:
     of_tags = 0, 0
     if has_tags:
         with suppress(OSError):  # there are none, or they are a link to nowhere
             tags = os.stat(f"{path}{TAGS}")
             of_tags = tags.st_size, tags.st_mtime_ns
     stamp = status.st_size, status.st_mtime_ns, status.st_ino, *of_tags
-    root, ending = os.path.splitext(inside)
-    return Found(path, real, root if ending in _ENDINGS else inside, status.st_ino, stamp)
+    return Found(path, real, name, status.st_ino, stamp)

@@ -205,4 +205,4 @@ def _of_other_kind(name: str, compared: Comparison) -> str:
 
 
 def _clean(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -60,6 +60,8 @@ def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:
     chosen = runs.where("config.lr < 0.05 and test_acc.max > 3").where("state = 'closed'")
     assert cells(chosen.sort("test_acc.max desc"), "name") == [("lr0.01/seed1",), ("lr0.01/seed0",)]
     assert cells(chosen.sort("name desc").limit(1), "name") == [("lr0.01/seed1",)]
+    assert cells(chosen.select("config.seed = 0", None, None), "name") == [("lr0.01/seed0",)]
+    assert cells(chosen.select(None, "name desc", 1), "name") == [("lr0.01/seed1",)]
     assert len(runs) == 4  # as it was
     assert len(runs.where("config.opt.name = 'adam' and name like 'lr0.1/%'")) == 2
     assert len(runs.where('m1/loss.last = 2 and "my-key".last = 1 and "my-key.min" > 0')) == 4
