@@ -269,6 +269,7 @@ def test_tables_of_ranks_are_merged(tmp_path: Path) -> None:
                     assert found.step[where].tolist() == series.step.tolist()
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of steps that go down
 @settings(max_examples=15, deadline=None)
 @given(
     st.lists(
