@@ -140,7 +140,7 @@ REQUIREMENTS = {
     "fsspec": ("fsspec>=2024.2",),
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
-    "psutil": ("psutil>=5.9",),
+    "psutil": ("psutil>=5.9.5",),
     "pyarrow": ("pyarrow>=16.1",),
     "tensorboard": ("tensorboard>=2.16",),
     "torch": ("torch>=2.6",),

@@ -61,6 +61,7 @@ def main() -> None:
                 add({"lr": schedule.get_last_lr()[0]})
                 for tooled in (*watched, histograms):
                     add(tooled.step())
+                add(costs(step))
                 step += 1
                 rec.step(step)
             with torch.no_grad():
@@ -79,6 +80,17 @@ def batch() -> tuple[Tensor, Tensor]:
     """Points (n, 2), and whether each lies outside the circle (n,)."""
     x = torch.randn(BATCH, 2)
     return x, (x.square().sum(1) > 1.4).long()
+
+
+def costs(step: int) -> dict[str, float]:
+    """What layers might cost, named as by `stats=("seconds", "bytes")`; the same on any machine."""
+    values: dict[str, float] = {}
+    for layer, share in (("0", 0.5), ("1", 0.125), ("2", 0.25)):
+        values[f"{layer}/forward/seconds"] = share * (1 + step % 4) / 1024
+        values[f"{layer}/backward/seconds"] = share * (2 + step % 4) / 1024
+        values[f"{layer}/step/share"] = share
+        values[f"{layer}/forward/bytes"] = 1024.0 * (1 + int(layer))
+    return values
 
 
 def metrics(phase: str, loss: Tensor, output: Tensor, classes: Tensor) -> dict[str, object]:

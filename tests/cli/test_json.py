@@ -62,8 +62,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with Recorder(folder / name, config={"lr": np.inf}, mode="w") as rec:
             for i in range(3):
                 rec.add({"train_loss": [1.0, np.nan, np.inf][i], "0/weights/mean": 0.5})
-                rec.add({"console/stdout": "a line"})
-                rec.add({"note": "größe", "train_mse": (np.ones(2), np.ones(2))})
+                rec.add(
+                    {
+                        "note": "größe",
+                        "console/stdout": "a line",
+                        "train_mse": (np.ones(2), np.ones(2)),
+                    }
+                )
                 rec.log(i)
             rec.flush()
             (folder / "killed.h5").write_bytes((folder / name).read_bytes())
