@@ -637,8 +637,9 @@ def import_(
 ) -> None:
     """Make recordings of the runs of other tools: TensorBoard, wandb, CSV, JSON lines and Parquet.
 
-    A folder with event files is a run, as in TensorBoard; every other file is one, but Parquet
-    that flexrec export wrote may have many. What cannot be imported is named.
+    A folder with TensorBoard's event files is one run. So is each CSV, JSON lines or wandb file;
+    Parquet that flexrec export wrote may hold several. Other files in a folder are ignored.
+    Values that cannot be imported are reported.
     """
     from flexrec.cli.converting.importing import import_from
 

@@ -69,14 +69,16 @@ def import_runs(
 ) -> Iterator[Imported]:
     """Write a recording for each run at a path, and yield what it has.
 
-    A folder with event files is a run, as in TensorBoard; every other file is one. Recordings are
-    called as what they are made of, and are in as many folders within `out`.
+    A folder with TensorBoard's event files is one run. So is each CSV, JSON lines or wandb file;
+    Parquet may hold several. Other files in a folder are ignored, and so is CSV without a column
+    of steps. Recordings have the names of their sources, and lie in the same folders below `out`.
 
     Args:
         path: a file, or a folder that is searched.
         out: the folder of the recordings; or, if it ends in .h5 and there is one run, its file.
         overwrite: whether recordings that exist are overwritten.
-        each: who imports, maybe in other processes; by default this one. Paths are absolute then.
+        each: calls the import of each run, maybe in other processes, with absolute paths; by
+            default in this process.
 
     Raises:
         ExistsError: a recording exists already, and may not be overwritten.

@@ -1,6 +1,6 @@
 """Fingerprints of values that contain tensors, numbers and strings.
 
-layers/measures.py defines the fingerprint of a tensor.
+layers/measuring/measures.py defines the fingerprint of a tensor.
 """
 
 from collections.abc import Callable, Iterable, Iterator
