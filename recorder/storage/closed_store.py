@@ -38,7 +38,7 @@ _TIMES = 2  # datasets that most columns share: step and time
 _ROOM = 4 << 20  # numbers
 _AT_ONCE = 32 << 20  # approximate bytes of columns that are read at once
 _HELD, _TABLE_CHUNK = 16, 1 << 20  # most chunks of tables that are kept; most bytes of one
-_PARSED = 64  # approximate bytes of memory for a byte of a table's keys
+_PARSED = 16  # approximate bytes of memory for a byte of a table's keys
 _Rows = tuple[Ints, slice, int]  # positions of events, the column's rows for them, its row count
 
 
