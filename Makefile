@@ -66,6 +66,11 @@ screenshots: demo browser
 coverage: venv
 	$(BIN)/python -m pytest -n 2 --cov=recorder --cov=replay --cov=cli --cov-report=term-missing:skip-covered
 
+# Pages and pictures of every plot type and preset, to be looked at, in build/gallery.
+.PHONY: gallery
+gallery: venv browser
+	$(BIN)/python tools/gallery.py
+
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Draw every plot type and every preset once, and keep pictures of them to look at.
+"""Draw every plot type and every preset once, and keep pictures of them: `make gallery`.
 
     python tools/gallery.py [FOLDER]
 

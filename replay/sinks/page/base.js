@@ -90,6 +90,7 @@ function template() {
   const [ink, dim, line, card] = ["--ink", "--dim", "--line", "--card"].map(css);
   const axis = {gridcolor: line, linecolor: line, tickcolor: line, zerolinecolor: line,
     automargin: true, ticklabeloverflow: "allow", zeroline: false, hoverformat: ".5~g",
+    exponentformat: "power",
     title: {font: {color: dim, size: 12}, standoff: 6}};
   const solid = {color: dim, gridcolor: line, backgroundcolor: card, showbackground: true};
   const bar = {colorbar: {thickness: 11, outlinewidth: 0}};
