@@ -13,7 +13,6 @@ from pathlib import Path
 from flexrec.recorder.errors import RecordingError, one_line
 from flexrec.recorder.files.atomic_write import Kind, check_source, replacing, writing
 from flexrec.recorder.files.descriptors import open_binary
-from flexrec.recorder.storage.open_store import RECORDING
 
 ENDING = ".tags"
 _MEMBER, _MOST = "flexrec_tags", 1 << 16  # the member that tells the kind; bytes of a file
@@ -38,6 +37,8 @@ def tag(path: str | os.PathLike[str], name: str, note: str = "") -> dict[str, st
         OutputError: the file beside it cannot be written, or is no file of tags.
     """
     check_source(Path(path))
+    from flexrec.recorder.storage.open_store import RECORDING  # imports h5py; a table needs none
+
     if not RECORDING.holds(Path(path)):
         raise RecordingError(f"{path} is not {RECORDING.name}; give the path of one")
     if not name.strip():
