@@ -154,7 +154,7 @@ function decades(low, high) {
     if (whole < 3) ticks.push(Number(`2e${power}`), Number(`5e${power}`));
   }
   const inside = ticks.filter((tick) => low <= Math.log10(tick) && Math.log10(tick) <= high);
-  if (inside.length < 2 && high - low < 0.5) return {};
+  if (inside.length < 2) return {};
   const isWide = Math.max(...inside) >= 1e5 || Math.min(...inside) < 1e-3;
   return {tickmode: "array", tickvals: ticks, ticktext: ticks.map(isWide ? powerText : format)};
 }
