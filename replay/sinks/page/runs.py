@@ -1,4 +1,4 @@
-"""What the page's head says of a run, and where its marks are in steps and in time."""
+"""What the page's head shows of a run: its facts, and the steps and times of its marks."""
 
 import json
 import shlex
