@@ -153,7 +153,7 @@ Columns = Annotated[
         rich_help_panel=RUNS,
     ),
 ]
-Limit = Annotated[int | None, Option(min=0, help="Show at most this many runs.", rich_help_panel=RUNS)]
+Limit = Annotated[int | None, Option(min=0, help="Show at most N runs.", rich_help_panel=RUNS)]
 AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
 AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
 TableOut = Annotated[
@@ -558,7 +558,7 @@ Out = Annotated[
 
 
 class Format(StrEnum):
-    """What export writes."""
+    """The formats that export writes."""
 
     CSV = "csv"
     PARQUET = "parquet"
