@@ -352,7 +352,7 @@ def golden_learn(
     every: options.LearntEvery = None,
     force: options.Force = False,
 ) -> None:
-    """Make a golden of several equal runs, with tolerances from how far they are apart.
+    """Make a golden of several equal runs, with tolerances from their differences.
 
     flexrec check --run compares another run with it.
     """

@@ -1,4 +1,4 @@
-"""What the shell offers when the user presses tab: recordings, keys, presets, meters, plot types.
+"""Shell completion: recordings, keys, presets, meters and plot types when tab is pressed.
 
 A shell waits for this, and shows what it prints. So errors and warnings are swallowed, and what
 takes longer than `SECONDS` is given up.

@@ -128,8 +128,7 @@ AlarmsFile = Annotated[
     Path | None,
     Option(
         "--alarms",
-        help="Instead of plotting, say where the alarms of this TOML file ([alarms.NAME]) would "
-        "have gone off.",
+        help="Instead of plotting, report where the alarms of this TOML file would have gone off.",
         rich_help_panel=DRAWN,
     ),
 ]
@@ -154,7 +153,7 @@ Columns = Annotated[
         rich_help_panel=RUNS,
     ),
 ]
-Limit = Annotated[int | None, Option(min=0, help="Only so many runs.", rich_help_panel=RUNS)]
+Limit = Annotated[int | None, Option(min=0, help="Show at most N runs.", rich_help_panel=RUNS)]
 AsRecords = Annotated[bool, Option("--json", help="Print the runs as JSON.")]
 AsCsv = Annotated[bool, Option("--csv", help="Print the table as CSV.")]
 TableOut = Annotated[
@@ -492,7 +491,7 @@ Noise = Annotated[
     Option(
         "--noise",
         metavar="<path>...",
-        help="Judge the second run by the spread of the first and these: runs that are the same.",
+        help="More runs that count as the same as the first: judge the second by their spread.",
     ),
 ]
 Ranks = Annotated[
@@ -507,7 +506,7 @@ Tagged = Annotated[
 ]
 Tag = Annotated[str | None, Argument(help="The tag, such as good; default: list the tags.")]
 Note = Annotated[str, Argument(help="A note for the tag.")]
-Remove = Annotated[bool, Option("--remove", help="Take the tag away.")]
+Remove = Annotated[bool, Option("--remove", help="Remove the tag.")]
 
 # Showing, repairing and converting a recording.
 Model = Annotated[
@@ -559,7 +558,7 @@ Out = Annotated[
 
 
 class Format(StrEnum):
-    """What export writes."""
+    """The formats that export writes."""
 
     CSV = "csv"
     PARQUET = "parquet"

@@ -137,7 +137,7 @@ def bundle_assets(out: Path, *, overwrite: bool) -> str:
 
 
 def assets_table() -> dict[str, Any]:
-    """What `assets_text` says, as plain data; docs/json.md describes it."""
+    """The content of `assets_text` as plain data; docs/json.md describes it."""
     page = survey()
     return {
         "visdom": page.version,

@@ -214,7 +214,7 @@ class Recording:
         resumed += f"{counted(self.superseded, 'event')} superseded"
         if self.complete:
             said = (
-                "closed, but for its last bytes (flexrec repair)"
+                "closed, except for its last bytes (flexrec repair)"
                 if self._store.file.unclosed
                 else "closed"
             )

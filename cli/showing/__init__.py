@@ -1,4 +1,4 @@
-"""What is in recordings, as tables.
+"""Show the contents of recordings as tables.
 
 In: paths and keys, or folders and expressions. Out: text for a terminal, JSON or CSV. Open
 contents.py for one recording, runs.py for many.

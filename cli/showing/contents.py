@@ -46,7 +46,7 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
 
 
 def recording_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:
-    """What `recording_text` says, as plain data; docs/json.md describes it.
+    """The content of `recording_text` as plain data; docs/json.md describes it.
 
     Raises:
         RecordingError, UnknownKeyError: as `recording_text`.
@@ -68,13 +68,13 @@ def recording_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def model_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:
-    """What `model_text` says, as plain data; docs/json.md describes it."""
+    """The content of `model_text` as plain data; docs/json.md describes it."""
     models, statistics = _model(path, patterns)
     return {"path": str(path), "models": models, "statistics": statistics}
 
 
 def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
-    """What each layer is, and its last recorded statistics, as a table with two lines of headings.
+    """A table of the layers and their last recorded statistics, with two lines of headings.
 
     Raises:
         RecordingError, UnknownKeyError: as `recording_text`.
@@ -93,7 +93,7 @@ def model_text(path: Path, patterns: Sequence[str] = ()) -> str:
 
 
 def patch_text(path: Path) -> str:
-    """What was not committed when the run began and when it was resumed, as git shows it.
+    """The uncommitted changes when the run began and when it was resumed, as git shows it.
 
     The lines between the patches begin with a `#`; git ignores them.
     """

@@ -1,4 +1,4 @@
-"""What a model's layers are, and the table of their statistics with a two-level header, as text.
+"""Describe a model's layers, and print their statistics as a table with a two-level header.
 
 Does not import torch, since it is used to show recordings too.
 """

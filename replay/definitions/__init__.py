@@ -1,4 +1,4 @@
-"""Which meters feed which plots.
+"""Definitions: the plots, and the meters that feed them.
 
 In: dicts, TOML files, names of presets. Out: checked Definitions and Alarms. Open definitions.py
 first.

@@ -70,7 +70,7 @@ def diff(
             `{"encoder.*": "backbone.*"}`.
         rtol, atol: the allowed difference of numbers: `|a - b| <= atol + rtol * |a|`. If one is
             given, fingerprints are not compared.
-        noise: recordings of runs that are the same as `a` but for rounding or chance. If any are
+        noise: recordings of runs that equal `a` except for rounding or chance. If any are
             given, `b` is judged by the spread of `a` and these: only what lies beyond it differs,
             and what is equal in all of them but not in `b`, such as batches and rates.
 

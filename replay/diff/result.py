@@ -71,7 +71,7 @@ class RunDiff:
         notes = [report.line("note", note) for note in self.notes]
         noise = report.noise(self.noise) if self.noise else []
         is_judged = self.noise is not None and not self.noise.exact
-        same = "the same but for noise" if is_judged else "equal"
+        same = "the same except for noise" if is_judged else "equal"
         if self.equal:
             head = f"{self.a} and {self.b} are {same}: {amount}"
             return "\n".join([head, *facts, *lines, *noise, *notes])

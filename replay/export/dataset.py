@@ -63,7 +63,7 @@ class Source(NamedTuple):
 
 @dataclass
 class Exported:
-    """What is in a dataset, and what is not.
+    """The numbers of runs and rows in a dataset, and what was left out.
 
     Attributes:
         runs, rows: how many there are.

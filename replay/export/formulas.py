@@ -13,7 +13,7 @@ def is_formula(value: Any) -> bool:
 
 
 def formulas_note(count: int) -> str:
-    """What to say of so many such cells."""
+    """The warning about this number of formulas."""
     return (
         f"{counted(count, 'cell')} with =, +, - or @ first, which a spreadsheet may run as a "
         "formula: import these columns as text"

@@ -23,7 +23,7 @@ from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.scan import Found
 
 OWN = ("name", "path")
-"""The columns that are told by where a file is, not by what is in it."""
+"""The columns that depend on where a file is, not on its contents."""
 
 _PIECE = 300  # columns that are fetched at a time
 _TEMPORARY = ("chosen", "picked")

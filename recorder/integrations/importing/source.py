@@ -1,4 +1,4 @@
-"""What a format's reader gives: the events and settings of a run, and what it left out."""
+"""The results of a format's reader: the events and settings of a run, and what it left out."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

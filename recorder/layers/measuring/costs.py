@@ -1,4 +1,4 @@
-"""What layers cost in one step: their time forward and backward, and the memory that they keep.
+"""The costs of layers in one step: their time forward and backward, and the memory they keep.
 
 A layer's costs are its own: those of the watched layers that are called inside it are theirs.
 """

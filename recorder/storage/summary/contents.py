@@ -1,4 +1,4 @@
-"""What a summary holds: times, config, facts, and the statistics of the keys, up to a bound."""
+"""The contents of a summary: times, config, facts and statistics of the keys, up to a bound."""
 
 import json
 import math
@@ -27,7 +27,7 @@ _SHORTEST = len('"":[0],')  # of what a summary says about a key
 
 
 class Totals(NamedTuple):
-    """What a summary says of a recording as a whole.
+    """The statements of a summary about a whole recording.
 
     Attributes:
         created, ended: seconds since 1970: when it was made, and its last event.

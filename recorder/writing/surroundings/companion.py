@@ -1,4 +1,4 @@
-"""What runs beside a recorder, in the thread that writes its file."""
+"""Companion: an object that runs in the thread that writes a recorder's file."""
 
 from typing import Protocol
 

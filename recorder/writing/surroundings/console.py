@@ -152,7 +152,7 @@ def _folded(line: str) -> str:
 
 
 class _Here(threading.local):
-    """Whether this thread is amid something."""
+    """Whether this thread is in the middle of recording a line."""
 
     is_busy = False
 

@@ -44,7 +44,7 @@ def _patch_changes(a: Mapping[str, str], b: Mapping[str, str]) -> Iterator[Chang
 
 
 def _patches(facts: Any) -> dict[str, str]:
-    """What is not committed, by file."""
+    """The uncommitted changes, by file."""
     patch = facts.get("git_patch") if isinstance(facts, dict) else None
     text = patch.get("text") if isinstance(patch, dict) else None
     parts = _FILE.split(text) if isinstance(text, str) else [""]

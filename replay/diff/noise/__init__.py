@@ -1,4 +1,4 @@
-"""Judge a run by the spread of runs that are the same but for rounding or chance.
+"""Judge a run by the spread of runs that are the same except for rounding or chance.
 
 In: a run, and references. Out: what lies beyond their spread, since which step, and in which layer
 first; what differs though all references agree. Open spread.py first.

@@ -1,4 +1,4 @@
-"""Which workers are meant: by a number, or by a Dask client."""
+"""Choose the workers: by a number, or by a Dask client."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 

@@ -1,4 +1,4 @@
-"""What the page's head says of a run, and where its marks are in steps and in time."""
+"""What the page's head shows of a run: its facts, and the steps and times of its marks."""
 
 import json
 import shlex
@@ -91,7 +91,7 @@ def _schedule(run: Recording, every: int | None) -> Schedule:
 
 
 def _last_of_each(marks: Marks) -> Marks:
-    """Of several marks at one place, the last."""
+    """The last of several marks at one place."""
     at, place = np.unique(marks.at[::-1], return_index=True)
     step = None if marks.step is None else marks.step[::-1][place]
     return Marks(at, marks.mark[::-1][place], step, marks.seconds[::-1][place])

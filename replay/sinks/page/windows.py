@@ -1,4 +1,4 @@
-"""What the page's script is told of a window: plotly's traces and layout, as plain data.
+"""Convert windows to plain data for the page's script: plotly's traces and layout.
 
 Texts are given as they are; figure.js escapes what plotly would read as markup.
 """

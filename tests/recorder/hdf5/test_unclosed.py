@@ -111,7 +111,7 @@ def test_it_is_read_and_verified_and_repaired(path: Path, end: int | None) -> No
     with Recording(path) as run:
         assert run.complete
         assert run.superseded
-        assert "closed, but for its last bytes" in run.state
+        assert "closed, except for its last bytes" in run.state
         assert run.config == {"lr": 1e-3}
         assert same_events(list(run.events()), expected)
     found = verify(path)

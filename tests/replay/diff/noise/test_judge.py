@@ -21,7 +21,7 @@ Judge = Callable[..., RunDiff]
 
 @pytest.fixture(scope="module")
 def references(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Runs that are the same but for noise."""
+    """Runs that are the same except for noise."""
     folder = tmp_path_factory.mktemp("references")
     return [record(folder / f"a{i}.h5", noisy(i), steps=STEPS) for i in range(4)]
 
@@ -134,7 +134,7 @@ def test_structure_is_exact(judge: Judge) -> None:
     shorter = judge(lambda step, found: found.clear() if step > 30 else None)
     assert not shorter.equal
     assert shorter.keys.unmatched["train_loss"] == (14, 0)
-    assert "none: what both have is the same but for noise" in str(shorter)
+    assert "none: what both have is the same except for noise" in str(shorter)
 
 
 def test_references_of_other_lengths_leave_the_structure_open(
