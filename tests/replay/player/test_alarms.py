@@ -48,12 +48,12 @@ def call(target: Any, what: Any) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:left out", "ignore:.* logs are at x")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(calls=CALLS)
 def test_replay_finds_what_went_off_live(calls: list[Any], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("alarms") / "run.h5"
     live = list[Alarm]()
-    with Recorder(path, facts=False) as rec:
+    with Recorder(path, facts=False, compress=False) as rec:
         logger = FlexLogger({}, recorder=rec, alarms=ALARMS, on_alarm=live.append)
         for what in calls:
             call(logger, what)
