@@ -77,7 +77,7 @@ class VersionError(RecordingError):
 
 
 class OutputError(FlexrecError, OSError):
-    """A file cannot be written: flexrec will not overwrite what is there, or the system refuses."""
+    """A file cannot be written: flexrec does not overwrite it, or the system refuses."""
 
 
 class ExistsError(OutputError, FileExistsError):

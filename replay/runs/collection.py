@@ -393,7 +393,7 @@ class Runs:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
-        """Make the index again: what is there is damaged."""
+        """Make the index again, because it is damaged."""
         discard(homes(self._places))
         self._begin(is_last=True)
 

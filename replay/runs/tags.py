@@ -30,7 +30,7 @@ def tags_of(path: str | os.PathLike[str]) -> dict[str, str]:
 def tag(path: str | os.PathLike[str], name: str, note: str = "") -> dict[str, str]:
     """Tag the recording at the path, with a note, and return all its tags.
 
-    A tag that is there already gets the new note.
+    An existing tag gets the new note.
 
     Raises:
         RecordingError: there is no recording at the path, or the tag's name is empty.

@@ -181,7 +181,7 @@ class _Stream:
             self.stream.write = _Tap(self)
 
     def detach(self) -> None:
-        """Put back what was there, unless something else was put over it, which stays."""
+        """Restore the original `write`, unless other code has replaced it since."""
         while isinstance(tap := vars(self.stream).get("write"), _Tap):
             if tap.before is _MISSING:
                 del self.stream.write
