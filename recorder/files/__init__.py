@@ -12,6 +12,7 @@ DOORS = (
     "flock",
     "folder_write",
     "lock",
+    "names",
     "new_name",
     "remote",
 )

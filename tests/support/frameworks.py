@@ -10,9 +10,11 @@ FRAMEWORKS = (
     "ignite",
     "lightning",
     "matplotlib",
+    "mlflow",
     "polars",
     "skorch",
     "tensorboard",
+    "trackio",
     "transformers",
     "wandb",
 )

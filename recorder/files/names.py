@@ -1,0 +1,21 @@
+"""Names of files that every system takes."""
+
+import re
+import zlib
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
+_LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
+
+
+def file_name(name: object) -> str:
+    """A name that a file or folder may have on every system; a long one ends in its checksum.
+
+    >>> file_name("train/first?")
+    'train_first_'
+    """
+    safe = _UNSAFE.sub("_", f"{name}")
+    data = safe.encode("utf-8", "replace")
+    if len(data) > _LONGEST:
+        start = data[:_LONGEST].decode("utf-8", "ignore")
+        return f"{start}-{zlib.crc32(f'{name}'.encode('utf-8', 'replace')):08x}"
+    return data.decode()
