@@ -31,6 +31,7 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "accelerate": {f"{INTEGRATIONS}accelerate.py"},
     "fsspec": {"recorder/files/remote.py"},
     "ignite": {f"{INTEGRATIONS}ignite.py"},
+    "keras": {f"{INTEGRATIONS}keras.py"},
     "lightning": {f"{INTEGRATIONS}lightning.py"},
     "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},
     "mlflow": {"replay/export/mlflow.py"},
@@ -226,7 +227,7 @@ def test_heavy_modules_have_few_owners(module: str) -> None:
     assert [name for name in importers if not name.startswith(owners)] == []
 
 
-FRAMEWORKS = ("accelerate", "ignite", "lightning", "skorch", "transformers")
+FRAMEWORKS = ("accelerate", "ignite", "keras", "lightning", "skorch", "transformers")
 
 
 def test_adapters_need_one_file_of_ours_and_are_small() -> None:

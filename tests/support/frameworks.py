@@ -8,6 +8,7 @@ FRAMEWORKS = (
     "duckdb",
     "fsspec",
     "ignite",
+    "keras",
     "lightning",
     "matplotlib",
     "mlflow",
