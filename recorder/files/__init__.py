@@ -13,6 +13,5 @@ DOORS = (
     "folder_write",
     "lock",
     "names",
-    "new_name",
     "remote",
 )

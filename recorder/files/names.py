@@ -1,10 +1,17 @@
-"""Names of files that every system takes."""
+"""Names of files: that no other run has, and that every system takes."""
 
 import re
+import secrets
+import time
 import zlib
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
 _LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
+
+
+def new_name() -> str:
+    """The time and a few random digits, such as `20260131-235959-1a2b3c`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
 def file_name(name: object) -> str:

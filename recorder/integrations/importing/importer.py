@@ -141,8 +141,8 @@ def _in_folder(path: Path) -> Iterator[Source]:
                 stem = (inside / name).with_suffix("")
                 yield from _in_file(file, kind, stem, stem)
         if events:
-            name = inside if inside.name else Path(path.resolve().name)
-            yield _source(name, tuple(events), ".tfevents")
+            alone = inside if inside.name else Path(path.resolve().name)
+            yield _source(alone, tuple(events), ".tfevents")
 
 
 def _in_file(path: Path, kind: str, alone: Path, inside: Path) -> Iterator[Source]:
