@@ -594,6 +594,7 @@ def export(
     where: options.Where = None,
     keys: options.Keys = None,
     force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Write a recording's numbers and texts as CSV or Parquet, or for another tracker.
 
@@ -615,17 +616,19 @@ def export(
             raise typer.BadParameter(
                 "several recordings are written as a folder: give --out FOLDER"
             )
-        if not export_runs(recordings, out, where=where, keys=keys or (), overwrite=force):
+        if not export_runs(
+            recordings, out, where=where, keys=keys or (), overwrite=force, as_json=as_json
+        ):
             raise typer.Exit(1)
         return
     if force and to is not None and to.adds_runs:
         raise typer.BadParameter(f"--force does nothing with --to {to}, which adds a run")
     if out is None or out == "-":
-        if force or to not in (None, options.Format.CSV):
-            given = "--force" if force else f"--to {to}"
+        if force or as_json or to not in (None, options.Format.CSV):
+            given = "--force" if force else "--json" if as_json else f"--to {to}"
             raise typer.BadParameter(f"{given} needs a file to write: give --out NAME")
         out = None
-    export_recording(recordings[0], out, to=to, keys=keys or (), overwrite=force)
+    export_recording(recordings[0], out, to=to, keys=keys or (), overwrite=force, as_json=as_json)
 
 
 @app.command("import")

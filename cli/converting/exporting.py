@@ -9,7 +9,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import counting, reading
 from flexrec.cli.showing.runs import chosen_runs
 from flexrec.recorder.errors import OutputError, QueryError, counted, listed
@@ -30,7 +30,13 @@ class _Format(NamedTuple):
 
 
 def export_recording(
-    path: str, out: str | None, *, to: str | None, keys: Sequence[str], overwrite: bool
+    path: str,
+    out: str | None,
+    *,
+    to: str | None,
+    keys: Sequence[str],
+    overwrite: bool,
+    as_json: bool = False,
 ) -> None:
     """Write a row for each value, to a file or as CSV to stdout; print what is not exported.
 
@@ -54,15 +60,20 @@ def export_recording(
         else:
             with reading([run]):
                 written = format_.write(run, fitting, out, overwrite)
-            echo(f"{out}: {counted(written.rows, 'row')} of {counted(len(fitting), 'key')}")
-    for note in written.notes:
-        echo(f"flexrec: {note}", err=True)
+    notes = list(written.notes)
     if left:
-        echo(f"flexrec: not exported ({format_.others}): {listed(left)}", err=True)
+        notes.append(f"not exported ({format_.others}): {listed(left)}")
+    _tell(out, 1, written.rows, counted(len(fitting), "key"), notes, as_json=as_json)
 
 
 def export_runs(
-    places: Sequence[str], out: str, *, where: str | None, keys: Sequence[str], overwrite: bool
+    places: Sequence[str],
+    out: str,
+    *,
+    where: str | None,
+    keys: Sequence[str],
+    overwrite: bool,
+    as_json: bool = False,
 ) -> bool:
     """Write a dataset of the recordings in some places; return whether all could be read.
 
@@ -83,7 +94,6 @@ def export_runs(
         raise QueryError(f"no run was chosen: {'; '.join(runs.notes()) or f'none fits {where!r}'}")
     with counting("exported") as tell:
         found = runs.export(out, keys=keys, overwrite=overwrite, tell=tell)
-    echo(f"{out}: {counted(found.rows, 'row')} of {counted(found.runs, 'run')}")
     notes = [f"left out: {why}" for why in found.left_out[:3]]
     if len(found.left_out) > 3:
         notes.append(f"left out: {len(found.left_out) - 3:,} more recordings that cannot be read")
@@ -92,9 +102,21 @@ def export_runs(
         notes.append(f"not ended, or killed, and exported as far as they are whole: {what}")
     if found.other_keys:
         notes.append(f"not exported (only Python can read them): {listed(found.other_keys)}")
+    _tell(out, found.runs, found.rows, counted(found.runs, "run"), notes, as_json=as_json)
+    return not found.left_out
+
+
+def _tell(
+    out: str | None, recordings: int, rows: int, of: str, notes: Sequence[str], *, as_json: bool
+) -> None:
+    """Print what was written, unless that was printed itself, and what is to be said of it."""
+    if as_json:
+        echo_json({"path": out, "recordings": recordings, "rows": rows, "notes": list(notes)})
+        return
+    if out is not None:
+        echo(f"{out}: {counted(rows, 'row')} of {of}")
     for note in notes:
         echo(f"flexrec: {note}", err=True)
-    return not found.left_out
 
 
 def _format(to: str | None) -> _Format:
