@@ -41,8 +41,7 @@ class FlexrecCallback(Callback):
         if self._is_begun:
             return
         self._step, self._is_begun = int(self.model.optimizer.iterations), True
-        if self._step:
-            self._hooked.resume(self._step + 1)
+        self._hooked.begin(self._step)
         self._hooked.configure({"optimizer": self.model.optimizer.get_config()})
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
