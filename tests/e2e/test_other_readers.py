@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
-from flexrec.recorder.storage import compact
+from flexrec.recorder.storage.closing import output
 from support.plain_hdf5 import opened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +47,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     path = tmp_path_factory.mktemp("closed") / "run.h5"
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "many":
-            patch.setattr(compact, "_ROWS", 2)
+            patch.setattr(output, "ROWS", 2)
         record(path)
     return path
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from flexrec.recorder import Recording
+from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.integrations.importing.importer import import_runs
 from flexrec.replay.meters import HistogramMeter
 from support.export_cases import export, recorded, same
