@@ -594,12 +594,14 @@ def export(
     where: options.Where = None,
     keys: options.Keys = None,
     force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Write a recording's numbers and texts as CSV or Parquet, one row for each, or to TensorBoard.
+    """Write a recording's numbers and texts as CSV or Parquet, or for another tracker.
 
     The columns are key, step, time, value and text; a number leaves text empty, a text leaves value
     empty. --out NAME.parquet writes Parquet; --out - writes CSV to stdout, which is the default.
-    --to tensorboard --out FOLDER writes an event file.
+    --to tensorboard --out FOLDER writes an event file; wandb, an offline run for `wandb sync`;
+    mlflow and trackio, a run in a folder of theirs, or at the address of MLflow's server.
 
     Of several recordings, a folder or a pattern, --out FOLDER writes a dataset of Parquet files:
     runs.parquet has a row for each run, values/*.parquet those of all, with the run's name. The
@@ -614,15 +616,19 @@ def export(
             raise typer.BadParameter(
                 "several recordings are written as a folder: give --out FOLDER"
             )
-        if not export_runs(recordings, out, where=where, keys=keys or (), overwrite=force):
+        if not export_runs(
+            recordings, out, where=where, keys=keys or (), overwrite=force, as_json=as_json
+        ):
             raise typer.Exit(1)
         return
+    if force and to is not None and to.adds_runs:
+        raise typer.BadParameter(f"--force does nothing with --to {to}, which adds a run")
     if out is None or out == "-":
-        if force or to not in (None, options.Format.CSV):
-            given = "--force" if force else f"--to {to}"
+        if force or as_json or to not in (None, options.Format.CSV):
+            given = "--force" if force else "--json" if as_json else f"--to {to}"
             raise typer.BadParameter(f"{given} needs a file to write: give --out NAME")
         out = None
-    export_recording(recordings[0], out, to=to, keys=keys or (), overwrite=force)
+    export_recording(recordings[0], out, to=to, keys=keys or (), overwrite=force, as_json=as_json)
 
 
 @app.command("import")
@@ -635,11 +641,12 @@ def import_(
     scheduler: options.Scheduler = None,
     scheduler_file: options.SchedulerFile = None,
 ) -> None:
-    """Make recordings of the runs of other tools: TensorBoard, wandb, CSV, JSON lines and Parquet.
+    """Make recordings of the runs of other tools: TensorBoard, wandb, MLflow, trackio, tables.
 
-    A folder with TensorBoard's event files is one run. So is each CSV, JSON lines or wandb file;
-    Parquet that flexrec export wrote may hold several. Other files in a folder are ignored.
-    Values that cannot be imported are reported.
+    A folder with TensorBoard's event files is one run, and so is a run's folder of MLflow's. So is
+    each CSV, JSON lines or wandb file; a trackio database, and Parquet that flexrec export wrote,
+    may hold several. Other files in a folder are ignored. Values that cannot be imported are
+    reported.
     """
     from flexrec.cli.converting.importing import import_from
 

@@ -552,7 +552,8 @@ Out = Annotated[
         "-o",
         metavar="<path>",
         help="The file to write: CSV, or Parquet if its name ends in .parquet; default: stdout. "
-        "To TensorBoard, and of several recordings: the folder.",
+        "To other trackers: the folder, or for MLflow the address of a server. Of several "
+        "recordings: the folder.",
     ),
 ]
 
@@ -561,8 +562,16 @@ class Format(StrEnum):
     """The formats that export writes."""
 
     CSV = "csv"
+    MLFLOW = "mlflow"
     PARQUET = "parquet"
     TENSORBOARD = "tensorboard"
+    TRACKIO = "trackio"
+    WANDB = "wandb"
+
+    @property
+    def adds_runs(self) -> bool:
+        """Whether each export is a new run beside those that are there."""
+        return self in (Format.MLFLOW, Format.TRACKIO, Format.WANDB)
 
 
 To = Annotated[
@@ -571,8 +580,8 @@ To = Annotated[
 Imported = Annotated[
     Path,
     Argument(
-        help="TensorBoard's event files, wandb's offline files, CSV, JSON lines or Parquet: a "
-        "file, or a folder that is searched."
+        help="TensorBoard's event files, wandb's offline files, trackio's databases, CSV, JSON "
+        "lines or Parquet: a file, or a folder that is searched, for MLflow's runs too."
     ),
 ]
 OutFolder = Annotated[

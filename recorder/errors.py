@@ -138,12 +138,15 @@ class WorkerError(FlexrecError):
 REQUIREMENTS = {
     "distributed": ("distributed>=2024.8",),
     "fsspec": ("fsspec>=2024.2",),
+    "mlflow": ("mlflow-skinny>=3",),
     "pandas": ("pandas",),
     "plotly": ("plotly>=6",),
     "psutil": ("psutil>=5.9.5",),
     "pyarrow": ("pyarrow>=16.1",),
+    "pyyaml": ("pyyaml",),
     "tensorboard": ("tensorboard>=2.16",),
     "torch": ("torch>=2.6",),
+    "trackio": ("trackio>=0.43",),
     "visdom": ("visdom>=0.2.4", "tornado<6.6"),
     "wandb": ("wandb>=0.17",),
 }

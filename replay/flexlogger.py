@@ -31,7 +31,7 @@ from flexrec.recorder.events import (
     normalise_keys,
     whole_step,
 )
-from flexrec.recorder.files.new_name import new_name
+from flexrec.recorder.files.names import new_name
 from flexrec.replay.definitions.alarms import Alarms, as_alarms
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import preset

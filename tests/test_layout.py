@@ -31,13 +31,16 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "accelerate": {f"{INTEGRATIONS}accelerate.py"},
     "fsspec": {"recorder/files/remote.py"},
     "ignite": {f"{INTEGRATIONS}ignite.py"},
+    "keras": {f"{INTEGRATIONS}keras.py"},
     "lightning": {f"{INTEGRATIONS}lightning.py"},
     "matplotlib": {f"{INTEGRATIONS}tensorboard.py"},
+    "mlflow": {"replay/export/mlflow.py"},
     "skorch": {f"{INTEGRATIONS}skorch.py"},
     "tensorboard": {
         f"{INTEGRATIONS}importing/tensorboard.py",
         "replay/export/tensorboard.py",
     },
+    "trackio": {"replay/export/trackio.py"},
     "transformers": {f"{INTEGRATIONS}transformers.py"},
     "torch": {"recorder/layers/", "recorder/writing/values/accelerator.py"},
     "visdom": {"replay/sinks/visdom.py"},
@@ -49,7 +52,8 @@ ONLY = {  # module → the files, or folders, that may import it at all
     "pyarrow": {"replay/export/parquet.py", f"{INTEGRATIONS}importing/parquet.py"},
     "tornado": {"replay/server/process.py"},
     "uniplot": {"cli/drawing/text_plot.py"},
-    "wandb": {f"{INTEGRATIONS}importing/wandb.py"},
+    "wandb": {f"{INTEGRATIONS}importing/wandb.py", "replay/export/wandb.py"},
+    "yaml": {f"{INTEGRATIONS}importing/mlflow.py"},
 }
 TORCH_PRIVATE = re.compile(
     r"torch(\.\w+)*\._[a-zA-Z]\w+|\"_per_optimizer_states\"|\"_scale\"|_is_replica|_orig_mod|_call_impl"
@@ -223,7 +227,7 @@ def test_heavy_modules_have_few_owners(module: str) -> None:
     assert [name for name in importers if not name.startswith(owners)] == []
 
 
-FRAMEWORKS = ("accelerate", "ignite", "lightning", "skorch", "transformers")
+FRAMEWORKS = ("accelerate", "ignite", "keras", "lightning", "skorch", "transformers")
 
 
 def test_adapters_need_one_file_of_ours_and_are_small() -> None:

@@ -32,7 +32,7 @@ def import_from(
     each: Each = map
     if workers is not None:
         path, out = path.absolute(), out.absolute()
-        each = partial(spread, workers=workers_of(workers), reads=lambda job: job.source.path)
+        each = partial(spread, workers=workers_of(workers), reads=lambda job: job.source.files[0])
     runs, told = import_runs(path, out, overwrite=overwrite, each=each), list[dict[str, Any]]()
     while True:
         with waiting(path):

@@ -12,6 +12,6 @@ DOORS = (
     "flock",
     "folder_write",
     "lock",
-    "new_name",
+    "names",
     "remote",
 )

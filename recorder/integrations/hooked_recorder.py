@@ -70,6 +70,22 @@ class HookedRecorder:
         elif next_step is not None and self._recorder.current_step > next_step:
             self._recorder.load_state_dict({"step": next_step, "events": 0, "created": 0.0})
 
+    def begin(
+        self,
+        done: int,
+        model: "Module | None" = None,
+        watch: Watch = False,
+        optimizer: "Optimizers" = None,
+    ) -> None:
+        """Begin training, after `done` steps: continue the recording if there were any, and watch.
+
+        For frameworks that count the steps done, from 1.
+        """
+        if done:
+            self.resume(done + 1)
+        if model is not None:
+            self.watch(model, watch, optimizer)
+
     def configure(self, values: Mapping[Any, Any]) -> None:
         """Store settings in the recording's config, once it is open.
 

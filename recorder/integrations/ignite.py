@@ -36,10 +36,7 @@ class FlexrecHandler:
         hooked = self._hooked
 
         def begin() -> None:
-            if trainer.state.iteration:
-                hooked.resume(trainer.state.iteration + 1)
-            if model is not None:
-                hooked.watch(model, self._watch)
+            hooked.begin(trainer.state.iteration, model, self._watch)
 
         def end_step() -> None:
             output, step = trainer.state.output, trainer.state.iteration

@@ -37,9 +37,8 @@ class FlexrecCallback(Callback):
     def on_train_begin(self, net: Any, *_: Any, **__: Any) -> None:
         """Open the recording, or continue it, and watch the module."""
         self.step_ = sum(epoch.get("train_batch_count", 0) for epoch in net.history)
-        if self.step_:
-            self.hooked_.resume(self.step_ + 1)
-        self.hooked_.watch(net.module_, self.watch, getattr(net, "optimizer_", None))
+        optimizer = getattr(net, "optimizer_", None)
+        self.hooked_.begin(self.step_, net.module_, self.watch, optimizer)
 
     def on_batch_begin(self, net: Any, *_: Any, training: bool, **__: Any) -> None:
         """Begin a step."""

@@ -225,7 +225,7 @@ def _array(tag: str, value: Any) -> Array:
 
 
 def _picture(figure: Any) -> Array:
-    """A figure's pixels (H, W, 4)."""
+    """A figure's pixels (H, W, 3); TensorBoard has no transparency either."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -234,4 +234,4 @@ def _picture(figure: Any) -> Array:
         raise InputError(f"add_figure takes figures of matplotlib; it was given a {kind}")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.array(canvas.buffer_rgba())
+    return np.array(canvas.buffer_rgba())[..., :3]

@@ -31,10 +31,8 @@ class FlexrecCallback(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Open the recording, or continue it, and watch the model."""
-        if state.global_step:
-            self._hooked.resume(state.global_step + 1)
         self._hooked.configure(args.to_dict())
-        self._hooked.watch(given["model"], self._watch, given.get("optimizer"))
+        self._hooked.begin(state.global_step, given["model"], self._watch, given.get("optimizer"))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Begin a step."""

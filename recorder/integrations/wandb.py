@@ -3,8 +3,6 @@
 from flexrec.recorder.integrations import wandb
 """
 
-import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
@@ -13,13 +11,12 @@ import numpy as np
 
 from flexrec.recorder.errors import InputError, warn
 from flexrec.recorder.events import Array, State, array_of, is_tensor
+from flexrec.recorder.files.names import file_name
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, mapping_of
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.reduction.reductions import Bins
 
 _BINS = Bins()
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
-_LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
 run: "Run | None" = None
 
 
@@ -145,8 +142,8 @@ def init(
     global run
     if run is not None:
         run.finish()
-    folder = Path(dir or "runs") / (_file_name(project) if project else "")
-    wanted = _file_name(id or name or "run")
+    folder = Path(dir or "runs") / (file_name(project) if project else "")
+    wanted = file_name(id or name or "run")
     path, number = folder / f"{wanted}.h5", 1
     while not resume and path.exists():
         number += 1
@@ -155,16 +152,6 @@ def init(
     if config is not None:
         run.config.update(config)
     return run
-
-
-def _file_name(name: object) -> str:
-    """A name that a file or folder may have on every system; a long one ends in its checksum."""
-    safe = _UNSAFE.sub("_", f"{name}")
-    data = safe.encode("utf-8", "replace")
-    if len(data) > _LONGEST:
-        start = data[:_LONGEST].decode("utf-8", "ignore")
-        return f"{start}-{zlib.crc32(f'{name}'.encode('utf-8', 'replace')):08x}"
-    return data.decode()
 
 
 def _pairs(values: Any) -> dict[Any, Any]:

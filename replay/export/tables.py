@@ -18,7 +18,7 @@ from flexrec.recorder.errors import OutputError, printable
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Row, Series
-from flexrec.replay.export.formulas import is_formula
+from flexrec.replay.export.formulas import formulas_note, is_formula
 
 _HEADER = ("key", "step", "time", "value", "text")
 
@@ -30,10 +30,10 @@ _ROWS, _CHARACTERS = 1 << 16, 1 << 22  # approximate limit of a piece
 
 
 class Written(NamedTuple):
-    """The number of rows, and of CSV cells that a spreadsheet may read as formulas."""
+    """The number of rows, and what is to be said about them."""
 
     rows: int
-    formulas: int = 0
+    notes: Sequence[str] = ()
 
 
 def table_pieces(run: Recording, keys: Sequence[str]) -> Iterator[Series]:
@@ -132,7 +132,7 @@ def write_csv(pieces: Iterable[Series], file: TextIO) -> Written:
             writer.writerows(zip(repeat(key), *when, values, repeat(""), strict=False))
         rows += len(piece)
         formulas += len(piece) * is_formula(key)
-    return Written(rows, formulas)
+    return Written(rows, [formulas_note(formulas)] if formulas else [])
 
 
 def _lines(key: str, piece: Series, values: Sequence[Any]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export.tables import Written, table_pieces
-from flexrec.replay.meters import build
+from flexrec.replay.export.tracked import bins_of, config_of
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -37,11 +37,6 @@ def _holds_events(path: Path) -> bool:
 EVENTS = Kind("an event file of TensorBoard", _holds_events)
 
 
-def is_exported(run: Recording, key: str) -> bool:
-    """Whether a key is written: numbers, texts, and what HistogramMeter counted."""
-    return run.columns.is_plain(key) or run.kind(key).startswith("state of HistogramMeter")
-
-
 def write_events(run: Recording, keys: Sequence[str], folder: Path, overwrite: bool) -> Written:
     """Write an event file, named by the recording, in a folder; return the number of values."""
     path, count = folder / f"events.out.tfevents.{run.path.stem}", 0
@@ -53,8 +48,8 @@ def write_events(run: Recording, keys: Sequence[str], folder: Path, overwrite: b
         ):
             writer = RecordWriter(file)
             writer.write(Event(file_version=_VERSION.decode()).SerializeToString())
-            if isinstance(run.config, Mapping) and run.config:
-                writer.write(Event(summary=hparams_pb(_settings(run.config))).SerializeToString())
+            if config := config_of(run):
+                writer.write(Event(summary=hparams_pb(_settings(config))).SerializeToString())
             for event in _events(run, keys):
                 writer.write(event.SerializeToString())
                 count += 1
@@ -110,7 +105,5 @@ def _event(key: str, step: int, time: float, found: Any, told: dict[str, str]) -
 
 def _rows(state: State) -> Any:
     """A histogram's bins (left, right, count), (N, 3)."""
-    meter: Any = build(state.reduction.meter, state.reduction.args())
-    meter.merge(*state)
-    counts, edges, _ = meter.value()
+    counts, edges = bins_of(state)
     return np.stack([edges[:-1], edges[1:], counts], 1)

@@ -16,6 +16,8 @@ from typing import NamedTuple
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import Add
 from flexrec.recorder.files.atomic_write import check_target, replacing, writing
+from flexrec.recorder.files.names import file_name
+from flexrec.recorder.integrations.importing import mlflow, trackio
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings, Source
 from flexrec.recorder.integrations.importing.tables import check_table, is_metrics
 from flexrec.recorder.recorder import Recorder
@@ -30,8 +32,9 @@ _READERS = {  # by the ending of a file's name
 }
 _PARQUET = ".parquet"
 _ACCEPTED = (
-    "accepted are TensorBoard's event files (…tfevents…), wandb's offline files (….wandb), CSV "
-    "(….csv), JSON lines (….jsonl) and Parquet (….parquet), or a folder of those"
+    "accepted are TensorBoard's event files (…tfevents…), wandb's offline files (….wandb), "
+    "trackio's databases (….db), CSV (….csv), JSON lines (….jsonl) and Parquet (….parquet), or a "
+    "folder of those, or of MLflow's"
 )
 _BUFFER = 64 << 20
 
@@ -69,9 +72,10 @@ def import_runs(
 ) -> Iterator[Imported]:
     """Write a recording for each run at a path, and yield what it has.
 
-    A folder with TensorBoard's event files is one run. So is each CSV, JSON lines or wandb file;
-    Parquet may hold several. Other files in a folder are ignored, and so is CSV without a column
-    of steps. Recordings have the names of their sources, and lie in the same folders below `out`.
+    A folder with TensorBoard's event files is one run, and so is a run's folder of MLflow's. So is
+    each CSV, JSON lines or wandb file; Parquet and a database of trackio's may hold several. Other
+    files in a folder are ignored, and so is CSV without a column of steps. Recordings have the
+    names of their sources, and lie in the same folders below `out`.
 
     Args:
         path: a file, or a folder that is searched.
@@ -89,7 +93,7 @@ def import_runs(
     found = find_sources(path)
     if not found:
         raise RecordingError(f"{path}: there is nothing to import; {_ACCEPTED}")
-    jobs = [Job(*pair) for pair in zip(found, _targets(found, path, out), strict=True)]
+    jobs = [Job(*pair) for pair in zip(found, _targets(found, out), strict=True)]
     for job in jobs:
         with writing(job.target):
             check_target(job.target, RECORDING, overwrite=overwrite, inputs=job.source.files)
@@ -99,38 +103,73 @@ def import_runs(
 
 def find_sources(path: Path) -> list[Source]:
     """The runs at a path, in the order of their names; of a folder, in its regular files."""
-    if not path.is_dir():
-        if not path.is_file():
-            what = "is not a regular file" if path.exists() else "does not exist"
-            raise RecordingError(f"{path} {what}; {_ACCEPTED}")
-        kind = _kind(path.name)
-        if kind == _PARQUET and (runs := _parquet(path, path)):
-            return runs
-        if kind not in _READERS:
-            raise RecordingError(f"{path} cannot be imported; {_ACCEPTED}")
-        check_table(path)
-        return [_source(path, (path,), kind)]
-    found = list[Source]()
+    if path.is_dir():
+        return list(_in_folder(path))
+    if not path.is_file():
+        what = "is not a regular file" if path.exists() else "does not exist"
+        raise RecordingError(f"{path} {what}; {_ACCEPTED}")
+    check_table(path)
+    kind = _kind(path.name)
+    if kind == ".tfevents":
+        return [_source(Path(path.name), (path,), kind)]
+    found = list(_in_file(path, kind, Path(path.stem), Path()))
+    if not found:
+        raise RecordingError(f"{path} cannot be imported; {_ACCEPTED}")
+    return found
+
+
+def _in_folder(path: Path) -> Iterator[Source]:
     for folder, folders, names in os.walk(path):
         folders.sort()
-        here, events = Path(folder), list[Path]()
-        if _is_dataset(folders, names):
-            found += _parquet(here, here)
+        here, inside, events = Path(folder), Path(folder).relative_to(path), list[Path]()
+        if mlflow.META in names and mlflow.is_run(here):
             folders.clear()
+            if not mlflow.is_deleted(here):
+                yield Source(_mlflow_name(here, inside), (here / mlflow.META,), mlflow.read_run)
+            continue
+        if _is_dataset(folders, names):
+            folders.clear()
+            yield from _parquet(here, inside, inside)
             continue
         for name in sorted(names):
             kind, file = _kind(name), here / name
-            if kind == _PARQUET and file.is_file():
-                found += _parquet(file, file.with_suffix(""))
-            if kind not in _READERS or not file.is_file():  # reading a pipe may never end
+            if not file.is_file():  # reading a pipe may never end
                 continue
             if kind == ".tfevents":
                 events.append(file)
             elif kind != ".csv" or is_metrics(file):
-                found.append(_source(file, (file,), kind))
+                stem = (inside / name).with_suffix("")
+                yield from _in_file(file, kind, stem, stem)
         if events:
-            found.append(_source(here, tuple(events), ".tfevents"))
-    return found
+            alone = inside if inside.name else Path(path.resolve().name)
+            yield _source(alone, tuple(events), ".tfevents")
+
+
+def _in_file(path: Path, kind: str, alone: Path, inside: Path) -> Iterator[Source]:
+    """The runs in a file; none if it has no kind that is known.
+
+    Args:
+        path: the file.
+        kind: the ending of its name.
+        alone: the name of a run that has none of its own.
+        inside: what the names of others begin with.
+    """
+    if kind == ".db":
+        for number, run in trackio.runs_in(path).items():
+            name = inside / file_name(run) if run else alone
+            yield Source(name, (path,), partial(trackio.read_run, number))
+    elif kind == _PARQUET:
+        yield from _parquet(path, alone, inside)
+    elif kind in _READERS:
+        yield _source(alone, (path,), kind)
+
+
+def _mlflow_name(run: Path, inside: Path) -> Path:
+    """The name of a run of MLflow's: it is in an experiment's folder, if that is searched."""
+    name = Path(file_name(mlflow.run_name(run)))
+    if not inside.name:
+        return name
+    return inside.parent.parent / file_name(mlflow.experiment_name(run)) / name
 
 
 def _is_dataset(folders: list[str], names: list[str]) -> bool:
@@ -138,19 +177,19 @@ def _is_dataset(folders: list[str], names: list[str]) -> bool:
     return "values" in folders and "runs.parquet" in names
 
 
-def _parquet(path: Path, inside: Path) -> list[Source]:
+def _parquet(path: Path, alone: Path, inside: Path) -> list[Source]:
     # Imports pyarrow.
     from flexrec.recorder.integrations.importing.parquet import parquet_sources
 
-    return parquet_sources(path, inside)
+    return parquet_sources(path, alone, inside)
 
 
 def _kind(name: str) -> str:
     return ".tfevents" if ".tfevents." in name else Path(name).suffix.lower()
 
 
-def _source(path: Path, files: tuple[Path, ...], kind: str) -> Source:
-    return Source(path, files, partial(_read, kind))
+def _source(name: Path, files: tuple[Path, ...], kind: str) -> Source:
+    return Source(name, files, partial(_read, kind))
 
 
 def _read(kind: str, files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
@@ -160,9 +199,9 @@ def _read(kind: str, files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     return items
 
 
-def _targets(found: list[Source], path: Path, out: Path) -> list[Path]:
+def _targets(found: list[Source], out: Path) -> list[Path]:
     """A recording for each run, no two of them the same, on file systems without case too."""
-    wanted = [_target(source, path, out, is_only=len(found) == 1) for source in found]
+    wanted = [_target(source, out, is_only=len(found) == 1) for source in found]
     taken, given, targets = {*map(_folded, wanted)}, set[str](), list[Path]()
     for target in wanted:
         if _folded(target) in given:
@@ -178,16 +217,10 @@ def _folded(path: Path) -> str:
     return str(path).casefold()
 
 
-def _target(source: Source, path: Path, out: Path, *, is_only: bool) -> Path:
+def _target(source: Source, out: Path, *, is_only: bool) -> Path:
     if is_only and out.suffix == ".h5":
         return out
-    name = source.path.name if source.path == path else source.path.relative_to(path)
-    if name == "" or name == Path():
-        name = path.resolve().name
-    inside = Path(name)
-    if source.path.is_file() and _kind(inside.name) != ".tfevents":
-        inside = inside.with_suffix("")
-    return out / inside.with_name(f"{inside.name}.h5")
+    return out / source.name.with_name(f"{source.name.name}.h5")
 
 
 def import_run(job: Job, *, overwrite: bool = False) -> Imported:

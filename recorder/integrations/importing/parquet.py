@@ -28,12 +28,13 @@ _ONE_BY_ONE = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": Fal
 _NOT_READ = (pa.ArrowException, KeyError, OSError, ValueError)
 
 
-def parquet_sources(path: Path, inside: Path) -> list[Source]:
+def parquet_sources(path: Path, alone: Path, inside: Path) -> list[Source]:
     """The runs in a Parquet file, or in the folder of a dataset; none if it has no such rows.
 
     Args:
         path: the file or the folder.
-        inside: the path of which the runs' own paths begin, if they have names.
+        alone: the name of a run that has none of its own.
+        inside: what the names of others begin with.
 
     Raises:
         RecordingError: a file cannot be read.
@@ -48,7 +49,7 @@ def parquet_sources(path: Path, inside: Path) -> list[Source]:
         elif "run" in rows.schema.names:
             runs = dict.fromkeys(_runs(rows))
         else:
-            return [Source(path, files, partial(_read, rows, None, None))]
+            return [Source(alone, files, partial(_read, rows, None, None))]
     except _NOT_READ as error:
         raise RecordingError(f"{path} cannot be read as Parquet: {error}") from error
     return [

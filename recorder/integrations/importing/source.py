@@ -36,11 +36,11 @@ class Source:
     """A run of another tool.
 
     Attributes:
-        path: its file or folder.
+        name: the path of its recording within the folder of all, without an ending.
         files: the files to read.
         read: gives their items; one of them is in memory at a time.
     """
 
-    path: Path
+    name: Path
     files: tuple[Path, ...]
     read: Callable[[tuple[Path, ...], Notes], Iterator[Item]]

@@ -11,11 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from flexrec.recorder.errors import MissingDependency
-from flexrec.recorder.events import Add, State
-from flexrec.recorder.integrations.importing.histograms import histogram_state
+from flexrec.recorder.events import Add
+from flexrec.recorder.integrations.importing.logged import logged_values
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
 
 try:
@@ -26,6 +24,7 @@ except ImportError as missing:
 
 _BLOCK, _MAGIC = 1 << 15, b":W&B"
 _HEAD = struct.Struct("<IHB")  # checksum, length, and which part of a record it is
+_OWN = ("_step", "_timestamp", "_runtime")
 _FULL, _FIRST, _LAST = 1, 2, 4
 
 
@@ -104,41 +103,14 @@ def _adds(history: Any, step: int, notes: Notes) -> Iterator[Add]:
     time = row.get("_timestamp", 0.0)
     values = dict[str, Any]()
     for key, value in row.items():
-        for name, each in _values(key, value, notes):
+        if key in _OWN:
+            continue
+        for name, each in logged_values(key, value, notes):
             if name in values:  # {"a/b": 1, "a": {"b": 2}}
                 notes.left_out[f"first of two values of {name!r}"] += 1
             values[name] = each
     if values:
         yield Add(values, int(at), float(time))
-
-
-def _values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Any]]:
-    """The values of a key of the history: of an object, those in it."""
-    if key in ("_step", "_timestamp", "_runtime") or value is None:
-        return
-    if isinstance(value, dict) and "_type" in value:
-        state = _histogram(value)
-        if state is None:
-            notes.left_out[str(value["_type"])] += 1
-        else:
-            yield key, state
-    elif isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _values(f"{key}/{name}", inner, notes)
-    elif isinstance(value, (bool, int, float, str)):
-        yield key, value
-    else:
-        yield key, json.dumps(value)
-
-
-def _histogram(value: dict[str, Any]) -> State | None:
-    """What HistogramMeter would have counted; None if the value is no histogram."""
-    counts, packed, edges = value.get("values"), value.get("packedBins"), value.get("bins", [])
-    if value["_type"] != "histogram" or not counts:
-        return None
-    if packed:
-        edges = packed["min"] + packed["size"] * np.arange(len(counts) + 1)
-    return histogram_state(edges[:-1], edges[1:], counts)
 
 
 def _loaded(text: str) -> Any:

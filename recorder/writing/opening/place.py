@@ -6,7 +6,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
-from flexrec.recorder.files.new_name import new_name
+from flexrec.recorder.files.names import new_name
 from flexrec.recorder.writing.opening.facts import rank
 
 

@@ -9,44 +9,16 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from typer.testing import CliRunner
 
-from flexrec.cli.commands import app
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.integrations.importing.importer import import_runs
 from flexrec.replay.meters import HistogramMeter
+from support.export_cases import export, recorded, same
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """Numbers, texts, a key of both, a histogram, and arrays."""
-    chance = np.random.default_rng(0)
-    with Recorder(
-        tmp_path / "run.h5",
-        facts=False,
-        config={"lr": 0.1, "name": "a", "sizes": [1, 2]},
-        reduce={"weights": "HistogramMeter"},
-    ) as rec:
-        for i in range(5):
-            rec.add({"train/loss": 1 / (i + 3), "note": f"step {i}", "nan": float("nan")})
-            rec.add({"mixed": 0.1 if i % 3 else "text", "weights": chance.normal(size=50)})
-            rec.add(pair=(np.ones(2), np.zeros(2)))
-            rec.step()
-    return tmp_path / "run.h5"
-
-
-def export(*words: object) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, ["export", *map(str, words)])
-    return done.exit_code, done.stdout, done.stderr
-
-
-def same(first: Path, second: Path, *keys: str) -> None:
-    """The keys have the same steps, times and values in both recordings, to the bit."""
-    with Recording(first) as a, Recording(second) as b:
-        for key in keys:
-            for name in ("step", "time", "value"):
-                left, right = (list(map(repr, getattr(run[key], name))) for run in (a, b))
-                assert left == right, (key, name)
+    return recorded(tmp_path)
 
 
 def test_what_is_exported_and_imported_again_is_the_same(run: Path, tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ CHANGES: list[tuple[Callable[[Any], object], tuple[str, ...], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("change", "sources", "cause"), CHANGES, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("change", "sources", "cause"), CHANGES, ids=["rate", "state", "state, by gradients", "weights"]
+)
 def test_what_an_optimizer_lost_is_named_without_a_trace(
     change: Callable[[Any], object], sources: tuple[str, ...], cause: str, tmp_path: Path
 ) -> None:

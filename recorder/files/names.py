@@ -1,0 +1,28 @@
+"""Names of files: that no other run has, and that every system takes."""
+
+import re
+import secrets
+import time
+import zlib
+
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
+_LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
+
+
+def new_name() -> str:
+    """The time and a few random digits, such as `20260131-235959-1a2b3c`."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+
+
+def file_name(name: object) -> str:
+    """A name that a file or folder may have on every system; a long one ends in its checksum.
+
+    >>> file_name("train/first?")
+    'train_first_'
+    """
+    safe = _UNSAFE.sub("_", f"{name}")
+    data = safe.encode("utf-8", "replace")
+    if len(data) > _LONGEST:
+        start = data[:_LONGEST].decode("utf-8", "ignore")
+        return f"{start}-{zlib.crc32(f'{name}'.encode('utf-8', 'replace')):08x}"
+    return data.decode()

@@ -1,0 +1,44 @@
+"""What wandb and trackio store of a value that was logged: a number, a text, or a JSON object."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from flexrec.recorder.events import State, Value
+from flexrec.recorder.integrations.importing.histograms import histogram_state
+from flexrec.recorder.integrations.importing.source import Notes
+
+
+def logged_values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Value]]:
+    """The values of a key: of an object, those in it, under keys such as `outer/inner`.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: a histogram makes no sense.
+    """
+    if value is None:
+        return
+    if isinstance(value, dict) and "_type" in value:
+        state = _histogram(value)
+        if state is None:
+            notes.left_out[str(value["_type"])] += 1
+        else:
+            yield key, state
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from logged_values(f"{key}/{name}", inner, notes)
+    elif isinstance(value, (bool, int, float, str)):
+        yield key, value
+    else:
+        yield key, json.dumps(value)
+
+
+def _histogram(value: dict[str, Any]) -> State | None:
+    """What HistogramMeter would have counted; None if the value is no histogram."""
+    counts, packed, edges = value.get("values"), value.get("packedBins"), value.get("bins", [])
+    if value["_type"] not in ("histogram", "trackio.histogram") or not counts:
+        return None
+    if packed:
+        edges = packed["min"] + packed["size"] * np.arange(len(counts) + 1)
+    return histogram_state(edges[:-1], edges[1:], counts)

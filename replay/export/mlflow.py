@@ -1,0 +1,130 @@
+"""Write a recording's numbers as a run of MLflow, with its client. Tested with mlflow 3.17."""
+
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from flexrec.recorder.errors import MissingDependency, OutputError, listed
+from flexrec.recorder.files.atomic_write import writing
+from flexrec.recorder.recording import Recording
+from flexrec.replay.export.tables import Written
+from flexrec.replay.export.tracked import adds_by_step, config_of, project_of
+
+try:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param
+    from mlflow.exceptions import MlflowException
+except ImportError as missing:
+    raise MissingDependency.of("MLflow's runs", "mlflow") from missing
+
+_REFUSED = re.compile(r"[^\w\-. :/]")  # in names
+_LONGEST = 240  # characters of a name
+_METRICS, _PARAMS = 1000, 100  # of a request
+_ALLOWED = "MLFLOW_ALLOW_FILE_STORE"  # newer clients refuse a folder without it
+
+T = TypeVar("T")
+
+
+def write_mlflow(run: Recording, keys: Sequence[str], to: str) -> Written:
+    """Write a run; return the number of values.
+
+    Args:
+        run: the recording; its folder is the experiment, its config the params.
+        keys: the keys of numbers.
+        to: a folder, or the address of a tracking server or database, such as `sqlite:///ml.db`.
+
+    Raises:
+        OutputError: MLflow or the system refuses.
+    """
+    is_folder = "://" not in to
+    names = metric_names(keys, as_files=is_folder)
+    with writing(to):
+        try:
+            if is_folder:
+                os.environ.setdefault(_ALLOWED, "true")
+                to = Path(to).absolute().as_uri()
+            written = _write(MlflowClient(tracking_uri=to), run, names)
+        except MlflowException as error:
+            raise OutputError(f"MLflow cannot write to {to}: {error}".splitlines()[0]) from error
+    renamed = [f"{key} as {name}" for key, name in names.items() if key != name]
+    said = (
+        [f"names that MLflow refuses are written otherwise: {listed(renamed)}"] if renamed else []
+    )
+    return Written(written, [*said, "MLflow has times in milliseconds, and rounds them"])
+
+
+def metric_names(keys: Iterable[str], *, as_files: bool) -> dict[str, str]:
+    """A name that MLflow takes for each key, no two of them the same.
+
+    Args:
+        keys: the keys.
+        as_files: whether names are paths of files, so that there is no `loss` beside `loss/a`.
+    """
+    wanted = {key: _clean(key) for key in keys}
+    taken, given = set(wanted.values()), set[str]()
+    folders = {parent for name in taken for parent in _parents(name)} if as_files else set[str]()
+    names = dict[str, str]()
+    for key, name in wanted.items():
+        if name in given or name in folders:
+            numbered = (f"{name}_{number}" for number in count(2))
+            name = next(each for each in numbered if each not in taken | folders)
+            taken.add(name)
+        given.add(name)
+        names[key] = name
+    return names
+
+
+def _clean(key: str) -> str:
+    safe = posixpath.normpath(_REFUSED.sub("_", key)[:_LONGEST]).strip("/")
+    return "_" if safe.startswith("..") or safe in (".", "") else safe
+
+
+def _parents(name: str) -> Iterator[str]:
+    parts = name.split("/")
+    return ("/".join(parts[:number]) for number in range(1, len(parts)))
+
+
+def _write(client: Any, run: Recording, names: Mapping[str, str]) -> int:
+    project, written = project_of(run).replace("'", "_"), 0  # MLflow cannot find a quote again
+    experiment = client.get_experiment_by_name(project)
+    made = client.create_run(
+        experiment.experiment_id if experiment else client.create_experiment(project),
+        start_time=round(run.created * 1000),
+        run_name=run.path.stem,
+    )
+    status = "FAILED"
+    try:
+        params = (Param(name, text) for name, text in _params(run))
+        for batch in _batches(params, _PARAMS):
+            client.log_batch(made.info.run_id, params=batch)
+        for batch in _batches(_metrics(run, names), _METRICS):
+            client.log_batch(made.info.run_id, metrics=batch)
+            written += len(batch)
+        status = "FINISHED"
+    finally:
+        client.set_terminated(made.info.run_id, status)
+    return written
+
+
+def _params(run: Recording) -> Iterator[tuple[str, str]]:
+    config = config_of(run)
+    for key, name in metric_names(config, as_files=True).items():
+        value = config[key]
+        yield name, json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _metrics(run: Recording, names: Mapping[str, str]) -> Iterator[Any]:
+    for add in adds_by_step(run, list(names)):
+        for key, value in add.values.items():
+            yield Metric(names[key], value, round(add.time * 1000), add.step)
+
+
+def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch

@@ -1,0 +1,75 @@
+"""A run of MLflow, out of a recording and back in."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from flexrec.recorder import OutputError, Recorder, Recording
+from flexrec.recorder.integrations.importing.importer import import_runs
+from flexrec.replay.export.mlflow import metric_names, write_mlflow
+from support.export_cases import CONFIG, export, recorded, same
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "digits").mkdir()
+    return recorded(tmp_path / "digits")
+
+
+def test_what_is_exported_and_imported_again_is_the_same(run: Path, tmp_path: Path) -> None:
+    code, out, said = export(run, "--to", "mlflow", "--out", tmp_path / "mlruns")
+    assert code == 0
+    assert out == f"{tmp_path}/mlruns: 10 rows of 2 keys\n"
+    assert "MLflow has times in milliseconds" in said
+    assert "not exported (MLflow takes numbers alone): note (text), mixed" in said
+    (found,) = import_runs(tmp_path / "mlruns", tmp_path / "runs")
+    assert found.path == tmp_path / "runs" / "digits" / "run.h5"
+    same(run, found.path, "train/loss", "nan", within=0.00051)
+    with Recording(found.path) as again:
+        assert again.config == {**CONFIG, "sizes": "[1, 2]"}
+
+
+def test_the_folder_may_have_any_name(tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s: "1"'
+    folder.mkdir()
+    for _ in range(2):  # the experiment is made, and then there
+        assert export(recorded(folder), "--to", "mlflow", "--out", tmp_path / "mlruns")[0] == 0
+        (folder / "run.h5").unlink()
+
+
+def test_mlflows_client_reads_it(run: Path, tmp_path: Path) -> None:
+    place = (tmp_path / "mlruns").as_uri()
+    assert export(run, "--to", "mlflow", "--out", place)[0] == 0
+    client = MlflowClient(tracking_uri=place)
+    experiment = client.get_experiment_by_name("digits")
+    (made,) = client.search_runs([experiment.experiment_id])
+    assert (made.info.run_name, made.info.status) == ("run", "FINISHED")
+    assert made.data.params == {"lr": "0.1", "name": "a", "sizes": "[1, 2]"}
+    values = [each.value for each in client.get_metric_history(made.info.run_id, "train/loss")]
+    assert values == [1 / (i + 3) for i in range(5)]
+
+
+def test_names_that_mlflow_refuses_are_changed_and_said(tmp_path: Path) -> None:
+    keys = ("loss", "loss/a", "w[0]", "w_0_", "../up", "/", "a//b", "é:1 -.")
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.add(dict.fromkeys(keys, 1.0))
+    code, _, said = export(rec.path, "--to", "mlflow", "--out", tmp_path / "mlruns")
+    assert code == 0
+    assert "loss as loss_2, w[0] as w_0_, w_0_ as w_0__2" in said
+    (found,) = import_runs(tmp_path / "mlruns", tmp_path / "again.h5")
+    assert (found.keys, found.values) == (len(keys), len(keys))
+
+
+def test_names_are_of_their_own_and_short() -> None:
+    keys = ["a", "a/b", "a?", "a_", f"{'x' * 300}1", f"{'x' * 300}2"]
+    names = metric_names(keys, as_files=True)
+    assert len(set(names.values())) == len(keys)
+    assert max(map(len, names.values())) <= 250
+    assert metric_names(["a", "a/b"], as_files=False) == {"a": "a", "a/b": "a/b"}
+
+
+def test_mlflows_refusal_is_one_sentence(run: Path) -> None:
+    with Recording(run) as recording, pytest.raises(OutputError, match=r"to none://here: .+") as no:
+        write_mlflow(recording, ["nan"], "none://here")
+    assert "\n" not in str(no.value)

@@ -1,0 +1,43 @@
+"""What the tests of exports share: a recording, the command, and comparing two recordings."""
+
+from pathlib import Path
+
+import numpy as np
+from typer.testing import CliRunner
+
+from flexrec.cli.commands import app
+from flexrec.recorder import Recorder, Recording
+
+__all__ = ["CONFIG", "export", "recorded", "same"]
+
+CONFIG = {"lr": 0.1, "name": "a", "sizes": [1, 2]}
+
+
+def recorded(folder: Path) -> Path:
+    """Numbers, texts, a key of both, a histogram, and arrays."""
+    chance = np.random.default_rng(0)
+    with Recorder(
+        folder / "run.h5", facts=False, config=CONFIG, reduce={"weights": "HistogramMeter"}
+    ) as rec:
+        for i in range(5):
+            rec.add({"train/loss": 1 / (i + 3), "note": f"step {i}", "nan": float("nan")})
+            rec.add({"mixed": 0.1 if i % 3 else "text", "weights": chance.normal(size=50)})
+            rec.add(pair=(np.ones(2), np.zeros(2)))
+            rec.step()
+    return folder / "run.h5"
+
+
+def export(*words: object) -> tuple[int, str, str]:
+    """The exit code, and what is printed to stdout and stderr."""
+    done = CliRunner().invoke(app, ["export", *map(str, words)])
+    return done.exit_code, done.stdout, done.stderr
+
+
+def same(first: Path, second: Path, *keys: str, within: float = 0.0) -> None:
+    """The keys have the same steps and values, to the bit, and times within so many seconds."""
+    with Recording(first) as a, Recording(second) as b:
+        for key in keys:
+            for name in ("step", "value"):
+                left, right = (list(map(repr, getattr(run[key], name))) for run in (a, b))
+                assert left == right, (key, name)
+            assert np.abs(a[key].time - b[key].time).max() <= within, key
