@@ -38,15 +38,16 @@ def show_console(path: Path, *, as_json: bool) -> None:
 
 
 def _lines(run: Recording) -> Iterator[dict[str, Any]]:
-    """The lines as plain data; docs/json.md describes it."""
+    """The lines as plain data, those before a resume too; docs/json.md describes it."""
 
-    def of(key: str) -> Iterator[tuple[int, dict[str, Any]]]:
-        for row in run.rows(key):
+    def of(view: Recording, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row in view.rows(key):
             text, stream = str(row.value), key.removeprefix(CONSOLE)
             yield (
                 row.position,
                 {"time": row.time, "step": row.step, "stream": stream, "text": text},
             )
 
-    keys = [key for key in run if key.startswith(CONSOLE)]
-    return (line for _, line in merge(*map(of, keys), key=lambda each: each[0]))
+    views = [run, *([run.taken_back()] if run.superseded else [])]
+    lines = [of(view, key) for view in views for key in view if key.startswith(CONSOLE)]
+    return (line for _, line in merge(*lines, key=lambda each: each[0]))

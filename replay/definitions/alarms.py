@@ -1,6 +1,7 @@
 """Alarms as checked, plain data, from Python dicts or a TOML file. Nothing is watched here."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -130,7 +131,9 @@ def _condition(where: str, table: Table) -> Condition:
 
 
 def _fits(name: str, limit: object) -> bool:
-    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not math.isfinite(limit):
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+        return False
+    if not abs(limit) <= sys.float_info.max:  # also of NaN, and of an int that fits no float
         return False
     return {"rises": limit > 1, "falls": 0 <= limit < 1}.get(name, True)
 

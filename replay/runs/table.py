@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from flexrec.recorder.errors import one_line, printable
+from flexrec.recorder.events import is_around
 from flexrec.replay.export.formulas import is_formula
 from flexrec.replay.runs.row import STATISTICS, Cell, key_of
 from flexrec.replay.runs.selection import Selection
@@ -92,7 +93,7 @@ def default_columns(selection: Selection) -> list[str]:
     first = [name for name in _FIRST if name in has]
     config = [name for name in selection.columns if name.startswith("config.")]
     keys = [key_of(name, has) for name in selection.columns if name.endswith(".last")]
-    keys = [key for key in keys if key]
+    keys = [key for key in keys if key and not is_around(key)]
     spread = selection.spread([*config, *(f"{key}.count" for key in keys)])
     differing = [
         name

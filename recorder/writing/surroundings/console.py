@@ -4,6 +4,7 @@ The streams stay what they are: their `write` is replaced on the object, so that
 a stream are heard too. What subprocesses and C code write to the descriptors is not.
 """
 
+import re
 import sys
 import threading
 from collections.abc import Callable
@@ -19,6 +20,11 @@ MOST_BYTES = 16 << 20
 """The most bytes of lines that are kept of a recording, of both streams together."""
 
 _LONGEST = 1 << 14  # characters of a line
+_HIGHEST = 100  # lines over which the cursor moves up
+_MOVES = re.compile(r"(\n|\x1b\[\d{0,3}[AF])")
+_CODES = re.compile(  # of terminals: CSI, OSC such as a title, others
+    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-Z\\-~])"
+)
 _MISSING = object()
 Listener: TypeAlias = Callable[[str], None]
 
@@ -42,7 +48,8 @@ class Console:
 
     def start(self) -> None:
         """Begin to listen to the streams as they are now."""
-        for name in STREAMS:
+        streams = {id(getattr(sys, name)): name for name in reversed(STREAMS)}
+        for name in reversed(streams.values()):  # stderr is left out if it is stdout
             listener = self._listener(name)
             heard = _listen(getattr(sys, name), listener)
             if heard is not None:
@@ -124,29 +131,76 @@ class Lines:
     (['epoch 1'], [' 90%|###|'])
 
     Of the parts of a line that carriage returns separate the last one that is not blank counts.
+    After codes that move the cursor up, as nested bars write them, lines end when it moves down
+    from the lowest one.
     """
 
     def __init__(self) -> None:
-        self._rest = ""
+        self._rows, self._at = [""], 0  # that have not ended, and the number of the cursor's one
 
     def add(self, text: str) -> list[str]:
         """Add a text; return the lines that are complete now, without blank ones."""
-        if "\n" not in text and "\r" not in text and len(self._rest) < _LONGEST:
-            self._rest += text
+        if len(self._rows) > 1 or "\x1b[" in text:
+            return self._move(text)
+        rest = self._rows[0]
+        if "\n" not in text and "\r" not in text and len(rest) < _LONGEST:
+            self._rows[0] += text
             return []
-        *ended, rest = (self._rest + text).split("\n")
-        if "\r" in rest.rstrip("\r"):  # what a bar has overwritten is not needed
-            rest = rest[rest.rstrip("\r").rindex("\r") :]
-        self._rest = rest[: 2 * _LONGEST]
-        return [line for line in map(_folded, ended) if line]
+        *ended, rest = (rest + text).split("\n")
+        self._rows[0] = _overwritten(rest)
+        return _shown(ended)
 
     def rest(self) -> list[str]:
-        """The line that has no end yet, if there is one."""
-        rest, self._rest = _folded(self._rest), ""
-        return [rest] if rest else []
+        """The lines that have no end yet."""
+        rest, self._rows, self._at = self._rows, [""], 0
+        return _shown(rest)
+
+    def _move(self, text: str) -> list[str]:
+        ended: list[str] = []
+        first, *others = _MOVES.split(text)
+        self._write(first)
+        for move, part in zip(others[::2], others[1::2], strict=True):
+            if move == "\n":
+                ended += self._down()
+            else:
+                self._up(int(move[2:-1] or 1))
+            self._write(part)
+        return ended
+
+    def _write(self, part: str) -> None:
+        self._rows[self._at] = _overwritten(self._rows[self._at] + part)
+
+    def _down(self) -> list[str]:
+        self._at += 1
+        if self._at == len(self._rows):
+            return self.rest()
+        self._return()
+        return []
+
+    def _up(self, by: int) -> None:
+        above = min(by - self._at, _HIGHEST - len(self._rows))
+        self._rows[:0] = [""] * above
+        self._at = max(self._at - by, 0)
+        self._return()
+
+    def _return(self) -> None:
+        """What is written next overwrites the row."""
+        self._rows[self._at] = self._rows[self._at].rstrip("\r") + "\r"
+
+
+def _overwritten(row: str) -> str:
+    """A row without what a bar has overwritten, which is not needed."""
+    shown = row.rstrip("\r")
+    return row[max(shown.rfind("\r"), 0) :][: 2 * _LONGEST]
+
+
+def _shown(rows: list[str]) -> list[str]:
+    return [line for line in map(_folded, rows) if line]
 
 
 def _folded(line: str) -> str:
+    if "\x1b" in line:
+        line = _CODES.sub("", line)
     shown = next((part for part in reversed(line.split("\r")) if part.strip()), "").rstrip()
     return shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]}…"
 
@@ -201,16 +255,17 @@ class _Tap:
         self.before = vars(stream.stream).get("write", _MISSING)
         self._write = stream.stream.write
 
-    def __call__(self, text: str) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         stream = self._of
         if stream.here.is_busy or not stream.listeners:
-            return self._write(text)
+            return self._write(*args, **kwargs)
         stream.here.is_busy = True
         try:
-            result = self._write(text)
+            result = self._write(*args, **kwargs)
         finally:
             stream.here.is_busy = False
         try:
+            text = next(iter((*args, *kwargs.values())))
             for listener in stream.listeners:
                 listener(text)
         except Exception:  # noqa: BLE001, S110 - no error of recording is one of printing

@@ -42,6 +42,14 @@ def test_runs_lists_and_chooses(exp: Path) -> None:
     assert flexrec("show", exp)[0].splitlines()[5] == "3 runs"
 
 
+def test_runs_shows_samples_of_the_machine_only_by_name(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add({"system/cpu_percent": 7.0, "loss": 1.0})
+    assert "system" not in flexrec("runs", tmp_path)[0]
+    out, _ = flexrec("runs", tmp_path, "--columns", "system/cpu_percent.last")
+    assert out.splitlines()[0].strip() == "system/cpu_percent.last"
+
+
 def test_runs_as_json_and_csv(exp: Path) -> None:
     found = json.loads(flexrec("runs", exp, "--json", "--sort", "config.lr desc")[0])["runs"]
     assert [one["config"]["lr"] for one in found] == [0.3, 0.2, 0.1]

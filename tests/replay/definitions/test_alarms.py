@@ -30,6 +30,7 @@ def test_a_table_becomes_an_alarm() -> None:
         ({"key": "k", "above": "1"}, "alarms.a.above is a number, got '1'"),
         ({"key": "k", "above": True}, "alarms.a.above is a number, got True"),
         ({"key": "k", "below": float("nan")}, "alarms.a.below is a number, got nan"),
+        ({"key": "k", "above": 10**400}, "alarms.a.above is a number, got 1000"),
         ({"key": "k", "rises": 1}, "alarms.a.rises is a number above 1: how many times"),
         ({"key": "k", "falls": 2}, "alarms.a.falls is a number from 0 to 1"),
         ({"key": "k", "above": 1, "over": 3}, "over is for rises and falls: above takes no mean"),

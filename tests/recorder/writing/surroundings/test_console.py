@@ -48,6 +48,11 @@ def lines_of(path: Path, name: str = "stdout") -> list[Any]:
         (["\r 50%|#", "\r     \r", "next\n"], ["next"]),  # tqdm(leave=False)
         (["\r 50%|#"], [" 50%|#"]),
         (["größe \ud800\n"], ["größe \ud800"]),
+        (["\x1b[31mred\x1b[0m", "\x1b]0;title\x07 and \x1b(Bplain\n"], ["red and plain"]),
+        (["\r\x1b[2K50%", "\r\x1b[2K", "next\n"], ["next"]),
+        (["a\nb", "\r\x1b[1A\x1b[2Ka 2\nb 2", "\n"], ["a", "a 2", "b 2"]),  # rich
+        (["a\nb\n\x1b[2F", "a 2\nb 2\nc\n"], ["a", "b", "a 2", "b 2", "c"]),
+        (["\x1b[999A\x1b[999Atop", "\n" * 200], ["top"]),
     ],
 )
 def test_lines_are_as_a_terminal_shows_them(writes: list[str], expected: list[str]) -> None:
@@ -61,12 +66,32 @@ def test_a_bar_that_is_never_ended_takes_no_memory() -> None:
     lines = Lines()
     for i in range(20_000):
         lines.add(f"\r{i}%")
-    assert len(lines._rest) < 10
+    assert len(lines._rows[0]) < 10
     for _ in range(20):
         lines.add("x" * 10_000)
-    assert len(lines._rest) < 40_000
+    assert len(lines._rows[0]) < 40_000
     (line,) = lines.rest()
     assert line.endswith("…")
+
+
+def test_nested_bars_are_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    tqdm = pytest.importorskip("tqdm").tqdm
+    stream, lines, found = io.StringIO(), Lines(), list[str]()
+
+    def write(text: str) -> int:
+        found.extend(lines.add(text))
+        return len(text)
+
+    monkeypatch.setattr(stream, "write", write)
+    form = {"file": stream, "mininterval": 0, "bar_format": "{desc} {n}/{total}"}
+    for epoch in tqdm(range(2), desc="outer", **form):
+        for _ in tqdm(range(50), desc="inner", leave=False, **form):
+            pass
+        tqdm.write(f"epoch {epoch}", file=stream)
+    print("done", file=stream)
+    assert [line.strip() for line in found + lines.rest()] == [
+        *("outer 0/2", "epoch 0", "outer 1/2", "epoch 1", "outer 2/2", "done")
+    ]
 
 
 def test_lines_are_recorded_with_step_and_time(
@@ -290,6 +315,36 @@ def test_a_stream_that_takes_no_tap(
     with Recorder(tmp_path / "run.h5", console=True):
         print("seen", file=sys.stderr)
     assert lines_of(tmp_path / "run.h5", "stderr") == ["seen"]
+
+
+def test_stderr_that_is_stdout_is_recorded_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = replaced(monkeypatch)["stdout"]
+    monkeypatch.setattr(sys, "stderr", stream)
+    with Recorder(tmp_path / "run.h5", console=True):
+        print("once", file=sys.stderr)
+    assert lines_of(tmp_path / "run.h5") == ["once"]
+    assert lines_of(tmp_path / "run.h5", "stderr") == []
+    assert "write" not in vars(stream)
+
+
+class Foreign(io.StringIO):
+    """A stream whose `write` takes other arguments than Python's."""
+
+    def write(self, data: str, urgent: bool = False) -> int:
+        return super().write(data.upper() if urgent else data)
+
+
+def test_a_stream_whose_write_takes_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replaced(monkeypatch)
+    stream = Foreign()
+    monkeypatch.setattr(sys, "stdout", stream)
+    with Recorder(tmp_path / "run.h5", console=True):
+        stream.write("a\n", True)
+        stream.write(data="b\n", urgent=False)
+    assert stream.getvalue() == "A\nb\n"
+    assert lines_of(tmp_path / "run.h5") == ["a", "b"]
 
 
 def test_a_stream_that_is_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
