@@ -126,16 +126,91 @@ def test_a_resume_keeps_only_a_patch_that_is_new(repository: Path) -> None:
     assert said.count("diff --git") == 2
 
 
+def telling(repository: Path) -> str:
+    """A program that creates the file `ran` beside the repository."""
+    tell = repository.parent / "tell.sh"
+    tell.write_text(f"#!/bin/sh\ntouch '{repository.parent}/ran'\ncat\n", encoding="utf-8")
+    tell.chmod(0o755)
+    return str(tell)
+
+
 def test_programs_that_a_repository_names_are_not_run(repository: Path) -> None:
-    (repository / "tell.sh").write_text("#!/bin/sh\ntouch ran\n", encoding="utf-8")
-    (repository / "tell.sh").chmod(0o755)
     (repository / ".gitattributes").write_text("*.py diff=odd\n", encoding="utf-8")
-    tell = f"{repository}/tell.sh"
+    tell = telling(repository)
     for name in ("diff.external", "diff.odd.command", "diff.odd.textconv", "core.fsmonitor"):
         run_git("config", name, tell)
     (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
     assert "+lr = 0.2" in git_facts(patch=True)["git_patch"]["text"]
-    assert not (repository / "ran").exists()
+    assert not (repository.parent / "ran").exists()
+
+
+def test_programs_that_a_submodule_names_are_not_run(repository: Path) -> None:
+    inner = repository / "sub"
+    run_git("init", "-q", "sub")
+    run_git("-C", "sub", "commit", "-q", "--allow-empty", "-m", "first")
+    run_git("add", "sub")
+    run_git("commit", "-q", "-m", "with a submodule")
+    (inner / "new.py").touch()
+    run_git("-C", "sub", "add", "-A")
+    run_git("-C", "sub", "commit", "-q", "-m", "second")
+    for name in ("diff.external", "core.fsmonitor"):
+        run_git("-C", "sub", "config", name, telling(repository))
+    run_git("config", "diff.submodule", "diff")
+    assert "+Subproject commit" in git_facts(patch=True)["git_patch"]["text"]
+    assert not (repository.parent / "ran").exists()
+
+
+@pytest.mark.parametrize("key", ["clean", "process"])
+@pytest.mark.parametrize("name", ["odd", "o=d.d"])
+def test_filters_that_a_repository_configures_are_not_run(
+    repository: Path, name: str, key: str
+) -> None:
+    (repository / ".gitattributes").write_text(f"train.py filter={name}\n", encoding="utf-8")
+    run_git("add", "-A")
+    run_git("commit", "-q", "-m", "attributes")
+    run_git("config", f"filter.{name}.{key}", telling(repository))
+    (repository / "inner" / "model.py").write_text("width = 9\n", encoding="utf-8")
+    patch = git_facts(patch=True)["git_patch"]
+    assert ("filters" in patch.get("missing", "")) == ("=" in name)  # no filtered file has changed
+    (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
+    missing = git_facts(patch=True)["git_patch"]["missing"]
+    assert (
+        "=" in name
+        or missing == f"git diff failed, without running filter.{name} of the repository"
+    )
+    assert not (repository.parent / "ran").exists()
+
+
+def test_filters_of_the_user_are_run(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "config"))
+    run_git("config", "--global", "filter.upper.clean", "tr a-z A-Z")
+    (repository / ".gitattributes").write_text("train.py filter=upper\n", encoding="utf-8")
+    (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
+    assert "+LR = 0.2" in git_facts(patch=True)["git_patch"]["text"]
+
+
+def test_the_index_is_not_written(repository: Path) -> None:
+    for name in ("train.py", "inner/model.py"):
+        os.utime(repository / name, (1, 1))  # as if it had changed
+    hook = repository / ".git" / "hooks" / "post-index-change"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_bytes(Path(telling(repository)).read_bytes())
+    hook.chmod(0o755)
+    before = (repository / ".git" / "index").read_bytes()
+    assert "git_patch" not in git_facts(patch=True)
+    assert (repository / ".git" / "index").read_bytes() == before
+    assert not (repository.parent / "ran").exists()
+
+
+def test_a_patch_is_of_the_whole_repository(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_git("config", "diff.relative", "true")
+    (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
+    monkeypatch.chdir(repository / "inner")
+    assert "+lr = 0.2" in git_facts(patch=True)["git_patch"]["text"]
 
 
 def test_the_repository_is_not_locked(repository: Path) -> None:
