@@ -24,7 +24,10 @@ MOST = 1 << 34
 """The most bytes of all copies together."""
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two characters at least: c:// is a drive
-_SECRET = re.compile(r"(?<=://)[^/@]*@")
+_SECRET = re.compile(r"(?<=://)[^/?#\s]*@")
+_QUERY = re.compile(
+    r"(https?://[^?\s'\"]*\?)[^\s'\"]+"
+)  # may be a signature; elsewhere ? is a wildcard
 _RECORDINGS = (".h5", ".hdf5")
 _COPIED = (*_RECORDINGS, *(f"{ending}.tags" for ending in _RECORDINGS))
 
@@ -38,8 +41,8 @@ def is_url(place: str | os.PathLike[str]) -> TypeGuard[str]:
 
 
 def without_secret(url: str) -> str:
-    """The URL to show: without a user's name and password."""
-    return _SECRET.sub("…@", url)
+    """The URL, or a text with URLs, to show: without a user's name, password and signature."""
+    return _QUERY.sub(r"\1…", _SECRET.sub("…@", url))
 
 
 def is_copy(path: str | os.PathLike[str]) -> bool:
@@ -94,11 +97,14 @@ def _found(url: str) -> tuple[dict[str, tuple[Any, int]], bool]:
     except ImportError as error:
         raise MissingDependency.of("URLs such as s3://bucket/run.h5", "fsspec") from error
     fs, root = url_to_fs(url)
-    if not has_magic(root) and (root.endswith(_RECORDINGS) or not fs.isdir(root)):
+    # Of HTTP, what follows the question mark is no wildcard but a query.
+    path = root.partition("?")[0] if url.startswith(("http://", "https://")) else root
+    if not has_magic(path) and (path.endswith(_RECORDINGS) or not fs.isdir(root)):
         size = fs.info(root).get("size") or 0
-        name = PurePosixPath(unquote(root.partition("?")[0])).name or "run.h5"
-        return {name: (partial(fs.get_file, root), size)}, True
-    listed = fs.glob(root, detail=True) if has_magic(root) else fs.find(root, detail=True)
+        return {
+            PurePosixPath(unquote(path)).name or "run.h5": (partial(fs.get_file, root), size)
+        }, True
+    listed = fs.glob(root, detail=True) if has_magic(path) else fs.find(root, detail=True)
     files = {}
     for path, told in listed.items():
         name = _inside(path, root)
@@ -168,9 +174,9 @@ def _telling(shown: str) -> Iterator[None]:
         why = error.__cause__  # of HTTP, that no server answers
         if why is None or isinstance(why, FileNotFoundError):
             raise RecordingError(f"{shown} does not exist") from error
-        raise RecordingError(f"{shown} cannot be read: {why}") from error
+        raise RecordingError(f"{shown} cannot be read: {without_secret(str(why))}") from error
     except ImportError as error:  # such as s3fs
         raise MissingDependency(f"{shown} cannot be read: {error}") from error
     except Exception as error:
-        what = str(error) or type(error).__name__
+        what = without_secret(str(error)) or type(error).__name__
         raise RecordingError(f"{shown} cannot be read: {what}") from error
