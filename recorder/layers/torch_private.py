@@ -4,6 +4,7 @@ Each function says what it reads; tests/recorder/layers tests them on real model
 """
 
 import contextlib
+import itertools
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -134,14 +135,18 @@ def nodes_since(tensors: Iterable[Tensor], first: int) -> dict[int, Any]:
 _UNNUMBERED = 1 << 62
 
 
+_NODE_HOOKS = itertools.count(1 << 62, 2)
+
+
 def add_node_hooks(
     node: Any, before: Callable[[Any], None], after: Callable[[Any, Any], None]
 ) -> None:
     """Call functions before and after a node of the autograd graph runs, as long as it exists.
 
-    The global number of handles is put back, as for `add_gradient_hook`.
+    The global number of handles is put back, as for `add_gradient_hook`. The hooks have numbers of
+    their own: of several with the same number a node keeps the last.
     """
-    number = RemovableHandle.next_id
+    number, RemovableHandle.next_id = RemovableHandle.next_id, next(_NODE_HOOKS)
     node.register_prehook(before)
     node.register_hook(after)
     RemovableHandle.next_id = number

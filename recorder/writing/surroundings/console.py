@@ -231,16 +231,18 @@ class _Stream:
         Raises:
             AttributeError, TypeError: it is no stream, or one that cannot be changed.
         """
-        if not isinstance(vars(self.stream).get("write"), _Tap):
-            self.stream.write = _Tap(self)
+        own = vars(self.stream)  # a stream may set its attributes on another, that it wraps
+        if not isinstance(own.get("write"), _Tap):
+            own["write"] = _Tap(self)
 
     def detach(self) -> None:
         """Restore the original `write`, unless other code has replaced it since."""
-        while isinstance(tap := vars(self.stream).get("write"), _Tap):
+        own = vars(self.stream)
+        while isinstance(tap := own.get("write"), _Tap):
             if tap.before is _MISSING:
-                del self.stream.write
+                del own["write"]
             else:
-                self.stream.write = tap.before
+                own["write"] = tap.before
 
 
 class _Tap:

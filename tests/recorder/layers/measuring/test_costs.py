@@ -279,6 +279,16 @@ def test_costs_go_with_other_statistics_or_alone() -> None:
         TooledModel(model, stats=())
 
 
+def test_several_that_watch_a_model_see_all_of_it() -> None:
+    """Nodes of the graph keep the hooks of each, though the number of handles is put back."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 1))
+    every = [TooledModel(model, stats=("seconds",)) for _ in range(3)]
+    model(torch.randn(3, 4)).mean().backward()
+    for tooled in every:
+        timed = {key for key in tooled.step() if key.endswith("backward/seconds")}
+        assert timed == {f"{layer}/backward/seconds" for layer in range(3)}
+
+
 def test_the_preset_profile_and_auto_draw_them(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
     with Recorder(tmp_path / "run.h5") as rec:

@@ -347,6 +347,37 @@ def test_a_stream_whose_write_takes_more(tmp_path: Path, monkeypatch: pytest.Mon
     assert lines_of(tmp_path / "run.h5") == ["a", "b"]
 
 
+class Proxy:
+    """Stands in for a stream; what is set on it is set there, as by wrapt.ObjectProxy."""
+
+    def __init__(self, stream: Any) -> None:
+        vars(self)["stream"] = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(vars(self)["stream"], name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(vars(self)["stream"], name, value)
+
+
+def test_a_stream_that_sets_its_attributes_on_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = replaced(monkeypatch)["stdout"]
+    monkeypatch.setattr(sys, "stdout", Proxy(stream))
+    with Recorder(tmp_path / "run.h5", flush_seconds=60) as rec:
+        listening = Console(rec._queue)
+        listening.start()
+        for _ in range(2000):  # the taps do not pile up
+            listening.tick()
+        print("seen")
+        listening.close()
+    assert "write" not in vars(stream)
+    assert "write" not in vars(sys.stdout)
+    assert printed(stream) == "seen\n"
+    assert lines_of(tmp_path / "run.h5") == ["seen"]
+
+
 def test_a_stream_that_is_closed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     replaced(monkeypatch)
     with Recorder(tmp_path / "run.h5", console=True):
