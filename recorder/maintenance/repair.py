@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import IO, Any, Literal, TypeVar, cast
 
 import numpy as np
@@ -235,11 +234,12 @@ def _run(command: Sequence[str], limit: _Limit) -> tuple[int, bytes, bytes]:
     Raises:
         DamagedError: it did not end within the limit.
     """
-    with (
-        TemporaryFile() as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as child,  # noqa: S603
-    ):
-        output = cast("IO[bytes]", child.stdout)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe) as child:  # noqa: S603 - ours
+        output, errors = cast("IO[bytes]", child.stdout), cast("IO[bytes]", child.stderr)
+        said: list[bytes] = []
+        reading = threading.Thread(target=lambda: said.append(errors.read()))
+        reading.start()
         try:
             last = _within(limit, child, output.readline)
             if limit.extend(last):
@@ -248,8 +248,8 @@ def _run(command: Sequence[str], limit: _Limit) -> tuple[int, bytes, bytes]:
         except BaseException:
             child.kill()
             raise
-        said.seek(0)
-        return status, last, said.read()
+        reading.join()
+        return status, last, b"".join(said)
 
 
 def _within(limit: _Limit, child: subprocess.Popen[bytes], wait: Callable[[], T]) -> T:

@@ -224,7 +224,7 @@ OPEN_AT(openat64, open64)
 static void put_names(int kind, const char *from, const char *to) {
   char a[PATH_MAX], b[PATH_MAX], both[2 * PATH_MAX];
   const char *first = within(whole(from, a)), *second = to ? within(whole(to, b)) : "";
-  if (!first && !second) return;
+  if (!first && (!second || !to)) return;
   if (!first || !second) { put(UNKNOWN, 0, 0, "into or out of the folder", 25); return; }
   int size = snprintf(both, sizeof both, "%s%c%s", first, 0, second);
   put(kind, 0, 0, both, to ? size : (int)strlen(first));

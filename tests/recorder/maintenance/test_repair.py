@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import zipfile
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from flexrec.recorder.maintenance.repair import Repaired, Verdict, repair, verif
 from support.commands import fails
 from support.commands import flexrec as command
 from support.crashing import crash
+from support.recorders import recorder
 
 
 @pytest.fixture
@@ -212,3 +214,13 @@ def test_a_full_disk_is_told_as_one(killed: Path, monkeypatch: Any) -> None:
         repair(killed)
     assert killed.read_bytes() == before
     assert command("verify", killed, code=1)[0].startswith(f"{killed}: unfinished")
+
+
+def test_no_temporary_folder_is_needed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full() -> str:
+        raise FileNotFoundError("no usable temporary directory")
+
+    with recorder(path) as rec:
+        rec.add(a=1)
+    monkeypatch.setattr(tempfile, "gettempdir", full)
+    assert verify(path).state == "whole"
