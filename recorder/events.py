@@ -84,20 +84,6 @@ class State(tuple[Part, ...]):
         return state
 
 
-SYSTEM, CONSOLE = "system/", "console/"
-"""The beginnings of the keys of what is around the training: of the machine, and of what the
-process prints."""
-
-
-def is_around(key: str) -> bool:
-    """Whether a key is of what is around the training, which is no metric and makes no steps.
-
-    >>> is_around("system/cpu_percent"), is_around("train_loss")
-    (True, False)
-    """
-    return key.startswith((SYSTEM, CONSOLE))
-
-
 class Later:
     """A number that an accelerator may not have computed yet; `float` waits for it.
 

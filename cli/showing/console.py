@@ -9,7 +9,7 @@ from typing import Any
 from flexrec.cli.output import echo, echo_json
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.errors import one_line
-from flexrec.recorder.events import CONSOLE
+from flexrec.recorder.files.names import CONSOLE
 from flexrec.recorder.recording import Recording
 
 

@@ -1,4 +1,4 @@
-"""Names of files: that no other run has, and that every system takes."""
+"""Names: of files, which no other run has or every system takes; of keys that are no metrics."""
 
 import re
 import secrets
@@ -7,6 +7,9 @@ import zlib
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^\.+|[. ]+$')
 _LONGEST = 150  # bytes of a file's name, which is numbered and has an ending
+
+SYSTEM, CONSOLE = "system/", "console/"
+"""How keys begin that are not of the training: of the machine, and of what the process prints."""
 
 
 def new_name() -> str:
@@ -26,3 +29,12 @@ def file_name(name: object) -> str:
         start = data[:_LONGEST].decode("utf-8", "ignore")
         return f"{start}-{zlib.crc32(f'{name}'.encode('utf-8', 'replace')):08x}"
     return data.decode()
+
+
+def is_around(key: str) -> bool:
+    """Whether a key is of what is around the training, which is no metric and makes no steps.
+
+    >>> is_around("system/cpu_percent"), is_around("train_loss")
+    (True, False)
+    """
+    return key.startswith((SYSTEM, CONSOLE))

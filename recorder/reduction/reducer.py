@@ -11,15 +11,8 @@ from typing import Any, Protocol, TypeAlias, cast
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, InputError, MeterError, counted, nearest
-from flexrec.recorder.events import (
-    Part,
-    Reduction,
-    State,
-    array_of,
-    is_around,
-    is_tensor,
-    normalise,
-)
+from flexrec.recorder.events import Part, Reduction, State, array_of, is_tensor, normalise
+from flexrec.recorder.files.names import is_around
 from flexrec.recorder.reduction.reductions import REDUCTIONS
 
 

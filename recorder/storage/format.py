@@ -296,10 +296,9 @@ class Schema:
             ValueError: a line is invalid.
         """
         schema, known = cls(), set[Column]()
-        text = data[: data.rfind(b"\n") + 1].decode("utf-8", "surrogatepass")
-        for line in text.split("\n")[:-1]:
+        for line in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]:
             try:
-                schema._read(json.loads(line), known)
+                schema._read(json.loads(line.decode("utf-8", "surrogatepass")), known)
             except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
                 raise ValueError(f"the schema is damaged: {error!s:.80}") from error
         return schema

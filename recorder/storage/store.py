@@ -15,7 +15,8 @@ from typing import Any, Literal, NamedTuple, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from flexrec.recorder.events import Value, is_around
+from flexrec.recorder.events import Value
+from flexrec.recorder.files.names import is_around
 from flexrec.recorder.hdf5.file import UntrustedFile
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn, Ints

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.events import CONSOLE, SYSTEM, State, Value, is_around
+from flexrec.recorder.events import State, Value
+from flexrec.recorder.files.names import CONSOLE, SYSTEM, is_around
 from flexrec.recorder.layers.tracing import format as trace
 from flexrec.replay.definitions.definitions import (
     Auto,

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
-from flexrec.recorder.events import Add, Event, Log, Reset, Value, is_around
+from flexrec.recorder.events import Add, Event, Log, Reset, Value
+from flexrec.recorder.files.names import is_around
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.auto import auto_definitions
 from flexrec.replay.definitions.definitions import Definitions

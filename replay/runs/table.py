@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TextIO
 
 from flexrec.recorder.errors import one_line, printable
-from flexrec.recorder.events import is_around
+from flexrec.recorder.files.names import is_around
 from flexrec.replay.export.formulas import is_formula
 from flexrec.replay.runs.row import STATISTICS, Cell, key_of
 from flexrec.replay.runs.selection import Selection

@@ -195,12 +195,12 @@ def test_what_hangs_or_crashes_is_contained(
     path: Path, crash: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = unfinished(path).read_bytes()
-    run = subprocess.run
+    popen = subprocess.Popen
 
     def instead(command: list[str], **options: Any) -> Any:
-        return run([sys.executable, "-c", crash], **options)
+        return popen([sys.executable, "-c", crash], **options)
 
-    monkeypatch.setattr(subprocess, "run", instead)
+    monkeypatch.setattr(subprocess, "Popen", instead)
     found = verify(path, seconds=1)
     assert found.state == "damaged"
     assert "did not end within 1 s" in found.fault or "ended with status -11" in found.fault

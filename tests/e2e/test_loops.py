@@ -155,9 +155,9 @@ def run(loop: Loop, rec: Recorder | None, *, trace: bool = False) -> list[list[s
             rec.watch(model, optimizer=optimizer, name=name, stats=STATS, trace=trace)
 
     losses, models = loop(watch, rec.step if rec is not None else lambda: None)
-    found = [float(loss).hex() for loss in losses]
+    found = [float(loss.detach()).hex() for loss in losses]
     return [found] + [
-        [float(value).hex() for value in weights.flatten()]
+        [float(value).hex() for value in weights.detach().flatten()]
         for model in models
         for weights in model.parameters()
     ]

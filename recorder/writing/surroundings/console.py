@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, TypeAlias
 
 from flexrec.recorder.errors import FlexrecError
-from flexrec.recorder.events import CONSOLE
+from flexrec.recorder.files.names import CONSOLE
 from flexrec.recorder.writing.event_queue import EventQueue
 
 STREAMS = ("stdout", "stderr")

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.events import SYSTEM
+from flexrec.recorder.files.names import SYSTEM
 from flexrec.recorder.writing.event_queue import EventQueue
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from flexrec.recorder.events import is_around
+from flexrec.recorder.files.names import is_around
 from flexrec.replay.diff.model import Stage
 
 FORWARD = ("inputs", "outputs")

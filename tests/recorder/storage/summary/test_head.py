@@ -1,5 +1,6 @@
 """The summary in a file: found in one read, and never believed where it is not as written."""
 
+import gzip
 import json
 import os
 import re
@@ -86,7 +87,12 @@ def test_files_that_have_none(run: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.h5", "w", libver="v110") as file:
         file["x"] = [1]
     assert glance(tmp_path / "other.h5") is None
-    assert glance(Path(__file__).parents[3] / "data" / "golden_run.h5") is None  # an older file
+    older = tmp_path / "older.h5"
+    data = Path(__file__).parents[3] / "data" / "closed_without_summary.h5.gz"
+    older.write_bytes(gzip.decompress(data.read_bytes()))
+    assert glance(older) is None
+    with Recording(older) as recording:
+        assert len(recording["train_loss"].value) == 30
     with pytest.raises(FileNotFoundError):
         glance(tmp_path / "nothing.h5")
 
