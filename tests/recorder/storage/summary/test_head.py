@@ -21,7 +21,7 @@ CONFIG = {"lr": 0.1, "opt": {"name": "adam"}}
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("summary") / "run.h5"
-    with Recorder(path, config=CONFIG) as rec:
+    with Recorder(path, config=CONFIG, facts="no patch") as rec:
         for step in range(5):
             rec.add(loss=1.0 / (step + 1), note="text")
             rec.step()
@@ -145,11 +145,11 @@ def test_repaired_merged_and_resumed_files_have_it(tmp_path: Path) -> None:
 
 def test_superseded_values_are_not_in_it(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
-    with Recorder(path) as rec:
+    with Recorder(path, facts="no patch") as rec:
         for step in range(5):
             rec.add({"loss": float(step), "late": 1.0} if step == 4 else {"loss": float(step)})
             rec.step()
-    with Recorder(path, mode="resume", at_step=1) as rec:
+    with Recorder(path, facts="no patch", mode="resume", at_step=1) as rec:
         rec.add(loss=9.0)
     found = glance(path)
     assert found is not None
@@ -162,7 +162,9 @@ def test_superseded_values_are_not_in_it(tmp_path: Path) -> None:
 
 def test_it_is_bounded(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
-    with Recorder(path, config={"big": "x" * 30_000, "lr": 0.1, "nan": float("nan")}) as rec:
+    with Recorder(
+        path, config={"big": "x" * 30_000, "lr": 0.1, "nan": float("nan")}, facts="no patch"
+    ) as rec:
         rec.add({f"layer/{i}/mean": 1.0 for i in range(2000)})
         rec.add(loss=float("inf"))
     found = glance(path)
