@@ -3,13 +3,18 @@
 import importlib.util
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from support.frameworks import FRAMEWORKS
 from support.visdom_server import visdom_server
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 __all__ = ["visdom_server"]
 
@@ -32,6 +37,17 @@ _LACKING = [name for name in FRAMEWORKS if importlib.util.find_spec(name) is Non
 _FRAMEWORK = re.compile(rf"^(?:import|from) ({'|'.join(_LACKING)})\b", re.MULTILINE)
 
 _left_out: list[str] = []
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[Browser]":
+    """One headless Chromium for all tests of a file."""
+    from support.browser import chromium, chromium_path
+
+    path = chromium_path()
+    assert path is not None
+    with chromium(path) as started:
+        yield started
 
 
 @pytest.fixture

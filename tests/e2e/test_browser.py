@@ -35,17 +35,6 @@ READY = "document.querySelectorAll('.js-plotly-plot .main-svg:first-child').leng
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """One headless Chromium for all tests."""
-    from support.browser import chromium, chromium_path
-
-    path = chromium_path()
-    assert path is not None
-    with chromium(path) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server whose page is whole."""
     folder = tmp_path_factory.mktemp("envs")

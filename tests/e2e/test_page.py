@@ -41,17 +41,6 @@ def record(path: Path, seed: int, name: str = "loss", **config: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """One headless Chromium for all tests."""
-    from support.browser import chromium, chromium_path
-
-    path = chromium_path()
-    assert path is not None
-    with chromium(path) as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page of three runs."""
     folder = tmp_path_factory.mktemp("runs")

@@ -29,17 +29,6 @@ def rows(count: int) -> list[tuple[Any, ...]]:
     return found
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """One headless Chromium for all tests."""
-    from support.browser import chromium, chromium_path
-
-    path = chromium_path()
-    assert path is not None
-    with chromium(path) as started:
-        yield started
-
-
 @contextmanager
 def opened(browser: "Browser", folder: Path, count: int, width: int = 1280) -> "Iterator[Page]":
     """The page of so many runs, which complains of nothing."""
