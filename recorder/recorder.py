@@ -384,10 +384,11 @@ class Recorder:
 
         Call it after `step()`. In a state taken in the middle of a step, `amid` lists the keys that
         the step already has; if they are added at that step again after loading the state, a
-        warning is given. `logs` is the number of logs that were not superseded. `events` is the
-        number of events that are on disk. If some events cannot be written, a warning says so,
-        `waiting` is their number, and `load_state_dict` reports how many never reached the file.
-        The same holds, without the warning, in a signal handler that interrupts a write.
+        warning is given. `logs` is the number of logs that were not superseded, `time` the current
+        time in seconds since 1970. `events` is the number of events that are on disk. If some
+        events cannot be written, a warning says so, `waiting` is their number, and
+        `load_state_dict` reports how many never reached the file. The same holds, without the
+        warning, in a signal handler that interrupts a write.
 
         Raises:
             RecordingError: the file could not be written or synced, and `on_error` is "raise".
@@ -405,7 +406,9 @@ class Recorder:
         The state may be that of another recording, such as rank 0's when each rank has its own.
         Then the events up to the last log that the state counts are kept, and those from the next
         log on are superseded. Between the two logs, events at the state's step or later are
-        superseded, except those of the step itself whose keys the state's step already had.
+        superseded, except those of the step itself whose keys the state's step already had. If
+        this recorder was resumed or went back after the state's `time`, the events from there on
+        are superseded, and those before it count as they did then.
 
         Raises:
             InputError: `state` is not a result of `state_dict`.

@@ -26,6 +26,7 @@ from flexrec.recorder.storage.store import (
     Table,
     What,
     block_ends,
+    shown,
     times_resumed,
 )
 
@@ -277,7 +278,7 @@ class LiveStore(Store):
 
     def _block(self, first: int, last: int, *, values: bool = True) -> _Block:
         events = self._events[self._first + first : self._first + last]
-        return self._block_of(events, self._shown(events["code"], first), values=values)
+        return self._block_of(events, shown(events["code"], first, self._hidden), values=values)
 
     def _block_of(self, events: NDArray[Any], codes: Codes, *, values: bool = True) -> _Block:
         if not len(events) or not values:

@@ -111,7 +111,7 @@ class Store(ABC):
     def codes(self, first: int, last: int) -> Codes:
         """The signature of each add, a negative code for a mark, SUPERSEDED where not shown."""
         codes = self._codes_between(first, last)
-        return self._shown(codes, first) if self._hidden else codes
+        return shown(codes, first, self._hidden) if self._hidden else codes
 
     def sizes(self, codes: Codes) -> Ints:
         """The number of slots of each event, given by its code."""
@@ -134,13 +134,13 @@ class Store(ABC):
 
     def recorded(self) -> Self:
         """A view of all events, including superseded ones; it has no columns."""
-        return self._view(())
+        return self.hiding(())
 
     def superseded(self) -> Self:
         """A view of the superseded events only."""
         edges = [0, *(edge for pair in self._superseded for edge in pair), self.count]
         pairs = zip(edges[::2], edges[1::2], strict=True)
-        view = self._view([(start, stop) for start, stop in pairs if start < stop])
+        view = self.hiding([(start, stop) for start, stop in pairs if start < stop])
         view._root = fmt.SUPERSEDED_SERIES
         return view
 
@@ -148,16 +148,11 @@ class Store(ABC):
         """This view, and one of the superseded events if there are any."""
         return [self, self.superseded()] if self._superseded else [self]
 
-    def _view(self, hidden: Sequence[tuple[int, int]]) -> Self:
+    def hiding(self, hidden: Sequence[tuple[int, int]]) -> Self:
+        """A view without the events in some ranges of positions, but with superseded ones."""
         view = copy(self)
         view._hidden, view._tally = hidden, None
         return view
-
-    def _shown(self, codes: Codes, first: int) -> Codes:
-        codes = codes.copy()
-        for start, stop in self._hidden:
-            codes[max(start - first, 0) : max(stop - first, 0)] = fmt.SUPERSEDED
-        return codes
 
     def _supersede(self, resumes: Iterable[tuple[int, float]]) -> None:
         """Hide the events that resumes superseded; a superseded resume has no effect.
@@ -353,6 +348,14 @@ def of_training(codes: Codes, keys_of: Callable[[int], Iterable[str]]) -> NDArra
         return np.ones(len(codes), bool)
     mask: NDArray[np.bool_] = ~np.isin(codes, around)
     return mask
+
+
+def shown(codes: Codes, first: int, hidden: Sequence[tuple[int, int]]) -> Codes:
+    """The codes of the events from position `first` on, with SUPERSEDED in the hidden ranges."""
+    codes = codes.copy()
+    for start, stop in hidden:
+        codes[max(start - first, 0) : max(stop - first, 0)] = fmt.SUPERSEDED
+    return codes
 
 
 def taken_back(resumes: Sequence[tuple[int, float]], count: int) -> list[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """The recorder's state in a training checkpoint, and going back to it."""
 
+import math
 import operator
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,6 +80,7 @@ class Checkpoints:
             "waiting": waiting,
             "created": self._flusher.created,
             "logs": len(self._flusher.logs(events + waiting)),
+            "time": self._queue.now(),
             "amid": sorted(self._keys_here()),
         }
 
@@ -97,6 +99,7 @@ class Checkpoints:
             events, waiting = operator.index(state["events"]), state.get("waiting", 0)
             events += operator.index(waiting)
             logs = None if state.get("logs") is None else operator.index(state["logs"])
+            made = float(state.get("time", math.inf))
             amid = frozenset(map(str, state.get("amid", ())))
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"not the state of a recorder: {error!r}") from None
@@ -106,7 +109,8 @@ class Checkpoints:
         if created == self._flusher.created and events >= 0:
             self._go_on(self._up_to(events), step)
         else:
-            first = self._first_from(step, logs, amid)
+            until = self._left(made)
+            first = self._first_from(step, until, logs, amid)
             # If nothing is superseded, add no mark: it would supersede events added meanwhile.
             if first is not None:
                 self._go_on(first, step)
@@ -136,22 +140,33 @@ class Checkpoints:
             )
         return min(events, held)
 
-    def _first_from(self, step: int, logs: int | None, amid: frozenset[str]) -> int | None:
-        """The position of the first event that a state of another recording supersedes, if any."""
-        held = self._flusher.logs()
+    def _left(self, made: float) -> int:
+        """Where training left the timeline of a state made at a time: at the next resume."""
+        later = (each.position for each in self._flusher.resumes() if each.time > made)
+        return next(later, self._flusher.count())
+
+    def _first_from(
+        self, step: int, until: int, logs: int | None, amid: frozenset[str]
+    ) -> int | None:
+        """The position of the first event that a state of another recording supersedes, if any.
+
+        Args:
+            until: consider the events before this position, as they held there.
+        """
+        held = self._flusher.logs(until)
         search = Search(step if amid else step - 1, amid=amid)
         if logs is not None:
             search.begin = held[min(logs, len(held)) - 1] + 1 if logs > 0 and held else 0
             search.end = held[logs] if 0 <= logs < len(held) else None
         try:
-            count = self._flusher.seen(search)
+            self._flusher.seen(search, until)
         except FAILURES as error:
             message = f"cannot read what was recorded at step {step} or after it: {briefly(error)}"
             if self._raises:
                 raise RecordingError(f"{self._path}: {message}") from None
             self._flusher.warn(f"{self._path}: {message}; it is not superseded")
             return None
-        found = search.found(count)
+        found = search.found(until)
         missing = found.gap
         if not missing and logs is not None and 0 < len(held) < logs:
             missing = (
@@ -163,7 +178,7 @@ class Checkpoints:
             )
         if found.mix:
             self._flusher.warn(f"{self._path}: {found.mix}")
-        return found.first if found.first < count else None
+        return found.first if found.first < self._flusher.count() else None
 
     # ------------------------------------------------------------------ repeated steps
 

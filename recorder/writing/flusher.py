@@ -25,12 +25,19 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.closing.compact import close_recording
 from flexrec.recorder.storage.open_store import open_store
-from flexrec.recorder.storage.store import Codes, of_training
+from flexrec.recorder.storage.store import Codes, of_training, shown
 from flexrec.recorder.writing.batches import TOP_WORDS, Batches
 from flexrec.recorder.writing.event_queue import EventQueue, mark_event
 from flexrec.recorder.writing.notices import HeavyKeys, Places
 from flexrec.recorder.writing.opening.create import Opened, Search
-from flexrec.recorder.writing.opening.trail import Latest, Marked, marked
+from flexrec.recorder.writing.opening.trail import (
+    Latest,
+    Marked,
+    Resume,
+    holding,
+    marked,
+    superseded,
+)
 from flexrec.recorder.writing.surroundings.companion import Companion
 from flexrec.recorder.writing.values.encoders import Queued
 
@@ -219,30 +226,37 @@ class Flusher:
             until: consider only this many events; None: all.
         """
         with self._writing:
-            count = self._file.event_count
-            more = self._waiting_events()[2]
-            return self._trail.holding(count, more, self.count() if until is None else until)
+            return holding(self._marked(), self.count() if until is None else until)
 
-    def seen(self, search: Search) -> int:
-        """Pass all recorded events to a search, and return their number.
+    def resumes(self) -> list[Resume]:
+        """The resumes, also those superseded, without events still in the queue."""
+        with self._writing:
+            return self._marked().resumes
+
+    def _marked(self) -> Marked:
+        return self._trail.through(self._file.event_count, self._waiting_events()[2])
+
+    def seen(self, search: Search, until: int) -> None:
+        """Pass the events before a position that held there to a search.
 
         Raises:
             any of `FAILURES`: the file cannot be read.
         """
         with self._writing:
+            hidden = [*superseded(self._marked().resumes, until), (until, self.count())]
             descriptor = self._file.duplicate()
             is_there = self._file.is_at(self.target)
             try:
                 store, _ = open_store(self.target if is_there else _open_as(descriptor))
                 try:
-                    search.through(store)
+                    search.through(store.hiding(hidden))
                 finally:
                     store.close()
             finally:
                 os.close(descriptor)
             codes, steps, _ = self._waiting_events()
-            search.see(codes, steps, self._file.event_count, self._keys_of)
-            return self.count()
+            first = self._file.event_count
+            search.see(shown(codes, first, hidden), steps, first, self._keys_of)
 
     def _waiting_events(self) -> tuple[Codes, Ints, Marked]:
         """The queue's numbers, the steps, and the logs and resumes of events not yet written."""
@@ -250,10 +264,11 @@ class Flusher:
         marks = [(i, event) for i, event in enumerate(waiting, first) if event[0] < 0]
         logs = [i for i, event in marks if event[0] == fmt.LOG]
         resumes = [(i, event) for i, event in marks if event[0] == fmt.RESUME]
-        firsts = [(i, float(np.frombuffer(event[1], "<f8")[TOP_WORDS])) for i, event in resumes]
+        words = [(i, np.frombuffer(event[1], "<f8")) for i, event in resumes]
+        found = [Resume(i, float(each[TOP_WORDS]), float(each[1])) for i, each in words]
         steps = np.frombuffer(b"".join([event[1][:8] for event in waiting]), "<i8")
         codes = np.array([event[0] for event in waiting], np.int64)
-        return codes, steps, Marked(logs, firsts)
+        return codes, steps, Marked(logs, found)
 
     def _keys_of(self, number: int) -> list[str]:
         """The keys of an add, by its number in the queue."""

@@ -42,16 +42,19 @@ class Latest(NamedTuple):
         return Latest(step, keys | before.keys if before.step == step else keys)
 
 
-class Marked(NamedTuple):
-    """The logs and resumes among some events.
+class Resume(NamedTuple):
+    """A resume: its position, the first position that it supersedes, and its time in seconds."""
 
-    Attributes:
-        logs: the positions of logs.
-        resumes: for each resume its position, and the first position that it supersedes.
-    """
+    position: int
+    first: float = 0.0
+    time: float = 0.0
+
+
+class Marked(NamedTuple):
+    """The positions of the logs, and the resumes, among some events."""
 
     logs: list[int]
-    resumes: list[tuple[int, float]]
+    resumes: list[Resume]
 
 
 def marked(rows: Array, values: Array, first: int) -> Marked:
@@ -63,9 +66,9 @@ def marked(rows: Array, values: Array, first: int) -> Marked:
     resumes = np.flatnonzero(rows["code"] == fmt.RESUME)
     x = values[rows["start"][resumes] - rows["start"][0]] if len(resumes) else resumes
     logs = (np.flatnonzero(rows["code"] == fmt.LOG) + first).tolist()
-    return Marked(
-        logs, list(zip((resumes + first).tolist(), x.astype(float).tolist(), strict=True))
-    )
+    places, times = (resumes + first).tolist(), rows["time"][resumes].tolist()
+    found = zip(places, x.astype(float).tolist(), times, strict=True)
+    return Marked(logs, [Resume(*each) for each in found])
 
 
 class Trail:
@@ -73,7 +76,7 @@ class Trail:
 
     def __init__(self) -> None:
         self._logs = list[int]()
-        self._resumes = list[tuple[int, float]]()
+        self._resumes = list[Resume]()
 
     def note(self, more: Marked, first: int) -> None:
         """Set the logs and resumes from position `first` on, replacing those noted there.
@@ -81,22 +84,29 @@ class Trail:
         If an interrupt comes before events count as written, they are written and noted again.
         """
         self._logs[bisect_left(self._logs, first) :] = more.logs
-        self._resumes[bisect_left(self._resumes, (first, 0.0)) :] = more.resumes
+        self._resumes[bisect_left(self._resumes, Resume(first)) :] = more.resumes
 
-    def holding(self, count: int, more: Marked, until: int) -> list[int]:
-        """The positions of the logs that are not superseded.
+    def through(self, count: int, more: Marked) -> Marked:
+        """All logs and resumes.
 
         Args:
             count: use what was noted only for events before this position.
             more: the logs and resumes from that position on.
-            until: ignore events from this position on.
         """
-        logs = [*self._logs[: bisect_left(self._logs, count)], *more.logs]
-        resumes = [*self._resumes[: bisect_left(self._resumes, (count, 0.0))], *more.resumes]
-        found: list[int] = []
-        begin = 0
-        ranges = taken_back([one for one in resumes if one[0] < until], until)
-        for first, last in [*ranges, (until, until)]:
-            found += logs[bisect_left(logs, begin) : bisect_left(logs, first)]
-            begin = last
-        return found
+        logs = self._logs[: bisect_left(self._logs, count)]
+        resumes = self._resumes[: bisect_left(self._resumes, Resume(count))]
+        return Marked(logs + more.logs, resumes + more.resumes)
+
+
+def superseded(resumes: list[Resume], until: int) -> list[tuple[int, int]]:
+    """The ranges of events that were superseded when there were only those before `until`."""
+    return taken_back([(at, first) for at, first, _ in resumes if at < until], until)
+
+
+def holding(marked: Marked, until: int) -> list[int]:
+    """The positions of the logs that were not superseded, as `superseded` counts."""
+    found, begin, logs = list[int](), 0, marked.logs
+    for first, last in [*superseded(marked.resumes, until), (until, until)]:
+        found += logs[bisect_left(logs, begin) : bisect_left(logs, first)]
+        begin = last
+    return found

@@ -828,6 +828,62 @@ def test_ranks_that_are_killed_anywhere_give_what_an_undisturbed_run_gives(
         assert told(folder / "all.h5") == told(tmp_path / "whole.h5"), kill_at
 
 
+@pytest.mark.filterwarnings("ignore:.*its end are not whole")
+@pytest.mark.parametrize("seed", range(12))
+def test_ranks_go_to_any_state_of_any_timeline(tmp_path: Path, seed: int) -> None:
+    """All ranks load states of rank 0, older and newer ones, as a sweep over checkpoints does."""
+    draw = np.random.default_rng(seed)
+    paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
+    ranks = [recorder(path) for path in paths]
+    states, held = list[tuple[dict[str, Any], list[Any]]](), list[Any]()
+    for branch in range(9):
+        for _ in range(draw.integers(1, 5)):
+            step = ranks[0].current_step
+            is_log = draw.random() < 0.3
+            for rec in ranks:
+                rec.add(a=step + branch / 10)
+                rec.step()
+                if is_log:
+                    rec.log(step)
+            held.append((Add.__name__, step, {"a": step + branch / 10}))
+            if is_log:
+                held.append((Log.__name__, step + 1, step))
+        if draw.random() < 0.7:
+            for rec in ranks:
+                rec.flush()
+            states.append((ranks[0].state_dict(), held.copy()))
+        if states and draw.random() < 0.6:
+            if draw.random() < 0.3:
+                for rec in ranks:
+                    (crash, Recorder.close)[draw.integers(2)](rec)
+                ranks = [recorder(path, mode="resume") for path in paths]
+            state, then = states[draw.integers(len(states))]
+            for rec in ranks:
+                rec.load_state_dict(json.loads(json.dumps(state)))
+            held = then.copy()
+    for rec in ranks:
+        rec.close()
+    assert [told(path) for path in paths] == [held, held]
+
+
+def test_a_rank_that_was_resumed_by_itself_keeps_what_it_recorded(tmp_path: Path) -> None:
+    first, other = recorder(tmp_path / "run-0.h5"), recorder(tmp_path / "run-1.h5")
+    for rec in (first, other):
+        record_steps(rec, 4)
+    crash(other)
+    other = recorder(other.path, mode="resume")
+    for rec in (first, other):
+        record_steps(rec, 4)
+    other.flush()
+    state = first.state_dict()
+    for rec in (first, other):
+        record_steps(rec, 4)
+        rec.load_state_dict(state)
+        record_steps(rec, 2)
+        rec.close()
+        assert steps(rec.path) == list(range(10))
+
+
 def test_a_rank_that_did_not_flush_its_last_log_is_warned_of(tmp_path: Path) -> None:
     paths = [tmp_path / f"run-{rank}.h5" for rank in range(2)]
     ranks = [recorder(path) for path in paths]
