@@ -2,7 +2,8 @@
 
     python benchmarks/unsynced.py [--quick]
 
-A reader checks every flush since the last sync. Here each add is flushed by itself, and none is synced.
+A reader checks every flush since the last sync. Here each add is flushed by itself, and none is
+synced.
 """
 
 import statistics

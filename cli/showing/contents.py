@@ -122,6 +122,10 @@ def _patch_of(when: str, facts: dict[str, Any]) -> str:
     if patch.get("untracked_left_out") != 0:
         untracked.append("# and more that is not tracked")
     cut = ["# cut here: the rest was not recorded"] if patch.get("cut") else []
+    binary = sum(line.startswith("Binary files ") for line in text.splitlines())
+    if binary:
+        files = counted(binary, "binary file")
+        cut.append(f"# without {files}: git apply needs --exclude=NAME for each")
     return "\n".join([head, *([text.removesuffix("\n")] if text else []), *cut, *untracked])
 
 

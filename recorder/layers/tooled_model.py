@@ -44,6 +44,10 @@ from flexrec.recorder.layers.torch_private import (
 )
 
 _SOON = 100  # steps after which to warn about missing statistics
+_REPLACED = (
+    f"its optimizer took no step in {_SOON} measured steps; if another one was made since, "
+    "watch the model with that one"
+)
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """The layers to use: names and patterns, a predicate of name and module, or None for all."""
@@ -130,7 +134,7 @@ class TooledModel:
             self._plan = plan(sources, others, state=bool(self._optimizers))
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
-        self._steps = 0
+        self._steps = self._idle = 0  # idle: armed steps since the last one of an optimizer
         self._is_removed = self._was_armed = self._had_gradients = False
         self._measured_updates = self._had_updates = self._has_stepped = False
         self._failures = Failures()
@@ -193,7 +197,9 @@ class TooledModel:
                 "gradients"
             ) + (where if has_compiled() else "")
         if self._optimizers:
-            return None if self._has_stepped else "its optimizer took no step that was measured"
+            if not self._has_stepped:
+                return "its optimizer took no step that was measured"
+            return _REPLACED if self._idle >= _SOON else None
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
         if self._measured_updates and not self._had_updates:
@@ -221,7 +227,7 @@ class TooledModel:
             if armed.has_pass:
                 self._was_armed = True
                 self._calls = armed.calls if self._calls is None else self._calls
-            self._has_stepped |= bool(armed.weights.has_stepped)
+            self._note_optimizer(armed)
             self._latest = {}
             with self._failures.leaving_out("all of a step"):
                 self._feed_streams(armed)
@@ -321,6 +327,15 @@ class TooledModel:
                 *(*known, self._roots, self._trains, scale, self._failures, weights, costs)
             )
         return self._armed
+
+    def _note_optimizer(self, armed: ArmedStep) -> None:
+        """Note whether an optimizer took a step; warn once if none does so any more."""
+        if armed.weights.has_stepped:
+            self._has_stepped, self._idle = True, 0
+        elif self._optimizers and armed.has_pass:
+            self._idle += 1
+            if self._has_stepped and self._idle == _SOON:
+                warn(f"statistics of a tooled model are missing: {_REPLACED}")
 
     def _before_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._due():

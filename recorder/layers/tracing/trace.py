@@ -25,6 +25,7 @@ from flexrec.recorder.layers.measuring.measures import Fingerprint, fingerprint,
 from flexrec.recorder.layers.parameters.optimizers import (
     Optimizers,
     add_hooks,
+    has_closure,
     named,
     parameters_of,
 )
@@ -362,7 +363,10 @@ class Trace:
         if self._is_armed and parameter.grad is not None:
             self._put(Event("raw_grad", name, part), self._of(parameter.grad))
 
-    def _before_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+    def _before_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        computes_gradients = has_closure(args, kwargs)
+        if computes_gradients and self._is_due():
+            self._begin()  # its passes come later
         if not self._is_armed:
             return
         name = self._optimizers[optimizer]
@@ -371,15 +375,20 @@ class Trace:
                 if setting != "params":
                     self._put(Event("settings", name, f"{i}.{setting}"), self._of(value, _setting))
         for (layer, part), parameter in self._parameters(optimizer):
-            gradient = parameter.grad
-            if gradient is not None:
-                self._put(Event("grad_norm", layer, part), self._of(gradient, _norm))
-                self._put(Event("grad", layer, part), self._of(gradient))
+            if not computes_gradients:
+                self._put_gradient(layer, part, parameter)
             self._put(Event("state", layer, part), self._of(optimizer.state.get(parameter, {})))
 
-    def _after_optimizer(self, optimizer: Optimizer, *_: Any) -> None:
+    def _put_gradient(self, layer: str, part: str, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            self._put(Event("grad_norm", layer, part), self._of(parameter.grad, _norm))
+            self._put(Event("grad", layer, part), self._of(parameter.grad))
+
+    def _after_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._is_armed:
             for (layer, part), parameter in self._parameters(optimizer):
+                if has_closure(args, kwargs):
+                    self._put_gradient(layer, part, parameter)
                 self._put(Event("new_weights", layer, part), self._of(parameter))
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:

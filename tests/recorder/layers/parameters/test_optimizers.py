@@ -3,6 +3,7 @@
 import copy
 import gc
 import pickle
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -412,6 +413,24 @@ def test_an_optimizer_that_never_steps_is_told_of() -> None:
             loss_of(model, x).backward()
             tooled.step()
         assert tooled.silence == "its optimizer took no step that was measured"
+
+
+def test_an_optimizer_that_is_replaced_is_told_of_once() -> None:
+    model, x = small(), next(iter(batches()))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with TooledModel(model, optimizer=optimizer) as tooled, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for number in range(250):
+            loss_of(model, x).backward()
+            if number == 99:  # 99 micro-batches of an accumulated gradient are no cause
+                optimizer.step()
+            if number < 199:
+                tooled.step()
+        assert tooled.silence is None
+        with pytest.warns(RuntimeWarning, match=r"no step in 100 measured steps; if another one"):
+            tooled.step()
+        tooled.step()
+        assert "took no step in 100" in (tooled.silence or "")
 
 
 def test_a_logger_plots_rates() -> None:

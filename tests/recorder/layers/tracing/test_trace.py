@@ -76,6 +76,26 @@ def test_events_stand_in_the_order_of_time(tmp_path: Path) -> None:
         }
 
 
+def test_a_step_with_a_closure_has_the_events_of_one_without(tmp_path: Path) -> None:
+    net, path = model(), tmp_path / "closure.h5"
+    optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9)
+
+    def compute() -> float:
+        optimizer.zero_grad()
+        loss = net(torch.ones(3, 4)).square().mean()
+        loss.backward()
+        return loss.item()
+
+    with Recorder(path, facts=False) as rec:
+        rec.watch(net, trace=True, optimizer=optimizer)
+        for _ in range(3):
+            optimizer.step(compute)
+            rec.step()
+    pairs = zip(read(path), traced(tmp_path / "plain.h5"), strict=True)
+    for (_, events, values), (_, others, expected) in pairs:
+        assert dict(zip(events, values, strict=True)) == dict(zip(others, expected, strict=True))
+
+
 def test_texts_are_recorded_when_they_change(tmp_path: Path) -> None:
     traced(tmp_path / "run.h5", steps=6)
     with Recording(tmp_path / "run.h5") as run:

@@ -78,6 +78,21 @@ def test_what_is_not_committed_can_be_applied(
     assert "# not tracked: new.py" in said
 
 
+def test_binary_files_are_told_of_and_the_rest_can_be_applied(repository: Path) -> None:
+    (repository / "data.bin").write_bytes(bytes(range(256)))
+    run_git("add", "-A")
+    run_git("commit", "-q", "-m", "data")
+    (repository / "data.bin").write_bytes(bytes(300))
+    (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
+    recorded(repository / "run.h5")
+    run_git("reset", "-q", "--hard")
+    said, _ = command("show", "run.h5", "--patch")
+    assert "# without 1 binary file: git apply needs --exclude=NAME for each" in said
+    (repository / "run.patch").write_text(said, encoding="utf-8")
+    run_git("apply", "--exclude=data.bin", "run.patch")
+    assert (repository / "train.py").read_text(encoding="utf-8") == "lr = 0.2\n"
+
+
 @pytest.mark.parametrize(("facts", "has_commit"), [(False, False), ("no patch", True)])
 def test_it_is_left_out_where_asked(repository: Path, facts: Any, has_commit: bool) -> None:
     (repository / "train.py").write_text("lr = 0.2\n", encoding="utf-8")
