@@ -413,3 +413,22 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         words: list[Any] = [Path(sys.executable).with_name("flexrec"), *given, *save]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def named_in_the_table() -> Iterator[str]:
+    """The files in the right column of the table in docs/architecture.md.
+
+    A name without a folder is in the folder of the name before it.
+    """
+    for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines():
+        folder = ""
+        for name in re.findall(r"`([^`]+\.(?:py|js))`", line.split(" | ")[-1]):
+            folder = name.rpartition("/")[0] or folder
+            yield f"{folder}/{name.rpartition('/')[2]}"
+
+
+def test_the_table_of_files_is_whole() -> None:
+    found = {str(path.relative_to(ROOT)) for path in modules().values()}
+    listed = {name for name in named_in_the_table() if name.startswith(FLOORS)}
+    assert {name for name in found if not name.rpartition("/")[2].startswith("__")} <= listed
+    assert all((ROOT / name).is_file() for name in listed)

@@ -101,7 +101,10 @@ def record(path: Path) -> None:
                 shrinking = {f"{layer}/{source}/{stat}": _statistic(stat, epoch, depth)
                              for depth, layer in enumerate(LAYERS)
                              for source in sources for stat in stats}  # fmt: skip
-                rec.add(shrinking, step=epoch * STEPS + step)
+                times = {f"{layer}/{part}/seconds": 1e-3 * _statistic("std", 0, depth)
+                         for depth, layer in enumerate(LAYERS) for part in ("forward", "backward")}
+                shares = {f"{layer}/step/share": 0.2 + 0.02 * RNG.random() for layer in LAYERS}
+                rec.add({**shrinking, **times, **shares}, step=epoch * STEPS + step)
             rec.add({"lr": 0.1, "samples": RNG.random((8, 9, 9)) * epoch / EPOCHS,
                      "note": f"epoch {epoch}"})  # fmt: skip
             rec.log(epoch=epoch)
