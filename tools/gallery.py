@@ -22,6 +22,7 @@ from flexrec.replay.sinks import HtmlSink  # noqa: E402
 from support.browser import chromium, chromium_path, quiet_page, until  # noqa: E402 - beside the tests
 
 WIDTHS, THEMES = (420, 1400, 2560), ("light", "dark")
+MOST = 12_000  # the height of a picture, in pixels; a longer page has several
 LAYERS = ("conv1", "relu1", "conv2", "relu2", "fc")
 EPOCHS, STEPS = 12, 5
 RNG = np.random.default_rng(0)
@@ -101,8 +102,11 @@ def record(path: Path) -> None:
                 shrinking = {f"{layer}/{source}/{stat}": _statistic(stat, epoch, depth)
                              for depth, layer in enumerate(LAYERS)
                              for source in sources for stat in stats}  # fmt: skip
-                times = {f"{layer}/{part}/seconds": 1e-3 * _statistic("std", 0, depth)
-                         for depth, layer in enumerate(LAYERS) for part in ("forward", "backward")}
+                times = {
+                    f"{layer}/{part}/seconds": 1e-3 * _statistic("std", 0, depth)
+                    for depth, layer in enumerate(LAYERS)
+                    for part in ("forward", "backward")
+                }
                 shares = {f"{layer}/step/share": 0.2 + 0.02 * RNG.random() for layer in LAYERS}
                 rec.add({**shrinking, **times, **shares}, step=epoch * STEPS + step)
             rec.add({"lr": 0.1, "samples": RNG.random((8, 9, 9)) * epoch / EPOCHS,
@@ -144,13 +148,17 @@ def shoot(page: Path, folder: Path) -> None:
                 view.goto(page.as_uri())
                 until(view, "typeof cards !== 'undefined'")
                 height = view.evaluate("document.documentElement.scrollHeight")
-                view.set_viewport_size({"width": width, "height": min(height, 12_000)})
-                view.wait_for_timeout(300)
-                until(view, "cards.every(card => !card.plot || !card.inView || !card.stale)")
-                view.wait_for_timeout(700)
-                picture = folder / f"{page.stem}-{width}-{theme}.png"
-                view.screenshot(path=picture)
-                print(picture, *complaints)
+                view.set_viewport_size({"width": width, "height": min(height, MOST)})
+                for part in range(-(-height // MOST)):
+                    view.evaluate(f"scrollTo(0, {part * MOST})")
+                    view.wait_for_timeout(300)
+                    until(view, "cards.every(card => !card.plot || !card.inView || !card.stale)")
+                    view.wait_for_timeout(700)
+                    picture = (
+                        folder / f"{page.stem}-{width}-{theme}{f'-{part}' if part else ''}.png"
+                    )
+                    view.screenshot(path=picture)
+                    print(picture, *complaints)
 
 
 def main(folder: Path) -> None:
