@@ -19,7 +19,7 @@ import pytest
 
 import flexrec
 from flexrec.cli.maintenance import repaired_text, verdict_text
-from flexrec.recorder import DamagedError, OutputError, Recorder, RecordingError
+from flexrec.recorder import DamagedError, OutputError, Recorder, Recording, RecordingError
 from flexrec.recorder.maintenance import repair as repairing
 from flexrec.recorder.maintenance.repair import Repaired, Verdict, repair, verify
 from support.commands import fails
@@ -43,6 +43,18 @@ def test_what_they_return(killed: Path) -> None:
     assert repair(killed) == Repaired(killed, True, 10)
     assert verify(killed) == Verdict("whole", events=10)
     assert repair(killed) == Repaired(killed, False, 10)
+
+
+def test_changed_config_and_facts_are_repaired_too(tmp_path: Path) -> None:
+    """They lie in the schema of a live file, and elsewhere in a closed one."""
+    rec = Recorder(tmp_path / "run.h5", config={"lr": 1}, facts="no patch")
+    rec.add(loss=1.0)
+    rec.config.update(lr=2)
+    rec.describe({"net": {}})
+    crash(rec)
+    assert repair(rec.path) == Repaired(rec.path, True, 1)
+    with Recording(rec.path) as run:
+        assert (run.config, run.models) == ({"lr": 2}, {"net": {}})
 
 
 @pytest.mark.parametrize(
