@@ -117,7 +117,7 @@ def seems_held(path: Path) -> bool:
         _refuse_special(os.fstat(descriptor), path)
         owner = _owner(descriptor)
         if owner.get("host") == socket.gethostname() and owner.get("started") is not None:
-            return _may_live(owner)
+            return _may_live(owner, descriptor)
         return bool(owner) and time.time() - path.stat().st_mtime < _SILENT
     except (RecordingError, OSError):
         return False
@@ -180,7 +180,7 @@ def _locked(descriptor: int) -> bool:
     try:
         return try_lock(descriptor)
     except OSError:  # a file system without locks
-        return not _may_live(_owner(descriptor))
+        return not _may_live(_owner(descriptor), descriptor)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
@@ -198,13 +198,42 @@ def _owner(descriptor: int) -> dict[str, Any]:
     return owner if isinstance(owner, dict) else {}
 
 
-def _may_live(owner: dict[str, Any]) -> bool:
+def _may_live(owner: dict[str, Any], descriptor: int) -> bool:
+    """Whether the owner that a lock file names may still have it; `descriptor` is of that file."""
     if not owner:
         return False
     if owner.get("host") != socket.gethostname():
         return True
     pid, started = owner.get("pid"), owner.get("started")
-    return _is_running(pid) if started is None else started == _started(pid)
+    if started is None:
+        return _is_running(pid)
+    return started == _started(pid) and _has_open(pid, descriptor)
+
+
+def _has_open(pid: object, descriptor: int) -> bool:
+    """Whether a process has the file of a descriptor open, besides that descriptor.
+
+    A process that has become another program with exec(3) has its number and start time, and has
+    it open no more. True if the system does not say.
+    """
+    folder, mine = Path(f"/proc/{pid}/fd"), Path(f"/proc/{os.getpid()}/fd/{descriptor}")
+    try:
+        name, every = mine.readlink().name, list(folder.iterdir())
+    except OSError:  # another user's
+        return True
+    return any(_leads_to(each, name, descriptor) for each in every if each != mine)
+
+
+def _leads_to(link: Path, name: str, descriptor: int) -> bool:
+    """Whether a link in /proc leads to the descriptor's file, which has this name."""
+    try:  # asking for any other file might wait for a server
+        return link.readlink().name == name and _is_same(descriptor, link)
+    except OSError:  # closed meanwhile
+        return False
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    return os.path.samestat(os.fstat(descriptor), path.stat())
 
 
 def _started(pid: object) -> str | None:

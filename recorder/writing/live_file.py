@@ -92,6 +92,7 @@ class LiveFile:
             _write_text(self._file, name, data)
         self._ids = [_growing(self._file, name, dtype, chunk) for name, (dtype, chunk) in _LAYOUT]
         self._descriptor: int = self._file.id.get_vfd_handle()
+        os.set_inheritable(self._descriptor, False)  # else a program that is started keeps the file
         self._journal = JournalWriter(self._file)
         none = (0,) * len(_LAYOUT)
         self.position = Position(none, none, self._journal.start)

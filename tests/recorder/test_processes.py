@@ -77,6 +77,49 @@ def test_a_dead_owner_bars_nobody(path: Path) -> None:
     assert os.listdir(path.parent) == ["run.h5"]
 
 
+EXEC = """
+import fcntl, os, sys
+from pathlib import Path
+from flexrec.recorder import Recorder
+from flexrec.recorder.files.lock import seems_held
+
+mode, locks, path = *sys.argv[1:3], Path(sys.argv[3])
+if locks == "no locks":
+    def flock(*_):
+        raise OSError(37, "No locks available")
+    fcntl.flock = flock
+assert not seems_held(path), "another program has its process by now"
+rec = Recorder(path, mode=mode)
+rec.add(a=1)
+rec.flush()
+assert seems_held(path)
+if mode == "x":
+    os.execv(sys.executable, [sys.executable, "-c", os.environ["CODE"], "resume", locks, path])
+rec.close()
+"""
+
+
+@pytest.mark.parametrize("locks", ["locks", "no locks"])
+def test_a_process_that_becomes_another_program_records_no_more(
+    path: Path, locks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It keeps its number and its start time, as a script that starts itself anew does."""
+    monkeypatch.setenv("CODE", EXEC)
+    python(EXEC, "x", locks, path)
+    assert values(path) == [1, 1]
+    assert os.listdir(path.parent) == ["run.h5"]
+
+
+def test_a_program_that_is_started_gets_no_descriptor_of_the_recording(path: Path) -> None:
+    with recorder(path) as rec:
+        rec.add(a=1)
+        code = "import os; print([os.readlink(f'/proc/self/fd/{n}') for n in range(3, 64)])"
+        code = code.replace("]", " if os.path.exists(f'/proc/self/fd/{n}')]")
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, close_fds=False)
+        assert str(path.parent) not in done.stdout
+
+
 def test_a_refused_recorder_leaves_no_lock(path: Path) -> None:
     recorder(path).close()
     with pytest.raises(ExistsError, match="exists already"):
@@ -114,7 +157,7 @@ def test_where_there_are_no_locks_the_owner_decides(
         PathLock(path).release()
         assert not lock_file(path).exists()
     else:
-        with pytest.raises(RecordingError, match=refusal):
+        with lock_file(path).open(), pytest.raises(RecordingError, match=refusal):
             PathLock(path)
 
 
