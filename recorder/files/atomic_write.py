@@ -25,7 +25,7 @@ from flexrec.recorder.files.rename import (
     remove_and_close,
     replace,
     sync_file,
-    sync_folder,
+    sync_name,
 )
 
 _PURPOSES = ("making", "closing", "keeping")
@@ -317,7 +317,7 @@ def put_in_place(
         except FileExistsError:
             check_target(path, kind)
             raise ExistsError.of(path) from None  # a link to nowhere
-    sync_folder(path.parent)
+    sync_name(path)
 
 
 # ---------------------------------------------------------------------- recordings

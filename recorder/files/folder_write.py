@@ -16,7 +16,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import ExistsError, OutputError
 from flexrec.recorder.files.atomic_write import Kind, beside, what
-from flexrec.recorder.files.rename import sync_file, sync_folder
+from flexrec.recorder.files.rename import sync_file, sync_name
 
 _LITTER = 3600.0  # seconds after which a folder that nothing was written to is taken for litter
 
@@ -96,7 +96,7 @@ def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
             old.rename(target)
             raise
         _remove(old, kind)
-    sync_folder(target.parent)
+    sync_name(target)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from flexrec.recorder.errors import warn
 from flexrec.recorder.files.descriptors import open_binary, sync
 
 RENAMES_OPEN_FILES = sys.platform != "win32"
@@ -46,15 +47,21 @@ def sync_file(path: Path) -> None:
     _sync(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
 
 
-def sync_folder(path: Path) -> None:
-    """Write a folder's entries to the disk, where the system can do that."""
+def sync_name(path: Path) -> None:
+    """Write the name of a file that was renamed to this path to the disk, if the system can.
+
+    If that fails, a warning says so; the file is there.
+    """
     if sys.platform == "win32":
         return
     try:
-        _sync(path, os.O_RDONLY)
+        _sync(path.parent, os.O_RDONLY)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
-            raise
+            warn(
+                f"{path} is written, but its folder could not be synced, so a loss of power may "
+                f"undo that: {error.strerror}"
+            )
 
 
 def _sync(path: Path, flags: int) -> None:

@@ -444,7 +444,8 @@ class Flusher:
             self._thread.join()
         with self._writing:
             is_synced = self.write(fsync=True)
-            if self._waiting or len(self._queue):  # another thread added events meanwhile
+            # What failed is tried once more; or another thread added events meanwhile.
+            if self._waiting or len(self._queue) or self._batches.is_behind:
                 is_synced = self.write(fsync=True)
             if self.has_ended:  # a signal handler closed it meanwhile
                 return
@@ -465,7 +466,11 @@ class Flusher:
                 if not is_there:
                     losses.append(str(error))
                 else:
-                    self.warn(f"{self._path} was not compressed and is kept as it was: {error}")
+                    why = briefly(error)
+                    if self.is_failing and isinstance(error, RuntimeError):
+                        # HDF5 cannot close a file that it could not write, and says only that.
+                        why = self.failure
+                    self.warn(f"{self._path} was not compressed and is kept as it was: {why}")
                     if not (is_synced or lost):
                         losses.append("its end may not be on the disk")
             finally:

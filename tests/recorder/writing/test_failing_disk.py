@@ -188,11 +188,47 @@ def test_why_a_recording_was_not_compressed_is_told_in_the_systems_words(
     try:
         raise OSError(errno.EDOM, "an earlier error, which is not the cause")
     except OSError:
-        with pytest.warns(RuntimeWarning, match=r"kept as it was: \[Errno 27\] File too large$"):
+        with pytest.warns(RuntimeWarning, match="kept as it was: File too large$"):
             rec.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(steps(path)) == 20_000
+
+
+def test_a_file_that_could_not_be_written_is_not_compressed_for_the_same_reason(
+    shim: Path, path: Path
+) -> None:
+    """HDF5 says that it "can't destroy cache" when such a file is closed."""
+    done = under_shim(
+        shim,
+        "import sys, warnings; from support.crashing import fail_writes; "
+        "from flexrec.recorder import Recorder\n"
+        "warnings.simplefilter('always')\n"
+        "rec = Recorder(sys.argv[1], facts=False, flush_seconds=60)\n"
+        "rec.add(a=1); rec.flush(); rec.add(b=2); fail_writes(28); rec.close()",
+        str(path),
+    )
+    assert done.returncode == 0
+    assert "kept as it was: No space left on device\n" in done.stderr
+    assert "1 events could not be written and are lost" in done.stderr
+
+
+def test_a_changed_config_is_tried_once_more_at_close_as_an_event_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = recorder(path, on_error="raise", config={"lr": 1})
+    rec.config.update(lr=2)
+    write, fails = rec._flusher._file.write, iter([True])
+
+    def fail_once(block: Any) -> Any:
+        if next(fails, False):
+            raise OSError(errno.EIO, "Input/output error")
+        return write(block)
+
+    monkeypatch.setattr(rec._flusher._file, "write", fail_once)
+    rec.close()
+    with Recording(path) as run:
+        assert (run.config, run.complete) == ({"lr": 2}, True)
 
 
 def test_what_could_not_be_synced_and_then_is_closed_is_not_lost(path: Path) -> None:
