@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flexrec.recorder.errors import ExistsError, OutputError, RecordingError
-from flexrec.recorder.files.attributes import take_over
+from flexrec.recorder.files.attributes import take_over, tell_lost
 from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
 from flexrec.recorder.files.flock import try_lock
 from flexrec.recorder.files.rename import (
@@ -304,8 +304,7 @@ def put_in_place(
     """
     check_target(path, kind, overwrite=overwrite)
     old = path if path.exists() else like
-    if old is not None:
-        take_over(old, made)
+    lost = [] if old is None else take_over(old, made)
     # Not sooner, since HDF5 writes to a file when closing it.
     sync_file(made)
     check_target(path, kind, overwrite=overwrite)  # the sync may have taken long
@@ -318,6 +317,7 @@ def put_in_place(
             check_target(path, kind)
             raise ExistsError.of(path) from None  # a link to nowhere
     sync_name(path)
+    tell_lost(path, lost)
 
 
 # ---------------------------------------------------------------------- recordings

@@ -16,9 +16,13 @@ from pathlib import Path
 
 from flexrec.recorder.errors import ExistsError, OutputError
 from flexrec.recorder.files.atomic_write import Kind, beside, what
+from flexrec.recorder.files.attributes import take_over, tell_lost
+from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
+from flexrec.recorder.files.flock import try_lock
 from flexrec.recorder.files.rename import sync_file, sync_name
 
 _LITTER = 3600.0  # seconds after which a folder that nothing was written to is taken for litter
+_HELD = -1  # in place of a lock: another process has it
 
 
 @dataclass(frozen=True)
@@ -63,8 +67,9 @@ def check_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Pa
 def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Iterator[Path]:
     """Context manager: a new folder to fill, which replaces `path` if no error is raised.
 
-    What a killed process left beside the path is removed first, after an hour. Arguments and errors
-    are those of `check_folder`.
+    What killed processes left beside the path is removed first. Mode, group and extended attributes
+    are those of the replaced folder, and of the files with the same names in it. Arguments and
+    errors are those of `check_folder`.
 
     Raises:
         OSError: the folder cannot be put in place; the old one is untouched.
@@ -72,16 +77,22 @@ def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -
     target = check_folder(path, kind, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_litter(target, kind)
-    made = beside(target, f"{secrets.token_hex(4)}.partial")
-    made.mkdir()
+    made, lock = _made_beside(target)
     try:
+        # Before files are created in it, which inherit from it.
+        lost = set(take_over(target, made) if target.exists() else ())
         yield made
+        for each in made.rglob("*"):
+            old = target / each.relative_to(made)
+            lost.update(take_over(old, each) if old.exists() else ())
         for file in _files(made):
             sync_file(file)
         check_folder(path, kind, overwrite=overwrite)
         _put_in_place(made, target, kind)
+        tell_lost(target, sorted(lost))
     finally:
         _remove(made, kind)
+        _unlock(lock)
 
 
 def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
@@ -89,14 +100,50 @@ def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
         made.rename(target)
     else:
         old = beside(target, f"{secrets.token_hex(4)}.partial")
-        target.rename(old)
+        lock = _locked(target)
         try:
-            made.rename(target)
-        except OSError:
-            old.rename(target)
-            raise
-        _remove(old, kind)
+            target.rename(old)
+            try:
+                made.rename(target)
+            except OSError:
+                old.rename(target)
+                raise
+            _remove(old, kind)
+        finally:
+            _unlock(lock)
     sync_name(target)
+
+
+def _made_beside(target: Path) -> tuple[Path, int | None]:
+    """A new folder beside the target, and its lock."""
+    while True:
+        made = beside(target, f"{secrets.token_hex(4)}.partial")
+        made.mkdir(0o700 if target.exists() else 0o777)
+        lock = _locked(made)
+        if made.exists() and lock != _HELD:  # else another process took it for litter
+            return made, lock
+        _unlock(lock)
+
+
+def _locked(folder: Path) -> int | None:
+    """Lock a folder; the lock, _HELD if another process has it, or None if there are no locks."""
+    try:
+        descriptor = open_binary(folder, os.O_RDONLY | SPECIAL_UNTOUCHED)
+    except OSError:  # Windows opens no folders
+        return None
+    try:
+        if try_lock(descriptor):
+            return descriptor
+    except OSError:
+        os.close(descriptor)
+        return None
+    os.close(descriptor)
+    return _HELD
+
+
+def _unlock(lock: int | None) -> None:
+    if lock is not None and lock != _HELD:
+        os.close(lock)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -130,9 +177,19 @@ def _remove(folder: Path, kind: FolderKind) -> None:
 
 
 def _clear_litter(target: Path, kind: FolderKind) -> None:
+    """Remove the folders that killed processes left beside the target.
+
+    Where there are no locks, these are those that nothing was written to for an hour.
+    """
     begins = beside(target, "").name
     for each in target.parent.glob(f"{escape(begins)}????????.partial"):
         with suppress(OSError):
-            newest = max(path.stat().st_mtime for path in [each, *_files(each)])
-            if each.is_dir() and time.time() - newest > _LITTER:
+            lock = _locked(each) if each.is_dir() and not each.is_symlink() else _HELD
+            if lock != _HELD and (lock is not None or _is_old(each)):
                 _remove(each, kind)
+            _unlock(lock)
+
+
+def _is_old(folder: Path) -> bool:
+    newest = max(path.stat().st_mtime for path in [folder, *_files(folder)])
+    return time.time() - newest > _LITTER

@@ -553,9 +553,31 @@ def test_a_group_that_cannot_be_kept_gets_what_everybody_has(
     for mode, left in ((0o660, 0o600), (0o664, 0o644), (0o670, 0o600), (0o604, 0o604)):
         path.write_text("old")
         path.chmod(mode)
-        with replacing(path, ANYTHING, overwrite=True) as partial:
+        told = "without its group; its group now has the permissions of everybody else"
+        with (
+            pytest.warns(RuntimeWarning, match=told),
+            replacing(path, ANYTHING, overwrite=True) as partial,
+        ):
             partial.write_text("new")
         assert stat.S_IMODE(path.lstat().st_mode) == left
+
+
+def test_attributes_that_cannot_be_kept_are_told(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setxattr(run, "user.mine", b"1")
+    os.setxattr(run, "system.posix_acl_access", access_list())
+    rec = Recorder(run, mode="resume", facts=False)
+
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not allowed")
+
+    monkeypatch.setattr(os, "setxattr", fail)
+    with pytest.warns(
+        RuntimeWarning, match=r"run.h5 was replaced without its access list, user.mine; its"
+    ):
+        rec.close()
+    assert stat.S_IMODE(run.stat().st_mode) == 0o600
 
 
 def test_an_original_is_kept_without_hard_links(

@@ -1,9 +1,13 @@
 """Many recordings as a folder of Parquet files, read by those who will read it."""
 
+import errno
+import fcntl
 import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -221,18 +225,94 @@ def test_an_error_leaves_what_was_there(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "out"]
 
 
-def test_what_a_kill_left_is_removed_after_an_hour(exp: Path, tmp_path: Path) -> None:
-    left = [tmp_path / f".out.{name}.partial" for name in ("0123abcd", "4567cdef", "89abcdef")]
-    for folder in left:
+@pytest.fixture
+def left(tmp_path: Path) -> list[Path]:
+    """What killed exports left: two folders, one of them with a file of the user's in it."""
+    folders = [tmp_path / f".out.{name}.partial" for name in ("0123abcd", "4567cdef")]
+    for folder in folders:
         (folder / "values").mkdir(parents=True)
         (folder / "values" / "00000.parquet").write_bytes(b"PAR1")
-    (left[1] / "mine.txt").write_text("mine")
-    old = time.time() - 7200
-    for path in [p for folder in left[:2] for p in (folder, *folder.rglob("*"))]:
-        os.utime(path, (old, old))
+    (folders[1] / "mine.txt").write_text("mine")
+    return folders
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from flexrec.replay import Runs
+from flexrec.replay.export import dataset
+
+def wait(*_):
+    print("writing", flush=True)
+    signal.pause()
+
+if sys.argv[3] == "write":
+    dataset.write_run_table = wait
+else:
+    Path.rename = lambda old, new, rename=Path.rename: (rename(old, new), wait())
+Runs(sys.argv[1]).export(Path(sys.argv[2]), overwrite=True)
+"""
+
+
+@pytest.mark.parametrize("at", ["write", "rename"])
+def test_what_a_killed_export_left_is_removed_by_the_next_and_nothing_of_a_living_one(
+    exp: Path, tmp_path: Path, at: str
+) -> None:
+    out = tmp_path / "out"
+    Runs(exp).export(out)
+    command = [sys.executable, "-c", KILLED, str(exp), str(out), at]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "writing\n"
+            living = set(tmp_path.glob(".out.*.partial"))
+            assert len(living) == 1 + (at == "rename")
+            Runs(exp).export(out, overwrite=True)
+            assert set(tmp_path.glob(".out.*.partial")) == living
+        finally:
+            child.kill()
+    Runs(exp).export(out, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "out"]
+
+
+def test_a_file_of_the_users_in_what_a_kill_left_stays(
+    exp: Path, tmp_path: Path, left: list[Path]
+) -> None:
     Runs(exp).export(tmp_path / "out")
-    assert [folder.exists() for folder in left] == [False, True, True]
+    assert [folder.exists() for folder in left] == [False, True]
     assert (left[1] / "mine.txt").read_text() == "mine"
+
+
+def test_without_locks_what_a_kill_left_is_removed_after_an_hour(
+    exp: Path, tmp_path: Path, left: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    for age, there in ((1800, True), (7200, False)):
+        old = time.time() - age
+        for path in (left[0], *left[0].rglob("*")):
+            os.utime(path, (old, old))
+        Runs(exp).export(tmp_path / "out", overwrite=True)
+        assert left[0].exists() == there
+
+
+def test_a_replaced_dataset_keeps_its_modes_and_attributes(exp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    Runs(exp).export(out)
+    (out / "values" / "00000.parquet").chmod(0o604)
+    for path, mode in ((out, 0o750), (out / "values", 0o710), (out / "runs.parquet", 0o600)):
+        path.chmod(mode)
+        os.setxattr(path, "user.mine", b"kept")
+    paths = [out, *sorted(out.rglob("*"))]
+
+    def properties() -> list[tuple[int, list[str]]]:
+        return [(path.stat().st_mode, os.listxattr(path)) for path in paths]
+
+    before = properties()
+    Runs(exp).export(out, overwrite=True)
+    assert properties() == before
 
 
 def test_nothing_to_export(tmp_path: Path) -> None:
