@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexrec.recorder import Recorder, Recording, merge_recordings
-from flexrec.recorder.files import rename
+from flexrec.recorder.files import descriptors, rename
 from flexrec.recorder.files.atomic_write import Kind
 from flexrec.recorder.files.folder_write import FolderKind, replacing_folder
 from flexrec.recorder.maintenance.repair import repair
@@ -20,7 +20,7 @@ from support.recorders import recorder
 @pytest.fixture
 def unsynced(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Every sync of a folder fails."""
-    sync = rename.sync
+    sync = descriptors.sync
 
     def fail(descriptor: int) -> None:
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
