@@ -101,8 +101,8 @@ class FlexLogger(_KeepsMethods):
     back. Use the logger in a `with` block, or call `close` at the end: it waits until all is sent.
 
     A forked process opens its own connection and draws into the same windows: give its logger an
-    `env` or a `uid`. A spawned process gets a copy of the logger, which starts empty. A
-    logger must be used by one thread at a time.
+    `env` or a `uid`. A spawned process gets a copy of the logger, which starts empty. A logger is
+    not thread safe: only one thread at a time may use it.
 
     Args:
         plots, meters: as in `define`; or `plots` alone, as Definitions.

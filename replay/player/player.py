@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest, warn
 from flexrec.recorder.events import Add, Event, Log, Reset, Value
@@ -95,9 +95,8 @@ def play_all(
     """Like `play`, but return what was left out instead of warning about it."""
     if every is not None and every < 1:
         raise DefinitionError(f"every must be at least 1, got {every}")
-    alone = isinstance(recordings, (Recording, str, os.PathLike))
-    runs = [cast(Recording, recordings)] if alone else list(recordings)
-    if not all(isinstance(run, Recording) for run in runs):
+    runs = [recordings] if isinstance(recordings, Recording) else recordings
+    if isinstance(runs, os.PathLike) or not all(isinstance(run, Recording) for run in runs):
         raise InputError('play takes Recordings, not paths: write play(Recording("run.h5"))')
     definitions = fitting(runs, definitions)
     names = run_names([run.path for run in runs])

@@ -181,9 +181,7 @@ def test_a_silent_proxy_is_not_taken_for_visdom(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        told = (
-            r"through the proxy 127\.0\.0\.1:\d+, which stays silent for 0.2 s; .*NO_PROXY=node17"
-        )
+        told = r"through the proxy \S+, which stays silent for 0.2 s; .*NO_PROXY=node17"
         with (
             connected("node17", timeout=0.2) as connection,
             pytest.raises(ServerError, match=told),
