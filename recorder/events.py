@@ -197,10 +197,22 @@ def gather(values: object, named: Mapping[str, object]) -> Mapping[str, object]:
     return {**values, **named}
 
 
+_NO_VALUES = (
+    "log takes one position on the x axis, and no values: "
+    'write add({"loss": value}), and then log(epoch)'
+)
+
+
 def normalise_keys(keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """Convert the `keys` argument of `log` and `reset`: None for all, one name, or several."""
+    """Convert the `keys` argument of `log` and `reset`: None for all, one name, or several.
+
+    Raises:
+        InputError: it is anything else, such as the values themselves.
+    """
     if keys is None:
         return None
+    if isinstance(keys, Mapping) or not isinstance(keys, Iterable):
+        raise InputError(f"keys must be names, got {type(keys).__name__}: {_NO_VALUES}")
     names = (keys,) if isinstance(keys, str) else tuple(keys)
     for name in names:
         if not isinstance(name, str):
@@ -235,10 +247,10 @@ def named_position(
     (3, 'epoch')
 
     Raises:
-        InputError: more than one position is given, or the keyword's value is None.
+        InputError: values or more than one position are given, or the keyword's value is None.
     """
-    if len(named) + (x is not None) > 1:
-        raise InputError(f"log takes one position, x or one keyword, got {', '.join(named)} too")
+    if isinstance(x, (str, Mapping)) or len(named) + (x is not None) > 1:
+        raise InputError(_NO_VALUES)
     if not named:
         return x, None
     ((axis, value),) = named.items()

@@ -305,11 +305,6 @@ class Recorder:
             reset: whether the meters are reset afterwards.
             axis: `x` given as one keyword, whose name becomes the label of the x axis.
         """
-        if isinstance(x, (str, Mapping)) or len(axis) > 1:
-            raise InputError(
-                "log takes no values, only a position on the x axis: write "
-                'rec.add({"loss": value}), and then rec.log(epoch)'
-            )
         given, name = named_position(x, axis)
         queue = self._queue
         position = float(queue.step) if given is None else log_position(given, name or "x")

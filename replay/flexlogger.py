@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypeAlias, TypedDict, Unpack, cast
 
 import numpy as np
 
@@ -74,7 +74,19 @@ if TYPE_CHECKING:
         """The options of TooledModelLogger: FlexLogger's, and those of TooledModel."""
 
 
-class FlexLogger:
+class _KeepsMethods:
+    """A class whose methods cannot be set: `logger.step = 5` says what to write."""
+
+    if not TYPE_CHECKING:  # else type checkers allow setting any attribute
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if callable(getattr(type(self), name, None)) and not callable(value):
+                call = f"logger.{name}({value!r:.40})"
+                raise AttributeError(f"{name} cannot be set; write {call}", name=name, obj=self)
+            super().__setattr__(name, value)
+
+
+class FlexLogger(_KeepsMethods):
     """Feed meters while training, and plot their results at every `log`.
 
     >>> logger = FlexLogger(
@@ -89,8 +101,8 @@ class FlexLogger:
     back. Use the logger in a `with` block, or call `close` at the end: it waits until all is sent.
 
     A forked process opens its own connection and draws into the same windows: give its logger an
-    `env` or a `uid`. A spawned process gets a copy of the logger, which starts empty. A
-    logger must be used by one thread at a time.
+    `env` or a `uid`. A spawned process gets a copy of the logger, which starts empty. A logger is
+    not thread safe: only one thread at a time may use it.
 
     Args:
         plots, meters: as in `define`; or `plots` alone, as Definitions.
@@ -183,7 +195,7 @@ class FlexLogger:
         self,
         values: Mapping[str, object] | None = None,
         /,
-        *,
+        *extra: Never,
         step: int | None = None,
         **named: object,
     ) -> None:
@@ -197,6 +209,9 @@ class FlexLogger:
             DefinitionError: no meter takes a key, and there is no recorder.
             InputError: a value has a type that no meter takes; nothing is added.
         """
+        if extra:
+            key = values if isinstance(values, str) else "loss"
+            raise InputError(f'add takes a mapping or keywords: write add({{"{key}": value}})')
         normal: dict[str, Value] = {}
         arrays: Known = {}  # the same pair for several meters stays the same
         for key, value in gather(values, named).items():
@@ -258,9 +273,10 @@ class FlexLogger:
 
     def step(self, n: int | None = None) -> None:
         """Go on to step `n`, by default the next; the recorder's step is set too."""
+        step = self.current_step + 1 if n is None else whole_step(n)
         if self._recorder is not None:
             self._recorder.step(n)
-        self._step = self.current_step + 1 if n is None else n
+        self._step = step
 
     @property
     def current_step(self) -> int:
@@ -470,7 +486,7 @@ class FlexLogger:
             self.show()  # removes windows that are no longer drawn
 
 
-class TooledModelLogger:
+class TooledModelLogger(_KeepsMethods):
     """Plot the statistics of a model's layers while training.
 
     >>> logger = TooledModelLogger(model, mode="by_source")

@@ -265,6 +265,10 @@ class TooledModel:
         """Format `stats()` as a table: sources above statistics, one row per layer."""
         return layer_table(self.stats())
 
+    def print_table(self) -> None:
+        """Print `table()`."""
+        print(self.table())
+
     def reset(self) -> None:
         """Start a new window, such as an epoch, for signal, noise and snr."""
         self._streams.clear()
@@ -368,7 +372,12 @@ class TooledModel:
             there = set(self._core.modules())
             layers = {name: layer for name, layer in self._layers.items() if layer in there}
             gone = listed(name for name in self._layers if name not in layers)
-            warn(f"layers of a tooled model are no longer in it, and left out: {gone} ({error})")
+            if gone:
+                warn(
+                    f"layers of a tooled model are no longer in it, and left out: {gone} ({error})"
+                )
+            else:
+                warn(f"layers of a tooled model keep names that they no longer have: {error}")
         for name in self._streams.keys() - {
             n for n, m in layers.items() if self._layers.get(n) is m
         }:

@@ -75,6 +75,8 @@ def _plain(value: Any) -> Any:
     """Convert a value that JSON lacks to one that it has."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    if isinstance(value, np.dtype):
+        return str(value)
     if isinstance(value, np.generic) or (is_tensor(value) and not value.ndim):
         return value.item()
     if isinstance(value, enum.Enum):

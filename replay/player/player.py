@@ -4,6 +4,7 @@ Both ways give the same windows: exactly equal if the meters are fed one value a
 relative 1e-12 if a meter reduces columns (engine/column_replay.py).
 """
 
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from flexrec.recorder.errors import DefinitionError, listed, nearest, warn
+from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest, warn
 from flexrec.recorder.events import Add, Event, Log, Reset, Value
 from flexrec.recorder.files.names import is_around
 from flexrec.recorder.recording import Recording
@@ -68,6 +69,7 @@ def play(
         strict: raise at the first value that would be left out.
 
     Raises:
+        InputError: something is not a Recording, such as a path.
         DefinitionError: a recording has none of the keys that the meters take; if `strict`, a
             plot cannot draw its meter's result.
         MeterError: if `strict`, a meter cannot take a recorded value.
@@ -93,7 +95,9 @@ def play_all(
     """Like `play`, but return what was left out instead of warning about it."""
     if every is not None and every < 1:
         raise DefinitionError(f"every must be at least 1, got {every}")
-    runs = [recordings] if isinstance(recordings, Recording) else list(recordings)
+    runs = [recordings] if isinstance(recordings, Recording) else recordings
+    if isinstance(runs, os.PathLike) or not all(isinstance(run, Recording) for run in runs):
+        raise InputError('play takes Recordings, not paths: write play(Recording("run.h5"))')
     definitions = fitting(runs, definitions)
     names = run_names([run.path for run in runs])
     windows, left_out = dict[str, list[Window]](), list[LeftOut]()
@@ -159,11 +163,9 @@ def undrawn_keys(
 
 
 def _one_of(run: Recording, key: str) -> Value | None:
-    """A value of the key; None if it has both numbers and other values, which no meter takes."""
-    if run.is_number(key):
-        return 0.0
+    """A value of the key: a number if it has any, or else the first."""
     if "number" in run.kind(key).split(" or "):
-        return None
+        return 0.0
     return next((row.value for row in run.rows(key)), None)
 
 

@@ -201,6 +201,12 @@ class Connection:
         if isinstance(error, requests.exceptions.ConnectTimeout):
             return ServerError(f"{where} cannot be reached: wrong host, or a firewall between")
         if isinstance(error, requests.exceptions.ReadTimeout):
+            proxy = self._proxy()
+            if proxy:
+                return ServerError(
+                    f"{where} was asked through the proxy {proxy}, which stays silent for "
+                    f"{seconds:g} s; {self._directly()}"
+                )
             return ServerError(
                 f"{where} takes connections but stays silent for {seconds:g} s: "
                 "it hangs, or it is not visdom"
@@ -224,6 +230,8 @@ class Connection:
 
 def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
     """The common prefix of all request URLs, and the host."""
+    if not isinstance(server, str):
+        raise ServerError(f"a server is an address such as http://localhost, got {server!r}")
     if not isinstance(port, int):
         raise ServerError(f"a server's port must be a whole number such as 8097, got {port!r}")
     try:

@@ -72,6 +72,8 @@ class VisdomSink:
         max_points: int = 2000,
         retries: int = 4,
     ) -> None:
+        if not isinstance(env, str) or not env:
+            raise ServerError(f"an environment is a name such as main, got {env!r}")
         if "+" in env:
             warn(f"visdom's page cannot show the environment {env!r}: it reads + as a separator")
         self.env = env

@@ -13,6 +13,7 @@ import pytest
 from flexrec.recorder import Recorder, errors
 from support.commands import FLEXREC, fails, flexrec
 
+SOURCE = Path(__file__).parents[2] / "src"
 EVIL = "loss\nconfig: {}\t\u202egnp.exe\u2066\x1b[2J"
 
 
@@ -108,6 +109,18 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def test_little_is_imported_before_ctrl_c_is_quiet() -> None:
+    code = f"""
+import sys
+sys.path.insert(0, {str(SOURCE)!r})
+before = set(sys.modules)
+from flexrec.cli import main
+print(sorted(sys.modules.keys() - before))
+"""
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True)
+    assert done.stdout == "['flexrec', 'flexrec.cli']\n"
 
 
 @pytest.mark.parametrize("words", [["show", "RUN"], ["show", "nothing.h5"], ["--version"]])

@@ -7,7 +7,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import InputError
-from flexrec.recorder.events import Log, log_position, named_position
+from flexrec.recorder.events import Log, log_position, named_position, normalise_keys
 
 
 def test_a_position_is_given_by_itself_or_by_one_name() -> None:
@@ -19,12 +19,14 @@ def test_a_position_is_given_by_itself_or_by_one_name() -> None:
 @pytest.mark.parametrize(
     ("x", "named", "message"),
     [
-        (1, {"epoch": 1}, "one position, x or one keyword, got epoch too"),
-        (None, {"epoch": 1, "round": 2}, "got epoch, round too"),
+        (1, {"epoch": 1}, "one position on the x axis, and no values"),
+        (None, {"epoch": 1, "round": 2}, "one position on the x axis, and no values"),
+        ({"loss": 1.0}, {}, "no values: write add"),
         (None, {"epoch": None}, "epoch must be a number, got None"),
         (None, {"rest": False}, "rest must be a finite number, got bool"),
         (None, {"epoch": "3"}, "epoch must be a finite number, got str"),
-        ("3", {}, "x must be a finite number, got str"),
+        ("3", {}, "no values: write add"),
+        (True, {}, "x must be a finite number, got bool"),
     ],
 )
 def test_other_positions_are_refused(x: Any, named: dict[str, Any], message: str) -> None:
@@ -34,6 +36,12 @@ def test_other_positions_are_refused(x: Any, named: dict[str, Any], message: str
 
     with pytest.raises(InputError, match=message):
         position()
+
+
+@pytest.mark.parametrize("keys", [{"loss": 1.0}, 0.5, True])
+def test_values_are_no_keys(keys: Any) -> None:
+    with pytest.raises(InputError, match=r"keys must be names, got \w+: log takes .* no values"):
+        normalise_keys(keys)
 
 
 @pytest.mark.parametrize("close", [True, False])

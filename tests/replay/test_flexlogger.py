@@ -80,8 +80,8 @@ def test_what_a_meter_cannot_take_is_warned_of_once(value: Any, message: str) ->
 
 def test_bad_x_is_refused() -> None:
     logger = get_preset_logger("loss", sink=ListSink())
-    with pytest.raises(InputError, match="x must be a number or a date, got str"):
-        logger.log("one")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="x must be a number or a date, got bool"):
+        logger.log(True)
 
 
 @pytest.mark.parametrize("records", [False, True])
@@ -267,6 +267,33 @@ def test_a_day_is_its_beginning() -> None:
     assert logger.windows()[0].traces[0].x.tolist() == [86400.0, 172800.0]
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda logger: logger.add("loss", 1.0), r'write add\(\{"loss": value\}\)'),
+        (lambda logger: logger.add({"loss": 1.0}, 3), r'write add\(\{"loss": value\}\)'),
+        (lambda logger: logger.log({"loss": 1.0}), "log takes .* no values"),
+        (lambda logger: logger.log("loss"), "log takes .* no values"),
+        (lambda logger: logger.log(3, 0.5), "log takes .* no values"),
+        (lambda logger: logger.log(3, {"train_loss": 0.5}), "log takes .* no values"),
+        (lambda logger: logger.step(1.5), "step must be a 64-bit integer"),
+    ],
+)
+def test_calls_in_the_style_of_other_tools_are_told_what_to_write(call: Any, message: str) -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    with pytest.raises(InputError, match=message):
+        call(logger)
+    assert logger.current_step == 0
+
+
+def test_a_method_is_not_replaced() -> None:
+    logger = get_preset_logger("loss", sink=ListSink())
+    with pytest.raises(AttributeError, match=r"step cannot be set; write logger.step\(5\)"):
+        logger.step = 5  # type: ignore[method-assign, assignment]
+    logger.step()
+    assert logger.current_step == 1
+
+
 @pytest.mark.parametrize("x", [float("nan"), float("inf"), np.datetime64("NaT", "s")])
 def test_an_x_that_cannot_be_drawn_is_refused(x: Any) -> None:
     logger = get_preset_logger("loss", sink=ListSink())
@@ -355,6 +382,9 @@ def test_a_login_and_a_base_url_can_be_given(
         ({"port": "8097"}, "port must be a whole number such as 8097, got '8097'"),
         ({"port": 0}, "not an address"),
         ({"timeout": 0}, "timeout must be a number of seconds above 0"),
+        ({"server": None}, "address such as http://localhost, got None"),
+        ({"env": None}, "an environment is a name such as main, got None"),
+        ({"env": ""}, "an environment is a name such as main, got ''"),
     ],
 )
 def test_what_is_no_address_is_told_at_once(options: Any, told: str) -> None:

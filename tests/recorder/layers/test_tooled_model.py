@@ -295,6 +295,12 @@ def test_a_table_shows_small_large_missing_and_other_values() -> None:
     assert len({len(line) for line in table.splitlines()}) == 1
 
 
+def test_a_table_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    tooled = TooledModel(perceptron())
+    tooled.print_table()
+    assert capsys.readouterr().out == f"{tooled.table()}\n"
+
+
 def test_a_table_of_nothing_is_a_heading() -> None:
     assert "Layers" in TooledModel(perceptron()).table()
 

@@ -1,6 +1,7 @@
 """Models whose parts are called, or replaced; and tensors of which one cannot be measured."""
 
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,15 @@ def test_a_layer_that_is_gone_is_spoken_of() -> None:
         values = trained_step(model, tooled)
     assert list(values) == ["0/inputs/mean"]
     assert trained_step(model, tooled)
+
+
+def test_a_layer_that_is_elsewhere_keeps_its_name() -> None:
+    model = nn.Sequential(OrderedDict(a=nn.Linear(4, 4), fc=nn.Linear(4, 4)))
+    tooled = TooledModel(model, ("inputs",), ("mean",), layers=["fc"])
+    del model[0]  # Sequential renames the rest
+    with pytest.warns(RuntimeWarning, match=r"keep names that they no longer have: no layer 'fc'"):
+        values = trained_step(model, tooled)
+    assert list(values) == ["fc/inputs/mean"]
 
 
 # ---------------------------------------------------------------- what cannot be measured

@@ -108,6 +108,7 @@ def test_what_torch_has_is_taken() -> None:
     torch = pytest.importorskip("torch")
     given = {"d": torch.device("cpu"), "t": torch.float32, "n": torch.tensor(2)}
     assert json.loads(as_json("config", given)) == {"d": "cpu", "t": "torch.float32", "n": 2}
+    assert json.loads(as_json("config", {"t": np.dtype("f4")})) == {"t": "float32"}
 
 
 def test_a_set_of_several_kinds_has_an_order() -> None:

@@ -10,6 +10,7 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import DefinitionError
 from flexrec.replay import Window, play, preset
 from flexrec.replay.player.follow import follow_recordings
+from flexrec.replay.player.player import play_all
 from flexrec.replay.plots.window import equal
 
 pytestmark = pytest.mark.viewing
@@ -150,10 +151,18 @@ def test_an_empty_recording_says_so(tmp_path: Path) -> None:
         play(run)
 
 
-def test_a_key_of_numbers_and_texts_is_left_out(tmp_path: Path) -> None:
-    adds = ({"odd": 1.0, "loss": 1.0}, {"odd": "text", "loss": 2.0})
-    with recorded(tmp_path / "run.h5", *adds) as run:
-        assert list(shown(play(run))) == ["Loss"]
+@pytest.mark.parametrize("odd", ["text", np.ones(1), ("a", "b")])
+def test_a_key_that_has_numbers_is_drawn(odd: Any, tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.h5") as rec:
+        for value in (odd, 1.0, 3.0):
+            rec.add(key=value)
+            rec.step()
+    played = play_all(Recording(tmp_path / "a.h5"))
+    (window,) = played.windows
+    assert (window.type, list(window.traces[0].y)[-2:]) == ("line", [1.0, 3.0])
+    assert [left.key for left in played.left_out] == (
+        [] if isinstance(odd, np.ndarray) else ["key"]
+    )
 
 
 def test_following_draws_keys_as_they_come(tmp_path: Path) -> None:

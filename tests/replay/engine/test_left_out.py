@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import DefinitionError, MeterError, Recorder, Recording
+from flexrec.recorder import DefinitionError, InputError, MeterError, Recorder, Recording
 from flexrec.recorder.events import Add, Event, Log
 from flexrec.replay import Definitions, define, play
 from flexrec.replay.engine.engine import Engine
@@ -240,6 +240,12 @@ def test_play_warns_of_what_is_left_out(tmp_path: Path) -> None:
         "left out: a: 'odd'",
         "left out: b: 'odd'",
     ]
+
+
+def test_play_takes_recordings_alone(tmp_path: Path) -> None:
+    for path in (tmp_path / "run.h5", str(tmp_path / "run.h5"), [tmp_path / "run.h5"]):
+        with pytest.raises(InputError, match=r"write play\(Recording\("):
+            play(path)  # type: ignore[arg-type]
 
 
 def test_the_first_of_a_place_is_kept() -> None:

@@ -176,6 +176,19 @@ def test_what_a_proxy_answers_is_not_blamed_on_visdom(
     assert "secret" not in str(caught.value)
 
 
+def test_a_silent_proxy_is_not_taken_for_visdom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        told = r"through the proxy \S+, which stays silent for 0.2 s; .*NO_PROXY=node17"
+        with (
+            connected("node17", timeout=0.2) as connection,
+            pytest.raises(ServerError, match=told),
+        ):
+            connection.probe()
+
+
 @pytest.mark.parametrize("host", ["::", "::ffff:127.0.0.1", "LOCALHOST", "a.localhost", "0"])
 def test_this_machine_in_any_spelling(host: str) -> None:
     assert http._is_local(host.lower())
