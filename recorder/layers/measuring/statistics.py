@@ -157,20 +157,37 @@ def _list(names: Iterable[str]) -> str:
 
 
 def _function(name: str, function: Callable[[Tensor], Any]) -> Statistic:
-    """A caller's own statistic; over several tensors, the mean weighted by their sizes."""
+    """A caller's own statistic; over several tensors, the mean weighted by their sizes.
+
+    A function that fails at its first call is a wrong argument. One that fails later is left out,
+    as it must not end training.
+    """
+    has_worked = False
 
     def of(tensor: Tensor) -> Partial:
+        nonlocal has_worked
         try:
-            value = _in_full_precision(function, tensor)
-        except Exception as error:
-            raise DefinitionError(f"the statistic {name!r} failed: {error}") from error
-        return tensor.numel(), _real(name, value)
+            value = _result(name, function, tensor)
+        except DefinitionError as error:
+            if has_worked:
+                raise RuntimeError(str(error)) from error
+            raise
+        has_worked = True
+        return tensor.numel(), value
 
     def merge(a: Partial, b: Partial) -> Partial:
         both = a[0] + b[0]
         return both, a[1] * (a[0] / both) + b[1] * (b[0] / both)
 
     return Statistic(name, Measure(of, merge), lambda measured: measured[1])
+
+
+def _result(name: str, function: Callable[[Tensor], Any], tensor: Tensor) -> Number:
+    try:
+        value = _in_full_precision(function, tensor)
+    except Exception as error:
+        raise DefinitionError(f"the statistic {name!r} failed: {error}") from error
+    return _real(name, value)
 
 
 def _in_full_precision(function: Callable[[Tensor], Any], tensor: Tensor) -> Any:
