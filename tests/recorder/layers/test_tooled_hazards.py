@@ -183,9 +183,7 @@ def test_a_statistic_of_the_callers_that_fails_later_is_left_out(late: Any) -> N
         for number in range(3):
             model(X)
             if number == 1:
-                with pytest.warns(
-                    RuntimeWarning, match=r"leaves out 0/inputs \(RuntimeError: the st"
-                ):
+                with pytest.warns(RuntimeWarning, match=r"leaves out 0/inputs \(Runt"):
                     found.append(tooled.step())
             else:
                 found.append(tooled.step())
