@@ -72,7 +72,7 @@ def test_a_torn_database_is_said(store: Path, tmp_path: Path) -> None:
     for length in (20, 5_000, len(data) // 2, len(data) - 100):
         torn.write_bytes(data[:length])
         (found,) = import_runs(torn, tmp_path / str(length))
-        assert found.damage[0].startswith(f"{torn}: damaged (")
+        assert found.damage[0].startswith(f"{torn}: cannot be read further (")
         assert not found.values
 
 
