@@ -146,7 +146,7 @@ def _adds(
             notes.damage.append(f"{path}: line {line}: its key is no text; it is left out")
             continue
         elif row["value"] in (None, ""):
-            given, convert = {row["key"]: row.get("text")}, _text
+            given, convert = {row["key"]: row.get("text")}, _whole_text
         else:
             given, convert = {row["key"]: row["value"]}, read
         values, too_large = _converted(given, convert)
@@ -205,6 +205,11 @@ def _value(value: Any) -> Value | None:
 
 def _text(value: Any) -> Value | None:
     return None if value is None or value == "" else str(value)
+
+
+def _whole_text(value: Any) -> Value | None:
+    """A text, an empty one too: of a row that is one value, it is the value."""
+    return None if value is None else str(value)
 
 
 def _array(values: list[Any]) -> Value | None:

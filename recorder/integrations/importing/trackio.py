@@ -52,7 +52,7 @@ def _settings(base: sqlite3.Connection, number: str, run: str, notes: Notes) -> 
         except (RecursionError, TypeError, ValueError):
             notes.left_out["damaged config"] += 1
         else:
-            yield Settings({name: value for name, value in config.items() if name not in _OWN})
+            yield Settings({k: _number(value) for k, value in config.items() if k not in _OWN})
 
 
 def _adds(base: sqlite3.Connection, number: str, run: str, notes: Notes) -> Iterator[Add]:
