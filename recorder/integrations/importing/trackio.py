@@ -82,4 +82,6 @@ def _number(value: Any) -> Any:
     """A value, or the number that it is the name of."""
     if isinstance(value, dict) and "_type" not in value:
         return {name: _number(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return list(map(_number, value))
     return float(value) if isinstance(value, str) and value in _NUMBERS else value

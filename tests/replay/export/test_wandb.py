@@ -128,7 +128,7 @@ def test_wandb_sync_sends_it(run: Path, tmp_path: Path) -> None:
     with answering(wandb_server(history)) as port:
         where = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
         own = {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
-        command = [Path(sys.executable).with_name("wandb"), "sync", place]
+        command: list[str | Path] = [Path(sys.executable).with_name("wandb"), "sync", place]
         done = subprocess.run(
             command, env={**os.environ, **where, **own}, check=True, capture_output=True, text=True
         )

@@ -87,9 +87,13 @@ def test_texts_cost_a_pattern_nothing(tmp_path: Path, monkeypatch: pytest.Monkey
         for step in range(5):
             rec.add({"note": "text", "loss": float(step)}, step=step)
     alarms = define_alarms({"high": {"key": "*", "above": 3.0}})
-    read = list[str]()
-    rows = Recording.rows
-    monkeypatch.setattr(Recording, "rows", lambda run, key: (read.append(key), rows(run, key))[1])
+    read, rows = list[str](), Recording.rows
+
+    def noted(run: Recording, key: str) -> Any:
+        read.append(key)
+        return rows(run, key)
+
+    monkeypatch.setattr(Recording, "rows", noted)
     with Recording(tmp_path / "run.h5") as run:
         assert [alarm.step for alarm in play_alarms(run, alarms)] == [4]
     assert read == ["loss"]
