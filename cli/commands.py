@@ -644,9 +644,9 @@ def import_(
     """Make recordings of the runs of other tools: TensorBoard, wandb, MLflow, trackio, tables.
 
     A folder with TensorBoard's event files is one run, and so is a run's folder of MLflow's. So is
-    each CSV, JSON lines or wandb file; a trackio database, and Parquet that flexrec export wrote,
-    may hold several. Other files in a folder are ignored. Values that cannot be imported are
-    reported.
+    each CSV, JSON lines or wandb file; a database of trackio's or MLflow's, and Parquet that
+    flexrec export wrote, may hold several. Other files in a folder are ignored. Values that cannot
+    be imported are reported.
     """
     from flexrec.cli.converting.importing import import_from
 

@@ -214,4 +214,6 @@ def printable(text: str) -> str:
     >>> printable("loss\\x1b[2J")
     'loss\\\\x1b[2J'
     """
+    if text.isprintable():  # as most are
+        return text
     return text.translate(_CONTROLS).encode("utf-8", "replace").decode("utf-8")

@@ -5,6 +5,7 @@ plots.
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -52,7 +53,7 @@ from flexrec.recorder.writing.opening.facts import gather_facts
 from flexrec.recorder.writing.opening.place import check_system, place
 from flexrec.recorder.writing.surroundings.companion import Companion
 from flexrec.recorder.writing.surroundings.console import Console
-from flexrec.recorder.writing.surroundings.monitor import Monitor, machine_beside
+from flexrec.recorder.writing.surroundings.monitor import LEAST_SECONDS, Monitor, machine_beside
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.parameters.optimizers import Optimizers
@@ -169,6 +170,13 @@ class Recorder:
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
+        if monitor is not None and not LEAST_SECONDS <= monitor < math.inf:
+            raise ValueError(
+                f"monitor must be a number of seconds from {LEAST_SECONDS} on, got {monitor!r}"
+            )
+        for name, choice in (("compress", compress), ("console", console)):
+            if not isinstance(choice, bool):
+                raise ValueError(f"{name} must be True or False, got {choice!r}")
         self._reducer = Reducer({} if reduce is None else reduce)
         config = json.loads(as_json("config", config))
         self._path = place(path, resumes=mode == "resume")
@@ -197,7 +205,7 @@ class Recorder:
                 fsync_seconds=fsync_seconds,
                 on_error=on_error,
                 buffer_bytes=buffer_bytes,
-                compress=bool(compress),
+                compress=compress,
             )
             self._queue = EventQueue(self._reducer, self._flusher.wake)
             self._config, self._facts = _config(opened.config, self._queue), opened.facts or {}

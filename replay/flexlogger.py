@@ -1,8 +1,10 @@
 """FlexLogger: live plotting. It feeds the engine, and keeps the current step and the time."""
 
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from types import TracebackType
@@ -453,16 +455,18 @@ class FlexLogger(_KeepsMethods):
 
     def _sound(self, alarm: Alarm) -> None:
         if self._on_alarm is None:
-            warn(f"alarm {alarm}")
+            _tell(f"alarm {alarm}")
             return
         try:
             self._on_alarm(alarm)
         except Exception as error:  # noqa: BLE001 - the caller's; training goes on
-            warn(f"alarm {alarm}; on_alarm failed: {type(error).__name__}: {error}")
+            _tell(f"alarm {alarm}; on_alarm failed: {type(error).__name__}: {error}")
 
     def _warn(self) -> None:
-        for left in (*self._engine.left_out.news(), *self._alarms.left_out.news()):
+        for left in self._engine.left_out.news():
             warn(f"left out: {left}")
+        for left in self._alarms.left_out.news():
+            _tell(f"left out: {left}")
 
     def _checked(self, keys: str | Iterable[str] | None) -> tuple[str, ...] | None:
         names = normalise_keys(keys)
@@ -580,6 +584,15 @@ def _visdom(options: LoggerOptions) -> "ResendingSink":
     own = ("env", "server", "port", "base_url", "username", "password", "timeout")
     chosen = {key: value for key, value in options.items() if key in own}
     return ResendingSink(VisdomSink(**cast(Any, chosen), retries=0))
+
+
+def _tell(message: str) -> None:
+    """Give a warning; where warnings are errors, print it: no alarm ends training."""
+    try:
+        warn(message)
+    except RuntimeWarning:
+        with suppress(Exception):
+            print(f"flexrec: {message}", file=sys.stderr)
 
 
 def _copy_of(

@@ -2,15 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import lru_cache
 from heapq import merge
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from flexrec.cli.output import echo, echo_json
+from flexrec.cli.output import echo, echo_as_is, echo_json
 from flexrec.cli.replaying import tell_state
 from flexrec.recorder.errors import one_line
 from flexrec.recorder.files.names import CONSOLE
 from flexrec.recorder.recording import Recording
+
+_AT_ONCE = 1000  # lines that are printed at once
 
 
 def show_console(path: Path, *, as_json: bool) -> None:
@@ -24,17 +28,25 @@ def show_console(path: Path, *, as_json: bool) -> None:
             echo_json({"path": str(path), "lines": list(_lines(run))})
             return
         tell_state(run)
-        has_lines = False
-        for line in _lines(run):
-            time = datetime.fromtimestamp(line["time"], UTC)
-            mark = "!" if line["stream"] == "stderr" else " "
-            echo(f"{time:%Y-%m-%d %H:%M:%S} {line['step']:>8} {mark} {one_line(line['text'])}")
+        lines, has_lines = _lines(run), False
+        while some := list(islice(lines, _AT_ONCE)):
+            echo_as_is("\n".join(map(_shown, some)))
             has_lines = True
         if not has_lines:
             echo(
                 f"flexrec: {path} has no lines: record them with Recorder(…, console=True)",
                 err=True,
             )
+
+
+def _shown(line: dict[str, Any]) -> str:
+    mark = "!" if line["stream"] == "stderr" else " "
+    return f"{_date(int(line['time']))} {line['step']:>8} {mark} {one_line(line['text'])}"
+
+
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return f"{datetime.fromtimestamp(second, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def _lines(run: Recording) -> Iterator[dict[str, Any]]:

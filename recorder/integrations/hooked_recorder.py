@@ -1,4 +1,4 @@
-"""HookedRecorder: a recorder driven by a framework's hooks. It is all that the adapters share.
+"""HookedRecorder and Adapter: a recorder driven by a framework's hooks; all that adapters share.
 
 Nothing in here knows a framework.
 """
@@ -167,6 +167,17 @@ class HookedRecorder:
         if what not in self._said:
             self._said.add(what)
             warn(message)
+
+
+class Adapter:
+    """What has a HookedRecorder, `_hooked`, and gives its recorder to the user."""
+
+    _hooked: HookedRecorder
+
+    @property
+    def recorder(self) -> Recorder:
+        """The recorder, for values of your own."""
+        return self._hooked.recorder
 
 
 def path_of_rank(name: str) -> str:

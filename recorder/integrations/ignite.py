@@ -5,11 +5,10 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target, Watch
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, Target, Watch
 
 
-class FlexrecHandler:
+class FlexrecHandler(Adapter):
     """Record what an Ignite engine's steps return, its metrics, and those of its evaluators.
 
         FlexrecHandler("run.h5").attach(trainer, model, val=evaluator)
@@ -25,11 +24,6 @@ class FlexrecHandler:
 
     def __init__(self, target: Target, watch: Watch = False) -> None:
         self._hooked, self._watch = HookedRecorder(target), watch
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for values of your own."""
-        return self._hooked.recorder
 
     def attach(self, trainer: Engine, model: Any = None, **evaluators: Engine) -> None:
         """Record a trainer, its model, and evaluators, whose names their keys begin with."""

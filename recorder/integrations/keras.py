@@ -4,19 +4,18 @@ from typing import Any
 
 from keras.callbacks import Callback
 
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, Target
 
 
-class FlexrecCallback(Callback):
+class FlexrecCallback(Adapter, Callback):
     """Record what Keras logs for each batch and epoch, and the optimizer's settings.
 
         model.fit(x, y, callbacks=[FlexrecCallback("run.h5")])
 
     Values are recorded at the optimizer's iteration, the number of the batch just done. If its
     state was loaded, as BackupAndRestore and `load_model` do, the recording continues there. What
-    Keras logs for a batch is the mean of the epoch so far. The layers of a Keras model are no
-    modules of torch's, so they are not recorded.
+    Keras logs for a batch is the mean of the epoch so far. Layers are not recorded: Keras keeps
+    them in lists of its own, where torch does not find them.
 
     Args:
         target: the path of the recording, or a Recorder.
@@ -26,11 +25,6 @@ class FlexrecCallback(Callback):
         super().__init__()
         self._hooked, self._step, self._is_begun = HookedRecorder(target), 0, False
         self._of_batches = set[str]()
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for values of your own."""
-        return self._hooked.recorder
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin once every callback has loaded what it loads."""

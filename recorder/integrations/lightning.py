@@ -10,11 +10,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from flexrec.recorder.errors import DefinitionError
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target, Watch
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, Target, Watch
 
 
-class FlexrecLogger(Logger):
+class FlexrecLogger(Adapter, Logger):
     """Record what a LightningModule logs, and its hyperparameters.
 
         trainer = Trainer(logger=FlexrecLogger("run.h5"), callbacks=[FlexrecCallback()])
@@ -29,30 +28,25 @@ class FlexrecLogger(Logger):
 
     def __init__(self, target: Target) -> None:
         super().__init__()
-        self.hooked = HookedRecorder(target)
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for values of your own: `self.logger.recorder.add(…)`."""
-        return self.hooked.recorder
+        self._hooked = HookedRecorder(target)
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Record metrics."""
-        self.hooked.add(metrics, step)
+        self._hooked.add(metrics, step)
 
     @rank_zero_only
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Store hyperparameters in the recording's config."""
-        self.hooked.configure(params if isinstance(params, dict) else vars(params))
+        self._hooked.configure(params if isinstance(params, dict) else vars(params))
 
     def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
         """Write what is recorded to the disk, as the checkpoint is."""
-        self.hooked.flush()
+        self._hooked.flush()
 
     def finalize(self, status: str) -> None:
         """Write what is recorded to the disk; a test may follow."""
-        self.hooked.flush()
+        self._hooked.flush()
 
 
 class FlexrecCallback(Callback):
@@ -72,7 +66,7 @@ class FlexrecCallback(Callback):
             raise DefinitionError(
                 "FlexrecCallback needs a FlexrecLogger: Trainer(logger=FlexrecLogger(path))"
             )
-        self._hooked = loggers[0].hooked
+        self._hooked = loggers[0]._hooked
         if stage != "fit":
             self._hooked.resume()
 

@@ -13,8 +13,7 @@ class FlexrecCallback(Callback):
 
         net = NeuralNet(Module, callbacks=[FlexrecCallback("run.h5")])
 
-    Values are recorded at the number of the training batch just done. If the net's history was
-    loaded, as `load_params(checkpoint=…)` does, the recording continues there.
+    Steps are training batches, counted on where `load_params(checkpoint=…)` loaded a history.
 
     Args:
         target: the path of the recording, or a Recorder.
@@ -37,8 +36,7 @@ class FlexrecCallback(Callback):
     def on_train_begin(self, net: Any, *_: Any, **__: Any) -> None:
         """Open the recording, or continue it, and watch the module."""
         self.step_ = sum(epoch.get("train_batch_count", 0) for epoch in net.history)
-        optimizer = getattr(net, "optimizer_", None)
-        self.hooked_.begin(self.step_, net.module_, self.watch, optimizer)
+        self.hooked_.begin(self.step_, net.module_, self.watch, getattr(net, "optimizer_", None))
 
     def on_batch_begin(self, net: Any, *_: Any, training: bool, **__: Any) -> None:
         """Begin a step."""

@@ -11,15 +11,14 @@ import numpy as np
 
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.events import Array, State, array_of, is_tensor
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, mapping_of
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, mapping_of
 from flexrec.recorder.reduction.reductions import Bins
 from flexrec.recorder.writing.opening.place import place
 
 _BINS = Bins()
 
 
-class SummaryWriter:
+class SummaryWriter(Adapter):
     """Record what a script gives to torch.utils.tensorboard's SummaryWriter.
 
         from flexrec import SummaryWriter
@@ -55,11 +54,6 @@ class SummaryWriter:
         self._hooked = HookedRecorder(before[-1] if before else place(f"{self.log_dir}/"))
         if before:
             self._hooked.resume(purge_step)
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for what a SummaryWriter lacks."""
-        return self._hooked.recorder
 
     def get_logdir(self) -> str:
         """The folder of the recording."""

@@ -4,11 +4,10 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target, Watch
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, Target, Watch
 
 
-class FlexrecCallback(TrainerCallback):
+class FlexrecCallback(Adapter, TrainerCallback):
     """Record what a transformers.Trainer logs, its arguments, and the layers of its model.
 
         trainer = Trainer(model, args, callbacks=[FlexrecCallback("run.h5")])
@@ -23,11 +22,6 @@ class FlexrecCallback(TrainerCallback):
 
     def __init__(self, target: Target, watch: Watch = False) -> None:
         self._hooked, self._watch = HookedRecorder(target), watch
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for values of your own."""
-        return self._hooked.recorder
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Open the recording, or continue it, and watch the model."""

@@ -12,8 +12,7 @@ import numpy as np
 from flexrec.recorder.errors import InputError, warn
 from flexrec.recorder.events import Array, State, array_of, is_tensor
 from flexrec.recorder.files.names import file_name
-from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, mapping_of
-from flexrec.recorder.recorder import Recorder
+from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, mapping_of
 from flexrec.recorder.reduction.reductions import Bins
 
 _BINS = Bins()
@@ -61,7 +60,7 @@ class Settings(MutableMapping[str, Any]):
         self[name] = value
 
 
-class Run:
+class Run(Adapter):
     """What `init` returns.
 
     Attributes:
@@ -76,11 +75,6 @@ class Run:
             self._hooked.resume()
         self.name, self.id, self.project = name, name, project
         self.config, self.summary = Settings(self._hooked), dict[str, Any]()
-
-    @property
-    def recorder(self) -> Recorder:
-        """The recorder, for what wandb lacks."""
-        return self._hooked.recorder
 
     @property
     def step(self) -> int:

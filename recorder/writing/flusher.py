@@ -129,7 +129,9 @@ class Flusher:
         self._owner = weakref.ref(owner, self._wakes.put)
         self._thread.start()
         for companion in companions:
-            companion.start()
+            notice = companion.start()
+            if notice is not None:
+                self.warn(f"{self._path}: {notice}")
 
     # ------------------------------------------------------------------ for the recorder
 

@@ -84,6 +84,12 @@ class WatchedKey:
         with np.errstate(invalid="ignore"):
             return not _COLUMNS[name](values, limit).any()
 
+    @property
+    def is_deaf_to_texts(self) -> bool:
+        """Whether it passes over texts, as a pattern's alarm without a meter of its own does."""
+        is_pattern = self.definition.meter.is_pattern
+        return is_pattern and isinstance(self._binding.meter, LastValueMeter)
+
     def add(self, value: Value, step: int, time: float) -> Alarm | None:
         """Feed the meter; return the alarm if it goes off."""
         is_taken = self._binding.add(value, step, time)

@@ -5,15 +5,22 @@ import os
 import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flexrec.recorder.errors import MissingDependency, OutputError, listed
+from flexrec.recorder.errors import MissingDependency, OutputError, counted, listed
+from flexrec.recorder.events import Add
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.tables import Written
-from flexrec.replay.export.tracked import adds_by_step, config_of, project_of
+from flexrec.replay.export.tracked import (
+    Dated,
+    adds_by_step,
+    config_of,
+    name_of,
+    project_of,
+)
 
 try:
     from mlflow import MlflowClient
@@ -43,18 +50,21 @@ def write_mlflow(run: Recording, keys: Sequence[str], to: str) -> Written:
     """
     is_folder = "://" not in to
     names = metric_names(keys, as_files=is_folder)
+    dated = Dated(adds_by_step(run, list(names)))
+    metrics = _Metrics(dated, names, are_rows=not is_folder and not to.startswith("file:"))
     with writing(to):
         try:
             if is_folder:
                 os.environ.setdefault(_ALLOWED, "true")
                 to = Path(to).absolute().as_uri()
-            written = _write(MlflowClient(tracking_uri=to), run, names)
+            written = _write(MlflowClient(tracking_uri=to), run, metrics)
         except MlflowException as error:
             raise OutputError(f"MLflow cannot write to {to}: {error}".splitlines()[0]) from error
     renamed = [f"{key} as {name}" for key, name in names.items() if key != name]
     said = (
         [f"names that MLflow refuses are written otherwise: {listed(renamed)}"] if renamed else []
     )
+    said += [*dated.notes(), *metrics.notes()]
     return Written(written, [*said, "MLflow has times in milliseconds, and rounds them"])
 
 
@@ -89,20 +99,20 @@ def _parents(name: str) -> Iterator[str]:
     return ("/".join(parts[:number]) for number in range(1, len(parts)))
 
 
-def _write(client: Any, run: Recording, names: Mapping[str, str]) -> int:
+def _write(client: Any, run: Recording, metrics: "_Metrics") -> int:
     project, written = project_of(run).replace("'", "_"), 0  # MLflow cannot find a quote again
     experiment = client.get_experiment_by_name(project)
     made = client.create_run(
         experiment.experiment_id if experiment else client.create_experiment(project),
         start_time=round(run.created * 1000),
-        run_name=run.path.stem,
+        run_name=name_of(run),
     )
     status = "FAILED"
     try:
         params = (Param(name, text) for name, text in _params(run))
         for batch in _batches(params, _PARAMS):
             client.log_batch(made.info.run_id, params=batch)
-        for batch in _batches(_metrics(run, names), _METRICS):
+        for batch in _batches(metrics, _METRICS):
             client.log_batch(made.info.run_id, metrics=batch)
             written += len(batch)
         status = "FINISHED"
@@ -118,10 +128,36 @@ def _params(run: Recording) -> Iterator[tuple[str, str]]:
         yield name, json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
-def _metrics(run: Recording, names: Mapping[str, str]) -> Iterator[Any]:
-    for add in adds_by_step(run, list(names)):
-        for key, value in add.values.items():
-            yield Metric(names[key], value, round(add.time * 1000), add.step)
+class _Metrics:
+    """MLflow's metrics of adds, in the order of steps.
+
+    Args:
+        adds: the adds.
+        names: the name of each key.
+        are_rows: whether they are rows of a database, which cannot have two equal ones.
+    """
+
+    def __init__(self, adds: Iterable[Add], names: Mapping[str, str], *, are_rows: bool) -> None:
+        self._adds, self._names, self._are_rows = adds, names, are_rows
+        self._equal = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, group in groupby(self._adds, lambda add: add.step):
+            rows = set[tuple[Any, ...]]()
+            for add in group:
+                for key, value in add.values.items():
+                    metric = Metric(self._names[key], value, round(add.time * 1000), add.step)
+                    row = (metric.key, metric.timestamp, None if value != value else value)
+                    if self._are_rows and row in rows:
+                        self._equal += 1
+                        continue
+                    rows.add(row)
+                    yield metric
+
+    def notes(self) -> list[str]:
+        """What was left out."""
+        what = "left out: a database has one of the equal ones of a key, step and millisecond"
+        return [f"{counted(self._equal, 'value')} {what}"] if self._equal else []
 
 
 def _batches(items: Iterable[T], size: int) -> Iterator[list[T]]:

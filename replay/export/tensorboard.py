@@ -15,7 +15,7 @@ from flexrec.recorder.files.atomic_write import Kind, replacing, writing
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export.tables import Written, table_pieces
-from flexrec.replay.export.tracked import bins_of, config_of
+from flexrec.replay.export.tracked import bins_of, config_of, utf8
 
 try:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -58,16 +58,9 @@ def write_events(run: Recording, keys: Sequence[str], folder: Path, overwrite: b
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        _utf8(name).decode(): value
-        if isinstance(value, (bool, int, float))
-        else _utf8(str(value)).decode()
+        name: value if isinstance(value, (bool, int, float)) else str(value)
         for name, value in config.items()
     }
-
-
-def _utf8(text: str) -> bytes:
-    """The text as UTF-8, with lone surrogates escaped."""
-    return text.encode("utf-8", "backslashreplace")
 
 
 def _events(run: Recording, keys: Sequence[str]) -> Iterator[Any]:
@@ -91,7 +84,7 @@ def _event(key: str, step: int, time: float, found: Any, told: dict[str, str]) -
     if isinstance(found, State):
         plugin, data = "histograms", _rows(found)
     elif isinstance(found, str):
-        plugin, data = "text", np.array([_utf8(found)], object)
+        plugin, data = "text", np.array([utf8(found).encode()], object)
     else:
         plugin, data = "scalars", np.array(found, np.float64)
     value = Summary.Value(tag=key, tensor=make_tensor_proto(data))

@@ -3,7 +3,7 @@
 tensorboard.py, wandb.py, mlflow.py and trackio.py write it, each with its tracker's own writer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexrec.recorder.errors import counted
 from flexrec.recorder.events import Add, State
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.meters import build
 
 _PIECE = 1 << 16  # values that are in memory as Python's objects
+_LAST = 253_402_300_799  # the last second of the year 9999
 
 
 def is_tracked(run: Recording, key: str) -> bool:
@@ -26,12 +28,30 @@ def is_tracked(run: Recording, key: str) -> bool:
 
 def project_of(run: Recording) -> str:
     """A name for the recording's project: that of its folder."""
-    return run.path.resolve().parent.name or "flexrec"
+    return utf8(run.path.resolve().parent.name) or "flexrec"
+
+
+def name_of(run: Recording) -> str:
+    """A name for the run: that of the recording's file."""
+    return utf8(run.path.stem)
 
 
 def config_of(run: Recording) -> dict[str, Any]:
     """The recording's config; empty if it has none."""
-    return dict(run.config) if isinstance(run.config, Mapping) else {}
+    return _encodable(dict(run.config)) if isinstance(run.config, Mapping) else {}
+
+
+def utf8(text: str) -> str:
+    """The text as UTF-8 can have it: lone surrogates are escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _encodable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {utf8(name): _encodable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_encodable(each) for each in value]
+    return utf8(value) if isinstance(value, str) else value
 
 
 def bins_of(state: State) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -50,6 +70,29 @@ def adds_by_step(run: Recording, keys: Sequence[str]) -> Iterator[Add]:
         step, _, time, *_ = values[0]
         added = {found[key].key: found[key].value[row] for *_, key, row in values}
         yield Add({key: _plain(value) for key, value in added.items()}, step, time)
+
+
+class Dated:
+    """Those of the adds whose time is in a year from 1970 to 9999, as calendars have them.
+
+    Attributes:
+        left_out: how many values the others have.
+    """
+
+    def __init__(self, adds: Iterable[Add]) -> None:
+        self._adds, self.left_out = adds, 0
+
+    def __iter__(self) -> Iterator[Add]:
+        for add in self._adds:
+            if 0 <= add.time <= _LAST:
+                yield add
+            else:
+                self.left_out += len(add.values)
+
+    def notes(self) -> list[str]:
+        """What was left out."""
+        what = "left out: the time is not in the years from 1970 to 9999"
+        return [f"{counted(self.left_out, 'value')} {what}"] if self.left_out else []
 
 
 def _values(found: Sequence[Series]) -> Iterator[tuple[int, int, float, int, int]]:
@@ -72,4 +115,6 @@ def _values(found: Sequence[Series]) -> Iterator[tuple[int, int, float, int, int
 
 
 def _plain(value: Any) -> Any:
+    if isinstance(value, str):
+        return utf8(value)
     return float(value) if isinstance(value, np.floating) else value

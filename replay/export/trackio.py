@@ -17,7 +17,14 @@ from flexrec.recorder.events import State
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.tables import Written
-from flexrec.replay.export.tracked import adds_by_step, bins_of, config_of, project_of
+from flexrec.replay.export.tracked import (
+    Dated,
+    adds_by_step,
+    bins_of,
+    config_of,
+    name_of,
+    project_of,
+)
 
 try:
     from trackio import Histogram, sqlite_storage
@@ -34,14 +41,15 @@ def write_trackio(run: Recording, keys: Sequence[str], folder: Path) -> Written:
         OutputError: trackio or the system refuses.
     """
     name, number, written = project_of(run), uuid.uuid4().hex, 0
-    adds, config = adds_by_step(run, keys), config_of(run)
+    dated, config = Dated(adds_by_step(run, keys)), _storable(config_of(run))
+    adds = iter(dated)
     with writing(folder), _store(folder) as store:
         try:
             store.validate_project_name(name)
             while batch := list(islice(adds, _ROWS)):
                 store.bulk_log(
                     name,
-                    run.path.stem,
+                    name_of(run),
                     [{key: _value(value) for key, value in add.values.items()} for add in batch],
                     steps=[add.step for add in batch],
                     timestamps=[datetime.fromtimestamp(add.time, UTC).isoformat() for add in batch],
@@ -51,13 +59,25 @@ def write_trackio(run: Recording, keys: Sequence[str], folder: Path) -> Written:
                 written += sum(len(add.values) for add in batch)
         except ValueError as error:
             raise OutputError(f"trackio cannot write to {folder}: {error}") from error
-    return Written(written, ["trackio has times in microseconds, and rounds them"])
+    notes = [*dated.notes(), "trackio has times in microseconds, and rounds them"]
+    if not written:
+        notes.append("trackio has no runs without values: nothing was written")
+    return Written(written, notes)
 
 
 def _value(value: Any) -> Any:
     if isinstance(value, State):
         return Histogram(np_histogram=bins_of(value))._to_dict()
     return value
+
+
+def _storable(config: Any) -> Any:
+    """The config, with integers of more than 64 bits as texts, because trackio refuses them."""
+    if isinstance(config, dict):
+        return {name: _storable(value) for name, value in config.items()}
+    if isinstance(config, list):
+        return [_storable(value) for value in config]
+    return str(config) if isinstance(config, int) and config.bit_length() > 63 else config
 
 
 @contextmanager

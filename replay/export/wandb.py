@@ -3,6 +3,7 @@
 Tested with wandb 0.31.
 """
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from itertools import groupby
@@ -14,7 +15,13 @@ from flexrec.recorder.events import Add, State
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.tables import Written
-from flexrec.replay.export.tracked import adds_by_step, bins_of, config_of, project_of
+from flexrec.replay.export.tracked import (
+    adds_by_step,
+    bins_of,
+    config_of,
+    name_of,
+    project_of,
+)
 
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # else it is set up to report its errors
 try:
@@ -35,6 +42,8 @@ def write_wandb(run: Recording, keys: Sequence[str], folder: Path) -> Written:
     rows, lost = _Rows(run, [key for key in keys if key not in _OWN]), list[str]()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.R_OK | os.W_OK):  # wandb would write elsewhere
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
         place = _write(run, rows, folder)
     if own := [key for key in keys if key in _OWN]:
         lost.append(f"{', '.join(own)}: wandb has keys of this name itself")
@@ -46,7 +55,7 @@ def _write(run: Recording, rows: "_Rows", folder: Path) -> str:
     try:
         with wandb.init(
             project=project_of(run).translate(_REFUSED)[:128],
-            name=run.path.stem,
+            name=name_of(run),
             mode="offline",
             dir=folder,
             config=config_of(run),

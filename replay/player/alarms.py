@@ -98,6 +98,8 @@ def _of_key(
     """The alarms of one key, each with the place of its event."""
     if run.is_number(key):
         watched = _loud(run, watched, key)
+    elif run.kind(key) == "text":  # such as the lines of the console, which are many
+        watched = [each for each in watched if not each.is_deaf_to_texts]
     if not watched:
         return
     at, has_begun = 0, False

@@ -17,15 +17,18 @@ from support.plain_hdf5 import opened
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 2_100
 NOTES = ["größe", "", "a\0b"]
+KEYS = [f"net.{number}/weights/mean" for number in range(70)]
 
 
 def record(path: Path) -> None:
-    """Numbers, texts, arrays, tuples, a state and marks."""
+    """Numbers, texts, arrays, tuples, a state, marks, and a table of many keys."""
     with Recorder(
         path, facts=False, config={"lr": 0.1}, reduce={"weights": "HistogramMeter"}
     ) as rec:
         for i in range(STEPS):
             rec.add({"train/loss": 1 / (i + 1), "acc": i % 7})
+            if i % 10 == 0:
+                rec.add({key: number + 1 / (i + 3) for number, key in enumerate(KEYS)})
             if i % 100 == 0:
                 image = np.arange(6.0).reshape(2, 3) + i
                 rec.add(
@@ -92,6 +95,21 @@ def test_its_numbers_texts_arrays_and_marks_are_those_that_were_recorded(closed:
         assert json.loads(file["config"][:].tobytes()) == {"lr": 0.1}
 
 
+def test_a_table_of_many_keys_is_read(closed: Path) -> None:
+    with opened(closed) as file:
+        assert (file.attrs["version"], file.attrs["tables"]) == (2, 1)
+        table = file["tables/0"]
+        keys = json.loads(table["keys"][:].tobytes())
+        assert sorted(keys) == sorted(KEYS)
+        assert "net.0" not in file["series"]
+        value, steps = table["value"][:], list(range(0, STEPS, 10))
+        assert value.shape == (len(KEYS), len(steps))
+        for key, row in zip(keys, value, strict=True):
+            assert row.tolist() == [KEYS.index(key) + 1 / (i + 3) for i in steps], key
+        assert table["step"][:].tolist() == steps
+        assert (np.diff(table["time"][:]) >= 0).all()
+
+
 def test_the_documents_python_runs(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(closed.parent)
     text = (ROOT / "docs" / "other_readers.md").read_text(encoding="utf-8")
@@ -103,3 +121,7 @@ def test_the_documents_python_runs(closed: Path, monkeypatch: pytest.MonkeyPatch
         assert all(map(np.array_equal, names["images"], run["image"].value))
         assert names["logs"].tolist() == run.marks.x[run.marks.is_log].tolist()
         assert names["config"] == run.config
+        for key in KEYS:
+            value, step = names["found"][key]
+            assert (value == run[key].value).all()
+            assert (step == run[key].step).all()

@@ -461,6 +461,24 @@ def test_a_callable_gets_alarms_and_its_failure_is_a_warning() -> None:
     assert [window.win for window in logger.windows()] == ["loss"]
 
 
+def test_alarms_are_printed_where_warnings_are_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(alarm: Any) -> None:
+        raise OSError("no mail")
+
+    for on_alarm in (None, fail):
+        logger = get_preset_logger("loss", sink=ListSink(), alarms=NAN, on_alarm=on_alarm)
+        logger.add(train_loss=math.nan, step=3)  # a warning is an error here
+        assert "flexrec: alarm nan: 'train_loss' at step 3: nan" in capsys.readouterr().err
+    above = {"high": {"key": "train_loss", "above": 1.0}}
+    logger = FlexLogger({}, alarms=above)
+    logger.add(train_loss="text")
+    assert "flexrec: left out" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stderr", None)
+    logger.add(train_loss=2.0)
+
+
 def test_alarms_are_copied_with_their_logger() -> None:
     heard = list[Any]()
     logger = FlexLogger({}, alarms=NAN, on_alarm=heard.append)

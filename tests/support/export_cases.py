@@ -7,8 +7,9 @@ from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
 from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.events import Add
 
-__all__ = ["CONFIG", "export", "recorded", "same"]
+__all__ = ["CONFIG", "export", "odd", "recorded", "same"]
 
 CONFIG = {"lr": 0.1, "name": "a", "sizes": [1, 2]}
 
@@ -25,6 +26,17 @@ def recorded(folder: Path) -> Path:
             rec.add(pair=(np.ones(2), np.zeros(2)))
             rec.step()
     return folder / "run.h5"
+
+
+def odd(folder: Path) -> Path:
+    """Texts and settings that not every format has, and times that no calendar has."""
+    config = {"big": 10**30, "nan": float("nan"), "deep": [{"a": None, "\ud800": "\ud801"}]}
+    with Recorder(folder / "odd.h5", facts=False, config=config) as rec:
+        for step, text in enumerate(("", "\ud800", "\0", "1.5", 'a\n,"é"')):
+            rec.add({"note": text}, step=step)
+        for step, time in enumerate((0.5, -1.0, 1e12, 1e300, float("nan"), float("inf"))):
+            rec.record(Add({"loss": float(step)}, step, time))
+    return folder / "odd.h5"
 
 
 def export(*words: object) -> tuple[int, str, str]:

@@ -1,9 +1,11 @@
 """What the tests of the adapters share: data, a model, and a training that is killed."""
 
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +14,19 @@ from torch import nn
 from flexrec.recorder import Recording
 from support.crashing import killed
 
-__all__ = ["BATCHES", "Net", "data", "die", "killed_while", "numbers", "weights"]
+__all__ = [
+    "BATCHES",
+    "Net",
+    "data",
+    "die",
+    "killed_while",
+    "numbers",
+    "page_blocks",
+    "run_documented",
+    "weights",
+]
+
+PAGE = Path(__file__).parents[2] / "docs" / "integrations.md"
 
 BATCHES = 4  # of an epoch
 
@@ -64,3 +78,23 @@ def killed_while(work: Callable[[], object]) -> None:
         tell(1)
 
     assert killed(do) == -1, "it was not killed"
+
+
+def run_documented(framework: str, names: dict[str, Any]) -> Any:
+    """Run the two lines that the page has for a framework; return what the second gives.
+
+    Args:
+        framework: its name in the page's table.
+        names: what the script has already. What the page leaves out (`…`) is left out here, too.
+    """
+    (line,) = re.findall(rf"^\| {framework} \| `(.+?)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    module = framework.split(",")[0].lower()
+    adapters = ", ".join(sorted({*re.findall(r"Flexrec\w+", line)}))
+    lines = f"from flexrec.recorder.integrations.{module} import {adapters}"
+    exec(lines, names)  # noqa: S102 - our own document
+    return eval(line.replace("…, ", ""), names)  # noqa: S307 - our own document
+
+
+def page_blocks() -> list[str]:
+    """The page's blocks of Python."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

@@ -4,6 +4,7 @@ The formats are read in files of their own, which are imported when there is som
 """
 
 import os
+import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,8 +18,9 @@ from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import Add
 from flexrec.recorder.files.atomic_write import check_target, replacing, writing
 from flexrec.recorder.files.names import file_name
-from flexrec.recorder.integrations.importing import mlflow, trackio
+from flexrec.recorder.integrations.importing import mlflow, mlflow_database, trackio
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings, Source
+from flexrec.recorder.integrations.importing.sqlite import is_database, opened, read_database
 from flexrec.recorder.integrations.importing.tables import check_table, is_metrics
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.storage.open_store import RECORDING
@@ -33,8 +35,8 @@ _READERS = {  # by the ending of a file's name
 _PARQUET = ".parquet"
 _ACCEPTED = (
     "accepted are TensorBoard's event files (…tfevents…), wandb's offline files (….wandb), "
-    "trackio's databases (….db), CSV (….csv), JSON lines (….jsonl) and Parquet (….parquet), or a "
-    "folder of those, or of MLflow's"
+    "databases of trackio's and MLflow's (….db), CSV (….csv), JSON lines (….jsonl) and Parquet "
+    "(….parquet), or a folder of those, or of MLflow's"
 )
 _BUFFER = 64 << 20
 
@@ -73,7 +75,7 @@ def import_runs(
     """Write a recording for each run at a path, and yield what it has.
 
     A folder with TensorBoard's event files is one run, and so is a run's folder of MLflow's. So is
-    each CSV, JSON lines or wandb file; Parquet and a database of trackio's may hold several. Other
+    each CSV, JSON lines or wandb file; Parquet and a database may hold several. Other
     files in a folder are ignored, and so is CSV without a column of steps. Recordings have the
     names of their sources, and lie in the same folders below `out`.
 
@@ -155,13 +157,36 @@ def _in_file(path: Path, kind: str, alone: Path, inside: Path) -> Iterator[Sourc
         inside: what the names of others begin with.
     """
     if kind == ".db":
-        for number, run in trackio.runs_in(path).items():
-            name = inside / file_name(run) if run else alone
-            yield Source(name, (path,), partial(trackio.read_run, number))
+        if is_database(path):
+            yield from _in_database(path, alone, inside)
     elif kind == _PARQUET:
         yield from _parquet(path, alone, inside)
     elif kind in _READERS:
         yield _source(alone, (path,), kind)
+
+
+def _in_database(path: Path, alone: Path, inside: Path) -> Iterator[Source]:
+    """The runs in a database; if it is damaged, there is one, and reading it says why."""
+    found = list[tuple[Path, partial[Iterator[Item]]]]()
+    try:
+        with opened(path) as base:
+            if trackio.is_store(base):
+                for number, name in trackio.runs_in(base):
+                    found.append((Path(file_name(name)), partial(trackio.read_run, number)))
+            elif mlflow_database.is_store(base):
+                for number, experiment, name in mlflow_database.runs_in(base):
+                    place = Path(file_name(experiment), file_name(name))
+                    found.append((place, partial(mlflow_database.read_run, number)))
+    except sqlite3.Error:
+        yield Source(alone, (path,), partial(read_database, _nothing))
+        return
+    for place, read in found:
+        yield Source(inside / place, (path,), partial(read_database, read))
+
+
+def _nothing(base: sqlite3.Connection, notes: Notes) -> Iterator[Item]:
+    """The items of a database that cannot be read."""
+    return iter(())
 
 
 def _mlflow_name(run: Path, inside: Path) -> Path:

@@ -1,7 +1,8 @@
-"""What wandb and trackio store of a value that was logged: a number, a text, or a JSON object."""
+"""What other tools write of a value as JSON: a number, a text, a list, or an object."""
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,24 @@ def logged_values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Val
             yield from logged_values(f"{key}/{name}", inner, notes)
     elif isinstance(value, (bool, int, float, str)):
         yield key, value
-    else:
-        yield key, json.dumps(value)
+    elif (found := value_of_list(value)) is not None:
+        yield key, found
+
+
+def value_of_list(values: list[Any]) -> Value | None:
+    """The array of a list of numbers, or of lists of them; else its text. None if it is empty.
+
+    Raises:
+        OverflowError: an integer has more digits than Python writes.
+    """
+    with suppress(ValueError):  # lists of several lengths
+        array = np.array(values)
+        if array.dtype.kind in "biuf" or all(isinstance(each, int | float) for each in array.flat):
+            return array.astype(np.float64) if array.size else None
+    try:
+        return json.dumps(values)
+    except ValueError:
+        raise OverflowError("an integer has more digits than Python writes") from None
 
 
 def _histogram(value: dict[str, Any]) -> State | None:

@@ -16,7 +16,7 @@ from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
 
 META = "meta.yaml"
 _IDENTITIES = ("run_id", "run_uuid")
-_OWN = ("mlflow.runName", "mlflow.log-model.history")  # tags that are no settings
+OWN_TAGS = ("mlflow.runName", "mlflow.log-model.history")  # that are no settings
 _LONGEST = 1 << 20  # characters of a line, a param, or a tag
 _PLAIN: dict[str, Any] = {"True": True, "False": False, "None": None}
 
@@ -44,8 +44,8 @@ def experiment_name(folder: Path) -> str:
 def read_run(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The params, tags and metrics of runs, given by their files META; metric after metric."""
     for path in files:
-        yield Settings({name: _setting(text) for name, text in _texts(path.parent / "params")})
-        tags = {name: text for name, text in _texts(path.parent / "tags") if name not in _OWN}
+        yield Settings({name: setting(text) for name, text in _texts(path.parent / "params")})
+        tags = {name: text for name, text in _texts(path.parent / "tags") if name not in OWN_TAGS}
         if tags:
             yield Settings({"tags": tags})
         for key, file in _files(path.parent / "metrics"):
@@ -85,7 +85,7 @@ def _texts(folder: Path) -> Iterator[tuple[str, str]]:
             yield name, file.read(_LONGEST)
 
 
-def _setting(text: str) -> Any:
+def setting(text: str) -> Any:
     """The number, boolean or None that a param's text stands for, else the text."""
     for kind in (int, float):
         with suppress(ValueError):

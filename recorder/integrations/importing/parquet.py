@@ -25,6 +25,11 @@ _RUNS, _VALUES = "runs.parquet", "values"  # of a dataset: a file, and a folder 
 _NEEDED = {"key": pa.string(), "step": pa.int64(), "time": pa.float64(), "value": pa.float64()}
 _BATCH = 1 << 16  # rows in memory at a time
 _ONE_BY_ONE = {"batch_readahead": 1, "fragment_readahead": 1, "use_threads": False}
+_FORMAT = ds.ParquetFileFormat(  # otherwise a whole file would be in memory
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(
+        pre_buffer=False, use_buffered_stream=True
+    )
+)
 _NOT_READ = (pa.ArrowException, KeyError, OSError, ValueError)
 
 
@@ -41,7 +46,7 @@ def parquet_sources(path: Path, alone: Path, inside: Path) -> list[Source]:
     """
     files = tuple(sorted((path / _VALUES).glob("*.parquet"))) if path.is_dir() else (path,)
     try:
-        rows = ds.dataset(list(files), format="parquet")
+        rows = ds.dataset(list(files), format=_FORMAT)
         if not {*_NEEDED} <= {*rows.schema.names}:
             return []
         if path.is_dir():

@@ -21,6 +21,7 @@ from typing import Any, TextIO, TypeAlias
 
 from flexrec.recorder.errors import RecordingError, listed
 from flexrec.recorder.events import Add, Value
+from flexrec.recorder.integrations.importing.logged import value_of_list
 from flexrec.recorder.integrations.importing.source import Item, Notes
 
 STEPS = ("step", "global_step", "_step", "iteration", "iter", "epoch")
@@ -146,7 +147,7 @@ def _adds(
             notes.damage.append(f"{path}: line {line}: its key is no text; it is left out")
             continue
         elif row["value"] in (None, ""):
-            given, convert = {row["key"]: row.get("text")}, _text
+            given, convert = {row["key"]: row.get("text")}, _whole_text
         else:
             given, convert = {row["key"]: row["value"]}, read
         values, too_large = _converted(given, convert)
@@ -199,7 +200,7 @@ def _number(text: str) -> float | None:
 def _value(value: Any) -> Value | None:
     """A value of JSON; None if it is empty."""
     if isinstance(value, list):
-        return _array(value)
+        return value_of_list(value)
     return _text(value) if value is None or isinstance(value, str) else float(value)
 
 
@@ -207,18 +208,9 @@ def _text(value: Any) -> Value | None:
     return None if value is None or value == "" else str(value)
 
 
-def _array(values: list[Any]) -> Value | None:
-    """The array of a list of numbers, or of lists of them; else its text."""
-    import numpy as np
-
-    with suppress(ValueError):  # lists of several lengths
-        array = np.array(values)
-        if array.dtype.kind in "biuf" or all(isinstance(each, int | float) for each in array.flat):
-            return array.astype(np.float64) if array.size else None
-    try:
-        return json.dumps(values)
-    except ValueError:
-        raise OverflowError("an integer has more digits than Python writes") from None
+def _whole_text(value: Any) -> Value | None:
+    """A text, an empty one too: of a row that is one value, it is the value."""
+    return None if value is None else str(value)
 
 
 def _step(value: Any, row: int, notes: Notes) -> int:

@@ -30,6 +30,7 @@ except ImportError as missing:
 
 _HEAD, _CHECK = struct.Struct("<QI"), struct.Struct("<I")  # length, its checksum; the record's
 _CHECKED = 1 << 16  # bytes: the checksum of a longer record takes too long in Python
+_KNOWN = (None, "file_version", "session_log", "summary")  # of what events may tell
 _MOST = 1 << 22  # elements of a tensor that is stored in fewer bytes
 
 
@@ -39,6 +40,8 @@ def read_events(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     for path in files:
         with path.open("rb") as file:
             for event in _events(path, file, notes):
+                if (what := event.WhichOneof("what")) not in _KNOWN:
+                    notes.left_out[f"{what}"] += 1
                 for value in event.summary.value:
                     if value.metadata.plugin_data.plugin_name:
                         plugins[value.tag] = value.metadata.plugin_data.plugin_name

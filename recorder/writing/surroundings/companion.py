@@ -12,8 +12,8 @@ class Companion(Protocol):
 
     seconds: float
 
-    def start(self) -> None:
-        """Begin, once the recorder is made."""
+    def start(self) -> str | None:
+        """Begin, once the recorder is made. Returns a warning to give, if any."""
 
     def tick(self) -> str | None:
         """Do what is due; called by the writer's thread. Returns a warning to give, if any."""

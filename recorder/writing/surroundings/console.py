@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeAlias
 
-from flexrec.recorder.errors import FlexrecError
+from flexrec.recorder.errors import FlexrecError, listed
 from flexrec.recorder.files.names import CONSOLE
 from flexrec.recorder.writing.event_queue import EventQueue
 
@@ -46,17 +46,24 @@ class Console:
         self._here, self._cutting = _Here(), threading.RLock()
         self._has_ended = False
 
-    def start(self) -> None:
-        """Begin to listen to the streams as they are now."""
+    def start(self) -> str | None:
+        """Begin to listen to the streams as they are now; name those that take no tap."""
         streams = {id(getattr(sys, name)): name for name in reversed(STREAMS)}
+        refused = list[str]()
         for name in reversed(streams.values()):  # stderr is left out if it is stdout
-            listener = self._listener(name)
-            heard = _listen(getattr(sys, name), listener)
+            stream, listener = getattr(sys, name), self._listener(name)
+            heard = _listen(stream, listener)
             if heard is not None:
                 self._heard.append((heard, listener))
+            elif stream is not None:  # a process may have none
+                refused.append(f"sys.{name} ({type(stream).__name__})")
         shell = _shell()
         if shell is not None:
             shell.events.register("pre_run_cell", self._before_cell)
+        if not refused:
+            return None
+        which = f"what is printed to {listed(refused)} is not recorded"
+        return f"{which}: console=True replaces a stream's write method, and this was refused"
 
     def _before_cell(self, *_: object) -> None:
         """Listen again: at the end of a cell IPython puts back the `write` that it found."""

@@ -13,6 +13,9 @@ from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.files.names import SYSTEM
 from flexrec.recorder.writing.event_queue import EventQueue
 
+LEAST_SECONDS = 0.01
+"""The shortest time between samples: one takes a part of that."""
+
 
 def machine_beside(path: Path) -> Callable[[], dict[str, float]]:
     """What reads the machine, and the disk of a file.
@@ -47,9 +50,10 @@ class Monitor:
         self._due = math.inf
         self._has_ended = False
 
-    def start(self) -> None:
+    def start(self) -> str | None:
         """Begin: the first sample is due after `seconds`."""
         self._due = self._clock() + self.seconds
+        return None
 
     def tick(self) -> str | None:
         """Take a sample if it is due; return a warning if the machine cannot be read."""

@@ -1,5 +1,6 @@
 """The adapter to Accelerate, in a real loop."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 
 from flexrec.recorder import ExistsError, Recording
 from flexrec.recorder.integrations.accelerate import FlexrecTracker
-from support.framework_cases import Net, data, die, killed_while, numbers, weights
+from support.framework_cases import Net, data, die, killed_while, numbers, run_documented, weights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -98,3 +99,12 @@ def test_what_cannot_be_recorded_is_said_once(tmp_path: Path) -> None:
         tracker.log({"loss": 1.0, "odd": object()}, step=step)  # a warning is an error here
     tracker.finish()
     assert numbers(tmp_path / "run.h5") == {"loss": [(0, 1.0), (1, 1.0), (2, 1.0)]}
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    accelerator = run_documented("Accelerate", {"Accelerator": partial(Accelerator, cpu=True)})
+    accelerator.init_trackers("project")
+    accelerator.log({"loss": 1.0}, step=0)
+    accelerator.end_training()
+    assert numbers(tmp_path / "run.h5") == {"loss": [(0, 1.0)]}

@@ -6,11 +6,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, path_of_rank
-from support.framework_cases import Net, data, numbers
+from support.framework_cases import Net, data, numbers, page_blocks
 
 
 def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
@@ -115,3 +116,34 @@ def test_ranks_have_their_own_files(
     assert path_of_rank(name) == expected
     several.get_world_size = lambda: 1
     assert path_of_rank(name) == name
+
+
+def test_the_documented_code_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tensorboard, wandb, adapter = page_blocks()
+    names = dict[str, Any]()
+    for block in (tensorboard, wandb, adapter):
+        exec(block, names)  # noqa: S102 - our own document
+    (first,) = Path("runs/first").glob("*.h5")
+    assert numbers(first) == {"Loss/train": [(1, 0.5)]}
+    assert numbers(Path("runs/digits/first.h5")) == {"loss": [(0, 0.5)]}
+    callback, trainer = (
+        names["FlexrecCallback"]("run.h5", True),
+        SimpleNamespace(step=0, model=Net()),
+    )
+    optimizer = torch.optim.SGD(trainer.model.parameters(), 0.1)
+    callback.on_train_begin(trainer)
+    for x, y in data():
+        callback.on_step_begin(trainer)
+        loss = (trainer.model(x) - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        callback.on_optimizer_step(trainer)
+        optimizer.zero_grad()
+        trainer.step += 1
+        callback.on_log(trainer, {"loss": loss.item()})
+    callback.on_save(trainer)
+    callback.recorder.close()
+    found = numbers(Path("run.h5"))
+    for key in ("loss", "net.0/grad_out/std"):
+        assert [step for step, _ in found[key]] == [1, 2, 3, 4], key

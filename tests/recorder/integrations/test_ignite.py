@@ -11,7 +11,16 @@ from ignite.metrics import MeanSquaredError
 from torch import nn
 
 from flexrec.recorder.integrations.ignite import FlexrecHandler
-from support.framework_cases import BATCHES, Net, data, die, killed_while, numbers, weights
+from support.framework_cases import (
+    BATCHES,
+    Net,
+    data,
+    die,
+    killed_while,
+    numbers,
+    run_documented,
+    weights,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -88,3 +97,15 @@ def test_a_step_may_return_a_dict(tmp_path: Path) -> None:
     trainer.run([1, 2])
     handler.recorder.close()
     assert numbers(tmp_path / "run.h5")["loss"] == [(1, 1.0), (2, 2.0)]
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    trainer = create_supervised_trainer(model, optimizer, nn.MSELoss())
+    evaluator = create_supervised_evaluator(model, {"mse": MeanSquaredError()})
+    run_documented("Ignite", {"trainer": trainer, "model": model, "evaluator": evaluator})
+    trainer.add_event_handler(Events.EPOCH_COMPLETED, lambda: evaluator.run(data()))
+    trainer.run(data())
+    assert {"train_loss", "val_mse", "net.0/grad_out/std"} <= numbers(tmp_path / "run.h5").keys()

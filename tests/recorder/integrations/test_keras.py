@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,15 @@ from keras.callbacks import BackupAndRestore, Callback, LearningRateScheduler
 
 from flexrec.recorder import ExistsError, Recorder, Recording
 from flexrec.recorder.integrations.keras import FlexrecCallback
-from support.framework_cases import BATCHES, data, die, killed_while, numbers, weights
+from support.framework_cases import (
+    BATCHES,
+    data,
+    die,
+    killed_while,
+    numbers,
+    run_documented,
+    weights,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 EPOCHS = 3
@@ -103,3 +112,10 @@ def test_what_other_callbacks_log_is_recorded_in_a_recorder_of_ones_own(tmp_path
 def test_a_recording_is_not_overwritten(whole: tuple[Path, bytes]) -> None:
     with pytest.raises(ExistsError, match="exists already"):
         train(FlexrecCallback(whole[0]), epochs=1)
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = SimpleNamespace(fit=lambda callbacks: train(*callbacks, epochs=1))
+    run_documented("Keras, on torch", {"model": model})
+    assert {"loss", "val_loss"} <= numbers(tmp_path / "run.h5").keys()

@@ -11,7 +11,16 @@ from torch.utils.data import DataLoader
 
 from flexrec.recorder import DefinitionError, ExistsError, Recorder, Recording
 from flexrec.recorder.integrations.lightning import FlexrecCallback, FlexrecLogger
-from support.framework_cases import BATCHES, Net, data, die, killed_while, numbers, weights
+from support.framework_cases import (
+    BATCHES,
+    Net,
+    data,
+    die,
+    killed_while,
+    numbers,
+    run_documented,
+    weights,
+)
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -169,3 +178,14 @@ def test_each_rank_records_its_own_file(tmp_path: Path) -> None:
     assert "train_loss_step" not in second
     for key in LAYERS:
         assert len(first[key]) == len(second[key]) > 0
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {
+        "Trainer": lambda logger, callbacks: trainer(tmp_path, logger, *callbacks, max_epochs=1)
+    }
+    training = run_documented("Lightning", names)
+    training.fit(Module(), batches())
+    training.logger.recorder.close()
+    assert {"train_loss_step", "net.0/grad_out/std"} <= numbers(tmp_path / "run.h5").keys()

@@ -12,7 +12,7 @@ from skorch.callbacks import Callback, Checkpoint
 
 from flexrec.recorder import ExistsError
 from flexrec.recorder.integrations.skorch import FlexrecCallback
-from support.framework_cases import Net, data, die, killed_while, numbers, weights
+from support.framework_cases import Net, data, die, killed_while, numbers, run_documented, weights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -101,3 +101,10 @@ def test_clones_record_for_themselves(tmp_path: Path) -> None:
 def test_a_recording_is_not_overwritten(whole: tuple[Path, bytes]) -> None:
     with pytest.raises(ExistsError, match="exists already"):
         net(FlexrecCallback(whole[0])).fit(*rows())
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"NeuralNet": lambda callbacks: net(*callbacks, epochs=1)}
+    run_documented("skorch", names).partial_fit(*rows())
+    assert {"train_loss", "valid_loss", "net.0/grad_out/std"} <= numbers(Path("run.h5")).keys()

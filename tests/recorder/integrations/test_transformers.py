@@ -9,7 +9,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from flexrec.recorder import ExistsError, Recorder, Recording
 from flexrec.recorder.integrations.transformers import FlexrecCallback
-from support.framework_cases import Net, data, die, killed_while, numbers, weights
+from support.framework_cases import Net, data, die, killed_while, numbers, run_documented, weights
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
@@ -136,3 +136,10 @@ def test_a_recorder_of_ones_own_is_used_and_left_open(tmp_path: Path) -> None:
         trainer(tmp_path, callback, max_steps=2).train()
         callback.recorder.add(mine=1.0)
     assert [step for step, _ in numbers(rec.path)["loss"]] == [1, 2]
+
+
+def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"Trainer": lambda callbacks: trainer(tmp_path, *callbacks, max_steps=2)}
+    run_documented("Transformers", names).train()
+    assert {"loss", "net.0/grad_out/std"} <= numbers(tmp_path / "run.h5").keys()

@@ -6,9 +6,10 @@ import pytest
 from mlflow import MlflowClient
 
 from flexrec.recorder import OutputError, Recorder, Recording
+from flexrec.recorder.events import Add
 from flexrec.recorder.integrations.importing.importer import import_runs
-from flexrec.replay.export.mlflow import metric_names, write_mlflow
-from support.export_cases import CONFIG, export, recorded, same
+from flexrec.replay.export.mlflow import _Metrics, metric_names, write_mlflow
+from support.export_cases import CONFIG, export, odd, recorded, same
 
 
 @pytest.fixture
@@ -73,3 +74,27 @@ def test_mlflows_refusal_is_one_sentence(run: Path) -> None:
     with Recording(run) as recording, pytest.raises(OutputError, match=r"to none://here: .+") as no:
         write_mlflow(recording, ["nan"], "none://here")
     assert "\n" not in str(no.value)
+
+
+def test_times_that_mlflow_refuses_are_left_out_and_said(tmp_path: Path) -> None:
+    code, out, said = export(odd(tmp_path), "--to", "mlflow", "--out", tmp_path / "mlruns")
+    assert (code, out) == (0, f"{tmp_path}/mlruns: 1 row of 1 key\n")
+    assert "5 values left out: the time is not in the years from 1970 to 9999" in said
+
+
+def test_a_database_has_one_of_equal_rows() -> None:
+    nan = float("nan")
+    adds = [
+        Add({"a": 1.0, "b": 1.0}, 0, 0.0001),
+        Add({"a": 1.0, "b": nan}, 0, 0.0002),
+        Add({"a": 2.0, "b": nan}, 0, 0.0002),
+        Add({"a": 2.0, "b": nan}, 1, 0.0002),
+        Add({"a": 2.0, "b": nan}, 1, 0.1),
+    ]
+    names = {"a": "a", "b": "b"}
+    rows, lines = (_Metrics(adds, names, are_rows=are_rows) for are_rows in (True, False))
+    assert (len(list(rows)), len(list(lines))) == (8, 10)
+    assert rows.notes() == [
+        "2 values left out: a database has one of the equal ones of a key, step and millisecond"
+    ]
+    assert not lines.notes()

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from trackio import sqlite_storage
 
-from flexrec.recorder import OutputError, Recording
+from flexrec.recorder import OutputError, Recorder, Recording
 from flexrec.recorder.integrations.importing.importer import import_runs
 from flexrec.replay.export.trackio import write_trackio
-from support.export_cases import CONFIG, export, recorded, same
+from support.export_cases import CONFIG, export, odd, recorded, same
 
 
 @pytest.fixture
@@ -52,3 +52,24 @@ def test_trackios_refusal_is_one_sentence(tmp_path: Path) -> None:
     folder.mkdir()
     with Recording(recorded(folder)) as run, pytest.raises(OutputError, match="'a_system' is not"):
         write_trackio(run, ["nan"], tmp_path / "store")
+
+
+def test_what_trackio_refuses_is_written_otherwise_or_said(tmp_path: Path) -> None:
+    code, out, said = export(odd(tmp_path), "--to", "trackio", "--out", tmp_path / "store")
+    assert (code, out) == (0, f"{tmp_path}/store: 6 rows of 2 keys\n")
+    assert "5 values left out: the time is not in the years from 1970 to 9999" in said
+    (found,) = import_runs(tmp_path / "store", tmp_path / "again.h5")
+    with Recording(found.path) as run:
+        assert run["note"].value == ["", "\\ud800", "\0", "1.5", 'a\n,"é"']
+        assert run["loss"].value.tolist() == [0.0]
+        assert repr(run.config["nan"]) == "nan"
+        assert run.config["big"] == f"{10**30}"
+        assert run.config["deep"] == [{"a": None, "\\ud800": "\\ud801"}]
+
+
+def test_a_run_without_values_is_said(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False, config=CONFIG) as rec:
+        pass
+    code, _, said = export(rec.path, "--to", "trackio", "--out", tmp_path / "store")
+    assert code == 0
+    assert "trackio has no runs without values: nothing was written" in said

@@ -1,6 +1,12 @@
 """An offline run of wandb, out of a recording and back in."""
 
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import wandb
@@ -8,7 +14,8 @@ import wandb
 from flexrec.recorder import OutputError, Recorder, Recording
 from flexrec.recorder.integrations.importing.importer import import_runs
 from flexrec.replay.export.wandb import write_wandb
-from support.export_cases import CONFIG, export, recorded, same
+from support.export_cases import CONFIG, export, odd, recorded, same
+from support.fake_http import answering
 
 
 @pytest.fixture
@@ -76,3 +83,58 @@ def test_a_run_is_added_so_nothing_is_overwritten(run: Path, tmp_path: Path, to:
     code, _, said = export(run, "--to", to, "--out", tmp_path, "--force")
     assert code == 2
     assert f"--force does nothing with --to {to}" in said
+
+
+def test_texts_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    assert export(odd(tmp_path), "--to", "wandb", "--out", tmp_path / "logs")[0] == 0
+    (found,) = import_runs(tmp_path / "logs", tmp_path / "again.h5")
+    with Recording(found.path) as run:
+        assert run["note"].value == ["", "\\ud800", "\0", "1.5", 'a\n,"é"']
+        assert run.config["deep"] == [{"a": None, "\\ud800": "\\ud801"}]
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """wandb would write to the folder of temporary files."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Recording(run) as recording, pytest.raises(OutputError, match="Permission denied"):
+        write_wandb(recording, list(recording), tmp_path / "logs")
+
+
+def wandb_server(history: list[Any]) -> Callable[[str, dict[str, Any]], tuple[int, str]]:
+    """Answers as wandb's server does to a run that is sent; keeps the rows of its history."""
+    project = {"id": "p", "name": "p", "entity": {"id": "e", "name": "me"}}
+    bucket = {"id": "b", "name": "run", "project": project, "config": "{}", "historyLineCount": 0}
+
+    def answer(path: str, message: dict[str, Any]) -> tuple[int, str]:
+        data = {}
+        if "upsertBucket" in message.get("query", ""):
+            data = {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        elif "createRunFiles" in message.get("query", ""):
+            data = {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": []}}
+        lines = message.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+        history.extend(map(json.loads, lines))
+        return 200, json.dumps({"data": data})
+
+    return answer
+
+
+def test_wandb_sync_sends_it(run: Path, tmp_path: Path) -> None:
+    """wandb's own program reads the folder; a server on this machine gets what it sends."""
+    assert export(run, "--to", "wandb", "--out", tmp_path / "logs", "-k", "train/loss")[0] == 0
+    (place,) = (tmp_path / "logs" / "wandb").glob("offline-run-*")
+    history = list[Any]()
+    with answering(wandb_server(history)) as port:
+        where = {"WANDB_BASE_URL": f"http://127.0.0.1:{port}", "WANDB_API_KEY": "a" * 40}
+        own = {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
+        command: list[str | Path] = [Path(sys.executable).with_name("wandb"), "sync", place]
+        done = subprocess.run(
+            command, env={**os.environ, **where, **own}, check=True, capture_output=True, text=True
+        )
+    assert "Finished syncing" in done.stderr
+    with Recording(run) as recording:
+        loss = recording["train/loss"]
+        expected = zip(loss.step.tolist(), loss.value.tolist(), loss.time.tolist(), strict=True)
+    sent = [(row["_step"], row["train/loss"], row["_timestamp"]) for row in history]
+    assert sent == list(expected)

@@ -82,6 +82,23 @@ def test_superseded_values_set_off_nothing(tmp_path: Path) -> None:
     assert play_alarms(Recording(path), define_alarms({"n": {"key": "loss", "is": "nan"}})) == []
 
 
+def test_texts_cost_a_pattern_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        for step in range(5):
+            rec.add({"note": "text", "loss": float(step)}, step=step)
+    alarms = define_alarms({"high": {"key": "*", "above": 3.0}})
+    read, rows = list[str](), Recording.rows
+
+    def noted(run: Recording, key: str) -> Any:
+        read.append(key)
+        return rows(run, key)
+
+    monkeypatch.setattr(Recording, "rows", noted)
+    with Recording(tmp_path / "run.h5") as run:
+        assert [alarm.step for alarm in play_alarms(run, alarms)] == [4]
+    assert read == ["loss"]
+
+
 def test_why_an_alarm_cannot_go_off_is_said(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         rec.add(loss=1.0)

@@ -10,7 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
-from flexrec.recorder.integrations.importing.importer import Imported, import_runs
+from flexrec.recorder.integrations.importing.importer import (
+    Imported,
+    find_sources,
+    import_runs,
+)
+from flexrec.recorder.integrations.importing.source import Notes
 from flexrec.replay import Runs
 from flexrec.replay.export.tables import write_table
 
@@ -126,3 +131,21 @@ def test_what_cannot_be_imported_is_named(exp: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 and nothing else")
     with pytest.raises(RecordingError, match="cannot be read as Parquet"):
         imported(tmp_path / "bad.parquet", tmp_path / "out")
+
+
+def test_a_file_is_read_piece_by_piece(tmp_path: Path) -> None:
+    schema = pa.schema([("key", pa.string()), ("step", pa.int64()), ("time", pa.float64())])
+    schema = schema.append(pa.field("value", pa.float64())).append(pa.field("text", pa.string()))
+    with pq.ParquetWriter(tmp_path / "run.parquet", schema, compression="none") as writer:
+        for group in range(200):
+            text = pa.array([f"{group}-{row}-{'x' * 3000}" for row in range(100)])
+            step, time = pa.array(range(100)), pa.array([1.0] * 100)
+            columns = [pa.array(["a"] * 100), step, time, pa.nulls(100, pa.float64()), text]
+            writer.write_table(pa.table(columns, schema=schema))
+    (source,) = find_sources(tmp_path / "run.parquet")
+    before, most = pa.total_allocated_bytes(), 0
+    for number, _ in enumerate(source.read(source.files, Notes())):
+        if number % 25 == 0:
+            most = max(most, pa.total_allocated_bytes() - before)
+    assert number == 19_999
+    assert most < (tmp_path / "run.parquet").stat().st_size / 2

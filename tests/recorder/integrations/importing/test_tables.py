@@ -274,3 +274,14 @@ def test_a_line_that_makes_no_sense_is_passed(tmp_path: Path, line: str, digits:
     found, told = read(tmp_path, "a.jsonl", f'{line}\n{{"step": 7, "acc": 2}}\n')
     assert found["acc"][-1] == 2.0
     assert told.damage or told.left_out
+
+
+def test_an_empty_text_of_a_row_that_is_one_value_is_a_value(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    for text, expected in (
+        ("key,step,time,value,text\na,1,5,,\na,2,6,0.5,\n", [(1, 5.0, ""), (2, 6.0, 0.5)]),
+        ("key,step,time,value\na,1,5,\na,2,6,0.5\n", [(2, 6.0, 0.5)]),
+    ):
+        path.write_text(text)
+        (found,) = imported(path, tmp_path / "run.h5", overwrite=True)
+        assert values(found.path)["a"] == expected

@@ -197,3 +197,12 @@ def written(folder: Path, *events: Any) -> Path:
         for event in events:
             RecordWriter(file).write(event.SerializeToString())
     return path
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # of tracing
+def test_a_graph_is_named(tmp_path: Path) -> None:
+    with SummaryWriter(tmp_path / "logs") as writer:
+        writer.add_graph(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+        writer.add_scalar("loss", 0.5, 1)
+    (found,) = imported(tmp_path / "logs", tmp_path / "runs")
+    assert (found.values, found.left_out["graph_def"]) == (1, 1)

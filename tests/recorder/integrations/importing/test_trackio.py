@@ -19,7 +19,8 @@ import trackio
 
 trackio.init(project="digits", name="first run", config={"lr": 0.1, "n": {"a": 1}})
 for step in range(3):
-    trackio.log({"loss": 1 / (step + 3), "train": {"acc": float("nan")}, "note": "hi"})
+    values = {"loss": 1 / (step + 3), "train": {"acc": float("nan")}, "note": "hi"}
+    trackio.log({**values, "list": [1.5, float("nan")]})
 trackio.log({"h": trackio.Histogram([1, 2, 3.5]), "loss": float("-inf")}, step=10)
 trackio.log({"table": trackio.Table(columns=["a"], data=[[1]])}, step=11)
 trackio.finish()
@@ -46,6 +47,7 @@ def test_rows_and_config_are_imported(store: Path, tmp_path: Path) -> None:
         assert run["loss"].step.tolist() == [0, 1, 2, 10]
         assert list(map(repr, run["train/acc"].value.tolist())) == ["nan"] * 3
         assert run["note"].value == ["hi"] * 3
+        assert repr(run["list"].value[0].tolist()) == "[1.5, nan]"
         assert run["h"].value[0][0].sum() == 3
         assert abs(run["loss"].time[0] - (store / "digits.db").stat().st_mtime) < 600
     assert sorted(store.iterdir()) == before
@@ -72,7 +74,7 @@ def test_a_torn_database_is_said(store: Path, tmp_path: Path) -> None:
     for length in (20, 5_000, len(data) // 2, len(data) - 100):
         torn.write_bytes(data[:length])
         (found,) = import_runs(torn, tmp_path / str(length))
-        assert found.damage[0].startswith(f"{torn}: damaged (")
+        assert found.damage[0].startswith(f"{torn}: cannot be read further (")
         assert not found.values
 
 

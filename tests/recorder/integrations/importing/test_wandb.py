@@ -26,6 +26,7 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.log({"loss": 1 / (step + 1), "train": {"acc": step}, "h": wandb.Histogram(values)})
     run.config["late"] = "x"
     run.log({"table": wandb.Table(columns=["a"], data=[[1]]), "note": "hi"}, step=10)
+    run.log({"list": [1, 2.5], "texts": ["a", 1], "arrays": np.ones((2, 2))}, step=11)
     run.finish()
     (path,) = folder.rglob("*.wandb")
     return path
@@ -42,6 +43,9 @@ def test_history_and_config_are_imported(offline: Path, tmp_path: Path) -> None:
         assert run["train/acc"].value.tolist() == [0.0, 1.0, 2.0]
         assert (run["note"].step.tolist(), run["note"].value) == ([10], ["hi"])
         assert run["h"].value[0][0].sum() == 100
+        assert run["list"].value[0].tolist() == [1.0, 2.5]
+        assert run["arrays"].value[0].tolist() == [[1.0, 1.0], [1.0, 1.0]]
+        assert run["texts"].value == ['["a", 1]']
         assert abs(run["loss"].time[0] - offline.stat().st_mtime) < 600
 
 

@@ -303,8 +303,43 @@ def test_an_error_in_recording_is_none_of_printing(
     assert printed(streams["stdout"]) == "a\n"
 
 
-@pytest.mark.parametrize("stream", [None, "closed", object()], ids=["None", "closed", "no stream"])
-def test_a_stream_that_takes_no_tap(
+class Fixed:
+    """A stream whose methods cannot be replaced."""
+
+    __slots__ = ()
+
+    def write(self, text: str) -> int:
+        return len(text)
+
+
+def test_a_stream_that_takes_no_tap_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced(monkeypatch)
+    monkeypatch.setattr(sys, "stdout", Fixed())
+    with (  # noqa: PT031 - it is given at some time
+        pytest.warns(RuntimeWarning) as given,
+        Recorder(tmp_path / "run.h5", console=True, flush_seconds=0.01) as rec,
+    ):
+        for _ in range(3):
+            print("unheard")
+            rec.add(loss=1.0)
+            rec.flush()
+    (said,) = [str(each.message) for each in given if "console" in str(each.message)]
+    assert "what is printed to sys.stdout (Fixed) is not recorded: console=True replaces" in said
+
+
+@pytest.mark.parametrize("choice", ["yes", 1, None])
+def test_whether_to_record_is_true_or_false(tmp_path: Path, choice: Any) -> None:
+    for name in ("console", "compress"):
+        wrong: dict[str, Any] = {name: choice}
+        with pytest.raises(ValueError, match=f"{name} must be True or False, got {choice!r}"):
+            Recorder(tmp_path / "run.h5", **wrong)
+    assert not (tmp_path / "run.h5").exists()
+
+
+@pytest.mark.parametrize("stream", [None, "closed"])
+def test_a_stream_that_is_not_there(
     stream: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     replaced(monkeypatch)

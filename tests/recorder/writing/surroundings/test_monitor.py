@@ -224,3 +224,10 @@ def test_without_psutil_it_says_what_to_install(
     assert not (tmp_path / "run.h5").exists()
     with pytest.raises(ValueError, match="monitor must be a number above 0, got 0"):
         Recorder(tmp_path / "run.h5", monitor=0)
+
+
+@pytest.mark.parametrize("seconds", [1e-9, 0.0099, float("inf")])
+def test_the_time_between_samples_is_one_that_can_be(tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(ValueError, match=r"monitor must be a number of seconds from 0\.01 on, got"):
+        Recorder(tmp_path / "run.h5", monitor=seconds)
+    assert not (tmp_path / "run.h5").exists()
