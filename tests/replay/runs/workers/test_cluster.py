@@ -117,6 +117,10 @@ def test_the_commands(many: Path, scheduler_file: Path, tmp_path: Path) -> None:
     run("replay", many, *plot, tmp_path / "a.json", *at)
     run("replay", many, *plot, tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    for name, by in (("a", at), ("b", ())):
+        run("export", many, "--where", "state = 'closed'", "-o", tmp_path / name, *by)
+    for file in ("runs.parquet", "values/00000.parquet"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert "choose one of --workers" in run("runs", many, "--workers", 2, *at, code=2)
     one = many / "run00.h5"
     assert "do nothing without a folder" in run("replay", one, "--workers", 2, *at, code=2)
