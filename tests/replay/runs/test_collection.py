@@ -109,6 +109,16 @@ def test_texts_and_numbers_in_one_column(exp: Path) -> None:
     for expression, count in (
         ("config.lr = 'auto'", 1),
         ("config.lr < 0.05", 2),
+        ("config.lr > 0.05", 2),
+        ("not config.lr < 0.05", 2),
+        ("0.05 <= config.lr", 2),
+        ("config.lr not between 0.05 and 1", 2),
+        ("config.lr * 2 < 1", 4),
+        ("abs(config.lr) < 1", 4),
+        ("config.lr >= 'a'", 1),
+        ("config.lr BETWEEN 'a' AND 'b'", 1),
+        ("'a' > config.lr", 0),
+        ("config.lr != 0.1", 3),
         ("config.lr || '' = '0.1'", 2),
         ("'x' || config.seed = 'x1'", 2),
         ("cast(config.seed as text) = '1'", 2),
@@ -118,6 +128,15 @@ def test_texts_and_numbers_in_one_column(exp: Path) -> None:
         ("state = 'closed' and state != '1'", 5),
     ):
         assert len(Runs(exp).where(expression)) == count, expression
+    for expression in ("config.lr < '0.1'", "'0.1' > config.lr", "config.lr between '0.1' and 'b'"):
+        with pytest.raises(QueryError, match=r"has numbers and texts, and '0\.1' is a text; write"):
+            Runs(exp).where(expression)
+    for expression, order in (
+        ("config.lr", [0.01, 0.01, 0.1, 0.1, "auto"]),
+        ("config.lr desc", ["auto", 0.1, 0.1, 0.01, 0.01]),
+        ("config.lr * 10 desc", [0.1, 0.1, 0.01, 0.01, "auto"]),
+    ):
+        assert [lr for (lr,) in cells(Runs(exp).sort(expression), "config.lr")] == order
 
 
 def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
