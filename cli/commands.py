@@ -512,7 +512,10 @@ def show(
     console: options.Console = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
+    """Show a recording's keys, with their steps and last, minimum, maximum and mean values.
+
+    Of more than 1,000 keys, those with the fewest slashes are listed; -k chooses others.
+    """
     if recording.is_dir():
         _refuse(context, "with a folder", "keys", "model", "patch", "plot", "console")
         from flexrec.cli.showing.runs import chosen_runs, print_runs
