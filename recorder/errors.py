@@ -44,7 +44,8 @@ def call_no_more(path: str) -> None:
         del _NAMES[each]
 
 
-def _named(text: str) -> str:
+def named(text: str) -> str:
+    """The text with paths as messages name them."""
     for path, name in _NAMES.items():
         text = text.replace(path, name)
     return text
@@ -58,7 +59,7 @@ class FlexrecError(Exception):
     """
 
     def __init__(self, *args: object, hint: str = "") -> None:
-        super().__init__(*(_named(arg) if isinstance(arg, str) else arg for arg in args))
+        super().__init__(*(named(arg) if isinstance(arg, str) else arg for arg in args))
         self.hint = hint
 
     @property
@@ -188,7 +189,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("flexrec."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(_named(message), RuntimeWarning, stacklevel=level)
+    warnings.warn(named(message), RuntimeWarning, stacklevel=level)
 
 
 def counted(number: int, noun: str) -> str:

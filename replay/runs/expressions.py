@@ -360,6 +360,8 @@ def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
         if is_damaged(error):
             raise
         said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
+        if "syntax error" in said:
+            said = "a word or an operator is missing in it, or too much"
         raise QueryError(f"the expression cannot be evaluated: {said}") from error
     finally:
         db.set_progress_handler(None, 0)

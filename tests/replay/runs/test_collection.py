@@ -148,7 +148,9 @@ def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
     assert cells(Runs(tmp_path).sort("loss.last desc, name"), "name")[0] == ("c",)
 
 
-def test_folders_patterns_and_files(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_patterns_and_files(
+    exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = exp / "lr0.1" / "seed0.h5"
     assert len(Runs(exp / "lr0.1", exp)) == 4  # each once
     assert [str(path) for path in Runs(one)] == [str(one)]
@@ -162,6 +164,13 @@ def test_folders_patterns_and_files(exp: Path, monkeypatch: pytest.MonkeyPatch) 
         Runs("nowhere/*.h5")
     with pytest.raises(TypeError, match="needs a folder"):
         Runs()
+    for name, target, why in (
+        ("nowhere.h5", "none.h5", "it is a link to nowhere"),
+        ("itself.h5", "itself.h5", "Too many levels of symbolic links"),
+    ):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(RecordingError, match=f"{name} cannot be read: {why}"):
+            Runs(tmp_path / name)
 
 
 def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:
@@ -200,7 +209,10 @@ def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:
         "open": ["recording", 0.5, 4.0],
     }
     assert runs.notes() == ["2 files are no recordings"]
-    assert "first bytes are not as written" in str(cells(runs.where("name = 'damaged'"), "error"))
+    assert cells(runs.where("state = 'damaged'"), "error") == [
+        ("it was closed, but its end is missing now",),
+        ("its first bytes are not as written",),
+    ]
     assert cells(Runs(tmp_path).where("name = 'open'"), "state") == [("closed",)]
 
 
