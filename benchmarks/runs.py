@@ -134,7 +134,7 @@ def best(name: str, place: Path, folder: Path) -> Cost:
 
 
 def beside(place: Path, folder: Path, count: int) -> list[list[object]]:
-    """Tables of the last values of some runs, by their readers in turn."""
+    """Tables of the last values of some runs: the best of ours, and one by TensorBoard's reader."""
     some, logs = folder / "some", folder / "logs"
     some.mkdir()
     for number in range(count):
@@ -145,13 +145,13 @@ def beside(place: Path, folder: Path, count: int) -> list[list[object]]:
     keys = ["train_loss", "test_acc", *(f"metric{i}" for i in range(KEYS - 2))]
     columns = ",".join(["name", *(f"{key}.last" for key in keys)])
     ours = [*COMMAND, "runs", str(some), "--columns", columns]
-    found: dict[str, list[Cost]] = {"flexrec runs": [], "the same again": [], "TensorBoard": []}
+    found: dict[str, list[Cost]] = {"flexrec runs": [], "the same again": []}
     for _ in range(ROUNDS):
         for index in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
             index.unlink()
-        found["flexrec runs"].append(cost(ours))
-        found["the same again"].append(cost(ours))
-        found["TensorBoard"].append(cost([sys.executable, "-c", TENSORBOARD, str(logs)]))
+        for costs in found.values():
+            costs.append(cost(ours))
+    found["TensorBoard"] = [cost([sys.executable, "-c", TENSORBOARD, str(logs)])]
     return [
         [f"last values of {count}: {name}", *map(min, zip(*each, strict=True))]
         for name, each in found.items()

@@ -99,7 +99,8 @@ def export_runs(
         found = runs.export(out, keys=keys, overwrite=overwrite, tell=tell)
     notes = [f"left out: {why}" for why in found.left_out[:3]]
     if len(found.left_out) > 3:
-        notes.append(f"left out: {len(found.left_out) - 3:,} more recordings that cannot be read")
+        more = counted(len(found.left_out) - 3, "more recording")
+        notes.append(f"left out: {more}, which cannot be read")
     if found.unfinished:
         what = listed(found.unfinished, 3)
         notes.append(f"not ended, or killed, and exported as far as they are whole: {what}")
