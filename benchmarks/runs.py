@@ -5,7 +5,9 @@
 Recordings are made in FOLDER if it has none, and stay there if it was given. The distinct ones are
 recorded; the others are copies of them, with another seed in their summaries. Times are of the
 whole command, in a process of its own: processor time, the best of several, since the machine may
-be busy; and the most memory. The page cache is warm.
+be busy; and the most memory. The page cache is warm. Then a hundred recordings are exported as
+event files, and TensorBoard's own reader makes a table of the last values of their keys, as
+`flexrec runs` does.
 """
 
 import argparse
@@ -24,12 +26,21 @@ import numpy as np
 from measuring import machine
 from tabulate import tabulate
 
-from flexrec.recorder import Recorder
+from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.storage.summary.head import MOST, put, sealed
+from flexrec.replay.export.tensorboard import write_events
 
-KEYS, ROUNDS, PLOTTED = 20, 3, 1000
+KEYS, ROUNDS, PLOTTED, BESIDE = 20, 3, 1000, 100
 SEED = 100_000  # of the first: all have as many digits
 COMMAND = (sys.executable, "-m", "flexrec")
+TENSORBOARD = """
+import pathlib, sys
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+    events.Reload()
+    print(folder.name, *(events.Scalars(tag)[-1].value for tag in events.Tags()["scalars"]))
+"""
 
 
 class Cost(NamedTuple):
@@ -60,7 +71,8 @@ def main() -> None:
             took = time.process_time() - begin
             print(f"making them: {took:.0f} s of processor time\n")
         rows = [[name, *best(name, place, Path(folder))] for name in MEASURED]
-    print(tabulate(rows, ("", "processor s", "s", "MiB"), floatfmt=".2f"))
+        print(tabulate(rows, HEADERS, floatfmt=".2f"))
+        print(tabulate(beside(place, Path(folder), min(count, BESIDE)), HEADERS, floatfmt=".2f"))
 
 
 def make(place: Path, count: int, distinct: int, steps: int) -> None:
@@ -121,6 +133,31 @@ def best(name: str, place: Path, folder: Path) -> Cost:
     return Cost(*map(min, zip(*found, strict=True)))
 
 
+def beside(place: Path, folder: Path, count: int) -> list[list[object]]:
+    """Tables of the last values of some runs: the best of ours, and one by TensorBoard's reader."""
+    some, logs = folder / "some", folder / "logs"
+    some.mkdir()
+    for number in range(count):
+        path = some / f"run{number:03d}.h5"
+        shutil.copyfile(path_of(place, number), path)
+        with Recording(path) as run:
+            write_events(run, run.keys(), logs / path.stem, overwrite=False)
+    keys = ["train_loss", "test_acc", *(f"metric{i}" for i in range(KEYS - 2))]
+    columns = ",".join(["name", *(f"{key}.last" for key in keys)])
+    ours = [*COMMAND, "runs", str(some), "--columns", columns]
+    found: dict[str, list[Cost]] = {"flexrec runs": [], "the same again": []}
+    for _ in range(ROUNDS):
+        for index in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.sqlite"):
+            index.unlink()
+        for costs in found.values():
+            costs.append(cost(ours))
+    found["TensorBoard"] = [cost([sys.executable, "-c", TENSORBOARD, str(logs)])]
+    return [
+        [f"last values of {count}: {name}", *map(min, zip(*each, strict=True))]
+        for name, each in found.items()
+    ]
+
+
 def cost(command: list[str]) -> Cost:
     """Run a command and return what it took."""
     begin = time.perf_counter()
@@ -155,6 +192,7 @@ def read_by_two(place: Path, folder: Path) -> list[str]:
     return [*shown(place, folder), "--workers", "2"]
 
 
+HEADERS = ("", "processor s", "s", "MiB")
 FROM_NOTHING, FROM_NOTHING_BY_TWO, AGAIN, ADDED = (
     "table from nothing",
     "table from nothing, by 2 workers",

@@ -512,7 +512,10 @@ def show(
     console: options.Console = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Show a recording's keys, with their steps and last, minimum, maximum and mean values."""
+    """Show a recording's keys, with their steps and last, minimum, maximum and mean values.
+
+    Of more than 1,000 keys, those with the fewest slashes are listed; -k chooses others.
+    """
     if recording.is_dir():
         _refuse(context, "with a folder", "keys", "model", "patch", "plot", "console")
         from flexrec.cli.showing.runs import chosen_runs, print_runs
@@ -595,6 +598,9 @@ def export(
     keys: options.Keys = None,
     force: options.Force = False,
     as_json: options.AsJson = False,
+    workers: options.Workers = None,
+    scheduler: options.Scheduler = None,
+    scheduler_file: options.SchedulerFile = None,
 ) -> None:
     """Write a recording's numbers and texts as CSV or Parquet, or for another tracker.
 
@@ -616,11 +622,19 @@ def export(
             raise typer.BadParameter(
                 "several recordings are written as a folder: give --out FOLDER"
             )
-        if not export_runs(
-            recordings, out, where=where, keys=keys or (), overwrite=force, as_json=as_json
-        ):
+        with _workers(workers, scheduler, scheduler_file) as who:
+            is_whole = export_runs(
+                *(recordings, out),
+                where=where,
+                keys=keys or (),
+                overwrite=force,
+                as_json=as_json,
+                workers=who,
+            )
+        if not is_whole:
             raise typer.Exit(1)
         return
+    _refuse(context, "without several recordings, a folder or a pattern", *WORKERS)
     if force and to is not None and to.adds_runs:
         raise typer.BadParameter(f"--force does nothing with --to {to}, which adds a run")
     if out is None or out == "-":

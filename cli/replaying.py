@@ -32,6 +32,7 @@ from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
     from flexrec.replay.runs.collection import Runs
+    from flexrec.replay.runs.comparing.playing import PlayedRuns
     from flexrec.replay.runs.workers.choose import Wanted
     from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
@@ -170,7 +171,7 @@ def replay_runs(
         _print_note(note)
     tell_left_out(played.left_out)
     if outlet.page is not None:
-        _describe_on(outlet.page, runs, played.windows, every=every, x=definitions.x)
+        _describe_on(outlet.page, runs, played, every=every, x=definitions.x)
     outlet.sink.show(played.windows)
     _close(outlet, played.windows, played.left_out, as_json=as_json)
     return played.is_whole and not played.left_out
@@ -199,10 +200,10 @@ def _none_chosen(runs: "Runs") -> QueryError:
 
 
 def _describe_on(
-    page: "HtmlSink", runs: "Runs", windows: Sequence[Window], *, every: int | None, x: str
+    page: "HtmlSink", runs: "Runs", played: "PlayedRuns", *, every: int | None, x: str
 ) -> None:
     """Let a page tell of the runs or groups that it draws, unless they are too many."""
-    drawn = {trace.run for window in windows for trace in window.traces}
+    drawn = {trace.run for window in played.windows for trace in window.traces}
     groups = runs.groups
     every_run = groups or {name: [path] for name, path in zip(runs.names, runs.paths, strict=True)}
     named = {name: paths for name, paths in every_run.items() if name in drawn}
@@ -210,7 +211,8 @@ def _describe_on(
         is_few = sum(map(len, named.values())) <= _DESCRIBED
         found: dict[str, Recording | Sequence[Recording]] = {}
         for name, paths in named.items() if is_few else ():
-            each = [stack.enter_context(Recording(path)) for path in paths]
+            readable = [path for path in paths if path not in played.unread]
+            each = [stack.enter_context(Recording(path)) for path in readable]
             found[name] = each if groups else each[0]
         page.describe(found, every=every, x=x)
 

@@ -30,6 +30,26 @@ import sys
 import warnings
 from collections.abc import Iterable
 
+_NAMES: dict[str, str] = {}  # what messages call paths, such as the URL of a temporary copy
+
+
+def call(path: str, name: str) -> None:
+    """Let messages of errors and warnings call a path, and paths in it, by another name."""
+    _NAMES[path] = name
+
+
+def call_no_more(path: str) -> None:
+    """Let messages name a path, and paths in it, as they are."""
+    for each in [each for each in _NAMES if each.startswith(path)]:
+        del _NAMES[each]
+
+
+def named(text: str) -> str:
+    """The text with paths as messages name them."""
+    for path, name in _NAMES.items():
+        text = text.replace(path, name)
+    return text
+
 
 class FlexrecError(Exception):
     """Base class of flexrec's errors about data, files, definitions and servers.
@@ -39,7 +59,7 @@ class FlexrecError(Exception):
     """
 
     def __init__(self, *args: object, hint: str = "") -> None:
-        super().__init__(*args)
+        super().__init__(*(named(arg) if isinstance(arg, str) else arg for arg in args))
         self.hint = hint
 
     @property
@@ -169,7 +189,7 @@ def warn(message: str) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("flexrec."):
         frame, level = frame.f_back, level + 1
-    warnings.warn(message, RuntimeWarning, stacklevel=level)
+    warnings.warn(named(message), RuntimeWarning, stacklevel=level)
 
 
 def counted(number: int, noun: str) -> str:

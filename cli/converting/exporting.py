@@ -17,6 +17,7 @@ from flexrec.recorder.files.atomic_write import check_name
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.tables import Written, table_pieces, write_csv, write_table
+from flexrec.replay.runs.workers.choose import Wanted
 
 _TABLES = (".csv", ".txt", ".parquet")  # endings of what a single recording is written as
 
@@ -74,6 +75,7 @@ def export_runs(
     keys: Sequence[str],
     overwrite: bool,
     as_json: bool = False,
+    workers: Wanted = None,
 ) -> bool:
     """Write a dataset of the recordings in some places; return whether all could be read.
 
@@ -84,19 +86,21 @@ def export_runs(
         QueryError: the expression is wrong, or no run was chosen.
         RecordingError: there is no recording that can be read.
         UnknownKeyError: a name or pattern matches no key of any.
+        WorkerError: the workers cannot be reached, do not fit, or died, or do not see a file.
     """
     if Path(out).suffix.lower() in _TABLES:
         raise OutputError(
             f"{out}: several recordings are written as a folder; give a name such as dataset/"
         )
-    runs = chosen_runs(places, where=where)
+    runs = chosen_runs(places, where=where, workers=workers)
     if not len(runs):
         raise QueryError(f"no run was chosen: {'; '.join(runs.notes()) or f'none fits {where!r}'}")
     with counting("exported") as tell:
         found = runs.export(out, keys=keys, overwrite=overwrite, tell=tell)
     notes = [f"left out: {why}" for why in found.left_out[:3]]
     if len(found.left_out) > 3:
-        notes.append(f"left out: {len(found.left_out) - 3:,} more recordings that cannot be read")
+        more = counted(len(found.left_out) - 3, "more recording")
+        notes.append(f"left out: {more}, which cannot be read")
     if found.unfinished:
         what = listed(found.unfinished, 3)
         notes.append(f"not ended, or killed, and exported as far as they are whole: {what}")

@@ -4,19 +4,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from tabulate import tabulate
-
 from flexrec.recorder.errors import counted, one_line
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.resumes import audited_in_a_line
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.summary import naming_the_damaged, summaries, summary_rows, summary_table
+from flexrec.replay.runs.text_table import text_table
 
+_ROWS = 1000  # keys that are listed, unless patterns choose them
 _Statistics: TypeAlias = dict[str, dict[str, dict[str, float]]]
 
 
 def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
     """The facts of the run, and a row for each key, or for each that a pattern matches.
+
+    Without patterns, of more than a thousand keys those with the fewest slashes are listed.
 
     Raises:
         RecordingError: a key's values are damaged: names the key.
@@ -39,10 +41,21 @@ def recording_text(path: Path, patterns: Sequence[str] = ()) -> str:
         logs = int(run.marks.is_log.sum())
         keys, events = counted(len(run), "key"), counted(run.event_count, "event")
         lines.append(f"{keys}, {events}, {counted(logs, 'log')}")
-        rows = naming_the_damaged(lambda keys: summary_rows(run, keys), chosen)
+        listed = chosen if patterns else _first(chosen)
+        rows = naming_the_damaged(lambda keys: summary_rows(run, keys), listed)
     headers = ("key", "kind", "values", "steps", "last", "min", "max", "mean", "bytes")
     rows = [[one_line(cell) for cell in row] for row in rows]
-    return "\n".join([*lines, tabulate(rows, headers, disable_numparse=True)])
+    lines.append(text_table(headers, rows))
+    if len(listed) < len(chosen):
+        more = counted(len(chosen) - len(listed), "more key")
+        lines.append(f"and {more}: -k PATTERN chooses keys, -k '*' shows all")
+    return "\n".join(lines)
+
+
+def _first(keys: Sequence[str]) -> Sequence[str]:
+    """The keys that are listed of all, in their order."""
+    some = set(sorted(keys, key=lambda key: key.count("/"))[:_ROWS])
+    return [key for key in keys if key in some]
 
 
 def recording_data(path: Path, patterns: Sequence[str] = ()) -> dict[str, Any]:

@@ -18,7 +18,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeGuard
 from urllib.parse import unquote
 
-from flexrec.recorder.errors import FlexrecError, MissingDependency, RecordingError
+from flexrec.recorder.errors import (
+    FlexrecError,
+    MissingDependency,
+    RecordingError,
+    call,
+    call_no_more,
+)
 
 MOST = 1 << 34
 """The most bytes of all copies together."""
@@ -79,7 +85,9 @@ def copied(url: str) -> Path:
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
-    return made / next(iter(files)) if is_one else made
+    copy = made / next(iter(files)) if is_one else made
+    call(str(copy), shown if is_one else _folder_of(shown).rstrip("/"))
+    return copy
 
 
 def remove(copy: Path) -> None:
@@ -87,7 +95,9 @@ def remove(copy: Path) -> None:
     folder = _folders.get(os.getpid())
     path = Path(os.path.realpath(copy))
     if folder is not None and folder in path.parents:
-        shutil.rmtree(folder / path.relative_to(folder).parts[0], ignore_errors=True)
+        made = folder / path.relative_to(folder).parts[0]
+        shutil.rmtree(made, ignore_errors=True)
+        call_no_more(str(made))
 
 
 def _found(url: str) -> tuple[dict[str, tuple[Any, int]], bool]:
@@ -98,13 +108,13 @@ def _found(url: str) -> tuple[dict[str, tuple[Any, int]], bool]:
         raise MissingDependency.of("URLs such as s3://bucket/run.h5", "fsspec") from error
     fs, root = url_to_fs(url)
     # Of HTTP, what follows the question mark is no wildcard but a query.
-    path = root.partition("?")[0] if url.startswith(("http://", "https://")) else root
-    if not has_magic(path) and (path.endswith(_RECORDINGS) or not fs.isdir(root)):
-        size = fs.info(root).get("size") or 0
-        return {
-            PurePosixPath(unquote(path)).name or "run.h5": (partial(fs.get_file, root), size)
-        }, True
-    listed = fs.glob(root, detail=True) if has_magic(path) else fs.find(root, detail=True)
+    is_web = url.startswith(("http://", "https://"))
+    path = root.partition("?")[0] if is_web else root
+    is_pattern = has_magic(path)
+    if not is_pattern and (path.endswith(_RECORDINGS) or not _is_folder(fs, root, is_web=is_web)):
+        get = partial(fs.get_file, root), fs.info(root).get("size") or 0
+        return {PurePosixPath(unquote(path)).name or "run.h5": get}, True
+    listed = fs.glob(root, detail=True) if is_pattern else fs.find(root, detail=True)
     files = {}
     for path, told in listed.items():
         name = _inside(path, root)
@@ -113,13 +123,25 @@ def _found(url: str) -> tuple[dict[str, tuple[Any, int]], bool]:
     return files, False
 
 
+def _is_folder(fs: Any, root: str, *, is_web: bool) -> bool:
+    """Whether there is a folder, or of HTTP a page, which may list files.
+
+    `fs.isdir` would search the whole contents of what is at an HTTP URL for links.
+    """
+    return bool(fs.info(root).get("mimetype") == "text/html" if is_web else fs.isdir(root))
+
+
 def _inside(path: str, root: str) -> str:
     """The path below the folder, or below that of a pattern's first wildcard; "" for none."""
-    whole = re.split(r"[*?\[]", root, maxsplit=1)[0]
-    folder = whole.rpartition("/")[0] if whole != root else root.rstrip("/")
-    name = unquote(path.removeprefix(folder)).lstrip("/")
+    name = unquote(path.removeprefix(_folder_of(root))).lstrip("/")
     parts = PurePosixPath(name).parts
     return "" if ".." in parts or "\0" in name or "\\" in name else "/".join(parts)
+
+
+def _folder_of(root: str) -> str:
+    """The folder; of a pattern, that of the first wildcard."""
+    whole = re.split(r"[*?\[]", root, maxsplit=1)[0]
+    return whole.rpartition("/")[0] if whole != root else root.rstrip("/")
 
 
 def _folder() -> Path:

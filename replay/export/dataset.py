@@ -3,20 +3,27 @@
     dataset/runs.parquet           a row for each run: its config, facts and statistics
     dataset/values/00000.parquet   run, key, step, time, value, text; sorted by run and key
 
-The values are in few large files, which DuckDB, Polars and Dask read in parallel, by row groups.
+The values are in few large files, which DuckDB, Polars and Dask read in parallel, by row groups. A
+recording's rows are first written to a file of their own, `parts/NAME.arrow` in the same folder,
+which other processes may do; then this process writes all rows, in the order of the names.
 """
 
+import os
+import secrets
+import shutil
+import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
-from tempfile import SpooledTemporaryFile
-from typing import IO, Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError, UnknownKeyError, listed
+from flexrec.recorder.errors import RecordingError, UnknownKeyError, WorkerError, listed
 from flexrec.recorder.files.atomic_write import Kind, writing
 from flexrec.recorder.files.folder_write import FolderKind, replacing_folder
 from flexrec.recorder.recording import Recording
@@ -38,7 +45,7 @@ from flexrec.replay.export.tables import table_pieces
 
 _GROUP = 1 << 17  # rows of a row group, about: what one thread of a reader takes at a time
 _FILE = 1 << 28  # bytes of a file, about
-_SPOOL = 1 << 25  # bytes of a run that are kept in memory before they are written
+_PART = pa.ipc.IpcWriteOptions(compression="lz4")
 _SCHEMA = pa.schema([pa.field("run", KEY.type, nullable=False), KEY, *VALUES])
 _STORED: dict[str, Any] = {
     "compression": "zstd",
@@ -79,6 +86,29 @@ class Exported:
     other_keys: Counter[str] = field(default_factory=Counter)
 
 
+class Read(NamedTuple):
+    """A recording whose rows were written to a file of their own.
+
+    Attributes:
+        part: the file.
+        keys: its keys that are exported, sorted.
+        others: those of values that only Python reads, with their kinds.
+        fitting: the patterns that a key fits.
+        is_complete: whether the run ended, and everything in it can be read.
+    """
+
+    part: str
+    keys: list[str]
+    others: list[str]
+    fitting: set[str]
+    is_complete: bool
+
+
+_Result = Read | RecordingError
+Each = Callable[[Callable[[str], _Result], Sequence[str]], Generator[_Result, None, None]]
+"""Calls a function for each path, in their order; other processes may do it."""
+
+
 def _holds_values(path: Path) -> bool:
     schema = schema_of(path)
     return schema is not None and schema.names == _SCHEMA.names
@@ -86,7 +116,11 @@ def _holds_values(path: Path) -> bool:
 
 DATASET = FolderKind(
     "a dataset that flexrec wrote",
-    {"runs.parquet": RUNS, "values/*.parquet": Kind("values of runs", _holds_values)},
+    {
+        "runs.parquet": RUNS,
+        "values/*.parquet": Kind("values of runs", _holds_values),
+        "parts/*.arrow": Kind("rows, which a complete dataset has no more", lambda _: False),
+    },
 )
 
 
@@ -95,6 +129,7 @@ def write_dataset(
     table: Any,
     out: Path,
     *,
+    each: Each,
     keys: Sequence[str] = (),
     overwrite: bool = False,
     tell: Tell = lambda _, __: None,
@@ -102,12 +137,13 @@ def write_dataset(
     """Write a dataset, which appears under its name when it is complete.
 
     A recording that cannot be read is left out as a whole, and so it is read before its rows are
-    written. One recording is open at a time, and about two row groups are in memory.
+    written. About two row groups are in memory.
 
     Args:
         sources: the runs; no two have one name.
         table: their table, of `run_table`, in the same order.
         out: the folder.
+        each: reads each recording, maybe in other processes.
         keys: names and patterns of the keys; by default all.
         overwrite: whether a dataset that is there is replaced.
 
@@ -115,22 +151,32 @@ def write_dataset(
         ExistsError, OutputError: as `check_folder`; or the folder cannot be written.
         RecordingError: no recording can be read.
         UnknownKeyError: no run has a key that fits one of `keys`.
+        WorkerError: another process does not see the folder, or as `each` raises it.
     """
     order = sorted(range(len(sources)), key=lambda i: encodable(sources[i].name))
+    paths = [os.path.abspath(sources[i].path) for i in order]
     found, kept, fitting = Exported(), list[int](), set[str]()
 
-    def tables() -> Iterator[Any]:
-        for done, i in enumerate(order, 1):
-            with SpooledTemporaryFile(_SPOOL) as spool:
-                read = _read(sources[i], keys, spool, found, fitting)
-                if read is not None:
-                    kept.append(i)
-                    yield from _tables(sources[i].name, read, spool)
+    def tables(results: Iterator[_Result]) -> Iterator[Any]:
+        for done, (i, result) in enumerate(zip(order, results, strict=True), 1):
+            if isinstance(result, RecordingError):
+                why = str(result).replace(paths[done - 1], str(sources[i].path))
+                found.left_out.append(why)
+            else:
+                kept.append(i)
+                fitting.update(result.fitting)
+                found.other_keys.update(result.others)
+                found.unfinished += [] if result.is_complete else [sources[i].name]
+                yield from _tables(sources[i].name, result)
             tell(done, len(order))
 
     with writing(out), replacing_folder(out, DATASET, overwrite=overwrite) as folder:
-        (folder / "values").mkdir()
-        found.rows = _write(folder / "values", groups(tables(), _GROUP))
+        for name in ("values", "parts"):
+            (folder / name).mkdir()
+        read = partial(_read, patterns=tuple(keys), folder=str(folder / "parts"))
+        with closing(each(read, paths)) as results:
+            found.rows = _write(folder / "values", groups(tables(results), _GROUP))
+        shutil.rmtree(folder / "parts")
         found.runs = len(kept)
         if not kept:
             raise RecordingError(f"nothing is exported: {listed(found.left_out, 3) or 'no run'}")
@@ -141,48 +187,55 @@ def write_dataset(
     return found
 
 
-def _read(
-    source: Source, patterns: Sequence[str], spool: IO[bytes], found: Exported, fitting: set[str]
-) -> list[str] | None:
-    """Read a run's rows into a spool; return their keys, or None if it cannot be read."""
+def _read(path: str, patterns: Sequence[str], folder: str) -> _Result:
+    """Write a recording's rows to a file in the folder, or return why it cannot be read.
+
+    Also a worker calls this.
+    """
+    part = os.path.join(folder, f"{secrets.token_hex(8)}.arrow")
     try:
-        with Recording(source.path) as run:
-            keys, others = _keys(run, patterns, fitting)
-            with pa.ipc.new_stream(spool, CODED) as stream:
+        with Recording(path) as run:
+            keys, others, fitting = _keys(run, patterns)
+            with _new(part) as file, pa.ipc.new_stream(file, CODED, options=_PART) as stream:
                 for batch in coded(table_pieces(run, keys), keys):
                     stream.write_batch(batch)
-            is_complete = run.complete
+            return Read(part, keys, others, fitting, run.complete)
     except RecordingError as error:
-        found.left_out.append(str(error))
-        return None
-    found.other_keys.update(others)
-    if not is_complete:
-        found.unfinished.append(source.name)
-    return keys
+        with suppress(FileNotFoundError):
+            os.unlink(part)
+        return error
 
 
-def _keys(
-    run: Recording, patterns: Sequence[str], fitting: set[str]
-) -> tuple[list[str], list[str]]:
-    """The keys that are exported, sorted, and the others, with their kinds."""
-    chosen = set(() if patterns else run)
-    for pattern in patterns:
-        if names := fitting_keys(run, pattern):
-            fitting.add(pattern)
-            chosen.update(names)
+def _new(part: str) -> BinaryIO:
+    try:
+        return open(part, "xb")
+    except FileNotFoundError as error:
+        raise WorkerError(
+            f"a worker on {socket.gethostname()} does not see {os.path.dirname(part)}; workers "
+            "need the folder of the dataset at the same path as here, on a file system that they "
+            "share"
+        ) from error
+
+
+def _keys(run: Recording, patterns: Sequence[str]) -> tuple[list[str], list[str], set[str]]:
+    """The keys that are exported, sorted; the others, with kinds; the patterns that a key fits."""
+    fitting = {pattern: fitting_keys(run, pattern) for pattern in patterns}
+    chosen = {key for keys in fitting.values() for key in keys} if patterns else set(run)
     plain = sorted(key for key in chosen if run.columns.is_plain(key))
-    return plain, [f"{key} ({run.kind(key)})" for key in sorted(chosen.difference(plain))]
+    others = [f"{key} ({run.kind(key)})" for key in sorted(chosen.difference(plain))]
+    return plain, others, {pattern for pattern, keys in fitting.items() if keys}
 
 
-def _tables(run: str, keys: Sequence[str], spool: IO[bytes]) -> Iterator[Any]:
-    """The rows in a spool, with the name of the run."""
-    spool.seek(0)
-    names, name = pa.array(list(map(encodable, keys)), pa.string()), pa.array([encodable(run)])
-    for group in groups(pa.ipc.open_stream(spool), _GROUP):
-        table = with_keys(group, names)
-        places = pa.array(np.zeros(len(table), np.int32))
-        its = pa.DictionaryArray.from_arrays(places, name)
-        yield table.add_column(0, _SCHEMA.field("run"), its)
+def _tables(run: str, read: Read) -> Iterator[Any]:
+    """The rows of a run, with its name; the file that they are in is removed."""
+    keys, name = pa.array(list(map(encodable, read.keys)), pa.string()), pa.array([encodable(run)])
+    with open(read.part, "rb") as file:
+        for group in groups(pa.ipc.open_stream(file), _GROUP):
+            table = with_keys(group, keys)
+            places = pa.array(np.zeros(len(table), np.int32))
+            its = pa.DictionaryArray.from_arrays(places, name)
+            yield table.add_column(0, _SCHEMA.field("run"), its)
+    os.unlink(read.part)
 
 
 def _write(folder: Path, groups: Iterator[list[Any]]) -> int:

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -18,6 +19,7 @@ from flexrec.replay.runs.scan import homes, scan
 from flexrec.replay.runs.selection import Selection
 from flexrec.replay.runs.table import Table, best_of, default_columns, shown
 from flexrec.replay.runs.workers.choose import Wanted, workers_of
+from flexrec.replay.runs.workers.spread import spread
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -52,9 +54,9 @@ class Runs:
             URLs of these such as `s3://bucket/exp`, which are copied to a temporary folder until
             the process ends.
         tell: called with the number of recordings read so far and the number of those to read.
-        workers: who reads recordings, here and in `play`: a number of processes of this machine,
-            or a `distributed.Client`, whose workers see the same files at the same paths. The
-            results are the same. By default this process reads them.
+        workers: who reads recordings, here, in `play` and in `export`: a number of processes of
+            this machine, or a `distributed.Client`, whose workers see the same files at the same
+            paths. The results are the same. By default this process reads them.
 
     Raises:
         RecordingError: a place does not exist.
@@ -254,13 +256,21 @@ class Runs:
             OutputError: the folder holds something else, or cannot be written.
             RecordingError: no run can be read.
             UnknownKeyError: no run has such a key.
+            WorkerError: the workers cannot be reached, do not fit, or died, or do not see a file.
         """
         from flexrec.replay.export.dataset import Source, write_dataset
 
         names = self._unique_names()
         sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
-        table = self.to_arrow()
-        return write_dataset(sources, table, Path(out), keys=keys, overwrite=overwrite, tell=tell)
+        return write_dataset(
+            sources,
+            self.to_arrow(),
+            Path(out),
+            each=partial(spread, workers=self._workers, reads=str),
+            keys=keys,
+            overwrite=overwrite,
+            tell=tell,
+        )
 
     def play(
         self,

@@ -39,10 +39,19 @@ FUNCTIONS = {
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_IOERR}
 _SIDES = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "==": "==", "!=": "!=", "<>": "<>"}
 _LITERALS = ("text", "number")
+_ORDERED = {"<", "<=", ">", ">=", "between", "not between"}
+_ARITHMETIC = {"+", "-", "*", "/", "%", "&", "|", "<<", ">>", "~"}
+_OF_NUMBERS = {
+    *("abs", "round", "min", "max", "sqrt", "pow", "exp", "ln", "log", "log10", "log2", "floor"),
+    *("ceil", "sign"),
+}
 DIRECTIONS = ("asc", "desc")
 """The last word of what is sorted by."""
 
-_INSIDE = {"count"}  # used by the table's own queries alone
+TEXTS, NUMBERS = "texts", "numbers"
+"""What a column may have; some have both."""
+
+_INSIDE = {"count", "group_concat"}  # used by the table's own queries alone
 _PIECES = 50  # of a name that is several
 _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
@@ -110,16 +119,32 @@ def ordering(text: str, columns: Mapping[str, str]) -> str:
 
 
 class Comparison(NamedTuple):
-    """A column that is compared with a text or a number, by its SQL name."""
+    """A column that is compared with a text or a number, by its SQL name.
+
+    Attributes:
+        column, operator, literal: the column, how it is compared, and with what.
+        place: the index of the column among the tokens of the expression.
+    """
 
     column: str
     operator: str
     literal: str
+    place: int
 
     @property
-    def is_with_text(self) -> bool:
-        """Whether it is compared with a text."""
-        return self.literal.startswith("'")
+    def kind(self) -> str:
+        """What it is compared with: TEXTS or NUMBERS."""
+        return TEXTS if self.literal.startswith("'") else NUMBERS
+
+    @property
+    def is_misquoted(self) -> bool:
+        """Whether it asks if numbers are greater than a number in quotes."""
+        return self.is_ordered and self.kind == TEXTS and is_number(self.literal[1:-1])
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether it asks which is greater."""
+        return self.operator in _ORDERED
 
     @property
     def is_simple(self) -> bool:
@@ -131,21 +156,52 @@ def comparisons(sql: str, columns: Collection[str]) -> Iterator[Comparison]:
     """The comparisons of single columns with texts or numbers in the SQL of an expression.
 
     >>> list(comparisons("c0 < '0.1' and c1 in ( 2 , - 3 )", {"c0", "c1"}))[0]
-    Comparison(column='c0', operator='<', literal="'0.1'")
+    Comparison(column='c0', operator='<', literal="'0.1'", place=0)
 
     Args:
         columns: the SQL names of the columns.
     """
     tokens = [token for token in _tokens(sql) if token.kind != "space"]
-    words = [token.text for token in tokens]
+    words = [token.text.lower() for token in tokens]
     for i, word in enumerate(words):
         if word in columns and "||" not in words[max(0, i - 1) : i + 2]:
             rest = words[i + 1 : i + 2] == ["not"]
             operator = " ".join(words[i + 1 : i + 2 + rest])
             for literal in _compared_with(tokens[i + 1 + rest :]):
-                yield Comparison(word, operator, literal)
+                yield Comparison(word, operator, literal, i)
             if i > 1 and words[i - 1] in _SIDES and tokens[i - 2].kind in _LITERALS:
-                yield Comparison(word, _SIDES[words[i - 1]], words[i - 2])
+                yield Comparison(word, _SIDES[words[i - 1]], tokens[i - 2].text, i)
+
+
+def of_one_kind(sql: str, mixed: Collection[str]) -> str:
+    """The SQL, with the numbers or texts alone of columns that have both, where only these fit.
+
+    SQLite takes every text for greater than every number, and for 0 in arithmetic. Here a run with
+    a text has no value where a column is compared with a number, or calculated with.
+
+    >>> of_one_kind("c0 < 0.1 and c1 < 0.1", {"c0"})
+    "(CASE WHEN typeof(c0) != 'text' THEN c0 END) < 0.1 and c1 < 0.1"
+
+    Args:
+        mixed: the SQL names of the columns.
+    """
+    words = [token.text for token in _tokens(sql) if token.kind != "space"]
+    lower = [word.lower() for word in words]
+    compared = [each for each in comparisons(sql, mixed) if each.is_ordered]
+    with_texts = {each.place for each in compared if each.kind == TEXTS}
+    for i, word in enumerate(words):
+        if word in mixed and i in with_texts:
+            words[i] = f"(CASE WHEN typeof({word}) = 'text' THEN {word} END)"
+        elif word in mixed and _is_calculated(lower[:i], lower[i + 1 :]):
+            words[i] = f"(CASE WHEN typeof({word}) != 'text' THEN {word} END)"
+    return " ".join(words)
+
+
+def _is_calculated(before: Sequence[str], behind: Sequence[str]) -> bool:
+    """Whether what stands between these words should be a number."""
+    beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
+    is_argument = before[-1:] == ["("] and bool({*before[-2:-1]} & _OF_NUMBERS)
+    return is_argument or bool(beside & (_ORDERED | _ARITHMETIC))
 
 
 def _compared_with(tokens: Sequence[Token]) -> list[str]:
@@ -162,6 +218,15 @@ def _compared_with(tokens: Sequence[Token]) -> list[str]:
     else:
         some = list(tokens[1:2]) if words and words[0] in _SIDES else []
     return [token.text for token in some if token.kind in _LITERALS]
+
+
+def is_number(text: str) -> bool:
+    """Whether the text is that of a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def quoted(name: str) -> str:
@@ -295,6 +360,8 @@ def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
         if is_damaged(error):
             raise
         said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
+        if "syntax error" in said:
+            said = "a word or an operator is missing in it, or too much"
         raise QueryError(f"the expression cannot be evaluated: {said}") from error
     finally:
         db.set_progress_handler(None, 0)

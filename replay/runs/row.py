@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexrec.recorder.errors import DamagedError, FlexrecError, NotARecordingError
+from flexrec.recorder.errors import DamagedError, FlexrecError, NotARecordingError, named
 from flexrec.recorder.files.lock import seems_held
 from flexrec.recorder.storage.summary.head import glance
 from flexrec.replay.runs.tags import tags_of
@@ -71,11 +71,19 @@ def row_of(path: str, asked: Sequence[str] = ()) -> Row:
     except NotARecordingError:
         return Row({})
     except DamagedError as error:
-        return _row(path, {"state": "damaged", "error": str(error)})
-    except (FlexrecError, OSError) as error:
-        return _row(path, {"state": "unreadable", "error": str(error)})
+        return _row(path, {"state": "damaged", "error": _reason(error, path)})
+    except FlexrecError as error:
+        return _row(path, {"state": "unreadable", "error": _reason(error, path)})
+    except OSError as error:
+        return _row(path, {"state": "unreadable", "error": error.strerror or str(error)})
     except Exception:  # noqa: BLE001 - a summary may claim anything, and is one row of many
         return _row(path, {"state": "damaged", "error": "its summary is none that flexrec writes"})
+
+
+def _reason(error: FlexrecError, path: str) -> str:
+    """The message without the path and the state, which are columns."""
+    _, is_damaged, what = error.message.partition(" is damaged: ")
+    return what if is_damaged else error.message.removeprefix(f"{named(path)} ")
 
 
 def key_of(column: str, columns: Collection[str]) -> str:
@@ -177,7 +185,7 @@ def _opened(path: str, claimed: Mapping[str, Any] | None, asked: Sequence[str]) 
         try:
             found |= _values(run, asked)
         except DamagedError as error:
-            found |= {"state": "damaged", "error": str(error)}
+            found |= {"state": "damaged", "error": _reason(error, path)}
         return found
 
 

@@ -61,7 +61,7 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
         inside = os.path.relpath(os.path.abspath(path), beside)
         root, ending = os.path.splitext(inside)
         short = root if ending in _ENDINGS else inside
-        one = _found(path, real, short, os.stat(path), has_tags=True)
+        one = _found(path, real, short, _status(path), has_tags=True)
         found.setdefault(one.real, one)
     return sorted(found.values(), key=lambda one: one.path)
 
@@ -111,6 +111,15 @@ def _in_folder(root: str) -> Iterator[Found]:
                     short = f"{above[1]}{name[: name.rindex('.')]}"
                     where = entry.path, f"{above[0]}{name}", short
                     yield _found(*where, entry.stat(), has_tags=f"{name}{TAGS}" in entries)
+
+
+def _status(path: str) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except OSError as error:
+        is_link = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        why = "it is a link to nowhere" if is_link else error.strerror
+        raise RecordingError(f"{path} cannot be read: {why}") from error
 
 
 def _found(path: str, real: str, name: str, status: os.stat_result, *, has_tags: bool) -> Found:

@@ -5,16 +5,20 @@ import os
 import re
 import sqlite3
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple, Self
 
 from flexrec.recorder.errors import QueryError, counted
 from flexrec.replay.runs.expressions import (
+    NUMBERS,
+    TEXTS,
     Comparison,
     comparisons,
     condition,
     guarded,
+    is_number,
+    of_one_kind,
     ordering,
     unknown,
 )
@@ -27,7 +31,8 @@ OWN = ("name", "path")
 
 _PIECE = 300  # columns that are fetched at a time
 _TEMPORARY = ("chosen", "picked")
-_COLUMN = re.compile(r"\bc(\d{1,9})\b")
+_COLUMN, _WORD = re.compile(r"\bc(\d{1,9})\b"), re.compile(r"\w+")
+_KINDS = {"text": TEXTS, "integer": NUMBERS, "real": NUMBERS}  # by SQLite's types
 
 
 class Spread(NamedTuple):
@@ -79,10 +84,8 @@ class Selection:
         if self._asked == (where, sort, limit):
             return self
         self._asked = None
-        each = [f"({condition(text, self._sql)})" for text in where]
-        order = ordering(sort, self._sql) if sort else "path"
-        for text in (*each, order):
-            self._check_kinds(text)
+        each = [f"({self._of_one_kind(condition(text, self._sql))})" for text in where]
+        order = self._of_one_kind(ordering(sort, self._sql)) if sort else "path"
         sql = f"SELECT id {self._source(' '.join([*each, order]))}"
         sql += f" WHERE {' AND '.join(each)}" if each else ""
         sql += f" ORDER BY {order}" + (f" LIMIT {limit:d}" if limit is not None else "")
@@ -94,22 +97,33 @@ class Selection:
         self._asked = where, sort, limit
         return self
 
-    def _check_kinds(self, sql: str) -> None:
-        """Raise QueryError if a column of numbers is compared with a text, or the reverse.
+    def _of_one_kind(self, sql: str) -> str:
+        """The SQL of an expression that compares numbers with numbers, and texts with texts.
 
-        SQLite takes every text for greater than every number, so all or none would be chosen.
+        Raises:
+            QueryError: a column of numbers is compared with a text, or the reverse.
         """
-        for compared in comparisons(sql, set(self._sql.values())):
-            wanted, other = ("texts", "numbers") if compared.is_with_text else ("numbers", "texts")
-            if not self._has(compared.column, wanted) and self._has(compared.column, other):
+        kinds = self._kinds(sql)
+        for compared in comparisons(sql, kinds):
+            found = kinds[compared.column]
+            if (found and compared.kind not in found) or (len(found) > 1 and compared.is_misquoted):
                 name = next(n for n, column in self._sql.items() if column == compared.column)
-                raise QueryError(_of_other_kind(name, compared))
+                raise QueryError(_of_other_kind(name, compared, found))
+        return of_one_kind(sql, {column for column, found in kinds.items() if len(found) > 1})
 
-    def _has(self, column: str, kind: str) -> bool:
-        """Whether a column has texts, or numbers."""
-        kinds = "('text')" if kind == "texts" else "('integer', 'real')"
-        sql = f"SELECT 1 {self._source(column)} WHERE typeof({column}) IN {kinds} LIMIT 1"
-        return self._db.execute(sql).fetchone() is not None
+    def _kinds(self, sql: str) -> dict[str, set[str]]:
+        """What the columns in an SQL text have: texts, numbers, both or nothing."""
+        columns = sorted(set(_WORD.findall(sql)).intersection(self._sql.values()))
+        if not columns:
+            return {}
+        each = (f"group_concat(DISTINCT typeof({c}))" for c in columns)
+        sql = f"SELECT {', '.join(each)} {self._source(' '.join(columns))}"
+        with self._guarded():
+            (found,) = self._db.execute(sql)
+        return {
+            column: {_KINDS[kind] for kind in (types or "null").split(",") if kind in _KINDS}
+            for column, types in zip(columns, found, strict=True)
+        }
 
     def check(self, names: Sequence[str]) -> None:
         """Raise QueryError if there is no such column."""
@@ -188,20 +202,16 @@ class Selection:
         return f"FROM chosen {' '.join(f'LEFT JOIN {table} USING(id)' for table in tables)}"
 
 
-def _of_other_kind(name: str, compared: Comparison) -> str:
+def _of_other_kind(name: str, compared: Comparison, found: Collection[str]) -> str:
     """The message for a column of numbers that is compared with a text, or the reverse."""
-    literal = compared.literal
+    literal, has = compared.literal, " and ".join(sorted(found))
     before = f"{name} {compared.operator} " if compared.is_simple else ""
-    if not compared.is_with_text:
-        right = f"write {before}'{literal}'"
-        return f"{name} has texts, and {literal} is a number, less than every text; {right}"
-    inside = literal[1:-1]
-    try:
-        float(inside)
-        right = f"write {before}{inside}, without quotes"
-    except ValueError:
+    if compared.kind == NUMBERS:
+        return f"{name} has {has}, and {literal} is a number; write {before}'{literal}'"
+    right = f"write {before}{literal[1:-1]}, without quotes"
+    if not is_number(literal[1:-1]):
         right = "compare it with a number (1 is true, 0 is false)"
-    return f"{name} has numbers, and {literal} is a text, greater than every number; {right}"
+    return f"{name} has {has}, and {literal} is a text; {right}"
 
 
 def _clean(text: str) -> str:

@@ -13,6 +13,7 @@ from flexrec.recorder.files.names import is_around
 from flexrec.replay.export.formulas import is_formula
 from flexrec.replay.runs.row import STATISTICS, Cell, key_of
 from flexrec.replay.runs.selection import Selection
+from flexrec.replay.runs.text_table import text_table
 
 _FIRST = ("name", "state", "started", "seconds")
 _KEYS, _CONFIG, _WIDTH = 4, 8, 40  # most keys and config values; characters of a cell
@@ -36,16 +37,13 @@ class Table:
     rows: list[tuple[Cell, ...]]
 
     def __str__(self) -> str:
-        from tabulate import tabulate
-
         cells = [[shown(cell) for cell in row] for row in self.rows]
-        numbers = [
-            all(isinstance(row[i], int | float | None) for row in self.rows)
+        right = [
+            i
             for i in range(len(self.columns))
+            if self.rows and all(isinstance(row[i], int | float | None) for row in self.rows)
         ]
-        align = ["right" if is_number else "left" for is_number in numbers]
-        headers = [one_line(name) for name in self.columns]
-        return tabulate(cells, headers, disable_numparse=True, colalign=align if cells else None)
+        return text_table([one_line(name) for name in self.columns], cells, right=right)
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th>{html.escape(one_line(name))}</th>" for name in self.columns)

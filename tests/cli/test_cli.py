@@ -243,6 +243,18 @@ def test_show_of_chosen_keys(run: Path) -> None:
     assert "leave --key out" in flexrec("show", run, "-k", "a", "--plot", "a", code=2)[1]
 
 
+def test_show_of_very_many_keys_lists_those_with_the_fewest_slashes(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "many.h5", facts=False) as rec:
+        rec.add({f"layer{i}/mean": 1.0 for i in range(1003)})
+        rec.add(loss=1.0)
+    lines = flexrec("show", tmp_path / "many.h5")[0].splitlines()
+    assert len(lines) == 2 + 2 + 1000 + 1
+    assert lines[-2].startswith("loss ")
+    assert lines[-1] == "and 4 more keys: -k PATTERN chooses keys, -k '*' shows all"
+    assert len(flexrec("show", tmp_path / "many.h5", "-k", "*")[0].splitlines()) == 4 + 1004
+    assert len(json.loads(flexrec("show", tmp_path / "many.h5", "--json")[0])["keys"]) == 1004
+
+
 def test_show_names_a_key_that_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     with Recorder(path) as rec:

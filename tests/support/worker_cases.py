@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import flexrec
 from flexrec.recorder import RecordingError
@@ -55,6 +56,13 @@ def fatal(path: str) -> float:
     found = number(path)
     if found == 2:
         os.kill(os.getpid(), signal.SIGKILL)
+    return found
+
+
+def done_then_dead(path: str, work: Callable[[str], Any], marker: str) -> Any:
+    """What the work on a path gives; then the process dies, if there is a marker."""
+    found = work(path)
+    die_once(marker)
     return found
 
 

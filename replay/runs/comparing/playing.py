@@ -6,7 +6,7 @@ may play them; what comes of several runs is made here, in the order of the path
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -69,13 +69,18 @@ class PlayedRuns(NamedTuple):
         windows: the windows.
         left_out: values that could not be drawn.
         notes: what else is not drawn: runs, and windows.
-        is_whole: whether every run could be drawn.
+        unread: the recordings that cannot be read.
     """
 
     windows: list[Window]
     left_out: list[LeftOut]
     notes: list[str]
-    is_whole: bool
+    unread: Collection[Path]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every recording could be read."""
+        return not self.unread
 
 
 Tell = Callable[[int, int], None]
@@ -159,7 +164,7 @@ class _Played:
         self._settings, self._tell, self._workers = settings, tell, workers
         self._left_out: dict[tuple[str, str], LeftOut] = {}
         self._without: list[DefinitionError] = []
-        self._failed: list[str] = []
+        self._failed: dict[Path, str] = {}
         self._count = 0
         self.notes: list[str] = []
 
@@ -186,7 +191,7 @@ class _Played:
         if isinstance(error, DefinitionError):
             self._without.append(error)
         else:
-            self._failed.append(str(error))
+            self._failed[member.path] = str(error)
 
     def _leave_out(self, member: Member, left_out: Sequence[LeftOut]) -> None:
         """Count what is left out for each meter of a key, in all runs together."""
@@ -203,11 +208,12 @@ class _Played:
             verb = "has" if len(self._without) == 1 else "have"
             runs = counted(len(self._without), "run")
             self.notes.append(f"{runs} {verb} none of the keys that are to be plotted")
-        self.notes += self._failed[:3]
+        self.notes += list(self._failed.values())[:3]
         if len(self._failed) > 3:
-            self.notes.append(f"{len(self._failed) - 3:,} more runs cannot be read")
+            more = counted(len(self._failed) - 3, "more run")
+            self.notes.append(f"{more} cannot be read")
         left_out = list(self._left_out.values())
-        return PlayedRuns(windows, left_out, self.notes, not self._failed)
+        return PlayedRuns(windows, left_out, self.notes, self._failed.keys())
 
 
 def _play(path: str, settings: Settings) -> Played | FlexrecError:

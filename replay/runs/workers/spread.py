@@ -6,12 +6,14 @@ whoever combines them does so in this process: sums of floats in another order h
 
 import os
 import socket
+import tempfile
 import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from flexrec.recorder.errors import WorkerError, warn
+from flexrec.recorder.files.remote import is_copy
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -110,11 +112,21 @@ def spread(
                 raise done.error
             if done.unseen:
                 if os.path.lexists(done.unseen):
-                    raise WorkerError(
-                        f"a worker on {done.host} does not see {done.unseen}; workers need every "
-                        "file at the same path as here, on a file system that they share"
-                    )
+                    raise _unseen(done.unseen, done.host)
                 yield from map(function, chunk.items[len(done.results) :])  # it was just deleted
+
+
+def _unseen(path: str, host: str) -> WorkerError:
+    where = "on a file system that they share"
+    if is_copy(path):  # the message names its URL
+        return WorkerError(
+            f"a worker on {host} does not see the copy of {path}, which is in "
+            f"{tempfile.gettempdir()} of this machine; set TMPDIR to a folder {where}"
+        )
+    return WorkerError(
+        f"a worker on {host} does not see {path}; workers need every file at the same path as "
+        f"here, {where}"
+    )
 
 
 def _in_order(working: Iterator[tuple[Chunk, Done]]) -> Iterator[tuple[Chunk, Done]]:

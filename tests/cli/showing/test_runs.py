@@ -165,6 +165,18 @@ def test_a_folder_is_replayed(exp: Path, tmp_path: Path) -> None:
     assert len({trace["line"]["color"] for trace in window["content"]["data"]}) == 2
 
 
+def test_a_page_of_groups_is_written_without_what_cannot_be_read(exp: Path, tmp_path: Path) -> None:
+    data = (exp / "lr0.2.h5").read_bytes()
+    half = len(data) // 2
+    for name in "abcd":  # their summaries are whole, and say to which group they belong
+        (exp / f"{name}.h5").write_bytes(data[:half] + bytes(len(data) - half))
+    out = tmp_path / "page.html"
+    how = ("--group", "config.lr", "--preset", "loss", "--html", out)
+    said = flexrec("replay", exp, *how, code=1)[1]
+    assert out.exists()
+    assert "flexrec: 1 more run cannot be read" in said
+
+
 def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     def refused(*options: object) -> str:
         return flexrec("replay", exp, "--save", tmp_path / "e.json", *options, code=2)[1]
@@ -173,6 +185,7 @@ def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     assert "--top does nothing without --best" in refused("--top", 3)
     assert "--follow does nothing with a folder" in refused("--follow")
     assert "no run has a column 'config.l'" in refused("--group", "config.l")
+    assert "a word or an operator is missing in it" in refused("--where", "config.lr <")
     assert "there is no band 'x'" in refused("--group", "config.lr", "--band", "x")
     said = refused("--where", "config.lr > 5")
     assert said == "flexrec: no run was chosen: the expression fits none of 3 runs\n"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -179,3 +180,63 @@ def test_nothing_is_left_when_the_process_ends(exp: Path, tmp_path: Path) -> Non
 def test_a_signed_url_is_one_recording(web: str) -> None:
     with Recording(f"{web}/a.h5?signature=a*b[c") as run:
         assert (run.path.name, run["loss"].value.tolist()) == ("a.h5", [1.0])
+
+
+def test_messages_name_the_url(memory: str) -> None:
+    files = fsspec.filesystem("memory")
+    whole = files.cat("/bucket/deep/c.h5")
+    files.pipe("/bucket/deep/cut.h5", whole[:-50])
+    files.pipe("/bucket/text", b"no recording")
+    for url in (f"{memory}/deep/cut.h5", f"{memory}/text"):
+        with pytest.raises(RecordingError, match=f"^{url} is ") as raised:
+            Recording(url)
+        assert "flexrec-" not in str(raised.value)
+        done = CliRunner().invoke(app, ["show", url])
+        assert str(done.exception).startswith(f"{url} is ")
+    for place in (memory, f"{memory}/deep/*.h5"):
+        rows = Runs(place).where("state = 'damaged'").table(["error"]).rows
+        assert rows == [("it was closed, but its end is missing now",)]
+    copy = remote.copied(f"{memory}/deep/cut.h5")
+    remote.remove(copy)
+    with pytest.raises(RecordingError, match="flexrec-"):  # it is no copy any more
+        Recording(copy)
+
+
+class Served(SimpleHTTPRequestHandler):
+    """A large file without an ending; counts the bytes that are sent, up to a limit."""
+
+    sent = 0
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_HEAD()
+        with suppress(OSError):
+            while Served.sent < 1 << 26:
+                Served.sent += self.wfile.write(bytes(1 << 16))
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_what_is_at_a_url_without_an_ending_is_not_searched_for_links(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote, "MOST", 1 << 20)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Served) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        with pytest.raises(RecordingError, match="more bytes may be copied"):
+            Recording(f"http://127.0.0.1:{server.server_port}/download?id=1")
+        server.shutdown()
+        thread.join()
+    assert Served.sent < 1 << 25
+
+
+def test_the_package_of_a_scheme_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme, package in (("s3", "s3fs"), ("gs", "gcsfs")):
+        monkeypatch.setitem(sys.modules, package, None)
+        with pytest.raises(MissingDependency, match=f"^{scheme}://b/a.h5 cannot .*{package}"):
+            Recording(f"{scheme}://b/a.h5")

@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,14 @@ from flexrec.recorder import (
     Recording,
     RecordingError,
     UnknownKeyError,
+    WorkerError,
 )
 from flexrec.replay import Runs
 from flexrec.replay.export import dataset
+from flexrec.replay.runs.workers.local import LocalWorkers
+from flexrec.replay.runs.workers.spread import spread
 from support.commands import flexrec
+from support.worker_cases import done_then_dead
 
 RUNS, STEPS = 5, 40
 
@@ -154,6 +160,54 @@ def test_what_cannot_be_read_is_left_out_as_a_whole(exp: Path, tmp_path: Path) -
     assert not (tmp_path / "x").exists()
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_workers_change_no_byte(exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    damage(exp / "g0" / "run2.h5")
+    said = [
+        flexrec("export", "exp", "-o", "out", "--force", *by, code=1)
+        for by in ((), ("--workers", "2"))
+    ]
+    assert said[0] == said[1]
+    assert "left out: exp/g0/run2.h5 is damaged" in said[0][1]
+    alone, spread_out = (Runs("exp", workers=by) for by in (None, 2))
+    found = [runs.export(tmp_path / f"{runs is alone}") for runs in (alone, spread_out)]
+    assert found[0] == found[1]
+    one, two, three = (contents(tmp_path / name) for name in ("out", "True", "False"))
+    assert one == two == three
+    assert sorted(one) == ["runs.parquet", "values/00000.parquet"]
+    only = exp / "g0" / "run0.h5"
+    assert "--workers does nothing without several" in run("export", only, "--workers", 2, code=2)
+
+
+def test_a_worker_that_dies_or_does_not_see_the_folder(exp: Path, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    paths = Runs(exp).paths
+    sources = [dataset.Source(path.stem, path) for path in paths]
+
+    def each(read: Any, paths: Sequence[str]) -> Any:
+        work = partial(done_then_dead, work=read, marker=str(marker))
+        return spread(work, paths, LocalWorkers(2), reads=str)
+
+    def elsewhere(read: Any, paths: Sequence[str]) -> Any:
+        there = partial(read.func, **{**read.keywords, "folder": str(tmp_path / "mnt")})
+        return spread(there, paths, LocalWorkers(1), reads=str)
+
+    table = Runs(exp).to_arrow()
+    dataset.write_dataset(sources, table, tmp_path / "one", each=each)
+    marker.touch()
+    with pytest.warns(RuntimeWarning, match="ended by signal 9; another does its 1 recording"):
+        dataset.write_dataset(sources, table, tmp_path / "two", each=each)
+    assert contents(tmp_path / "one") == contents(tmp_path / "two")
+    with pytest.raises(WorkerError, match=r"a worker on \S+ does not see \S+mnt; workers need"):
+        dataset.write_dataset(sources, table, tmp_path / "three", each=elsewhere)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "one", "two"]
+
+
 def test_runs_and_keys_are_chosen(exp: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("export", exp, "-o", out, "--where", "config.lr > 0.25", "-k", "l*", "-k", "acc")
@@ -232,6 +286,8 @@ def left(tmp_path: Path) -> list[Path]:
     for folder in folders:
         (folder / "values").mkdir(parents=True)
         (folder / "values" / "00000.parquet").write_bytes(b"PAR1")
+        (folder / "parts").mkdir()
+        (folder / "parts" / "0123abcd.arrow").write_bytes(b"")
     (folders[1] / "mine.txt").write_text("mine")
     return folders
 

@@ -109,6 +109,16 @@ def test_texts_and_numbers_in_one_column(exp: Path) -> None:
     for expression, count in (
         ("config.lr = 'auto'", 1),
         ("config.lr < 0.05", 2),
+        ("config.lr > 0.05", 2),
+        ("not config.lr < 0.05", 2),
+        ("0.05 <= config.lr", 2),
+        ("config.lr not between 0.05 and 1", 2),
+        ("config.lr * 2 < 1", 4),
+        ("abs(config.lr) < 1", 4),
+        ("config.lr >= 'a'", 1),
+        ("config.lr BETWEEN 'a' AND 'b'", 1),
+        ("'a' > config.lr", 0),
+        ("config.lr != 0.1", 3),
         ("config.lr || '' = '0.1'", 2),
         ("'x' || config.seed = 'x1'", 2),
         ("cast(config.seed as text) = '1'", 2),
@@ -118,6 +128,15 @@ def test_texts_and_numbers_in_one_column(exp: Path) -> None:
         ("state = 'closed' and state != '1'", 5),
     ):
         assert len(Runs(exp).where(expression)) == count, expression
+    for expression in ("config.lr < '0.1'", "'0.1' > config.lr", "config.lr between '0.1' and 'b'"):
+        with pytest.raises(QueryError, match=r"has numbers and texts, and '0\.1' is a text; write"):
+            Runs(exp).where(expression)
+    for expression, order in (
+        ("config.lr", [0.01, 0.01, 0.1, 0.1, "auto"]),
+        ("config.lr desc", ["auto", 0.1, 0.1, 0.01, 0.01]),
+        ("config.lr * 10 desc", [0.1, 0.1, 0.01, 0.01, "auto"]),
+    ):
+        assert [lr for (lr,) in cells(Runs(exp).sort(expression), "config.lr")] == order
 
 
 def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
@@ -129,7 +148,9 @@ def test_what_has_no_value_comes_last(tmp_path: Path) -> None:
     assert cells(Runs(tmp_path).sort("loss.last desc, name"), "name")[0] == ("c",)
 
 
-def test_folders_patterns_and_files(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folders_patterns_and_files(
+    exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = exp / "lr0.1" / "seed0.h5"
     assert len(Runs(exp / "lr0.1", exp)) == 4  # each once
     assert [str(path) for path in Runs(one)] == [str(one)]
@@ -143,6 +164,13 @@ def test_folders_patterns_and_files(exp: Path, monkeypatch: pytest.MonkeyPatch) 
         Runs("nowhere/*.h5")
     with pytest.raises(TypeError, match="needs a folder"):
         Runs()
+    for name, target, why in (
+        ("nowhere.h5", "none.h5", "it is a link to nowhere"),
+        ("itself.h5", "itself.h5", "Too many levels of symbolic links"),
+    ):
+        (tmp_path / name).symlink_to(target)
+        with pytest.raises(RecordingError, match=f"{name} cannot be read: {why}"):
+            Runs(tmp_path / name)
 
 
 def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:
@@ -181,7 +209,10 @@ def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:
         "open": ["recording", 0.5, 4.0],
     }
     assert runs.notes() == ["2 files are no recordings"]
-    assert "first bytes are not as written" in str(cells(runs.where("name = 'damaged'"), "error"))
+    assert cells(runs.where("state = 'damaged'"), "error") == [
+        ("it was closed, but its end is missing now",),
+        ("its first bytes are not as written",),
+    ]
     assert cells(Runs(tmp_path).where("name = 'open'"), "state") == [("closed",)]
 
 

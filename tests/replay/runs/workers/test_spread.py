@@ -97,7 +97,9 @@ def test_what_cannot_be_passed_on(files: list[str]) -> None:
         list(spread(open, files, LocalWorkers(1), reads=str))
 
 
-def test_files_that_a_worker_does_not_see(files: list[str], tmp_path: Path) -> None:
+def test_files_that_a_worker_does_not_see(
+    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def blind(function: Callable[[Any], Any], chunk: Chunk) -> Done:
         kept = [path for path in chunk.paths if not path.endswith("3.txt")]
         done = work_through(function, chunk._replace(items=chunk.items[: len(kept)], paths=kept))
@@ -106,6 +108,9 @@ def test_files_that_a_worker_does_not_see(files: list[str], tmp_path: Path) -> N
 
     workers = Shuffled(lambda chunks: chunks, work=blind)
     with pytest.raises(WorkerError, match=r"on node7 does not see \S+3\.txt; workers need every"):
+        list(spread(number, files, workers, reads=str))
+    monkeypatch.setattr("flexrec.replay.runs.workers.spread.is_copy", lambda _: True)
+    with pytest.raises(WorkerError, match=r"does not see the copy of .*3\.txt.*; set TMPDIR to"):
         list(spread(number, files, workers, reads=str))
     (tmp_path / "5.txt").unlink()  # just now: the function says what it makes of that
     with pytest.raises(FileNotFoundError, match=r"5\.txt"):
