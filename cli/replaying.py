@@ -206,7 +206,8 @@ def _describe_on(
     drawn = {trace.run for window in played.windows for trace in window.traces}
     groups = runs.groups
     every_run = groups or {name: [path] for name, path in zip(runs.names, runs.paths, strict=True)}
-    named = {name: paths for name, paths in every_run.items() if name in drawn}
+    is_one = len(every_run) == 1  # then legends do not name it
+    named = {name: paths for name, paths in every_run.items() if is_one or name in drawn}
     with ExitStack() as stack:
         is_few = sum(map(len, named.values())) <= _DESCRIBED
         found: dict[str, Recording | Sequence[Recording]] = {}
@@ -255,8 +256,9 @@ def _table(windows: Sequence[Window]) -> list[dict[str, Any]]:
 
 def _print_windows(windows: Sequence[Window]) -> None:
     for window in windows:
-        points = sum(len(t.x) for t in window.traces if t.x is not None)
-        names = (f"{t.name} ({t.note})" if t.note else t.name for t in window.traces if not t.muted)
+        lines = [trace for trace in window.traces if not trace.pale]  # those, smoothed or not
+        points = sum(len(t.x) for t in lines if t.x is not None)
+        names = (f"{t.name} ({t.note})" if t.note else t.name for t in lines if not t.muted)
         traces = listed(names, most=8)
         shown = one_line(f"{window.title}: {traces}")
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))

@@ -193,15 +193,15 @@ class Noise:
 
 @dataclass(frozen=True)
 class RankSplit:
-    """A key that agrees on all ranks at first, and differs from some step on.
+    """A key that agrees on all ranks at first, and differs from some step on; or that never agrees.
 
     Attributes:
         step: the first step at which it differs.
-        since: the last earlier step at which it agrees.
+        since: the last earlier step at which it agrees; None if it never does.
         ranks: the names of the recordings that differ from the majority.
     """
 
     key: str
     step: int
-    since: int
+    since: int | None
     ranks: tuple[str, ...]

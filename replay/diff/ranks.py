@@ -1,10 +1,11 @@
 """Compare the ranks of a run: find keys on which all agree at first, and differ from some step on.
 
 Values that an all-reduce makes equal on every rank, such as weights and reduced gradients, stay
-equal unless something goes wrong. Values from each rank's own data differ from the start.
+equal unless something goes wrong. Values from each rank's own data differ from the start. If all
+weights do so too, and are not shards, the ranks train models of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import reduce
 
@@ -53,31 +54,48 @@ def diff_ranks(
     if not keys:
         what = f"a key that fits {listed(patterns)}" if patterns else "a key of numbers"
         raise RecordingError(f"{counted(len(runs), 'recording')} do not all have {what}")
-    agreeing, differing, split = 0, 0, list[RankSplit]()
+    agreeing, split, never = 0, list[RankSplit](), list[RankSplit]()
     for group in runs[0].groups(keys):
         columns = [run.numbers(group) for run in runs]
         for key in group:
             found = _split(key, dict(zip(names, (c[key] for c in columns), strict=True)), tolerance)
-            split += [found] if isinstance(found, RankSplit) else []
-            agreeing += found is True
-            differing += found is False
+            agreeing += found is None
+            if found is not None:
+                (never if found.since is None else split).append(found)
+    if not any(_is_of_weights(key) for key in {*keys} - {each.key for each in never}):
+        sharded = _sharded_layers(recordings)
+        of_weights = [each for each in never if _is_of_weights(each.key, sharded)]
+        split += of_weights
+        never = [each for each in never if each not in of_weights]
     split.sort(key=lambda each: each.step)
-    return RanksDiff(tuple(names), not split, agreeing, differing, tuple(split))
+    return RanksDiff(tuple(names), not split, agreeing, len(never), tuple(split))
 
 
-def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> RankSplit | bool:
-    """The point from which a key differs; if there is none, whether it always agrees."""
+def _is_of_weights(key: str, sharded: Collection[str] = ()) -> bool:
+    """Whether a key is a statistic of weights, and not of those of some layers."""
+    layer, *rest = key.rsplit("/", 2)
+    return rest[:1] == ["weights"] and layer not in sharded
+
+
+def _sharded_layers(recordings: Sequence[Recording]) -> set[str]:
+    models = [model for each in recordings for model in each.models.values()]
+    return {name for model in models for name, layer in model.items() if layer.get("shard")}
+
+
+def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> RankSplit | None:
+    """The point from which a key differs; None if it always agrees."""
     latest = [_latest(column) for column in columns.values()]
     common: Ints = reduce(np.intersect1d, (column.step for column in latest))
     rows = [column.value[np.searchsorted(column.step, common)] for column in latest]
     agrees = ~np.any([tolerance.beyond(rows[0], row) for row in rows[1:]], axis=0)
-    if not len(common) or agrees.all():
-        return bool(len(common))
+    if not len(common):
+        return RankSplit(key, int(latest[0].step[0]) if len(latest[0].step) else 0, None, ())
+    if agrees.all():
+        return None
     at = int(np.argmin(agrees))
-    if not _is_no_chance(key, rows[0][:at]):
-        return False
+    since = int(common[at - 1]) if _is_no_chance(key, rows[0][:at]) else None
     odd = _odd_ones(list(columns), [row[at : at + 1] for row in rows], tolerance)
-    return RankSplit(key, int(common[at]), int(common[at - 1]), odd)
+    return RankSplit(key, int(common[at]), since, odd)
 
 
 def _latest(column: Column) -> Column:

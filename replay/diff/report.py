@@ -105,15 +105,17 @@ def keys(found: Keys, runs: tuple[str, str], ends: tuple[int | None, int | None]
 def splits(found: Sequence[RankSplit]) -> list[str]:
     """Lines for keys on which ranks agree at first and later differ."""
     lines = [
-        line(
-            "split",
-            f"{each.key} agrees up to step {each.since}, from step {each.step} on not on "
-            f"{listed(each.ranks)}",
-        )
+        line("split", f"{each.key} {_since(each)} not on {listed(each.ranks)}")
         for each in found[:_MOST]
     ]
     more = len(found) - _MOST
     return lines + ([line("", f"and {counted(more, 'more key')}")] if more > 0 else [])
+
+
+def _since(split: RankSplit) -> str:
+    if split.since is None:
+        return f"never agrees: from step {split.step} on"
+    return f"agrees up to step {split.since}, from step {split.step} on"
 
 
 def table(found: Any) -> dict[str, Any]:

@@ -155,10 +155,11 @@ class RanksDiff:
 
     Attributes:
         runs: the names of the recordings.
-        equal: whether no key that agrees at first differs later.
+        equal: whether there is no split.
         agreeing: the number of keys that agree on all ranks from the first step to the last.
         differing: the number of keys that never agree, such as values from each rank's own data.
-        split: the keys that agree at first and later differ, in the order in which they do.
+        split: the keys that agree at first and later differ, in the order in which they do; and
+            those of weights if none of them ever agrees, though they are not shards.
     """
 
     runs: tuple[str, ...]

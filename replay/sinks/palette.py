@@ -5,6 +5,7 @@ visdom would colour in the same way is unchanged.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -55,6 +56,9 @@ class Palette:
 
     def __init__(self) -> None:
         self._colours: dict[str, int] = {}  # of subjects in windows with few
+        self._beside = defaultdict[str, set[str]](
+            set
+        )  # the subjects in one of these windows with it
         self._ordered: list[str] = []  # subjects in windows with many, or with several runs
         self._runs: dict[str, int] = {}
         self._phases = {"": 0, "train": 0, "mean": 0, "std": 1}
@@ -71,6 +75,9 @@ class Palette:
             subjects = list(dict.fromkeys(look.subject for look in looks if look.subject))
             if len(subjects) > FEW or (subjects and looks[0].run is not None):
                 self._insert(subjects)
+            else:
+                for subject in subjects:
+                    self._beside[subject].update(subjects)
         return [self._painted(window) for window in windows]
 
     def _insert(self, subjects: list[str]) -> None:
@@ -116,12 +123,12 @@ class Palette:
         return [round(part + (255 - part) * white) for part in colour]
 
     def _places(self, subjects: Sequence[str]) -> list[int]:
-        """Known subjects keep their colour's index, new ones get the first that is free here."""
-        taken = {self._colours[name] for name in subjects if name in self._colours}
-        free = (place for place in count() if place not in taken)
+        """The index of each subject's colour: the first that nothing beside it has anywhere."""
         for name in subjects:
             if name not in self._colours:
-                self._colours[name] = next(free)
+                others = {*subjects, *self._beside[name]} & self._colours.keys()
+                taken = {self._colours[other] for other in others}
+                self._colours[name] = next(place for place in count() if place not in taken)
         return [self._colours[name] for name in subjects]
 
 

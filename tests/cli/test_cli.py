@@ -81,7 +81,7 @@ def test_replay_without_a_preset_draws_what_is_there(tmp_path: Path) -> None:
 def test_lines_are_smoothed_and_logarithmic_without_a_file(run: Path, tmp_path: Path) -> None:
     saved, golden = tmp_path / "env.json", tmp_path / "golden.json"
     options = ("-p", "loss", "--smooth", 0.6, "--log-y")
-    flexrec("replay", run, *options, "--save", saved)
+    assert "Loss: train, test (" in flexrec("replay", run, *options, "--save", saved)[0]
     content = json.loads(saved.read_text())["jsons"]["loss"]["content"]
     assert content["layout"]["yaxis"]["type"] == "log"
     names = [(trace["name"], trace.get("opacity")) for trace in content["data"]]

@@ -165,6 +165,14 @@ def test_a_folder_is_replayed(exp: Path, tmp_path: Path) -> None:
     assert len({trace["line"]["color"] for trace in window["content"]["data"]}) == 2
 
 
+def test_the_page_of_a_single_group_tells_of_its_runs(exp: Path, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    flexrec("replay", exp, "--group", "config.name", "--preset", "loss", "--html", out)
+    (group,) = json.loads(out.read_text().partition('id="data-runs">')[2].partition("</script>")[0])
+    assert (group["about"]["runs"], group["config"]["name"]) == ("3", "=1+1")
+    assert len(group["step"]) == len(group["at"]) > 0
+
+
 def test_a_page_of_groups_is_written_without_what_cannot_be_read(exp: Path, tmp_path: Path) -> None:
     data = (exp / "lr0.2.h5").read_bytes()
     half = len(data) // 2

@@ -20,6 +20,12 @@ def test_names_keep_their_colours_from_plot_to_plot() -> None:
     assert second.opts["linecolor"] == [list(CYCLE[1])]
 
 
+def test_names_that_share_a_window_never_share_a_colour() -> None:
+    windows = [lines("0", "outputs", "weights"), lines("1", "grad_in", "outputs")]
+    *_, last = Palette().paint([*windows, lines("2", "grad_in", "outputs", "weights")])
+    assert last.opts["linecolor"] == [list(CYCLE[k]) for k in (2, 0, 1)]
+
+
 def test_a_run_has_one_colour_and_a_phase_one_dash() -> None:
     loss, acc = Palette().paint([lines("loss", "train_loss", "test_loss"), lines("acc", "test")])
     assert loss.opts["linecolor"] == [list(CYCLE[0])] * 2
