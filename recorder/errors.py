@@ -137,7 +137,7 @@ class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - the customar
         """The error for a feature that needs `package`; the message says how to install it.
 
         >>> print(MissingDependency.of("an HTML page", "plotly"))
-        an HTML page needs plotly, which is not installed: pip install 'plotly>=6'
+        an HTML page needs plotly, which is not installed: pip install 'plotly>=6.1'
         """
         wanted = " ".join(f"'{one}'" for one in REQUIREMENTS[package])
         return cls(
@@ -160,7 +160,7 @@ REQUIREMENTS = {
     "fsspec": ("fsspec>=2024.2",),
     "mlflow": ("mlflow-skinny>=3",),
     "pandas": ("pandas",),
-    "plotly": ("plotly>=6",),
+    "plotly": ("plotly>=6.1",),
     "psutil": ("psutil>=5.9.5",),
     "pyarrow": ("pyarrow>=16.1",),
     "pyyaml": ("pyyaml",),

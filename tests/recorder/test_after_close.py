@@ -99,6 +99,7 @@ STORE: dict[str, Use] = {
     "effective": lambda store: store.effective(),
     "effective_count": lambda store: store.effective_count(),
     "everything": lambda store: store.everything(store.columns_held()),
+    "hiding": lambda store: store.hiding(((0, 1),)).effective_count(),
     "linked": lambda store: store.linked(0, 0),
     "marks": lambda store: store.marks(*next(store.blocks())),
     "recorded": lambda store: store.recorded().effective_count(),

@@ -148,4 +148,4 @@ def test_a_file_is_read_piece_by_piece(tmp_path: Path) -> None:
         if number % 25 == 0:
             most = max(most, pa.total_allocated_bytes() - before)
     assert number == 19_999
-    assert most < (tmp_path / "run.parquet").stat().st_size / 2
+    assert most < 0.75 * (tmp_path / "run.parquet").stat().st_size
