@@ -88,22 +88,22 @@ HABITS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (
         lambda rec: rec.log({"loss": 1}),
         InputError,
-        'write add({"loss": value}), and then log(epoch)',
+        'write add({"loss": value}), and then',
     ),
     (
         lambda rec: rec.log({"loss": 1}, step=3),
         InputError,
-        'write add({"loss": value}), and then log(epoch)',
+        'write add({"loss": value}), and then',
     ),
     (
         lambda rec: rec.log("loss", 1.0),
         InputError,
-        'write add({"loss": value}), and then log(epoch)',
+        'write add({"loss": value}), and then',
     ),
     (
         lambda rec: rec.log(loss=1.0, acc=2.0),
         InputError,
-        'write add({"loss": value}), and then log(epoch)',
+        'write add({"loss": value}), and then',
     ),
     (lambda rec: rec.add_scalar("loss", 1, 3), AttributeError, "rec.add({tag: value}, step=n)"),
     (lambda rec: rec.log_metrics({}), AttributeError, "rec.add(values, step=n)"),
