@@ -9,6 +9,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+from pyfive import Group
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.storage.closing import output
@@ -55,7 +56,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     return path
 
 
-def datasets(group: Any) -> Iterator[str]:
+def datasets(group: Group) -> Iterator[str]:
     """The paths of a file's datasets."""
     for name in group:
         if hasattr(group[name], "keys"):

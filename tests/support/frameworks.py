@@ -13,6 +13,7 @@ FRAMEWORKS = (
     "matplotlib",
     "mlflow",
     "polars",
+    "pyfive",
     "skorch",
     "tensorboard",
     "trackio",
