@@ -46,7 +46,7 @@ def call_no_more(path: str) -> None:
 
 def named(text: str) -> str:
     """The text with paths as messages name them."""
-    for path, name in _NAMES.items():
+    for path, name in list(_NAMES.items()):  # another thread may add one
         text = text.replace(path, name)
     return text
 
