@@ -192,7 +192,7 @@ def differ(a: Sequence[Window], b: Sequence[Window]) -> str:
     return ""
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(events=runs(), defs=definitions, close=st.booleans(), block=blocks)
 def test_replay_of_a_recording_is_what_was_live(
     events: list[Event],
@@ -219,7 +219,7 @@ def test_replay_of_a_recording_is_what_was_live(
     rec.close()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(events=runs(odd=True), defs=definitions, every=st.none() | st.integers(1, 4), block=blocks)
 def test_what_is_left_out_is_the_same_quickly_and_plainly(
     events: list[Event],
@@ -247,7 +247,7 @@ def test_what_is_left_out_is_the_same_quickly_and_plainly(
             assert sorted(engine.left_out, key=str) == sorted(plain.left_out, key=str)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(events=runs(), defs=definitions, every=st.integers(1, 4), block=blocks)
 def test_every_n_steps_is_the_same_quickly_and_plainly(
     events: list[Event],

@@ -816,7 +816,7 @@ def test_ranks_that_are_killed_anywhere_give_what_an_undisturbed_run_gives(
     whole = Ranks(tmp_path / "whole", order)
     whole.train(-1)
     merge_recordings(whole.paths, tmp_path / "whole.h5")
-    for kill_at in range(40, 115, 5):
+    for kill_at in range(40 + len(order) % 2 * 5, 115, 10):
         folder = tmp_path / str(kill_at)
         folder.mkdir()
         killed = Ranks(folder, order)
@@ -829,7 +829,7 @@ def test_ranks_that_are_killed_anywhere_give_what_an_undisturbed_run_gives(
 
 
 @pytest.mark.filterwarnings("ignore:.*its end are not whole")
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_ranks_go_to_any_state_of_any_timeline(tmp_path: Path, seed: int) -> None:
     """All ranks load states of rank 0, older and newer ones, as a sweep over checkpoints does."""
     draw = np.random.default_rng(seed)
