@@ -130,7 +130,12 @@ def test_wandb_sync_sends_it(run: Path, tmp_path: Path) -> None:
         own = {"HOME": str(tmp_path), "WANDB_ERROR_REPORTING": "false"}
         command: list[str | Path] = [Path(sys.executable).with_name("wandb"), "sync", place]
         done = subprocess.run(
-            command, env={**os.environ, **where, **own}, check=True, capture_output=True, text=True
+            command,
+            env={**os.environ, **where, **own},
+            cwd=tmp_path,  # where it writes its logs
+            check=True,
+            capture_output=True,
+            text=True,
         )
     assert "Finished syncing" in done.stderr
     with Recording(run) as recording:
