@@ -48,13 +48,10 @@ def test_ranks_that_agree(tmp_path: Path) -> None:
     assert str(found) == "3 ranks agree: 2 keys to the bit, 2 keys never did"
 
 
-def own_models(tmp_path: Path, *, norm: float, models: dict[str, Any] | None = None) -> RanksDiff:
+def own_models(tmp_path: Path, *, norm: float, facts: bool = False) -> RanksDiff:
     """Two ranks whose weights differ from the first step on, but for a norm's, perhaps."""
     for rank in range(2):
-        facts = models is not None
         with Recorder(tmp_path / f"run-{rank}.h5", mode="w", facts=facts) as rec:
-            if models is not None:
-                rec.describe(models)
             for step in range(5):
                 own = {f"{layer}/weights/mean": step + rank for layer in ("0", "2")}
                 rec.add({**own, "1/weights/mean": step + norm * rank, "rate": step})
@@ -63,13 +60,15 @@ def own_models(tmp_path: Path, *, norm: float, models: dict[str, Any] | None = N
         return diff_ranks([a, b])
 
 
-def test_weights_that_never_agree_are_told(tmp_path: Path) -> None:
+def test_weights_that_never_agree_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = own_models(tmp_path, norm=1.0)
     assert [(each.since, each.step) for each in found.split] == [(None, 0)] * 3
     assert "0/weights/mean never agrees: from step 0 on not on run-1.h5" in str(found)
     shard = {"at": [0], "of": [2], "weights": 8, "trainable": True}
     layers = {layer: {"shard": shard} for layer in "012"}
-    assert own_models(tmp_path, norm=1.0, models={"net": layers}).equal
+    facts: dict[str, Any] = {"models": {"net": layers}}
+    monkeypatch.setattr("flexrec.recorder.recorder.gather_facts", lambda **_: facts)
+    assert own_models(tmp_path, norm=1.0, facts=True).equal
     assert own_models(tmp_path, norm=0.0).equal  # as where layers are split by hand, and norms not
 
 
