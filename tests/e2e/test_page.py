@@ -245,6 +245,32 @@ def test_groups_and_pages_of_other_axes_have_the_choice_of_x(
         assert found.loss["layout"]["xaxis"]["title"]["text"] == "epoch"
 
 
+def test_where_plots_differ_each_has_its_own_scale_at_first(
+    browser: "Browser", three: Path, tmp_path: Path
+) -> None:
+    definitions = [
+        f'plots.{name} = {{ type = "line", opts = {{ ytype = "{scale}" }} }}\n'
+        f'meters.train_{name} = {{ type = "AverageValueMeter", target = "{name}" }}\n'
+        for name, scale in (("loss", "log"), ("acc", "linear"))
+    ]
+    (tmp_path / "two.toml").write_text("".join(definitions))
+    run = three.parent / "run0.h5"
+    flexrec("replay", run, "--config", tmp_path / "two.toml", "--html", tmp_path / "two.html")
+
+    with open_page(browser, tmp_path / "two.html") as found:
+
+        def types() -> list[str]:
+            every = "[...document.querySelectorAll('.js-plotly-plot')]"
+            return list(found.page.evaluate(f"{every}.map(p => p.layout.yaxis.type)"))
+
+        assert found.page.locator("#scale input:checked").get_attribute("value") == "own"
+        assert types() == ["log", "linear"]
+        found.choose("scale", "linear")
+        assert types() == ["linear", "linear"]
+        found.choose("scale", "own")
+        assert types() == ["log", "linear"]
+
+
 def test_a_logarithmic_axis_has_labels_wherever_one_zooms(opened: Opened) -> None:
     page = opened.page
     opened.choose("scale", "log")

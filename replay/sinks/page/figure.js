@@ -7,9 +7,9 @@ const board = document.getElementById("board");
 
 // What the windows' x axes show as they were made: mark, step, time or relative.
 const along = root.dataset.x;
-// What the reader has chosen. smooth and scale: null is what each window asks for itself. Runs and
+// What the reader has chosen. With smooth: null and scale: own, each window is as it asks to be. Runs and
 // phases that are off are in no plot.
-const chosen = {smooth: null, x: along, scale: null, theme: prefersDark.matches ? "dark" : "light",
+const chosen = {smooth: null, x: along, scale: "own", theme: prefersDark.matches ? "dark" : "light",
   off: new Set(), offPhases: new Set()};
 const config = {displayModeBar: false, doubleClickDelay: 400};
 const GAP = 12, NARROWEST = 380;  // pixels between plots, and of a plot where there is room
@@ -62,7 +62,7 @@ function isLine(trace) {
 }
 
 function isLog(shown) {
-  return shown.curves && (chosen.scale ? chosen.scale === "log" : shown.log);
+  return shown.curves && (chosen.scale === "own" ? shown.log : chosen.scale === "log");
 }
 
 function isOn(card, trace) {

@@ -141,10 +141,10 @@ function makeControls() {
     makeChoices("x", Object.fromEntries(Object.entries(texts).filter(([name]) => kept[name])), redraw);
   }
   const curves = windows.filter((shown) => shown.curves);
-  if (curves.every((shown) => shown.log === curves[0].log)) {
-    chosen.scale = curves[0]?.log ? "log" : "linear";
-  }
-  if (curves.length) makeChoices("scale", {linear: "linear", log: "log"}, redraw);
+  const isOneScale = curves.every((shown) => shown.log === curves[0].log);
+  if (isOneScale) chosen.scale = curves[0]?.log ? "log" : "linear";
+  const scales = {...(!isOneScale && {own: "own"}), linear: "linear", log: "log"};
+  if (curves.length) makeChoices("scale", scales, redraw);
   makeSlider(curves.filter((shown) => shown.smooth !== null).map((shown) => shown.smooth));
 }
 

@@ -12,7 +12,7 @@ const chosen = {theme: prefersDark.matches ? "dark" : "light", sort: null, isDow
 const RAMP = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [230, 190, 40]];  // as plots/colours.py
 const SPAN = 50;  // a column whose values span as many times its least is drawn logarithmically
 const MOST_AXES = 10, MOST_LABELS = 12, WIDTH = 96, PIECE = 100;
-const TOP = 30, BOTTOM = 34, SIDE = 46;  // pixels around the axes
+const TOP = 30, BOTTOM = 34, LEFT = 20, RIGHT = 76;  // pixels around the axes
 
 // ---------------------------------------------------------------- columns
 
@@ -174,10 +174,10 @@ function axesShown() {
 
 function geometry() {
   const shown = axesShown();
-  const width = Math.max(axes.parentElement.clientWidth, 2 * SIDE + WIDTH * (shown.length - 1));
+  const width = Math.max(axes.parentElement.clientWidth, LEFT + RIGHT + WIDTH * (shown.length - 1));
   const height = Math.max(200, axes.parentElement.clientHeight);
-  const step = (width - 2 * SIDE) / Math.max(1, shown.length - 1);
-  const x = (k) => SIDE + k * step;
+  const step = (width - LEFT - RIGHT) / Math.max(1, shown.length - 1);
+  const x = (k) => LEFT + k * step;
   const y = (place) => height - BOTTOM - place * (height - TOP - BOTTOM);
   const at = (column, i) => (column.values[i] === null ? height - 9
     : y(scaleOf(column).at(column.values[i])));
@@ -236,13 +236,16 @@ function drawScales() {
     const group = addSvg(over, "g", {class: "axis", "data-name": column.name}), at = x(k);
     addSvg(group, "line", {x1: at, x2: at, y1: y(1), y2: y(0)});
     const anchor = k === 0 ? "start" : k === shown.length - 1 ? "end" : "middle";
-    const end = k === 0 ? at - SIDE + 4 : k === shown.length - 1 ? at + SIDE - 4 : at;
+    const end = k === 0 ? 4 : k === shown.length - 1 ? width - 4 : at;
     const name = addSvg(group, "text", {x: end, y: 16, "text-anchor": anchor, class: "name"},
       shortened(column.name.replace(/^config\./, ""), step / 7.5));
     addSvg(name, "title", {}, column.name);
     for (const [place, text] of scaleOf(column).labels) {
-      addSvg(group, "text", {x: k === shown.length - 1 ? at - 5 : at + 5, y: y(place) + 4,
-        "text-anchor": k === shown.length - 1 ? "end" : "start"}, shortened(text, step / 8));
+      const under = addSvg(group, "rect", {class: "under"});
+      const box = addSvg(group, "text", {x: at + 7, y: y(place) + 4},
+        shortened(text, (k === shown.length - 1 ? RIGHT : step) / 8)).getBBox();
+      Object.entries({x: box.x - 2, y: box.y, width: box.width + 4, height: box.height})
+        .forEach(([name, value]) => under.setAttribute(name, value));
     }
     if (known(column).length < count) {
       addSvg(group, "text", {x: at, y: height - 4, "text-anchor": "middle", class: "none"}, "none");

@@ -88,7 +88,8 @@ while seen < 40:
         assert child.stdout is not None
         try:
             for number in range(40):
-                assert child.stdout.readline() == f"{number}\n"
+                if child.stdout.readline() != f"{number}\n":
+                    break  # the child has ended; what it said is below
                 time.sleep(number % 8 * 0.007)  # so that it comes anywhere
                 child.send_signal(signal.SIGINT)
             _, said = child.communicate(timeout=60)
