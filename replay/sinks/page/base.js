@@ -76,6 +76,8 @@ function luminance(rgb) {
 /** The colour, made lighter on a dark page until it stands out from it. */
 function visible(colour) {
   if (Array.isArray(colour)) return colour.map(visible);
+  const [, opaque, alpha] = /^rgba\((.*), ?([\d.]+)\)$/.exec(colour) ?? [];
+  if (opaque) return visible(`rgb(${opaque})`).replace("rgb(", "rgba(").replace(")", `, ${alpha})`);
   const rgb = chosen.theme === "dark" ? parts(colour) : null;
   if (!rgb) return colour;
   const ground = luminance(parts(css("--card"))) + 0.05;

@@ -182,6 +182,7 @@ function figureOf(card) {
     const made = {...trace, meta, visible: isOn(card, trace)};
     if (trace.x) made.x = positions(shown, trace);
     if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
+    if (trace.fillcolor) made.fillcolor = visible(trace.fillcolor);
     if (trace.marker) made.marker = visibleMarker(trace.marker);
     if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
     if (shown.curves && made.hoverinfo !== "skip") made.hoverinfo = "none";  // see showValues
