@@ -40,12 +40,19 @@ def with_bands(traces: Traces, names: Sequence[str], opts: Message) -> tuple[lis
     opts, own = {**opts, "linecolor": colours}, list[int]()
     found = list[Drawn]()
     for k, (trace, name) in enumerate(zip(traces, names, strict=True)):
-        found += _drawn(trace, f"{name} ({trace.note})" if trace.note else name, colours[k], opts)
+        found += _drawn(trace, _noted(name, trace.note, opts.get("title")), colours[k], opts)
         own += [k] * (len(found) - len(own))
     for opt in _PER_TRACE:
         if opt in opts and len(opts[opt]) == len(traces):
             opts[opt] = [opts[opt][k] for k in own]
     return found, opts
+
+
+def _noted(name: str, note: str, title: str | None) -> str:
+    """The name of a line with its note in the legend, which does not repeat the title."""
+    if not note:
+        return name
+    return note if name == title else f"{name} ({note})"
 
 
 def _drawn(trace: Trace, name: str, colour: Sequence[int], opts: Message) -> Iterator[Drawn]:

@@ -123,9 +123,10 @@ def _trace(
 ) -> dict[str, Any]:
     """A trace for plotly; lines and dots have a colour, so that others may be left out."""
     run, name = _run(trace, place, traces, runs), str(trace.get("name", ""))
-    note = next((t.note for t in traces if t.note and name.endswith(f" ({t.note})")), "")
+    note = next((t.note for t in traces if t.note and _has_note(name, t.note)), "")
     named = runs[run] if run is not None and len(runs) > 1 else ""
-    shown = {"phase": name.removesuffix(f" ({note})").removeprefix(named).strip(), "note": note}
+    phase = "" if name == note else name.removesuffix(f" ({note})").removeprefix(named).strip()
+    shown = {"phase": phase, "note": note}
     made = {**trace, "run": run, **shown}
     if trace["type"] == "scattergl":
         # plotly's WebGL lines create code from text, which the page's policy forbids.
@@ -134,6 +135,11 @@ def _trace(
         part = "line" if "lines" in trace.get("mode", "") else "marker"
         made[part] = {"color": written(CYCLE[place % len(CYCLE)]), **trace.get(part, {})}
     return made
+
+
+def _has_note(name: str, note: str) -> bool:
+    """Whether this name in the legend ends with the note, or is the note alone."""
+    return name == note or name.endswith(f" ({note})")
 
 
 def _run(

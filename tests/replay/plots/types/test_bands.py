@@ -46,6 +46,11 @@ def test_lists_of_opts_go_with_their_lines() -> None:
     assert second["name"] == "b train (n=2)"
 
 
+def test_a_legend_does_not_repeat_the_title() -> None:
+    (line,) = drawn(Trace("Learning rate", X, X, note="n=5"), title="Learning rate")
+    assert line["name"] == "n=5"
+
+
 def test_a_gap_splits_the_band() -> None:
     low = np.where(X == 2, np.nan, X - 1)
     traces = drawn(Trace("a", X, X, band=(low, X + 1)))
