@@ -153,7 +153,9 @@ class KeyDiff:
 
     @property
     def values(self) -> Values:
-        """The values at the first step at which it differs."""
+        """The values at the first step at which it differs; fingerprints as in a trace."""
+        if self.key.endswith("/fingerprint"):
+            return Values(_hexadecimal(self.a), _hexadecimal(self.b))
         return Values(self.a, self.b, self.relative)
 
     def has(self, step: int) -> bool:
@@ -230,6 +232,12 @@ def first_of(
         apart = float(relative(a[at : at + 1], b[at : at + 1])[0])
         found.relative = apart if np.isfinite(apart) else None
     return found
+
+
+def _hexadecimal(value: Shown) -> Shown:
+    if isinstance(value, float) and value.is_integer():
+        return f"#{int(value):x}"
+    return value
 
 
 def relative(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -311,3 +311,14 @@ def test_many_keys_are_read_a_part_at_a_time(
 def test_a_notebook_shows_it(whole: Path, tmp_path: Path) -> None:
     other = record(tmp_path / "b.h5", lambda _, found: found.update({"<b>": 1.0}))
     assert "&lt;b&gt;" in flexrec.diff(whole, other)._repr_html_()
+
+
+def test_fingerprints_are_shown_as_in_a_trace(tmp_path: Path) -> None:
+    for name, value in (("a", 0xCD10418E), ("b", 0xFE2914D1)):
+        with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
+            rec.add({"batch/fingerprint": value})
+            rec.step()
+    found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert found.first is not None
+    assert (found.first.a, found.first.b) == ("#cd10418e", "#fe2914d1")
+    assert found.first.relative is None
