@@ -402,7 +402,8 @@ class Flusher:
             return
         with suppress(MemoryError):
             self._shed()
-        if not self.has_warned:
+        # A failure while closing only matters if something is lost in the end; `_say` tells that.
+        if not self.has_warned and not self._stopping:
             self.has_warned = True
             self.warn(f"{message}; recording goes on in memory, and writing is tried again")
 
@@ -486,13 +487,13 @@ class Flusher:
 
     def _say(self, losses: list[str]) -> None:
         raises = self._on_error == "raise" and bool(losses)
+        why = f" ({self.failure})" if self.failure and not self.has_warned else ""
         for loss in () if raises else losses:
-            self.warn(f"{self._path}: {loss}")
+            self.warn(f"{self._path}: {loss}{why}")
         try:
             self.speak()
         finally:
             if raises:
-                why = f" ({self.failure})" if self.failure else ""
                 raise RecordingError(f"{self._path}: {'; '.join(losses)}{why}")
 
     def _rewrite(self) -> None:
