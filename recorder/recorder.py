@@ -609,7 +609,7 @@ class Recorder:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Set up a copy made by pickle or `copy.copy`; it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
-        self._trace = None
+        self._trace, self._took_leave = None, True
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
         self._queue = EventQueue(self._reducer, lambda _: None)
         self._queue.silence("this is a copy of a recorder")
@@ -643,6 +643,10 @@ class Recorder:
                 warn(str(failure))
             except RuntimeWarning:
                 error.add_note(str(failure))
+        except BaseException as interrupt:
+            if not self._took_leave:  # it came before `close` could hold it back
+                self.__exit__(type(interrupt), interrupt, interrupt.__traceback__)
+            raise
 
 
 _WRITE = {

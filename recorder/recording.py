@@ -26,6 +26,7 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
 from flexrec.recorder.storage.series import Marks, Row, Series, events_of, marks_of
+from flexrec.recorder.storage.store import Store
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -67,7 +68,9 @@ class Recording:
             closed the file of a killed run. False if the run is still running or was killed.
         config, facts: as they were recorded; None if they were not, or, with a warning, if they are
             damaged in the file of a run that has not ended.
-        columns: reads the keys' values, a bounded number at a time, for replay. Internal.
+
+    After `close`, these attributes and `models` remain; everything else raises RecordingError.
+    Series, marks and events that were read before remain too.
 
     Raises:
         NotARecordingError: the file is not HDF5, or was not written by flexrec.
@@ -80,10 +83,21 @@ class Recording:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = copied(path) if is_url(path) else Path(path)
         self._forget = weakref.finalize(self, remove, self.path) if is_url(path) else None
-        self._store, self.complete = open_store(self.path)
+        self._opened, self.complete = open_store(self.path)
         self.config: Any = self._told(lambda: stored_json(self._store, self.path, fmt.CONFIG))
         self.facts: dict[str, Any] | None = self._told(lambda: stored_facts(self._store, self.path))
-        self.columns = ColumnReader(self.path, self._store)
+        self._columns = ColumnReader(self.path, self._store)
+
+    @property
+    def _store(self) -> Store:
+        self._opened.file.check_open()
+        return self._opened
+
+    @property
+    def columns(self) -> ColumnReader:
+        """Reads the keys' values, a bounded number at a time, for replay. Internal."""
+        self._opened.file.check_open()
+        return self._columns
 
     def _told(self, read: Callable[[], Any]) -> Any:
         """The config or the facts; None, with a warning, if a disk changed them in a live file."""
@@ -96,8 +110,9 @@ class Recording:
             return None
 
     def __repr__(self) -> str:
-        keys, state = counted(len(self), "key"), "complete" if self.complete else "not complete"
-        if self._store.file.is_closed:
+        keys = counted(len(self._columns.of), "key")
+        state = "complete" if self.complete else "not complete"
+        if self._opened.file.is_closed:
             return f"<Recording {self.path}: {keys}, closed here>"
         return f"<Recording {self.path}: {keys}, {counted(self.event_count, 'event')}, {state}>"
 
@@ -125,9 +140,14 @@ class Recording:
             if isinstance(layers, dict)
         }
 
-    @cached_property
+    @property
     def marks(self) -> Marks:
         """The `log` and `reset` calls, in order."""
+        self._opened.file.check_open()
+        return self._marks
+
+    @cached_property
+    def _marks(self) -> Marks:
         found = [self._store.marks(*block) for block in self._store.blocks()]
         return marks_of(self._store, found)
 
@@ -170,9 +190,9 @@ class Recording:
     def taken_back(self) -> "Recording":
         """The same recording, with only its superseded events; closing one closes both."""
         other = copy(self)
-        other.__dict__.pop("marks", None)  # the cached marks of this one
-        other._store = self._store.superseded()
-        other.columns = ColumnReader(self.path, other._store)
+        other.__dict__.pop("_marks", None)  # the cached marks of this one
+        other._opened = self._store.superseded()
+        other._columns = ColumnReader(self.path, other._opened)
         return other
 
     def resume_points(self) -> list[ResumePoint]:
@@ -303,14 +323,14 @@ class Recording:
         Raises:
             RecordingError: the file can no longer be read.
         """
-        self._store.file.check_open()
+        self._opened.file.check_open()
         from flexrec.recorder.storage.follow import follow
 
         return follow(self.path, poll_seconds=poll_seconds, timeout=timeout)
 
     def close(self) -> None:
-        """Close the file; reading from it afterwards raises RecordingError."""
-        self._store.close()
+        """Close the file; see above for what remains."""
+        self._opened.close()
         if self._forget is not None:
             self._forget()
 

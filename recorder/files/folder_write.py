@@ -23,6 +23,7 @@ from flexrec.recorder.files.rename import sync_file, sync_name
 
 _LITTER = 3600.0  # seconds after which a folder that nothing was written to is taken for litter
 _HELD = -1  # in place of a lock: another process has it
+_REPLACED = "replaced"  # the purpose of a whole folder beside its path, until another is in place
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,15 @@ def check_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Pa
 def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -> Iterator[Path]:
     """Context manager: a new folder to fill, which replaces `path` if no error is raised.
 
-    What killed processes left beside the path is removed first. Mode, group and extended attributes
+    What killed processes left beside the path is removed first; a folder that one of them moved away
+    and did not replace is put back. Mode, group and extended attributes
     are those of the replaced folder, and of the files with the same names in it. Arguments and
     errors are those of `check_folder`.
 
     Raises:
         OSError: the folder cannot be put in place; the old one is untouched.
     """
+    _put_back(Path(os.path.realpath(path)))
     target = check_folder(path, kind, overwrite=overwrite)
     target.parent.mkdir(parents=True, exist_ok=True)
     _clear_litter(target, kind)
@@ -99,7 +102,7 @@ def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
     if not target.exists():
         made.rename(target)
     else:
-        old = beside(target, f"{secrets.token_hex(4)}.partial")
+        old, litter = beside(target, _REPLACED), _new_name(target)
         lock = _locked(target)
         try:
             target.rename(old)
@@ -108,16 +111,38 @@ def _put_in_place(made: Path, target: Path, kind: FolderKind) -> None:
             except OSError:
                 old.rename(target)
                 raise
-            _remove(old, kind)
+            old.rename(litter)  # before it is no longer whole
+            _remove(litter, kind)
         finally:
             _unlock(lock)
     sync_name(target)
 
 
+def _put_back(target: Path) -> None:
+    """Give a folder its name back if a process was killed before another had that name.
+
+    If another has it, the folder becomes litter.
+    """
+    old = beside(target, _REPLACED)
+    if old.is_symlink() or not old.is_dir():
+        return
+    lock = _locked(old)
+    try:
+        if lock != _HELD:
+            old.rename(_new_name(target) if os.path.lexists(target) else target)
+    finally:
+        _unlock(lock)
+
+
+def _new_name(target: Path) -> Path:
+    """A name beside the target, of a folder that is litter if its maker is killed."""
+    return beside(target, f"{secrets.token_hex(4)}.partial")
+
+
 def _made_beside(target: Path) -> tuple[Path, int | None]:
     """A new folder beside the target, and its lock."""
     while True:
-        made = beside(target, f"{secrets.token_hex(4)}.partial")
+        made = _new_name(target)
         made.mkdir(0o700 if target.exists() else 0o777)
         lock = _locked(made)
         if made.exists() and lock != _HELD:  # else another process took it for litter

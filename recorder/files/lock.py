@@ -12,7 +12,8 @@ import socket
 import stat
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _FLAGS = os.O_RDWR | os.O_CREAT | SPECIAL_UNTOUCHED
 _BEGINS = '{"pid": '  # the start of an owner's text
 _MOST = 4096  # bytes: an owner's text is shorter
 _SILENT = 3600.0  # seconds after which an owner on another host is taken for dead
+_PAUSE = 0.01  # seconds between tries
 
 
 def lock_file(path: Path) -> Path:
@@ -46,20 +48,27 @@ class PathLock:
     On a file system without locks, the lock is held as long as the owner's process is alive if it
     runs on this host; on another host, until the lock file is removed by hand.
 
+    Args:
+        path: the file to lock.
+        wait: how many seconds to wait for another owner to release it.
+
     Raises:
         RecordingError: another recorder has the lock, and the message names its process and host;
             or the file with the lock file's name is not a lock file.
         OSError: the lock file cannot be created.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, wait: float = 0.0) -> None:
         self._file = lock_file(path)
+        until = time.monotonic() + wait
         while True:
             self._descriptor = _opened(self._file)
             try:
                 if not _locked(self._descriptor):
-                    raise RecordingError(_refusal(path, _owner(self._descriptor)))
-                if _is_at(self._descriptor, self._file):  # else its last owner removed it
+                    if time.monotonic() >= until:
+                        raise RecordingError(_refusal(path, _owner(self._descriptor)))
+                    time.sleep(_PAUSE)
+                elif _is_at(self._descriptor, self._file):  # else its last owner removed it
                     _refuse_others(self._descriptor, self._file)
                     break
             except BaseException:
@@ -100,6 +109,16 @@ class PathLock:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+@contextmanager
+def locked(path: Path, *, wait: float = 0.0) -> Iterator[None]:
+    """Context manager: hold a `PathLock`; arguments and errors are those of it."""
+    lock = PathLock(path, wait=wait)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def seems_held(path: Path) -> bool:

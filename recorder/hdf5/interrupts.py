@@ -25,6 +25,7 @@ class HeldInterrupts:
     def __init__(self) -> None:
         self._handlers: dict[int, _Handler] = {}
         self._came: list[int] = []
+        self._undelivered = iter(self._came)
 
     def __enter__(self) -> None:
         if threading.get_ident() != threading.main_thread().ident:
@@ -36,12 +37,14 @@ class HeldInterrupts:
                     self._handlers[number] = handler
                     signal.signal(number, self._hold)
         except BaseException:  # from a signal that is not delayed yet
-            self._restore()
+            self.__exit__()
             raise
 
     def __exit__(self, *_: object) -> None:
-        self._restore()
-        self._deliver()
+        try:
+            self._end()
+        finally:
+            self._end()  # what is left if a handler raised meanwhile
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         if number in self._came:
@@ -49,14 +52,10 @@ class HeldInterrupts:
         else:
             self._came.append(number)
 
-    def _restore(self) -> None:
+    def _end(self) -> None:
+        """Restore all handlers, then deliver what came; a second call does what is left."""
         for number, handler in self._handlers.items():
             if signal.getsignal(number) == self._hold:
                 signal.signal(number, handler)
-
-    def _deliver(self) -> None:
-        while self._came:
-            try:
-                signal.raise_signal(self._came.pop())
-            finally:
-                self._deliver()
+        # All in C, where no handler can run between taking a signal and raising it.
+        any(map(signal.raise_signal, self._undelivered))

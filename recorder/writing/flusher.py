@@ -114,6 +114,9 @@ class Flusher:
         # Putting an item here wakes the thread. threading.Event is written in Python: an interrupt
         # inside it could leave its lock held for ever.
         self._wakes = SimpleQueue[object]()
+        # Filled when the owner is gone. Calling `_owner` to find out would keep the owner alive in
+        # this thread, and another one that ends it just then would find its path in use.
+        self._gone: list[object] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._write_loop, daemon=True, name="flexrec")
 
@@ -125,8 +128,9 @@ class Flusher:
         """
         self._companions = companions
         self._queue, self._batches = queue, Batches(queue, self._schema)
-        # A C function as the callback: an interrupt in a Python callback would be lost.
+        # C functions as the callbacks: an interrupt in a Python callback would be lost.
         self._owner = weakref.ref(owner, self._wakes.put)
+        self._end_of_owner = weakref.ref(owner, self._gone.append)
         self._thread.start()
         for companion in companions:
             notice = companion.start()
@@ -320,7 +324,7 @@ class Flusher:
 
     def let_go(self) -> None:
         """Write all events and end, if the owner is no longer referenced."""
-        if self._owner() is not None:
+        if not self._gone:
             return
         self.end_companions()
         self._queue.close(f"{self._path} is closed")
@@ -398,7 +402,8 @@ class Flusher:
             return
         with suppress(MemoryError):
             self._shed()
-        if not self.has_warned:
+        # A failure while closing only matters if something is lost in the end; `_say` tells that.
+        if not self.has_warned and not self._stopping:
             self.has_warned = True
             self.warn(f"{message}; recording goes on in memory, and writing is tried again")
 
@@ -482,13 +487,13 @@ class Flusher:
 
     def _say(self, losses: list[str]) -> None:
         raises = self._on_error == "raise" and bool(losses)
+        why = f" ({self.failure})" if self.failure and not self.has_warned else ""
         for loss in () if raises else losses:
-            self.warn(f"{self._path}: {loss}")
+            self.warn(f"{self._path}: {loss}{why}")
         try:
             self.speak()
         finally:
             if raises:
-                why = f" ({self.failure})" if self.failure else ""
                 raise RecordingError(f"{self._path}: {'; '.join(losses)}{why}")
 
     def _rewrite(self) -> None:

@@ -8,15 +8,19 @@ It may come from anyone: what is no such file says nothing.
 import json
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from flexrec.recorder.errors import RecordingError, one_line
 from flexrec.recorder.files.atomic_write import Kind, check_source, replacing, writing
 from flexrec.recorder.files.descriptors import open_binary
+from flexrec.recorder.files.lock import locked
 
 ENDING = ".tags"
 _MEMBER, _MOST = "flexrec_tags", 1 << 16  # the member that tells the kind; bytes of a file
 _NO_TAGS = (ValueError, TypeError, KeyError, RecursionError)  # from JSON of another kind
+_WAIT = 10.0  # seconds to wait for another process that changes the tags
 
 
 def tags_of(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -43,7 +47,9 @@ def tag(path: str | os.PathLike[str], name: str, note: str = "") -> dict[str, st
         raise RecordingError(f"{path} is not {RECORDING.name}; give the path of one")
     if not name.strip():
         raise RecordingError("a tag needs a name, such as good")
-    return _write(path, {**tags_of(path), name: note})
+    with _changing(path) as tags:
+        tags[name] = note
+    return tags
 
 
 def untag(path: str | os.PathLike[str], name: str) -> dict[str, str]:
@@ -53,11 +59,12 @@ def untag(path: str | os.PathLike[str], name: str) -> dict[str, str]:
         RecordingError: the recording has no such tag.
         OutputError: as for `tag`.
     """
-    tags = tags_of(path)
-    if name not in tags:
-        there = ", ".join(tags) or "none"
-        raise RecordingError(one_line(f"{path} has no tag {name!r}; its tags are {there}"))
-    return _write(path, {one: note for one, note in tags.items() if one != name})
+    with _changing(path) as tags:
+        if name not in tags:
+            there = ", ".join(tags) or "none"
+            raise RecordingError(one_line(f"{path} has no tag {name!r}; its tags are {there}"))
+        del tags[name]
+    return tags
 
 
 def _beside(path: str | os.PathLike[str]) -> Path:
@@ -91,14 +98,15 @@ def _holds_tags(path: Path) -> bool:
 _TAGS = Kind("a file of tags that flexrec wrote", _holds_tags)
 
 
-def _write(path: str | os.PathLike[str], tags: dict[str, str]) -> dict[str, str]:
-    text = json.dumps({_MEMBER: 1, "tags": tags}, indent=1)
+@contextmanager
+def _changing(path: str | os.PathLike[str]) -> Iterator[dict[str, str]]:
+    """Context manager: the tags, which are written at its end; only one process has them."""
     beside = _beside(path)
-    if len(text) > _MOST:
-        raise RecordingError(f"the tags of {path} would take more than {_MOST:,} bytes")
-    with (
-        writing(beside),
-        replacing(beside, _TAGS, overwrite=True, inputs=[path]) as partial,
-    ):
-        partial.write_text(text, encoding="utf-8")
-    return tags
+    with writing(beside), locked(Path(os.path.realpath(beside)), wait=_WAIT):
+        tags = tags_of(path)
+        yield tags
+        text = json.dumps({_MEMBER: 1, "tags": tags}, indent=1)
+        if len(text) > _MOST:
+            raise RecordingError(f"the tags of {path} would take more than {_MOST:,} bytes")
+        with replacing(beside, _TAGS, overwrite=True, inputs=[path]) as partial:
+            partial.write_text(text, encoding="utf-8")

@@ -75,6 +75,34 @@ def test_close_raises_where_events_are_lost(path: Path) -> None:
         assert run["a"].value.tolist() == [1]
 
 
+def test_close_says_what_is_lost_and_why_and_not_that_it_goes_on(path: Path) -> None:
+    rec = recorder(path)
+    rec.add(a=1)
+    with failing(rec), pytest.warns(RuntimeWarning) as said:
+        rec.close()
+    told = [str(warning.message) for warning in said]
+    assert told == [f"{path}: 1 events could not be written and are lost (Input/output error)"]
+
+
+@pytest.mark.parametrize("call", ["write", "fsync"])
+def test_close_says_nothing_of_a_failure_that_it_made_up_for(
+    path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    rec = recorder(path)
+    rec.add(a=1)
+    real, fails = getattr(rec._flusher._file, call), iter([True])
+
+    def fail_once(*given: Any) -> Any:
+        if next(fails, False):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(*given)
+
+    monkeypatch.setattr(rec._flusher._file, call, fail_once)
+    rec.close()  # a warning would be an error
+    with Recording(path) as run:
+        assert (run["a"].value.tolist(), run.complete) == ([1], True)
+
+
 def test_with_raises_at_its_end(path: Path) -> None:
     rec = recorder(path, on_error="raise")
     with failing(rec), pytest.raises(RecordingError, match="1 events could not be written"), rec:

@@ -60,6 +60,22 @@ def test_the_path_of_a_recorder_that_nothing_can_reach_is_free(
     assert values(path) == [1, 2]
 
 
+def test_the_writer_keeps_no_recorder_alive_to_see_whether_it_is_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the last reference may be the writer's, just when the path is wanted again."""
+    rec = recorder(path)
+    rec.add(a=1)
+    flusher = rec._flusher
+    monkeypatch.setattr(flusher, "_owner", lambda: pytest.fail("a reference"))
+    flusher.let_go()
+    assert not flusher.has_ended
+    del rec
+    with recorder(path, mode="resume") as again:
+        again.add(a=2)
+    assert values(path) == [1, 2]
+
+
 def test_a_recorder_that_nothing_can_reach_is_closed_by_itself(path: Path) -> None:
     rec = recorder(path)
     rec.add(a=1)

@@ -321,13 +321,36 @@ def test_what_a_killed_export_left_is_removed_by_the_next_and_nothing_of_a_livin
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "writing\n"
-            living = set(tmp_path.glob(".out.*.partial"))
+            living = set(tmp_path.glob(".out.*"))
             assert len(living) == 1 + (at == "rename")
             Runs(exp).export(out, overwrite=True)
-            assert set(tmp_path.glob(".out.*.partial")) == living
+            assert set(tmp_path.glob(".out.*")) == living
         finally:
             child.kill()
     Runs(exp).export(out, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "out"]
+
+
+def test_a_dataset_whose_successor_was_killed_between_two_renames_is_put_back(
+    exp: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    Runs(exp).export(out)
+    before = {path: path.read_bytes() for path in out.rglob("*.parquet")}
+    command = [sys.executable, "-c", KILLED, str(exp), str(out), "rename"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "writing\n"
+        finally:
+            child.kill()
+    assert not out.exists()
+    with pytest.raises(ExistsError, match="exists already"):
+        Runs(exp).export(out)
+    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
+    with pytest.raises(UnknownKeyError):
+        Runs(exp).export(out, keys=["no such key"], overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*.parquet")} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp", "out"]
 
 

@@ -1,10 +1,13 @@
 """Tags beside a recording."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from flexrec.recorder import OutputError, Recorder, RecordingError
+from flexrec.recorder.files.lock import locked
+from flexrec.replay.runs import tags
 from flexrec.replay.runs.tags import tag, tags_of, untag
 
 
@@ -49,3 +52,26 @@ def test_another_file_says_nothing_and_is_left_as_it_is(run: Path, content: str)
         with pytest.raises(OutputError, match="is not a file of tags"):
             tag(run, "good")
         assert beside.read_text(encoding="latin-1") == content
+
+
+def test_tags_that_are_set_at_once_are_all_kept(run: Path) -> None:
+    def several(first: int) -> None:
+        for number in range(first, first + 5):
+            tag(run, f"tag {number}")
+
+    with ThreadPoolExecutor(4) as threads:  # each locks with a descriptor of its own
+        list(threads.map(several, range(0, 20, 5)))
+    assert tags_of(run) == {f"tag {number}": "" for number in range(20)}
+    assert sorted(each.name for each in run.parent.iterdir()) == ["run.h5", "run.h5.tags"]
+
+
+def test_a_tag_waits_for_the_process_that_changes_the_tags(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tags, "_WAIT", 0.03)
+    with (
+        locked(Path(f"{run}.tags")),
+        pytest.raises(RecordingError, match=r"run\.h5\.tags is being"),
+    ):
+        tag(run, "good")
+    assert tag(run, "good") == {"good": ""}
