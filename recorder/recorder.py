@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
     from flexrec.recorder.layers.tracing.trace import Trace
 
+_LEAST_FLUSH_SECONDS = 0.001
+
 
 class Recorder:
     """Append metrics, marks and layer statistics to an HDF5 file while training goes on.
@@ -98,7 +100,7 @@ class Recorder:
         facts: whether to store host, versions, argv, job, rank, git commit and so on too, and the
             first 100 kB of `git diff HEAD`, which says what of the code is not committed;
             "no patch" leaves that out.
-        flush_seconds: how long an added value may stay in memory.
+        flush_seconds: how long an added value may stay in memory; at least 0.001.
         fsync_seconds: how often the file is synced to disk, to survive a loss of power.
         on_error: what to do when the file cannot be written: "warn" warns once, buffers up to
             `buffer_bytes` and retries; "raise" raises from the next call, and from `close`.
@@ -170,6 +172,11 @@ class Recorder:
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
+        if flush_seconds < _LEAST_FLUSH_SECONDS:
+            raise ValueError(
+                f"flush_seconds must be at least {_LEAST_FLUSH_SECONDS}, got {flush_seconds!r}: "
+                "more often, the writer's thread would hardly ever sleep"
+            )
         if monitor is not None and not LEAST_SECONDS <= monitor < math.inf:
             raise ValueError(
                 f"monitor must be a number of seconds from {LEAST_SECONDS} on, got {monitor!r}"

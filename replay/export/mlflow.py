@@ -60,7 +60,10 @@ def write_mlflow(run: Recording, keys: Sequence[str], to: str) -> Written:
             written = _write(MlflowClient(tracking_uri=to), run, metrics)
         except MlflowException as error:
             raise OutputError(f"MLflow cannot write to {to}: {error}".splitlines()[0]) from error
-    renamed = [f"{key} as {name}" for key, name in names.items() if key != name]
+    params = metric_names(config_of(run), as_files=True)
+    renamed = [
+        f"{key} as {name}" for each in (names, params) for key, name in each.items() if key != name
+    ]
     said = (
         [f"names that MLflow refuses are written otherwise: {listed(renamed)}"] if renamed else []
     )

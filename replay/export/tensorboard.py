@@ -12,6 +12,7 @@ import numpy as np
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import State
 from flexrec.recorder.files.atomic_write import Kind, replacing, writing
+from flexrec.recorder.integrations.importing.tensorboard import TEXT_ENDING
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.series import Series
 from flexrec.replay.export.tables import Written, table_pieces
@@ -87,13 +88,19 @@ def _event(key: str, step: int, time: float, found: Any, told: dict[str, str]) -
         plugin, data = "text", np.array([utf8(found).encode()], object)
     else:
         plugin, data = "scalars", np.array(found, np.float64)
-    value = Summary.Value(tag=key, tensor=make_tensor_proto(data))
+    value = Summary.Value(tag=_tag(key, plugin), tensor=make_tensor_proto(data))
     if told.get(key) != plugin:
         told[key] = plugin
         value.metadata.plugin_data.plugin_name = plugin
         is_scalar = plugin == "scalars"
         value.metadata.data_class = DATA_CLASS_SCALAR if is_scalar else DATA_CLASS_TENSOR
     return Event(step=step, wall_time=time, summary=Summary(value=[value]))
+
+
+def _tag(key: str, plugin: str) -> str:
+    """The tag of a key; what torch's SummaryWriter adds to a text's is no part of a key."""
+    is_taken = plugin == "text" and key.endswith(TEXT_ENDING)
+    return f"{key}{TEXT_ENDING}" if is_taken else key
 
 
 def _rows(state: State) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 from flexrec.recorder.errors import MissingDependency, OutputError
 from flexrec.recorder.events import State
 from flexrec.recorder.files.atomic_write import writing
+from flexrec.recorder.integrations.importing.trackio import EXPORT, FINISHED, UNFINISHED
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.tables import Written
 from flexrec.replay.export.tracked import (
@@ -46,14 +47,16 @@ def write_trackio(run: Recording, keys: Sequence[str], folder: Path) -> Written:
     with writing(folder), _store(folder) as store:
         try:
             store.validate_project_name(name)
-            while batch := list(islice(adds, _ROWS)):
+            following = list(islice(adds, _ROWS))
+            while batch := following:
+                following = list(islice(adds, _ROWS))
                 store.bulk_log(
                     name,
                     name_of(run),
                     [{key: _value(value) for key, value in add.values.items()} for add in batch],
                     steps=[add.step for add in batch],
                     timestamps=[datetime.fromtimestamp(add.time, UTC).isoformat() for add in batch],
-                    config=config,
+                    config={**config, EXPORT: UNFINISHED if following else FINISHED},
                     run_id=number,
                 )
                 written += sum(len(add.values) for add in batch)

@@ -599,6 +599,12 @@ def test_what_is_no_number_above_0_is_refused(tmp_path: Path, name: str, wrong: 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_flush_interval_that_keeps_a_processor_busy_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"flush_seconds must be at least 0\.001, got 1e-09"):
+        Recorder(tmp_path / "run.h5", flush_seconds=1e-9)
+    assert not list(tmp_path.iterdir())
+
+
 def test_names_of_the_system_that_are_no_utf8_are_recorded_as_they_can_be(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

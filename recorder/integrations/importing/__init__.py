@@ -5,4 +5,4 @@ each format has a file of its own.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
-DOORS = ("importer",)
+DOORS = ("importer", "tensorboard", "trackio")

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -131,7 +131,8 @@ def _in_folder(path: Path) -> Iterator[Source]:
             continue
         if _is_dataset(folders, names):
             folders.clear()
-            yield from _parquet(here, inside, inside)
+            runs = _parquet(here, inside, inside)
+            yield from runs if here == path else _or_damage(runs, here / "runs.parquet", inside)
             continue
         for name in sorted(names):
             kind, file = _kind(name), here / name
@@ -141,10 +142,23 @@ def _in_folder(path: Path) -> Iterator[Source]:
                 events.append(file)
             elif kind != ".csv" or is_metrics(file):
                 stem = (inside / name).with_suffix("")
-                yield from _in_file(file, kind, stem, stem)
+                yield from _or_damage(_in_file(file, kind, stem, stem), file, stem)
         if events:
             alone = inside if inside.name else Path(path.resolve().name)
             yield _source(alone, tuple(events), ".tfevents")
+
+
+def _or_damage(found: Iterable[Source], path: Path, alone: Path) -> Iterator[Source]:
+    """The runs in one of a folder's files; if it cannot be read, there is one that says why."""
+    try:
+        yield from found
+    except RecordingError as error:
+        yield Source(alone, (path,), partial(_damaged, f"{error}"))
+
+
+def _damaged(why: str, files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
+    notes.damage.append(why)
+    return iter(())
 
 
 def _in_file(path: Path, kind: str, alone: Path, inside: Path) -> Iterator[Source]:
@@ -202,11 +216,11 @@ def _is_dataset(folders: list[str], names: list[str]) -> bool:
     return "values" in folders and "runs.parquet" in names
 
 
-def _parquet(path: Path, alone: Path, inside: Path) -> list[Source]:
+def _parquet(path: Path, alone: Path, inside: Path) -> Iterator[Source]:
     # Imports pyarrow.
     from flexrec.recorder.integrations.importing.parquet import parquet_sources
 
-    return parquet_sources(path, alone, inside)
+    yield from parquet_sources(path, alone, inside)
 
 
 def _kind(name: str) -> str:

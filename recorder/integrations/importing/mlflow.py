@@ -12,11 +12,12 @@ from typing import Any
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add
-from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
+from flexrec.recorder.integrations.importing.source import NOT_ENDED, Item, Notes, Settings
 
 META = "meta.yaml"
 _IDENTITIES = ("run_id", "run_uuid")
 OWN_TAGS = ("mlflow.runName", "mlflow.log-model.history")  # that are no settings
+_RUNNING = 1  # of MLflow's RunStatus
 _LONGEST = 1 << 20  # characters of a line, a param, or a tag
 _PLAIN: dict[str, Any] = {"True": True, "False": False, "None": None}
 
@@ -44,6 +45,8 @@ def experiment_name(folder: Path) -> str:
 def read_run(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The params, tags and metrics of runs, given by their files META; metric after metric."""
     for path in files:
+        if _meta(path.parent).get("status") == _RUNNING:
+            notes.damage.append(NOT_ENDED)
         yield Settings({name: setting(text) for name, text in _texts(path.parent / "params")})
         tags = {name: text for name, text in _texts(path.parent / "tags") if name not in OWN_TAGS}
         if tags:

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from flexrec.recorder.events import Add
 from flexrec.recorder.integrations.importing.mlflow import OWN_TAGS, setting
-from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
+from flexrec.recorder.integrations.importing.source import NOT_ENDED, Item, Notes, Settings
 from flexrec.recorder.integrations.importing.sqlite import columns
 
 _COLUMNS = {
     "experiments": {"experiment_id", "name"},
-    "runs": {"run_uuid", "name", "experiment_id", "lifecycle_stage"},
+    "runs": {"run_uuid", "name", "experiment_id", "lifecycle_stage", "status"},
     "params": {"run_uuid", "key", "value"},
     "tags": {"run_uuid", "key", "value"},
     "metrics": {"run_uuid", "key", "value", "is_nan", "step", "timestamp"},
@@ -26,6 +26,7 @@ _RUNS = """
     FROM runs JOIN experiments USING (experiment_id)
     WHERE runs.lifecycle_stage IS NOT 'deleted' ORDER BY experiment_id, runs.rowid
 """
+_RUNNING = "SELECT 1 FROM runs WHERE run_uuid = ? AND status = 'RUNNING'"
 _TEXTS = "SELECT key, value FROM {} WHERE run_uuid = ? ORDER BY key"
 _METRICS = """
     SELECT key, value, is_nan, step, timestamp FROM metrics WHERE run_uuid = ? ORDER BY rowid
@@ -53,6 +54,8 @@ def runs_in(base: sqlite3.Connection) -> Iterator[Run]:
 
 def read_run(run: str, base: sqlite3.Connection, notes: Notes) -> Iterator[Item]:
     """The params, tags and metrics of a run; its values are in the order of their logging."""
+    if base.execute(_RUNNING, (run,)).fetchone():
+        notes.damage.append(NOT_ENDED)
     yield Settings({name: setting(text) for name, text in _texts(base, "params", run)})
     tags = {name: text for name, text in _texts(base, "tags", run) if name not in OWN_TAGS}
     if tags:

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from flexrec.recorder.events import Add
 
+NOT_ENDED = "the run has not ended, or was killed"
+"""What Notes say of a run without an end."""
+
 
 class Settings(NamedTuple):
     """Settings of the run, for the recording's config."""

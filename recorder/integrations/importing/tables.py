@@ -11,13 +11,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import Any, TextIO, TypeAlias
+from typing import Any, TypeAlias
 
 from flexrec.recorder.errors import RecordingError, listed
 from flexrec.recorder.events import Add, Value
@@ -31,6 +31,7 @@ _LONGEST = 1 << 26  # characters of a line
 _NUMBER = re.compile(
     r" *[+-]?((?P<decimal>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)|nan|inf|infinity) *", re.ASCII | re.I
 )
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
 _WHOLE = re.compile(r" *[+-]?\d{1,19} *", re.ASCII)
 
 Row: TypeAlias = tuple[int, dict[str, Any]]  # the line where it ends, and its values by name
@@ -39,15 +40,16 @@ Row: TypeAlias = tuple[int, dict[str, Any]]  # the line where it ends, and its v
 def read_csv(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The rows of CSV files."""
     for path in files:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            yield from _adds(path, _whole(path, file, notes), notes, _cell)
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield from _adds(path, _whole(path, _utf8(file, notes), notes), notes, _cell)
 
 
 def read_json_lines(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The objects of JSON lines files; keys of nested ones are such as `outer/inner`."""
     for path in files:
-        with path.open(encoding="utf-8-sig", errors="replace") as file:
-            yield from _adds(path, _objects(path, file, notes), notes, _value)
+        with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
+            lines = _utf8(iter(lambda: file.readline(_LONGEST), ""), notes)
+            yield from _adds(path, _objects(path, lines, notes), notes, _value)
 
 
 def is_metrics(path: Path) -> bool:
@@ -57,22 +59,34 @@ def is_metrics(path: Path) -> bool:
     return any(name.lower() in STEPS for name in names)
 
 
+def _utf8(lines: Iterable[str], notes: Notes) -> Iterator[str]:
+    """The lines, with U+FFFD for what was not UTF-8, which surrogates stand for."""
+    for line in lines:
+        if not line.isascii() and _NO_UTF8.search(line):
+            notes.left_out["line with bytes that are not UTF-8, which are replaced by \ufffd"] += 1
+            line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        yield line
+
+
 def _cells(lines: Iterator[str]) -> Any:
     csv.field_size_limit(_LONGEST)
     return csv.reader(lines)
 
 
-def _whole(path: Path, file: TextIO, notes: Notes) -> Iterator[Row]:
+def _whole(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
     """The rows that are whole: one that has too few cells was cut off."""
-    rows = _cells(file)
+    rows = _cells(lines)
     try:
         names = _names(path, next(rows, []), notes)
+        last = rows.line_num
         for cells in rows:
+            first, last = last + 1, rows.line_num
             if len(cells) == len(names):
                 found = zip(names, cells, strict=True)
                 yield rows.line_num, {name: cell for name, cell in found if name}
             elif cells:
-                notes.damage.append(f"{path}: line {rows.line_num} is not whole, and left out")
+                which = f"line {last} is" if first == last else f"lines {first} to {last} are"
+                notes.damage.append(f"{path}: {which} not whole, and left out")
     except csv.Error as error:
         notes.damage.append(f"{path}: line {rows.line_num}: {error}; the rest is left out")
 
@@ -90,8 +104,8 @@ def _names(path: Path, header: list[str], notes: Notes) -> list[str]:
     return names
 
 
-def _objects(path: Path, file: TextIO, notes: Notes) -> Iterator[Row]:
-    for number, line in enumerate(iter(lambda: file.readline(_LONGEST), ""), 1):
+def _objects(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         repeated = list[str]()

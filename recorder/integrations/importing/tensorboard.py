@@ -28,6 +28,9 @@ try:
 except ImportError as missing:
     raise MissingDependency.of("TensorBoard's event files", "tensorboard") from missing
 
+TEXT_ENDING = "/text_summary"
+"""What torch's SummaryWriter adds to the tag of a text."""
+
 _HEAD, _CHECK = struct.Struct("<QI"), struct.Struct("<I")  # length, its checksum; the record's
 _CHECKED = 1 << 16  # bytes: the checksum of a longer record takes too long in Python
 _KNOWN = (None, "file_version", "session_log", "summary")  # of what events may tell
@@ -96,7 +99,7 @@ def _items(event: Any, value: Any, plugin: str, notes: Notes) -> Iterator[Item]:
     elif value.HasField("tensor"):
         array = _decoded(value.tensor)
         if plugin == "text":
-            tag, found = tag.removesuffix("/text_summary"), _text(array)
+            tag, found = tag.removesuffix(TEXT_ENDING), _text(array)
         elif plugin == "images":
             found = _pixels(array[2:].tolist())
         elif plugin == "histograms":

@@ -16,7 +16,10 @@ from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
 from flexrec.recorder.integrations.importing.sqlite import columns
 
 _COLUMNS = {"timestamp", "run_name", "step", "metrics"}
-_OWN = ("_Username", "_Created", "_Group")  # settings that trackio writes itself
+EXPORT, UNFINISHED, FINISHED = "_Export", "unfinished", "finished"
+"""A setting of a run that flexrec exports, and what it says."""
+
+_OWN = ("_Username", "_Created", "_Group", EXPORT)  # settings that are not the user's
 _NUMBERS = {"NaN", "Infinity", "-Infinity"}  # which JSON lacks
 
 
@@ -52,6 +55,8 @@ def _settings(base: sqlite3.Connection, number: str, run: str, notes: Notes) -> 
         except (RecursionError, TypeError, ValueError):
             notes.left_out["damaged config"] += 1
         else:
+            if config.get(EXPORT) == UNFINISHED:
+                notes.damage.append("the export of this run was not finished, or killed")
             yield Settings({k: _number(value) for k, value in config.items() if k not in _OWN})
 
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add
 from flexrec.recorder.integrations.importing.logged import logged_values
-from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
+from flexrec.recorder.integrations.importing.source import NOT_ENDED, Item, Notes, Settings
 
 try:
     from google.protobuf.message import DecodeError
@@ -32,7 +32,7 @@ def read_wandb(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     """The history and config in offline files."""
     for path in files:
         with path.open("rb") as file:
-            step = 0
+            step, has_ended, damages = 0, False, len(notes.damage)
             for data in _records(path, file, notes):
                 try:
                     record = Record.FromString(data)
@@ -44,6 +44,8 @@ def read_wandb(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
                     yield _settings(record.run.config.update)
                 elif kind == "config":
                     yield _settings(record.config.update)
+                elif kind == "exit":
+                    has_ended = True
                 elif kind == "history":
                     try:
                         for add in _adds(record.history, step, notes):
@@ -51,6 +53,8 @@ def read_wandb(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
                             yield add
                     except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
                         notes.left_out["damaged history"] += 1  # whatever a file may hold
+            if not has_ended and len(notes.damage) == damages:
+                notes.damage.append(NOT_ENDED)
 
 
 def _records(path: Path, file: BinaryIO, notes: Notes) -> Iterator[bytes]:

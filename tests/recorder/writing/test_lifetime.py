@@ -285,7 +285,7 @@ def test_hdf5_in_a_forked_child_has_forgotten_the_file(path: Path, flushed: bool
 
 
 def test_a_fork_amid_writes_leaves_the_parents_file_alone(path: Path) -> None:
-    rec = Recorder(path, facts=False, flush_seconds=0.0001)
+    rec = Recorder(path, facts=False, flush_seconds=0.001)
     rec.add(a=0)
     done = threading.Event()
 

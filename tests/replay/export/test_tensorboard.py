@@ -48,6 +48,15 @@ def test_a_table_that_is_imported_again_is_the_same(run: Path, tmp_path: Path, n
     same(run, tmp_path / "again.h5", "train/loss", "note", "nan", "mixed")
 
 
+def test_keys_that_end_as_torchs_tags_of_texts_do_stay_apart(tmp_path: Path) -> None:
+    keys = ["note", "note/text_summary", "note/text_summary/text_summary"]
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.add({key: f"text of {key}" for key in keys})
+    assert export(tmp_path / "run.h5", "--to", "tensorboard", "-o", tmp_path / "logs")[0] == 0
+    list(import_runs(tmp_path / "logs", tmp_path / "again.h5"))
+    same(tmp_path / "run.h5", tmp_path / "again.h5", *keys)
+
+
 def test_tensorboard_reads_it(run: Path, tmp_path: Path) -> None:
     export(run, "--to", "tensorboard", "--out", tmp_path / "logs", "-k", "train/loss", "-k", "note")
     read = EventAccumulator(str(tmp_path / "logs"))

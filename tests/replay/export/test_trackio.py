@@ -1,6 +1,7 @@
 """A run in trackio's store, out of a recording and back in."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from trackio import sqlite_storage
@@ -45,6 +46,24 @@ def test_trackio_reads_it_and_each_export_is_a_run(
     ]
     found = list(import_runs(tmp_path / "store", tmp_path / "runs"))
     assert [each.path.name for each in found] == ["run.h5", "run_2.h5"]
+
+
+def test_an_export_that_was_killed_is_said(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(project: str, *args: Any, **named: Any) -> None:
+        if list((tmp_path / "store").glob("*.db")):
+            raise KeyboardInterrupt
+        log(project, *args, **named)
+
+    log = sqlite_storage.SQLiteStorage.bulk_log
+    monkeypatch.setattr(sqlite_storage.SQLiteStorage, "bulk_log", staticmethod(write))
+    monkeypatch.setattr("flexrec.replay.export.trackio._ROWS", 3)
+    with Recording(run) as opened, pytest.raises(KeyboardInterrupt):
+        write_trackio(opened, ["nan"], tmp_path / "store")
+    (found,) = import_runs(tmp_path / "store", tmp_path / "runs")
+    assert found.damage == ["the export of this run was not finished, or killed"]
+    assert found.values == 3
 
 
 def test_trackios_refusal_is_one_sentence(tmp_path: Path) -> None:

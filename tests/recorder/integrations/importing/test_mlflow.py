@@ -31,6 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             params=[Param("lr", "1e-3"), Param("size", "16"), Param("amp", "True")],
             tags=[RunTag("note", "two\nlines")],
         )
+        client.set_terminated(run.info.run_id)
         if number == 2:
             client.delete_run(run.info.run_id)
     return tmp_path / "mlruns"
@@ -74,6 +75,13 @@ def runs(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.glob("*/*/meta.yaml")):
         if "lifecycle_stage: active" in path.read_text():
             yield path.parent
+
+
+def test_a_run_that_has_not_ended_is_said(folder: Path, tmp_path: Path) -> None:
+    run, *_ = runs(folder)
+    MlflowClient(tracking_uri=folder.as_uri()).update_run(run.name, "RUNNING")
+    (found,) = imported(run, tmp_path / "runs")
+    assert found.damage == ["the run has not ended, or was killed"]
 
 
 def test_a_torn_last_line_is_said(folder: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from flexrec.recorder import Recording, RecordingError
 from flexrec.recorder.integrations.importing.importer import import_runs
+from flexrec.recorder.integrations.importing.source import NOT_ENDED
 
 TIME = 1_700_000_000_123  # milliseconds
 LARGEST = sys.float_info.max
@@ -105,7 +106,7 @@ def same_runs(path: Path, out: Path) -> None:
     found = list(import_runs(path, out))
     inside = [each.path.relative_to(out).as_posix() for each in found]
     assert inside == ["Default/d0.h5", "a_ b/first_try.h5", "a_ b/first_try_2.h5"]
-    assert [each.damage for each in found] == [[]] * 3
+    assert [each.damage for each in found] == [[], [NOT_ENDED], []]
     assert [each.values for each in found] == [0, 7, 7]
     for each in found[1:]:
         with Recording(each.path) as run:
@@ -233,7 +234,7 @@ from mlflow.entities import Metric, Param, RunTag
 from test_mlflow_database import TIME
 
 client = MlflowClient(tracking_uri=f"sqlite:///{sys.argv[1]}")
-client.create_run("0", run_name="d0")
+client.set_terminated(client.create_run("0", run_name="d0").info.run_id)
 experiment = client.create_experiment("a: b")
 for number in range(3):
     run = client.create_run(experiment, run_name="first/try").info.run_id
@@ -246,6 +247,8 @@ for number in range(3):
     params = {"lr": "1e-3", "size": "16", "amp": "True", "name": "None of them"}
     params = [Param(name, text) for name, text in params.items()]
     client.log_batch(run, metrics, params, [RunTag("note", "two\\nlines")])
+    if number == 1:
+        client.set_terminated(run)
     if number == 2:
         client.delete_run(run)
 """

@@ -133,6 +133,20 @@ def test_what_cannot_be_imported_is_named(exp: Path, tmp_path: Path) -> None:
         imported(tmp_path / "bad.parquet", tmp_path / "out")
 
 
+def test_a_file_of_a_folder_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    (logs / "dataset" / "values").mkdir(parents=True)
+    (logs / "dataset" / "runs.parquet").touch()
+    (logs / "dataset" / "values" / "part.parquet").touch()
+    (logs / "empty.parquet").touch()
+    (logs / "loss.csv").write_text("step,loss\n1,0.5\n")
+    found = {each.path.stem: each for each in imported(logs, tmp_path / "out")}
+    assert found["loss"].values == 1
+    assert not found["loss"].damage
+    assert "empty.parquet cannot be read as Parquet" in found["empty"].damage[0]
+    assert "dataset cannot be read as Parquet" in found["dataset"].damage[0]
+
+
 def test_a_file_is_read_piece_by_piece(tmp_path: Path) -> None:
     schema = pa.schema([("key", pa.string()), ("step", pa.int64()), ("time", pa.float64())])
     schema = schema.append(pa.field("value", pa.float64())).append(pa.field("text", pa.string()))

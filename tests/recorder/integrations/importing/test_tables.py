@@ -285,3 +285,25 @@ def test_an_empty_text_of_a_row_that_is_one_value_is_a_value(tmp_path: Path) -> 
         path.write_text(text)
         (found,) = imported(path, tmp_path / "run.h5", overwrite=True)
         assert values(found.path)["a"] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("log.csv", b"step,note\n1,caf\xe9\n2,caf\xc3\xa9\n"),
+        ("log.jsonl", b'{"step": 1, "note": "caf\xe9"}\n{"step": 2, "note": "caf\xc3\xa9"}\n'),
+    ],
+)
+def test_what_is_not_utf8_is_replaced_and_said(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    (found,) = imported(tmp_path / name, tmp_path / "out")
+    assert [value for _, _, value in values(found.path)["note"]] == ["caf\ufffd", "café"]
+    ((said, count),) = found.left_out.items()
+    assert "not UTF-8" in said
+    assert count == 1
+
+
+def test_the_lines_that_a_quote_without_an_end_takes_are_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text('step,note,loss\n1,a,2\n2,"b,3\n3,c,4\n')
+    (found,) = imported(tmp_path / "log.csv", tmp_path / "out")
+    assert found.damage == [f"{tmp_path}/log.csv: lines 3 to 4 are not whole, and left out"]
