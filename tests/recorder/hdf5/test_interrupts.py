@@ -168,6 +168,7 @@ def test_handlers_come_in_the_end_also_where_one_raises() -> None:
 
 def test_a_handler_that_raises_while_others_are_given_back() -> None:
     """Ctrl-C at every instruction of the end: all handlers are back, and all that came is heard."""
+    number = left = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
         nonlocal left
@@ -196,9 +197,8 @@ def test_a_handler_that_raises_while_others_are_given_back() -> None:
         number: (lambda number, _: came.append(number))
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
     }
-    handlers[signal.SIGINT] = signal.default_int_handler  # type: ignore[assignment]
+    handlers[signal.SIGINT] = signal.default_int_handler
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    number, left = 0, 0
     try:
         while left <= 0:
             number, came[:] = number + 1, []
