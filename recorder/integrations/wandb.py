@@ -19,7 +19,7 @@ _BINS = Bins()
 run: "Run | None" = None
 
 
-class Settings(MutableMapping[str, Any]):
+class Config(MutableMapping[str, Any]):
     """A run's config, whose settings are attributes too: `wandb.config.lr`."""
 
     def __init__(self, hooked: HookedRecorder) -> None:
@@ -74,7 +74,7 @@ class Run(Adapter):
         if is_resumed:
             self._hooked.resume()
         self.name, self.id, self.project = name, name, project
-        self.config, self.summary = Settings(self._hooked), dict[str, Any]()
+        self.config, self.summary = Config(self._hooked), dict[str, Any]()
 
     @property
     def step(self) -> int:

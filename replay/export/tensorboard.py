@@ -27,6 +27,7 @@ try:
 except ImportError as missing:
     raise MissingDependency.of("TensorBoard's event files", "tensorboard") from missing
 
+_EXACT_BITS = 53
 _VERSION = b"brain.Event:2"
 
 
@@ -59,9 +60,14 @@ def write_events(run: Recording, keys: Sequence[str], folder: Path, overwrite: b
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: value if isinstance(value, (bool, int, float)) else str(value)
+        name: value if isinstance(value, (bool, float)) or _is_float64(value) else str(value)
         for name, value in config.items()
     }
+
+
+def _is_float64(value: Any) -> bool:
+    """Whether a value is an integer that a float64 holds exactly."""
+    return isinstance(value, int) and value.bit_length() <= _EXACT_BITS
 
 
 def _events(run: Recording, keys: Sequence[str]) -> Iterator[Any]:

@@ -39,7 +39,7 @@ def write_wandb(run: Recording, keys: Sequence[str], folder: Path) -> Written:
     Raises:
         OutputError: wandb or the system refuses.
     """
-    rows, lost = _Rows(run, [key for key in keys if key not in _OWN]), list[str]()
+    rows, lost = _Rows(run, [key for key in keys if key and key not in _OWN]), list[str]()
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK):  # wandb would write elsewhere
@@ -47,6 +47,8 @@ def write_wandb(run: Recording, keys: Sequence[str], folder: Path) -> Written:
         place = _write(run, rows, folder)
     if own := [key for key in keys if key in _OWN]:
         lost.append(f"{', '.join(own)}: wandb has keys of this name itself")
+    if "" in keys:
+        lost.append("the empty key: wandb has no place for it")
     return Written(rows.written, [*lost, *rows.notes(), f"wandb sync {place} sends it"])
 
 

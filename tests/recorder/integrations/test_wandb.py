@@ -21,6 +21,11 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     wandb.finish()
 
 
+def test_settings_of_wandb_are_accepted() -> None:
+    with pytest.warns(RuntimeWarning, match="Settings: flexrec cannot record this"):
+        wandb.init(project="digits", settings=wandb.Settings(start_method="thread"))
+
+
 def test_a_script_records() -> None:
     wandb.init(project="digits", name="first", config={"lr": 0.1}, entity="me", mode="offline")
     assert wandb.config.lr == wandb.config["lr"] == 0.1

@@ -57,6 +57,16 @@ def test_keys_that_end_as_torchs_tags_of_texts_do_stay_apart(tmp_path: Path) -> 
     same(tmp_path / "run.h5", tmp_path / "again.h5", *keys)
 
 
+def test_an_integer_that_no_float_holds_is_a_text_among_the_hyperparameters(tmp_path: Path) -> None:
+    config = {"huge": 10**400, "odd": 2**53 + 1, "small": 3}
+    with Recorder(tmp_path / "run.h5", facts=False, config=config) as rec:
+        rec.add(loss=1.0)
+    assert export(tmp_path / "run.h5", "--to", "tensorboard", "-o", tmp_path / "logs")[0] == 0
+    list(import_runs(tmp_path / "logs", tmp_path / "again.h5"))
+    with Recording(tmp_path / "again.h5") as again:
+        assert again.config == {"huge": str(10**400), "odd": str(2**53 + 1), "small": 3.0}
+
+
 def test_tensorboard_reads_it(run: Path, tmp_path: Path) -> None:
     export(run, "--to", "tensorboard", "--out", tmp_path / "logs", "-k", "train/loss", "-k", "note")
     read = EventAccumulator(str(tmp_path / "logs"))

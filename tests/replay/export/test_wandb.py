@@ -143,3 +143,11 @@ def test_wandb_sync_sends_it(run: Path, tmp_path: Path) -> None:
         expected = zip(loss.step.tolist(), loss.value.tolist(), loss.time.tolist(), strict=True)
     sent = [(row["_step"], row["train/loss"], row["_timestamp"]) for row in history]
     assert sent == list(expected)
+
+
+def test_a_key_that_wandb_does_not_take_is_said(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.add({"": 1.0, "loss": 2.0})
+    _, out, said = export(tmp_path / "run.h5", "--to", "wandb", "--out", tmp_path / "logs")
+    assert "1 row of" in out
+    assert "the empty key: wandb has no place for it" in said
