@@ -164,16 +164,15 @@ class ArmedStep:
 
     def _see(self, tensor: Tensor) -> "_Seen":
         """The entry for this tensor and content; one layer's output is another's input."""
-        version = -1 if tensor.is_inference() else tensor._version
         seen = self._seen.get(id(tensor))
-        if seen is None or seen.version != version or seen.tensor() is not tensor:
-            seen = self._seen[id(tensor)] = _Seen(tensor, version)
+        if seen is None or not seen.is_of(tensor):
+            seen = self._seen[id(tensor)] = _Seen(tensor)
         return seen
 
     def _known_units(self, tensor: Tensor) -> int | None:
         """The units' dimension found before for this tensor, or for one it was computed from."""
         seen = self._seen.get(id(tensor))
-        if seen is not None and seen.units is not None and seen.tensor() is tensor:
+        if seen is not None and seen.units is not None and seen.is_of(tensor):
             return seen.units
         return marked(tensor)
 
@@ -231,12 +230,20 @@ class _Seen:
 
     __slots__ = ("partials", "tensor", "units", "version", "wanted")
 
-    def __init__(self, tensor: Tensor, version: int) -> None:
+    def __init__(self, tensor: Tensor) -> None:
         self.tensor = weakref.ref(tensor)
-        self.version = version
+        self.version = _version(tensor)
         self.partials: Partials = {}
         self.wanted: list[Key] = []
         self.units: int | None = None  # the dimension that counts units, if known
+
+    def is_of(self, tensor: Tensor) -> bool:
+        """Whether it is of this tensor, with the content that it has now."""
+        return self.tensor() is tensor and self.version == _version(tensor)
+
+
+def _version(tensor: Tensor) -> int:
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _without_masks(keywords: Mapping[str, Any]) -> Any:

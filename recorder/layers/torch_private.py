@@ -226,3 +226,15 @@ def notes_of(node: Any) -> dict[str, Any]:
     """The metadata of a node of the autograd graph; torch's stubs declare it as a method."""
     notes: dict[str, Any] = node.metadata
     return notes
+
+
+def is_scaling(node: Any) -> bool:
+    """Whether a node of the autograd graph with an input without gradient multiplies by a number.
+
+    False also if it cannot be read without running hooks of saved tensors, which may be slow or
+    compute a checkpointed part again.
+    """
+    of_first = node.next_functions[0][0] is not None
+    saved = getattr(node, "_raw_saved_other" if of_first else "_raw_saved_self", None)
+    factor = getattr(saved, "data", None)
+    return isinstance(factor, Tensor) and factor.dim() == 0

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
+from torch.utils.checkpoint import checkpoint
 
 from flexrec.recorder import TooledModel
 
@@ -143,3 +144,80 @@ def test_dropped_units_are_not_dead(p: float) -> None:
     assert (values.get("2"), values.get("3")) == ((None, None) if p else (0.5, 0.5))
     model[2].eval()
     assert dead(model, torch.randn(2, 3))["2"] == 0.5
+
+
+def _kept(x: Tensor) -> Tensor:
+    return (torch.rand_like(x) > 0.5).to(x.dtype)
+
+
+def _assigned(x: Tensor) -> Tensor:
+    dropped = x.clone()
+    dropped[_kept(x) == 0] = 0.0
+    return dropped
+
+
+DROPPING: dict[str, Callable[[Tensor], Tensor]] = {
+    "F.dropout": lambda x: F.dropout(x, 0.5),
+    "in place": lambda x: F.dropout(x.clone() if x.requires_grad else x, 0.5, inplace=True),
+    "F.dropout1d": lambda x: F.dropout1d(x.unsqueeze(1), 0.5).squeeze(1),
+    "F.alpha_dropout": lambda x: F.alpha_dropout(x, 0.5, training=True),
+    "native": lambda x: torch.native_dropout(x, 0.5, True)[0],
+    "a mask": lambda x: x * _kept(x) / 0.5,
+    "a mask before": lambda x: 2 * (_kept(x) * x),
+    "masked_fill": lambda x: x.masked_fill(_kept(x) == 0, 0.0),
+    "where": lambda x: torch.where(_kept(x) == 0, 0.0, x),
+    "an assignment": _assigned,
+    "then a view": lambda x: F.dropout(x, 0.5).view(2, 2, 20).flatten(1),
+    "then a sum": lambda x: F.dropout(x, 0.5) + F.dropout(x, 0.5),
+    "a long graph": lambda x: sum((x + 1.0 for _ in range(50)), x) - 50.0,
+}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("name", DROPPING)
+def test_what_a_function_may_have_dropped_is_left_out(name: str, frozen: bool) -> None:
+    drop = DROPPING[name]
+    linear = half(nn.Linear(3, 40)).requires_grad_(not frozen)
+    parts = [linear, nn.ReLU(), Does(lambda x: drop(x)), nn.ReLU(), nn.Linear(40, 4), nn.ReLU()]
+    values = dead(nn.Sequential(*parts), torch.randn(2, 3))
+    assert values.keys() - {"2"} == {"0", "1", "4", "5"}
+    assert values["1"] == 0.5
+
+
+@pytest.mark.parametrize("drop", [nn.Dropout2d(0.9), Does(lambda x: F.dropout2d(x, 0.9))])
+@pytest.mark.parametrize(
+    ("pool", "frozen"),
+    [
+        *(
+            (pool, frozen)
+            for pool in (nn.MaxPool2d(2), nn.AvgPool2d(8))
+            for frozen in (False, True)
+        ),
+        (nn.RMSNorm(8), False),
+    ],
+)
+def test_layers_that_keep_zeros_are_left_out_after_dropout(
+    pool: nn.Module, drop: nn.Module, frozen: bool
+) -> None:
+    conv = half(nn.Conv2d(3, 8, 1)).requires_grad_(not frozen)
+    flat = [nn.Flatten(), nn.ReLU(), nn.LazyLinear(2)]
+    values = dead(nn.Sequential(conv, nn.ReLU(), drop, pool, *flat), torch.randn(2, 3, 8, 8))
+    assert {name for name in values if name.isdigit()} - {"2"} == {"0", "1", "6"}
+    values = dead(nn.Sequential(conv, nn.ReLU(), pool, *flat), torch.randn(2, 3, 8, 8))
+    assert values["2"] == (0.0 if isinstance(pool, nn.RMSNorm) else 0.5)
+
+
+def test_looking_for_dropout_computes_no_checkpointed_part_again() -> None:
+    calls = []
+
+    def part(x: Tensor) -> Tensor:
+        calls.append(1)
+        return x * torch.ones_like(x)
+
+    def function(x: Tensor, linear: nn.Module, relu: nn.Module) -> Tensor:
+        output: Tensor = relu(checkpoint(part, linear(x), use_reentrant=False))
+        assert len(calls) == 1
+        return output
+
+    assert dead(Does(function, nn.Linear(3, 4), nn.ReLU()), torch.randn(2, 3)).keys() == {"0"}
+    assert len(calls) == 2
