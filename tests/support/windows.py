@@ -48,6 +48,8 @@ def begin(packages: str) -> None:
     """Act Windows from now on; these packages are imported before."""
     sysconfig.get_config_vars()  # kept: there are none for Windows here
     modules: Any = sys.modules
+    with suppress(ImportError):  # visdom imports it; with it comes scipy, which looks for torch
+        importlib.import_module("openTSNE")
     modules["torch"] = None  # visdom would import it
     for name in packages.split():
         with suppress(ImportError):
