@@ -53,13 +53,13 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def twenty(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of pages of twenty runs: as they are, coloured, in groups, along another axis."""
+    """A folder of pages of twenty runs: all, coloured, in groups, along another axis, the best."""
     folder = tmp_path_factory.mktemp("many")
     for seed in range(20):
         path = folder / "runs" / f"a_long_name_that_all_runs_share_seed{seed}.h5"
         record(path, seed, lr=0.2 if seed % 2 else 0.1)
     options = {"many": (), "colour": ("--color", "config.lr"), "group": ("--group", "config.lr"),
-               "along": ("--x", "relative")}  # fmt: skip
+               "along": ("--x", "relative"), "best": ("--best", "test_acc.max")}  # fmt: skip
     for name, own in options.items():
         flexrec("replay", folder / "runs", *own, "--html", folder / f"{name}.html")
     return folder
@@ -298,6 +298,25 @@ def test_the_page_is_dark_or_light(opened: Opened) -> None:
     assert page.evaluate(ground) == light
     assert opened.loss["layout"]["template"]["layout"]["font"]["color"] != ink
     page.emulate_media(color_scheme="light")
+
+
+def test_runs_in_the_background_do_not_stand_out_on_a_dark_page(
+    browser: "Browser", twenty: Path
+) -> None:
+    with open_page(browser, twenty / "best.html") as found:
+
+        def opacities() -> dict[bool, set[float]]:
+            """Those of the lines in the background, and of those in the legend."""
+            seen: dict[bool, set[float]] = {}
+            for trace in found.loss["data"]:
+                is_muted = trace.get("showlegend") is False
+                seen.setdefault(is_muted, set()).add(trace.get("opacity", 1))
+            return seen
+
+        found.choose("theme", "light")
+        assert opacities() == {True: {1}, False: {1}}
+        found.choose("theme", "dark")
+        assert opacities() == {True: {0.3}, False: {1}}
 
 
 @pytest.mark.parametrize("width", [420, 900, 2560])

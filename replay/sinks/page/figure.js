@@ -61,6 +61,11 @@ function isLine(trace) {
   return trace.showlegend !== false;
 }
 
+/** Whether a trace is one of many runs in the background; a guide has no run. */
+function isMuted(trace) {
+  return !isLine(trace) && trace.hoverinfo === "name" && runs.length > 1 && trace.run !== null;
+}
+
 function isLog(shown) {
   return shown.curves && (chosen.scale === "own" ? shown.log : chosen.scale === "log");
 }
@@ -182,6 +187,7 @@ function figureOf(card) {
     const made = {...trace, meta, visible: isOn(card, trace)};
     if (trace.x) made.x = positions(shown, trace);
     if (trace.line) made.line = {...trace.line, color: visible(trace.line.color)};
+    if (isMuted(trace) && chosen.theme === "dark") made.opacity = 0.3;  // its pale grey stands out
     if (trace.fillcolor) made.fillcolor = visible(trace.fillcolor);
     if (trace.marker) made.marker = visibleMarker(trace.marker);
     if (trace.colorscale) made.colorscale = onGround(trace.colorscale);
