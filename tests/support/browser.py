@@ -19,6 +19,7 @@ FLAGS = (
     "--disable-gpu",
     "--disable-quic",
     "--disable-sync",
+    "--host-resolver-rules=MAP *.test 127.0.0.1",  # other sites
     "--no-first-run",
     "--no-sandbox",
 )
