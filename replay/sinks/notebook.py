@@ -36,8 +36,8 @@ def table(run: "Recording") -> str | None:
 
     from flexrec.replay.export.summary import summary_rows
 
-    keys = run.keys()
     try:
+        keys = run.keys()
         rows = summary_rows(run, keys[:_MOST_KEYS])
     except FlexrecError:
         return None

@@ -98,9 +98,10 @@ def test_a_folder_is_told_as_one(tmp_path: Path, name: str) -> None:
 def without_flexrec() -> str:
     """Code that has flexrec by its sys.path alone, as its first argument says where."""
     return textwrap.dedent("""
-        import sys
+        import os, sys
         where, run = sys.argv[1:]
-        sys.path[:] = [where, *(path for path in sys.path if "flexrec" not in path)]
+        there = [path for path in sys.path if os.path.isdir(os.path.join(path, "flexrec"))]
+        sys.path[:] = [where, *(path for path in sys.path if path not in there)]
         from flexrec.recorder.maintenance import repair
         assert repair.__file__.startswith(where), repair.__file__
         print(repair.verify(run), repair.repair(run))
