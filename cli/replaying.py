@@ -1,7 +1,6 @@
 """`flexrec replay`: play recordings through definitions, and send the windows to a sink."""
 
 import os
-import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,7 +26,7 @@ from flexrec.replay.player.player import (
 )
 from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import Sink
+from flexrec.replay.sinks.base import NOT_SHOWN, Sink
 from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
@@ -277,8 +276,9 @@ def _print_note(message: str) -> None:
 def environment_of(paths: Sequence[Path], env: str | None) -> str:
     """The given environment, or one named after the recordings; empty if there are none."""
     names = run_names(list(paths)) if paths else []
-    # visdom's page reads a + as two environments; the name is also a file's name.
-    return env or listed((re.sub("[/+]", "_", name) for name in names), most=4)[:80]
+    left_out = {"/", *NOT_SHOWN}  # the name is also a file's name
+    shown = ("".join("_" if char in left_out else char for char in name) for name in names)
+    return env or listed(shown, most=4)[:80]
 
 
 def definitions_of(

@@ -9,6 +9,9 @@ from flexrec.replay.plots.window import Window, equal
 Place: TypeAlias = tuple[str | None, str]
 """Identifies a window: its environment, or None for the sink's default, and its id."""
 
+NOT_SHOWN = frozenset("\"#&'+<>?\\")
+"""Characters of an environment's name with which visdom's page shows nothing."""
+
 
 class Sink(Protocol):
     """Receives windows; each is complete, and replaces the one of the same environment and id."""

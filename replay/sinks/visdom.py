@@ -30,7 +30,7 @@ from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.thinning import thin_window
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import placed
+from flexrec.replay.sinks.base import NOT_SHOWN, placed
 from flexrec.replay.sinks.http import Connection, TransientError
 from flexrec.replay.sinks.palette import Palette
 
@@ -74,8 +74,9 @@ class VisdomSink:
     ) -> None:
         if not isinstance(env, str) or not env:
             raise ServerError(f"an environment is a name such as main, got {env!r}")
-        if "+" in env:
-            warn(f"visdom's page cannot show the environment {env!r}: it reads + as a separator")
+        odd = " ".join(sorted(NOT_SHOWN.intersection(env)))
+        if odd:
+            warn(f"visdom's page cannot show the environment {env!r}, which has {odd} in it")
         self.env = env
         self.max_points = max_points
         self.retries = retries
