@@ -130,7 +130,7 @@ class QueryError(FlexrecError, ValueError):
 
 
 class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - the customary name
-    """An optional package is not installed."""
+    """An optional package is not installed, or cannot be imported."""
 
     @classmethod
     def of(cls, what: str, package: str, hint: str = "") -> "MissingDependency":
@@ -139,6 +139,9 @@ class MissingDependency(FlexrecError, ImportError):  # noqa: N818 - the customar
         >>> print(MissingDependency.of("an HTML page", "plotly"))
         an HTML page needs plotly, which is not installed: pip install 'plotly>=6.1'
         """
+        found = sys.exception()  # installed, but broken, or there was no memory for it
+        if isinstance(found, ImportError) and not isinstance(found, ModuleNotFoundError):
+            return cls(f"{what} needs {package}, which cannot be imported: {found}", hint=hint)
         wanted = " ".join(f"'{one}'" for one in REQUIREMENTS[package])
         return cls(
             f"{what} needs {package}, which is not installed: pip install {wanted}",

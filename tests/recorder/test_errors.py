@@ -77,6 +77,15 @@ def test_what_to_install_is_what_the_extras_promise() -> None:
         assert "flexrec" not in message, "it may be on no index"
 
 
+def test_a_package_that_cannot_be_imported_is_not_said_to_be_missing() -> None:
+    why = "libx.so: failed to map segment from shared object"
+    try:
+        raise ImportError(why)
+    except ImportError:
+        error = MissingDependency.of("an HTML page", "plotly")
+    assert str(error) == f"an HTML page needs plotly, which cannot be imported: {why}"
+
+
 def test_a_system_that_refuses_to_write_is_told_with_its_number(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot write it: No such file") as caught, writing("it"):
         (tmp_path / "none" / "it").write_text("")
