@@ -6,7 +6,7 @@ import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 import numpy as np
@@ -110,7 +110,7 @@ def _names(windows: Sequence[Window]) -> list[str]:
 
 
 def _file(name: str) -> str:
-    return Path(__file__).with_name(name).read_text("utf-8")
+    return files(__package__).joinpath(name).read_text("utf-8")  # also out of a zip
 
 
 def _policy(*scripts: str) -> str:

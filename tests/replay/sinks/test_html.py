@@ -5,6 +5,9 @@ import hashlib
 import json
 import os
 import re
+import subprocess
+import sys
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import flexrec
 from flexrec.recorder.errors import DefinitionError, MissingDependency
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.html import HtmlSink
@@ -185,3 +189,35 @@ def test_without_plotly_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(MissingDependency, match="pip install 'plotly"):
         HtmlSink(tmp_path / "x.html")
+
+
+def test_a_page_is_written_out_of_a_zip(tmp_path: Path) -> None:
+    home = Path(str(flexrec.__file__)).parent
+    with zipfile.ZipFile(tmp_path / "flexrec.zip", "w") as archive:
+        for floor in ("recorder", "replay"):
+            for file in (home / floor).resolve().rglob("*.*"):
+                archive.write(file, f"flexrec/{floor}/{file.relative_to((home / floor).resolve())}")
+        archive.write((home / "__init__.py").resolve(), "flexrec/__init__.py")
+    code = """
+import os, sys
+there = [path for path in sys.path if os.path.isdir(os.path.join(path, "flexrec"))]
+sys.path[:] = ["flexrec.zip", *(path for path in sys.path if path not in there)]
+from flexrec.replay import Trace, Window
+from flexrec.replay.sinks import HtmlSink
+from flexrec.replay.sinks.page import page
+assert "flexrec.zip" in page.__file__
+sink = HtmlSink("page.html")
+sink.show([Window("w", None, "text", (Trace("t", "found"),))])
+sink.close()
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "found" in (tmp_path / "page.html").read_text()
