@@ -69,9 +69,9 @@ def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -
     """Context manager: a new folder to fill, which replaces `path` if no error is raised.
 
     What killed processes left beside the path is removed first; a folder that one of them moved
-    away and did not replace is put back. Mode, group and extended attributes
-    are those of the replaced folder, and of the files with the same names in it. Arguments and
-    errors are those of `check_folder`.
+    away and did not replace is put back. Mode, group and extended attributes are those of the
+    replaced folder, and of the files with the same names in it. Arguments and errors are those of
+    `check_folder`.
 
     Raises:
         OSError: the folder cannot be put in place; the old one is untouched.
