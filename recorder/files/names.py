@@ -38,3 +38,12 @@ def is_around(key: str) -> bool:
     (True, False)
     """
     return key.startswith((SYSTEM, CONSOLE))
+
+
+def is_fingerprint(key: str) -> bool:
+    """Whether a key's numbers are fingerprints: two are equal, or unequal by no amount.
+
+    >>> is_fingerprint("0/outputs/fingerprint"), is_fingerprint("train_loss")
+    (True, False)
+    """
+    return key.endswith("/fingerprint")

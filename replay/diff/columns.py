@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Value
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.series import Row
 from flexrec.replay.diff.model import Shown, Values
@@ -154,7 +155,7 @@ class KeyDiff:
     @property
     def values(self) -> Values:
         """The values at the first step at which it differs; fingerprints as in a trace."""
-        if self.key.endswith("/fingerprint"):
+        if is_fingerprint(self.key):
             return Values(_hexadecimal(self.a), _hexadecimal(self.b))
         return Values(self.a, self.b, self.relative)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
@@ -20,7 +21,18 @@ from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, 
 from flexrec.replay.diff.blame.settings import changes, fact_changes
 from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
-from flexrec.replay.diff.model import Blame, Change, Crossing, First, Keys, Noise, Side, Spread
+from flexrec.replay.diff.model import (
+    Blame,
+    Change,
+    Crossing,
+    First,
+    Keys,
+    Noise,
+    Side,
+    Spread,
+    kind_of,
+    order_of,
+)
 from flexrec.replay.diff.noise.alike import first_unlike, is_exact, is_judged, structure, unlike
 from flexrec.replay.diff.noise.judge import judge
 from flexrec.replay.diff.noise.spread import KEPT, limit_of
@@ -339,7 +351,7 @@ def _chosen(
         chosen.update(fitting)
     known = [key for key in known if not patterns or key in chosen]
     if tolerance:
-        known = [key for key in known if not (key.endswith("/fingerprint") or key == fmt.VALUES)]
+        known = [key for key in known if not (is_fingerprint(key) or key == fmt.VALUES)]
     clocks = [] if patterns else [key for key in known if is_of_the_clock(key)]
     return [key for key in known if key not in clocks], clocks
 
@@ -435,7 +447,7 @@ def _first_traced(
 def _first_untraced(
     run: Side, step: int, found: Mapping[str, KeyDiff], config: Sequence[Change]
 ) -> First:
-    blamed = blame(step, {key: found[key] for key in as_run(found, run.order())})
+    blamed = blame(step, {key: found[key] for key in as_run(found, order_of(run))}, run.layers)
     at = found[blamed.key]
     previous = at.previous(step)
     is_gap = previous is not None and step - previous > 1
@@ -445,7 +457,7 @@ def _first_untraced(
     elif blamed.stage == "forward" and previous is None and config:
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
-    return First.of(blamed, step, previous, at.values, kind=run.kind(blamed.layer))
+    return First.of(blamed, step, previous, at.values, kind=kind_of(run, blamed.layer))
 
 
 def _notes(clocks: Sequence[str]) -> Iterable[str]:
@@ -473,6 +485,6 @@ def _spread(found: Mapping[str, KeyDiff]) -> Iterable[Spread]:
 
 def _crossings(found: Mapping[str, KeyDiff]) -> Iterable[Crossing]:
     for key, each in found.items():
-        if place_of(key).stage in ("loss", "metric"):
+        if place_of(key).stage in ("loss", "metric") and not is_fingerprint(key):
             for limit, step in each.beyond.items():
                 yield Crossing(key, limit, step)

@@ -1,5 +1,6 @@
 """The parts of a comparison's result. Nothing is compared here; result.py has the whole results."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
@@ -27,11 +28,21 @@ class Side(Protocol):
     def facts(self) -> Any:
         """Its facts, as plain JSON values."""
 
-    def kind(self, layer: str | None) -> str | None:
-        """The class of a layer, if it was recorded."""
+    @property
+    def layers(self) -> Mapping[str, Mapping[str, Any]]:
+        """The fields of the watched layers by name, as in `Recording.models`; may be empty."""
 
-    def order(self) -> dict[str, int]:
-        """The place of each layer in the order in which they ran; empty if it was not recorded."""
+
+def kind_of(run: Side, layer: str | None) -> str | None:
+    """The class of a layer, if it was recorded."""
+    found = run.layers.get(layer or "", {}).get("class")
+    return found if isinstance(found, str) else None
+
+
+def order_of(run: Side) -> dict[str, int]:
+    """The place of each layer in the order in which they ran; empty if it was not recorded."""
+    found = {layer: fields.get("order") for layer, fields in run.layers.items()}
+    return {layer: order for layer, order in found.items() if isinstance(order, int)}
 
 
 @dataclass(frozen=True)

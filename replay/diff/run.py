@@ -101,16 +101,6 @@ class Run:
         sets = {key: self._views[0].columns.added_with(self._keys[key]) or key for key in keys}
         return list({together: key for key, together in sets.items()}.values())
 
-    def kind(self, layer: str | None) -> str | None:
-        """The class of a layer, if it was recorded."""
-        found = self.layers.get(layer or "", {}).get("class")
-        return found if isinstance(found, str) else None
-
-    def order(self) -> dict[str, int]:
-        """The place of each layer in the order in which they ran; empty if it was not recorded."""
-        found = {layer: fields.get("order") for layer, fields in self.layers.items()}
-        return {layer: order for layer, order in found.items() if isinstance(order, int)}
-
     def layer(self, name: str) -> str:
         """The name under which a layer is compared."""
         return self._rename(f"{name}/")[:-1]

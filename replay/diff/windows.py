@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.places import is_of_the_clock, layers_of, place_of
 from flexrec.replay.diff.columns import Matcher, relative
@@ -55,7 +56,7 @@ def windows_of(
     keys = [k for k in a if all(k in run and run.is_number(k) for run in runs)]
     if patterns:
         keys = [k for k in keys if any(k == each or fnmatchcase(k, each) for each in patterns)]
-    of_layers = [k for k in keys if place_of(k).layer and not k.endswith("/fingerprint")]
+    of_layers = [k for k in keys if place_of(k).layer and not is_fingerprint(k)]
     drawn = [Window("diff/report", None, "text", (Trace("report", str(found)),), _REPORT)]
     if of_layers:
         is_judged = found.noise is not None and not found.noise.exact

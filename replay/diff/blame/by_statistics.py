@@ -6,6 +6,7 @@ recorded to decide, all candidates are listed as "one of".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from flexrec.recorder.errors import counted
 from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
@@ -22,13 +23,16 @@ class StepOfLayers:
     Args:
         step: the first step that differs.
         found: the comparisons of all keys.
+        fields: the fields of the watched layers by name, as in `Recording.models`.
 
     Attributes:
         prior: the last earlier step for which both runs have values.
     """
 
-    def __init__(self, step: int, found: Mapping[str, KeyDiff]) -> None:
-        self.step, self.found = step, found
+    def __init__(
+        self, step: int, found: Mapping[str, KeyDiff], fields: Mapping[str, Mapping[str, Any]]
+    ) -> None:
+        self.step, self.found, self._fields = step, found, fields
         self.layers = layers_of(found)
         before = [key.previous(step) for key in found.values()]
         self.prior = max((each for each in before if each is not None), default=None)
@@ -58,7 +62,16 @@ class StepOfLayers:
         keys = self._keys[layer, source]
         return next(key.key for key in keys if key.first == self.step)
 
-    def had_equal_weights(self, layer: str) -> bool:
+    def unknown(self, layer: str) -> str | None:
+        """What else the outputs of a layer depend on, unless it is known to be equal."""
+        fields = self._fields.get(layer, {})
+        if "Drop" in fields.get("class", ""):
+            return f"the random state before {layer}"
+        if fields.get("parameters") == 0 or self._had_equal_weights(layer):
+            return None
+        return f"the weights of {layer} before the step"
+
+    def _had_equal_weights(self, layer: str) -> bool:
         """Whether its weights are known to be equal at the end of the step before."""
         keys = self._keys.get((layer, "weights"), ())
         return self.prior is not None and any(k.previous(self.step) == self.prior for k in keys)
@@ -76,9 +89,11 @@ class StepOfLayers:
         return [layer for layer in self.layers if self.differs(layer, source) is not None]
 
 
-def blame(step: int, found: Mapping[str, KeyDiff]) -> Blame:
-    """Find what differs first at a step that differs, and its cause."""
-    here = StepOfLayers(step, found)
+def blame(
+    step: int, found: Mapping[str, KeyDiff], fields: Mapping[str, Mapping[str, Any]]
+) -> Blame:
+    """Find what differs first at a step that differs, and its cause; see StepOfLayers."""
+    here = StepOfLayers(step, found, fields)
     rules: tuple[Callable[[StepOfLayers], Blame | None], ...] = (
         *(_in_data, _in_forward, _in_loss, _in_backward, _in_gradients, _in_optimizer),
         _in_weights,
@@ -96,7 +111,7 @@ def blame(step: int, found: Mapping[str, KeyDiff]) -> Blame:
 
 def _in_data(here: StepOfLayers) -> Blame | None:
     keys = here.differ("data")
-    return Blame("data", keys[0], None, f"{_several(keys)} differ") if keys else None
+    return Blame("data", keys[0], None, _several(keys)) if keys else None
 
 
 def _in_forward(here: StepOfLayers) -> Blame | None:
@@ -106,10 +121,11 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
             return _before(here, layer, here.layers[:i])
         if gives and given is False:
             cause = "outputs differ, its inputs are equal to the bit"
-            if here.had_equal_weights(layer):
+            unknown = here.unknown(layer)
+            if unknown is None:
                 return Blame("forward", here.key(layer, "outputs"), layer, cause)
-            cause += "; whether its weights were equal before was not recorded"
-            unsure = (layer, f"the weights of {layer} before the step")
+            cause += f"; {unknown} may differ: not recorded"
+            unsure = (layer, unknown)
             return Blame("forward", here.key(layer, "outputs"), layer, cause, unsure)
         if gives:
             cause = "outputs differ; its inputs were not recorded"
@@ -235,7 +251,9 @@ def _in_weights(here: StepOfLayers) -> Blame | None:
 
 def _several(keys: Iterable[str]) -> str:
     names = list(keys)
-    return names[0] if len(names) == 1 else f"{names[0]} and {counted(len(names) - 1, 'other key')}"
+    if len(names) == 1:
+        return f"{names[0]} differs"
+    return f"{names[0]} and {counted(len(names) - 1, 'other key')} differ"
 
 
 def _number(value: object) -> str:

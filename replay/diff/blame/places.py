@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from flexrec.recorder.files.names import is_around
+from flexrec.recorder.files.names import is_around, is_fingerprint
 from flexrec.replay.diff.model import Stage
 
 FORWARD = ("inputs", "outputs")
@@ -57,7 +57,7 @@ def place_of(key: str) -> Place:
     found = {_WORDS[word] for word in words if word in _WORDS}
     if "loss" in found:
         return Place("loss")
-    is_data = key.endswith("/fingerprint")  # metrics may have names of single letters too
+    is_data = is_fingerprint(key)  # metrics may have names of single letters too
     if "data" in found and (is_data or {"batch", "data"} & set(words)):
         return Place("data")
     return Place("optimizer") if "optimizer" in found else Place("metric")

@@ -12,7 +12,7 @@ from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.places import as_run, place_of
 from flexrec.replay.diff.columns import KeyDiff, Match, in_all
-from flexrec.replay.diff.model import Blame, First, Stage, Values
+from flexrec.replay.diff.model import Blame, First, Stage, Values, kind_of, order_of
 from flexrec.replay.diff.noise.spread import (
     KEPT,
     WINDOW,
@@ -89,7 +89,7 @@ def judge(a: Run, b: Run, references: Sequence[Run], keys: Sequence[str]) -> Jud
         keys: the keys.
     """
     runs = (b, a, *references)
-    found = measure(runs, as_run(keys, a.order()))
+    found = measure(runs, as_run(keys, order_of(a)))
     limit = limit_of(len(runs) - 1)
     judged = _by_spread(found, runs, limit)
     return _with_lost(judged, found.lost, runs) if found.lost else judged
@@ -220,7 +220,7 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
     strong = (found.excess[since : seen + 1] > _STRONG).any(axis=1)
     row = since + int(strong.argmax())
     if strong.any():
-        blamed = blame(int(found.step[row]), _differing(found, row))
+        blamed = blame(int(found.step[row]), _differing(found, row), runs[1].layers)
     else:
         key = found.keys[int(found.kept[seen].argmax())]
         blamed = Blame(place_of(key).stage, key)
@@ -229,7 +229,7 @@ def _first(found: Measured, since: int, seen: int, runs: Sequence[Run]) -> First
     cause = f"outside the spread of {len(runs) - 1} references by {far:.3g} times its width{begin}"
     previous = int(found.step[since - 1]) if since else None
     values = _shown(runs, blamed.key, int(found.step[row]))
-    kind = runs[1].kind(blamed.layer)
+    kind = kind_of(runs[1], blamed.layer)
     step = int(found.step[since])
     return First.of(replace(blamed, cause=cause), step, previous, values, kind=kind)
 
@@ -240,10 +240,10 @@ def _first_lost(lost: Mapping[str, int], step: int, runs: Sequence[Run]) -> Firs
         key: KeyDiff(key, Match(runs[0].steps(key), None, None, _NONE, _NONE), first)
         for key, first in lost.items()
     }
-    blamed = blame(step, found)
+    blamed = blame(step, found, runs[1].layers)
     cause = f"not finite, though {len(runs) - 1} references are finite here"
     values, previous = _shown(runs, blamed.key, step), found[blamed.key].previous(step)
-    kind = runs[1].kind(blamed.layer)
+    kind = kind_of(runs[1], blamed.layer)
     return First.of(replace(blamed, cause=cause), step, previous, values, kind=kind)
 
 

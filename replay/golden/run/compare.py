@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.columns import LIMITS, KeyDiff, Tolerance, match, relative
 from flexrec.replay.diff.compare import conclude
@@ -39,9 +40,7 @@ def compare(golden: KeptRun, run: KeptRun, tolerance: Tolerance) -> RunDiff:
 def _wanted(run: KeptRun, tolerance: Tolerance) -> dict[str, Cells]:
     """The keys to compare: no fingerprints where there is a tolerance, as in diff."""
     return {
-        key: cells
-        for key, cells in run.cells.items()
-        if not tolerance or not key.endswith("/fingerprint")
+        key: cells for key, cells in run.cells.items() if not tolerance or not is_fingerprint(key)
     }
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError, counted
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.replay.diff.blame.places import place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff, Tolerance
 from flexrec.replay.diff.compare import conclude
@@ -106,7 +107,7 @@ def _sorted_out(
             left_out[key] = "recorded at other steps"
         elif _is_free_of_noise(key) and all(each == columns[0] for each in columns):
             exact[key] = columns[0]
-        elif key.endswith("/fingerprint"):
+        elif is_fingerprint(key):
             left_out[key] = "fingerprints that differ"
         else:
             found = _key(key, columns, runs)
@@ -119,7 +120,7 @@ def _sorted_out(
 
 def _is_free_of_noise(key: str) -> bool:
     """Whether no noise gets into a key, so that it has to be equal where it was so in all runs."""
-    return is_exact(key) or key.endswith("/fingerprint")
+    return is_exact(key) or is_fingerprint(key)
 
 
 def _key(key: str, columns: Sequence[Cells], runs: Sequence[KeptRun]) -> _Key | None:

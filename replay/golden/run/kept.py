@@ -7,8 +7,8 @@ import json
 import string
 import struct
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 Plain: TypeAlias = float | dict[str, Any]
@@ -62,6 +62,7 @@ class KeptRun:
             given; of the others the code is kept.
         learnt: the number of runs that the tolerances were learnt from; 0: there are none.
         rule: when a run differs from a learnt golden; None if it was not learnt.
+        layers: empty; a golden does not keep the fields of layers.
     """
 
     name: str
@@ -71,13 +72,7 @@ class KeptRun:
     every: int | None = None
     learnt: int = 0
     rule: "Rule | None" = None
-
-    def kind(self, layer: str | None) -> str | None:
-        """None: a golden does not keep the classes of layers."""
-
-    def order(self) -> dict[str, int]:
-        """Empty: a golden does not keep the order in which layers ran."""
-        return {}
+    layers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, init=False)
 
 
 @dataclass(frozen=True)
