@@ -46,14 +46,19 @@ def column_names(text: str) -> list[str]:
 def repeated(words: Sequence[str], option: str) -> list[str]:
     """Repeat an option before each of the values that follow it, up to the next option.
 
+    Without a value the option stays, so that click says that one is missing.
+
     >>> repeated(["a.h5", "--noise", "b.h5", "c.h5", "--json"], "--noise")
     ['a.h5', '--noise', 'b.h5', '--noise', 'c.h5', '--json']
     """
     found, is_its = list[str](), False
-    for word in words:
-        is_value = not word.startswith("-")
-        found += [option, word] if is_its and is_value else [word] if word != option else []
-        is_its = word == option or (is_its and is_value)
+    for word, after in zip(words, [*words[1:], "-"], strict=True):
+        if word == option:
+            is_its = True
+            found += [option] if after.startswith("-") else []
+        else:
+            is_its = is_its and not word.startswith("-")
+            found += [option, word] if is_its else [word]
     return found
 
 

@@ -16,7 +16,7 @@ from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.by_statistics import blame
-from flexrec.replay.diff.blame.by_trace import blame_traced, model_of
+from flexrec.replay.diff.blame.by_trace import blame_traced, lasting_changes, model_of
 from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
 from flexrec.replay.diff.blame.settings import changes, fact_changes
 from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
@@ -420,6 +420,11 @@ def _first(
     rows = found.get(fmt.VALUES)
     if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
         return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
+    if traced is not None and traced.previous is not None and traced.previous < step:
+        later = lasting_changes(traced)
+        if later:
+            said = f"{found_by.cause}; at step {traced.a.step}, traced next, {later}"
+            return replace(found_by, cause=said)
     return found_by
 
 

@@ -110,6 +110,16 @@ def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Sho
     return (_missing if is_missing else _RULES.get(event.kind, _value))(step, event), a, b
 
 
+def lasting_changes(pair: TracedPair) -> str:
+    """The attributes and settings that differ at a traced step, in words; empty: none do."""
+    step = Step(pair, ())
+    found = [f"{layer}: {step.attributes(layer)}" for layer in step.changed_layers()]
+    settings = next((event for event in step.real if event.kind == "settings"), None)
+    if settings is not None:
+        found.append(_settings(step, settings).cause)
+    return "; ".join(found)
+
+
 def model_of(layer: str | None, pair: TracedPair) -> str | None:
     """The name of the model that a layer belongs to, if it has one."""
     roots = {e.layer for e in pair.a.events if e.kind == "inputs" and not e.parent}

@@ -106,7 +106,7 @@ def _by_spread(found: Measured, runs: Sequence[Run], limit: float) -> Judged:
     }
     beyond = dict(sorted(beyond.items(), key=itemgetter(1)))
     starts = sorted(found.began(i, at, limit) for i in np.flatnonzero(over[0]).tolist())
-    row = starts[least_keys(len(found.keys)) - 1]
+    row = starts[min(least_keys(len(found.keys)), len(starts)) - 1]
     first = _first(found, row, at, runs)
     steps = int(found.step[row]), int(found.step[at])
     return Judged(tuple(found.keys), *steps, beyond, first)

@@ -16,6 +16,7 @@ WINDOW, KEPT = 15, 10
 
 _LIMITS = {2: 10.0, 3: 5.0, 4: 3.5, 5: 2.5, 10: 1.3}
 _FRACTION = 0.03  # of the keys that have to be beyond together, two at least
+_FAR = 100.0  # so many times the limit, one key is enough
 _ROUNDING = 8 * 2.0**-24  # eight units in the last place of a float32
 _TINY = np.finfo(np.float64).tiny
 _ROWS = 1 << 12  # rows that are sorted at once
@@ -97,6 +98,7 @@ def lasting(found: Singles) -> Singles:
 
 
 def first_beyond(kept: Singles, limit: float) -> int | None:
-    """The first row at which enough keys are beyond the limit; None: there is none."""
-    over = np.flatnonzero((kept > limit).sum(axis=1) >= least_keys(kept.shape[1]))
+    """The first row at which enough keys are beyond the limit, or one is far; None: none is."""
+    are_many = (kept > limit).sum(axis=1) >= least_keys(kept.shape[1])
+    over = np.flatnonzero(are_many | (kept > _FAR * limit).any(axis=1))
     return int(over[0]) if len(over) else None

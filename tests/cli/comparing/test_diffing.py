@@ -129,6 +129,7 @@ def test_noise(tmp_path: Path) -> None:
     assert "one run has no spread, so there is no verdict" in fails(
         "diff", *refs[:2], "--noise", refs[0]
     )
+    assert "requires an argument" in flexrec("diff", *refs[:2], "--noise", code=2)[1]
     _, error = flexrec("diff", refs[0], "--noise", refs[1], code=2)
     assert "--noise needs two recordings" in error
     assert "choose a tolerance" in fails("diff", *refs[:2], "--noise", refs[2], "--rtol", 1)

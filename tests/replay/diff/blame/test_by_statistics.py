@@ -1,7 +1,8 @@
-"""What the statistics of layers are blamed on where a layer has no weights."""
+"""What is blamed where a layer has no weights, and where a step was not traced."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,17 +19,25 @@ class Net(nn.Module):
         self.first, self.middle, self.last = nn.Linear(4, 4), middle, nn.Linear(4, 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.middle(self.first(x)))
+        y: torch.Tensor = self.last(self.middle(self.first(x)))
+        return y
 
 
-def trained(path: Path, middle: nn.Module, spoil: Callable[[Net], object] | None = None) -> Path:
-    """Record three steps; before the last the model is spoilt, or the random state drawn from."""
+def trained(
+    path: Path,
+    middle: nn.Module,
+    spoil: Callable[[Net], object] | None = None,
+    *,
+    at: int = 2,
+    **watched: Any,
+) -> Path:
+    """Record three steps; before one the model is spoilt, or the random state drawn from."""
     torch.manual_seed(0)
     model = Net(middle)
     with Recorder(path) as rec:
-        rec.watch(model, sources=("inputs", "outputs"), stats=("mean",))
+        rec.watch(model, sources=("inputs", "outputs"), stats=("mean",), **watched)
         for step in range(3):
-            if spoil is not None and step == 2:
+            if spoil is not None and step == at:
                 spoil(model)
             x = torch.linspace(0, 1, 8).view(2, 4)
             loss = model(x).square().mean()
@@ -38,10 +47,11 @@ def trained(path: Path, middle: nn.Module, spoil: Callable[[Net], object] | None
     return path
 
 
-def test_a_layer_without_weights_is_blamed_alone(tmp_path: Path) -> None:
-    def soften(model: Net) -> None:
-        model.middle.negative_slope = 0.5  # type: ignore[assignment]
+def soften(model: Net) -> None:
+    model.middle.negative_slope = 0.5  # type: ignore[assignment]
 
+
+def test_a_layer_without_weights_is_blamed_alone(tmp_path: Path) -> None:
     a = trained(tmp_path / "a.h5", nn.LeakyReLU())
     first = flexrec.diff(a, trained(tmp_path / "b.h5", nn.LeakyReLU(), soften)).first
     assert first is not None
@@ -63,3 +73,13 @@ def test_how_far_fingerprints_are_apart_says_nothing(tmp_path: Path) -> None:
     found = flexrec.diff(a, b)
     assert "loss/fingerprint" in found.keys.differ
     assert found.crossed == ()
+
+
+def test_the_next_trace_tells_what_is_still_another(tmp_path: Path) -> None:
+    """The loss is recorded at every step, and differs before the next step that is traced."""
+    a = trained(tmp_path / "a.h5", nn.LeakyReLU(), trace=True, every=2)
+    b = trained(tmp_path / "b.h5", nn.LeakyReLU(), soften, at=1, trace=True, every=2)
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.step, first.stage, first.layer) == (1, "loss", None)
+    assert first.cause.endswith("at step 2, traced next, middle: negative_slope 0.01 -> 0.5")

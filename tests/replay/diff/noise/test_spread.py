@@ -76,3 +76,11 @@ def test_enough_keys_have_to_be_beyond_together() -> None:
     assert first_beyond(kept, limit_of(3)) == 2
     assert first_beyond(kept, limit_of(2)) is None
     assert first_beyond(kept[:, :1], limit_of(3)) == 1  # a key alone
+
+
+def test_one_key_that_is_far_outside_is_enough() -> None:
+    kept = np.zeros((3, 100), np.float32)
+    kept[1:, 0] = 100 * limit_of(5)
+    assert first_beyond(kept, limit_of(5)) is None
+    kept[2, 0] *= 1.01
+    assert first_beyond(kept, limit_of(5)) == 2
