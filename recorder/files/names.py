@@ -40,6 +40,10 @@ def is_around(key: str) -> bool:
     return key.startswith((SYSTEM, CONSOLE))
 
 
+ON_ACCELERATOR = 1 << 52
+"""Fingerprints of tensors on an accelerator are at least this; those of the CPU are below."""
+
+
 def is_fingerprint(key: str) -> bool:
     """Whether a key's numbers are fingerprints: two are equal, or unequal by no amount.
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Value
-from flexrec.recorder.files.names import is_fingerprint
+from flexrec.recorder.files.names import ON_ACCELERATOR, is_fingerprint
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.series import Row
 from flexrec.replay.diff.model import Shown, Values
@@ -142,6 +142,8 @@ class KeyDiff:
         a, b: the values there.
         relative: their difference relative to the first value.
         beyond: the first step beyond each limit of relative differences.
+        is_unlike: whether there are fingerprints of which one is of the CPU and the other of an
+            accelerator, which were not compared.
     """
 
     key: str
@@ -151,6 +153,7 @@ class KeyDiff:
     b: Shown = None
     relative: float | None = None
     beyond: dict[float, int] = field(default_factory=dict)
+    is_unlike: bool = False
 
     @property
     def values(self) -> Values:
@@ -206,7 +209,7 @@ def _of_numbers(key: str, rows: Match, x: Column, y: Column, tolerance: Toleranc
     a = x.value if rows.a is None else x.value[rows.a]
     b = y.value if rows.b is None else y.value[rows.b]
     found = first_of(key, rows, rows.step, a, b, tolerance)
-    where = np.flatnonzero(tolerance.beyond(a, b)) if found.first is not None else _NONE
+    where = np.flatnonzero(_differ(key, a, b, tolerance)) if found.first is not None else _NONE
     if len(where):
         apart, steps = relative(a[where], b[where]), rows.step[where]
         for limit in LIMITS:
@@ -226,12 +229,26 @@ def first_of(
 ) -> KeyDiff:
     """Find the first difference of a key's values, or of some of them, at these steps."""
     found = KeyDiff(key, rows)
-    where = np.flatnonzero(tolerance.beyond(a, b))
+    found.is_unlike = is_fingerprint(key) and bool(_are_unlike(a, b).any())
+    where = np.flatnonzero(_differ(key, a, b, tolerance))
     if len(where):
         at = where[int(step[where].argmin())]
         found.first, found.a, found.b = int(step[at]), float(a[at]), float(b[at])
         apart = float(relative(a[at : at + 1], b[at : at + 1])[0])
         found.relative = apart if np.isfinite(apart) else None
+    return found
+
+
+def _differ(
+    key: str, a: NDArray[np.float64], b: NDArray[np.float64], tolerance: Tolerance
+) -> NDArray[np.bool_]:
+    """Whether the values differ; fingerprints of different kinds do not."""
+    found = tolerance.beyond(a, b)
+    return found & ~_are_unlike(a, b) if is_fingerprint(key) else found
+
+
+def _are_unlike(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (a >= ON_ACCELERATOR) != (b >= ON_ACCELERATOR)
     return found
 
 

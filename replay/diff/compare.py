@@ -19,7 +19,7 @@ from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, lasting_changes, model_of
 from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
 from flexrec.replay.diff.blame.settings import changes, fact_changes
-from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step
+from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step, unlike_fingerprints
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
 from flexrec.replay.diff.model import (
     Blame,
@@ -155,10 +155,11 @@ def compare_runs(
     if fmt.VALUES in both:
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
         found[fmt.VALUES].first = traced.a.step if traced is not None else None
+        steps = next(in_step(a, b), None)
+        found[fmt.VALUES].is_unlike = steps is not None and bool(unlike_fingerprints(*steps))
     only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
-    return conclude(
-        (a, b), found, only, traced=traced, in_common=in_common, notes=tuple(_notes(clocks))
-    )
+    notes = tuple(_notes(clocks, [each.key for each in found.values() if each.is_unlike]))
+    return conclude((a, b), found, only, traced=traced, in_common=in_common, notes=notes)
 
 
 def conclude(
@@ -465,7 +466,10 @@ def _first_untraced(
     return First.of(blamed, step, previous, at.values, kind=kind_of(run, blamed.layer))
 
 
-def _notes(clocks: Sequence[str]) -> Iterable[str]:
+def _notes(clocks: Sequence[str], unlike: Sequence[str]) -> Iterable[str]:
+    if unlike:
+        keys = listed(unlike, most=3)
+        yield f"not compared, as one is of the CPU and the other of an accelerator: {keys}"
     if clocks:
         yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
 

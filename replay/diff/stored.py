@@ -36,6 +36,7 @@ class StoredPair:
         """Compare those of the keys that can be compared this way."""
         one, other = self._files
         waiting: dict[tuple[int, _Steps], list[str]] = {}
+        unlike = set[str]()
         for key in keys:
             mine, its = self._names(key)
             steps = self._steps(key)
@@ -47,11 +48,13 @@ class StoredPair:
             row, steps = min(waiting, key=lambda place: place[0])
             group = waiting.pop((row, steps))
             if row >= len(steps):
-                yield from (KeyDiff(key, steps.match) for key in group)
+                for key in group:
+                    yield KeyDiff(key, steps.match, is_unlike=key in unlike)
                 continue
             for start in range(0, len(group), MOST // ROWS):
                 some = group[start : start + MOST // ROWS]
                 for found in self._block(some, row, steps, tolerance):
+                    unlike |= {found.key} if found.is_unlike else set()
                     if found.first is not None:
                         yield found
                     else:

@@ -19,6 +19,8 @@ try:  # the same CRC-32, several times as fast
 except ImportError:
     from zlib import crc32
 
+from flexrec.recorder.files.names import ON_ACCELERATOR
+
 Number: TypeAlias = float | Tensor
 Partial: TypeAlias = Any
 """The result of a measure of a tensor; its form depends on the measure."""
@@ -361,9 +363,10 @@ def fingerprint(tensor: Tensor) -> Fingerprint:
 
     On the CPU it is the CRC-32 of dtype, shape and bytes in C order. Different tensors have equal
     fingerprints with a probability of 2^-32, and never if they differ only within 32 adjacent bits.
-    On an accelerator it is the upper 53 bits of the sum, modulo 2^64, of the elements' bits, each
-    multiplied by an odd number that depends on its position. Integer sums are exact in any order,
-    and nothing waits for the device. The two kinds cannot be compared.
+    On an accelerator it is 2^52 plus the upper 52 bits of the sum, modulo 2^64, of the elements'
+    bits, each multiplied by an odd number that depends on its position. Integer sums are exact in
+    any order, and nothing waits for the device. The two kinds cannot be compared; those of the CPU
+    are below 2^52.
 
     >>> fingerprint(torch.tensor([1.0, 2.0])) == fingerprint(torch.tensor([2.0, 1.0]))
     False
@@ -401,7 +404,7 @@ def chained(before: Fingerprint, after: Fingerprint) -> Fingerprint:
         device = before.device if isinstance(before, Tensor) else _device(after)
         first, second = (torch.as_tensor(each, device=device) for each in (before, after))
         return _upper(first * _CHAIN + second)
-    return ((before * _CHAIN + after) & _WORD) >> 11
+    return ((before * _CHAIN + after) & _WORD) >> 12
 
 
 def _device(value: Fingerprint) -> torch.device:
@@ -409,8 +412,9 @@ def _device(value: Fingerprint) -> torch.device:
 
 
 def _upper(word: Tensor) -> Tensor:
-    """The upper 53 of 64 bits."""
-    return word.bitwise_right_shift(11).bitwise_and((1 << 53) - 1)
+    """The upper 52 of 64 bits, and the sign of an accelerator."""
+    upper = word.bitwise_right_shift(12).bitwise_and(ON_ACCELERATOR - 1)
+    return upper.bitwise_or(ON_ACCELERATOR)
 
 
 def _on_device(flat: Tensor, head: int) -> Tensor:

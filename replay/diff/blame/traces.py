@@ -10,7 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError
-from flexrec.recorder.layers.tracing.format import ATTRIBUTES, ENVIRONMENT, ORDER, VALUES, Event
+from flexrec.recorder.files.names import ON_ACCELERATOR
+from flexrec.recorder.layers.tracing.format import (
+    ATTRIBUTES,
+    ENVIRONMENT,
+    NUMBERS,
+    ORDER,
+    VALUES,
+    Event,
+)
 from flexrec.recorder.storage.series import Row
 from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.model import Change
@@ -121,7 +129,15 @@ def first_pair(
 def differing(one: TracedStep, other: TracedStep) -> set[Key]:
     """The keys of events that differ between two steps, or that only one has."""
     a, b = one.by_key(), other.by_key()
-    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
+    unlike = unlike_fingerprints(one, other)
+    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key) and key not in unlike}
+
+
+def unlike_fingerprints(one: TracedStep, other: TracedStep) -> set[Key]:
+    """The keys of fingerprints of which one is of the CPU and the other of an accelerator."""
+    a, b = one.by_key(), other.by_key()
+    shared = (key for key in a.keys() & b.keys() if key[0] not in NUMBERS)
+    return {key for key in shared if (a[key] >= ON_ACCELERATOR) != (b[key] >= ON_ACCELERATOR)}
 
 
 def in_step(run_a: Run, run_b: Run) -> Iterator[tuple[TracedStep, TracedStep]]:

@@ -9,6 +9,7 @@ import pytest
 
 import flexrec
 from flexrec.recorder import DefinitionError, Recorder, Recording, RecordingError
+from flexrec.recorder.files.names import ON_ACCELERATOR
 from support.diff_cases import LAYERS, bent, record
 
 AT = 5
@@ -322,3 +323,16 @@ def test_fingerprints_are_shown_as_in_a_trace(tmp_path: Path) -> None:
     assert found.first is not None
     assert (found.first.a, found.first.b) == ("#cd10418e", "#fe2914d1")
     assert found.first.relative is None
+
+
+def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Path) -> None:
+    """They are computed by different formulas; each number says by which."""
+    for name, mark in (("a", 0), ("b", ON_ACCELERATOR)):
+        with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
+            for step in range(3):
+                rec.add({"batch/fingerprint": step, "0/outputs/fingerprint": mark + step})
+                rec.step()
+    found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert found.equal
+    said = "as one is of the CPU and the other of an accelerator: 0/outputs/fingerprint"
+    assert said in found.notes[0]

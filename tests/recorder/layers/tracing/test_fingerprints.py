@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flexrec.recorder import TooledModel
+from flexrec.recorder.files.names import ON_ACCELERATOR
 from flexrec.recorder.layers.measuring import measures
 from flexrec.recorder.layers.measuring.measures import Fingerprint, fingerprint, of_text
 from flexrec.recorder.layers.tracing.fingerprints import of_all
@@ -64,7 +65,8 @@ def test_every_element_counts(take: Taker, dtype: torch.dtype) -> None:
         changed[i] = 1
         found.add(take(changed))
     assert len(found) == 301
-    assert all(0 <= value < 1 << 53 for value in map(int, found))
+    kinds = {fingerprint: range(ON_ACCELERATOR), of_accelerators: range(ON_ACCELERATOR, 1 << 53)}
+    assert all(value in kinds[take] for value in map(int, found))
 
 
 @pytest.mark.parametrize("take", TAKERS)
@@ -135,3 +137,10 @@ def test_as_a_statistic_of_every_source() -> None:
     assert found[0] == found[1]
     assert found[0]["0/outputs/fingerprint"] == found[2]["0/outputs/fingerprint"]
     assert found[0]["1/outputs/fingerprint"] != found[2]["1/outputs/fingerprint"]
+
+
+def test_a_chain_tells_whether_an_accelerator_has_a_part() -> None:
+    of_cpu, of_accelerator = 7, torch.tensor(ON_ACCELERATOR + 7)
+    assert int(measures.chained(of_cpu, of_cpu)) < ON_ACCELERATOR
+    for pair in ((of_cpu, of_accelerator), (of_accelerator, of_cpu), (of_accelerator,) * 2):
+        assert ON_ACCELERATOR <= int(measures.chained(*pair)) < 1 << 53

@@ -9,6 +9,7 @@ import pytest
 
 import flexrec
 from flexrec.recorder import Recorder, RecordingError
+from flexrec.recorder.files.names import ON_ACCELERATOR
 
 ORDER: list[list[Any]] = [
     ["random", "step", "", 0, "", -1],
@@ -102,3 +103,15 @@ def test_config_of_any_depth_is_compared(tmp_path: Path) -> None:
     found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
     assert found.equal
     assert len(found.config) == 2
+
+
+def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Path) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    b = written(tmp_path / "b.h5", np.array([1, *(ON_ACCELERATOR + n for n in (5, 6, 7))]))
+    found = flexrec.diff(a, b)
+    assert found.equal
+    assert found.notes[0].endswith("the other of an accelerator: trace/values")
+    c = written(tmp_path / "c.h5", np.array([1, 2, *(ON_ACCELERATOR + n for n in (6, 8))]))
+    first = flexrec.diff(b, c).first
+    assert first is not None
+    assert first.key == "outputs of net"
