@@ -173,7 +173,7 @@ class RanksDiff:
         if self.equal:
             rest = f", {counted(self.differing, 'key')} never did" if self.differing else ""
             return f"{ranks} agree: {counted(self.agreeing, 'key')} to the bit{rest}"
-        return "\n".join([f"{ranks} part", *report.splits(self.split)])
+        return "\n".join([f"{ranks} diverge", *report.splits(self.split)])
 
     def table(self) -> dict[str, Any]:
         """Convert to plain JSON values."""

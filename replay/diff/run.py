@@ -49,8 +49,13 @@ class Run:
         self.name, self._views, self._ranges, self._rename = name, views, ranges, rename
         self.config, self.facts = views[0].config, views[0].facts
         self._keys = {rename(key): key for view in views for key in view}
-        models = views[0].models.values()
-        self.layers = {self.layer(name): of for layers in models for name, of in layers.items()}
+        models = {
+            model: {self.layer(name): of for name, of in layers.items()}
+            for model, layers in views[0].models.items()
+        }
+        self.layers = {name: of for layers in models.values() for name, of in layers.items()}
+        if models and rename is not str:
+            self.facts = {**self.facts, "models": models}
 
     def __iter__(self) -> Iterator[str]:
         """The names under which keys are compared, in the order in which they appear."""

@@ -28,8 +28,8 @@ from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Rule
 
 Rows = NDArray[np.float64]
 
-_LINES = 300  # of values
-_FEWEST = 5  # values of each key
+_LINES = 300  # of values, unless there are more than 20 keys
+_FEWEST = WINDOW  # values of each key at most, however many keys there are
 _DIGITS = 2  # of a tolerance
 _LEAST = 1e-300  # smaller tolerances are 0
 _FAR, _FAR_SHARE = 100.0, 1 / 3  # so many tolerances off, at this share of its steps: no chance
@@ -60,7 +60,8 @@ def learn(runs: Sequence[KeptRun], name: str, every: int | None = None) -> Learn
     Args:
         runs: two or more, with all values; five or more tell small changes.
         name: the name of the golden.
-        every: keep the values of every n-th step; by default about 300 values are kept.
+        every: keep the values of every n-th step; by default about 300 values are kept, and up to
+            15 of each key where there are more than 20.
 
     Raises:
         RecordingError: there are fewer than two, or they have no key in common.

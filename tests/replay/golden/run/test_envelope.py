@@ -137,3 +137,13 @@ def test_one_run_or_nothing_in_common_is_refused(runs: list[KeptRun]) -> None:
     other = KeptRun("other.h5", {"other": {0: Cell(code_of([1.0]), (1.0,))}})
     with pytest.raises(RecordingError, match="have no key in common"):
         learn([runs[0], other], "g.json")
+
+
+def test_however_many_keys_there_are_each_keeps_enough_steps() -> None:
+    """With fewer, a change would have to last for most of the run to be seen."""
+    many: dict[str, Any] = {f"constant{i}": lambda _: 1.0 for i in range(100)}
+    runs = [noisy(seed, **many) for seed in range(3)]
+    golden = learn(runs, "g.json").golden
+    assert sum(bool(cell.values) for cell in golden.cells["first/outputs/std"].values()) == 12
+    assert not compare_learnt(golden, noisy(9, factor=1.05, since=30, **many)).equal
+    assert compare_learnt(golden, noisy(9, **many)).equal
