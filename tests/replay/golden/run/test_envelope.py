@@ -141,7 +141,7 @@ def test_one_run_or_nothing_in_common_is_refused(runs: list[KeptRun]) -> None:
 
 def test_however_many_keys_there_are_each_keeps_enough_steps() -> None:
     """With fewer, a change would have to last for most of the run to be seen."""
-    many: dict[str, Any] = {f"constant{i}": lambda _: 1.0 for i in range(100)}
+    many: dict[str, Any] = {f"constant{i}": lambda _: 1.0 for i in range(30)}
     runs = [noisy(seed, **many) for seed in range(3)]
     golden = learn(runs, "g.json").golden
     assert sum(bool(cell.values) for cell in golden.cells["first/outputs/std"].values()) == 12
