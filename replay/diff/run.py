@@ -55,7 +55,7 @@ class Run:
         }
         self.layers = {name: of for layers in models.values() for name, of in layers.items()}
         if models and rename is not str:
-            self.facts = {**self.facts, "models": models}
+            self.facts = {**(self.facts or {}), "models": models}
 
     def __iter__(self) -> Iterator[str]:
         """The names under which keys are compared, in the order in which they appear."""

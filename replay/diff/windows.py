@@ -9,15 +9,16 @@ import numpy as np
 from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.places import is_of_the_clock, layers_of, place_of
-from flexrec.replay.diff.columns import Matcher, relative
-from flexrec.replay.diff.noise.judge import measure
+from flexrec.replay.diff.columns import Matcher
+from flexrec.replay.diff.noise.judge import measure, spread_of
 from flexrec.replay.diff.noise.spread import Floats
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.diff.run import Run
 from flexrec.replay.plots.window import Trace, Window
 
 _COLUMNS = 200  # most columns of the heat; each has the largest value of as many recorded steps
-_RELATIVE = "|b - a| / |a|", 1e-17, 1e3  # what is drawn, from the least, which stands for 0
+# What is drawn, and its least and largest value.
+_RELATIVE = "the relative difference", 1e-17, 1e3
 _SPREAD = "how many times the spread b is outside it", 1e-2, 1e3
 _METRICS = 40  # most windows of metrics
 _ROW, _FRAME, _WIDTH = 16, 160, 900  # pixels: of a layer; above and below; of the heat
@@ -63,11 +64,14 @@ def windows_of(
         values = _by_spread(runs, of_layers) if is_judged else _relative(a, b, of_layers)
         heat = _heat(layers_of(of_layers), _steps(a, of_layers), values)
         drawn.append(_heat_window(heat, found))
-    metrics = [
-        k for k in keys if place_of(k).stage in ("loss", "metric") and not is_of_the_clock(k)
-    ]
+    metrics = [k for k in keys if _is_metric(k)]
     metrics.sort(key=lambda key: key not in found.keys.differ)
     return drawn + [_metric(key, runs) for key in metrics[:_METRICS]]
+
+
+def _is_metric(key: str) -> bool:
+    is_number = not (is_of_the_clock(key) or is_fingerprint(key))
+    return is_number and place_of(key).stage in ("loss", "metric")
 
 
 _REPORT = {"title": "what differs", "width": _WIDTH, "height": 260}
@@ -77,7 +81,7 @@ _REPORT = {"title": "what differs", "width": _WIDTH, "height": 260}
 
 
 def _relative(a: Run, b: Run, keys: Sequence[str]) -> Iterator[tuple[str, Ints, Floats]]:
-    """Each key, its steps, and the relative difference of its values."""
+    """Each key, its steps, and the difference of its values relative to their size in a."""
     matcher = Matcher()
     for group in a.groups(keys):
         one, other = a.numbers(group), b.numbers(group)
@@ -86,7 +90,13 @@ def _relative(a: Run, b: Run, keys: Sequence[str]) -> Iterator[tuple[str, Ints, 
             rows = matcher.match(x.step, y.step)
             p = x.value if rows.a is None else x.value[rows.a]
             q = y.value if rows.b is None else y.value[rows.b]
-            apart = np.nan_to_num(relative(p, q), nan=np.inf, posinf=np.inf)
+            size = p
+            if (spread := spread_of(key, one)) is not None and one[spread].step is x.step:
+                width = one[spread].value
+                size = np.hypot(p, width if rows.a is None else width[rows.a])
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                apart = np.abs(q - p) / np.abs(size)
+            apart = np.nan_to_num(apart, nan=np.inf, posinf=np.inf)
             yield key, rows.step, np.where((p == q) | (np.isnan(p) & np.isnan(q)), 0, apart)
 
 
@@ -118,6 +128,8 @@ def _heat(layers: Sequence[str], steps: Ints, values: Iterable[tuple[str, Ints, 
 def _heat_window(heat: Heat, found: RunDiff) -> Window:
     """The heat as a window, in which the first difference is marked."""
     what, least, most = _RELATIVE if found.noise is None or found.noise.exact else _SPREAD
+    apart = heat.apart[(heat.apart > 0) & (heat.apart <= most)]
+    least = max(least, apart.min() / 10) if len(apart) else least  # stands for 0
     colours = np.log10(np.clip(heat.apart, least, most))
     trace = Trace("layers", colours, x=heat.step)
     layout: dict[str, Any] = {"yaxis": {"autorange": "reversed", "automargin": True}}

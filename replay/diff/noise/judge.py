@@ -1,7 +1,7 @@
 """Judge numbers of a run by the spread of references: since when, and in which layer first."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from typing import NamedTuple
@@ -205,11 +205,22 @@ def _sizes(keys: Sequence[str], size: Floats) -> Floats:
     places = {key: i for i, key in enumerate(keys)}
     sizes = size.copy()
     for key, i in places.items():
-        tensor, _, statistic = key.rpartition("/")
-        spread = next((f"{tensor}/{s}" for s in ("std", "rms") if f"{tensor}/{s}" in places), None)
-        if statistic in _SIGNED and spread is not None:
+        spread = spread_of(key, places)
+        if spread is not None:
             sizes[:, i] = np.hypot(size[:, i], size[:, places[spread]])
     return sizes
+
+
+def spread_of(key: str, known: Container[str]) -> str | None:
+    """For a mean or a median, the key of its tensor's spread, if it is known.
+
+    >>> [spread_of(key, {"0/weights/std"}) for key in ("0/weights/mean", "0/weights/max")]
+    ['0/weights/std', None]
+    """
+    tensor, _, statistic = key.rpartition("/")
+    if statistic not in _SIGNED:
+        return None
+    return next((f"{tensor}/{s}" for s in ("std", "rms") if f"{tensor}/{s}" in known), None)
 
 
 # ---------------------------------------------------------------- where it begins

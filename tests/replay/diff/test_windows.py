@@ -32,7 +32,9 @@ def test_layers_by_steps(tmp_path: Path) -> None:
     assert (heat.traces[0].y[0] == -17).all()
     assert (heat.traces[0].y[1:, :5] == -17).all()
     assert heat.traces[0].y[1, 5] == pytest.approx(np.log10(1 / 5.1))
-    assert heat.title == "log10 of |b - a| / |a|, by layer and step; first: step 5, middle"
+    assert (
+        heat.title == "log10 of the relative difference, by layer and step; first: step 5, middle"
+    )
     marked = heat.opts["layoutopts"]["plotly"]
     assert (marked["shapes"][0]["x0"], marked["annotations"][0]["y"]) == (5, "middle")
     losses = windows["diff/train_loss"].traces
@@ -117,3 +119,16 @@ def test_runs_without_layers_have_metrics(tmp_path: Path) -> None:
 
     a, b = (record(tmp_path / name, bend) for name in ("a.h5", "b.h5"))
     assert list(drawn(a, b)) == ["diff/report", "diff/train_loss"]
+
+
+def test_a_mean_is_compared_with_the_size_of_its_tensor(tmp_path: Path) -> None:
+    """A mean that is 0 but for rounding would be as far apart as anything that is wrong."""
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path, mean in zip(paths, (1e-12, 1e-9), strict=True):
+        with Recorder(path) as rec:
+            for _ in range(3):
+                rec.add({"0/grad_out/mean": mean, "0/grad_out/std": 0.5, "loss/fingerprint": 7})
+                rec.step()
+    windows = drawn(*paths)
+    assert windows["diff/layers"].traces[0].y[0] == pytest.approx(np.log10(999e-12 / 0.5))
+    assert "diff/loss/fingerprint" not in windows
