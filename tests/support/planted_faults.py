@@ -143,6 +143,22 @@ class LSTM(nn.Module):
         return self.fc(y[:, 1:].mean(1) if on("pooling") else y.sum(1) / 7)
 
 
+class Attention(nn.Module):
+    """With layers of torch's that draw random numbers in their own code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emb, self.fc = nn.Embedding(20, 8), nn.Linear(8, 3)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, 0.1, batch_first=True)
+
+    def forward(self, i: Tensor) -> Tensor:
+        x = self.emb(i)
+        if on("noise_before"):
+            torch.randn_like(x)
+        x = functional.dropout(self.encoder(x).mean(1), 0.1, self.training)
+        return self.fc(x * (1 + (1e-6 if on("after_dropout") else 0)))
+
+
 @dataclass(frozen=True)
 class Fault:
     """A fault, and what is to be found: the step, the stage, and the layers of which any is right.
@@ -251,6 +267,17 @@ FAULTS = [
     Fault("lr_G", "gan", "optimizer"),
     Fault("label", "gan", "loss"),
     Fault("gan_noise", "gan", "data"),
+    Fault("drawn_long_before", "lstm", "forward", ("emb",), change=_hooked("emb")),
+    Fault("noise_before", "attention", "forward", ("Attention",)),
+    Fault("rand_in_loop", "attention", "data", ("encoder.self_attn",)),
+    Fault("after_dropout", "attention", "forward", ("Attention",)),
+    Fault("not_zeroed", "attention", "backward"),
+    Fault("clip_attention", "attention", "backward"),
+    Fault("order_of_optimizers", "attention", "optimizer"),
+    Fault("no_step", "attention", "optimizer"),
+    Fault("left_out", "attention", "optimizer", ("fc",)),
+    Fault("state_lost", "attention", "optimizer"),
+    Fault("no_fingerprint", "attention", "data"),
     Fault("threads", "cnn", "config", ("block1.conv2",), change=_more_threads),
     Fault("batch_of_a_rank", "ranks", "backward"),
     Fault("batch_of_this_rank", "ranks", "data"),
@@ -274,6 +301,8 @@ def train(
             _train_gan(rec, every)
         elif model == "ranks":
             _train_ranks(rec, every)
+        elif model == "attention":
+            _train_attention(rec, every)
         else:
             _train_one(rec, model, fault, every)
     torch.set_num_threads(threads)
@@ -304,6 +333,8 @@ def _change_at_the_start(model: Any) -> None:
             model.f1.weight[0, 0] += 1e-6
         if on.fault == "lstm_init":
             model.lstm.bias_hh_l0[12:24] += 1.0
+    if on.fault == "drawn_long_before":  # no layer of the LSTM draws random numbers
+        torch.rand(1)
 
 
 def _batch(name: str) -> tuple[Tensor, Tensor]:
@@ -388,6 +419,40 @@ def _train_gan(rec: Recorder, every: int) -> None:
         loss.backward()
         of_g.step()
         rec.step()
+
+
+def _train_attention(rec: Recorder, every: int) -> None:
+    """With two optimizers."""
+    model = Attention()
+    of_body = torch.optim.Adam([*model.emb.parameters(), *model.encoder.parameters()], 1e-2)
+    of_head = torch.optim.SGD(model.fc.parameters(), 0.1, momentum=0.9)
+    rec.watch(model, trace=True, optimizer=[of_body, of_head], every=every)
+    random = torch.Generator().manual_seed(1)
+    for step in range(STEPS):
+        on.step = step
+        x = torch.randint(20, (6, 5), generator=random)
+        if not on("no_fingerprint"):
+            rec.fingerprint(batch=x)
+        if on("rand_in_loop"):
+            torch.rand(1)
+        loss = functional.cross_entropy(model(x), x[:, 0] % 3)
+        rec.fingerprint(loss=loss)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.02 if on("clip_attention") else 1.0)
+        _step_both(of_body, of_head)
+        rec.step()
+
+
+def _step_both(of_body: Any, of_head: Any) -> None:
+    if on.step == AT and on("left_out"):
+        del of_head.param_groups[0]["params"][1]
+    if on.step == AT and on("state_lost"):
+        of_body.state.clear()
+    both = [of_head, of_body] if on("order_of_optimizers") else [of_body, of_head]
+    for optimizer in both[: 1 if on("no_step") else 2]:
+        optimizer.step()
+        if not (on.fault == "not_zeroed" and on.step == AT - 1):
+            optimizer.zero_grad()
 
 
 def _train_ranks(rec: Recorder, every: int) -> None:

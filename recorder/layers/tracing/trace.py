@@ -239,7 +239,7 @@ class Trace:
         is_followed = name is not None and (trains or in_backward())
         if name is not None and is_followed:
             try:
-                self._put_inputs(module, name, args, kwargs)
+                self._put_inputs(name, args, kwargs)
             except Exception as error:  # noqa: BLE001 - training goes on, whatever happens here
                 self.fail(name, error)
         self._under_way.calls.append(_Call(name or within.name, trains, is_followed))
@@ -264,10 +264,9 @@ class Trace:
         calls = self._under_way.calls
         return calls[-1] if calls else _Call("", trains=False, is_followed=False)
 
-    def _put_inputs(self, module: nn.Module, name: str, args: Any, kwargs: Any) -> None:
+    def _put_inputs(self, name: str, args: Any, kwargs: Any) -> None:
         again = "again_" if in_backward() else ""
-        if not any(True for _ in module.children()):
-            self._put(self._event(f"{again}random", name), self._of(None, _random_state))
+        self._put(self._event(f"{again}random", name), self._of(None, _random_state))
         self._enter(f"{again}inputs", f"{again}grad_in", name, (args, kwargs))
 
     def _end_call(self, output: Any) -> None:

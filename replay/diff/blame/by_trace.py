@@ -14,6 +14,11 @@ from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
 from flexrec.replay.diff.model import Blame, Change, Shown, Stage
 
+_OF_WEIGHTS = ("grad", "new_weights", "new_buffers")
+_STAGES: dict[str, Stage] = {
+    **{"data": "data", "loss": "loss", "value": "metric", "settings": "optimizer"},
+    **{"new_weights": "optimizer", "new_buffers": "weights"},
+}
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
 _GAP = "in steps that were not traced; run both again from the equal step, with every=1"
@@ -32,8 +37,7 @@ class Step:
         self.a, self.b = pair.a, pair.b
         self.values = pair.a.by_key(), pair.b.by_key()
         self.differ = differing(pair.a, pair.b)
-        have = {event.key for event in self.a.events}
-        self.events = [*self.a.events, *(e for e in self.b.events if e.key not in have)]
+        self.events = _together(self.a.events, self.b.events)
         self.real = [e for e in self.events if e.key in self.differ and e.kind not in SIDE]
 
     @property
@@ -120,6 +124,20 @@ def lasting_changes(pair: TracedPair) -> str:
     return "; ".join(found)
 
 
+def _together(a: Sequence[Event], b: Sequence[Event]) -> list[Event]:
+    """The events of both runs in the order of time; those that only `b` has stand as in `b`."""
+    have = {event.key for event in a}
+    place: Key | None = None
+    added: dict[Key | None, list[Event]] = {}
+    for event in b:
+        if event.key in have:
+            place = event.key
+        else:
+            added.setdefault(place, []).append(event)
+    followed = (each for event in a for each in (event, *added.get(event.key, ())))
+    return [*added.get(None, ()), *followed]
+
+
 def model_of(layer: str | None, pair: TracedPair) -> str | None:
     """The name of the model that a layer belongs to, if it has one."""
     roots = {e.layer for e in pair.a.events if e.kind == "inputs" and not e.parent}
@@ -154,13 +172,16 @@ def _fork(step: Step) -> Blame | None:
     places = {event.key: i for i, event in enumerate(step.events)}
     if step.real and places[step.real[0].key] < places[one.key]:
         return None
-    is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
     alone = other if one.key in step.values[1] and other.key not in step.values[0] else one
-    why = [f"{layer}: {step.attributes(layer)}" for layer in step.changed_layers()]
+    changed = step.changed_layers()
+    why = [f"{layer}: {step.attributes(layer)}" for layer in changed]
     cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
+    suspects = tuple(dict.fromkeys((*changed, one.layer, other.layer)))
+    if alone.kind == "settings":
+        return Blame("optimizer", str(one), None, cause, suspects)
+    is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
     stage: Stage = "backward" if is_backward else "forward"
-    suspects = (*step.changed_layers(), one.layer, other.layer)
-    return Blame(stage, str(one), alone.layer, cause, tuple(dict.fromkeys(suspects)))
+    return Blame(stage, str(one), (*changed, alone.layer)[0], cause, suspects)
 
 
 # ---------------------------------------------------------------- rules, by the kind of event
@@ -178,12 +199,24 @@ def _explanation(step: Step) -> Blame:
 
 def _missing(step: Step, event: Event) -> Blame:
     """The cause if only one run has the event."""
-    is_backward = "grad" in event.kind or event.kind.startswith("again_")
-    stage: Stage = "backward" if is_backward else "forward"
+    stage = _stage(step, event)
+    cause = f"only one run has {event}"
+    if stage not in ("forward", "backward"):
+        of_layer = event.kind in _OF_WEIGHTS
+        return Blame(stage, str(event), event.layer if of_layer else None, cause)
     layers = tuple(step.changed_layers()) or (event.layer,)
     why = step.attributes(layers[0])
-    cause = f"only one run has {event}{': ' if why else ''}{why}"
+    cause += f": {why}" if why else ""
     return Blame(stage, str(event), layers[0], cause, _unless_one(layers))
+
+
+def _stage(step: Step, event: Event) -> Stage:
+    """The stage of an event that only one run has."""
+    raw = ("raw_grad", *event.key[1:3], 0)
+    if event.kind == "grad" and all(raw in values for values in step.values):
+        return "optimizer"  # both computed the gradient, one optimizer got it
+    is_backward = "grad" in event.kind or event.kind.startswith("again_")
+    return _STAGES.get(event.kind, "backward" if is_backward else "forward")
 
 
 def _data(_: Step, event: Event) -> Blame:
@@ -196,9 +229,10 @@ def _outputs(step: Step, event: Event) -> Blame:
     layer, why = event.layer, step.attributes(event.layer)
     if why:
         return Blame(stage, str(event), layer, f"{note}{why}")
-    kind = "again_random" if stage == "backward" else "random"
-    if step.differs(kind, layer, event.call):
-        return _random(step, event, kind)
+    if stage == "backward" and step.differs("again_random", layer, event.call):
+        return _random(step, event, "again_random")
+    if stage == "forward" and _drew_otherwise(step, event):
+        return _random(step, event, "random")
     around = step.surroundings()
     if around:
         return Blame("config", str(event), layer, f"{around}; first seen in {layer}")
@@ -209,22 +243,36 @@ def _outputs(step: Step, event: Event) -> Blame:
     return Blame(stage, str(event), layer, note + cause)
 
 
+def _drew_otherwise(step: Step, event: Event) -> bool:
+    """Whether the last random state that was recorded before the event differs."""
+    before = step.events[: step.events.index(event)]
+    last = next((each for each in reversed(before) if each.kind == "random"), None)
+    return last is not None and last.key in step.differ
+
+
 def _random(step: Step, event: Event, kind: str) -> Blame:
-    """The cause if a layer's outputs differ, and the random state before it differs too."""
+    """The cause if a value differs, and the random state before it differs too."""
     if kind == "again_random":
         cause = "it runs again with another random state than at first"
         return Blame("backward", str(event), event.layer, cause)
     states = [e for e in step.events if e.kind == "random"]
     at = next(i for i, each in enumerate(states) if each.key in step.differ)
+    since = step.pair.side.get(states[at].key, step.a.step)
+    if since < step.a.step:
+        cause = f"it differs, and so does the random state, but that since step {since}"
+        parent = event.parent if event.kind == "inputs" else event.layer
+        suspects = tuple(dict.fromkeys((parent, event.layer, "the random state")))
+        return Blame("forward", str(event), parent, cause, suspects)
     if at == 0:
-        since = step.pair.side[states[0].key]
         cause = f"the random state differs from the start of step {since} on"
         return Blame("data", str(event), event.layer, cause)
     drew, found = states[at - 1], states[at]
+    if not found.parent:
+        cause = f"random numbers were drawn before the call of {found.layer}"
+        return Blame("data", str(event), event.layer, cause)
     cause = f"random numbers were drawn between {drew.layer} and {found.layer}"
-    parent = found.parent or found.layer
-    suspects = tuple(dict.fromkeys((parent, drew.layer, found.layer)))
-    return Blame("forward", str(event), parent, cause, suspects)
+    suspects = tuple(dict.fromkeys((found.parent, drew.layer, found.layer)))
+    return Blame("forward", str(event), found.parent, cause, suspects)
 
 
 def _inputs(step: Step, event: Event) -> Blame:
@@ -234,8 +282,11 @@ def _inputs(step: Step, event: Event) -> Blame:
             cause = "what it is called with differs, the data do not"
             return Blame(stage, str(event), event.layer, cause, (event.layer,))
         return Blame("data", str(event), None, f"what {event.layer} is called with differs")
-    before = _last_before(step, event)
+    if stage == "forward" and _drew_otherwise(step, event):
+        return _random(step, event, "random")
+    before, why = _last_before(step, event), step.attributes(event.parent)
     cause = f"the code of {event.parent} between {before} and {event.layer}"
+    cause += f"; {why}" if why else ""
     return Blame(stage, str(event), event.parent, cause, (event.parent, event.layer))
 
 
@@ -294,11 +345,17 @@ def _unless_one(suspects: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _raw_grad(step: Step, event: Event) -> Blame:
-    layers = step.layers("raw_grad")
+    """The cause if the gradient of a weight differs, and nothing that it is computed from."""
+    above = {each.layer for each in step.real if each.kind == "grad_out"}
+    layers = [layer for layer in step.layers("raw_grad") if layer not in above]
+    every = {e.layer for e in step.events if e.kind == "raw_grad"}
+    if len(layers) > 1 and len(layers) >= 0.9 * len(every):
+        cause = "all gradients of weights, as they are accumulated: not zeroed, or zeroed too early"
+        return Blame("backward", str(event), None, cause)
     why = step.attributes(event.layer)
     cause = why or "the gradient of its weights; its inputs and the gradient of its outputs agree"
-    unsure = tuple(layers) if len(layers) == 2 else ()
-    return Blame("backward", str(event), event.layer, cause, unsure)
+    suspects = (event.layer, *(layer for layer in layers if layer != event.layer))
+    return Blame("backward", str(event), event.layer, cause, () if why else _unless_one(suspects))
 
 
 def _grad(step: Step, event: Event) -> Blame:
@@ -325,7 +382,7 @@ def _odd_norms(step: Step) -> tuple[list[str], float]:
             if isinstance(a, float) and isinstance(b, float) and a:
                 ratios[event.key] = b / a
     middle = median(ratios.values()) if ratios else 1.0
-    odd = [key for key, ratio in ratios.items() if abs(ratio - middle) > _ODD]
+    odd = [key for key, ratio in ratios.items() if abs(ratio - middle) > _ODD * abs(middle)]
     few = odd if len(odd) <= 0.3 * len(ratios) else []
     return list(dict.fromkeys(key[1] for key in few)), middle
 

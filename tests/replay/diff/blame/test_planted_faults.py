@@ -9,7 +9,7 @@ import flexrec
 from support.planted_faults import FAULTS, Fault, train
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
-MODELS = ("mlp", "cnn", "gpt", "lstm", "gan", "ranks")
+MODELS = ("mlp", "cnn", "gpt", "lstm", "gan", "ranks", "attention")
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def test_there_are_enough() -> None:
-    assert len(BY_NAME) == len(FAULTS) >= 52
+    assert len(BY_NAME) == len(FAULTS) >= 63
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
@@ -63,6 +63,24 @@ def test_what_it_prints(whole: dict[str, Path], tmp_path: Path) -> None:
     lines = str(found).splitlines()
     assert lines[0] == "gpt.h5 and b.h5 differ"
     assert lines[3:4] == ["first     step 3, forward, blocks.1.n2 (LayerNorm): eps 1e-05 -> 2e-05"]
+
+
+def test_state_that_only_one_run_has_is_told(whole: dict[str, Path], tmp_path: Path) -> None:
+    lost = train(tmp_path / "b.h5", "attention", BY_NAME["state_lost"])
+    for a, b, which in ((whole["attention"], lost, "second"), (lost, whole["attention"], "first")):
+        first = flexrec.diff(a, b).first
+        assert first is not None
+        assert f"state is not there in the {which} run" in first.cause
+
+
+def test_a_random_state_that_differed_before_does_not_accuse(
+    whole: dict[str, Path], tmp_path: Path
+) -> None:
+    other = train(tmp_path / "b.h5", "lstm", BY_NAME["drawn_long_before"])
+    first = flexrec.diff(whole["lstm"], other).first
+    assert first is not None
+    assert first.one_of == ("emb", "the random state")
+    assert "since step 0" in first.cause
 
 
 def test_a_named_model_is_told(whole: dict[str, Path], tmp_path: Path) -> None:
