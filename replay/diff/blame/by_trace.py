@@ -16,8 +16,12 @@ from flexrec.replay.diff.model import Blame, Change, Shown, Stage
 
 _OF_WEIGHTS = ("grad", "new_weights", "new_buffers")
 _STAGES: dict[str, Stage] = {
-    **{"data": "data", "loss": "loss", "value": "metric", "settings": "optimizer"},
-    **{"new_weights": "optimizer", "new_buffers": "weights"},
+    "data": "data",
+    "loss": "loss",
+    "value": "metric",
+    "settings": "optimizer",
+    "new_weights": "optimizer",
+    "new_buffers": "weights",
 }
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
