@@ -1,6 +1,7 @@
 """diff: compare two runs, and find the first difference and its likely cause."""
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -104,8 +105,10 @@ def diff(
         ]
         one, other, *references = runs_of(recordings, rename)
         if references:
-            return compare_by_spread(one, other, references, patterns=list(keys))
-        return compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
+            found = compare_by_spread(one, other, references, patterns=list(keys))
+        else:
+            found = compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
+        return replace(found, notes=(*found.notes, *_unused(recordings[0], rename or ())))
 
 
 def runs_of(recordings: Sequence[Recording], rename: Mapping[str, str] | None = None) -> list[Run]:
@@ -464,6 +467,16 @@ def _first_untraced(
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
     return First.of(blamed, step, previous, at.values, kind=kind_of(run, blamed.layer))
+
+
+def _unused(run: Recording, patterns: Iterable[str]) -> Iterable[str]:
+    """Patterns of names that fit no key, no layer and no part of a model."""
+    layers = {key.partition("/")[0] for key in run}.union(*run.models.values())
+    parts = {layer[: dot.start()] for layer in layers for dot in re.finditer(r"\.", layer)}
+    known = {*run, *layers, *parts}
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            yield f"{pattern!r}, which was to be renamed, fits no key or layer of {run.path.name}"
 
 
 def _notes(clocks: Sequence[str], unlike: Sequence[str]) -> Iterable[str]:

@@ -62,6 +62,8 @@ def noise(found: Noise) -> list[str]:
         return [
             line("noise", f"none: {amount} are equal to the bit, and everything is compared so")
         ]
+    if not found.keys:
+        return [line("noise", f"no key has enough steps to be judged by {amount}")]
     judged = f"{counted(found.keys, 'key')} judged by {amount}"
     if found.since is None:
         return [line("noise", f"{judged}: within their spread")]

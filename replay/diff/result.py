@@ -58,7 +58,15 @@ class RunDiff:
             return f"equal: {self._amount}"
         if self.first is not None:
             return report.headline(self.first)
-        return f"what both have is equal ({self._amount}), but one has more"
+        return self._no_first("equal")
+
+    def _no_first(self, same: str) -> str:
+        """Why the runs are not equal although no value differs."""
+        if not self.keys.compared:
+            return "they have no key in common"
+        if self.noise is not None and not (self.noise.exact or self.noise.keys):
+            return "they do not have the same keys and steps; nothing else could be judged"
+        return f"what both have is {same} ({self._amount}), but not all is in both"
 
     @property
     def _amount(self) -> str:
@@ -78,7 +86,7 @@ class RunDiff:
         facts = facts or [report.line("facts", "equal")]
         lines = lines or [report.line("config", "equal")]
         lines += noise
-        none = report.line("first", f"none: what both have is {same} ({amount})")
+        none = report.line("first", f"none: {self._no_first(same)}")
         lines += report.first(self.first) if self.first else [none]
         lines += report.then(self.spread, self.crossed)
         lines += report.keys(self.keys, (self.a, self.b), (self.last_a, self.last_b))

@@ -224,9 +224,12 @@ def _in_optimizer(here: StepOfLayers) -> Blame | None:
     layers = list(dict.fromkeys(layer for _, layer in changed))
     key = here.key(changed[0][1], changed[0][0])
     said = _changed_by_optimizer(here, changed[0][0], bool(gradients))
-    if len(layers) == 1:
-        return Blame("optimizer", key, layers[0], f"its {said}")
-    return Blame("optimizer", key, None, said)
+    only, its = (layers[0], "its ") if len(layers) == 1 else (None, "")
+    if gradients:
+        return Blame("optimizer", key, only, f"{its}{said}")
+    cause = f"{its}{said}; gradients of weights were not recorded"
+    of = f"the gradients of {only}" if only else "the gradients"
+    return Blame("optimizer", key, only, cause, (of, "the optimizer"))
 
 
 def _changed_by_optimizer(here: StepOfLayers, source: str, knows_gradients: bool) -> str:

@@ -174,7 +174,7 @@ def _fork(step: Step) -> Blame | None:
         return None
     one, other = ways[0][at], ways[1][at]
     places = {event.key: i for i, event in enumerate(step.events)}
-    if step.real and places[step.real[0].key] < places[one.key]:
+    if step.real and places[step.real[0].key] < min(places[one.key], places[other.key]):
         return None
     alone = other if one.key in step.values[1] and other.key not in step.values[0] else one
     changed = step.changed_layers()

@@ -272,6 +272,22 @@ def test_layers_that_were_renamed(whole: Path, tmp_path: Path) -> None:
         flexrec.diff(whole, other, rename={"*": "x"})
 
 
+def test_a_pattern_that_renames_nothing_is_told(whole: Path) -> None:
+    names = {"midle": "x", "mid*": "mid*", "first": "first", "*/nothing": "y"}
+    notes = flexrec.diff(whole, whole, rename=names).notes
+    assert [note.partition(",")[0] for note in notes] == ["'midle'", "'*/nothing'"]
+    assert f"fits no key or layer of {whole.name}" in notes[0]
+
+
+def test_nothing_in_common_is_told(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
+            rec.add({name: 1.0})
+    found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert (found.equal, found.headline) == (False, "they have no key in common")
+    assert "first     none: they have no key in common" in str(found)
+
+
 def test_only_the_keys_that_are_asked_for(whole: Path, tmp_path: Path) -> None:
     other = record(tmp_path / "b.h5", bent(AT, ("train_loss",)))
     assert flexrec.diff(whole, other, keys=["*/weights/*"]).equal

@@ -93,7 +93,11 @@ def setting(name: str, value: object) -> Callable[[Any], object]:
 MORE = ("inputs", "outputs", "grad_out", "grad_in", "grad_weights", "updates", "weights")
 CHANGES: list[tuple[Callable[[Any], object], tuple[str, ...], str]] = [
     (setting("lr", 0.05), (), "optimizer/group0/lr 0.1 -> 0.05"),
-    (lambda optimizer: optimizer.state.clear(), (), "state of the optimizer differs"),
+    (
+        lambda optimizer: optimizer.state.clear(),
+        (),
+        "state of the optimizer differs; gradients of weights were not recorded",
+    ),
     (
         lambda optimizer: optimizer.state.clear(),
         MORE,
@@ -116,5 +120,22 @@ def test_what_an_optimizer_lost_is_named_without_a_trace(
     a = stepped(tmp_path / "a.h5", no_change, sources)
     first = flexrec.diff(a, stepped(tmp_path / "b.h5", change, sources)).first
     assert first is not None
-    assert (first.step, first.stage, first.layer, first.one_of) == (6, "optimizer", None, ())
+    assert (first.step, first.stage, first.layer) == (6, "optimizer", None)
     assert first.cause == cause
+    is_unsure = "not recorded" in cause
+    assert first.one_of == (("the gradients", "the optimizer") if is_unsure else ())
+
+
+@pytest.mark.parametrize(("sources", "stage"), [((), "optimizer"), (MORE, "backward")])
+def test_a_gradient_that_was_not_recorded_may_be_the_cause(
+    sources: tuple[str, ...], stage: str, tmp_path: Path
+) -> None:
+    def scale(optimizer: Any) -> None:
+        weight = optimizer.param_groups[0]["params"][0]
+        weight.register_hook(lambda gradient: gradient * 1.5)
+
+    a = stepped(tmp_path / "a.h5", no_change, sources)
+    first = flexrec.diff(a, stepped(tmp_path / "b.h5", scale, sources)).first
+    assert first is not None
+    assert (first.step, first.stage, first.layer) == (6, stage, "head")
+    assert first.one_of == (() if sources else ("the gradients of head", "the optimizer"))

@@ -200,6 +200,17 @@ def test_of_few_steps_it_is_told_too(tmp_path: Path) -> None:
     assert (found.first.step, found.first.key) == (0, "train_loss")
 
 
+def test_a_run_that_ends_before_it_can_be_judged_is_not_said_to_be_within(
+    references: list[Path], tmp_path: Path
+) -> None:
+    found = flexrec.diff(references[0], record(tmp_path / "b.h5", noisy(9)), noise=references[1:3])
+    assert (found.equal, found.first, found.keys.differ) == (False, None, ())
+    assert (
+        found.headline == "they do not have the same keys and steps; nothing else could be judged"
+    )
+    assert "noise     no key has enough steps to be judged by 3 references" in str(found)
+
+
 def test_where_a_reference_is_not_finite_there_is_no_verdict(
     references: list[Path], tmp_path: Path
 ) -> None:
