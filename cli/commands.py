@@ -403,6 +403,8 @@ def diff(
     of_two = [*_given(context, "noise"), *_given(context, "html", "save", "serve", "server")]
     if of_two and (ranks or are_many or len(recordings) != 2):
         raise typer.BadParameter(f"{of_two[0]} needs two recordings to compare: A.h5 B.h5")
+    if ranks or (len(recordings) == 1 and not are_many):
+        _refuse(context, "without two recordings to compare", "rename")
     is_drawn = bool(_given(context, "html", "save", "serve", "server"))
     if is_drawn:
         _check_where(context)
@@ -803,7 +805,8 @@ def _given(context: typer.Context, *names: str) -> list[str]:
         for name in names
         if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     ]
-    return [f"--{name.removeprefix('as_').replace('_', '-')}" for name in given]
+    options = {each.name: max(each.opts, key=len) for each in context.command.params}
+    return [options[name] for name in given]
 
 
 def _refuse(context: typer.Context, where: str, *names: str) -> None:

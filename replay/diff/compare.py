@@ -55,7 +55,7 @@ def diff(
     a: str | os.PathLike[str] | Recording,
     b: str | os.PathLike[str] | Recording,
     *,
-    keys: Iterable[str] = (),
+    keys: str | Iterable[str] = (),
     rename: Mapping[str, str] | None = None,
     rtol: float = 0.0,
     atol: float = 0.0,
@@ -78,7 +78,7 @@ def diff(
 
     Args:
         a, b: recordings, or their paths. Paths are opened and closed; recordings stay open.
-        keys: names and patterns of the keys to compare; by default all.
+        keys: a name or pattern of keys to compare, or several; by default all.
         rename: patterns of keys or layers of `a`, with their names in `b`, such as
             `{"encoder.*": "backbone.*"}`.
         rtol, atol: the allowed difference of numbers: `|a - b| <= atol + rtol * |a|`. If one is
@@ -94,6 +94,7 @@ def diff(
             only one reference, or too little to judge by.
     """
     tolerance, noise = _tolerance(rtol, atol), list(noise)
+    patterns = [keys] if isinstance(keys, str) else list(keys)
     if noise and tolerance:
         raise DefinitionError(
             "choose a tolerance or noise: the references' spread is the tolerance"
@@ -105,9 +106,9 @@ def diff(
         ]
         one, other, *references = runs_of(recordings, rename)
         if references:
-            found = compare_by_spread(one, other, references, patterns=list(keys))
+            found = compare_by_spread(one, other, references, patterns=patterns)
         else:
-            found = compare_runs(one, other, patterns=list(keys), tolerance=tolerance)
+            found = compare_runs(one, other, patterns=patterns, tolerance=tolerance)
         return replace(found, notes=(*found.notes, *_unused(recordings[0], rename or ())))
 
 

@@ -13,6 +13,25 @@ Shown: TypeAlias = float | str | None
 """A value as it is shown: a number, a short text, or None if there is none."""
 
 
+def shown_apart(a: Shown, b: Shown, digits: int = 9) -> tuple[str, str]:
+    """Two values that differ, as texts that differ: with all digits if they need them.
+
+    >>> shown_apart(0.1, 0.25), shown_apart(0.1, 0.1 + 2**-56)
+    (('0.1', '0.25'), ('0.1', '0.10000000000000002'))
+    """
+    one, other = (_text(value, digits) for value in (a, b))
+    if one != other or a is None or b is None:
+        return one, other
+    one, other = repr(a), repr(b)
+    return (one, other) if one != other else (one, f"{other} of other bits")
+
+
+def _text(value: Shown, digits: int) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value:.{digits}g}" if isinstance(value, float) else value
+
+
 class Side(Protocol):
     """One of the two runs that are compared: what its result says of it."""
 

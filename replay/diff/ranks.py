@@ -40,7 +40,7 @@ def diff_ranks(
         tolerance: the allowed difference from the numbers of the first recording.
 
     Raises:
-        RecordingError: there are fewer than two, or they have no such key in common.
+        RecordingError: there are fewer than two, they have no such key in common, or none agrees.
     """
     if len(recordings) < 2:
         raise RecordingError(f"ranks are two recordings or more, got {len(recordings)}")
@@ -62,13 +62,23 @@ def diff_ranks(
             agreeing += found is None
             if found is not None:
                 (never if found.since is None else split).append(found)
+    sharded = _sharded_layers(recordings)
     if not any(_is_of_weights(key) for key in {*keys} - {each.key for each in never}):
-        sharded = _sharded_layers(recordings)
-        of_weights = [each for each in never if _is_of_weights(each.key, sharded)]
-        split += of_weights
-        never = [each for each in never if each not in of_weights]
+        own = [each for each in never if _is_of_weights(each.key, sharded)]
+        split += own
+        never = [each for each in never if each not in own]
+    if not agreeing and not split:
+        raise RecordingError(
+            f"{counted(len(runs), 'recording')} cannot be compared as ranks: no key of numbers "
+            "agrees at any step; record what is equal on every rank, such as weights"
+        )
     split.sort(key=lambda each: each.step)
-    return RanksDiff(tuple(names), not split, agreeing, len(never), tuple(split))
+    of_weights = [each.key for each in never if _is_of_weights(each.key, sharded)]
+    apart = dict.fromkeys(place_of(key).layer for key in of_weights)
+    counts = agreeing, len(never)
+    return RanksDiff(
+        tuple(names), not split, *counts, tuple(split), tuple(apart), exact=not tolerance
+    )
 
 
 def _is_of_weights(key: str, sharded: Collection[str] = ()) -> bool:

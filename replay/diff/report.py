@@ -13,8 +13,8 @@ from flexrec.replay.diff.model import (
     Keys,
     Noise,
     RankSplit,
-    Shown,
     Spread,
+    shown_apart,
 )
 
 _INDENT = 10  # column at which texts begin, after their names
@@ -29,7 +29,7 @@ def line(name: str, text: str) -> str:
 
 def settings(name: str, changes: Sequence[Change]) -> list[str]:
     """Lines for the config or facts that differ, if any."""
-    shown = [f"{each.name} {_value(each.a)} -> {_value(each.b)}" for each in changes]
+    shown = [f"{each.name} {' -> '.join(shown_apart(each.a, each.b))}" for each in changes]
     lines = [line(name if not i else "", text) for i, text in enumerate(shown[:_MOST])]
     more = len(shown) - _MOST
     return lines + ([line("", f"and {more} more")] if more > 0 else [])
@@ -43,16 +43,19 @@ def first(found: First) -> list[str]:
     if found.a is not None or found.b is not None:
         apart = "" if found.relative is None else f" ({found.relative:.2g} relative)"
         key = found.key.removeprefix(f"{found.layer}/")
-        lines.append(line("", f"{key} {_value(found.a)} -> {_value(found.b)}{apart}"))
+        lines.append(line("", f"{key} {' -> '.join(shown_apart(found.a, found.b))}{apart}"))
     return lines
 
 
 def headline(found: First) -> str:
     """The first difference in one line: when, where and why."""
-    where = ""
-    if found.layer is not None:
-        where = f", {found.layer}" + (f" ({found.kind})" if found.kind else "")
+    where = f", {place(found)}" if found.layer is not None else ""
     return f"{_when(found)}, {found.stage}{where}: {found.cause}"
+
+
+def place(found: First) -> str:
+    """The layer that is blamed, and its class if it is known."""
+    return f"{found.layer}" + (f" ({found.kind})" if found.kind else "")
 
 
 def noise(found: Noise) -> list[str]:
@@ -143,9 +146,3 @@ def _unmatched(found: Keys, runs: tuple[str, str]) -> Iterable[str]:
     for key, counts in found.unmatched.items():
         parts = [f"{n} only in {run}" for n, run in zip(counts, runs, strict=True) if n]
         yield f"{key} has values at steps that only one has ({' and '.join(parts)})"
-
-
-def _value(value: Shown) -> str:
-    if value is None:
-        return "nothing"
-    return f"{value:.9g}" if isinstance(value, float) else value

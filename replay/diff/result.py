@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from flexrec.recorder.errors import counted
+from flexrec.recorder.errors import counted, listed
 from flexrec.replay.diff import report
 from flexrec.replay.diff.model import Change, Crossing, First, Keys, Noise, RankSplit, Spread
 
+_RANDOM = ": it was not restored as it was"
 _NOT_RESTORED = {
     "data": ": the data do not go on where they were",
     "optimizer": ": the optimizer was not restored as it was",
@@ -109,12 +110,14 @@ class ResumeAudit:
         position: the position of the resume among the events.
         repeated: the number of steps that were recorded twice.
         diff: the comparison of both.
+        exact: whether equal means to the bit: no tolerance was given.
     """
 
     step: int
     position: int
     repeated: int
     diff: RunDiff
+    exact: bool = True
 
     def __str__(self) -> str:
         if not self.repeated:
@@ -122,9 +125,15 @@ class ResumeAudit:
         repeated = f"{counted(self.repeated, 'step')} repeated"
         first = self.diff.first
         if first is None:
-            return f"{repeated}: equal to the bit"
-        lost = _NOT_RESTORED.get(first.stage, "") if first.step == self.step else ""
-        return f"{repeated}: from step {first.step} on {first.cause}{lost}"
+            return f"{repeated}: equal {_how(self.exact)}"
+        is_random = first.stage == "data" and first.layer is not None
+        lost = _RANDOM if is_random else _NOT_RESTORED.get(first.stage, "")
+        since = f"from step {first.step} on{f', {report.place(first)}:' if first.layer else ''}"
+        return f"{repeated}: {since} {first.cause}{lost if first.step == self.step else ''}"
+
+
+def _how(exact: bool) -> str:
+    return "to the bit" if exact else "within the tolerance"
 
 
 @dataclass(frozen=True)
@@ -168,6 +177,8 @@ class RanksDiff:
         differing: the number of keys that never agree, such as values from each rank's own data.
         split: the keys that agree at first and later differ, in the order in which they do; and
             those of weights if none of them ever agrees, though they are not shards.
+        apart: layers whose weights never agree, though those of others do.
+        exact: whether agreeing means to the bit: no tolerance was given.
     """
 
     runs: tuple[str, ...]
@@ -175,13 +186,18 @@ class RanksDiff:
     agreeing: int
     differing: int
     split: tuple[RankSplit, ...]
+    apart: tuple[str, ...] = ()
+    exact: bool = True
 
     def __str__(self) -> str:
         ranks = counted(len(self.runs), "rank")
+        notes = [report.line("note", f"weights of {listed(self.apart)} never agree, others do")]
+        notes = notes if self.apart else []
         if self.equal:
             rest = f", {counted(self.differing, 'key')} never did" if self.differing else ""
-            return f"{ranks} agree: {counted(self.agreeing, 'key')} to the bit{rest}"
-        return "\n".join([f"{ranks} diverge", *report.splits(self.split)])
+            agree = f"{ranks} agree: {counted(self.agreeing, 'key')} {_how(self.exact)}{rest}"
+            return "\n".join([agree, *notes])
+        return "\n".join([f"{ranks} diverge", *report.splits(self.split), *notes])
 
     def table(self) -> dict[str, Any]:
         """Convert to plain JSON values."""

@@ -92,4 +92,4 @@ def _audited(
         tolerance=tolerance,
         in_common=True,
     )
-    return ResumeAudit(resume.step, resume.position, found.steps, found)
+    return ResumeAudit(resume.step, resume.position, found.steps, found, exact=not tolerance)

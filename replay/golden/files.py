@@ -62,7 +62,10 @@ def read_json(path: Path, what: str) -> Any:
         # visdom 0.2.4 writes Infinity and NaN, which JSON does not allow.
         return json.loads(text, parse_constant=lambda _: None)
     except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is no golden, which is JSON: {error}") from error
+        raise GoldenError(
+            f"{path} is no golden, or a damaged one, as it is not JSON ({error}): "
+            "name another, or get it from git again"
+        ) from error
 
 
 def write_text(

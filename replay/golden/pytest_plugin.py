@@ -183,7 +183,7 @@ class RunCheck(_Goldens):
         self,
         source: "Recording | str | os.PathLike[str]",
         *,
-        keys: Sequence[str] = (),
+        keys: str | Sequence[str] = (),
         rtol: float = 0.0,
         atol: float = 0.0,
         every: int | None = None,
@@ -201,8 +201,8 @@ class RunCheck(_Goldens):
 
         Args:
             source: a recording, or its path.
-            keys: names and patterns of the keys to keep; by default all but those that measure
-                time.
+            keys: a name or pattern of keys to keep, or several; by default all but those that
+                measure time.
             rtol, atol: numbers may be apart by `atol + rtol * |golden|`; both 0: by no bit. Leave
                 them out for a golden that `flexrec golden learn` wrote.
             every: keep the values of every n-th step of a key, and codes of the bits of the

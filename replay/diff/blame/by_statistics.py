@@ -11,7 +11,7 @@ from typing import Any
 from flexrec.recorder.errors import counted
 from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff
-from flexrec.replay.diff.model import Blame, Stage
+from flexrec.replay.diff.model import Blame, Stage, shown_apart
 
 _OF_OPTIMIZER = ("state", "updates", "weights")  # what changes in its step, in this order
 _MOST = 0.9  # fraction of the layers that is reported as all of them
@@ -215,7 +215,7 @@ def _in_optimizer(here: StepOfLayers) -> Blame | None:
     keys = here.differ("optimizer")
     if keys:
         of = here.found[keys[0]]
-        cause = f"{keys[0]} {_number(of.a)} -> {_number(of.b)}"
+        cause = f"{keys[0]} {' -> '.join(shown_apart(of.a, of.b, digits=6))}"
         return Blame("optimizer", keys[0], None, cause)
     gradients = here.known("grad_weights")
     changed = [(s, layer) for s in _OF_OPTIMIZER for layer in here.differing(s)]
@@ -228,8 +228,8 @@ def _in_optimizer(here: StepOfLayers) -> Blame | None:
     if gradients:
         return Blame("optimizer", key, only, f"{its}{said}")
     cause = f"{its}{said}; gradients of weights were not recorded"
-    of = f"the gradients of {only}" if only else "the gradients"
-    return Blame("optimizer", key, only, cause, (of, "the optimizer"))
+    gradient = f"the gradients of {only}" if only else "the gradients"
+    return Blame("optimizer", key, only, cause, (gradient, "the optimizer"))
 
 
 def _changed_by_optimizer(here: StepOfLayers, source: str, knows_gradients: bool) -> str:
@@ -257,7 +257,3 @@ def _several(keys: Iterable[str]) -> str:
     if len(names) == 1:
         return f"{names[0]} differs"
     return f"{names[0]} and {counted(len(names) - 1, 'other key')} differ"
-
-
-def _number(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

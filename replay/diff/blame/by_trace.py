@@ -12,7 +12,7 @@ from statistics import median
 from flexrec.recorder.layers.tracing.format import NUMBERS, Event
 from flexrec.replay.diff.blame.settings import changes
 from flexrec.replay.diff.blame.traces import SIDE, Key, TracedPair, TracedStep, differing
-from flexrec.replay.diff.model import Blame, Change, Shown, Stage
+from flexrec.replay.diff.model import Blame, Change, Shown, Stage, shown_apart
 
 _OF_WEIGHTS = ("grad", "new_weights", "new_buffers")
 _STAGES: dict[str, Stage] = {
@@ -394,7 +394,7 @@ def _odd_norms(step: Step) -> tuple[list[str], float]:
 def _settings(step: Step, event: Event) -> Blame:
     a, b = step.shown(event)
     name = event.part.partition(".")[2]
-    return Blame("optimizer", str(event), None, f"{name} {_value_text(a)} -> {_value_text(b)}")
+    return Blame("optimizer", str(event), None, f"{name} {' -> '.join(shown_apart(a, b))}")
 
 
 def _state(step: Step, event: Event) -> Blame:
@@ -414,11 +414,14 @@ def _new_weights(step: Step, event: Event) -> Blame:
 
 
 def _weights(step: Step, event: Event) -> Blame:
-    layers = tuple(step.layers(event.kind))
+    kinds = [kind for kind in ("weights", "buffers") if step.layers(kind)]
+    layers = tuple(dict.fromkeys(layer for kind in kinds for layer in step.layers(kind)))
     why = step.attributes(event.layer)
     is_first = step.pair.previous is None
     when = "from the first step on" if is_first else "they were changed between steps"
-    cause = f"{event.kind} differ before the forward pass: {when}{'; ' if why else ''}{why}"
+    cause = (
+        f"{' and '.join(kinds)} differ before the forward pass: {when}{'; ' if why else ''}{why}"
+    )
     return Blame("weights", str(event), layers[0], cause, _unless_one(layers))
 
 
@@ -443,10 +446,6 @@ def _in_between(step: Step, event: Event) -> Blame:
         if found is not None:
             return rule(step, found)
     return Blame("weights", str(event), None, f"weights were changed {_GAP}")
-
-
-def _value_text(value: Shown) -> str:
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
 
 
 def _rules() -> dict[str, Callable[[Step, Event], Blame]]:

@@ -50,7 +50,7 @@ def check_run(
     recording: Recording,
     path: str | os.PathLike[str],
     *,
-    keys: Sequence[str] = (),
+    keys: str | Sequence[str] = (),
     rtol: float = 0.0,
     atol: float = 0.0,
     every: int | None = None,
@@ -64,7 +64,8 @@ def check_run(
     Args:
         recording: the run.
         path: the golden file.
-        keys: names and patterns of the keys to keep; by default all but those that measure time.
+        keys: a name or pattern of keys to keep, or several; by default all but those that measure
+            time.
         rtol, atol: numbers may be apart by `atol + rtol * |golden|`; both 0: by no bit.
         every: keep the values of every n-th step of a key; by default as the golden does.
         update: write the golden if it is missing or differs.
@@ -72,11 +73,13 @@ def check_run(
     Raises:
         GoldenError: there is no golden and `update` is false, it cannot be read, the run has too
             many values, or `update` would replace a golden that was learnt.
-        DefinitionError: a tolerance is no number, or the golden has tolerances of its own.
+        DefinitionError: a tolerance or `every` is no such number, or the golden has tolerances of
+            its own.
         RecordingError: the recording cannot be read, or has no such key.
         OutputError: the golden cannot be written.
     """
     path, tolerance = Path(path), _tolerance(rtol, atol)
+    _check_every(every)
     golden = None if update and is_to_be_made(path) else read(path)
     run = kept_of(recording, keys)
     diff = None if golden is None else _compared(golden, run, tolerance)
@@ -97,7 +100,7 @@ def learn_golden(
     recordings: Sequence[Recording],
     path: str | os.PathLike[str],
     *,
-    keys: Sequence[str] = (),
+    keys: str | Sequence[str] = (),
     every: int | None = None,
     overwrite: bool = False,
 ) -> Learnt:
@@ -110,16 +113,23 @@ def learn_golden(
         overwrite: whether to overwrite a golden of a run.
 
     Raises:
+        DefinitionError: `every` is no such number.
         RecordingError: there are fewer than two, one is given twice, or they have nothing in
             common.
         OutputError: the file cannot be written, or exists.
     """
     path = Path(path)
     _check_distinct(recordings)
+    _check_every(every)
     found = learn([kept_of(recording, keys) for recording in recordings], path.name, every)
     inputs = [recording.path for recording in recordings]
     write_text(path, dump(found.golden), GOLDEN_RUN, overwrite=overwrite, inputs=inputs)
     return found
+
+
+def _check_every(every: int | None) -> None:
+    if every is not None and (isinstance(every, bool) or every < 1):
+        raise DefinitionError(f"every must be a number of steps, 1 or more, got {every!r}")
 
 
 def _check_distinct(recordings: Sequence[Recording]) -> None:

@@ -26,18 +26,18 @@ _FEW = 8  # values of a key at one step that are kept one by one
 _RMS_DIGITS = 9  # sums are rounded otherwise on other machines
 
 
-def kept_of(recording: Recording, keys: Sequence[str] = ()) -> KeptRun:
+def kept_of(recording: Recording, keys: str | Sequence[str] = ()) -> KeptRun:
     """Read the values of a run, with the codes of their bits.
 
     Args:
         recording: the recording.
-        keys: names and patterns of keys; by default all but those that measure time.
+        keys: a name or pattern of keys, or several; by default all but those that measure time.
 
     Raises:
         RecordingError: it has no key that `keys` names, or none at all.
         GoldenError: it has too many values.
     """
-    chosen = _chosen(recording, keys)
+    chosen = _chosen(recording, [keys] if isinstance(keys, str) else keys)
     counts = recording.counts()
     amount = sum(counts[key] for key in chosen)
     if amount > MOST:

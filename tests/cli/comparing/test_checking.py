@@ -164,7 +164,7 @@ def test_a_golden_that_is_nested_too_deeply_is_none(
 ) -> None:
     (tmp_path / "g.json").write_text(deep)
     _, error = flexrec_check(runs[0], "-p", "loss", "-g", tmp_path / "g.json", code=2)
-    assert error.startswith(f"flexrec: {tmp_path / 'g.json'} is no golden, which is JSON: ")
+    assert error.startswith(f"flexrec: {tmp_path / 'g.json'} is no golden, or a damaged one")
     assert error.count("\n") == 1
 
 

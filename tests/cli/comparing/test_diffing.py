@@ -163,6 +163,7 @@ def test_drawing(runs: tuple[Path, Path], tmp_path: Path) -> None:
         (("--port", 1), "--port does nothing without --html"),
         (("--html", "x.html", "--ranks"), "--html needs two recordings"),
         (("--noise", "a.h5", "--ranks"), "--noise needs two recordings"),
+        (("--map", "a=b", "--ranks"), "--map does nothing without two recordings"),
     ],
 )
 def test_options_that_exclude_each_other(

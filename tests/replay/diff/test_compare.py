@@ -10,6 +10,8 @@ import pytest
 import flexrec
 from flexrec.recorder import DefinitionError, Recorder, Recording, RecordingError
 from flexrec.recorder.files.names import ON_ACCELERATOR
+from flexrec.replay.diff.compare import runs_of
+from flexrec.replay.diff.windows import windows_of
 from support.diff_cases import LAYERS, bent, record
 
 AT = 5
@@ -277,6 +279,45 @@ def test_a_pattern_that_renames_nothing_is_told(whole: Path) -> None:
     notes = flexrec.diff(whole, whole, rename=names).notes
     assert [note.partition(",")[0] for note in notes] == ["'midle'", "'*/nothing'"]
     assert f"fits no key or layer of {whole.name}" in notes[0]
+
+
+def test_a_pattern_alone_is_one_pattern(whole: Path) -> None:
+    assert flexrec.diff(whole, whole, keys="first/*").keys.compared > 1
+    assert flexrec.diff(whole, whole, keys="lr").keys.compared == 1
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        (0.1, 0.1 + 2**-56, "0.1 -> 0.10000000000000002"),
+        (1.0, 1.5, "1 -> 1.5"),
+        (0.0, -0.0, "0 -> -0"),
+        (float("nan"), -float("nan"), "nan -> nan of other bits"),
+    ],
+)
+@pytest.mark.parametrize("key", ["train_loss", "lr"])
+def test_values_that_differ_are_shown_so(
+    tmp_path: Path, key: str, a: float, b: float, said: str
+) -> None:
+    for name, value in (("a.h5", a), ("b.h5", b)):
+        with Recorder(tmp_path / name, facts=False) as rec:
+            rec.add({key: value})
+    found = flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5")
+    assert found.first is not None
+    assert f"{key} {said}" in str(found)
+    assert key != "lr" or found.first.cause == f"lr {said}"
+
+
+def test_how_far_fingerprints_are_apart_is_not_told(tmp_path: Path) -> None:
+    for name, value in (("a.h5", 1.0), ("b.h5", 2.0)):
+        with Recorder(tmp_path / name, facts=False) as rec:
+            rec.fingerprint(loss=value)
+            rec.add(val_loss=value)
+    with Recording(tmp_path / "a.h5") as a, Recording(tmp_path / "b.h5") as b:
+        found = flexrec.diff(a, b)
+        drawn = windows_of(found, *runs_of([a, b]))
+    assert {crossing.key for crossing in found.crossed} == {"val_loss"}
+    assert [window.win for window in drawn] == ["diff/report", "diff/val_loss"]
 
 
 def test_nothing_in_common_is_told(tmp_path: Path) -> None:

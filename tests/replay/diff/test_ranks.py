@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.ranks import diff_ranks
 from flexrec.replay.diff.result import RanksDiff
 
 
-def ranks(tmp_path: Path, count: int, odd: int, at: int) -> RanksDiff:
+def ranks(tmp_path: Path, count: int, odd: int, at: int, *, shared: bool = True) -> RanksDiff:
     """Ranks whose weights agree, but for one from a step on; each has a loss of its own."""
     for rank in range(count):
         with Recorder(tmp_path / f"run-{rank}.h5", mode="w", facts=False) as rec:
@@ -18,7 +19,8 @@ def ranks(tmp_path: Path, count: int, odd: int, at: int) -> RanksDiff:
                 off = 1e-7 if rank == odd and step >= at else 0.0
                 accuracy = 0.0 if step < 3 else rank / 10
                 loss = {"train_loss": step + 0.1 * rank, "accuracy": accuracy}
-                rec.add({**loss, "0/weights/mean": step + off, "rate": step, "seconds": rank})
+                equal = {"0/weights/mean": step + off, "rate": step} if shared else {}
+                rec.add({**loss, **equal, "seconds": rank})
                 rec.step()
     runs = [Recording(tmp_path / f"run-{rank}.h5") for rank in range(count)]
     found = diff_ranks(runs)
@@ -48,12 +50,14 @@ def test_ranks_that_agree(tmp_path: Path) -> None:
     assert str(found) == "3 ranks agree: 2 keys to the bit, 2 keys never did"
 
 
-def own_models(tmp_path: Path, *, norm: float, facts: bool = False) -> RanksDiff:
+def own_models(
+    tmp_path: Path, *, norm: float, facts: bool = False, layers: tuple[str, ...] = ("0", "2")
+) -> RanksDiff:
     """Two ranks whose weights differ from the first step on, but for a norm's, perhaps."""
     for rank in range(2):
         with Recorder(tmp_path / f"run-{rank}.h5", mode="w", facts=facts) as rec:
             for step in range(5):
-                own = {f"{layer}/weights/mean": step + rank for layer in ("0", "2")}
+                own = {f"{layer}/weights/mean": step + rank for layer in layers}
                 rec.add({**own, "1/weights/mean": step + norm * rank, "rate": step})
                 rec.step()
     with Recording(tmp_path / "run-0.h5") as a, Recording(tmp_path / "run-1.h5") as b:
@@ -83,3 +87,22 @@ def test_what_cannot_be_compared(tmp_path: Path) -> None:
             diff_ranks([a, b])
         with pytest.raises(RecordingError, match="do not all have a key that fits nope"):
             diff_ranks([a, b], patterns=["nope"])
+
+
+def test_a_layer_whose_weights_alone_never_agree_is_told(tmp_path: Path) -> None:
+    """It may be one that each rank has of its own, so it is no difference."""
+    found = own_models(tmp_path, norm=0.0, layers=("0",))
+    assert (found.equal, found.apart) == (True, ("0",))
+    assert "note      weights of 0 never agree, others do" in str(found)
+
+
+def test_ranks_without_a_value_in_common_are_not_said_to_agree(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no key of numbers agrees at any step"):
+        ranks(tmp_path, 2, odd=1, at=0, shared=False)
+
+
+def test_within_a_tolerance_is_not_to_the_bit(tmp_path: Path) -> None:
+    ranks(tmp_path, 2, odd=1, at=4)
+    with Recording(tmp_path / "run-0.h5") as a, Recording(tmp_path / "run-1.h5") as b:
+        found = diff_ranks([a, b], patterns=["0/*"], tolerance=Tolerance(atol=1e-3))
+    assert str(found) == "2 ranks agree: 1 key within the tolerance"

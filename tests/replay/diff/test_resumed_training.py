@@ -88,6 +88,11 @@ def without_buffers(state: dict[str, Any]) -> None:
             state["model"][name] = tensor
 
 
+def without_model(state: dict[str, Any]) -> None:
+    """The model is a new one."""
+    state["model"] = made()[0].state_dict()
+
+
 def another_rate(state: dict[str, Any]) -> None:
     """A setting of the optimizer's is another one."""
     state["optimizer"]["param_groups"][0]["momentum"] = 0.8
@@ -98,6 +103,7 @@ LOST: dict[str, tuple[Callable[[dict[str, Any]], object], str, str]] = {
     "setting": (another_rate, "optimizer", "momentum 0.9 -> 0.8"),
     "weights": (in_bfloat16, "weights", "differ before the forward pass"),
     "buffers": (without_buffers, "weights", "buffers differ before the forward pass"),
+    "model": (without_model, "weights", "weights and buffers differ before the forward pass"),
     "batch": (lambda state: state.update(batch=SAVED + 1), "data", "batch differs"),
     "random": (lambda state: state.update(random=torch.Generator().get_state()), "data", "random"),
     "mode": (lambda state: state.update(training=False), "forward", "training True -> False"),
@@ -118,3 +124,8 @@ def test_what_was_lost_is_named(what: str, tmp_path: Path) -> None:
     assert first is not None
     assert (first.step, first.stage) == (SAVED, stage), first
     assert why in first.cause
+    assert first.layer is None or f"from step {SAVED} on, {first.layer} " in str(only)
+    lost = {"random": "it was not restored as it was", "batch": "the data do not go on where"}
+    assert lost.get(what, "") in str(only)
+    assert what == "batch" or "the data do not go on" not in str(only)
+    assert what != "model" or {"f0", "f1", "bn0", "bn1", "out"} == set(first.one_of)

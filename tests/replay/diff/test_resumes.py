@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from flexrec.recorder import Recorder, Recording
+from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.result import RunAudit
 from flexrec.replay.diff.resumes import audit, audited_in_a_line
 from support.diff_cases import LAYERS, Bend, bent, values
@@ -133,3 +134,18 @@ def test_in_a_line(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert audited_in_a_line(run) == "resumed at step 6: 4 steps repeated: equal to the bit"
         monkeypatch.setattr("flexrec.replay.diff.resumes._SMALL", 1)
         assert audited_in_a_line(run) is None
+
+
+def test_within_a_tolerance_is_not_to_the_bit(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        for step in range(4):
+            rec.add(x=step + 1e-6)
+            rec.step()
+    with Recorder(path, mode="resume", next_step=2, facts=False) as rec:
+        rec.add(x=2.0)
+        rec.step()
+    with Recording(path) as run:
+        assert not audit(run).equal
+        found = audit(run, tolerance=Tolerance(atol=1e-3))
+    assert str(found) == "run.h5, resumed at step 2: 1 step repeated: equal within the tolerance"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flexrec.recorder import Recorder
+from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import DefinitionError, GoldenError, RecordingError
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.golden.files import obtained_path
@@ -133,6 +133,22 @@ def test_keys_are_chosen_and_times_only_if_they_are_named(run: Path, tmp_path: P
     assert diff_of(run, golden, keys=["*loss", "step_time"]).equal
     with pytest.raises(RecordingError, match=r"no key that fits 'zz'; there are train_loss"):
         check_run(opened(run), golden, keys=["zz"])
+
+
+def test_a_pattern_alone_is_one_pattern(run: Path, tmp_path: Path) -> None:
+    with Recording(run) as recording:
+        kept = check_run(recording, tmp_path / "g.json", keys="*loss", update=True).keys
+    assert kept == 1
+
+
+@pytest.mark.parametrize("every", [0, -1, True])
+def test_every_is_a_number_of_steps(run: Path, tmp_path: Path, every: int) -> None:
+    with Recording(run) as recording:
+        with pytest.raises(DefinitionError, match="every must be a number of steps, 1 or more"):
+            check_run(recording, tmp_path / "g.json", every=every, update=True)
+        with pytest.raises(DefinitionError, match="every must be a number of steps, 1 or more"):
+            learn_golden([recording], tmp_path / "g.json", every=every)
+    assert not (tmp_path / "g.json").exists()
 
 
 def test_config_and_facts_explain_and_do_not_count(tmp_path: Path) -> None:
