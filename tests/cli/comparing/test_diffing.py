@@ -135,12 +135,6 @@ def test_noise(tmp_path: Path) -> None:
     assert "choose a tolerance" in fails("diff", *refs[:2], "--noise", refs[2], "--rtol", 1)
 
 
-@pytest.mark.parametrize("words", [("--noise",), ("--noise", "--json"), ("--noise", "--")])
-def test_noise_without_references_is_refused(runs: tuple[Path, Path], words: tuple[str]) -> None:
-    _, error = flexrec("diff", *runs, *words, code=2)
-    assert "--noise needs a value or more after it" in error
-
-
 def test_drawing(runs: tuple[Path, Path], tmp_path: Path) -> None:
     save = tmp_path / "env.json"
     out, _ = flexrec("diff", *runs, "--save", save, code=1)
