@@ -89,7 +89,7 @@ function unitOf(longest) {
 
 /** The place of mark i of a run on the chosen axis; a time is that of the reader's own clock. */
 function placeOf(run, i) {
-  if (chosen.x === "mark") return run.mark[i];
+  if (chosen.x === "mark") return (run.mark ?? run.at)[i];
   if (chosen.x === "step") return run.step[i];
   if (chosen.x === "relative") return run.seconds[i] / seconds;
   const time = 1000 * (run.start + run.seconds[i]);
