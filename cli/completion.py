@@ -6,6 +6,7 @@ takes longer than `SECONDS` is given up.
 
 import faulthandler
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable
 from itertools import islice
@@ -17,6 +18,7 @@ SECONDS = 2.0
 _MOST = 200  # names that are offered
 _RECORDINGS = 8  # whose keys are offered
 _ENDINGS = (".h5", ".hdf5")
+_PLAIN = re.compile(r"[\w@%+=:,./~-]+")  # what a shell takes as it is, since names are not quoted
 
 
 def bounded(find: Callable[[], Iterable[str]]) -> list[str]:
@@ -55,11 +57,22 @@ def plot_names() -> list[str]:
     return bounded(plot_types)
 
 
+def x_axes() -> list[str]:
+    """What x axes can show."""
+    from flexrec.replay.definitions.definitions import X_AXES
+
+    return list(X_AXES)
+
+
 def recordings(incomplete: str) -> list[str]:
-    """The recordings in the folder, and its folders; none if the shell's own files do better."""
+    """The recordings in the folder, and its folders; none if the shell's own files do better.
+
+    They do if names must be quoted, and if there are only folders: behind the only name that is
+    left, the shell would write a space.
+    """
     found = bounded(lambda: _recordings(incomplete))
-    # The shell writes a space after the only name that is left, also if it is a folder.
-    return found if any(name.endswith(_ENDINGS) for name in found) else []
+    has_recordings = any(name.endswith(_ENDINGS) for name in found)
+    return found if has_recordings and all(map(_PLAIN.fullmatch, found)) else []
 
 
 def _recordings(incomplete: str) -> Iterable[str]:
@@ -91,4 +104,4 @@ def _keys(paths: Iterable[Path], incomplete: str) -> Iterable[str]:
     for path in islice(paths, _RECORDINGS):
         with Recording(path) as run:
             found |= dict.fromkeys(key for key in run if key.startswith(incomplete))
-    return (key for key in found if key.isprintable() and not any(map(str.isspace, key)))
+    return filter(_PLAIN.fullmatch, found)

@@ -283,6 +283,7 @@ X = Annotated[
         metavar="mark|step|time|relative",
         help="What x axes show: the x of each log (the default), its step, its time, or the "
         "seconds since the start.",
+        autocompletion=completion.x_axes,
         rich_help_panel=DRAWN,
     ),
 ]

@@ -265,10 +265,14 @@ def log_position(x: object, name: str = "x") -> float:
     Raises:
         InputError: `x` is not a number, or not finite.
     """
-    position = None if isinstance(x, bool) else normalise(name, x)
+    try:
+        position = None if isinstance(x, bool) else normalise(name, x)
+    except InputError:
+        position = None  # no value of an event either: a date, a complex number
     if not isinstance(position, float) or not math.isfinite(position):
         got = position if isinstance(position, float) else type(x).__name__
-        raise InputError(f"{name} must be a finite number, got {got}")
+        hint = "; of a date, give its timestamp()" if hasattr(x, "timestamp") else ""
+        raise InputError(f"{name} must be a finite number, got {got}{hint}")
     return position
 
 

@@ -23,7 +23,7 @@ from flexrec.replay.definitions.definitions import (
     PlotDefinition,
 )
 from flexrec.replay.definitions.phases import split_phase
-from flexrec.replay.definitions.presets import preset
+from flexrec.replay.definitions.presets import FEW_LAYERS, preset
 
 _LAYER = re.compile(
     r".+/((?:grad_in|grad_out|grad_weights|inputs|outputs|weights|updates|state|forward|backward)"
@@ -96,9 +96,11 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
             title = f"{name} {look.words}".strip()
             label = " ".join(filter(None, (phase, part)))
             of_key = f"{title}, {label}" if look.alone and label else title
-            plot = _free(of_key, look.plot, plots)
             shown = _TITLES.get(of_key.lower(), of_key[:1].upper() + of_key[1:])
-            plots[plot] = PlotDefinition(plot, look.plot, {"title": shown, **look.opts})
+            # As in presets, Loss/train and val_loss are one metric, also in different runs.
+            plot = _free(of_key if look.alone else of_key.lower(), look.plot, plots)
+            definition = PlotDefinition(plot, look.plot, {"title": shown, **look.opts})
+            plots.setdefault(plot, definition)
             meter = f"{key} {look.words}".strip()
             meters[meter] = MeterDefinition(
                 *(meter, glob.escape(key), look.meter, dict(look.args), (plot,)),
@@ -229,7 +231,10 @@ def _around(values: Mapping[str, Value | None]) -> Definitions:
 
 
 def _layers(keys: Iterable[str]) -> Definitions:
-    """The plots of `health` that keys feed, and a plot for each source that it does not draw."""
+    """The plots of `health` that keys feed, and a plot for each source that it does not draw.
+
+    All are drawn as heat beyond a dozen layers.
+    """
     matched = (match for match in map(_LAYER.fullmatch, keys) if match)
     there = Counter(match[1] for match in matched)
     health = preset("health")
@@ -238,6 +243,7 @@ def _layers(keys: Iterable[str]) -> Definitions:
     others = Definitions()
     for name in _FALLBACK:
         others += preset(name)
+    others = others.with_opts({"heat_above": FEW_LAYERS})
     for stat in ("std", "mean", "norm"):
         for source in dict.fromkeys(each.partition("/")[0] for each in there):
             plot = f"{source}/{stat}"

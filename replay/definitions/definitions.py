@@ -164,6 +164,33 @@ class Definitions:
         x = other.x if self.x == X_AXES[0] else self.x
         return Definitions({**self.plots, **other.plots}, meters, self.auto or other.auto, x)
 
+    def beside(self, other: "Definitions") -> "Definitions":
+        """These definitions, with other names where `other` defines something else by a name.
+
+        Their windows and meters then stay what they are in a sum of both.
+        """
+        plots = {
+            name: name if other.plots.get(name, plot) == plot else f"{name} (auto)"
+            for name, plot in self.plots.items()
+        }
+        meters = {}
+        for name, meter in self.meters.items():
+            moved = replace(meter, targets=tuple(plots[target] for target in meter.targets))
+            known = other.meters.get(name, moved)
+            if replace(known, targets=moved.targets) != moved:
+                moved = replace(moved, name=f"{name} (auto)")
+            meters[moved.name] = moved
+        renamed = {
+            plots[name]: replace(plot, name=plots[name]) for name, plot in self.plots.items()
+        }
+        return replace(self, plots=renamed, meters=meters)
+
+    def asked(self) -> list[str]:
+        """The patterns of `only` that are on every meter: those that a user has asked for."""
+        first, *others = (meter.only for meter in self.meters.values())
+        groups = [group for group in first if all(group in only for only in others)]
+        return list(dict.fromkeys(name for group in groups for name in group))
+
     def only(self, patterns: Sequence[str]) -> "Definitions":
         """These definitions, fed only by keys that match one of the patterns."""
         group = tuple(patterns)

@@ -31,7 +31,7 @@ def _lines(pattern: str, **opts: Any) -> Any:
 
 def _layers(pattern: str, **opts: Any) -> Any:
     """The same, and for a deep model a row of colours for each layer."""
-    return _lines(pattern, heat_above=_FEW_LAYERS, **opts)
+    return _lines(pattern, heat_above=FEW_LAYERS, **opts)
 
 
 def _per_layer(*patterns: str, meter: str = "AverageValueMeter") -> Any:
@@ -71,7 +71,7 @@ def _everything(target: str, label: str) -> Any:
     }
 
 
-_FEW_LAYERS = 12  # more are drawn as heat
+FEW_LAYERS = 12  # more are drawn as heat
 _UPDATE_RATIO = {
     "title": "Update to weight",
     "ylabel": "‖update‖ / ‖weights‖",

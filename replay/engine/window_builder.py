@@ -179,11 +179,18 @@ class WindowBuilder:
         lines = [plot.lines[place] for place in sorted(plot.lines)]
         for line in lines:
             line.trim()
-        drawn = [(line, traces) for line in lines if (traces := self._traces(plot, line))]
-        if plot.kind.max_traces == 1 and self._draws_several(plot):
+        names = self._names(lines)
+        drawn = [
+            (line, traces)
+            for line, name in zip(lines, names, strict=True)
+            if (traces := self._traces(plot, line, name))
+        ]
+        if plot.kind.max_traces == 1 and (len(drawn) > 1 or self._draws_several(plot)):
+            labels = Counter(line.label for line in lines)
             for line, traces in drawn:
-                title = f"{plot.title(self.classes)}: {self._shown(line)}"
-                yield self._window(plot, f"{plot.name}.{line.label}", title, traces)
+                title = f"{plot.title(self.classes)}: {traces[0].name}"
+                own = line.label if labels[line.label] == 1 else f"{line.label}.{line.key}"
+                yield self._window(plot, f"{plot.name}.{own}", title, traces)
         elif every := self._fitting(plot, drawn):
             yield self._window(plot, plot.name, plot.title(self.classes), every)
 
@@ -208,11 +215,11 @@ class WindowBuilder:
         feeding = [m for m in self.definitions.meters.values() if plot.definition.name in m.targets]
         return len(feeding) > 1 or feeding[0].is_pattern
 
-    def _traces(self, plot: _Plot, line: _Line) -> list[Trace]:
+    def _traces(self, plot: _Plot, line: _Line, name: str) -> list[Trace]:
         """The traces of a line: its values of the most common form."""
         xs, values = line.x, line.values
         if plot.kind.keeps:
-            return _pictures(self._shown(line), xs, values)
+            return _pictures(name, xs, values)
         forms = _forms(plot.kind, values)
         drawn = _commonest(forms)
         odd = [i for i, form in enumerate(forms) if form is None or form != drawn]
@@ -221,15 +228,23 @@ class WindowBuilder:
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
         centres = self._centres(plot.kind, line.meter, values[-1]) if values else None
-        traces = _gathered(plot, self._shown(line), xs, values, centres) if values else []
+        traces = _gathered(plot, name, xs, values, centres) if values else []
         if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []
         return traces
 
-    def _shown(self, line: _Line) -> str:
-        """The name of a line in legends."""
-        return self.definitions.meters[line.meter].label_for(line.key, self.classes)
+    def _names(self, lines: Sequence[_Line]) -> list[str]:
+        """The names of lines in legends, with the keys of lines that would have the same name."""
+        meters = self.definitions.meters
+        names = [meters[line.meter].label_for(line.key, self.classes) for line in lines]
+        keys = {name: set[str]() for name in names}
+        for line, name in zip(lines, names, strict=True):
+            keys[name].add(line.key)
+        return [
+            name if len(keys[name]) == 1 else f"{name} ({line.key})"
+            for line, name in zip(lines, names, strict=True)
+        ]
 
     def _centres(self, kind: PlotType, meter: str, value: Any) -> NDArray[np.float64] | None:
         """Where the elements of a vector lie, such as the centres of bins; None if unknown."""

@@ -102,18 +102,8 @@ def play_all(
     names = run_names([run.path for run in runs])
     windows, left_out = dict[str, list[Window]](), list[LeftOut]()
     for name, run in zip(names, runs, strict=True):
-        meters = definitions.meters.values()
         if not any(map(definitions.takes, run)):
-            wanted, there = listed(definitions.wanted()), listed(run)
-            groups = (group for meter in meters for group in meter.only)
-            asked = list(dict.fromkeys(name for group in groups for name in group))
-            only, near = listed(asked), "".join(nearest(name, run) for name in asked)
-            raise DefinitionError(
-                f"{run.path} has none of the keys that are to be plotted; wanted are "
-                f"{wanted or 'none at all: no meter is defined'}"
-                + (f", and of these only {only}" if only else "")
-                + f"; there are {there or 'none at all'}{near}"
-            )
+            raise _none_to_plot(run, definitions)
         windows[name], found = _play(run, definitions, every, env, uid, plain, strict)
         left_out += [replace(left, run=name) for left in found] if len(runs) > 1 else found
     return Played(overlay(windows), left_out)
@@ -135,7 +125,8 @@ def completed(definitions: Definitions, values: Mapping[str, Value | None]) -> D
     if definitions.auto is None:
         return definitions
     left = {key: value for key, value in values.items() if not definitions.takes(key)}
-    return replace(definitions, auto=None) + auto_definitions(left, definitions.auto)
+    found = auto_definitions(left, definitions.auto)
+    return replace(definitions, auto=None) + found.beside(definitions)
 
 
 def missing_keys(recording: Recording, definitions: Definitions) -> list[str]:
@@ -160,6 +151,26 @@ def undrawn_keys(
         return left
     named = [key for key in left if split_phase(key)[1].lower() not in wanted]
     return [key for key in named if wanted & set(_WORD.split(key.lower()))]
+
+
+def _none_to_plot(run: Recording, definitions: Definitions) -> DefinitionError:
+    """The error for a recording of whose keys no meter takes any."""
+    if not len(run):
+        return DefinitionError(f"{run.path} holds no values: there is nothing to plot")
+    there = listed(run)
+    if not definitions.meters:
+        return DefinitionError(
+            f"{run.path}: nothing to plot: no meter is defined that takes its keys; there are "
+            f"{there}"
+        )
+    asked = definitions.asked()
+    only, near = listed(asked), "".join(nearest(name, run) for name in asked)
+    return DefinitionError(
+        f"{run.path} has none of the keys that are to be plotted; wanted are "
+        f"{listed(definitions.wanted())}"
+        + (f", and of these only {only}" if only else "")
+        + f"; there are {there}{near}"
+    )
 
 
 def _one_of(run: Recording, key: str) -> Value | None:

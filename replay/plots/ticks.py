@@ -16,7 +16,14 @@ _ROUNDING = 1e-9
 _LEAST, _SYMMETRIC = 3, 10  # fewest and about the most ticks of a symmetric-log axis
 
 
-def set_ticks(layout: dict[str, Any], axis: str, values: Floats, opts: dict[str, Any]) -> None:
+def set_ticks(
+    layout: dict[str, Any],
+    axis: str,
+    values: Floats,
+    opts: dict[str, Any],
+    *,
+    are_counts: bool = False,
+) -> None:
     """Set the ticks of an axis, `x` or `y`, in plotly's layout, unless the opts set them.
 
     Args:
@@ -24,6 +31,7 @@ def set_ticks(layout: dict[str, Any], axis: str, values: Floats, opts: dict[str,
         axis: the axis, `x` or `y`.
         values: (n,), all values that are drawn along it.
         opts: visdom's opts of the window.
+        are_counts: whether few whole numbers get a tick each on the y axis too.
     """
     if {f"{axis}tickvals", f"{axis}tickstep", f"{axis}tickmin"} & set(opts):
         return
@@ -35,8 +43,10 @@ def set_ticks(layout: dict[str, Any], axis: str, values: Floats, opts: dict[str,
     elif opts.get(f"{axis}type") == "date":  # dates are wide: few of them, and upright
         made = layout.setdefault(f"{axis}axis", {})
         made |= {"nticks": _DATES, "tickangle": 0, "automargin": True, **made}
-    elif axis == "x" and opts.get("xtype") in (None, "linear", "-") and _are_few(finite):
-        layout.setdefault("xaxis", {})["dtick"] = 1
+    elif axis == "x" or are_counts:
+        is_linear = opts.get(f"{axis}type") in (None, "linear", "-")
+        if is_linear and _are_few(finite):
+            layout.setdefault(f"{axis}axis", {})["dtick"] = 1
 
 
 def _are_few(values: Floats) -> bool:

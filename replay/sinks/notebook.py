@@ -61,10 +61,9 @@ def bundle(window: "Window", **_: object) -> Mapping[str, Any]:
     except FlexrecError:
         return {}
     first = message["data"][0]
-    if first["type"] == "text":
-        return {"text/html": f"<pre>{html.escape(str(window.traces[0].y))}</pre>"}
-    if first["type"] == "image":
-        return {"text/html": f'<img src="{html.escape(first["content"]["src"])}">'}
+    if first["type"] in ("text", "image"):
+        shown = _picture(message) if first["type"] == "image" else _text(window)
+        return {"text/html": f"<p><b>{html.escape(one_line(window.title))}</b></p>{shown}"}
     try:
         from plotly.graph_objects import Figure
     except ImportError:
@@ -73,6 +72,19 @@ def bundle(window: "Window", **_: object) -> Mapping[str, Any]:
     figure = Figure(data=message["data"], layout=message["layout"], skip_invalid=True)
     found: Mapping[str, Any] = figure._repr_mimebundle_()
     return found
+
+
+def _text(window: "Window") -> str:
+    return f"<pre>{html.escape(str(window.traces[0].y))}</pre>"
+
+
+def _picture(message: Mapping[str, Any]) -> str:
+    """A picture as large as in visdom and on the page of `--html`, with its caption."""
+    content, opts = message["data"][0]["content"], message["opts"]
+    size = "".join(f"{side}: {int(opts[side])}px; " for side in ("width", "height") if side in opts)
+    look = f"{size}object-fit: contain; object-position: left; image-rendering: pixelated"
+    caption = f"<p>{html.escape(content['caption'])}</p>" if content.get("caption") else ""
+    return f'<img src="{html.escape(content["src"])}" style="{look}">{caption}'
 
 
 def _show_logger(logger: Any) -> None:

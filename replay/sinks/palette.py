@@ -22,6 +22,7 @@ FEW = 10
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 """The dashes of phases, in order of appearance; the first is that of lines without a phase."""
 
+_SOLID = ("", "train", "mean")  # phases whose lines are solid
 _PALEST = 0.6  # how much white is in the last of several colours of a run
 _LARGE = {"width": 720, "height": 480}
 
@@ -61,7 +62,7 @@ class Palette:
         )  # the subjects in one of these windows with it
         self._ordered: list[str] = []  # subjects in windows with many, or with several runs
         self._runs: dict[str, int] = {}
-        self._phases = {"": 0, "train": 0, "mean": 0, "std": 1}
+        self._phases = {**dict.fromkeys(_SOLID, 0), "std": 1}
         self._known = len(self._phases)
 
     def paint(self, windows: Sequence[Window]) -> list[Window]:
@@ -139,7 +140,20 @@ def _looks(window: Window) -> list[_Look]:
         return []
     has_dashes = kind.colour_opt == "linecolor" and "dash" in kind.opts
     plot = window.win.rpartition(".")[2].lower()
-    return [_look(trace, plot, has_dashes) for trace in window.traces]
+    looks = [_look(trace, plot, has_dashes) for trace in window.traces]
+    # Lines that would look the same, such as a bare loss and that of train, are told apart.
+    names = dict[_Look, str]()
+    named = list(zip(looks, (trace.name for trace in window.traces), strict=True))
+    for look, name in sorted(named, key=lambda pair: not pair[0].phase):
+        names.setdefault(_solid(look), name)
+    return [
+        look if names[_solid(look)] == name else look._replace(subject=name) for look, name in named
+    ]
+
+
+def _solid(look: _Look) -> _Look:
+    """The look, without a phase if that is as solid as a line without one."""
+    return look._replace(phase="") if look.phase in _SOLID else look
 
 
 def _look(trace: Trace, plot: str, has_dashes: bool) -> _Look:

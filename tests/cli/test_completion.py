@@ -23,6 +23,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             rec.log(0)
     Path("runs").mkdir()
     Path("runs", "deep.hdf5").write_bytes(Path("run.h5").read_bytes())
+    Path("odd").mkdir()
+    with Recorder("odd/run.h5", facts=False) as rec:
+        rec.add(dict.fromkeys(("größe/acc@5", "$(touch${IFS}x)", "a;b", "c|d", "`e`", "f*"), 1.0))
+    Path("odd", "my run.h5").write_bytes(Path("run.h5").read_bytes())
     Path("notes.txt").write_text("mine", encoding="utf-8")
     Path("torn.h5").write_bytes(Path("run.h5").read_bytes()[:900])
     return tmp_path
@@ -55,11 +59,14 @@ LINES = {
     "flexrec presets conf": ["confusion"],
     "flexrec meters MSE": ["MSEMeter"],
     "flexrec plots contou": ["contour"],
-    "flexrec replay run.h5 o": ["other.h5"],
-    "flexrec show ": ["other.h5", "run.h5", "runs/", "torn.h5"],
+    "flexrec replay run.h5 o": ["odd/", "other.h5"],
+    "flexrec show ": ["odd/", "other.h5", "run.h5", "runs/", "torn.h5"],
     "flexrec show runs/": ["runs/deep.hdf5"],
     "flexrec show nowhere/": [],
     "flexrec show n": [],  # the shell's own files
+    "flexrec show odd/": [],  # the shell quotes names
+    "flexrec show odd/run.h5 -k ": ["größe/acc@5"],
+    "flexrec replay run.h5 --x ti": ["time"],
 }
 
 

@@ -407,3 +407,38 @@ def test_what_a_recording_says_stays_text_without_mathjax(
         assert found.page.locator(".plot a, img[src=x]").count() == 0
         assert found.page.evaluate("window.hurt === undefined")
         assert found.page.evaluate("csvCell('=cmd')") == "'=cmd"
+
+
+def test_whole_numbers_are_written_out(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for step in (0, 123456, 246913):
+            rec.add(train_loss=1 / (step + 1), step=step)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        ticks = found.page.locator(f"{LOSS} .xtick text").all_text_contents()
+        assert "100,000" in ticks
+        found.page.locator(LOSS).focus()
+        for pressed in ("Home", "ArrowRight"):
+            found.page.keyboard.press(pressed)
+        said = str(found.page.locator(LOSS).get_attribute("aria-valuetext"))
+        assert "123456: " in said
+
+
+def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for _ in range(2):
+            rec.add({"loss": 0.01, "few": np.ones((5, 5)), "many": np.ones((20, 20))})
+            rec.step()
+    flexrec("replay", tmp_path / "run.h5", "--log-y", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        found.page.set_viewport_size({"width": 900, "height": 900})
+        found.settle()
+
+        def labels(title: str, axis: str) -> list[str]:
+            card = found.page.locator("figure", has_text=title)
+            return card.locator(f".{axis}tick text").all_text_contents()
+
+        assert {"0.001", "0.01", "0.1"} >= set(labels("Loss", "y")) >= {"0.01"}
+        assert labels("Few", "x") == list("01234")
+        for axis in "xy":
+            assert 3 <= len(labels("Many", axis)) <= 10

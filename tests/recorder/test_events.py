@@ -1,5 +1,6 @@
 """Where `log` puts a mark, and what it calls that."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ def test_a_position_is_given_by_itself_or_by_one_name() -> None:
         (None, {"epoch": "3"}, "epoch must be a finite number, got str"),
         ("3", {}, "no values: write add"),
         (True, {}, "x must be a finite number, got bool"),
+        (1j, {}, "^x must be a finite number, got complex$"),
+        (datetime(2026, 1, 1), {}, r"got datetime; of a date, give its timestamp\(\)$"),
     ],
 )
 def test_other_positions_are_refused(x: Any, named: dict[str, Any], message: str) -> None:

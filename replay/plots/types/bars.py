@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import ARRAYS, LAYOUT, XY, Message, PlotType, Traces
+from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.types.curves import names_of
 from flexrec.replay.plots.window import Trace
 
@@ -64,7 +65,10 @@ def _histogram(client: Any, traces: Traces, opts: Message) -> Message:
         Trace(trace.name, y=np.histogram(values, edges)[0], x=centres)
         for trace, values in zip(traces, samples, strict=True)
     ]
-    return _bar(client, counted, opts)
+    message = _bar(client, counted, opts)
+    counts = np.concatenate([trace.y for trace in counted])
+    set_ticks(message["layout"], "y", counts, opts, are_counts=True)
+    return message
 
 
 def _boxplot(client: Any, traces: Traces, opts: Message) -> Message:

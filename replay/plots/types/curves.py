@@ -153,8 +153,10 @@ def _zeros(traces: Traces, curves: Sequence[Any]) -> list[Message]:
 
 
 def _has_lone_point(x: Floats, y: Floats) -> bool:
-    """Whether a point has a gap or no neighbour on both sides, so that no line shows it."""
-    known = np.pad(np.isfinite(x) & np.isfinite(y), 1)
+    """Whether no line shows a point: on both sides it has a gap, or only equal points."""
+    is_first = np.ones(len(x), bool)  # of points at one place
+    is_first[1:] = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
+    known = np.pad((np.isfinite(x) & np.isfinite(y))[is_first], 1)
     return bool((known[1:-1] & ~known[:-2] & ~known[2:]).any())
 
 

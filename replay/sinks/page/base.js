@@ -34,8 +34,10 @@ function counted(count, noun) {
   return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
+/** A number in five digits, or whole; other values as they are. */
 function format(value) {
-  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value);
+  if (typeof value !== "number" || Number.isSafeInteger(value)) return String(value);
+  return String(Number(value.toPrecision(5)));
 }
 
 const TEMPLATES = ["hovertemplate", "texttemplate"];
@@ -92,7 +94,7 @@ function template() {
   const [ink, dim, line, card] = ["--ink", "--dim", "--line", "--card"].map(css);
   const axis = {gridcolor: line, linecolor: line, tickcolor: line, zerolinecolor: line,
     automargin: true, ticklabeloverflow: "allow", zeroline: false, hoverformat: ".5~g",
-    exponentformat: "power",
+    exponentformat: "power", minexponent: 5,  // 20000, not 2×10⁴ nor 0.2×10⁵
     title: {font: {color: dim, size: 12}, standoff: 6}};
   const solid = {color: dim, gridcolor: line, backgroundcolor: card, showbackground: true};
   const bar = {colorbar: {thickness: 11, outlinewidth: 0}};

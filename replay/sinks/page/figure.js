@@ -89,7 +89,7 @@ function unitOf(longest) {
 
 /** The place of mark i of a run on the chosen axis; a time is that of the reader's own clock. */
 function placeOf(run, i) {
-  if (chosen.x === "mark") return run.mark[i];
+  if (chosen.x === "mark") return (run.mark ?? run.at)[i];
   if (chosen.x === "step") return run.step[i];
   if (chosen.x === "relative") return run.seconds[i] / seconds;
   const time = 1000 * (run.start + run.seconds[i]);
@@ -135,7 +135,8 @@ const markName = (() => {
 function yaxisOf(shown, values, zoomed) {
   const axis = shown.layout.yaxis ?? {};
   if (isLog(shown)) {
-    const ends = zoomed ?? extremes(values.filter((value) => value > 0)).map(Math.log10);
+    const [low, high] = zoomed ?? extremes(values.filter((value) => value > 0)).map(Math.log10);
+    const ends = low === high ? [low - 1, high + 1] : [low, high];  // as plotly shows a constant
     return {...axis, type: "log", exponentformat: "power", ...decades(...ends)};
   }
   const [low, high] = extremes(values);
@@ -218,12 +219,26 @@ function figureOf(card) {
   for (const name of ["xaxis", "yaxis", "yaxis2"]) {
     if (layout[name]) layout[name] = visibleAxis(layout[name]);
   }
+  if (shown.data[0].type === "heatmap") {
+    const {z} = shown.data[0], room = Math.min(layout.width, layout.height) - MARGINS;
+    layout.xaxis = spacedAxis(layout.xaxis, room / z[0]?.length);
+    layout.yaxis = spacedAxis(layout.yaxis, room / z.length);
+  }
   if (isSquare(shown.data[0])) {
     layout.xaxis = {...layout.xaxis, constrain: "domain"};
     layout.yaxis = {...layout.yaxis, constrain: "domain", scaleanchor: "x"};
     data[0].showscale = !data[0].texttemplate;  // the cells say it in numbers
   }
   return {data: literal(data), layout: literal(layout)};
+}
+
+const MARGINS = 80;  // pixels beside a matrix, about
+const LABEL = 18;  // pixels that the label of a class takes
+
+/** The axis of a matrix, without the labels of some classes where those of all would overlap. */
+function spacedAxis(axis, cell) {
+  if (axis?.dtick !== 1) return axis;
+  return {...axis, dtick: [1, 2, 5].find((every) => every * cell >= LABEL) ?? 10};
 }
 
 /** The ends of a logarithmic y axis into which the reader has zoomed. */

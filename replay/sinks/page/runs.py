@@ -16,6 +16,9 @@ from flexrec.replay.plots.window import Window
 _LONGEST = 20_000
 """The most characters of a config that the page shows."""
 
+_EXACT = 2**53
+"""Below it a float holds every whole number."""
+
 
 class Marks(NamedTuple):
     """Where a run's marks are: (n,) arrays, in the order of `at`.
@@ -72,15 +75,27 @@ class Run:
         return cls(name, about, config, marks, axis=_only([run.axis for run in runs]))
 
     def shown(self, windows: Sequence[Window]) -> dict[str, Any]:
-        """JSON values for the page's script, with the marks that these windows show."""
+        """JSON values for the page's script, with the marks that these windows show.
+
+        `mark` is left out where it is the same as `at`, as it is unless x is a step or a time.
+        """
         found = {"name": self.name, "about": self.about or {}, "config": self.config}
         if self.marks is None:
             return found
         kept = np.isin(self.marks.at, _positions(windows, self.name))
         told = {name: part[kept] for name, part in self.marks._asdict().items() if part is not None}
         told["seconds"] = np.round(told["seconds"], 3)
-        lists = {name: part.tolist() for name, part in told.items()}
+        if np.array_equal(told["at"], told["mark"]):
+            del told["mark"]
+        lists = {name: _short_list(part) for name, part in told.items()}
         return {**found, **lists, "start": self.start, "axis": self.axis}
+
+
+def _short_list(numbers: NDArray[np.float64] | NDArray[np.int64]) -> list[float]:
+    """The numbers as they are shortest in JSON: whole ones without a fraction."""
+    is_whole = (np.abs(numbers) < _EXACT).all() and (numbers == np.floor(numbers)).all()
+    found: list[float] = (numbers.astype(np.int64) if is_whole else numbers).tolist()
+    return found
 
 
 def _schedule(run: Recording, every: int | None) -> Schedule:

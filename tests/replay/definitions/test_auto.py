@@ -8,7 +8,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import DefinitionError
-from flexrec.replay import Window, play, preset
+from flexrec.replay import Window, define, play, preset
 from flexrec.replay.player.follow import follow_recordings
 from flexrec.replay.player.player import play_all
 from flexrec.replay.plots.window import equal
@@ -147,7 +147,10 @@ def test_phases_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_an_empty_recording_says_so(tmp_path: Path) -> None:
-    with recorded(tmp_path / "run.h5") as run, pytest.raises(DefinitionError, match="none at all"):
+    with (
+        recorded(tmp_path / "run.h5") as run,
+        pytest.raises(DefinitionError, match="holds no values"),
+    ):
         play(run)
 
 
@@ -175,3 +178,49 @@ def test_following_draws_keys_as_they_come(tmp_path: Path) -> None:
     assert all(map(equal, followed, played))
     for run in runs:
         run.close()
+
+
+def test_one_metric_in_two_spellings_is_one_plot(tmp_path: Path) -> None:
+    values = {"Loss/train": 1.0, "val_loss": 2.0, "Accuracy/val": 0.5, "train_accuracy": 0.6}
+    with (
+        recorded(tmp_path / "a.h5", values) as a,
+        recorded(tmp_path / "b.h5", {"train_loss": 1.0}) as b,
+    ):
+        assert shown(play(a)) == {
+            "Loss": ("line", ["train", "val"]),
+            "Accuracy": ("line", ["val", "train"]),
+        }
+        windows = [window for run in (a, b) for window in play(run) if window.title == "Loss"]
+    assert len({window.win for window in windows}) == 1, "runs that are played one by one"
+
+
+def test_two_keys_of_a_phase_are_told_apart_by_their_keys(tmp_path: Path) -> None:
+    values = {"train_loss": 1.0, "loss/train": 2.0, "val_loss": 3.0}
+    with recorded(tmp_path / "run.h5", values) as run:
+        for definitions in (None, preset("loss")):
+            (window,) = play(run, definitions)
+            assert {trace.name: trace.y.tolist() for trace in window.traces} == {
+                "train (train_loss)": [1.0], "train (loss/train)": [2.0], "val": [3.0]
+            }  # fmt: skip
+
+
+def test_keys_with_the_names_of_other_definitions_are_drawn_too(tmp_path: Path) -> None:
+    mine = define(
+        {"note": {"type": "line"}},
+        {"lr": {"key": "train_loss", "type": "AverageValueMeter", "target": "note"}},
+    )
+    with recorded(tmp_path / "run.h5", {"train_loss": 1.0, "note": "text", "lr": 0.1}) as run:
+        windows = play(run, mine + preset("auto"))
+    drawn = {window.win: (window.type, window.traces[0].name) for window in windows}
+    assert drawn == {
+        "note": ("line", "lr"),
+        "note (auto)": ("text", "Note"),
+        "lr": ("line", "Learning rate"),
+    }
+
+
+def test_many_layers_of_any_source_are_drawn_as_heat(tmp_path: Path) -> None:
+    layers = {f"{layer}/grad_out/std": float(layer) for layer in range(13)}
+    with recorded(tmp_path / "run.h5", layers) as run:
+        (window,) = play(run)
+    assert (window.type, len(window.traces)) == ("heat", 13)

@@ -108,7 +108,9 @@ def test_a_recording_without_the_chosen_keys_says_which_they_were(tmp_path: Path
             DefinitionError, match=r"and of these only nope\*; there are train_loss"
         ):
             play(run, preset("loss").only(["nope*"]))
-        with pytest.raises(DefinitionError, match="none at all: no meter is defined"):
+        with pytest.raises(DefinitionError, match=r"wanted are \*/\*/\*; there are train_loss"):
+            play(run, preset("layers"))  # whose own meters take only some keys
+        with pytest.raises(DefinitionError, match="no meter is defined that takes its keys"):
             play(run, Definitions())
 
 

@@ -145,3 +145,18 @@ def test_a_picture_keeps_a_bounded_history(tmp_path: Path) -> None:
         (plain,) = play(run, define(plots, meters), plain=True)
     assert equal(replayed, plain)
     assert [x for x, _ in replayed.traces[0].earlier] == places
+
+
+def test_two_keys_of_one_name_have_windows_of_their_own(tmp_path: Path) -> None:
+    pair = (np.eye(2), np.arange(2))
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add({"train_confusion": pair, "confusion/train": pair, "val_confusion": pair})
+        rec.log(0)
+    with Recording(tmp_path / "run.h5") as run:
+        windows = play(run, preset("confusion"))
+    assert len({window.win for window in windows}) == 3
+    assert sorted(window.title for window in windows) == [
+        "Confusion, train: train (confusion/train)",
+        "Confusion, train: train (train_confusion)",
+        "Confusion, val",
+    ]

@@ -34,6 +34,17 @@ def test_few_whole_numbers_have_a_tick_each() -> None:
     assert ticks("y", [0, 1]) == {}
 
 
+def test_few_counts_of_a_histogram_have_whole_ticks() -> None:
+    def axis(samples: list[float], **opts: Any) -> dict[str, Any]:
+        drawn = payload(Window("w", None, "histogram", (Trace("h", np.array(samples)),), opts))
+        found: dict[str, Any] = drawn["layout"].get("yaxis", {})
+        return found
+
+    assert axis([0.0, 0.0, 1.0])["dtick"] == 1
+    assert "dtick" not in axis([0.0, 0.0, 1.0], ytickstep=0.5)
+    assert "dtick" not in axis([0.0] * 1000)
+
+
 def test_a_logarithmic_axis_has_ticks_at_decades() -> None:
     assert ticks("y", [1e-3, 1.0], ytype="log") == {"exponentformat": "power", "dtick": 1}
     assert ticks("y", [1e-30, 1.0], ytype="log")["dtick"] == 4

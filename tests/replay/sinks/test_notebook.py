@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording
@@ -73,10 +74,14 @@ def test_of_a_list_and_of_a_logger_every_window_is_shown(shown: list[list[Any]])
 
 
 def test_texts_and_pictures_are_no_markup() -> None:
-    text = Window("w", None, "text", (Trace("t", "<script>"),))
-    assert bundle(text) == {"text/html": "<pre>&lt;script&gt;</pre>"}
-    image = Window("w", None, "image", (Trace("t", [[[0.0, 255.0]]]),))
-    assert bundle(image)["text/html"].startswith('<img src="data:image/png;base64,')
+    text = Window("w", None, "text", (Trace("t", "<script>"),), {"title": "<b>"})
+    assert bundle(text) == {"text/html": "<p><b>&lt;b&gt;</b></p><pre>&lt;script&gt;</pre>"}
+    opts = {"title": "Photo", "caption": "<i>"}
+    image = Window("w", None, "image", (Trace("t", np.zeros((3, 8, 8))),), opts)
+    shown = bundle(image)["text/html"]
+    assert shown.startswith('<p><b>Photo</b></p><img src="data:image/png;base64,')
+    assert "width: 256px; " in shown, "large enough to recognise"
+    assert shown.endswith("<p>&lt;i&gt;</p>")
     odd = Window("w", None, "line", (Trace("t", [1.0], [0.0]),), {"no such opt": 1})
     assert bundle(odd) == {}, "it cannot be drawn"
 

@@ -136,3 +136,12 @@ def test_runs_side_by_side_keep_marks_and_rows() -> None:
     planes, first, _ = overlay({"a": [plane, matrix], "b": [plane, matrix]})
     assert [trace.marks for trace in planes.traces] == [[3.0], [3.0]]
     assert first.traces[0].rows == [5.0, 6.0]
+
+
+def test_lines_of_one_plot_never_look_the_same() -> None:
+    (loss,) = Palette().paint([lines("loss", "loss", "train", "test", "train_loss")])
+    looks = list(zip(loss.opts["linecolor"], loss.opts["dash"], strict=True))
+    assert all(looks.count(look) == 1 for look in looks)
+    pale = window("line", Trace("loss", [1.0], pale=True), Trace("loss", [1.0]), Trace("a", [1.0]))
+    first, second, other = Palette().paint([pale])[0].opts["linecolor"]
+    assert first == second != other

@@ -1,0 +1,27 @@
+"""Lines: what is drawn where a line shows nothing."""
+
+import pytest
+
+from flexrec.replay.plots.window import Trace
+from flexrec.replay.sinks.visdom import payload
+from support.window_cases import window
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "mode"),
+    [
+        ([0.0, 1.0], [1.0, 1.0], "lines"),
+        ([0.0, 1.0, 2.0], [1.0, NAN, 1.0], "lines+markers"),
+        ([0.0], [1.0], "lines+markers"),
+        ([3.0, 3.0], [1.0, 1.0], "lines+markers"),  # logged twice at one x, as after a resume
+        ([3.0, 3.0], [1.0, 2.0], "lines"),
+        ([3.0, 3.0, 3.0, 4.0], [1.0, 1.0, 1.0, 1.0], "lines"),
+        ([3.0, 3.0, 4.0], [1.0, 1.0, NAN], "lines+markers"),
+    ],
+)
+def test_points_that_no_line_shows_are_marked(x: list[float], y: list[float], mode: str) -> None:
+    for kind in ("line", "dual_axis_lines"):
+        drawn = payload(window(kind, Trace("a", y, x), Trace("b", [1.0, 2.0], [0.0, 1.0])))
+        assert drawn["data"][0]["mode"] == mode
