@@ -5,17 +5,20 @@ equal unless something goes wrong. Values from each rank's own data differ from 
 weights do so too, and are not shards, the ranks train models of their own.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import reduce
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError, counted, listed
+from flexrec.recorder.layers.tracing.format import VALUES, Event
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.places import is_of_the_clock, place_of
+from flexrec.replay.diff.blame.traces import traced_steps
 from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.compare import names_of
 from flexrec.replay.diff.model import RankSplit
@@ -24,6 +27,7 @@ from flexrec.replay.diff.run import Column, Run
 
 _EXACT = Tolerance()
 _REPLICATED = ("weights", "grad_weights", "updates", "state")  # sources equal on every rank
+_TRACED = ("grad", "state", "new_weights")  # events of a trace that are equal on every rank
 
 
 def diff_ranks(
@@ -36,7 +40,8 @@ def diff_ranks(
 
     Args:
         recordings: one for each rank.
-        patterns: names and patterns of keys; empty means all keys of numbers.
+        patterns: names and patterns of keys; empty means all keys of numbers, and the gradients,
+            states and weights of traces.
         tolerance: the allowed difference from the numbers of the first recording.
 
     Raises:
@@ -51,17 +56,16 @@ def diff_ranks(
         keys = [key for key in keys if any(key == p or fnmatchcase(key, p) for p in patterns)]
     else:
         keys = [key for key in keys if not is_of_the_clock(key)]
-    if not keys:
+    has_traces = not patterns and not tolerance and all(VALUES in run for run in runs)
+    if not keys and not has_traces:
         what = f"a key that fits {listed(patterns)}" if patterns else "a key of numbers"
         raise RecordingError(f"{counted(len(runs), 'recording')} do not all have {what}")
     agreeing, split, never = 0, list[RankSplit](), list[RankSplit]()
-    for group in runs[0].groups(keys):
-        columns = [run.numbers(group) for run in runs]
-        for key in group:
-            found = _split(key, dict(zip(names, (c[key] for c in columns), strict=True)), tolerance)
-            agreeing += found is None
-            if found is not None:
-                (never if found.since is None else split).append(found)
+    for key, columns in chain(_numbers(runs, keys), _traced(runs) if has_traces else ()):
+        found = _split(key, dict(zip(names, columns, strict=True)), tolerance)
+        agreeing += found is None
+        if found is not None:
+            (never if found.since is None else split).append(found)
     sharded = _sharded_layers(recordings)
     if not any(_is_of_weights(key) for key in {*keys} - {each.key for each in never}):
         own = [each for each in never if _is_of_weights(each.key, sharded)]
@@ -79,6 +83,44 @@ def diff_ranks(
     return RanksDiff(
         tuple(names), not split, *counts, tuple(split), tuple(apart), exact=not tolerance
     )
+
+
+def _numbers(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[tuple[str, list[Column]]]:
+    """Keys of numbers, and their columns of each run."""
+    for group in runs[0].groups(keys):
+        columns = [run.numbers(group) for run in runs]
+        yield from ((key, [each[key] for each in columns]) for key in group)
+
+
+def _traced(runs: Sequence[Run]) -> Iterator[tuple[str, list[Column]]]:
+    """Events of the traces that are equal on every rank, and their fingerprints in each run."""
+    columns = [_columns(run) for run in runs]
+    for name in columns[0]:
+        if all(name in each for each in columns):
+            yield name, [each[name] for each in columns]
+
+
+def _columns(run: Run) -> dict[str, Column]:
+    """The fingerprints of the chosen events of a run's trace, by the events as texts."""
+    orders: dict[tuple[Event, ...], tuple[list[int], list[Ints]]] = {}
+    for traced in traced_steps(run):
+        steps, rows = orders.setdefault(traced.events, ([], []))
+        steps.append(traced.step)
+        rows.append(traced.values)
+    parts: dict[str, list[tuple[list[int], Ints]]] = {}
+    for events, (steps, rows) in orders.items():
+        values = np.stack(rows)
+        for i, event in enumerate(events):
+            if event.kind in _TRACED:
+                parts.setdefault(str(event), []).append((steps, values[:, i]))
+    return {name: _column(found) for name, found in parts.items()}
+
+
+def _column(parts: Sequence[tuple[list[int], Ints]]) -> Column:
+    steps = np.concatenate([steps for steps, _ in parts])
+    values = np.concatenate([values for _, values in parts]).astype(np.float64)
+    order = np.argsort(steps, kind="stable")
+    return Column(steps[order], values[order])
 
 
 def _is_of_weights(key: str, sharded: Collection[str] = ()) -> bool:
@@ -116,7 +158,8 @@ def _latest(column: Column) -> Column:
 
 def _is_no_chance(key: str, agreed: NDArray[np.float64]) -> bool:
     """Whether the agreement is more than chance, unlike an accuracy that is 0 at first."""
-    least = 1 if place_of(key).source in _REPLICATED else 2
+    is_replicated = place_of(key).source in _REPLICATED or key.split(" ")[0] in _TRACED
+    least = 1 if is_replicated else 2
     return len(np.unique(agreed)) >= least
 
 

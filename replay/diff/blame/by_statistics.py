@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from flexrec.recorder.errors import counted
+from flexrec.recorder.files.names import is_fingerprint
 from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage, shown_apart
@@ -56,6 +57,12 @@ class StepOfLayers:
         if any(key.first == self.step for key in keys):
             return True
         return False if any(key.has(self.step) for key in keys) else None
+
+    def how_far(self, layer: str, source: str) -> str:
+        """How far a source is known to be equal if no key of it differs."""
+        keys = self._keys.get((layer, source), ())
+        has_bits = any(is_fingerprint(key.key) and not key.is_unlike for key in keys)
+        return "to the bit" if has_bits else "as far as they were recorded"
 
     def key(self, layer: str, source: str) -> str:
         """The first of a layer's keys that differs here."""
@@ -120,7 +127,7 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
         if given:
             return _before(here, layer, here.layers[:i])
         if gives and given is False:
-            cause = "outputs differ, its inputs are equal to the bit"
+            cause = f"outputs differ, its inputs are equal {here.how_far(layer, 'inputs')}"
             unknown = here.unknown(layer)
             if unknown is None:
                 return Blame("forward", here.key(layer, "outputs"), layer, cause)

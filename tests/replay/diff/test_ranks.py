@@ -1,8 +1,10 @@
 """Ranks of a run: keys on which all agree at first, and from some step on do not."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
@@ -106,3 +108,21 @@ def test_within_a_tolerance_is_not_to_the_bit(tmp_path: Path) -> None:
     with Recording(tmp_path / "run-0.h5") as a, Recording(tmp_path / "run-1.h5") as b:
         found = diff_ranks([a, b], patterns=["0/*"], tolerance=Tolerance(atol=1e-3))
     assert str(found) == "2 ranks agree: 1 key within the tolerance"
+
+
+def test_the_traces_of_ranks_are_compared(tmp_path: Path) -> None:
+    """A bias has no statistics, but a fingerprint in a trace."""
+    for rank in range(3):
+        with Recorder(tmp_path / f"run-{rank}.h5", facts=False) as rec:
+            order = [["inputs", "0", "", 0, "", 0], ["new_weights", "0", "bias", 0, "", -1]]
+            rec.add({"trace/order": json.dumps(order)})
+            for step in range(6):
+                values = [100 * rank + step, 7 + (rank == 2 and step >= 4)]
+                rec.add({"trace/values": np.array(values, np.int64)})
+                rec.step()
+    runs = [Recording(tmp_path / f"run-{rank}.h5") for rank in range(3)]
+    (split,) = diff_ranks(runs).split
+    assert (split.key, split.since, split.step) == ("new_weights of 0.bias", 3, 4)
+    assert split.ranks == ("run-2.h5",)
+    with pytest.raises(RecordingError, match="do not all have a key of numbers"):
+        diff_ranks(runs, tolerance=Tolerance(1e-6))

@@ -29,13 +29,14 @@ def trained(
     spoil: Callable[[Net], object] | None = None,
     *,
     at: int = 2,
+    stats: tuple[str, ...] = ("mean",),
     **watched: Any,
 ) -> Path:
     """Record three steps; before one the model is spoilt, or the random state drawn from."""
     torch.manual_seed(0)
     model = Net(middle)
-    with Recorder(path) as rec:
-        rec.watch(model, sources=("inputs", "outputs"), stats=("mean",), **watched)
+    with Recorder(path, mode="w") as rec:
+        rec.watch(model, sources=("inputs", "outputs"), stats=stats, **watched)
         for step in range(3):
             if spoil is not None and step == at:
                 spoil(model)
@@ -83,3 +84,14 @@ def test_the_next_trace_tells_what_is_still_another(tmp_path: Path) -> None:
     assert first is not None
     assert (first.step, first.stage, first.layer) == (1, "loss", None)
     assert first.cause.endswith("at step 2, traced next, middle: negative_slope 0.01 -> 0.5")
+
+
+def test_inputs_are_equal_to_the_bit_where_their_fingerprints_are(tmp_path: Path) -> None:
+    of_bits = "mean", "fingerprint"
+    for stats, said in ((("mean",), "as far as they were recorded"), (of_bits, "to the bit")):
+        a = trained(tmp_path / "a.h5", nn.LeakyReLU(), stats=stats)
+        first = flexrec.diff(
+            a, trained(tmp_path / "b.h5", nn.LeakyReLU(), soften, stats=stats)
+        ).first
+        assert first is not None
+        assert first.cause == f"outputs differ, its inputs are equal {said}"
