@@ -62,7 +62,7 @@ class StepOfLayers:
         """How far a source is known to be equal if no key of it differs."""
         keys = self._keys.get((layer, source), ())
         has_bits = any(is_fingerprint(key.key) and not key.is_unlike for key in keys)
-        return "to the bit" if has_bits else "as far as they were recorded"
+        return "to the bit" if has_bits else "as far as recorded"
 
     def key(self, layer: str, source: str) -> str:
         """The first of a layer's keys that differs here."""

@@ -77,7 +77,7 @@ def test_what_it_prints(whole: Path, tmp_path: Path) -> None:
         "a.h5 and b.h5 differ\n"
         "facts     equal\n"
         "config    lr.base nothing -> 0.5\n"
-        "first     step 5, forward, middle: outputs differ, its inputs are equal as far as they were recorded\n"
+        "first     step 5, forward, middle: outputs differ, its inputs are equal as far as recorded\n"
         "          outputs/mean 5.1 -> 5.101 (0.0002 relative)\n"
         "then      2 of 3 layers at step 5; train_loss beyond 1e-6 at 6, 1e-3 at 6\n"
         "keys      3 of 20 keys differ"

@@ -88,7 +88,7 @@ def test_the_next_trace_tells_what_is_still_another(tmp_path: Path) -> None:
 
 def test_inputs_are_equal_to_the_bit_where_their_fingerprints_are(tmp_path: Path) -> None:
     of_bits = "mean", "fingerprint"
-    for stats, said in ((("mean",), "as far as they were recorded"), (of_bits, "to the bit")):
+    for stats, said in ((("mean",), "as far as recorded"), (of_bits, "to the bit")):
         a = trained(tmp_path / "a.h5", nn.LeakyReLU(), stats=stats)
         first = flexrec.diff(
             a, trained(tmp_path / "b.h5", nn.LeakyReLU(), soften, stats=stats)
