@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from flexrec.recorder.events import State, Value
-from flexrec.recorder.files.names import CONSOLE, SYSTEM, is_around
+from flexrec.recorder.files.names import CONSOLE, SYSTEM, is_around, is_fingerprint
 from flexrec.recorder.layers.tracing import format as trace
 from flexrec.replay.definitions.definitions import (
     Auto,
@@ -82,9 +82,14 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
         >>> found.by_plot()
         {'loss': ['train_loss', 'val_loss'], 'lr': ['lr']}
 
-    A key without a value, or with one that no meter takes, is left out, and so is a trace.
+    A key without a value, or with one that no meter takes, is left out, and so are a trace and
+    fingerprints.
     """
-    values = {key: value for key, value in values.items() if key not in trace.KEYS}
+    values = {
+        key: value
+        for key, value in values.items()
+        if key not in trace.KEYS and not is_fingerprint(key)
+    }
     around = {key: value for key, value in values.items() if is_around(key)}
     values = {key: value for key, value in values.items() if key not in around}
     layers = [key for key in values if _LAYER.fullmatch(key)]

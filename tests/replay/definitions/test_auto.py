@@ -46,6 +46,7 @@ def test_everything_that_is_there_is_drawn(tmp_path: Path) -> None:
         "0/grad_weights/norm": 1.0,
         "0/weights/mean": 1.0,
         "0/weights/std": 1.0,
+        "loss/fingerprint": 123456789.0,  # says nothing as a curve
     }
     with recorded(tmp_path / "run.h5", values) as run:
         found = shown(play(run))
