@@ -229,7 +229,10 @@ def whole_step(step: object) -> int:
     if type(step) is int and step in STEPS:
         return step  # the check below takes ten times as long
     if isinstance(step, SupportsIndex) and not isinstance(step, bool):
-        whole = operator.index(step)
+        try:
+            whole = operator.index(step)
+        except (TypeError, ValueError, RuntimeError):  # an array or tensor of several numbers
+            whole = None
         if whole in STEPS:
             return whole
     raise InputError(f"step must be a 64-bit integer, got {step!r:.40}")
