@@ -151,7 +151,7 @@ def model_table(models: Mapping[str, Description]) -> str:
             output = "x".join(map(str, shape)) if isinstance(shape, list) else shape
             cells = [name, *(layer.get(field) for field in _FIELDS), output, _held(layer)]
             rows.append(["-" if cell is None else one_line(str(cell)) for cell in cells])
-    names = ("layer", *_FIELDS, "output", "weights held here")
+    names = ["layer", *_FIELDS, "output", "weights held here"]
     if all(row[-1] == "-" for row in rows):  # nothing is sharded
         names, rows = names[:-1], [row[:-1] for row in rows]
     return tabulate(rows, names, disable_numparse=True)
