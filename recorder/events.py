@@ -10,6 +10,7 @@ import operator
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from decimal import Decimal
 from numbers import Real
@@ -229,9 +230,10 @@ def whole_step(step: object) -> int:
     if type(step) is int and step in STEPS:
         return step  # the check below takes ten times as long
     if isinstance(step, SupportsIndex) and not isinstance(step, bool):
-        whole = operator.index(step)
-        if whole in STEPS:
-            return whole
+        with suppress(TypeError, ValueError, RuntimeError):  # an array or tensor of several
+            whole = operator.index(step)
+            if whole in STEPS:
+                return whole
     raise InputError(f"step must be a 64-bit integer, got {step!r:.40}")
 
 

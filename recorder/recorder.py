@@ -214,7 +214,8 @@ class Recorder:
                 buffer_bytes=buffer_bytes,
                 compress=compress,
             )
-            self._queue = EventQueue(self._reducer, self._flusher.wake)
+            latest = -math.inf if opened.resumption is None else opened.resumption.time
+            self._queue = EventQueue(self._reducer, self._flusher.wake, since=latest)
             self._config, self._facts = _config(opened.config, self._queue), opened.facts or {}
             self._has_facts = bool(facts)
             self._checkpoints = Checkpoints(

@@ -50,6 +50,9 @@ class Config(MutableMapping[str, Any]):
     def __len__(self) -> int:
         return len(self._hooked.recorder.config)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Config, (self._hooked,)  # a bare one would look for `_hooked` in its settings
+
     def __getattr__(self, name: str) -> Any:
         try:
             return self[name]

@@ -149,9 +149,18 @@ def model_table(models: Mapping[str, Description]) -> str:
         for name, layer in layers.items():
             shape = layer.get("output")
             output = "x".join(map(str, shape)) if isinstance(shape, list) else shape
-            cells = [name, *(layer.get(field) for field in _FIELDS), output]
+            cells = [name, *(layer.get(field) for field in _FIELDS), output, _held(layer)]
             rows.append(["-" if cell is None else one_line(str(cell)) for cell in cells])
-    return tabulate(rows, ("layer", *_FIELDS, "output"), disable_numparse=True)
+    names = ["layer", *_FIELDS, "output", "weights held here"]
+    if all(row[-1] == "-" for row in rows):  # nothing is sharded
+        names, rows = names[:-1], [row[:-1] for row in rows]
+    return tabulate(rows, names, disable_numparse=True)
+
+
+def _held(layer: Mapping[str, Any]) -> object:
+    """How many elements of a sharded layer's weights the process held; None if it is whole."""
+    shard = layer.get("shard")
+    return shard.get("weights", "a part") if isinstance(shard, dict) else None
 
 
 def _in_order(lists: Iterable[Iterable[str]]) -> list[str]:

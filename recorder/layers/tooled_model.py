@@ -143,6 +143,7 @@ class TooledModel:
         self._is_described = False
         self._latest: dict[str, Result] = {}
         self._streams: dict[str, GradientStream] = {}
+        self._gone = set[str]()  # layers that a warning has named as removed
         self._observer = Observer(self)
         self._take_hooks_off = add_hooks(
             self._optimizers, self._before_optimizer, self._after_optimizer
@@ -378,11 +379,27 @@ class TooledModel:
                 )
             else:
                 warn(f"layers of a tooled model keep names that they no longer have: {error}")
+        else:
+            self._tell_removed(layers)
         for name in self._streams.keys() - {
             n for n, m in layers.items() if self._layers.get(n) is m
         }:
             del self._streams[name]
         self._set_layers(layers)
+
+    def _tell_removed(self, layers: Mapping[str, nn.Module]) -> None:
+        """Warn, once for each name, of layers in whose place nothing is measured any more."""
+        there = {*layers, *(before for name in layers for before in _blocks_of(name))}
+        gone = [
+            name
+            for name in self._layers
+            if not (
+                name in there or name in self._gone or any(b in layers for b in _blocks_of(name))
+            )
+        ]
+        self._gone.update(gone)
+        if gone:
+            warn(f"layers of a tooled model are no longer in it, and left out: {listed(gone)}")
 
     def _needs_streams(self) -> bool:
         return not all(statistic.measure for statistic in self._plan.get("grad_weights", ()))
@@ -557,3 +574,9 @@ def _in_data_parallel() -> DefinitionError:
         "a model in DataParallel cannot be tooled, its replicas live for one pass; "
         "use DistributedDataParallel, or one device"
     )
+
+
+def _blocks_of(layer: str) -> list[str]:
+    """The names of the blocks that a layer is in: `a` and `a.b` for `a.b.c`."""
+    parts = layer.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]

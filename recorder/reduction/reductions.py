@@ -49,8 +49,8 @@ class Averages(Reduction):
     optional = ("mean",)
 
     def serves(self, asked: Reduction) -> bool:
-        """Whether `asked` is a reduction of the same kind; states do not depend on arguments."""
-        return isinstance(asked, Averages)
+        """Whether `asked` is a reduction of the same kind that does not take sums for means."""
+        return isinstance(asked, Averages) and self.mean >= asked.mean
 
     def state_of(self, value: Any, n: float = 1) -> tuple[float, Part, float, float]:
         """(count, first value, mean minus first value, sum of squared deviations)."""

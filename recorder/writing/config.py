@@ -8,7 +8,7 @@ import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, Set
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -127,6 +127,18 @@ class Config(MutableMapping[str, Any]):
 
     def __init__(self, data: dict[str, Any], record: Callable[[str], None]) -> None:
         self._data, self._record = data, record
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy or pickle is a plain dict, which records nothing."""
+        return dict, (self.as_dict(),)
+
+    if not TYPE_CHECKING:  # else type checkers allow setting any attribute
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name not in ("_data", "_record"):
+                write = f"rec.config.update({name}={value!r:.40})"
+                raise AttributeError(f"write {write}", name=name, obj=self)
+            super().__setattr__(name, value)
 
     def __getitem__(self, key: str) -> Any:
         return _frozen(self._data[key])

@@ -5,6 +5,7 @@ no other thread and no signal handler can see a half-added event. batches.py giv
 their numbers in the file when it reads the events.
 """
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -49,6 +50,7 @@ class EventQueue:
     Args:
         reducer: replaces some values by meters' states.
         wake: called with an approximate number of bytes when enough are queued to be written.
+        since: the time of the last event of a resumed recording; no event is earlier.
 
     Attributes:
         step: the current step, which added values belong to.
@@ -62,7 +64,9 @@ class EventQueue:
             they are in the file.
     """
 
-    def __init__(self, reducer: Reducer, wake: Callable[[int], None]) -> None:
+    def __init__(
+        self, reducer: Reducer, wake: Callable[[int], None], since: float = -math.inf
+    ) -> None:
         self._reducer, self._wake, self._sharing = reducer, wake, Sharing()
         self.step = 0
         self.refusal: str | None = None
@@ -71,7 +75,7 @@ class EventQueue:
         self.keysets: dict[int, fmt.Keyset] = {}
         self.texts: list[tuple[str, str]] = []
         # Times are the start time plus the monotonic time since, so they never go back.
-        self._epoch = time() - monotonic()
+        self._epoch = max(time(), since) - monotonic()
         self._events: deque[Queued] = deque()
         self._numbers = count()
         self._encoders: dict[tuple[str, ...], Encoder] = {}

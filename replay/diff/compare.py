@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed
+from flexrec.recorder.errors import DefinitionError, RecordingError, counted, listed, nearest
 from flexrec.recorder.files.names import is_fingerprint
 from flexrec.recorder.layers.tracing import format as fmt
 from flexrec.recorder.recording import Recording
@@ -351,7 +351,7 @@ def _chosen(
         if not fitting:
             raise RecordingError(
                 f"neither {a.name} nor {b.name} has a key that fits {pattern!r}; "
-                f"there are {listed(known) or 'none at all'}"
+                f"there are {listed(known) or 'none at all'}{nearest(pattern, known)}"
             )
         chosen.update(fitting)
     known = [key for key in known if not patterns or key in chosen]

@@ -49,7 +49,7 @@ class AverageValueMeter(Meter):
         if mean not in (None, False, True):
             raise ValueError(f"mean must be true or false, got {mean!r}")
         self.reduction = Averages(bool(mean))
-        self._doubts = mean is None
+        self._doubts, self._begins = mean is None, True
         self.reset()
 
     def reset(self) -> None:
@@ -67,13 +67,19 @@ class AverageValueMeter(Meter):
             # the same as below, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)
         else:
-            if self._doubts and n > 1 and isinstance(value, float) and 0 < abs(value) < 1:
+            if self._doubts and n > 1 and isinstance(value, float) and self._is_mean(value, n):
                 self._doubts = False
                 warn(
                     f"({value:g}, {n:g}) is taken for a sum of {n:g} values, {value / n:.3g} each; "
                     "where it is their mean, give the AverageValueMeter mean=True, else mean=False"
                 )
             self.merge(*self.reduction.state_of(value, n))
+
+    def _is_mean(self, value: float, n: float) -> bool:
+        """Whether a pair looks like a mean: below 1, or if it is the first one, far below n."""
+        most = max(1.0, n / 4) if self._begins and not value.is_integer() else 1.0
+        self._begins = False
+        return 0 < abs(value) < most
 
     def value(self) -> tuple[Any, Any]:
         """(mean, std)."""

@@ -65,7 +65,7 @@ class Connection:
         password: str | None = None,
         timeout: float = 60.0,
     ) -> None:
-        if not 0 < timeout < math.inf:
+        if not (isinstance(timeout, (int, float)) and 0 < timeout < math.inf):
             raise ServerError(f"timeout must be a number of seconds above 0, got {timeout!r}")
         self.url, self._host = _address(server, port, base_url)
         self.timeout = timeout
@@ -219,10 +219,22 @@ class Connection:
         if causes & {"BadStatusLine", "LineTooLong", "HTTPException"}:
             return self._not_visdom("does not speak HTTP")
         if isinstance(error, requests.ConnectionError | requests.exceptions.ChunkedEncodingError):
+            proxy = self._proxy()
+            if proxy:
+                return TransientError(
+                    f"{where} was asked through the proxy {proxy}, and the connection was cut; "
+                    f"{self._directly()}"
+                )
             return TransientError(f"{where} cut the connection: it stopped, or it is not visdom")
         return ServerError(f"{where} cannot be asked: {error}")
 
     def _not_visdom(self, what: str) -> ServerError:
+        proxy = self._proxy()
+        if proxy:
+            return ServerError(
+                f"{self.url} was asked through the proxy {proxy}, and what answers is not visdom: "
+                f"it {what}; {self._directly()}"
+            )
         return ServerError(
             f"what listens at {self.url} is not visdom, or not under this base URL: it {what}"
         )
@@ -232,6 +244,8 @@ def _address(server: str, port: int, base_url: str) -> tuple[str, str]:
     """The common prefix of all request URLs, and the host."""
     if not isinstance(server, str):
         raise ServerError(f"a server is an address such as http://localhost, got {server!r}")
+    if not isinstance(base_url, str):
+        raise ServerError(f"a base URL is a path such as /visdom, got {base_url!r}")
     if not isinstance(port, int):
         raise ServerError(f"a server's port must be a whole number such as 8097, got {port!r}")
     try:

@@ -214,7 +214,7 @@ def test_values_are_added_at_a_step(path: Path, arrays: bool) -> None:
         at: Any = np.int64(50)
         rec.add(step=at)
         rec.add(acc=3)
-        for wrong in (1.5, "3", True, 1 << 63):
+        for wrong in (1.5, "3", True, 1 << 63, np.arange(2), np.ones(1)):
             with pytest.raises(InputError, match="step must be a 64-bit integer"):
                 rec.add(acc=4, step=wrong)  # type: ignore[arg-type]
         with pytest.raises(InputError, match="cannot record a object"):

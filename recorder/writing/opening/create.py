@@ -4,9 +4,10 @@ The new file is written beside the path and then renamed, so a kill leaves the o
 An earlier run's file is never appended to; its events are copied to a new live file.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Resumption:
         gap: a warning if steps between the recorded ones and `step` are missing; else empty.
         mix: a warning if events of later steps are kept because kept events follow them; else
             empty.
+        time: the time of the latest event; -inf if there is none.
     """
 
     first: int
@@ -44,6 +46,7 @@ class Resumption:
     held: int | None = None
     gap: str = ""
     mix: str = ""
+    time: float = -math.inf
 
     def doubts(self) -> list[str]:
         """The warnings to give if the step was given by `at_step` or `next_step`."""
@@ -276,7 +279,7 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail
     file.append(Block(store.schema.encode()))
     views = store.views()
     columns = [view.columns_held() for view in views]
-    recorded, search, slot = store.recorded(), Search(at_step), 0
+    recorded, search, slot, latest = store.recorded(), Search(at_step), 0, -math.inf
     for first, last in store.blocks():
         codes = recorded.codes(first, last)
         ends = np.cumsum(store.sizes(codes))
@@ -293,10 +296,12 @@ def _copy_events(store: Store, file: LiveFile, at_step: int | None, trail: Trail
                 _copy_parts(store.schema.columns[chunk.column], chunk, at, values, file)
         search.see(store.codes(first, last), events["step"], first, store.schema.keys_of)
         trail.note(marked(events, values, first), first)
+        times = events["time"]
+        latest = times.max(initial=latest, where=np.isfinite(times))
         events["start"] += slot
         slot += len(values)
         file.append(Block(values=values, events=events))
-    return search.found(store.count)
+    return replace(search.found(store.count), time=float(latest))
 
 
 def _copy_marks(store: Store, first: int, last: int, events: Array, values: Array) -> None:

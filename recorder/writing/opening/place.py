@@ -56,6 +56,8 @@ def place(path: object, *, resumes: bool = False) -> Path:
         _make(Path(name))
     except (OSError, ValueError) as error:  # ValueError: no file can have such a name
         why = error.strerror if isinstance(error, OSError) else error
+        if isinstance(error, FileExistsError):
+            why = f"{error.filename} is no folder"
         raise OutputError(f"cannot create {name!r}: {why}") from None
     return Path(name) / f"{new_name()}.h5"
 

@@ -20,7 +20,7 @@ from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.engine.window_builder import overlay
-from flexrec.replay.player.player import Played, play_all
+from flexrec.replay.player.player import count_unlogged, fitting, play_all
 from flexrec.replay.plots.colours import CYCLE, GREY, ramp
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
@@ -68,7 +68,7 @@ class PlayedRuns(NamedTuple):
     Attributes:
         windows: the windows.
         left_out: values that could not be drawn.
-        notes: what else is not drawn: runs, and windows.
+        notes: what else is not drawn: runs, windows, and values after the last log.
         unread: the recordings that cannot be read.
     """
 
@@ -165,7 +165,7 @@ class _Played:
         self._left_out: dict[tuple[str, str], LeftOut] = {}
         self._without: list[DefinitionError] = []
         self._failed: dict[Path, str] = {}
-        self._count = 0
+        self._count = self._unlogged = self._unlogged_runs = 0
         self.notes: list[str] = []
 
     def each(self, members: Sequence[Member]) -> Iterator[tuple[Member, list[Window]]]:
@@ -174,7 +174,9 @@ class _Played:
         play = partial(_play, settings=self._settings)
         with closing(spread(play, paths, self._workers, reads=str)) as found:
             for member, path, played in zip(members, paths, found, strict=True):
-                if isinstance(played, Played):
+                if isinstance(played, _One):
+                    self._unlogged += played.unlogged
+                    self._unlogged_runs += played.unlogged > 0
                     self._leave_out(member, played.left_out)
                     yield member, played.windows
                 else:
@@ -212,15 +214,30 @@ class _Played:
         if len(self._failed) > 3:
             more = counted(len(self._failed) - 3, "more run")
             self.notes.append(f"{more} cannot be read")
+        if self._unlogged:
+            verb = "is" if self._unlogged == 1 else "are"
+            self.notes.append(
+                f"{counted(self._unlogged, 'value')} of {counted(self._unlogged_runs, 'run')} "
+                f"after the last log {verb} not plotted: call log() after all adds of an epoch, or "
+                "draw by step with every"
+            )
         left_out = list(self._left_out.values())
         return PlayedRuns(windows, left_out, self.notes, self._failed.keys())
 
 
-def _play(path: str, settings: Settings) -> Played | FlexrecError:
+class _One(NamedTuple):
+    """The result of playing one run; how many of its values came after the last log."""
+
+    windows: list[Window]
+    left_out: list[LeftOut]
+    unlogged: int
+
+
+def _play(path: str, settings: Settings) -> _One | FlexrecError:
     """Play a recording; also a worker calls this."""
     try:
         with Recording(path) as run:
-            return play_all(
+            played = play_all(
                 run,
                 settings.definitions,
                 every=settings.every,
@@ -228,6 +245,10 @@ def _play(path: str, settings: Settings) -> Played | FlexrecError:
                 uid=settings.uid,
                 strict=settings.strict,
             )
+            unlogged = 0
+            if settings.every is None:
+                unlogged = count_unlogged(run, fitting([run], settings.definitions))
+            return _One(*played, unlogged)
     except FlexrecError as error:
         return error
 

@@ -1,5 +1,7 @@
 """What scripts call of wandb."""
 
+import copy
+import pickle
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,3 +135,16 @@ def test_what_is_no_dict_is_an_error() -> None:
         for value in values:
             with pytest.raises(InputError, match="takes a dict, such as"):
                 call(value)
+
+
+def test_what_holds_a_run_can_be_copied(tmp_path: Path) -> None:
+    run = wandb.init(project="p", dir=str(tmp_path), config={"lr": 0.1})
+    run.log({"acc": 0.0})  # opens the recording
+    pickled = pickle.loads(pickle.dumps({"run": run}))  # noqa: S301
+    for copied in (copy.deepcopy({"run": run}), pickled):
+        copied["run"].log({"loss": 1.0})  # records nothing
+        assert copied["run"].config.lr == 0.1
+    path = next(tmp_path.rglob("*.h5"))
+    run.finish()
+    with Recording(path) as found:
+        assert found.keys() == ["acc"]

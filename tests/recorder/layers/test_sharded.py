@@ -11,6 +11,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
+from flexrec.recorder.layers.table import model_table
 from flexrec.recorder.maintenance.shards import Rows, sharded_keys
 from support import sharded_work
 from support.block_cases import blocks_of
@@ -152,3 +153,12 @@ def test_descriptions_that_cannot_be_combine_nothing(shards: list[Any], tmp_path
     assert sharded_keys(runs) == {}
     for run in runs:
         run.close()
+
+
+def test_the_table_of_layers_says_what_is_held_here() -> None:
+    layer = {"class": "Linear", "parameters": 30, "shard": {"at": [1], "of": [2], "weights": 15}}
+    table = model_table({"M": {"0": layer, "1": {"class": "ReLU"}}}).splitlines()
+    assert table[0].endswith("weights held here")
+    assert table[2].split()[-1] == "15"
+    assert table[3].split()[-1] == "-"
+    assert "held" not in model_table({"M": {"1": {"class": "ReLU"}}})

@@ -191,6 +191,21 @@ def test_a_layer_that_is_gone_is_spoken_of() -> None:
     assert trained_step(model, tooled)
 
 
+def test_any_layer_that_is_gone_is_spoken_of_once() -> None:
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    tooled = TooledModel(model, ("inputs",), ("mean",))
+    trained_step(model, tooled)
+    del model[1]
+    with pytest.warns(RuntimeWarning, match="no longer in it, and left out: 1$"):
+        trained_step(model, tooled)
+    model.append(nn.Linear(4, 4))
+    trained_step(model, tooled)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        del model[1]
+        assert list(trained_step(model, tooled)) == ["0/inputs/mean"]
+
+
 def test_a_layer_that_is_elsewhere_keeps_its_name() -> None:
     model = nn.Sequential(OrderedDict(a=nn.Linear(4, 4), fc=nn.Linear(4, 4)))
     tooled = TooledModel(model, ("inputs",), ("mean",), layers=["fc"])

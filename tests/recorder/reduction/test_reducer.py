@@ -470,3 +470,20 @@ def test_arguments_may_be_numpys(tmp_path: Path, meter: str, args: dict[str, Any
     drawn = define({"p": {"type": "heatmap"}}, {"m": {"type": meter, "args": plain, "target": "p"}})
     with Recording(tmp_path / "run.h5") as run:
         assert play(run, drawn)
+
+
+def test_a_recorded_sum_is_not_read_as_a_mean(tmp_path: Path) -> None:
+    meters = {"a": {"type": "AverageValueMeter", "target": "p", "args": {"mean": True}}}
+    asked = define({"p": {"type": "line"}}, meters)
+    for name, arguments in (("sum", {}), ("mean", {"mean": True})):
+        path = tmp_path / f"{name}.h5"
+        with Recorder(path, reduce={"a": ("AverageValueMeter", arguments)}, facts=False) as rec:
+            rec.add(a=(0.5, 32))
+            rec.log(0)
+    with Recording(tmp_path / "mean.h5") as run:
+        assert list(play(run, asked)[0].traces[0].y) == [0.5]
+    with (
+        Recording(tmp_path / "sum.h5") as run,
+        pytest.warns(RuntimeWarning, match="it was recorded with reduce=.*cannot be computed"),
+    ):
+        assert not play(run, asked)

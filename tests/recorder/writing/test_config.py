@@ -1,10 +1,12 @@
 """config: what it takes, and how it changes while the run goes on."""
 
 import argparse
+import copy
 import dataclasses
 import enum
 import json
 import os
+import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -262,3 +264,19 @@ def test_changes_that_are_in_the_file_take_no_memory(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
         assert rec.config["i"] == 29
+
+
+def test_a_copy_of_a_config_is_a_dict_that_records_nothing(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", config={"a": {"b": [1]}}, facts=False) as rec:
+        pickled = pickle.loads(pickle.dumps(rec.config))  # noqa: S301
+        for copied in (copy.deepcopy(rec.config), pickled):
+            assert copied == {"a": {"b": [1]}}
+            copied["late"] = 1
+    assert config(tmp_path / "run.h5") == {"a": {"b": [1]}}
+
+
+def test_a_setting_that_is_written_as_an_attribute_is_not_lost_silently(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", config={"lr": 0.1}, facts=False) as rec:
+        with pytest.raises(AttributeError, match=r"write rec\.config\.update\(lr=0\.2\)"):
+            rec.config.lr = 0.2  # type: ignore[attr-defined]
+        assert dict(rec.config) == {"lr": 0.1}

@@ -4,7 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flexrec.recorder import Recording
+import pytest
+
+from flexrec.recorder import Recorder, Recording
+from flexrec.recorder.writing import event_queue
 
 
 def test_times_do_not_go_back_where_the_clock_is_set_back(tmp_path: Path) -> None:
@@ -28,3 +31,17 @@ def test_times_do_not_go_back_where_the_clock_is_set_back(tmp_path: Path) -> Non
     assert len(times) == 16
     assert times == sorted(times)
     assert times[-1] - times[0] < 3600
+
+
+def test_times_do_not_go_back_where_a_run_is_resumed_with_an_earlier_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, facts=False) as rec:
+        rec.add(a=1)
+    monkeypatch.setattr(event_queue, "time", lambda: 1e9)
+    with Recorder(path, mode="resume", facts=False) as rec:
+        rec.add(a=2)
+    with Recording(path) as run:
+        first, second = run["a"].time
+    assert first <= second < first + 3600

@@ -335,6 +335,8 @@ def test_only_the_keys_that_are_asked_for(whole: Path, tmp_path: Path) -> None:
     assert flexrec.diff(whole, other, keys=["*/weights/*"]).equal
     with pytest.raises(RecordingError, match=r"neither a\.h5 nor b\.h5 has a key that fits 'zz'"):
         flexrec.diff(whole, other, keys=["zz"])
+    with pytest.raises(RecordingError, match="did you mean 'train_loss'"):
+        flexrec.diff(whole, other, keys=["tran_loss"])
 
 
 def test_what_measures_time_is_not_compared_unless_named(tmp_path: Path) -> None:

@@ -558,3 +558,13 @@ MODULES += [name for _, name, _ in pkgutil.iter_modules(meters.__path__, "flexre
 def test_examples_in_docstrings(module: str) -> None:
     found = doctest.testmod(importlib.import_module(module))
     assert found.failed == 0
+
+
+def test_a_first_pair_far_below_its_count_is_warned_of() -> None:
+    for mean in (2.3, 4.6, 6.9):  # cross-entropies of 10, 100 and 1000 classes before training
+        with pytest.warns(RuntimeWarning, match="is taken for a sum of 32 values"):
+            AverageValueMeter().add(mean, 32)
+    late = AverageValueMeter()
+    for pair in ((70.5, 32), (3.25, 32), (7.0, 32)):  # sums: the loss falls
+        late.add(*pair)
+    AverageValueMeter().add(7.0, 32)  # a count of right answers

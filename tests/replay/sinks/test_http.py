@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import requests
@@ -161,7 +162,7 @@ def test_proxies_are_for_hosts_elsewhere(
             connection.probe()
 
 
-@pytest.mark.parametrize("status", [403, 503])
+@pytest.mark.parametrize("status", [200, 403, 503])
 def test_what_a_proxy_answers_is_not_blamed_on_visdom(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,3 +247,11 @@ def test_what_is_worth_another_try() -> None:
         connection.post("events", {})
     with connected("127.0.0.1", port) as connection, pytest.raises(TransientError):
         connection.post("events", {})
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": "5"}, {"timeout": None}, {"base_url": 5}, {"base_url": None}]
+)
+def test_options_of_another_type_are_told(options: Any) -> None:
+    with pytest.raises(ServerError, match=r"timeout must be a number|a base URL is a path"):
+        Connection(**options)

@@ -79,6 +79,9 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(OutputError, match="cannot create"):
             recorder(given)
+    for given in (tmp_path / "file" / "run.h5", f"{tmp_path}/file/runs/"):
+        with pytest.raises(OutputError, match=r"file is no folder|Not a directory"):
+            recorder(given)
 
 
 @pytest.mark.parametrize("given", ["~/new/run.h5", "~/", Path("~someone/run.h5")])

@@ -9,6 +9,7 @@ from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
 from flexrec.replay import Runs, Window, play, preset
 from flexrec.replay.plots.colours import CYCLE, ramp
 from flexrec.replay.plots.window import equal
+from flexrec.replay.runs.comparing.playing import Settings
 
 LOSS = preset("loss")
 
@@ -172,3 +173,16 @@ def test_no_more_than_one_recording_is_open(exp: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("flexrec.replay.runs.comparing.playing.Recording", Counted)
     Runs(exp).play(LOSS)
     assert most == 1
+
+
+def test_values_after_the_last_log_are_told_of(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        with Recorder(tmp_path / f"{name}.h5", config={"lr": 1}, facts=False) as rec:
+            rec.add(train_loss=1.0)
+            rec.log(0)
+            for _ in range(name != "a"):
+                rec.add(train_loss=2.0, test_loss=2.0)
+    for runs in (Runs(tmp_path), Runs(tmp_path).group("config.lr")):
+        (note,) = runs.play_all(Settings(LOSS)).notes
+        assert note.startswith("4 values of 2 runs after the last log are not plotted: call log()")
+        assert not runs.play_all(Settings(LOSS, every=1)).notes
