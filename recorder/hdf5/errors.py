@@ -1,8 +1,8 @@
 """Convert low-level read errors of HDF5 and the system to RecordingErrors.
 
 Only data that HDF5 cannot interpret counts as damage. Errors of the system keep its message, and
-lack of memory is a MemoryError. Bugs in flexrec must not look like any of these, so blocks that
-catch HDF5_ERRORS contain only calls of h5py. This module opens and reads no files.
+lack of memory is a MemoryError. Bugs in flexrec must not look like any of these: an error that
+h5py did not raise is raised as it is. This module opens and reads no files.
 """
 
 import os
@@ -19,11 +19,25 @@ HDF5_ERRORS = (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, V
 
 
 def read_error(path: Path, error: BaseException) -> RecordingError:
-    """Convert one of HDF5_ERRORS, raised while reading a file, to a RecordingError."""
+    """Convert one of HDF5_ERRORS, raised while reading a file, to a RecordingError.
+
+    Raises:
+        BaseException: the error itself, if neither h5py nor the system raised it.
+    """
     number = errno_of(error)
     if number:
         return RecordingError(f"{path} cannot be read: {os.strerror(number)}")
+    if not _is_of_h5py(error):
+        raise error
     return DamagedError.of(path, first_line(error))
+
+
+def _is_of_h5py(error: BaseException) -> bool:
+    """Whether code of h5py raised the error: then the innermost frame is of it."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    return at is not None and at.tb_frame.f_globals.get("__name__", "").startswith("h5py")
 
 
 @contextmanager
