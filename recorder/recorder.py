@@ -665,15 +665,19 @@ _WRITE = {
 """The call to make instead of setting an attribute, by the attribute's name."""
 
 _ELSEWHERE = {
-    "add_scalar": "rec.add({tag: value}, step=n)",
-    "add_scalars": "rec.add({tag: value}, step=n)",
+    **dict.fromkeys(
+        ("add_image", "add_scalar", "add_scalars", "add_text"), "rec.add({tag: value}, step=n)"
+    ),
+    "add_histogram": "rec.add({tag: tensor}, step=n), or rec.watch(model) for layers",
     "end": "rec.close()",
     "finish": "rec.close()",
     "log_dict": "rec.add(values, step=n)",
     "log_hyperparams": "rec.config.update(values)",
     "log_metric": "rec.add({key: value}, step=n)",
     "log_metrics": "rec.add(values, step=n)",
+    "log_param": "rec.config.update({name: value})",
     "log_params": "rec.config.update(values)",
+    "save": "rec.flush(); what is added is in the file within a second",
     "stop": "rec.close()",
     "track": "rec.add({key: value}, step=n)",
 }

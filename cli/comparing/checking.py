@@ -23,6 +23,7 @@ from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.golden.check import Outcome, check
 from flexrec.replay.golden.report import report_json, report_text
 from flexrec.replay.golden.visual import messages, show_in_visdom
+from flexrec.replay.player.player import fitting
 from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.contents import aligned_lines
 
@@ -55,7 +56,7 @@ def check_recordings(
             tell_state(run)
             tell_missing(run, definitions)
             if every is None:
-                tell_unlogged(run, definitions)
+                tell_unlogged(run, fitting(runs, definitions))
         with reading(runs):
             played = played_from(runs, definitions, every=every)
     tell_left_out(played.left_out)

@@ -168,6 +168,18 @@ def test_a_golden_that_is_nested_too_deeply_is_none(
     assert error.count("\n") == 1
 
 
+def test_values_after_the_last_log_are_told_of(tmp_path: Path) -> None:
+    """Also where no preset was chosen."""
+    path, golden = tmp_path / "run.h5", tmp_path / "golden.json"
+    with Recorder(path) as rec:
+        rec.add({"loss": 1.0})
+        rec.log(epoch=0)
+        rec.add({"loss": 2.0})
+    flexrec_check(path, "--golden", golden, "--update", code=0)
+    _, error = flexrec_check(path, "--golden", golden, code=0)
+    assert "1 value after the last log is not plotted" in error
+
+
 def test_key_chooses_what_is_compared(runs: tuple[Path, Path], tmp_path: Path) -> None:
     path, preset = tmp_path / "one.json", ("-p", "loss", "-k", "train_*")
     flexrec_check(runs[0], *preset, "-g", path, "--update", code=0)

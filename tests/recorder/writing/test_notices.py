@@ -90,6 +90,8 @@ HABITS: list[tuple[Callable[[Any], object], type[Exception], str]] = [
     (lambda rec: rec.log("loss", 1.0), InputError, 'write add({"loss": value}), and then'),
     (lambda rec: rec.log(loss=1.0, acc=2.0), InputError, 'write add({"loss": value}), and then'),
     (lambda rec: rec.add_scalar("loss", 1, 3), AttributeError, "rec.add({tag: value}, step=n)"),
+    (lambda rec: rec.add_histogram("w", 1), AttributeError, "rec.add({tag: tensor}, step=n)"),
+    (lambda rec: rec.save(), AttributeError, "write rec.flush()"),
     (lambda rec: rec.log_metrics({}), AttributeError, "rec.add(values, step=n)"),
     (lambda rec: rec.finish(), AttributeError, "write rec.close()"),
     (lambda rec: rec.whatever, AttributeError, "has no attribute 'whatever'"),
