@@ -293,7 +293,7 @@ def _what_to_do() -> str:
     if hasattr(builtins, "__IPYTHON__"):
         return (
             "run rec.close() before the cell that makes it is run again, or make it in "
-            "`with Recorder(…) as rec:`; where no name for it is left, restart the kernel, or "
+            "`with Recorder(…) as rec:`; where no name for it is left, run the cell once more, or "
             "choose another path"
         )
     return "call its close() first, or choose another path"

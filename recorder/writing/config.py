@@ -4,11 +4,16 @@ import copy
 import dataclasses
 import enum
 import json
+import math
 import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence, Set
+from datetime import date, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from types import BuiltinFunctionType, FunctionType, MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import numpy as np
 
@@ -16,13 +21,15 @@ from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.storage import format as fmt
 
+_ELEMENTS = 1000  # most elements of an array
 _DEEPEST = 200  # nested objects and lists: Python's JSON reads about 900, fewer in deep calls
 
 
 def as_json(name: str, value: Any) -> str:
     """Convert a value to JSON text.
 
-    Paths, enums, torch's dtypes and devices, functions and classes become strings. A mapping, an
+    Paths, enums, dates, times, decimals, UUIDs, torch's dtypes and devices, functions and classes
+    become strings. Arrays and tensors of at most 1000 elements become lists. A mapping, an
     argparse.Namespace, a dataclass, and anything with `to_dict()` or `model_dump()` becomes an
     object.
 
@@ -79,8 +86,14 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, np.generic) or (is_tensor(value) and not value.ndim):
         return value.item()
+    if isinstance(value, np.ndarray) or is_tensor(value):
+        return _listed(value)
     if isinstance(value, enum.Enum):
         return value.name
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, (timedelta, Decimal, Fraction, UUID)):
+        return str(value)
     if isinstance(value, (type, FunctionType, BuiltinFunctionType)):
         return f"{value.__module__}.{value.__qualname__}"
     if isinstance(value, (Namespace, SimpleNamespace)):
@@ -97,6 +110,13 @@ def _plain(value: Any) -> Any:
     if type(value).__module__ == "torch" and type(value).__name__ in _TORCH:
         return str(value)
     raise TypeError(f"JSON has no {type(value).__name__}")
+
+
+def _listed(array: Any) -> Any:
+    count = math.prod(array.shape)
+    if count > _ELEMENTS:
+        raise TypeError(f"an array of {count:,} elements is no setting; record it with add()")
+    return array.tolist()
 
 
 def _ordered(values: Set[Any]) -> list[Any]:

@@ -7,7 +7,7 @@ gets them from sources that the user allows, and accepts only matching checksums
 import json
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Asset:
 @cache
 def all_assets() -> tuple[Asset, ...]:
     """The files that the page needs in any version of visdom."""
-    path = Path(__file__).with_name("asset_list.json")
-    return tuple(Asset(**row) for row in json.loads(path.read_text(encoding="utf-8")))
+    listed = files(__package__).joinpath("asset_list.json")  # also out of a zip
+    return tuple(Asset(**row) for row in json.loads(listed.read_text("utf-8")))
 
 
 def needed(visdom_version: str) -> tuple[Asset, ...]:

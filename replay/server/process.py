@@ -1,6 +1,6 @@
 """The process of flexrec's visdom server. Of flexrec, only the lock of a file is imported here.
 
-server.py runs this file as a script. The settings come as one line of JSON on stdin, where other
+server.py runs this module as a script. The settings come as one line of JSON on stdin, where other
 users cannot see the passwords; when stdin ends, the parent process has ended. Messages are lines of
 JSON on stdout.
 """

@@ -31,9 +31,9 @@ STATUS_SECONDS = 0.2  # how often `wait` looks whether the server runs
 # The server tries to import torch and openTSNE, which takes seconds, and does not need them.
 LAUNCH = """
 import json, runpy, sys
-sys.path[:] = json.loads(sys.argv[2])
+sys.path[:] = json.loads(sys.argv[1])
 sys.modules["torch"] = sys.modules["openTSNE"] = None
-runpy.run_path(sys.argv[1], run_name="__main__")
+runpy.run_module("flexrec.replay.server.process", run_name="__main__")
 """
 
 
@@ -203,13 +203,18 @@ def start_server(
     Raises:
         MissingDependency: visdom is not installed.
         OutputError: `env_path` is not a folder, or cannot be created.
-        ServerError: another server uses `env_path`, the port is taken, or the server did not start;
-            the message has the end of its log.
+        ServerError: another server uses `env_path`, the port is taken, a name in `hosts` is none,
+            or the server did not start; the message has the end of its log.
     """
     if importlib.util.find_spec("visdom") is None:
         raise MissingDependency.of("a visdom server", "visdom")
     if bool(username) != bool(password):
         raise ServerError("a login needs both a user name and a password")
+    for name in hosts:
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ServerError(
+                f"{name!r} is not the name of a host: give it without scheme, port and path"
+            )
     settings = {
         "base_url": base_url,
         "env_path": str(env_folder(env_path)),
@@ -250,7 +255,6 @@ def env_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def _launch(settings: Mapping[str, Any]) -> Server:
-    script = str(Path(__file__).with_name("process.py"))
     to_write, name = tempfile.mkstemp(prefix="flexrec-", suffix=".log")
     # Opened again, since two descriptors of one open file have one position.
     log = open(name, "rb")  # noqa: SIM115 - open as long as the server runs
@@ -258,7 +262,7 @@ def _launch(settings: Mapping[str, Any]) -> Server:
         os.unlink(name)
     try:
         process = subprocess.Popen(  # noqa: S603 - our own arguments, no shell
-            [sys.executable, "-c", LAUNCH, script, json.dumps(sys.path)],
+            [sys.executable, "-c", LAUNCH, json.dumps(sys.path)],
             stdin=subprocess.PIPE,
             stdout=to_write,
             stderr=subprocess.STDOUT,

@@ -9,9 +9,13 @@ import os
 import pickle
 import tracemalloc
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import h5py
 import numpy as np
@@ -136,7 +140,7 @@ REFUSED = [
     ({"a": {"b": b"bytes"}}, r"config\['a'\]\['b'\] must be plain JSON data: JSON has no bytes"),
     (argparse.Namespace(a=object()), r"config\['a'\] must be plain JSON data: JSON has no object"),
     (OmegaLike({"lr": "???"}), "config must be plain JSON data: .*Missing mandatory value: lr"),
-    ({"a": np.zeros(3)}, "JSON has no ndarray"),
+    ({"a": np.zeros(3000)}, "an array of 3,000 elements is no setting"),
 ]
 
 
@@ -150,6 +154,30 @@ def test_what_json_has_not_is_refused_and_named(tmp_path: Path, given: Any, mess
 def config(path: Path) -> Any:
     with Recording(path) as run:
         return run.config
+
+
+def test_what_yaml_and_numpy_give_may_be_settings(tmp_path: Path) -> None:
+    given = {
+        "day": date(2026, 11, 30),
+        "start": datetime(2026, 11, 30, 8, 5),
+        "limit": timedelta(hours=2),
+        "rate": Decimal("0.10"),
+        "share": Fraction(1, 3),
+        "id": UUID(int=5),
+        "weights": np.arange(3, dtype=np.float32),
+    }
+    too_large = pytest.raises(RecordingError, match=r"\['large'\].*2,000 elements is no setting")
+    with Recorder(tmp_path / "run.h5", config=given, facts=False) as rec, too_large:
+        rec.config.update(large=np.zeros((2, 1000)))
+    assert config(tmp_path / "run.h5") == {
+        "day": "2026-11-30",
+        "start": "2026-11-30T08:05:00",
+        "limit": "2:00:00",
+        "rate": "0.10",
+        "share": "1/3",
+        "id": "00000000-0000-0000-0000-000000000005",
+        "weights": [0.0, 1.0, 2.0],
+    }
 
 
 def test_what_is_set_later_is_recorded(tmp_path: Path) -> None:

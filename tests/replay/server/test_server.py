@@ -166,6 +166,12 @@ def test_half_a_login_is_refused(tmp_path: Path) -> None:
         start_server(env_path=tmp_path, username="ada")
 
 
+@pytest.mark.parametrize("name", ["", "*", "http://my.host", "my.host:80", "my host"])
+def test_what_is_no_name_of_a_host_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ServerError, match="not the name of a host"):
+        start_server(env_path=tmp_path, hosts=[name])
+
+
 def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     code = (
         "import sys, time\n"

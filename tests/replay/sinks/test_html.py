@@ -205,7 +205,9 @@ sys.path[:] = ["flexrec.zip", *(path for path in sys.path if path not in there)]
 from flexrec.replay import Trace, Window
 from flexrec.replay.sinks import HtmlSink
 from flexrec.replay.sinks.page import page
+from flexrec.replay.server.asset_list import all_assets
 assert "flexrec.zip" in page.__file__
+assert all_assets()
 sink = HtmlSink("page.html")
 sink.show([Window("w", None, "text", (Trace("t", "found"),))])
 sink.close()
