@@ -44,10 +44,7 @@ from flexrec.recorder.layers.torch_private import (
 )
 
 _SOON = 100  # steps after which to warn about missing statistics
-_REPLACED = (
-    f"its optimizer took no step in {_SOON} measured steps; if another one was made since, "
-    "watch the model with that one"
-)
+_IDLE = 10  # idle steps of an optimizer that mean nothing; nor do three times its longest pause
 
 Layers: TypeAlias = str | Iterable[str] | Callable[[str, nn.Module], bool] | None
 """The layers to use: names and patterns, a predicate of name and module, or None for all."""
@@ -135,6 +132,7 @@ class TooledModel:
         self._measures = measures_of(self._plan)
         self._every, self._scaler = every, scaler
         self._steps = self._idle = 0  # idle: armed steps since the last one of an optimizer
+        self._pause = 0  # the longest time that it was idle before it took a step
         self._is_removed = self._was_armed = self._had_gradients = False
         self._measured_updates = self._had_updates = self._has_stepped = False
         self._failures = Failures()
@@ -200,7 +198,7 @@ class TooledModel:
         if self._optimizers:
             if not self._has_stepped:
                 return "its optimizer took no step that was measured"
-            return _REPLACED if self._idle >= _SOON else None
+            return self._replaced() if self._idle > self._patience else None
         if "grad_weights" in self._plan and not self._had_gradients:
             return "its weights had no gradients at step(): call it before they are set to zero"
         if self._measured_updates and not self._had_updates:
@@ -336,11 +334,23 @@ class TooledModel:
     def _note_optimizer(self, armed: ArmedStep) -> None:
         """Note whether an optimizer took a step; warn once if none does so any more."""
         if armed.weights.has_stepped:
+            self._pause = max(self._pause, self._idle)
             self._has_stepped, self._idle = True, 0
         elif self._optimizers and armed.has_pass:
             self._idle += 1
             if self._has_stepped and self._idle == _SOON:
-                warn(f"statistics of a tooled model are missing: {_REPLACED}")
+                warn(f"statistics of a tooled model are missing: {self._replaced()}")
+
+    @property
+    def _patience(self) -> int:
+        """The idle steps after which an optimizer seems to be replaced."""
+        return min(max(_IDLE, 3 * self._pause), _SOON - 1)
+
+    def _replaced(self) -> str:
+        return (
+            f"its optimizer took no step in {self._idle} measured steps; if another one was made "
+            "since, watch the model with that one"
+        )
 
     def _before_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._due():

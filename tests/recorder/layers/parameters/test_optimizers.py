@@ -433,6 +433,22 @@ def test_an_optimizer_that_is_replaced_is_told_of_once() -> None:
         assert "took no step in 100" in (tooled.silence or "")
 
 
+@pytest.mark.parametrize(("accumulated", "rest", "is_told"), [(1, 20, True), (8, 20, False)])
+def test_an_optimizer_that_is_replaced_is_told_of_at_the_end(
+    accumulated: int, rest: int, is_told: bool
+) -> None:
+    """Not where it may have been idle for as long before."""
+    model, x = small(), next(iter(batches()))
+    optimizer = SGD(model.parameters(), lr=0.1)
+    with TooledModel(model, optimizer=optimizer) as tooled:
+        for number in range(24 + rest):
+            loss_of(model, x).backward()
+            if number < 24 and number % accumulated == accumulated - 1:
+                optimizer.step()
+            tooled.step()
+        assert ("took no step in 20 measured steps" in (tooled.silence or "")) is is_told
+
+
 def test_a_logger_plots_rates() -> None:
     model, sink = small(), ListSink()
     optimizer = SGD(model.parameters(), lr=0.1)
