@@ -64,7 +64,7 @@ def main() -> None:
         )
     }
     rows = [[title, *map("{:.2f}".format, each)] for title, each in shares.items()]
-    show(rows, f"our time in that of the quickest other (mark: at most {MARK})", *feedings)
+    show(rows, f"our time / that of the fastest other tool (target: at most {MARK})", *feedings)
 
 
 def compare(

@@ -84,7 +84,7 @@ def main() -> None:
         "what",
         "scalars",
         "bytes a scalar",
-        "mark",
+        "target",
         "of which",
         "values by xz -9",
         "close, s",
