@@ -10,10 +10,17 @@ from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, InputError, MeterError, counted, nearest
+from flexrec.recorder.errors import (
+    DefinitionError,
+    InputError,
+    MeterError,
+    counted,
+    nearest,
+    warn,
+)
 from flexrec.recorder.events import Part, Reduction, State, array_of, is_tensor, normalise
 from flexrec.recorder.files.names import is_around
-from flexrec.recorder.reduction.reductions import REDUCTIONS
+from flexrec.recorder.reduction.reductions import REDUCTIONS, Averages, doubted_sum
 
 
 class Reduces(Protocol):
@@ -84,6 +91,8 @@ class Reducer:
         self._rules = {pattern: reduction(rule) for pattern, rule in named.items()}
         self._found: dict[str, Reduction | None] = {}
         self._named = {p for p, rule in named.items() if not isinstance(rule, Reduction)}
+        # Of averages whose pairs may be means, and of which no pair has come.
+        self._doubts = {p for p in named if named[p] == Averages.meter}
 
     def unused(self) -> list[str]:
         """The caller's keys and patterns that matched no key; empty if no key was recorded."""
@@ -119,10 +128,20 @@ class Reducer:
         if len(parts) == 1 and isinstance(parts[0], float):
             return None  # a single number is small, and every meter can read it
         try:
+            self._look(key, parts)
             return State(found.state_of(*parts), found)
         except (MeterError, TypeError) as error:
             why = _misfit(found, len(parts)) or error
             raise InputError(f"{key!r} is reduced by {found}: {why}") from None
+
+    def _look(self, key: str, parts: tuple[Part, ...]) -> None:
+        """Warn if the first pair of a pattern's keys looks like a mean, though sums are asked."""
+        doubts = [p for p in self._doubts if self._rules[p] is self._found[key]]
+        if doubts and len(parts) == 2 and isinstance(parts[1], float):
+            self._doubts.difference_update(doubts)
+            doubt = doubted_sum(parts[0], parts[1], is_first=True)
+            if doubt is not None:
+                warn(f"{key!r}: {doubt}")
 
 
 def _misfit(found: Reduction, count: int) -> str | None:

@@ -66,6 +66,22 @@ class Averages(Reduction):
         return many, np.divide(values, parts, dtype=np.float64), 0.0, 0.0
 
 
+def doubted_sum(value: Any, n: float, *, is_first: bool) -> str | None:
+    """A message if a pair that is taken for (sum, n) looks like (mean, n).
+
+    That is if it is below 1, or for the first pair, no whole number and far below n.
+    """
+    if n <= 1 or not isinstance(value, float):
+        return None
+    most = max(1.0, n / 4) if is_first and not value.is_integer() else 1.0
+    if not 0 < abs(value) < most:
+        return None
+    return (
+        f"({value:g}, {n:g}) is taken for a sum of {n:g} values, {value / n:.3g} each; "
+        "where it is their mean, give the AverageValueMeter mean=True, else mean=False"
+    )
+
+
 @dataclass(frozen=True)
 class SquaredErrors(Reduction):
     """The reduction of MSEMeter."""

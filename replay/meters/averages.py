@@ -7,7 +7,7 @@ import numpy as np
 
 from flexrec.recorder.errors import MeterError, warn
 from flexrec.recorder.events import Array
-from flexrec.recorder.reduction.reductions import Averages
+from flexrec.recorder.reduction.reductions import Averages, doubted_sum
 from flexrec.recorder.reduction.validation import NUMBERS, array, count, number
 from flexrec.replay.meters.base import Meter
 from flexrec.replay.meters.slices import Floats, Ints, moments, overlap, own_parts
@@ -67,19 +67,12 @@ class AverageValueMeter(Meter):
             # the same as below, several times as fast
             self._merge(1.0, value if type(value) is float else number("value", value), 0.0, 0.0)
         else:
-            if self._doubts and n > 1 and isinstance(value, float) and self._is_mean(value, n):
+            doubt = doubted_sum(value, n, is_first=self._begins) if self._doubts else None
+            self._begins = self._begins and n <= 1
+            if doubt is not None:
                 self._doubts = False
-                warn(
-                    f"({value:g}, {n:g}) is taken for a sum of {n:g} values, {value / n:.3g} each; "
-                    "where it is their mean, give the AverageValueMeter mean=True, else mean=False"
-                )
+                warn(doubt)
             self.merge(*self.reduction.state_of(value, n))
-
-    def _is_mean(self, value: float, n: float) -> bool:
-        """Whether a pair looks like a mean: below 1, or if it is the first one, far below n."""
-        most = max(1.0, n / 4) if self._begins and not value.is_integer() else 1.0
-        self._begins = False
-        return 0 < abs(value) < most
 
     def value(self) -> tuple[Any, Any]:
         """(mean, std)."""

@@ -487,3 +487,12 @@ def test_a_recorded_sum_is_not_read_as_a_mean(tmp_path: Path) -> None:
         pytest.warns(RuntimeWarning, match="it was recorded with reduce=.*cannot be computed"),
     ):
         assert not play(run, asked)
+
+
+def test_a_reduced_pair_that_looks_like_a_mean_is_warned_of_once(tmp_path: Path) -> None:
+    rules = {"*loss": "AverageValueMeter", "sum": ("AverageValueMeter", {"mean": False})}
+    with Recorder(tmp_path / "run.h5", reduce=rules, facts=False) as rec:
+        with pytest.warns(RuntimeWarning, match=r"'loss': \(0.5, 32\) is taken for a sum") as said:
+            for _ in range(3):
+                rec.add({"loss": (0.5, 32), "val_loss": (0.25, 8), "sum": (0.5, 32)})
+        assert len(said) == 1
