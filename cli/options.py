@@ -4,6 +4,7 @@ An option that means something else for another command is declared again under 
 """
 
 import csv
+import io
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from typer.core import TyperCommand
 
 from flexrec.cli import completion
 from flexrec.cli.output import echo
+from flexrec.recorder.errors import QueryError
 from flexrec.recorder.files.atomic_write import check_name
 from flexrec.recorder.files.remote import copied, is_url, without_secret
 
@@ -39,8 +41,16 @@ def _recording(name: str) -> Path:
 
 
 def column_names(text: str) -> list[str]:
-    """The names in a list separated by commas; a name with a comma is quoted."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True))]
+    """The names in a list separated by commas; a name with a comma is quoted.
+
+    Raises:
+        QueryError: there is none.
+    """
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
+    found = [name.strip() for row in rows for name in row]
+    if not any(found):
+        raise QueryError("a list of columns is empty; give names such as name,config.lr")
+    return found
 
 
 def repeated(words: Sequence[str], option: str) -> list[str]:

@@ -87,19 +87,27 @@ class Runs:
 
         Raises:
             QueryError: the expression is wrong, or names no column.
+            TypeError: it is no text.
         """
+        _check_text(expression, "an expression", "'config.lr < 0.1'")
         return self._with(_where=(*self._where, expression))
 
     def sort(self, expression: str) -> Self:
         """The runs in another order, such as `test_acc.max desc, name`.
 
         Raises:
-            QueryError: as for `where`.
+            QueryError, TypeError: as for `where`.
         """
+        _check_text(expression, "an expression", "'test_acc.max desc'")
         return self._with(_sort=expression)
 
     def limit(self, count: int) -> Self:
-        """The first runs."""
+        """The first runs.
+
+        Raises:
+            ValueError: the count is no whole number from 0 up.
+        """
+        _check_count(count, "limit", 0)
         return self._with(_limit=count)
 
     def select(self, where: str | None, sort: str | None, limit: int | None) -> Self:
@@ -119,7 +127,10 @@ class Runs:
 
         Raises:
             QueryError: there is no such column.
+            TypeError: a name is no text.
         """
+        for name in columns:
+            _check_text(name, "the name of a column", "group('config.lr', 'config.seed')")
         self._ask(lambda selection: selection.check(columns))
         return self._with(_groups=columns)
 
@@ -182,6 +193,8 @@ class Runs:
         Raises:
             QueryError: there is no such column.
         """
+
+        _check_list(columns)
 
         def made(selection: Selection) -> Table:
             names = default_columns(selection) if columns is None else list(columns)
@@ -260,6 +273,7 @@ class Runs:
         """
         from flexrec.replay.export.dataset import Source, write_dataset
 
+        _check_list(keys, "keys")
         names = self._unique_names()
         sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
         return write_dataset(
@@ -303,6 +317,7 @@ class Runs:
         Raises:
             DefinitionError: there is no such band, or no run has a key that is to be drawn.
             QueryError: there is no such column, or best or color is given for groups.
+            ValueError: top is less than 1.
             WorkerError: the workers cannot be reached, do not fit, or died.
         """
         from flexrec.replay.runs.comparing.playing import Settings
@@ -333,6 +348,7 @@ class Runs:
                 raise QueryError("best and color are for runs, not for groups of them")
             members = [Member(path, name) for name, paths in self.groups.items() for path in paths]
             return play_groups(members, settings, tell, band=band, workers=self._workers)
+        _check_count(top, "top", 1)
         chosen = set(self._best(best, top).paths) if best else set(self.paths)
         values = self.table([color]).rows if color else [(None,)] * len(self)
         members = [
@@ -370,6 +386,7 @@ class Runs:
         Args:
             columns: what `metrics` holds; by default the statistics of every key.
         """
+        _check_list(columns)
         return self._ask(lambda selection: records(selection, columns))
 
     def notes(self) -> list[str]:
@@ -433,6 +450,21 @@ class Runs:
                 raise
             self._begin_anew()
             return work(self._all.picked(self._where, self._sort, self._limit))
+
+
+def _check_text(value: object, what: str, such_as: str) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} is a text, such as {such_as}; {value!r} is not")
+
+
+def _check_list(names: Sequence[str] | None, what: str = "columns") -> None:
+    if isinstance(names, str):
+        raise TypeError(f"{what} are a list of names, such as [{names!r}], not a text")
+
+
+def _check_count(count: object, what: str, least: int) -> None:
+    if not isinstance(count, int) or count < least:
+        raise ValueError(f"{what} is a number of runs, {least} or more, not {count!r}")
 
 
 def _said(column: str | None, value: Cell) -> str:

@@ -30,7 +30,7 @@ from flexrec.replay.runs.workers.spread import Workers, spread
 Tell = Callable[[int, int], None]
 """Called with the number of runs that have been read, and the number of those to read."""
 
-_VERSION = 3  # of the tables below
+_VERSION = 4  # of the tables below
 _WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale

@@ -137,7 +137,7 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
         ("error", found.get("error")),
     ]
     for name, value in parts:
-        if len(name) <= _NAME and value is not None:
+        if len(name) <= _NAME and (value is not None or name.startswith("config.")):
             cells.setdefault(_clean(name), _cell(value))
     names = found.get("statistics")
     named = tuple(map(str, names)) if isinstance(names, list) else STATISTICS

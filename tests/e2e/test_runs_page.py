@@ -88,6 +88,21 @@ def test_two_columns_are_drawn_over_each_other(browser: "Browser", tmp_path: Pat
         assert page.inner_text("#scatter-card h2") == f"{HOSTILE} over config.opt"
 
 
+def test_numbers_come_before_texts(browser: "Browser", tmp_path: Path) -> None:
+    from support.browser import quiet_page, until
+
+    values = ["auto", 0.1, 1e-05, "10", 2.0, "", None]
+    rows = [(f"run{i}", value, float(i)) for i, value in enumerate(values)]
+    write_table_page(("name", "config.lr", "loss.min"), rows, tmp_path / "p.html", title="mixed")
+    with quiet_page(browser) as (page, _):
+        page.goto((tmp_path / "p.html").as_uri())
+        until(page, f"{POINTS} > 0")
+        page.locator("thead th", has_text="config.lr").locator("button").click()
+        assert names(page) == [f"run{i}" for i in (2, 1, 4, 3, 5, 0, 6)]
+        axis = "columns[1].scale.labels.map(([, text]) => text)"
+        assert page.evaluate(axis) == ["1e-05", "0.1", "2.0", "10", "", "auto"]
+
+
 def test_a_range_of_an_axis_chooses_runs(browser: "Browser", tmp_path: Path) -> None:
     from support.browser import until
 

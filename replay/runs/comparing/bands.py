@@ -64,9 +64,10 @@ def check_band(kind: str) -> str:
 def mean_of(curves: Sequence[Curve], band: str) -> Mean:
     """The mean of the curves and a band around it.
 
-    The mean is taken at every x that a curve has. If the curves share fewer than half of their x,
-    each is interpolated between its first and its last x, never beyond. Where curves end early,
-    the mean is that of the others. NaN and infinities do not count.
+    The mean is taken at every x that a curve has. If, where several curves are, they have values
+    at fewer than half of the x, each is interpolated between its first and its last x, never
+    beyond, at as many of these x as the longest curve has. Where curves end early, the mean is that
+    of the others. NaN and infinities do not count.
 
     Args:
         curves: in a fixed order: sums are taken in it, so that equal runs give equal bits.
@@ -96,15 +97,18 @@ def _aligned(curves: Sequence[Curve]) -> tuple[Floats, Floats]:
     first = curves[0][0]
     if all(np.array_equal(x, first) for x, _ in curves):
         return first, np.stack([y for _, y in curves])
-    every = np.unique(np.concatenate([x for x, _ in curves]))
-    within = sum(int(((every >= x[0]) & (every <= x[-1])).sum()) for x, _ in curves if len(x))
-    shared = sum(len(x) for x, _ in curves) >= _SHARED * within
+    every, values_at = np.unique(np.concatenate([x for x, _ in curves]), return_counts=True)
+    begun = np.searchsorted(sorted(x[0] for x, _ in curves if len(x)), every, "right")
+    around = begun - np.searchsorted(sorted(x[-1] for x, _ in curves if len(x)), every)
+    several = around > 1  # curves whose first and last x are on both sides
+    shared = values_at[several].sum() >= _SHARED * around[several].sum()
     if shared and len(every) * len(curves) <= _ROOM:
         values = np.full((len(curves), len(every)), np.nan)
         for row, (x, y) in zip(values, curves, strict=True):
             row[np.searchsorted(every, x)] = y
         return every, values
-    grid = np.linspace(every[0], every[-1], max(len(x) for x, _ in curves))
+    most = max(len(x) for x, _ in curves)
+    grid = every[np.linspace(0, len(every) - 1, most).astype(np.int64)]  # close where values are
     ends = {"left": np.nan, "right": np.nan}
     rows = [np.interp(grid, *_finite(c), **ends) if len(c[0]) else np.nan * grid for c in curves]
     return grid, np.stack(rows)

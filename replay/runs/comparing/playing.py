@@ -183,7 +183,7 @@ class _Played:
                     self._fail(played, member, path)
                 self._count += 1
                 self._tell(self._count, len(members))
-        if self._count and len(self._without) == self._count:
+        if self._without and len(self._without) + len(self._failed) == self._count:
             raise self._without[0]
 
     def _fail(self, error: FlexrecError, member: Member, path: str) -> None:

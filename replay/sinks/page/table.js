@@ -20,13 +20,20 @@ const isConfig = ({name}) => name.startsWith("config.");
 const isBest = ({name}) => /\.(min|max|last|mean)$/.test(name) && !name.startsWith("config.");
 const known = (column) => column.values.filter((value) => value !== null);
 const differs = (column) => new Set(known(column)).size > 1;
+const numberOf = (text) => (text.trim() === "" ? NaN : Number(text));
+
+/** The order of two texts: those of numbers by their value, before the others. */
+function numbersFirst(a, b) {
+  const [x, y] = [numberOf(a), numberOf(b)];
+  return isNaN(x) - isNaN(y) || x - y || a.localeCompare(b, undefined, {numeric: true});
+}
 
 /** The scale of a column: where its values are, from 0 to 1, and its labels. */
 function scaleOf(column) {
   if (column.scale) return column.scale;
   const values = known(column);
   if (!column.number) {
-    const texts = [...new Set(values)].sort((a, b) => a.localeCompare(b, undefined, {numeric: true}));
+    const texts = [...new Set(values)].sort(numbersFirst);
     const place = new Map(texts.map((text, i) => [text, texts.length > 1 ? i / (texts.length - 1) : 0.5]));
     const step = Math.ceil(texts.length / MOST_LABELS);
     const labels = texts.filter((_, i) => i % step === 0).map((text) => [place.get(text), text]);
@@ -81,7 +88,7 @@ function sorted(some) {
   return [...some].sort((i, k) => {
     const [a, b] = [values[i], values[k]];
     if (a === null || b === null) return (a === null) - (b === null) || i - k;
-    const order = number ? (a > b) - (a < b) : a.localeCompare(b, undefined, {numeric: true});
+    const order = number ? (a > b) - (a < b) : numbersFirst(a, b);
     return sign * order || i - k;
   });
 }

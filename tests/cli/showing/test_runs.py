@@ -118,6 +118,10 @@ def test_what_runs_refuses(exp: Path, tmp_path: Path) -> None:
     assert "does not exist" in fails("runs", tmp_path / "none")
     assert "choose one of --json and --csv" in flexrec("runs", exp, "--json", "--csv", code=2)[1]
     assert "do nothing with a folder" in flexrec("show", exp, "-k", "x", "--model", code=2)[1]
+    empty = "a list of columns is empty; give names such as name,config.lr"
+    assert fails("runs", exp, "--columns", "") == empty
+    assert fails("replay", exp, "--group", " , ", "--html", tmp_path / "page.html") == empty
+    assert "no run has a column 'a'" in fails("runs", exp, "--columns", "a\nb")
     (tmp_path / "empty").mkdir()
     out, error = flexrec("runs", tmp_path / "empty")
     assert out.splitlines()[-1] == "0 runs"

@@ -251,6 +251,37 @@ def test_records_are_plain_data(exp: Path) -> None:
     assert Runs(exp).limit(1).records(["config.lr"])[0]["metrics"] == {"config.lr": 0.01}
 
 
+def test_config_values_that_are_none_are_columns(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.h5", config={"lr": 1, "decay": None, "opt": {"clip": None}}):
+        pass
+    runs = Runs(tmp_path)
+    assert len(runs.where("config.decay is null and config.opt.clip is null")) == 1
+    assert list(runs.group("config.decay").groups) == ["decay=none"]
+    assert "config.decay" not in runs.table().columns  # it does not differ
+    with Recorder(tmp_path / "b.h5", config={"lr": 1, "decay": 0.1}):
+        pass
+    assert cells(Runs(tmp_path), "config.decay") == [(None,), (0.1,)]
+
+
+def test_arguments_of_other_types(exp: Path) -> None:
+    runs: Any = Runs(exp)
+    for wrong in (-1, "3", None, 1.5):
+        with pytest.raises(ValueError, match="limit is a number of runs, 0 or more, not "):
+            runs.limit(wrong)
+    with pytest.raises(ValueError, match="top is a number of runs, 1 or more, not -1"):
+        runs.play(best="test_acc.max", top=-1)
+    for ask in (runs.where, runs.sort):
+        with pytest.raises(TypeError, match="an expression is a text, such as '.*; 3 is not"):
+            ask(3)
+    with pytest.raises(TypeError, match="the name of a column is a text"):
+        runs.group(["config.lr"])
+    for ask in (runs.table, runs.to_arrow, runs.records):
+        with pytest.raises(TypeError, match=r"columns are a list of names, such as \['name'\]"):
+            ask("name")
+    with pytest.raises(TypeError, match="keys are a list of names"):
+        runs.export(exp / "dataset", keys="*loss")
+
+
 def test_tags_are_columns(exp: Path) -> None:
     tag(exp / "lr0.1" / "seed0.h5", "good", "the best\nso far")
     runs = Runs(exp)

@@ -81,6 +81,17 @@ def test_runs_that_share_few_x_are_interpolated_within_their_range() -> None:
     np.testing.assert_allclose(found.y[where], found.x[where] + 10 / 3)
 
 
+def test_curves_of_other_lengths_all_count() -> None:
+    short = [np.linspace(0.001 * i, 0.01 + 0.001 * i, 10) for i in range(1, 6)]
+    long = np.linspace(0, 400, 2000)  # its x are farther apart than a short one is long
+    found = mean_of([(x, 1 + 0 * x) for x in short] + [(long, 3 + 0 * long)], "minmax")
+    assert found.counts.max() == 6
+    assert found.y[found.counts == 6].tolist() == pytest.approx([8 / 6] * (found.counts == 6).sum())
+    assert (found.x[0], found.x[-1]) == (0, 400)
+    every = np.concatenate([*short, long])
+    assert np.isin(found.x, every).all()
+
+
 def test_an_x_that_comes_again() -> None:
     found = mean_of([(np.array([0.0, 1, 1, 0.5]), np.array([1.0, 2, 3, 4]))], "none")
     assert (found.x.tolist(), found.y.tolist()) == ([0, 0.5, 1], [1, 4, 3])

@@ -142,6 +142,8 @@ def test_runs_that_cannot_be_drawn_are_told_of(exp: Path) -> None:
     assert len(window.traces) == 3
     with pytest.raises(DefinitionError, match="has none of the keys"):
         runs.where("other.last = 1").play(LOSS)
+    with pytest.raises(DefinitionError, match="has none of the keys"):  # one is damaged as well
+        runs.where("other.last = 1 or state = 'damaged'").play(LOSS)
 
 
 def test_means_are_of_lines(tmp_path: Path) -> None:
