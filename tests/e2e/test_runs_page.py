@@ -91,7 +91,7 @@ def test_two_columns_are_drawn_over_each_other(browser: "Browser", tmp_path: Pat
 def test_numbers_come_before_texts(browser: "Browser", tmp_path: Path) -> None:
     from support.browser import quiet_page, until
 
-    values = ["auto", 0.1, 1e-05, "10", 2.0, "", None]
+    values: list[Any] = ["auto", 0.1, 1e-05, "10", 2.0, "", None]
     rows = [(f"run{i}", value, float(i)) for i, value in enumerate(values)]
     write_table_page(("name", "config.lr", "loss.min"), rows, tmp_path / "p.html", title="mixed")
     with quiet_page(browser) as (page, _):

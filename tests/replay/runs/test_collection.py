@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -271,7 +272,7 @@ def test_arguments_of_other_types(exp: Path) -> None:
     with pytest.raises(ValueError, match="top is a number of runs, 1 or more, not -1"):
         runs.play(best="test_acc.max", top=-1)
     for ask in (runs.where, runs.sort):
-        with pytest.raises(TypeError, match="an expression is a text, such as '.*; 3 is not"):
+        with pytest.raises(TypeError, match=r"an expression is a text, such as '.*; 3 is not"):
             ask(3)
     with pytest.raises(TypeError, match="the name of a column is a text"):
         runs.group(["config.lr"])
