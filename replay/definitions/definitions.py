@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -33,7 +34,7 @@ X_AXES = ("mark", "step", "time", "relative")
 _NONE: Mapping[str, str] = MappingProxyType({})
 _PLACEHOLDERS = ("key", "layer", "source", "stat")
 _PLACEHOLDER = re.compile(r"\{(\w*)\}")
-_PATTERN = re.compile(r"[*?\[]")
+_PATTERN, _ESCAPED = re.compile(r"[*?\[]"), re.compile(r"\[([*?[])\]")
 _METER = (
     *("type", "target", "key", "field", "args", "label"),
     *("exclude", "only", "optional", "reset"),
@@ -86,6 +87,12 @@ class MeterDefinition:
     def is_pattern(self) -> bool:
         """Whether several keys may feed it; each key then has its own meter."""
         return _PATTERN.search(self.key) is not None
+
+    @property
+    def only_key(self) -> str | None:
+        """The one key that may feed it; None if there may be others."""
+        is_one = not (self.is_phased or _PATTERN.search(_ESCAPED.sub("", self.key)))
+        return _ESCAPED.sub(r"\1", self.key) if is_one else None
 
     @cached_property
     def is_phased(self) -> bool:
@@ -232,7 +239,20 @@ class Definitions:
 
     def takes(self, key: str) -> bool:
         """Whether some meter takes the key."""
-        return any(meter.matches(key) for meter in self.meters.values())
+        return bool(self.taking(key))
+
+    def taking(self, key: str) -> list[tuple[int, MeterDefinition]]:
+        """The meters that the key feeds, each with its index, in their order."""
+        near = [*self._by_key.get(key, ()), *self._by_key.get(None, ())]
+        return sorted(((i, meter) for i, meter in near if meter.matches(key)), key=itemgetter(0))
+
+    @cached_property
+    def _by_key(self) -> dict[str | None, list[tuple[int, MeterDefinition]]]:
+        """The meters by the only key that may feed them, so that many keys need no long search."""
+        found: dict[str | None, list[tuple[int, MeterDefinition]]] = {}
+        for i, meter in enumerate(self.meters.values()):
+            found.setdefault(meter.only_key, []).append((i, meter))
+        return found
 
     def by_plot(self, keys: Iterable[str] = ()) -> dict[str, list[str]]:
         """The names of each plot's meters, without optional meters that none of the keys feeds."""

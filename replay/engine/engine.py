@@ -148,11 +148,7 @@ class Binding:
 
 def bind(definitions: Definitions, key: str, order: int, left_out: LeftOuts) -> list[Binding]:
     """Make a binding for every meter that the key feeds; `order` is the key's index in the run."""
-    return [
-        Binding(meter, key, (i, order), left_out)
-        for i, meter in enumerate(definitions.meters.values())
-        if meter.matches(key)
-    ]
+    return [Binding(meter, key, (i, order), left_out) for i, meter in definitions.taking(key)]
 
 
 class Engine:

@@ -146,7 +146,9 @@ def undrawn_keys(
     """
     meters = definitions.meters.values()
     wanted = {metric_of(meter.key).lower() for meter in meters if meter.is_phased}
-    left = [key for key in recording if not any(replace(m, only=()).matches(key) for m in meters)]
+    unlimited = {name: replace(meter, only=()) for name, meter in definitions.meters.items()}
+    every = replace(definitions, meters=unlimited)
+    left = [key for key in recording if not every.takes(key)]
     if not alike:
         return left
     named = [key for key in left if split_phase(key)[1].lower() not in wanted]
@@ -194,7 +196,7 @@ def count_unlogged(recording: Recording, definitions: Definitions) -> int:
     counts: dict[int, dict[str, int]] = {}
     total = 0
     for key in recording:
-        names = [meter.name for meter in definitions.meters.values() if meter.matches(key)]
+        names = [meter.name for _, meter in definitions.taking(key)]
         if names and not is_around(key):
             end = max(ends.get(name, 0) for name in (None, key, *names))
             if end not in counts:

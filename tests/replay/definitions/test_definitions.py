@@ -1,5 +1,6 @@
 """Definitions as a user writes them: titles, ids, patterns, phases; and what is wrong with them."""
 
+import glob
 import warnings
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,45 @@ import torch
 
 from flexrec.recorder import DefinitionError, Recorder, Recording, TooledModel
 from flexrec.replay import FlexLogger, TooledModelLogger, define, play, preset
-from flexrec.replay.definitions.definitions import Definitions
+from flexrec.replay.definitions.definitions import Definitions, MeterDefinition
+from flexrec.replay.player.player import count_unlogged, fitting, undrawn_keys
 from flexrec.replay.sinks.base import ListSink
 
 LOSS = {"train_loss": {"type": "AverageValueMeter", "target": "loss"}}
+
+
+def test_the_meters_of_a_key_are_those_that_match() -> None:
+    keys = ["a", "a[1]", "a*", "a]", "train_loss", "x/y", "a[[]1]", "b?", "b1"]
+    names = [*keys, *map(glob.escape, keys), "a*", "*", "[ab]*", "{train}_loss", "x/*", "a[*]"]
+    meters = {
+        f"m{i}": {"type": "AverageValueMeter", "target": "loss", "key": name}
+        for i, name in enumerate(names)
+    }
+    found = define({"loss": {"type": "line"}}, meters)
+    for key in [*keys, "a1", "loss/train", "none"]:
+        expected = [(i, m) for i, m in enumerate(found.meters.values()) if m.matches(key)]
+        assert found.taking(key) == expected
+        assert found.takes(key) == bool(expected)
+
+
+def test_the_work_of_many_keys_is_in_proportion_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each key has a meter of its own; none is compared with every key."""
+    count, compared, matches = 300, 0, MeterDefinition.matches
+
+    def counting(self: MeterDefinition, key: str) -> bool:
+        nonlocal compared
+        compared += 1
+        return matches(self, key)
+
+    monkeypatch.setattr(MeterDefinition, "matches", counting)
+    with recorded(tmp_path / "run.h5", **{f"key[{i}]": 1.0 for i in range(count)}) as run:
+        chosen = fitting([run], preset("auto").only(["key[[]7]"]))
+        assert len(play(run, chosen)) == 1
+        assert len(undrawn_keys(run, chosen, alike=False)) == 0
+        assert count_unlogged(run, chosen) == 0
+    assert compared < 20 * count
 
 
 def recorded(path: Path, **values: Any) -> Recording:
