@@ -8,8 +8,8 @@ import json
 import math
 import os
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +21,7 @@ from flexrec.recorder.errors import (
     DefinitionError,
     ExistsError,
     InputError,
+    MissingDependency,
     OutputError,
     RecordingError,
     counted,
@@ -455,8 +456,10 @@ class Recorder:
         Raises:
             DefinitionError: as TooledModel; or a layer or optimizer of that name is already
                 watched; or two models are traced with different values of `every`.
+            MissingDependency: torch is not installed.
         """
-        from flexrec.recorder.layers.tooled_model import TooledModel
+        with _torch_for("watch"):
+            from flexrec.recorder.layers.tooled_model import TooledModel
 
         tooled = TooledModel(model, **options)
         self._watched = [other for other in self._watched if not other.is_removed]
@@ -502,8 +505,10 @@ class Recorder:
 
         Raises:
             InputError: a tensor's elements are not in this process.
+            MissingDependency: torch is not installed.
         """
-        from flexrec.recorder.layers.tracing.trace import Trace
+        with _torch_for("fingerprint"):
+            from flexrec.recorder.layers.tracing.trace import Trace
 
         given = {**(values or {}), **named}
         trace = self._trace or Trace(lambda: self._queue.step)
@@ -699,6 +704,17 @@ class _Elsewhere:
 
 for _name, _write in _ELSEWHERE.items():
     setattr(Recorder, _name, _Elsewhere(_name, _write))
+
+
+@contextmanager
+def _torch_for(method: str) -> Iterator[None]:
+    """Context manager of an import: raise MissingDependency if torch is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependency.of(method, "torch") from error
 
 
 def _config(data: Any, queue: EventQueue) -> Config | None:

@@ -79,7 +79,7 @@ def _text(window: "Window") -> str:
 
 
 def _picture(message: Mapping[str, Any]) -> str:
-    """A picture as large as in visdom and on the page of `--html`, with its caption."""
+    """A picture as large as in visdom and on an HTML page, with its caption."""
     content, opts = message["data"][0]["content"], message["opts"]
     size = "".join(f"{side}: {int(opts[side])}px; " for side in ("width", "height") if side in opts)
     look = f"{size}object-fit: contain; object-position: left; image-rendering: pixelated"

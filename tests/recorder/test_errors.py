@@ -139,3 +139,18 @@ def test_a_watched_model_without_torch_says_what_to_install(module: str) -> None
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     wanted = "TooledModel needs torch, which is not installed: pip install 'torch>=2.6'\n"
     assert done.stdout == wanted
+
+
+@pytest.mark.parametrize("call", ["watch(object())", "fingerprint(loss=1.0)"])
+def test_what_needs_torch_of_a_recorder_says_what_to_install(tmp_path: Path, call: str) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from flexrec.recorder import MissingDependency, Recorder\n"
+        "rec = Recorder('run.h5', facts=False)\n"
+        f"try: rec.{call}\n"
+        "except MissingDependency as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "needs torch, which is not installed: pip install 'torch>=2.6'" in done.stdout

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flexrec.recorder import DefinitionError, InputError, MeterError, Recorder, Recording
 from flexrec.recorder.events import Add, State
-from flexrec.recorder.reduction.reducer import Reducer, reduction
+from flexrec.recorder.reduction.reducer import Reducer, Rule, reduction
 from flexrec.recorder.reduction.reductions import REDUCTIONS, Cells, ClassErrors
 from flexrec.recorder.storage.format import Form, Schema
 from flexrec.recorder.writing.notices import advice
@@ -490,7 +490,10 @@ def test_a_recorded_sum_is_not_read_as_a_mean(tmp_path: Path) -> None:
 
 
 def test_a_reduced_pair_that_looks_like_a_mean_is_warned_of_once(tmp_path: Path) -> None:
-    rules = {"*loss": "AverageValueMeter", "sum": ("AverageValueMeter", {"mean": False})}
+    rules: dict[str, Rule] = {
+        "*loss": "AverageValueMeter",
+        "sum": ("AverageValueMeter", {"mean": False}),
+    }
     pairs = {"loss": (0.5, 32), "val_loss": (0.25, 8), "sum": (0.5, 32)}
     with Recorder(tmp_path / "run.h5", reduce=rules, facts=False) as rec:
         with pytest.warns(RuntimeWarning, match=r"'loss': \(0.5, 32\) is taken for a sum") as said:

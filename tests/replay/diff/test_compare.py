@@ -312,8 +312,7 @@ def test_values_that_differ_are_shown_so(
 def test_how_far_fingerprints_are_apart_is_not_told(tmp_path: Path) -> None:
     for name, value in (("a.h5", 1.0), ("b.h5", 2.0)):
         with Recorder(tmp_path / name, facts=False) as rec:
-            rec.fingerprint(loss=value)
-            rec.add(val_loss=value)
+            rec.add({"loss/fingerprint": value, "val_loss": value})
     with Recording(tmp_path / "a.h5") as a, Recording(tmp_path / "b.h5") as b:
         found = flexrec.diff(a, b)
         drawn = windows_of(found, *runs_of([a, b]))
