@@ -123,14 +123,14 @@ def replay(
 
     if alarms is not None:
         _refuse(context, "with --alarms", *BESIDE_ALARMS)
-        _tell_alarms(recordings, alarms, where, strict=strict, as_json=as_json)
+        _tell_alarms(recordings, alarms, options.all_of(where), strict=strict, as_json=as_json)
         return
     _check_where(context)
     if group is None:
         _refuse(context, "without --group", "band")
     if best is None:
         _refuse(context, "without --best", "top")
-    choice = replaying.Choice(where, group, band, best, top, color)
+    choice = replaying.Choice(options.all_of(where), group, band, best, top, color)
     are_many = choice.is_given or not all(map(is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
@@ -475,7 +475,9 @@ def runs(
     from flexrec.cli.showing.runs import chosen_runs, print_runs, write_page, write_runs
 
     with _workers(workers, scheduler, scheduler_file) as who:
-        found = chosen_runs(places, where=where, sort=sort, limit=limit, workers=who)
+        found = chosen_runs(
+            places, where=options.all_of(where), sort=sort, limit=limit, workers=who
+        )
         if html is not None:
             write_page(found, columns, html, overwrite=force)
         elif out is not None:
@@ -627,7 +629,7 @@ def export(
         with _workers(workers, scheduler, scheduler_file) as who:
             is_whole = export_runs(
                 *(recordings, out),
-                where=where,
+                where=options.all_of(where),
                 keys=keys or (),
                 overwrite=force,
                 as_json=as_json,

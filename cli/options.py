@@ -53,6 +53,17 @@ def column_names(text: str) -> list[str]:
     return found
 
 
+def all_of(conditions: Sequence[str] | None) -> str | None:
+    """One SQL expression that holds where all of these do; None if there are none.
+
+    >>> all_of(["a = 1"]), all_of(["a = 1 or b = 2", "c = 3"])
+    ('a = 1', '(a = 1 or b = 2) and (c = 3)')
+    """
+    if not conditions or len(conditions) == 1:
+        return conditions[0] if conditions else None
+    return " and ".join(f"({condition})" for condition in conditions)
+
+
 def repeated(words: Sequence[str], option: str) -> list[str]:
     """Repeat an option before each of the values that follow it, up to the next option.
 
@@ -150,10 +161,12 @@ AlarmsFile = Annotated[
 
 # Which runs, and what of them.
 Where = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         help="Only the runs for which this SQL expression holds, such as "
-        '"config.lr < 0.1 and test_acc.max > 90"; unusual names are quoted: \'"my-key".last\'.',
+        '"config.lr < 0.1 and test_acc.max > 90"; unusual names are quoted: \'"my-key".last\'. '
+        "May be repeated: all must hold.",
+        metavar="<str>",
         rich_help_panel=RUNS,
     ),
 ]

@@ -88,6 +88,12 @@ def test_runs_are_written_to_a_file(exp: Path, tmp_path: Path) -> None:
     run("runs", exp, "-o", tmp_path / "r.csv", "--force")
 
 
+def test_all_conditions_must_hold(exp: Path) -> None:
+    both = ("--where", "config.lr < 0.15 or config.lr > 0.25", "--where", "config.lr > 0.15")
+    out, _ = run("runs", exp, "--csv", "--columns", "name", *both)
+    assert out.split() == ["name", "lr0.3"]
+
+
 def test_a_file_of_another_kind_is_not_overwritten(exp: Path, tmp_path: Path) -> None:
     for name in ("r.parquet", "r.csv", "r.json", "r.html"):
         (tmp_path / name).write_text("mine,too")
