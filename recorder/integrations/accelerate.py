@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.tracking import GeneralTracker, on_main_process
 
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target
@@ -42,18 +43,19 @@ class FlexrecTracker(GeneralTracker):
         """Record values."""
         self._hooked.add(values, step)
 
-    @on_main_process
     def finish(self) -> None:
-        """Close the recording."""
+        """Close the recording of this process, if it has one."""
         self._hooked.close()
 
-    @on_main_process
     def state_dict(self) -> dict[str, Any]:
-        """The recorder's position, for a checkpoint."""
-        return self.tracker.state_dict()
+        """The recorder's position, for a checkpoint; {} in other ranks that have no recording."""
+        return self.tracker.state_dict() if self._has_recording() else {}
 
-    @on_main_process
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the recording at the position of a checkpoint."""
-        self._hooked.resume()
-        self.tracker.load_state_dict(state)
+        """Continue this rank's recording at the position of a checkpoint, which rank 0 saved."""
+        self._hooked.resume(state=state)
+        if self._has_recording():
+            self._hooked.recorder  # noqa: B018 - opens it
+
+    def _has_recording(self) -> bool:
+        return self._hooked.is_open or PartialState().is_main_process
