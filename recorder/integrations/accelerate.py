@@ -15,14 +15,13 @@ class FlexrecTracker(GeneralTracker):
         accelerator = Accelerator(log_with=FlexrecTracker("run.h5"))
 
     `accelerator.register_for_checkpointing(tracker)` has the recording continue at a checkpoint
-    that `load_state` loads.
+    that `load_state` loads, in every rank.
 
     Args:
         target: the path of the recording, or a Recorder.
     """
 
-    name = "flexrec"
-    requires_logging_directory = False
+    name, requires_logging_directory = "flexrec", False
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -30,7 +29,7 @@ class FlexrecTracker(GeneralTracker):
 
     @property
     def tracker(self) -> Recorder:
-        """The recorder, for values of your own: `accelerator.get_tracker("flexrec").tracker`."""
+        """The recorder, for values of your own."""
         return self._hooked.recorder
 
     @on_main_process
@@ -55,7 +54,7 @@ class FlexrecTracker(GeneralTracker):
         """Continue this rank's recording at the position of a checkpoint, which rank 0 saved."""
         self._hooked.resume(state=state)
         if self._has_recording():
-            self._hooked.recorder  # noqa: B018 - opens it
+            _ = self.tracker  # opens it
 
     def _has_recording(self) -> bool:
         return self._hooked.is_open or PartialState().is_main_process

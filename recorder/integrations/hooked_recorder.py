@@ -66,9 +66,7 @@ class HookedRecorder:
         """Whether the recorder is open, as it is from its first use on."""
         return self._recorder is not None
 
-    def resume(
-        self, next_step: int | None = None, state: Mapping[str, Any] | None = None
-    ) -> None:
+    def resume(self, next_step: int | None = None, state: Mapping[str, Any] | None = None) -> None:
         """Continue the recording of an earlier run; call it before anything is recorded.
 
         Args:
