@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator, PartialState, debug_launcher
 from accelerate.state import AcceleratorState
-from torch.multiprocessing import ProcessExitedException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from flexrec.recorder import ExistsError, Recording
 from flexrec.recorder.integrations.accelerate import FlexrecTracker
