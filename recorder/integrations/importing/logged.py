@@ -18,7 +18,8 @@ _TOO_LARGE = 1 << 1024  # for float64, which converting it to says
 def json_float(text: str) -> float | int:
     """A float of JSON; too large an integer if it is too large, and not infinity.
 
-    >>> json.loads(text, parse_float=json_float)
+    >>> json.loads("[0.5, 1e9]", parse_float=json_float)
+    [0.5, 1000000000.0]
     """
     number = float(text)
     return _TOO_LARGE if math.isinf(number) else number
