@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.tracking import GeneralTracker, on_main_process
 
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, Target
@@ -14,14 +15,13 @@ class FlexrecTracker(GeneralTracker):
         accelerator = Accelerator(log_with=FlexrecTracker("run.h5"))
 
     `accelerator.register_for_checkpointing(tracker)` has the recording continue at a checkpoint
-    that `load_state` loads.
+    that `load_state` loads, in every rank.
 
     Args:
         target: the path of the recording, or a Recorder.
     """
 
-    name = "flexrec"
-    requires_logging_directory = False
+    name, requires_logging_directory = "flexrec", False
 
     def __init__(self, target: Target) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class FlexrecTracker(GeneralTracker):
 
     @property
     def tracker(self) -> Recorder:
-        """The recorder, for values of your own: `accelerator.get_tracker("flexrec").tracker`."""
+        """The recorder, for values of your own."""
         return self._hooked.recorder
 
     @on_main_process
@@ -42,18 +42,19 @@ class FlexrecTracker(GeneralTracker):
         """Record values."""
         self._hooked.add(values, step)
 
-    @on_main_process
     def finish(self) -> None:
-        """Close the recording."""
+        """Close the recording of this process, if it has one."""
         self._hooked.close()
 
-    @on_main_process
     def state_dict(self) -> dict[str, Any]:
-        """The recorder's position, for a checkpoint."""
-        return self.tracker.state_dict()
+        """The recorder's position, for a checkpoint; {} in other ranks that have no recording."""
+        return self.tracker.state_dict() if self._has_recording() else {}
 
-    @on_main_process
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue the recording at the position of a checkpoint."""
-        self._hooked.resume()
-        self.tracker.load_state_dict(state)
+        """Continue this rank's recording at the position of a checkpoint, which rank 0 saved."""
+        self._hooked.resume(state=state)
+        if self._has_recording():
+            _ = self.tracker  # opens it
+
+    def _has_recording(self) -> bool:
+        return self._hooked.is_open or PartialState().is_main_process

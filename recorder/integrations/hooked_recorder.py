@@ -45,6 +45,7 @@ class HookedRecorder:
         self._path = "" if isinstance(target, Recorder) else os.fspath(target)
         self._mode: Literal["x", "resume"] = "x"
         self._next_step: int | None = None
+        self._state: Mapping[str, Any] | None = None
         self._settings = dict[str, Any]()  # until it is opened
         self._tooled: TooledModel | None = None
         self._said = set[str]()
@@ -56,17 +57,27 @@ class HookedRecorder:
             path = path_of_rank(self._path)
             self._recorder = Recorder(path, mode=self._mode, next_step=self._next_step)
             self.configure({})
+            if self._state:
+                self._recorder.load_state_dict(self._state)
         return self._recorder
 
-    def resume(self, next_step: int | None = None) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether the recorder is open, as it is from its first use on."""
+        return self._recorder is not None
+
+    def resume(self, next_step: int | None = None, state: Mapping[str, Any] | None = None) -> None:
         """Continue the recording of an earlier run; call it before anything is recorded.
 
         Args:
             next_step: the first step that training will do again: what was recorded at it or later
                 is superseded. None supersedes nothing.
+            state: in its place, the `state_dict` of a recorder, also that of another rank.
         """
         if self._recorder is None:
-            self._mode, self._next_step = "resume", next_step
+            self._mode, self._next_step, self._state = "resume", next_step, state
+        elif state:
+            self._recorder.load_state_dict(state)
         elif next_step is not None and self._recorder.current_step > next_step:
             self._recorder.load_state_dict({"step": next_step, "events": 0, "created": 0.0})
 
@@ -160,7 +171,7 @@ class HookedRecorder:
         if self._recorder is not None and self._path:
             self._recorder.close()
             self._recorder, self._tooled, self._mode = None, None, "resume"
-            self._next_step = None
+            self._next_step, self._state = None, None
 
     def warn_once(self, what: str, message: str) -> None:
         """Give a warning about `what`, unless one was given already."""

@@ -40,6 +40,7 @@ class FlexrecHandler(Adapter):
         def record_metrics(engine: Engine, name: str) -> None:
             metrics = {f"{name}_{key}": value for key, value in engine.state.metrics.items()}
             hooked.add(metrics, trainer.state.iteration)
+            hooked.flush()  # a checkpoint may follow
 
         trainer.add_event_handler(Events.STARTED, begin)
         trainer.add_event_handler(

@@ -88,6 +88,10 @@ class FlexrecCallback(Callback):
             self._seen, self._next_step = trainer.global_step, step + 1
             self._hooked.end_step(step)
 
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """Write what this rank recorded to the disk; Lightning tells only rank 0's logger."""
+        self._hooked.flush()
+
     def state_dict(self) -> dict[str, Any]:
         """The first step after the checkpoint."""
         return {"next_step": self._next_step}

@@ -51,10 +51,7 @@ class FlexrecCallback(Callback):
             self.hooked_.end_step(self.step_)
 
     def on_epoch_end(self, net: Any, *_: Any, **__: Any) -> None:
-        """Record the epoch's scores; the losses are recorded by batch."""
+        """Record the epoch's scores, and write all to the disk: a checkpoint may follow."""
         row = {k: v for k, v in net.history[-1].items() if isinstance(v, (int, float))}
         self.hooked_.add({k: v for k, v in row.items() if not k.endswith("_loss")}, self.step_)
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Write what is recorded to the disk; more training may follow."""
         self.hooked_.flush()

@@ -3,7 +3,7 @@
 from flexrec.recorder.integrations import wandb
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,7 +12,12 @@ import numpy as np
 from flexrec.recorder.errors import InputError, warn
 from flexrec.recorder.events import Array, State, array_of, is_tensor
 from flexrec.recorder.files.names import file_name
-from flexrec.recorder.integrations.hooked_recorder import Adapter, HookedRecorder, mapping_of
+from flexrec.recorder.integrations.hooked_recorder import (
+    Adapter,
+    HookedRecorder,
+    flattened,
+    mapping_of,
+)
 from flexrec.recorder.reduction.reductions import Bins
 
 _BINS = Bins()
@@ -70,6 +75,7 @@ class Run(Adapter):
         config: the settings.
         summary: a dict; `finish` records it under keys such as `summary/best`.
         name, id, project: as given to `init`, or the name of the recording.
+        resumed: whether the recording of an earlier run continues.
     """
 
     def __init__(self, path: str, name: str, project: str | None, is_resumed: bool) -> None:
@@ -77,7 +83,13 @@ class Run(Adapter):
         if is_resumed:
             self._hooked.resume()
         self.name, self.id, self.project = name, name, project
+        self.resumed = is_resumed
         self.config, self.summary = Config(self._hooked), dict[str, Any]()
+
+    @property
+    def dir(self) -> str:
+        """The recording's folder, for files of your own."""
+        return str(self.recorder.path.parent)
 
     @property
     def step(self) -> int:
@@ -88,7 +100,9 @@ class Run(Adapter):
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
         """Record values, at `step` or at the current one, which then ends unless `commit=False`."""
-        self._hooked.add(mapping_of("log", data), step)
+        values = flattened(mapping_of("log", data))
+        kept = {key: value for key, value in values.items() if not isinstance(value, _LeftOut)}
+        self._hooked.add(kept, step)
         if commit or (commit is None and step is None):
             self.recorder.step()
 
@@ -110,10 +124,10 @@ class Run(Adapter):
     def __exit__(self, *_: object) -> None:
         self.finish()
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
+    def __getattr__(self, name: str) -> "_LeftOut":
         if name.startswith("_"):
             raise AttributeError(name)
-        return _left_out(name)
+        return _LeftOut(name)
 
 
 def init(
@@ -145,7 +159,7 @@ def init(
     while not resume and path.exists():
         number += 1
         path = folder / f"{wanted}_{number}.h5"
-    run = Run(f"{path}", name or path.stem, project, bool(resume))
+    run = Run(f"{path}", name or path.stem, project, bool(resume) and path.exists())
     if config is not None:
         run.config.update(config)
     return run
@@ -193,13 +207,37 @@ def _current() -> Run:
 _said = set[str]()
 
 
-def _left_out(name: str) -> Callable[..., None]:
-    def leave_out(*_: Any, **__: Any) -> None:
-        if name not in _said:
-            _said.add(name)
-            warn(f"{name}: flexrec cannot record this; it is left out")
+class _LeftOut:
+    """What flexrec cannot record: its calls and attributes are left out too, and it is false."""
 
-    return leave_out
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __call__(self, *_: Any, **__: Any) -> Self:
+        if self._name not in _said:
+            _said.add(self._name)
+            warn(f"{self._name}: flexrec cannot record this; it is left out")
+        return self
+
+    def __getattr__(self, name: str) -> Self:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, _: Any) -> Self:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def __getattr__(name: str) -> Any:
@@ -207,4 +245,4 @@ def __getattr__(name: str) -> Any:
         return getattr(_current(), name)
     if name.startswith("_"):
         raise AttributeError(name)
-    return _left_out(name)
+    return _LeftOut(name)

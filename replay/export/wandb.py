@@ -30,6 +30,7 @@ except ImportError as missing:
     raise MissingDependency.of("wandb's files", "wandb") from missing
 
 _OWN = ("_step", "_timestamp", "_runtime", "_wandb")  # keys that wandb writes itself
+_UNFINISHED = "unfinished-export"  # a file in the folder of a run that is not yet whole
 _REFUSED = str.maketrans("/\\#?%:", "______")  # in a project's name
 
 
@@ -44,6 +45,10 @@ def write_wandb(run: Recording, keys: Sequence[str], folder: Path) -> Written:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.R_OK | os.W_OK):  # wandb would write elsewhere
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        lost += [
+            f"{mark.parent} is a part of a run: its export was killed, failed, or still runs"
+            for mark in sorted(folder.glob(f"wandb/offline-run-*/{_UNFINISHED}"))
+        ]
         place = _write(run, rows, folder)
     if own := [key for key in keys if key in _OWN]:
         lost.append(f"{', '.join(own)}: wandb has keys of this name itself")
@@ -71,10 +76,13 @@ def _write(run: Recording, rows: "_Rows", folder: Path) -> str:
                 x_save_requirements=False,
             ),
         ) as offline:
+            mark = Path(offline.settings.sync_dir, _UNFINISHED)
+            mark.touch()
             for add in rows:
                 values = {key: _value(value) for key, value in add.values.items()}
                 offline.log({**values, "_timestamp": add.time}, step=add.step)
-            return str(offline.settings.sync_dir)
+        mark.unlink()
+        return str(mark.parent)
     except wandb.Error as error:
         raise OutputError(f"wandb cannot write to {folder}: {error}") from error
 

@@ -1,6 +1,7 @@
 """What other tools write of a value as JSON: a number, a text, a list, or an object."""
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,6 +11,30 @@ import numpy as np
 from flexrec.recorder.events import State, Value
 from flexrec.recorder.integrations.importing.histograms import histogram_state
 from flexrec.recorder.integrations.importing.source import Notes
+
+_TOO_LARGE = 1 << 1024  # for float64, which converting it to says
+
+
+def json_float(text: str) -> float | int:
+    """A float of JSON; too large an integer if it is too large, and not infinity.
+
+    >>> json.loads("[0.5, 1e9]", parse_float=json_float)
+    [0.5, 1000000000.0]
+    """
+    number = float(text)
+    return _TOO_LARGE if math.isinf(number) else number
+
+
+def decimal(text: str) -> float:
+    """The number that a text is, as Python writes it.
+
+    Raises:
+        ValueError: it is no number, or one too large for a float.
+    """
+    number = float(text)
+    if math.isinf(number) and any(each.isdigit() for each in text):
+        raise ValueError("too large a number")
+    return number
 
 
 def logged_values(key: str, value: Any, notes: Notes) -> Iterator[tuple[str, Value]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add
+from flexrec.recorder.integrations.importing.logged import decimal
 from flexrec.recorder.integrations.importing.source import NOT_ENDED, Item, Notes, Settings
 
 META = "meta.yaml"
@@ -47,8 +48,11 @@ def read_run(files: tuple[Path, ...], notes: Notes) -> Iterator[Item]:
     for path in files:
         if _meta(path.parent).get("status") == _RUNNING:
             notes.damage.append(NOT_ENDED)
-        yield Settings({name: setting(text) for name, text in _texts(path.parent / "params")})
-        tags = {name: text for name, text in _texts(path.parent / "tags") if name not in OWN_TAGS}
+        yield Settings(
+            {name: setting(text) for name, text in _texts(path.parent / "params", notes)}
+        )
+        tags = dict(_texts(path.parent / "tags", notes))
+        tags = {name: text for name, text in tags.items() if name not in OWN_TAGS}
         if tags:
             yield Settings({"tags": tags})
         for key, file in _files(path.parent / "metrics"):
@@ -82,15 +86,16 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(folder).as_posix(), path
 
 
-def _texts(folder: Path) -> Iterator[tuple[str, str]]:
+def _texts(folder: Path, notes: Notes) -> Iterator[tuple[str, str]]:
     for name, path in _files(folder):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            yield name, file.read(_LONGEST)
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            text = file.read(_LONGEST)
+        yield name, notes.text(text.encode("utf-8", "surrogateescape"))
 
 
 def setting(text: str) -> Any:
     """The number, boolean or None that a param's text stands for, else the text."""
-    for kind in (int, float):
+    for kind in (int, decimal):
         with suppress(ValueError):
             return kind(text)
     return _PLAIN.get(text, text)
@@ -104,6 +109,6 @@ def _adds(key: str, path: Path, notes: Notes) -> Iterator[Add]:
                 time, value, *rest = line.split()
                 if not line.endswith("\n"):
                     raise ValueError("it was cut off")
-                yield Add({key: float(value)}, int(rest[0]) if rest else 0, int(time) / 1000)
+                yield Add({key: decimal(value)}, int(rest[0]) if rest else 0, int(time) / 1000)
             except (OverflowError, ValueError):
                 notes.damage.append(f"{path}: line {number} is not whole, and left out")

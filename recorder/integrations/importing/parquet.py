@@ -105,14 +105,13 @@ def _read(
 
 def _adds(batch: Any, notes: Notes) -> Iterator[Add]:
     names = batch.schema.names
-    texts = batch["text"].to_pylist() if "text" in names else [None] * len(batch)
+    texts = batch["text"].cast(pa.binary()).to_pylist() if "text" in names else [None] * len(batch)
     rows = zip(*(batch[name].to_pylist() for name in _NEEDED), texts, strict=True)
     for key, step, time, number, text in rows:
-        value = text if number is None else number
-        if key is None or step is None or time is None or value is None:
+        if key is None or step is None or time is None or (number is None and text is None):
             notes.left_out["row without a key, step, time or value"] += 1
         else:
-            yield Add({key: value}, step, time)
+            yield Add({key: notes.text(text) if number is None else number}, step, time)
 
 
 def _settings(config: Any) -> Iterator[Settings]:

@@ -33,6 +33,14 @@ class Notes:
     left_out: Counter[str] = field(default_factory=Counter)
     damage: list[str] = field(default_factory=list)
 
+    def text(self, data: bytes) -> str:
+        """The text in UTF-8; what is not UTF-8 becomes U+FFFD, and is counted as left out."""
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError:
+            self.left_out["text with bytes that are not UTF-8, which are replaced by \ufffd"] += 1
+            return data.decode("utf-8", "replace")
+
 
 @dataclass(frozen=True)
 class Source:

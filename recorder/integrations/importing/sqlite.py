@@ -31,6 +31,7 @@ def read_database(
     for path in files:
         try:
             with opened(path) as base:
+                base.text_factory = notes.text
                 yield from read(base, notes)
         except sqlite3.Error as error:
             notes.damage.append(f"{path}: cannot be read further ({error}); the rest is left out")

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from flexrec.recorder.errors import RecordingError, listed
 from flexrec.recorder.events import Add, Value
-from flexrec.recorder.integrations.importing.logged import value_of_list
+from flexrec.recorder.integrations.importing.logged import json_float, value_of_list
 from flexrec.recorder.integrations.importing.source import Item, Notes
 
 STEPS = ("step", "global_step", "_step", "iteration", "iter", "epoch")
@@ -63,8 +63,7 @@ def _utf8(lines: Iterable[str], notes: Notes) -> Iterator[str]:
     """The lines, with U+FFFD for what was not UTF-8, which surrogates stand for."""
     for line in lines:
         if not line.isascii() and _NO_UTF8.search(line):
-            notes.left_out["line with bytes that are not UTF-8, which are replaced by \ufffd"] += 1
-            line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+            line = notes.text(line.encode("utf-8", "surrogateescape"))
         yield line
 
 
@@ -110,7 +109,8 @@ def _objects(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
             continue
         repeated = list[str]()
         try:
-            found = json.loads(line, object_pairs_hook=partial(_object, repeated))
+            pairs = partial(_object, repeated)
+            found = json.loads(line, object_pairs_hook=pairs, parse_float=json_float)
             if not isinstance(found, dict):
                 raise ValueError("not an object")
             row = _flat(found, repeated)

@@ -99,7 +99,7 @@ def _items(event: Any, value: Any, plugin: str, notes: Notes) -> Iterator[Item]:
     elif value.HasField("tensor"):
         array = _decoded(value.tensor)
         if plugin == "text":
-            tag, found = tag.removesuffix(TEXT_ENDING), _text(array)
+            tag, found = tag.removesuffix(TEXT_ENDING), _text(array, notes)
         elif plugin == "images":
             found = _pixels(array[2:].tolist())
         elif plugin == "histograms":
@@ -137,9 +137,9 @@ def _histogram(histo: Any) -> State:
     return histogram_state(left, right, histo.bucket)
 
 
-def _text(array: Any) -> str:
+def _text(array: Any, notes: Notes) -> str:
     return "\n".join(
-        each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each)
+        notes.text(each) if isinstance(each, bytes) else str(each)
         for each in array.ravel().tolist()
     )
 

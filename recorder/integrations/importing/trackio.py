@@ -6,12 +6,12 @@ Tested with trackio 0.43.
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
 from flexrec.recorder.events import Add, Value
-from flexrec.recorder.integrations.importing.logged import logged_values
+from flexrec.recorder.integrations.importing.logged import json_float, logged_values
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings
 from flexrec.recorder.integrations.importing.sqlite import columns
 
@@ -68,7 +68,7 @@ def _adds(base: sqlite3.Connection, number: str, run: str, notes: Notes) -> Iter
     for step, time, text in rows:
         try:
             values = dict[str, Value]()
-            for key, value in _loaded(text).items():
+            for key, value in _loaded(text, json_float).items():
                 values.update(logged_values(key, _number(value), notes))
             if values:
                 yield Add(values, int(step), datetime.fromisoformat(time).timestamp())
@@ -76,8 +76,8 @@ def _adds(base: sqlite3.Connection, number: str, run: str, notes: Notes) -> Iter
             notes.left_out["damaged row"] += 1  # whatever a file may hold
 
 
-def _loaded(text: str | bytes) -> dict[str, Any]:
-    found = json.loads(text)
+def _loaded(text: str | bytes, parse: Callable[[str], float] = float) -> dict[str, Any]:
+    found = json.loads(text, parse_float=parse)
     if not isinstance(found, dict):
         raise TypeError("not an object")
     return found

@@ -7,13 +7,13 @@ reader in Python. Tested with wandb 0.31.
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from flexrec.recorder.errors import MissingDependency
 from flexrec.recorder.events import Add
-from flexrec.recorder.integrations.importing.logged import logged_values
+from flexrec.recorder.integrations.importing.logged import json_float, logged_values
 from flexrec.recorder.integrations.importing.source import NOT_ENDED, Item, Notes, Settings
 
 try:
@@ -102,7 +102,7 @@ def _adds(history: Any, step: int, notes: Notes) -> Iterator[Add]:
         inside = row
         for each in outer:
             inside = inside.setdefault(each, {})
-        inside[name] = _loaded(item.value_json)
+        inside[name] = _loaded(item.value_json, json_float)
     at = history.step.num if history.HasField("step") else row.get("_step", step)
     time = row.get("_timestamp", 0.0)
     values = dict[str, Any]()
@@ -117,8 +117,8 @@ def _adds(history: Any, step: int, notes: Notes) -> Iterator[Add]:
         yield Add(values, int(at), float(time))
 
 
-def _loaded(text: str) -> Any:
+def _loaded(text: str, parse: Callable[[str], float] = float) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_float=parse)
     except (ValueError, RecursionError):
         return text

@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState, debug_launcher
+from accelerate.state import AcceleratorState
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from flexrec.recorder import ExistsError, Recording
 from flexrec.recorder.integrations.accelerate import FlexrecTracker
@@ -83,6 +85,40 @@ def test_a_killed_run_continues_at_its_checkpoint(
     assert [step for step, _ in numbers(tmp_path / "run.h5")["train_loss"]] == list(range(8))
     train(tmp_path, resumes=True)
     assert numbers(tmp_path / "run.h5") == numbers(whole[0])
+
+
+def test_each_rank_continues_at_the_checkpoint_of_rank_0(tmp_path: Path) -> None:
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    on_two_ranks(unbroken)
+    with pytest.raises(ProcessExitedException):
+        on_two_ranks(killed, dies_at=7)
+    on_two_ranks(killed, resumes=True)
+    for rank in (0, 1):
+        found = numbers(killed / f"run-{rank}.h5")
+        assert found == numbers(unbroken / f"run-{rank}.h5")
+        assert [step for step, _ in found["net.0/weights/norm"]] == list(range(10))
+
+
+def on_two_ranks(folder: Path, **options: Any) -> None:
+    """Train in two processes."""
+
+    def work() -> None:
+        AcceleratorState._reset_state(True)  # what this process has of other tests
+        train(folder, **options)
+
+    folder.mkdir(exist_ok=True)
+    debug_launcher(work)
+
+
+def test_a_rank_that_records_nothing_makes_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    tracker = FlexrecTracker(tmp_path / "run.h5")
+    assert tracker.state_dict() == {}
+    tracker.load_state_dict({"step": 3, "events": 4, "created": 0.0})
+    tracker.finish()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recording_is_not_overwritten(tmp_path: Path) -> None:

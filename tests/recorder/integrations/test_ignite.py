@@ -46,7 +46,6 @@ def train(
 
     @trainer.on(Events.ITERATION_COMPLETED(once=dies_at) if dies_at > 0 else Events.TERMINATE)
     def end() -> None:
-        handler.recorder.flush()
         die()
 
     kept: dict[str, Any] = {"model": model, "optimizer": optimizer, "trainer": trainer}

@@ -160,16 +160,24 @@ def test_a_recorder_of_ones_own_is_used_and_left_open(tmp_path: Path) -> None:
     assert [step for step, _ in numbers(rec.path)["train_loss_step"]] == [0, 1, 2, 3]
 
 
+class Look(Callback):
+    """Read the recording of this rank while a checkpoint is saved."""
+
+    def on_save_checkpoint(self, trainer: Any, *_: Any) -> None:
+        steps = [step for step, _ in numbers(trainer.logger.recorder.path)[LAYERS[0]]]
+        assert steps == list(range(trainer.global_step))
+
+
 def test_each_rank_records_its_own_file(tmp_path: Path) -> None:
     logger = FlexrecLogger(tmp_path / "run.h5")
     training = trainer(
         tmp_path,
         logger,
         FlexrecCallback(WATCH),
+        Look(),
         strategy="ddp_fork",
         devices=2,
         max_epochs=1,
-        enable_checkpointing=False,
     )
     training.fit(Module(), batches())
     assert sorted(path.name for path in tmp_path.glob("*.h5")) == ["run-0.h5", "run-1.h5"]

@@ -103,6 +103,29 @@ def test_what_cannot_be_recorded_is_said_once() -> None:
     assert numbers(Path("runs/a.h5")) == {"loss": [(0, 1.0)]}
 
 
+def test_what_is_left_out_can_be_used(recwarn: pytest.WarningsRecorder) -> None:
+    wandb._said.clear()
+    run = wandb.init(project="digits", id=wandb.util.generate_id(), config={"lr": 0.1})
+    artifact = wandb.Artifact("model", type="model")
+    artifact.add_file("model.pt")
+    with artifact.new_file("notes.txt") as file:
+        file.write("text")
+    run.log_artifact(artifact).wait()
+    table = wandb.Table(columns=["a"])
+    table.add_data(1)
+    wandb.log({"loss": 1.0, "table": table, "val": {"acc": 0.5, "table": table}})
+    assert not list(wandb.Api().runs("me/digits"))
+    assert not run.starred
+    assert run.resumed is False
+    Path(run.dir, "model.pt").touch()
+    wandb.finish()
+    assert numbers(Path("runs/digits/run.h5")) == {"loss": [(0, 1.0)], "val/acc": [(0, 0.5)]}
+    assert Path("runs/digits/model.pt").exists()
+    said = [str(each.message).partition(":")[0] for each in recwarn]
+    assert sorted(said) == sorted(["util", "Artifact", "log_artifact", "Table", "Api"])
+    assert wandb.init(project="digits", resume="allow", id="run").resumed is True
+
+
 def test_a_run_is_needed() -> None:
     with pytest.raises(InputError, match="call init"):
         wandb.log({"loss": 1.0})

@@ -85,6 +85,25 @@ def test_a_run_is_added_so_nothing_is_overwritten(run: Path, tmp_path: Path, to:
     assert f"--force does nothing with --to {to}" in said
 
 
+def test_the_part_of_an_export_that_was_killed_is_named(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "logs"
+    with monkeypatch.context() as patch, Recording(run) as recording:
+        patch.setattr("flexrec.replay.export.wandb._value", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            write_wandb(recording, ["train/loss"], folder)
+    (part,) = folder.glob("wandb/offline-run-*")
+    for _ in range(2):
+        _, _, said = export(run, "--to", "wandb", "--out", folder)
+        assert said.count("is a part of a run") == 1
+        assert f"{part} is a part of a run" in said
+
+
+def interrupted(_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_texts_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
     assert export(odd(tmp_path), "--to", "wandb", "--out", tmp_path / "logs")[0] == 0
     (found,) = import_runs(tmp_path / "logs", tmp_path / "again.h5")

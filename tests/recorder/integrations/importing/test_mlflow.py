@@ -95,7 +95,7 @@ def test_a_torn_last_line_is_said(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["a 1 1", "5 1 x", "5", "1 1 1 1e999 x", f"5 1 {10**30}", "5 1 1.5"]
+    "line", ["a 1 1", "5 1 x", "5", "1 1 1 1e999 x", f"5 1 {10**30}", "5 1 1.5", "5 1e999 1"]
 )
 def test_a_line_that_makes_no_sense_is_named(folder: Path, tmp_path: Path, line: str) -> None:
     run, *_ = runs(folder)
@@ -105,6 +105,23 @@ def test_a_line_that_makes_no_sense_is_named(folder: Path, tmp_path: Path, line:
     with Recording(found.path) as recording:
         assert recording["best"].value.tolist()[-1] == 0.5
         assert is_named == (len(recording["best"]) == 1)
+
+
+def test_params_are_neither_infinity_nor_changed_unsaid(folder: Path, tmp_path: Path) -> None:
+    run, *_ = runs(folder)
+    for name, data in {"large": b"1e999", "inf": b"-inf", "note": b"caf\xe9"}.items():
+        (run / "params" / name).write_bytes(data)
+    (found,) = imported(run, tmp_path / "runs")
+    with Recording(found.path) as recording:
+        config = recording.config
+    assert [config[name] for name in ("large", "inf", "note")] == [
+        "1e999",
+        float("-inf"),
+        "caf\ufffd",
+    ]
+    ((said, count),) = found.left_out.items()
+    assert "not UTF-8" in said
+    assert count == 1
 
 
 def test_a_file_meta_that_makes_no_sense_is_no_run(folder: Path, tmp_path: Path) -> None:

@@ -133,6 +133,18 @@ def test_what_cannot_be_imported_is_named(exp: Path, tmp_path: Path) -> None:
         imported(tmp_path / "bad.parquet", tmp_path / "out")
 
 
+def test_what_is_not_utf8_is_replaced_and_said(tmp_path: Path) -> None:
+    bounds = pa.py_buffer(np.array([0, 4], "<i4").tobytes())
+    text = pa.StringArray.from_buffers(1, bounds, pa.py_buffer(b"caf\xe9"))
+    path = rows(tmp_path / "a.parquet", value=pa.array([None], pa.float64()), text=text)
+    (found,) = imported(path, tmp_path / "out")
+    with Recording(found.path) as run:
+        assert list(run["a"].value) == ["caf\ufffd"]
+    ((said, count),) = found.left_out.items()
+    assert "not UTF-8" in said
+    assert count == 1
+
+
 def test_a_file_of_a_folder_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     (logs / "dataset" / "values").mkdir(parents=True)

@@ -276,6 +276,14 @@ def test_a_line_that_makes_no_sense_is_passed(tmp_path: Path, line: str, digits:
     assert told.damage or told.left_out
 
 
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "[0.5, 1e999]"])
+def test_a_float_that_is_too_large_is_not_infinity(tmp_path: Path, number: str) -> None:
+    lines = f'{{"step": 1, "loss": {number}, "acc": 1}}\n{{"step": 2, "loss": Infinity}}\n'
+    found, told = read(tmp_path, "a.jsonl", lines)
+    assert found == {"acc": [1.0], "loss": [float("inf")]}
+    assert told.damage == [f"{tmp_path}/a.jsonl: line 1: too large a number, and left out: 'loss'"]
+
+
 def test_an_empty_text_of_a_row_that_is_one_value_is_a_value(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     for text, expected in (

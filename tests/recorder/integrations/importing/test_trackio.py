@@ -109,6 +109,24 @@ def test_rows_that_make_no_sense_are_counted(tmp_path: Path) -> None:
         assert run["x"].time.tolist() == [1767225600.0]
 
 
+def test_numbers_that_are_too_large_and_what_is_not_utf8_are_counted(tmp_path: Path) -> None:
+    time = "2026-01-01T00:00:00+00:00"
+    row = '{"x": 1e999, "y": 1.0, "note": "caf\u00e9"}'.encode("latin-1")
+    path = base_of(tmp_path / "old.db")
+    with closing(sqlite3.connect(path)) as base, base:
+        base.execute("INSERT INTO metrics VALUES (1, 'run', 1, ?, CAST(? AS TEXT))", (time, row))
+    (found,) = import_runs(path, tmp_path / "runs")
+    with Recording(found.path) as run:
+        assert {key: list(series.value) for key, series in run.series(run).items()} == {
+            "y": [1.0],
+            "note": ["caf\ufffd"],
+        }
+    told = list(found.left_out)
+    assert any("not UTF-8" in each for each in told)
+    assert any("'x'" in each for each in told)
+    assert set(found.left_out.values()) == {1}
+
+
 def test_other_databases_are_passed_over(tmp_path: Path) -> None:
     folder = tmp_path / "logs"
     folder.mkdir()

@@ -72,7 +72,7 @@ def test_records_go_across_blocks(tmp_path: Path) -> None:
     "items",
     [
         {"_step": '"a"', "loss": "1"},
-        {"_step": "1e999", "loss": "1"},
+        {"_step": "Infinity", "loss": "1"},
         {"h": '{"_type": "histogram", "values": [1, 2], "bins": [1]}'},
         {"h": '{"_type": "histogram", "values": ["a"], "packedBins": {"min": 0, "size": 1}}'},
         {"h": '{"_type": "histogram", "values": 5, "bins": {}}'},
