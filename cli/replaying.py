@@ -26,7 +26,7 @@ from flexrec.replay.player.player import (
 )
 from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import NOT_SHOWN, Sink
+from flexrec.replay.sinks.base import NOT_SHOWN, Sink, page_of
 from flexrec.replay.sinks.env_file import EnvFileSink
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def into_server(server: str, port: int, *, base_url: str, env: str, max_points: 
     from flexrec.replay.sinks.visdom import VisdomSink  # imports visdom
 
     sink = VisdomSink(server=server, port=port, env=env, base_url=base_url, max_points=max_points)
-    return Outlet(sink, f"{sink.url}/env/{env.replace('/', '_')}", sink)
+    return Outlet(sink, page_of(sink.url, env), sink)
 
 
 def replay_recordings(

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
-from urllib.parse import quote
 
 import typer
 
@@ -18,6 +17,7 @@ from flexrec.recorder.errors import ServerError, counted
 from flexrec.recorder.files.atomic_write import writing
 from flexrec.replay.server.assets import Page, Progress, page_folder, provide, survey, write_bundle
 from flexrec.replay.server.server import Server, env_folder, start_server
+from flexrec.replay.sinks.base import page_of
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
 LOCAL = ("127.0.0.1", "localhost", "::1")
@@ -40,8 +40,7 @@ class Viewer:
         self.server = server
         self.may_raise = False
         self._stopping = False
-        # Slashes become underscores in visdom's names of environments.
-        self._address = f"{server.url}/env/{quote(env.replace('/', '_'))}" if env else server.url
+        self._address = page_of(server.url, env) if env else server.url
         self._browser = browser and _has_screen()
 
     def announce(self) -> None:

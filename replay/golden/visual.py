@@ -7,6 +7,7 @@ from typing import Any
 from flexrec.replay.golden.model import Comparison
 from flexrec.replay.golden.report import report_text
 from flexrec.replay.plots.registry import side_by_side_of
+from flexrec.replay.sinks.base import page_of
 
 Message = dict[str, Any]
 
@@ -67,7 +68,7 @@ def show_in_visdom(
     finally:
         connection.close()
         sink.close()
-    return f"{sink.url}/env/{env}"
+    return page_of(sink.url, env)
 
 
 def _traces(window: str, comparison: Comparison) -> set[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, TypeAlias
+from urllib.parse import quote
 
 from flexrec.recorder.errors import warn
 from flexrec.replay.plots.window import Window, equal
@@ -11,6 +12,17 @@ Place: TypeAlias = tuple[str | None, str]
 
 NOT_SHOWN = frozenset("\"#&'+<>?\\")
 """Characters of an environment's name with which visdom's page shows nothing."""
+
+
+def page_of(url: str, env: str) -> str:
+    """The address of an environment's page on a server.
+
+    visdom replaces slashes in names of environments by underscores.
+
+    >>> page_of("http://localhost:8097", "a, b/c")
+    'http://localhost:8097/env/a%2C%20b_c'
+    """
+    return f"{url}/env/{quote(env.replace('/', '_'))}"
 
 
 class Sink(Protocol):

@@ -15,7 +15,7 @@ from queue import Empty, SimpleQueue
 
 from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed, warn
 from flexrec.replay.plots.window import Window
-from flexrec.replay.sinks.base import Place, changes, placed
+from flexrec.replay.sinks.base import Place, changes, page_of, placed
 from flexrec.replay.sinks.visdom import VisdomSink
 
 CLOSE_SECONDS = 30.0  # limit for `close`
@@ -52,7 +52,7 @@ class ResendingSink:
         self._at_end = weakref.finalize(self, _finish, self._sender)
 
     def __str__(self) -> str:
-        return f"{self._sender.sink.url}/env/{self._sender.sink.env}"
+        return page_of(self._sender.sink.url, self._sender.sink.env)
 
     def __reduce__(self) -> tuple[type["ResendingSink"], tuple[VisdomSink]]:
         return type(self), (self._sender.sink,)
