@@ -4,6 +4,7 @@
     python benchmarks/reliability.py faults [--quick]     each write fails once, in turn
     python benchmarks/reliability.py disk [--quick]       a full disk that is freed again, or not
     python benchmarks/reliability.py power [--quick]      what a loss of power may leave
+    python benchmarks/reliability.py locks [--quick]      file systems that give no locks
     python benchmarks/reliability.py follow [--quick]     a reader while the writer is killed
     python benchmarks/reliability.py peers [--quick]      SIGKILL one second after the last add
     python benchmarks/reliability.py soak [--quick]       all of them but the peers
@@ -79,6 +80,11 @@ def disk(quick: bool) -> bool:
 def power(quick: bool) -> bool:
     """States of every workload of tests/support/power_work.py, at both sizes of sectors."""
     return _script("power_trials.py", "--states", "60" if quick else "2000")
+
+
+def locks(quick: bool) -> bool:
+    """Every lock fails, with each error that there is: everything is done without locks."""
+    return _script("locks.py", *["--quick"] * quick)
 
 
 def _script(name: str, *arguments: str) -> bool:
@@ -168,6 +174,7 @@ TRIALS = {
     "faults": faults,
     "disk": disk,
     "power": power,
+    "locks": locks,
     "follow": follow,
 }
 """What `soak` runs; another question of ours is added here."""

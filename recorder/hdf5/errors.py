@@ -2,7 +2,7 @@
 
 Only data that HDF5 cannot interpret counts as damage. Errors of the system keep its message, and
 lack of memory is a MemoryError. Bugs in flexrec must not look like any of these: an error that
-h5py did not raise is raised as it is. This module opens and reads no files.
+did not come out of h5py is raised as it is. This module opens and reads no files.
 """
 
 import os
@@ -22,7 +22,7 @@ def read_error(path: Path, error: BaseException) -> RecordingError:
     """Convert one of HDF5_ERRORS, raised while reading a file, to a RecordingError.
 
     Raises:
-        BaseException: the error itself, if neither h5py nor the system raised it.
+        BaseException: the error itself, if it came neither out of h5py nor from the system.
     """
     number = errno_of(error)
     if number:
@@ -33,11 +33,13 @@ def read_error(path: Path, error: BaseException) -> RecordingError:
 
 
 def _is_of_h5py(error: BaseException) -> bool:
-    """Whether code of h5py raised the error: then the innermost frame is of it."""
+    """Whether code of h5py raised the error, or called what did, such as `UnclosedFile`."""
     at = error.__traceback__
-    while at is not None and at.tb_next is not None:
+    while at is not None:
+        if at.tb_frame.f_globals.get("__name__", "").startswith("h5py"):
+            return True
         at = at.tb_next
-    return at is not None and at.tb_frame.f_globals.get("__name__", "").startswith("h5py")
+    return False
 
 
 @contextmanager

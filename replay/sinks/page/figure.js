@@ -221,8 +221,8 @@ function figureOf(card) {
   }
   if (shown.data[0].type === "heatmap") {
     const {z} = shown.data[0], room = Math.min(layout.width, layout.height) - MARGINS;
-    layout.xaxis = spacedAxis(layout.xaxis, room / z[0]?.length);
-    layout.yaxis = spacedAxis(layout.yaxis, room / z.length);
+    if (layout.xaxis) layout.xaxis = spacedAxis(layout.xaxis, room / z[0]?.length);
+    if (layout.yaxis) layout.yaxis = spacedAxis(layout.yaxis, room / z.length);
   }
   if (isSquare(shown.data[0])) {
     layout.xaxis = {...layout.xaxis, constrain: "domain"};
@@ -237,7 +237,7 @@ const LABEL = 18;  // pixels that the label of a class takes
 
 /** The axis of a matrix, without the labels of some classes where those of all would overlap. */
 function spacedAxis(axis, cell) {
-  if (axis?.dtick !== 1) return axis;
+  if (axis.dtick !== 1) return axis;
   return {...axis, dtick: [1, 2, 5].find((every) => every * cell >= LABEL) ?? 10};
 }
 
