@@ -442,3 +442,21 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
         assert labels("Few", "x") == list("01234")
         for axis in "xy":
             assert 3 <= len(labels("Many", axis)) <= 10
+
+
+def test_a_plot_that_cannot_be_drawn_leaves_the_others(browser: "Browser", three: Path) -> None:
+    from support.browser import quiet_page, until
+
+    with quiet_page(browser) as (page, _):
+        page.goto(three.as_uri())
+        until(page, "document.querySelectorAll('.js-plotly-plot').length > 1")
+        page.evaluate("""() => {
+            const react = Plotly.react, broken = cards.find((card) => card.drawn).plot;
+            Plotly.react = (plot, ...rest) => {
+              if (plot === broken) throw new Error("broken");
+              return react(plot, ...rest);
+            };
+            redraw();
+        }""")
+        until(page, "document.body.textContent.includes('cannot be drawn: broken')")
+        until(page, "!cards.some((card) => card.plot && card.stale && card.inView)")

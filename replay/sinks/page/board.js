@@ -59,10 +59,17 @@ function makeHistory(element, {title, frames, src}, image) {
   show();
 }
 
+/** Draws a plot; one that cannot be drawn says so, and leaves the others. */
 function draw(card) {
   card.stale = false;
-  const {data, layout} = figureOf(card);
-  Plotly.react(card.plot, data, layout, config);
+  try {
+    const {data, layout} = figureOf(card);
+    Plotly.react(card.plot, data, layout, config);
+  } catch (error) {
+    console.error(error);
+    card.plot.textContent = `cannot be drawn: ${error.message}`;
+    return;
+  }
   if (!card.drawn && card.shown.curves) {
     card.cursor = add(card.plot, "i", undefined, {className: "cursor", hidden: true});
     card.plot.on("plotly_hover", ({points: every, event}) => {
