@@ -41,7 +41,7 @@ def is_around(key: str) -> bool:
 
 
 ON_ACCELERATOR = 1 << 52
-"""Fingerprints of tensors on an accelerator are at least this; those of the CPU are below."""
+"""Fingerprints of tensors on an accelerator are from here to twice this; those of the CPU below."""
 
 
 def is_fingerprint(key: str) -> bool:

@@ -162,7 +162,7 @@ def compare_runs(
         steps = next(in_step(a, b), None)
         found[fmt.VALUES].is_unlike = steps is not None and bool(unlike_fingerprints(*steps))
     only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
-    notes = tuple(_notes(clocks, [each.key for each in found.values() if each.is_unlike]))
+    notes = tuple(_clock_notes(clocks))
     return conclude((a, b), found, only, traced=traced, in_common=in_common, notes=notes)
 
 
@@ -185,7 +185,7 @@ def conclude(
         traced: the first step whose traces differ.
         first: the first difference, if it is known already.
         in_common: leave out steps and keys that only one run has.
-        notes: what was not compared, in words.
+        notes: what else was not compared, in words.
     """
     a, b = sides
     last = _last_steps(found)
@@ -219,7 +219,7 @@ def conclude(
         facts=facts,
         spread=tuple(_spread(found)),
         crossed=tuple(_crossings(found)),
-        notes=notes,
+        notes=(*_unlike_notes(found.values()), *notes),
     )
 
 
@@ -480,10 +480,14 @@ def _unused(run: Recording, patterns: Iterable[str]) -> Iterable[str]:
             yield f"{pattern!r}, which was to be renamed, fits no key or layer of {run.path.name}"
 
 
-def _notes(clocks: Sequence[str], unlike: Sequence[str]) -> Iterable[str]:
+def _unlike_notes(found: Iterable[KeyDiff]) -> Iterable[str]:
+    unlike = [each.key for each in found if each.is_unlike]
     if unlike:
         keys = listed(unlike, most=3)
         yield f"not compared, as one is of the CPU and the other of an accelerator: {keys}"
+
+
+def _clock_notes(clocks: Sequence[str]) -> Iterable[str]:
     if clocks:
         yield f"not compared unless named, as they measure time: {listed(clocks, most=3)}"
 

@@ -5,15 +5,17 @@ equal unless something goes wrong. Values from each rank's own data differ from 
 weights do so too, and are not shards, the ranks train models of their own.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from fnmatch import fnmatchcase
 from functools import reduce
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import RecordingError, counted, listed
+from flexrec.recorder.files.names import ON_ACCELERATOR, is_fingerprint
 from flexrec.recorder.layers.tracing.format import VALUES, Event
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
@@ -42,7 +44,8 @@ def diff_ranks(
         recordings: one for each rank.
         patterns: names and patterns of keys; empty means all keys of numbers, and the gradients,
             states and weights of traces.
-        tolerance: the allowed difference from the numbers of the first recording.
+        tolerance: the allowed difference from the numbers of the first recording. If it is not 0,
+            fingerprints are not compared.
 
     Raises:
         RecordingError: there are fewer than two, they have no such key in common, or none agrees.
@@ -56,13 +59,22 @@ def diff_ranks(
         keys = [key for key in keys if any(key == p or fnmatchcase(key, p) for p in patterns)]
     else:
         keys = [key for key in keys if not is_of_the_clock(key)]
+    keys = [key for key in keys if not tolerance or not is_fingerprint(key)]
     has_traces = not patterns and not tolerance and all(VALUES in run for run in runs)
     if not keys and not has_traces:
         what = f"a key that fits {listed(patterns)}" if patterns else "a key of numbers"
         raise RecordingError(f"{counted(len(runs), 'recording')} do not all have {what}")
-    agreeing, split, never = 0, list[RankSplit](), list[RankSplit]()
+    agreeing, split, never, unlike = 0, list[RankSplit](), list[RankSplit](), list[str]()
     for key, columns in chain(_numbers(runs, keys), _traced(runs) if has_traces else ()):
-        found = _split(key, dict(zip(names, columns, strict=True)), tolerance)
+        rows = _in_common(columns)
+        if _is_fingerprint(key):
+            are_alike = _are_alike(rows.values)
+            unlike += [] if are_alike.all() else [key]
+            if len(rows.step) and not are_alike.any():
+                continue
+            values = [each[are_alike] for each in rows.values]
+            rows = _Rows(rows.step[are_alike], values, rows.first)
+        found = _split(key, names, rows, tolerance)
         agreeing += found is None
         if found is not None:
             (never if found.since is None else split).append(found)
@@ -72,16 +84,24 @@ def diff_ranks(
         split += own
         never = [each for each in never if each not in own]
     if not agreeing and not split:
+        mixed = f" ({listed(unlike, most=3)}: of the CPU on some, of an accelerator on others)"
         raise RecordingError(
             f"{counted(len(runs), 'recording')} cannot be compared as ranks: no key of numbers "
-            "agrees at any step; record what is equal on every rank, such as weights"
+            f"agrees at any step{mixed if unlike else ''}; record what is equal on every rank, "
+            "such as weights"
         )
     split.sort(key=lambda each: each.step)
     of_weights = [each.key for each in never if _is_of_weights(each.key, sharded)]
     apart = dict.fromkeys(place_of(key).layer for key in of_weights)
     counts = agreeing, len(never)
     return RanksDiff(
-        tuple(names), not split, *counts, tuple(split), tuple(apart), exact=not tolerance
+        tuple(names),
+        not split,
+        *counts,
+        tuple(split),
+        tuple(apart),
+        exact=not tolerance,
+        unlike=tuple(unlike),
     )
 
 
@@ -123,6 +143,14 @@ def _column(parts: Sequence[tuple[list[int], Ints]]) -> Column:
     return Column(steps[order], values[order])
 
 
+def _is_fingerprint(key: str) -> bool:
+    return is_fingerprint(key) or _is_traced(key)
+
+
+def _is_traced(key: str) -> bool:
+    return key.split(" ")[0] in _TRACED
+
+
 def _is_of_weights(key: str, sharded: Collection[str] = ()) -> bool:
     """Whether a key is a statistic of weights, and not of those of some layers."""
     layer, *rest = key.rsplit("/", 2)
@@ -134,20 +162,38 @@ def _sharded_layers(recordings: Sequence[Recording]) -> set[str]:
     return {name for model in models for name, layer in model.items() if layer.get("shard")}
 
 
-def _split(key: str, columns: Mapping[str, Column], tolerance: Tolerance) -> RankSplit | None:
-    """The point from which a key differs; None if it always agrees."""
-    latest = [_latest(column) for column in columns.values()]
+class _Rows(NamedTuple):
+    """The steps that all ranks have, the last value of each on every rank, and the first step."""
+
+    step: Ints
+    values: list[NDArray[np.float64]]
+    first: int
+
+
+def _in_common(columns: Sequence[Column]) -> _Rows:
+    latest = [_latest(column) for column in columns]
     common: Ints = reduce(np.intersect1d, (column.step for column in latest))
-    rows = [column.value[np.searchsorted(column.step, common)] for column in latest]
-    agrees = ~np.any([tolerance.beyond(rows[0], row) for row in rows[1:]], axis=0)
-    if not len(common):
-        return RankSplit(key, int(latest[0].step[0]) if len(latest[0].step) else 0, None, ())
+    values = [column.value[np.searchsorted(column.step, common)] for column in latest]
+    return _Rows(common, values, int(latest[0].step[0]) if len(latest[0].step) else 0)
+
+
+def _are_alike(fingerprints: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
+    """At which steps all ranks' are of the CPU, or all of an accelerator."""
+    kinds = np.array([each >= ON_ACCELERATOR for each in fingerprints])
+    return np.asarray(kinds.all(0) | ~kinds.any(0))
+
+
+def _split(key: str, names: Sequence[str], rows: _Rows, tolerance: Tolerance) -> RankSplit | None:
+    """The point from which a key differs; None if it always agrees."""
+    if not len(rows.step):
+        return RankSplit(key, rows.first, None, ())
+    agrees = ~np.any([tolerance.beyond(rows.values[0], each) for each in rows.values[1:]], axis=0)
     if agrees.all():
         return None
     at = int(np.argmin(agrees))
-    since = int(common[at - 1]) if _is_no_chance(key, rows[0][:at]) else None
-    odd = _odd_ones(list(columns), [row[at : at + 1] for row in rows], tolerance)
-    return RankSplit(key, int(common[at]), since, odd)
+    since = int(rows.step[at - 1]) if _is_no_chance(key, rows.values[0][:at]) else None
+    odd = _odd_ones(names, [each[at : at + 1] for each in rows.values], tolerance)
+    return RankSplit(key, int(rows.step[at]), since, odd)
 
 
 def _latest(column: Column) -> Column:
@@ -158,7 +204,7 @@ def _latest(column: Column) -> Column:
 
 def _is_no_chance(key: str, agreed: NDArray[np.float64]) -> bool:
     """Whether the agreement is more than chance, unlike an accuracy that is 0 at first."""
-    is_replicated = place_of(key).source in _REPLICATED or key.split(" ")[0] in _TRACED
+    is_replicated = place_of(key).source in _REPLICATED or _is_traced(key)
     least = 1 if is_replicated else 2
     return len(np.unique(agreed)) >= least
 

@@ -1,5 +1,6 @@
 """The results of comparisons. Printing one describes it; report.py formats the lines."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -179,6 +180,8 @@ class RanksDiff:
             those of weights if none of them ever agrees, though they are not shards.
         apart: layers whose weights never agree, though those of others do.
         exact: whether agreeing means to the bit: no tolerance was given.
+        unlike: keys with steps that were not compared, since their fingerprints are of the CPU on
+            some ranks and of an accelerator on others.
     """
 
     runs: tuple[str, ...]
@@ -188,16 +191,26 @@ class RanksDiff:
     split: tuple[RankSplit, ...]
     apart: tuple[str, ...] = ()
     exact: bool = True
+    unlike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         ranks = counted(len(self.runs), "rank")
-        notes = [report.line("note", f"weights of {listed(self.apart)} never agree, others do")]
-        notes = notes if self.apart else []
+        notes = [report.line("note", note) for note in self._notes()]
         if self.equal:
             rest = f", {counted(self.differing, 'key')} never did" if self.differing else ""
             agree = f"{ranks} agree: {counted(self.agreeing, 'key')} {_how(self.exact)}{rest}"
             return "\n".join([agree, *notes])
         return "\n".join([f"{ranks} diverge", *report.splits(self.split), *notes])
+
+    def _notes(self) -> Iterator[str]:
+        if self.apart:
+            yield f"weights of {listed(self.apart)} never agree, others do"
+        if self.unlike:
+            keys = listed(self.unlike, most=3)
+            yield f"not compared, as some are of the CPU and others of an accelerator: {keys}"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
 
     def table(self) -> dict[str, Any]:
         """Convert to plain JSON values."""

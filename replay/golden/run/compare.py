@@ -13,7 +13,7 @@ from flexrec.replay.diff.columns import LIMITS, KeyDiff, Tolerance, match, relat
 from flexrec.replay.diff.compare import conclude
 from flexrec.replay.diff.model import Shown
 from flexrec.replay.diff.result import RunDiff
-from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Plain
+from flexrec.replay.golden.run.kept import Cell, Cells, KeptRun, Plain, are_unlike
 
 _NOT_KEPT = "not kept"
 _ONLY_CODES = (
@@ -50,9 +50,17 @@ def _only(a: Iterable[str], b: Iterable[str]) -> list[list[str]]:
 
 
 def compare_key(key: str, a: Cells, b: Cells, tolerance: Tolerance) -> KeyDiff:
-    """Compare the cells of a key, step by step."""
+    """Compare the cells of a key, step by step.
+
+    Fingerprints of the CPU and of an accelerator are not compared. Where the golden keeps a code
+    alone, it does not say which it is, so the steps whose values it keeps decide for the key.
+    """
     both = [step for step in a if step in b and (not tolerance or a[step].values)]
     found = matched(key, a, b, both)
+    if is_fingerprint(key):
+        unlike = {step for step in both if are_unlike(a[step], b[step])}
+        found.is_unlike = bool(unlike)
+        both = [s for s in both if s not in unlike and (a[s].values or not unlike)]
     for step in both:
         one, other = a[step], b[step]
         if one.code == other.code:

@@ -269,7 +269,7 @@ def _value(member: Any) -> Plain:
         return {"parts": [_value(part) for part in member["parts"]]}
     dtype, shape = next(iter(member.items()), ("", None))
     is_shape = isinstance(shape, list) and all(type(size) is int for size in shape)
-    if not is_shape or not member.keys() - {"rms"} == {dtype, "bits"}:
+    if not is_shape or not member.keys() - {"rms", "accelerator"} == {dtype, "bits"}:
         raise ValueError(f"{_short(member)} is no value")
     return {**member, "rms": _float(member["rms"])} if "rms" in member else member
 

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from flexrec.recorder.files.names import ON_ACCELERATOR
+
 Plain: TypeAlias = float | dict[str, Any]
 """A value: a number; `{"text": ...}`; an array, such as `{"float32": [2, 3], "rms": 0.5, "bits":
-"1a2b3c4d"}`; or `{"parts": [...]}` of these."""
+"1a2b3c4d"}`; or `{"parts": [...]}` of these. An array of fingerprints says how many of them are of
+an accelerator, as in `{"int64": [9], "bits": "1a2b3c4d", "accelerator": 7}`."""
 
 CODE = 3
 """The characters of a code, of 6 bits each."""
@@ -91,6 +94,23 @@ class Rule:
 def number_of(value: Plain) -> float | None:
     """A number, or the root mean square of an array; None for other values."""
     return value.get("rms") if isinstance(value, dict) else value
+
+
+def are_unlike(a: Cell, b: Cell) -> bool:
+    """Whether two cells hold fingerprints of the CPU and of an accelerator, at the same places."""
+    return len(a.values) == len(b.values) and any(map(_are_unlike, a.values, b.values))
+
+
+def _are_unlike(a: Plain, b: Plain) -> bool:
+    if isinstance(a, dict) and isinstance(b, dict):
+        are_alike = next(iter(a.items())) == next(iter(b.items()))
+        return are_alike and a.get("accelerator") != b.get("accelerator")
+    return is_of_accelerator(a) != is_of_accelerator(b)
+
+
+def is_of_accelerator(fingerprint: Plain) -> bool:
+    """Whether the number is the fingerprint of a tensor on an accelerator."""
+    return isinstance(fingerprint, float) and ON_ACCELERATOR <= fingerprint < 2 * ON_ACCELERATOR
 
 
 def code_of(values: Sequence[Plain]) -> str:

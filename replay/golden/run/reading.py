@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexrec.recorder.errors import GoldenError, RecordingError, listed
+from flexrec.recorder.files.names import ON_ACCELERATOR, is_fingerprint
 from flexrec.recorder.layers.tracing.format import KEYS, VALUES
 from flexrec.recorder.recording import Recording
 from flexrec.replay.diff.blame.places import is_of_the_clock
@@ -81,28 +82,39 @@ def _values(recording: Recording, key: str) -> Iterator[tuple[int, Any]]:
 def _cell(values: list[Any], key: str) -> Cell:
     if len(values) > _FEW and all(isinstance(value, float) for value in values):
         values = [np.array(values)]
-    plain = tuple(_plain(value, with_rms=key != VALUES) for value in values)
+    plain = tuple(_plain(value, key) for value in values)
     return Cell(code_of(plain), plain)
 
 
-def _plain(value: Any, *, with_rms: bool = True) -> Plain:
+def _plain(value: Any, key: str) -> Plain:
     if isinstance(value, np.ndarray):
-        return _array(value, with_rms)
+        return _fingerprints(value) if key == VALUES or is_fingerprint(key) else _array(value)
     if isinstance(value, tuple):
-        return {"parts": [_plain(part) for part in value]}
+        return {"parts": [_plain(part, key) for part in value]}
     if isinstance(value, str):
         short = value if len(value) <= _SHORT else f"{value[:_SHORT]}… {_crc(value.encode())}"
         return {"text": short}
     return float(value)
 
 
-def _array(value: NDArray[Any], with_rms: bool) -> dict[str, Any]:
+def _fingerprints(value: NDArray[Any]) -> dict[str, Any]:
+    are_of_accelerator = (value >= ON_ACCELERATOR) & (value < 2 * ON_ACCELERATOR)
+    count = int(np.count_nonzero(are_of_accelerator))
+    of_bits = {value.dtype.name: list(value.shape), "bits": _bits(value)}
+    return of_bits | ({"accelerator": count} if count else {})
+
+
+def _array(value: NDArray[Any]) -> dict[str, Any]:
     found: dict[str, Any] = {value.dtype.name: list(value.shape)}
-    if with_rms and value.dtype.kind in "fiub":
+    if value.dtype.kind in "fiub":
         with np.errstate(over="ignore", invalid="ignore"):
             rms = math.sqrt(np.square(value, dtype=np.float64).mean()) if value.size else 0.0
         found["rms"] = float(f"{rms:.{_RMS_DIGITS}g}")
-    return {**found, "bits": _crc(np.ascontiguousarray(value).tobytes())}
+    return {**found, "bits": _bits(value)}
+
+
+def _bits(value: NDArray[Any]) -> str:
+    return _crc(np.ascontiguousarray(value).tobytes())
 
 
 def _crc(content: bytes) -> str:

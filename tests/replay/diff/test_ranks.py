@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder.files.names import ON_ACCELERATOR
 from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.ranks import diff_ranks
 from flexrec.replay.diff.result import RanksDiff
@@ -126,3 +127,42 @@ def test_the_traces_of_ranks_are_compared(tmp_path: Path) -> None:
     assert split.ranks == ("run-2.h5",)
     with pytest.raises(RecordingError, match="do not all have a key of numbers"):
         diff_ranks(runs, tolerance=Tolerance(1e-6))
+
+
+def fingerprinted(tmp_path: Path, *marks: int, odd: int | None = None) -> RanksDiff:
+    """Ranks whose fingerprints are of the CPU (0) or an accelerator; one differs from step 4 on."""
+    for rank, mark in enumerate(marks):
+        with Recorder(tmp_path / f"run-{rank}.h5", mode="w", facts=False) as rec:
+            rec.add({"trace/order": json.dumps([["new_weights", "0", "bias", 0, "", -1]])})
+            for step in range(6):
+                found = mark + 7 + step + (100 if rank == odd and step >= 4 else 0)
+                rec.add({"trace/values": np.array([found]), "0/weights/fingerprint": found})
+                rec.add({"rate": step})
+                rec.step()
+    runs = [Recording(tmp_path / f"run-{rank}.h5") for rank in range(len(marks))]
+    return diff_ranks(runs)
+
+
+def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Path) -> None:
+    found = fingerprinted(tmp_path, 0, ON_ACCELERATOR)
+    assert (found.equal, found.agreeing, found.differing) == (True, 1, 0)
+    assert found.unlike == ("0/weights/fingerprint", "new_weights of 0.bias")
+    assert "not compared, as some are of the CPU and others of an accelerator" in str(found)
+    assert "0/weights/fingerprint" in found._repr_html_()
+
+
+def test_fingerprints_of_accelerators_are_compared(tmp_path: Path) -> None:
+    found = fingerprinted(tmp_path, ON_ACCELERATOR, ON_ACCELERATOR, odd=1)
+    assert [(each.key, each.step) for each in found.split] == [
+        ("0/weights/fingerprint", 4),
+        ("new_weights of 0.bias", 4),
+    ]
+    assert not found.unlike
+
+
+def test_within_a_tolerance_no_fingerprints_are_compared(tmp_path: Path) -> None:
+    fingerprinted(tmp_path, 0, 0, odd=1)
+    with Recording(tmp_path / "run-0.h5") as a, Recording(tmp_path / "run-1.h5") as b:
+        assert str(diff_ranks([a, b], tolerance=Tolerance(atol=1e-3))) == (
+            "2 ranks agree: 1 key within the tolerance"
+        )

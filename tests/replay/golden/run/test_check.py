@@ -10,6 +10,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording
 from flexrec.recorder.errors import DefinitionError, GoldenError, RecordingError
+from flexrec.recorder.files.names import ON_ACCELERATOR
 from flexrec.replay.diff.result import RunDiff
 from flexrec.replay.golden.files import obtained_path
 from flexrec.replay.golden.run import reading
@@ -270,3 +271,45 @@ def test_the_trace_of_a_run_is_kept_as_a_code(tmp_path: Path) -> None:
     assert found.first is not None
     assert found.first.step == 4
     assert diff_of(bent_run, path, rtol=1e-9).equal
+
+
+def fingerprinted(path: Path, mark: int, odd: int | None = None) -> Path:
+    """A run with fingerprints of the CPU (0) or an accelerator, of which one may be another."""
+    with Recorder(path, mode="w", facts=False) as rec:
+        for step in range(12):
+            traced = np.array([step, mark + step + (100 if step == odd else 0)])
+            rec.add({"trace/values": traced, "0/outputs/fingerprint": int(traced[1])})
+            rec.add({"batch/fingerprint": step, "lr": 0.1})
+            for _ in range(10):  # more than are kept one by one
+                rec.add({"part/fingerprint": mark + step})
+            rec.step()
+    return path
+
+
+@pytest.mark.parametrize("every", [1, 5])
+def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(
+    every: int, tmp_path: Path
+) -> None:
+    golden = tmp_path / "g.json"
+    kept = opened(fingerprinted(tmp_path / "a.h5", 0))
+    check_run(kept, golden, every=every, update=True)
+    found = diff_of(fingerprinted(tmp_path / "b.h5", ON_ACCELERATOR), golden)
+    assert found.equal, found
+    assert "one is of the CPU and the other of an accelerator" in found.notes[0]
+    for key in ("trace/fingerprint", "0/outputs/fingerprint", "part/fingerprint"):
+        assert key in found.notes[0]
+    with Recorder(tmp_path / "c.h5", facts=False) as rec:
+        rec.add(lr=0.2)
+    assert not diff_of(tmp_path / "c.h5", golden).equal
+
+
+@pytest.mark.parametrize("odd", [5, 7])
+@pytest.mark.parametrize("mark", [0, ON_ACCELERATOR])
+def test_fingerprints_of_one_kind_are_compared(mark: int, odd: int, tmp_path: Path) -> None:
+    golden = tmp_path / "g.json"
+    check_run(opened(fingerprinted(tmp_path / "a.h5", mark)), golden, every=5, update=True)
+    assert diff_of(fingerprinted(tmp_path / "b.h5", mark), golden).equal
+    found = diff_of(fingerprinted(tmp_path / "b.h5", mark, odd), golden)
+    assert {*found.keys.differ} == {"trace/fingerprint", "0/outputs/fingerprint"}
+    assert found.first is not None
+    assert found.first.step == odd
