@@ -15,7 +15,7 @@ from h5py import h5d, h5z
 from numpy.typing import NDArray
 
 from flexrec.recorder.events import Array
-from flexrec.recorder.hdf5.errors import HDF5_ERRORS, errno_of
+from flexrec.recorder.hdf5.errors import HDF5_ERRORS, is_damage
 
 Task = Callable[[], None]
 
@@ -47,7 +47,7 @@ class Places:
             most: the most chunks that a file of this size can hold.
 
         Raises:
-            OSError: the system cannot read the file.
+            Exception: one of HDF5_ERRORS; the system cannot read the file, or this is a bug.
         """
         if last - first > _FEW and hasattr(self._id, "chunk_iter"):  # missing before HDF5 1.12.3
             if last > len(self._table):
@@ -61,7 +61,7 @@ class Places:
                 where = (chunk * self._rows, *[0] * (self._rank - 1))
                 info = self._id.get_chunk_info_by_coord(where)
             except HDF5_ERRORS as error:
-                if errno_of(error):
+                if not is_damage(error):
                     raise
                 break
             if info.byte_offset is None or max(info.byte_offset, info.size) > _FAR:
@@ -74,13 +74,16 @@ class Places:
 
         def note(info: Any) -> bool | None:
             where = -1 if info.byte_offset is None else info.byte_offset
-            found.extend((info.chunk_offset[0] // self._rows, where, info.size, info.filter_mask))
-            return True if len(found) > 4 * most else None  # True ends the sweep
+            place = info.chunk_offset[0] // self._rows, where, info.size, info.filter_mask
+            if max(place) > _FAR or len(found) > 4 * most:
+                return True  # ends the sweep
+            found.extend(place)
+            return None
 
         try:
             self._id.chunk_iter(note)
         except HDF5_ERRORS as error:  # the chunks found before it are valid
-            if errno_of(error):
+            if not is_damage(error):
                 raise
             del found[len(found) // 4 * 4 :]
         rows = np.frombuffer(found, np.int64).reshape(-1, 4).copy()

@@ -248,7 +248,7 @@ class UntrustedDataset:
     def _placed(self, first: int, last: int) -> Array:
         try:
             return self._places.of(first, last, self._file.size // _ENTRY_BYTES)
-        except OSError as error:
+        except HDF5_ERRORS as error:
             raise read_error(self._file.path, error) from error
 
     def _read_chunks(self, first: int, last: int, rows: Array, tasks: list[Task]) -> None:

@@ -2,7 +2,7 @@
 
 Only data that HDF5 cannot interpret counts as damage. Errors of the system keep its message, and
 lack of memory is a MemoryError. Bugs in flexrec must not look like any of these: an error that
-did not come out of h5py is raised as it is. This module opens and reads no files.
+h5py did not raise is raised as it is. This module opens and reads no files.
 """
 
 import os
@@ -22,24 +22,32 @@ def read_error(path: Path, error: BaseException) -> RecordingError:
     """Convert one of HDF5_ERRORS, raised while reading a file, to a RecordingError.
 
     Raises:
-        BaseException: the error itself, if it came neither out of h5py nor from the system.
+        BaseException: the error itself, if neither h5py nor the system raised it.
     """
     number = errno_of(error)
     if number:
         return RecordingError(f"{path} cannot be read: {os.strerror(number)}")
-    if not _is_of_h5py(error):
+    if not is_damage(error):
         raise error
     return DamagedError.of(path, first_line(error))
 
 
-def _is_of_h5py(error: BaseException) -> bool:
-    """Whether code of h5py raised the error, or called what did, such as `UnclosedFile`."""
-    at = error.__traceback__
+def is_damage(error: BaseException) -> bool:
+    """Whether one of HDF5_ERRORS says that HDF5 cannot interpret data.
+
+    h5py calls back code of flexrec, such as `UnclosedFile`. Of the errors raised there, only an
+    OSError is about the data; it says that the file is too short.
+    """
+    if errno_of(error) or isinstance(error, RecursionError):
+        return False
+    at, packages = error.__traceback__, list[str]()
     while at is not None:
-        if at.tb_frame.f_globals.get("__name__", "").startswith("h5py"):
-            return True
+        packages.append(at.tb_frame.f_globals.get("__name__", "").partition(".")[0])
         at = at.tb_next
-    return False
+    if "h5py" not in packages:
+        return False
+    called = packages[::-1][: packages[::-1].index("h5py")]  # by h5py
+    return isinstance(error, OSError) or "flexrec" not in called
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
 from flexrec.recorder.storage.closing.compact import write_closed
-from flexrec.recorder.storage.open_store import RECORDING, open_store
+from flexrec.recorder.storage.open_store import RECORDING, open_store, stored_json
 from flexrec.recorder.storage.store import Store
 
 T = TypeVar("T")
@@ -307,8 +307,8 @@ def _examine(path: Path, *, tell: Callable[[Store], None] = _silent) -> dict[str
         tell(store)
         for view in store.views():
             _read_all(view, view.columns_held())
-        for text in (fmt.CONFIG, fmt.FACTS):
-            store.text(text)
+        for name in (fmt.CONFIG, fmt.FACTS):
+            stored_json(store, path, name)
         if closed:
             return asdict(Verdict("whole", events=store.count, is_clean=not store.file.unclosed))
         fault, damaged_from = "", store.damaged_from()
@@ -374,6 +374,8 @@ def _close(path: Path, closing: Path, *, tell: Callable[[Store], None] = _silent
                 raise DamagedError("the copy does not hold the same keys")
             if any(copy.text(name) != store.text(name) for name in (fmt.CONFIG, fmt.FACTS)):
                 raise DamagedError("the copy does not hold the same config and facts")
+            for name in (fmt.CONFIG, fmt.FACTS):
+                stored_json(copy, path, name)
         finally:
             copy.close()
         events = store.recorded().effective_count()

@@ -390,6 +390,21 @@ def json_text(
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def parsed(name: str, text: bytes) -> Any:
+    """Parse the config or the facts.
+
+    Raises:
+        ValueError: it is not JSON, or the facts are no object.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if name == FACTS and not isinstance(found, dict | None):
+        raise ValueError("it is no object")
+    return found
+
+
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 

@@ -79,10 +79,10 @@ class LiveStore(Store):
         return new
 
     def text(self, name: str) -> bytes:
-        """As Store.text; `null` if it does not match its checksum and damage is accepted.
+        """As Store.text; `null` if it is not as it was written and damage is accepted.
 
         Raises:
-            DamagedError: it does not match its checksum, and damage is not accepted.
+            DamagedError: it is not as it was written, and damage is not accepted.
         """
         found = super().text(name)
         if self._is_as_written(name, found):
@@ -92,7 +92,14 @@ class LiveStore(Store):
         return b"null"
 
     def _is_as_written(self, name: str, text: bytes) -> bool:
-        """Whether config or facts match their checksum; if they changed, a block's covers them."""
+        """Whether config or facts can be parsed, and match their checksum if they have one.
+
+        If they changed, a block's checksum covers them.
+        """
+        try:
+            fmt.parsed(name, text)
+        except ValueError:
+            return False
         sums = self.file.attribute(fmt.ATTR_TEXT_CHECKSUMS)
         if name in self.schema.texts or not isinstance(sums, int):
             return True

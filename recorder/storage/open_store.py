@@ -1,6 +1,5 @@
 """`open_store`: open a recording in either layout for reading."""
 
-import json
 import re
 import time
 from pathlib import Path
@@ -77,20 +76,19 @@ RECORDING = Kind("a flexrec recording", _is_recording)
 
 
 def stored_json(store: Store, path: Path, name: str) -> Any:
-    """Parse a JSON text of the recording.
+    """Parse the config or the facts of the recording.
 
     Raises:
         DamagedError: it is damaged.
     """
+    text = store.text(name)
     try:
-        return json.loads(store.text(name))
-    except (ValueError, RecursionError) as error:
+        return fmt.parsed(name, text)
+    except ValueError as error:
         raise DamagedError.of(path, f"{name}: {error!s:.80}") from error
 
 
 def stored_facts(store: Store, path: Path) -> dict[str, Any] | None:
     """The facts of the run; raises the same errors as `stored_json`."""
-    facts = stored_json(store, path, fmt.FACTS)
-    if not isinstance(facts, dict | None):
-        raise DamagedError.of(path, "facts is not a JSON object")
+    facts: dict[str, Any] | None = stored_json(store, path, fmt.FACTS)
     return facts

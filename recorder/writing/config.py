@@ -38,11 +38,21 @@ def as_json(name: str, value: Any) -> str:
     """
     try:
         text = fmt.json_text(value, default=_plain)
-        _check_depth(json.loads(text))
+        _check_depth(json.loads(text, object_pairs_hook=_distinct))
     except Exception as error:  # noqa: BLE001 - mappings of other packages may raise anything
         where, why = _culprit(name, value, error, frozenset())
         raise RecordingError(f"{where} must be plain JSON data: {why}") from None
     return text
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with these keys and values; raises ValueError if a key is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [key for key, _ in pairs]
+        double = next(key for key in names if names.count(key) > 1)
+        raise ValueError(f"two of its keys become {double!r:.40} in JSON")
+    return found
 
 
 def _check_depth(data: Any) -> None:
@@ -84,12 +94,16 @@ def _plain(value: Any) -> Any:
         return os.fspath(value)
     if isinstance(value, np.dtype):
         return str(value)
+    if isinstance(value, (np.datetime64, np.timedelta64)):
+        return None if np.isnat(value) else str(value)
+    if isinstance(value, np.longdouble):
+        return float(value)
     if isinstance(value, np.generic) or (is_tensor(value) and not value.ndim):
         return value.item()
     if isinstance(value, np.ndarray) or is_tensor(value):
         return _listed(value)
     if isinstance(value, enum.Enum):
-        return value.name
+        return value.name or str(value)  # an empty Flag has no name
     if isinstance(value, (date, time)):
         return value.isoformat()
     if isinstance(value, (timedelta, Decimal, Fraction, UUID)):
@@ -116,6 +130,8 @@ def _listed(array: Any) -> Any:
     count = math.prod(array.shape)
     if count > _ELEMENTS:
         raise TypeError(f"an array of {count:,} elements is no setting; record it with add()")
+    if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
+        array = np.reshape([_plain(one) for one in array.flat], array.shape)
     return array.tolist()
 
 
@@ -196,7 +212,8 @@ class Config(MutableMapping[str, Any]):
                 "config.update takes a mapping, pairs or keywords, got "
                 f"{type(values).__name__}: write rec.config.update(lr=1e-3)"
             ) from None
-        self._set({**self._data, **changes, **named})
+        text = as_json("config", {**changes, **named})
+        self._set({**self._data, **json.loads(text)})
 
     def as_dict(self) -> dict[str, Any]:
         """A copy of the whole config, as plain JSON data."""

@@ -1,17 +1,20 @@
 """Only damage is told as damage: not what the system refuses, nor want of memory, nor a bug."""
 
 import errno
+import gzip
 import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from flexrec.recorder import DamagedError, Recorder, Recording, RecordingError
-from flexrec.recorder.hdf5 import chunks
+from flexrec.recorder.files.descriptors import read_into
+from flexrec.recorder.hdf5 import chunks, superblock
 from flexrec.recorder.storage.closed_store import ClosedStore
 from flexrec.recorder.storage.live_store import LiveStore
 from support.crashing import crash
@@ -19,9 +22,13 @@ from support.crashing import crash
 Patch = pytest.MonkeyPatch
 
 
-@pytest.fixture(params=["live", "closed"])
+@pytest.fixture(params=["live", "closed", "live_version_1"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "run.h5"
+    if request.param == "live_version_1":
+        packed = Path(__file__).parents[2] / "data" / f"{request.param}.h5.gz"
+        path.write_bytes(gzip.decompress(packed.read_bytes()))
+        return path
     rec = Recorder(path, facts=False)
     for i in range(200):
         rec.add(loss=i, array=np.arange(i))
@@ -85,6 +92,45 @@ def test_want_of_memory_and_bugs_are_what_they_are(
     with pytest.raises(type(bug)) as caught:
         read(path)
     assert caught.value is bug
+
+
+@pytest.mark.parametrize("bug", [RecursionError("x"), TypeError("x"), ValueError("x")])
+def test_a_bug_in_what_h5py_calls_is_no_damage(
+    bug: Exception, path: Path, monkeypatch: Patch
+) -> None:
+    """At every read of HDF5: none is told as damage, and none hides rows."""
+    calls, last = 0, -1
+
+    def counted(*args: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise bug
+        return read_into(*args)
+
+    monkeypatch.setattr(superblock, "read_into", counted)
+    read(path)
+    for last in range(1, calls + 1):  # noqa: B007 - `counted` reads it
+        calls = 0
+        with pytest.raises(type(bug)) as caught:
+            read(path)
+        assert caught.value is bug
+
+
+def test_damage_in_the_place_of_a_chunk_is_no_bug() -> None:
+    """Whatever number of 64 bits HDF5 gives."""
+    rows = chunks.Places(_Scattered(), 1, 1).of(0, 9, 9)  # type: ignore[arg-type]
+    assert rows.tolist() == [[100, 8, 0]]
+
+
+class _Scattered:
+    """A dataset whose second chunk is out of the world."""
+
+    def chunk_iter(self, note: Callable[[Any], Any]) -> None:
+        for i in range(9):
+            where = 100 if i == 0 else 2**64 - 2
+            if note(SimpleNamespace(chunk_offset=(i,), byte_offset=where, size=8, filter_mask=0)):
+                break
 
 
 def test_memory_that_numpy_does_not_get(path: Path, monkeypatch: Patch) -> None:

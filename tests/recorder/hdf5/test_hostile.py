@@ -271,7 +271,7 @@ MEANINGS: list[tuple[str, Change, str]] = [
     (
         "a config that is nested deeply",
         lambda f: replaced(f, "config", np.frombuffer(b"[" * 10**6, "u1")),
-        "config: maximum recursion",
+        "config: it is nested too deeply",
     ),
     (
         "facts that are no object",

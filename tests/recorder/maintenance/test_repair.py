@@ -4,6 +4,7 @@ What they do with damage and kills is tried in tests/e2e/test_crash.py.
 """
 
 import errno
+import gzip
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 
 import flexrec
@@ -43,6 +46,49 @@ def test_what_they_return(killed: Path) -> None:
     assert repair(killed) == Repaired(killed, True, 10)
     assert verify(killed) == Verdict("whole", events=10)
     assert repair(killed) == Repaired(killed, False, 10)
+
+
+@pytest.mark.parametrize(("name", "text"), [("config", b"{"), ("facts", b"[]")])
+def test_config_and_facts_that_cannot_be_parsed_are_damage(
+    name: str, text: bytes, tmp_path: Path
+) -> None:
+    """As such a file cannot be opened, it is not whole."""
+    path = tmp_path / "run.h5"
+    recorder(path, config={"lr": 1}).close()
+    with h5py.File(path, "r+", locking=False) as file:
+        del file[name]
+        file[name] = np.frombuffer(text, "u1")
+    with pytest.raises(DamagedError):
+        Recording(path)
+    verdict = verify(path)
+    assert verdict.state == "damaged"
+    assert name in verdict.fault
+    with pytest.raises(DamagedError, match=name):
+        repair(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "was", "now"), [("config", b'{"', b"!!"), ("facts", b"null", b'"12"')]
+)
+def test_texts_without_a_checksum_are_left_out_if_they_cannot_be_parsed(
+    name: str, was: bytes, now: bytes, tmp_path: Path
+) -> None:
+    """In a live file of version 1: the closed copy can be opened."""
+    path = tmp_path / "run.h5"
+    packed = Path(__file__).parents[2] / "data" / "live_version_1.h5.gz"
+    path.write_bytes(gzip.decompress(packed.read_bytes()))
+    with path.open("r+b") as file, h5py.File(path, "r", locking=False, swmr=True) as read:
+        file.seek(read[name].id.get_offset())
+        assert file.read(len(was)) == was
+        file.seek(-len(was), os.SEEK_CUR)
+        file.write(now)
+    assert verify(path).state == "damaged"
+    repaired = repair(path)
+    assert repaired.damage == f"its {name} is not as it was written"
+    assert repaired.original is not None
+    with Recording(path) as run:
+        assert getattr(run, name) is None
+        assert run.event_count == repaired.events == 300
 
 
 def test_changed_config_and_facts_are_repaired_too(tmp_path: Path) -> None:

@@ -37,6 +37,16 @@ class Word(enum.StrEnum):
     SGD = "sgd"
 
 
+class Parts(enum.Flag):
+    """An enum that may be empty."""
+
+    A = 1
+    B = 2
+
+    def __str__(self) -> str:  # Python 3.11 and 3.12 differ
+        return f"Parts({self.value})"
+
+
 @dataclasses.dataclass
 class Optimizer:
     """A dataclass in a dataclass."""
@@ -89,6 +99,10 @@ TAKEN: list[tuple[Any, Any]] = [
     ({"s": {3, 1}, "r": range(2)}, {"s": [1, 3], "r": [0, 1]}),
     ({"n": np.float32(0.5), "f": Path}, {"n": 0.5, "f": "pathlib.Path"}),
     ({"g": len}, {"g": "builtins.len"}),
+    ({"none": Parts(0), "both": Parts(3)}, {"none": "Parts(0)", "both": "A|B"}),
+    ({"l": np.longdouble(0.5)}, {"l": 0.5}),
+    ({"d": np.datetime64(7, "ns")}, {"d": "1970-01-01T00:00:00.000000007"}),
+    ({"d": np.array([[7, "NaT"]], "m8[ns]")}, {"d": [["7 nanoseconds", None]]}),
     ([1, 2], [1, 2]),
     (None, None),
 ]
@@ -140,6 +154,7 @@ REFUSED = [
     ({"a": {"b": b"bytes"}}, r"config\['a'\]\['b'\] must be plain JSON data: JSON has no bytes"),
     (argparse.Namespace(a=object()), r"config\['a'\] must be plain JSON data: JSON has no object"),
     (OmegaLike({"lr": "???"}), "config must be plain JSON data: .*Missing mandatory value: lr"),
+    ({"a": {1: 2, "1": 3}}, r"config must be plain JSON data: two of its keys become '1' in JSON"),
     ({"a": np.zeros(3000)}, "an array of 3,000 elements is no setting"),
 ]
 
@@ -292,6 +307,15 @@ def test_changes_that_are_in_the_file_take_no_memory(tmp_path: Path) -> None:
         finally:
             tracemalloc.stop()
         assert rec.config["i"] == 29
+
+
+def test_a_setting_with_a_number_for_its_name_may_be_set_again(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, config={1: "a"}, facts=False) as rec:
+        rec.config.update({1: "b"})
+        rec.config[1] = "c"  # type: ignore[index]
+        assert rec.config.as_dict() == {"1": "c"}
+    assert config(path) == {"1": "c"}
 
 
 def test_a_copy_of_a_config_is_a_dict_that_records_nothing(tmp_path: Path) -> None:
