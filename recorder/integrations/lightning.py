@@ -77,6 +77,10 @@ class FlexrecCallback(Callback):
             self._hooked.resume(self._next_step)
         self._hooked.watch(pl_module, self._watch, trainer.optimizers)
 
+    def on_train_epoch_start(self, *_: Any) -> None:
+        """Write what was logged at the last epoch's end, after its checkpoint, to the disk."""
+        self._hooked.flush()
+
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Begin a step, or go on with one that accumulates gradients."""
         self._hooked.begin_step(trainer.fit_loop.epoch_loop._batches_that_stepped)

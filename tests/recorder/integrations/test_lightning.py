@@ -138,6 +138,21 @@ def test_a_killed_run_continues_at_its_checkpoint(
         assert found == expected
 
 
+def test_a_kill_loses_nothing_of_an_epoch_that_ended(whole: Path, tmp_path: Path) -> None:
+    """Lightning logs an epoch's means after its checkpoint, and never again."""
+
+    class DieAtOnce(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                die()
+
+    saves = ModelCheckpoint(tmp_path, filename="{step}", every_n_epochs=1)
+    killed_while(lambda: fit(tmp_path, saves, DieAtOnce()))
+    (saved,) = tmp_path.glob("step=*.ckpt")
+    fit(tmp_path, ckpt=saved, enable_checkpointing=False)
+    assert numbers(tmp_path / "run.h5") == numbers(whole)
+
+
 def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
     fit(tmp_path, enable_checkpointing=False, accumulate_grad_batches=2, max_epochs=1)
     found = numbers(tmp_path / "run.h5")
