@@ -520,7 +520,7 @@ def show(
 
     Of more than 1,000 keys, those with the fewest slashes are listed; -k chooses others.
     """
-    if recording.is_dir():
+    if os.path.isdir(recording):
         _refuse(context, "with a folder", "keys", "model", "patch", "plot", "console")
         from flexrec.cli.showing.runs import chosen_runs, print_runs
 

@@ -1,5 +1,6 @@
 """Progress lines for long work, on a terminal; nothing is shown in a pipe."""
 
+import os
 import sys
 import threading
 import time
@@ -28,7 +29,7 @@ def reading(runs: "Sequence[Recording]") -> AbstractContextManager[None]:
 def waiting(path: Path) -> AbstractContextManager[None]:
     """Show how long another process has been reading the file, while the block runs."""
     begin = time.monotonic()
-    size = path.stat().st_size / 1e6 if path.is_file() else 0.0
+    size = path.stat().st_size / 1e6 if os.path.isfile(path) else 0.0
     return showing(lambda: f"reading {size:,.1f} MB: {time.monotonic() - begin:.0f} s")
 
 

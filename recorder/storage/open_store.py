@@ -35,10 +35,18 @@ def open_store(path: Path) -> tuple[Store, bool]:
         except (NotARecordingError, VersionError):
             raise
         except RecordingError:  # perhaps a writer is changing it just now
-            if not path.is_file() or time.time() - path.stat().st_mtime > _FRESH:
+            if time.time() - _modified(path) > _FRESH:
                 raise
             time.sleep(pause)
     return _open(path)
+
+
+def _modified(path: Path) -> float:
+    """When a file was written last, in seconds since 1970; 0 if that cannot be told."""
+    try:
+        return path.stat().st_mtime
+    except (OSError, ValueError):  # ValueError: a null character in the path
+        return 0.0
 
 
 def _open(path: Path) -> tuple[Store, bool]:

@@ -385,6 +385,16 @@ def test_bad_recordings(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "e.json").exists()
 
 
+@pytest.mark.parametrize("command", ["show", "verify", "replay", "diff", "import", "repair"])
+def test_a_path_that_the_system_cannot_look_up_is_told(command: str, tmp_path: Path) -> None:
+    """As where a folder on the way may not be searched, which nobody can forbid to root."""
+    out = ("-o", tmp_path / "runs") if command == "import" else ()
+    said = fails(command, tmp_path / f"{'a' * 300}.h5", *out)
+    assert "File name too long" in said or "does not exist" in said
+    assert "Errno" not in said
+
+
+
 def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
     path = tmp_path / "shapes.h5"
     with Recorder(path) as rec:

@@ -105,10 +105,10 @@ def import_runs(
 
 def find_sources(path: Path) -> list[Source]:
     """The runs at a path, in the order of their names; of a folder, in its regular files."""
-    if path.is_dir():
+    if os.path.isdir(path):
         return list(_in_folder(path))
-    if not path.is_file():
-        what = "is not a regular file" if path.exists() else "does not exist"
+    if not os.path.isfile(path):
+        what = "is not a regular file" if os.path.exists(path) else "does not exist"
         raise RecordingError(f"{path} {what}; {_ACCEPTED}")
     check_table(path)
     kind = _kind(path.name)
