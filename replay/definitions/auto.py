@@ -110,6 +110,7 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
             meters[meter] = MeterDefinition(
                 *(meter, glob.escape(key), look.meter, dict(look.args), (plot,)),
                 *(look.field, label or shown),
+                phase=phase,
             )
     order = sorted(plots, key=lambda plot: _ORDER.index(plots[plot].type))
     total = Definitions({plot: plots[plot] for plot in order}, meters)

@@ -21,6 +21,7 @@ from flexrec.replay.definitions.phases import (
     is_phased,
     metric_of,
     part_of,
+    phase_of,
     written,
 )
 from flexrec.replay.meters import Meter, build, resolve
@@ -69,6 +70,7 @@ class MeterDefinition:
         only: groups of patterns; a key must also match one pattern of each group. Empty: no limit.
         optional: if true, no warning is given if no key feeds it.
         reset: whether marks that reset also reset this meter; if false, it runs across them.
+        phase: the phase of its key, such as train, if that is known.
     """
 
     name: str
@@ -82,6 +84,7 @@ class MeterDefinition:
     only: tuple[tuple[str, ...], ...] = ()
     optional: bool = False
     reset: bool = True
+    phase: str = ""
 
     @property
     def is_pattern(self) -> bool:
@@ -488,6 +491,7 @@ def fed_meter(where: str, name: str, table: Table) -> MeterDefinition:
         only=groups,
         optional=optional,
         reset=reset,
+        phase=phase_of(key),
     )
 
 

@@ -33,6 +33,29 @@ def metric_of(key: str) -> str:
     return found["name"] if found else key
 
 
+def phase_of(key: str) -> str:
+    """The phase in a phased key, in small letters; "" if there is none.
+
+    >>> phase_of("{Train}_loss"), phase_of("{}_loss"), phase_of("train_loss")
+    ('train', '', '')
+    """
+    found = _TEMPLATE.fullmatch(key)
+    return found["phase"].lower() if found else ""
+
+
+def phase_in(name: str, phases: Iterable[str] = PHASES) -> str:
+    """The phase that a name in a legend begins or ends with, in small letters; "" if there is none.
+
+    >>> phase_in("train step"), phase_in("val (loss/val)"), phase_in("Loss")
+    ('train', 'val', '')
+    """
+    for phase in phases:
+        word = re.escape(phase)
+        if re.fullmatch(rf"{word}(?:[_/.\- ].+)?|.+[_/.\- ]{word}", name, re.I | re.S):
+            return phase.lower()
+    return ""
+
+
 def written(key: str) -> str:
     """The usual spelling of a phased key; other keys are returned unchanged.
 

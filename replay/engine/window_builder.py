@@ -228,7 +228,9 @@ class WindowBuilder:
             fitting = [i for i, form in enumerate(forms) if form is not None and form == drawn]
             xs, values = [xs[i] for i in fitting], [values[i] for i in fitting]
         centres = self._centres(plot.kind, line.meter, values[-1]) if values else None
-        traces = _gathered(plot, name, xs, values, centres) if values else []
+        phase = self.definitions.meters[line.meter].phase
+        gathered = _gathered(plot, name, xs, values, centres) if values else []
+        traces = [replace(trace, phase=phase) for trace in gathered]
         if traces and not plot.kind.condition(traces[0].y):  # for vectors side by side
             self._leave_out(plot, line, xs[-1], traces[0].y, len(xs))
             return []

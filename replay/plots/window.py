@@ -29,6 +29,7 @@ class Trace:
         band: the lower and the upper edge (n,) of a band that is shaded around a line; NaN: none.
         note: what the legend says behind the name.
         muted: whether a line is grey and not in the legend: one of many that others stand out from.
+        phase: the phase that it is of, such as train, if its meter's definition says so.
         earlier: (x, y) of earlier marks, in order, for sinks that can show a picture's history.
     """
 
@@ -42,6 +43,7 @@ class Trace:
     band: tuple[Any, Any] | None = None
     note: str = ""
     muted: bool = False
+    phase: str = ""
     earlier: tuple[tuple[float, Any], ...] = ()
 
 
@@ -102,7 +104,7 @@ def equal(a: Window, b: Window) -> bool:
         (a.win, a.env, a.type, dict(a.opts)) == (b.win, b.env, b.type, dict(b.opts))
         and len(a.traces) == len(b.traces)
         and all(
-            (s.name, s.run, s.pale, s.note, s.muted) == (t.name, t.run, t.pale, t.note, t.muted)
+            _looks(s) == _looks(t)
             and (s.band is None) == (t.band is None)
             and all(map(_same, s.band or (), t.band or ()))
             and all(
@@ -113,6 +115,10 @@ def equal(a: Window, b: Window) -> bool:
             for s, t in zip(a.traces, b.traces, strict=True)
         )
     )
+
+
+def _looks(trace: Trace) -> tuple[Any, ...]:
+    return (trace.name, trace.run, trace.pale, trace.note, trace.muted, trace.phase)
 
 
 def _same(a: Any, b: Any) -> bool:

@@ -8,6 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
@@ -26,10 +27,7 @@ _SOLID = ("", "train", "mean")  # phases whose lines are solid
 _PALEST = 0.6  # how much white is in the last of several colours of a run
 _LARGE = {"width": 720, "height": 480}
 
-_WORD = "|".join((*PHASES, "mean", "std"))
-_PHASED = re.compile(
-    rf"(?P<first>{_WORD})(?:[_/\- ](?P<of>.+))?|(?P<name>.+)[_/\- ](?P<last>{_WORD})", re.I | re.S
-)
+_WORDS = "|".join((*PHASES, "mean", "std"))
 
 
 class _Look(NamedTuple):
@@ -158,7 +156,7 @@ def _solid(look: _Look) -> _Look:
 
 def _look(trace: Trace, plot: str, has_dashes: bool) -> _Look:
     name = trace.name.removeprefix(trace.run or "").lstrip()
-    found = _PHASED.fullmatch(name)
+    found = _phased(re.escape(trace.phase) or _WORDS).fullmatch(name)
     if found is None:
         return _Look(trace.run, "" if name.lower() == plot and has_dashes else name, "")
     phase = (found["first"] or found["last"]).lower()
@@ -169,3 +167,10 @@ def _look(trace: Trace, plot: str, has_dashes: bool) -> _Look:
         if has_dashes
         else _Look(trace.run, f"{phase} {subject}", "")
     )
+
+
+@lru_cache(64)
+def _phased(words: str) -> re.Pattern[str]:
+    """Matches a name that begins or ends with one of these words."""
+    first = rf"(?P<first>{words})(?:[_/\- ](?P<of>.+))?"
+    return re.compile(rf"{first}|(?P<name>.+)[_/\- ](?P<last>{words})", re.I | re.S)

@@ -176,6 +176,46 @@ def test_a_phase_is_turned_off_in_all_plots(opened: Opened) -> None:
     assert [box.is_checked() for box in page.locator("#phases input").all()] == [True, False]
 
 
+def test_phases_of_every_spelling_are_turned_off(browser: "Browser", tmp_path: Path) -> None:
+    for name in "ab":
+        with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
+            for epoch in range(3):
+                rec.add(
+                    train_loss_step=1.0, train_loss_epoch=2.0, dev_loss=3.0, acc=4.0, dev_acc=5.0
+                )
+                rec.log(epoch=epoch)
+    for paths in (["a.h5"], ["a.h5", "b.h5"]):
+        made = tmp_path / f"{len(paths)}.html"
+        files = [tmp_path / path for path in paths]
+        flexrec("replay", *files, "--phases", "train,dev", "--html", made)
+        with open_page(browser, made) as found:
+            page = found.page
+            labels = [box.inner_text() for box in page.locator("#phases label").all()]
+            assert labels == ["train", "dev", "no phase"]
+            page.locator("#phases label").nth(1).click(modifiers=["Shift"])
+            found.settle()
+            left = page.evaluate("cards.map(({plot}) => plot.data.filter((t) => t.visible))")
+            assert [{t["phase"] for t in lines} for lines in left] == [{"dev"}] * 2
+            assert {t["line"]["dash"] for lines in left for t in lines} == {"dash"}
+            assert page.locator(".legend span", has_text="train step").count() == len(paths)
+
+
+def test_a_plot_without_values_that_it_can_show_says_so(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "a.h5", facts=False) as rec:
+        for epoch in range(3):
+            rec.add(train_loss=float("nan"), val_loss=float("inf"), gain=epoch - 9.0, x=1.0 - epoch)
+            rec.log(epoch=epoch)
+    flexrec("replay", tmp_path / "a.h5", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        texts = found.page.locator("figure").all_text_contents()
+        assert ["no finite values" in text for text in texts] == [True, False, False]
+        found.choose("scale", "log")
+        texts = found.page.locator("figure").all_text_contents()
+        assert ["no positive values" in text for text in texts] == [False, True, False]
+        drawn = found.page.evaluate("cards.at(-1).plot.data.map(({y}) => y)")
+        assert drawn == [[1, None, None], [1 / 3]], "a gap at -1, a mark for 0"
+
+
 def test_plots_are_found_by_the_names_of_their_lines(opened: Opened) -> None:
     page = opened.page
     page.fill("#filter", "run1 TEST")
@@ -440,6 +480,9 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
 
         assert {"0.001", "0.01", "0.1"} >= set(labels("Loss", "y")) >= {"0.01"}
         assert labels("Few", "x") == list("01234")
+        found.choose("scale", "linear")  # a constant: its 0 must not lie on that of x
+        low, high = found.page.evaluate(f"document.querySelector({LOSS!r}).layout.yaxis.range")
+        assert low < 0 < 0.02 < high
         for axis in "xy":
             assert 3 <= len(labels("Many", axis)) <= 10
 

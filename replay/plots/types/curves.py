@@ -32,6 +32,14 @@ BELOW = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 
 _LONG = 16  # letters of a name; longer ones stand below the plot, not beside it
 SMALL = 6  # size of points in pixels, if a line's points are marked
+_SYMBOLS = {
+    "dash": "circle-open",
+    "dot": "square",
+    "dashdot": "square-open",
+    "longdash": "diamond",
+    "longdashdot": "diamond-open",
+}
+"""The points of lines that are not solid, which tell phases apart where there is no line."""
 
 
 def names_of(traces: Traces, opts: Message) -> list[str]:
@@ -84,6 +92,11 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
         if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*points):
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
+            symbol = _SYMBOLS.get(drawn.get("line", {}).get("dash"))
+            if symbol and "markersymbol" not in opts:
+                drawn["marker"]["symbol"] = symbol
+                if symbol.endswith("-open"):
+                    drawn["marker"]["line"] = {"width": 1.5}
     for drawn, line in zip(message["data"], lines, strict=True):
         shape = {**drawn.get("line", {}), **line.style.get("line", {})}
         drawn |= {**line.style, **({"line": shape} if shape else {})}

@@ -127,7 +127,7 @@ def play_groups(
         for window in windows:
             if window.type == _LINES:
                 place = window.env, window.win
-                groups[member.name].setdefault(place, _Means(window, {})).take(window)
+                groups[member.name].setdefault(place, _Means(window, {}, {})).take(window)
             else:
                 skipped[window.title] += 1
     found = {name: [each.window(band) for each in means.values()] for name, means in groups.items()}
@@ -141,10 +141,12 @@ class _Means(NamedTuple):
 
     first: Window
     curves: dict[str, list[Curve]]
+    phases: dict[str, str]
 
     def take(self, window: Window) -> None:
         for trace in window.traces:
             if not trace.pale:
+                self.phases[trace.name] = trace.phase
                 y = np.asarray(trace.y, np.float64)
                 x = np.arange(len(y)) if trace.x is None else np.asarray(trace.x)
                 self.curves.setdefault(trace.name, []).append((x.astype(np.float64), y))
@@ -153,7 +155,8 @@ class _Means(NamedTuple):
         traces = list[Trace]()
         for name, curves in self.curves.items():
             found = mean_of(curves, band)
-            traces.append(Trace(name, found.y, found.x, band=found.band, note=found.note))
+            trace = Trace(name, found.y, found.x, band=found.band, note=found.note)
+            traces.append(replace(trace, phase=self.phases[name]))
         return replace(self.first, traces=tuple(traces))
 
 

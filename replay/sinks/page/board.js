@@ -169,9 +169,9 @@ function showValues(card, points, event) {
 }
 
 /** The name of a trace, with that of its run shortened. */
-function nameOf({name, run, phase, note}) {
+function nameOf({name, run, label, note}) {
   if (runs.length < 2 || run === null) return name;
-  return [shortNames[run], phase, note && runs[run].note !== note ? `(${note})` : ""].filter(Boolean)
+  return [shortNames[run], label, note && runs[run].note !== note ? `(${note})` : ""].filter(Boolean)
     .join(" ");
 }
 
@@ -252,16 +252,23 @@ function describe(card) {
 const DASHES = {dash: "7 4", dot: "2 3", dashdot: "7 3 2 3", longdash: "12 4",
   longdashdot: "12 3 2 3"};
 
-/** A short stroke, or a dot, that shows how a trace is drawn. */
-function key(parent, colour, trace) {
-  const drawing = "http://www.w3.org/2000/svg";
+/** A short stroke, a dot, or both, that show how a trace is drawn. */
+function key(parent, colour, {mode, line, marker}) {
+  const drawing = "http://www.w3.org/2000/svg", dash = DASHES[line?.dash] ?? "none";
   const image = parent.appendChild(document.createElementNS(drawing, "svg"));
   image.setAttribute("class", "key");
-  const isDot = trace.mode === "markers";
-  const shape = image.appendChild(document.createElementNS(drawing, isDot ? "circle" : "line"));
-  const given = isDot ? {cx: 13, cy: 4, r: 4, fill: colour} : {x1: 0, x2: 26, y1: 4, y2: 4,
-    stroke: colour, "stroke-width": 2.5, "stroke-dasharray": DASHES[trace.line?.dash] ?? "none"};
-  for (const [name, value] of Object.entries(given)) shape.setAttribute(name, value);
+  const draw = (kind, given) => {
+    const shape = image.appendChild(document.createElementNS(drawing, kind));
+    for (const [name, value] of Object.entries(given)) shape.setAttribute(name, value);
+  };
+  if (mode !== "markers") draw("line", {x1: 0, x2: 26, y1: 4, y2: 4, stroke: colour,
+    "stroke-width": 2.5, "stroke-dasharray": dash});
+  if (!/markers/.test(mode)) return;
+  const [form, isOpen] = (marker?.symbol ?? "").split("-");
+  const paint = isOpen ? {fill: css("--card"), stroke: colour, "stroke-width": 1.5} : {fill: colour};
+  const turned = {square: 0, diamond: 45}[form];
+  if (turned === undefined) draw("circle", {cx: 13, cy: 4, r: isOpen ? 3 : 4, ...paint});
+  else draw("rect", {x: 10, y: 1, width: 6, height: 6, transform: `rotate(${turned} 13 4)`, ...paint});
 }
 
 function makeLegend(card) {
@@ -332,9 +339,9 @@ function hasRunColours({curves, data}) {
     (trace) => trace.run !== null && colourOf(trace) === runColours[trace.run]);
 }
 
-/** A line of each phase: of several runs in windows whose colours are the runs'. */
+/** A line of each phase, and one without a phase if there are such beside them. */
 const phases = new Map();
-for (const shown of windows.filter((one) => (runs.length > 1 ? hasRunColours(one) : one.phased))) {
+for (const shown of windows.filter(isPhased)) {
   for (const trace of shown.data.filter(isLine)) {
     if (!phases.get(trace.phase)?.line) phases.set(trace.phase, trace);  // a dot has no dash
   }
@@ -342,8 +349,9 @@ for (const shown of windows.filter((one) => (runs.length > 1 ? hasRunColours(one
 
 /** Whether the head's runs and phases say all that a legend would. */
 function isToldAbove({shown}) {
-  return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every(
-    (trace) => dashOf(phases.get(trace.phase)) === dashOf(trace));
+  return runs.length > 1 && hasRunColours(shown) && shown.data.filter(isLine).every((trace) => (
+    ["", trace.phase, shown.title.toLowerCase()].includes(trace.label.toLowerCase())
+    && dashOf(phases.get(trace.phase) ?? trace) === dashOf(trace)));
 }
 
 // ---------------------------------------------------------------- downloads

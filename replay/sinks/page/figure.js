@@ -66,13 +66,24 @@ function isMuted(trace) {
   return !isLine(trace) && trace.hoverinfo === "name" && runs.length > 1 && trace.run !== null;
 }
 
+/** Whether a trace is a horizontal line that stands for no values. */
+function isGuide(trace) {
+  return !isLine(trace) && trace.hoverinfo === "name" && !isMuted(trace);
+}
+
+/** Whether lines of a window are of phases, such as train and val. */
+function isPhased(shown) {
+  shown.isPhased ??= shown.curves && shown.data.some((trace) => isLine(trace) && trace.phase);
+  return shown.isPhased;
+}
+
 function isLog(shown) {
   return shown.curves && (chosen.scale === "own" ? shown.log : chosen.scale === "log");
 }
 
 function isOn(card, trace) {
   return !chosen.off.has(trace.run) && !card.off.has(trace.name)
-    && !(card.shown.curves && chosen.offPhases.has(trace.phase));
+    && !(isPhased(card.shown) && chosen.offPhases.has(trace.phase) && !isGuide(trace));
 }
 
 function colourOf(trace) {
@@ -141,7 +152,8 @@ function yaxisOf(shown, values, zoomed) {
   }
   const [low, high] = extremes(values);
   if (low !== high || low === 0 || axis.range) return axis;
-  return {...axis, range: [Math.min(0, 2 * low), Math.max(0, 2 * low)]};  // a constant, seen from 0
+  const ends = [Math.min(0, 2 * low), Math.max(0, 2 * low)], room = 0.1 * Math.abs(low);
+  return {...axis, range: [ends[0] - room, ends[1] + room]};  // a constant, seen from 0
 }
 
 function extremes(values) {
@@ -181,6 +193,13 @@ function zeros(made, least) {
     hoverinfo: "none", isZero: true, showlegend: false, yaxis: made.yaxis ?? "y"}];
 }
 
+/** Why a plot of lines is empty; "" if it is not, or if all its lines are off. */
+function lack(values, isLog) {
+  const known = values.filter((value) => value !== null);
+  if (!known.length) return values.length ? "no finite values" : "";
+  return isLog && known.every((value) => value < 0) ? "no positive values" : "";
+}
+
 /** plotly's traces and layout of a card. */
 function figureOf(card) {
   const {shown} = card, weight = smoothing(shown), data = [];
@@ -209,11 +228,18 @@ function figureOf(card) {
   if (shown.curves) {
     const values = data.filter((made) => made.visible).flatMap((made) => made.y);
     layout.yaxis = yaxisOf(shown, values, zoomOf(card, layout));
+    const lacking = lack(values, isLog(shown));
+    if (lacking) {
+      layout.yaxis = {...layout.yaxis, showticklabels: false};
+      layout.annotations = [{text: lacking, showarrow: false, xref: "paper", yref: "paper",
+        x: 0.5, y: 0.5, font: {color: css("--dim")}}];
+    }
     if (isLog(shown)) {
       const [least] = extremes(values.filter((value) => value > 0));
-      const lines = data.filter((made) => made.visible && made.hoverinfo !== "skip");
-      data.push(...lines.flatMap((made) => zeros(made, least)));
-      for (const made of lines) made.y = made.y.map((value) => (value === 0 ? null : value));
+      const lines = data.filter((made) => made.visible && made.line?.width !== 0 && made.yaxis !== "y2");
+      const marks = lines.filter((made) => made.hoverinfo !== "skip").flatMap((made) => zeros(made, least));
+      for (const made of lines) made.y = made.y.map((value) => (value > 0 ? value : null));
+      data.push(...marks);
     }
   }
   for (const name of ["xaxis", "yaxis", "yaxis2"]) {

@@ -29,7 +29,7 @@ function makeTable(parent, rows) {
 const lasts = new Map();
 for (const shown of runs.length > 1 ? windows.filter(hasRunColours).slice(0, 4) : []) {
   for (const trace of shown.data.filter(isLine)) {
-    const name = `${`${shown.title} ${trace.phase}`.trim()}, last`;
+    const name = `${`${shown.title} ${trace.label}`.trim()}, last`;
     if (!lasts.has(name)) lasts.set(name, []);
     lasts.get(name)[trace.run] = format(trace.y.findLast((value) => value !== null) ?? "");
   }
@@ -88,7 +88,7 @@ function makeScale(row) {
 
 /** Boxes for the phases, such as train and val, which turn their lines on and off in all plots. */
 function makePhases() {
-  const row = document.getElementById("phases"), every = [...phases.keys()].filter(Boolean);
+  const row = document.getElementById("phases"), every = [...phases.keys()];
   row.hidden = every.length < 2;
   row.replaceChildren();
   for (const phase of every) {
@@ -96,7 +96,7 @@ function makePhases() {
     const box = add(chip, "input", undefined, {type: "checkbox", value: phase,
       checked: !chosen.offPhases.has(phase)});
     key(chip, "currentColor", phases.get(phase));
-    add(chip, "span", phase);
+    add(chip, "span", phase || "no phase");
     listen(chip, box, (alone) => turnPhase(phase, every, alone));
   }
 }

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from flexrec.replay.definitions.phases import PHASES, split_phase
+from flexrec.replay.definitions.phases import PHASES, phase_in
 from flexrec.replay.plots.colours import CYCLE, written
 from flexrec.replay.plots.registry import plot_type
 from flexrec.replay.plots.window import Trace, Window
@@ -34,8 +34,7 @@ def shown(
         the frames of earlier ones, up to `pictures_bytes` of these, or data and layout for plotly.
         `curves`: its traces are points over x; `marks`: its x are those
         of marks; `run`: the index of the run that it shows alone, and of each trace in data;
-        `phase`: a trace's name without that of its run and its `note`; `phased`: whether these are
-        phases.
+        `label`: a trace's name without that of its run and its `note`; `phase`: the phase in it.
 
     Raises:
         DefinitionError: the window cannot be drawn.
@@ -64,7 +63,6 @@ def shown(
         "marks": over_marks,
         "smooth": window.opts.get("smooth", 0) if "smooth" in kind.opts else None,
         "log": kind.accumulates and window.opts.get("ytype") == "log",
-        "phased": kind.accumulates and all(_is_phased(trace) for trace in drawn.traces),
         "data": [_trace(trace, i, drawn.traces, runs) for i, trace in enumerate(message["data"])],
         "layout": _layout(message["layout"], drawn),
     }
@@ -113,11 +111,6 @@ def _unsmoothed(window: Window) -> Window:
     return replace(window, traces=traces, opts=opts)
 
 
-def _is_phased(trace: Trace) -> bool:
-    own = trace.name.removeprefix(trace.run or "").strip()
-    return own.lower() in PHASES or split_phase(own)[0] != ""
-
-
 def _trace(
     trace: Mapping[str, Any], place: int, traces: Sequence[Trace], runs: Sequence[str]
 ) -> dict[str, Any]:
@@ -125,9 +118,10 @@ def _trace(
     run, name = _run(trace, place, traces, runs), str(trace.get("name", ""))
     note = next((t.note for t in traces if t.note and _has_note(name, t.note)), "")
     named = runs[run] if run is not None and len(runs) > 1 else ""
-    phase = "" if name == note else name.removesuffix(f" ({note})").removeprefix(named).strip()
-    shown = {"phase": phase, "note": note}
-    made = {**trace, "run": run, **shown}
+    label = "" if name == note else name.removesuffix(f" ({note})").removeprefix(named).strip()
+    phases = dict.fromkeys(t.phase for t in traces if t.phase)
+    phase = phase_in(label, (*phases, *PHASES))
+    made = {**trace, "run": run, "label": label, "phase": phase, "note": note}
     if trace["type"] == "scattergl":
         # plotly's WebGL lines create code from text, which the page's policy forbids.
         made["type"] = "scatter"

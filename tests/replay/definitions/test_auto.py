@@ -147,6 +147,16 @@ def test_phases_of_ones_own(tmp_path: Path) -> None:
         }
 
 
+def test_lines_know_their_phases(tmp_path: Path) -> None:
+    values = {"dev_loss": 1.0, "fit_loss": 2.0, "loss": 3.0}
+    with recorded(tmp_path / "run.h5", values) as run:
+        for name in ("auto", "loss"):
+            (drawn, *_) = play(run, preset(name, phases=["dev", "fit"]))
+            assert [trace.phase for trace in drawn.traces[:2]] == ["dev", "fit"], name
+        (drawn,) = play(run, preset("loss"))
+        assert [trace.phase for trace in drawn.traces] == [""]
+
+
 def test_an_empty_recording_says_so(tmp_path: Path) -> None:
     with (
         recorded(tmp_path / "run.h5") as run,

@@ -34,6 +34,14 @@ def test_a_run_has_one_colour_and_a_phase_one_dash() -> None:
     assert "linecolor" not in acc.opts, "as visdom colours it"
 
 
+def test_phases_of_ones_own_have_dashes() -> None:
+    own = [Trace(phase, [1.0], phase=phase) for phase in ("fit", "dev")]
+    (loss,) = Palette().paint([window("line", *own, Trace("dev (x)", [1.0], phase="dev"))])
+    assert loss.opts["dash"][:2] == ["dash", "dot"]
+    assert loss.opts["linecolor"][0] == loss.opts["linecolor"][1] != loss.opts["linecolor"][2]
+    assert loss.opts["dash"][2] == "dot"
+
+
 def test_mean_and_std_of_a_layer_share_its_colour() -> None:
     both, mean = Palette().paint(
         [lines("g", "0 mean", "2 mean", "0 std", "2 std"), lines("m", "2", "0")]

@@ -25,3 +25,12 @@ def test_points_that_no_line_shows_are_marked(x: list[float], y: list[float], mo
     for kind in ("line", "dual_axis_lines"):
         drawn = payload(window(kind, Trace("a", y, x), Trace("b", [1.0, 2.0], [0.0, 1.0])))
         assert drawn["data"][0]["mode"] == mode
+
+
+def test_lone_points_of_phases_look_different() -> None:
+    traces = [Trace(name, [1.0], [0.0]) for name in ("train", "val", "test")]
+    dashes = ["solid", "dash", "dot"]
+    drawn = payload(window("line", *traces, dash=dashes))["data"]
+    assert len({trace["marker"]["symbol"] for trace in drawn}) == 3
+    asked = payload(window("line", *traces, dash=dashes, markersymbol="cross"))["data"]
+    assert {trace["marker"]["symbol"] for trace in asked} == {"cross"}

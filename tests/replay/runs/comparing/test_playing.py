@@ -126,6 +126,9 @@ def test_phases_have_dashes_and_a_common_last_name_is_left_out(tmp_path: Path) -
     (window,) = Runs(tmp_path).play(LOSS, best="test_loss.min", top=1)
     assert [trace.name for trace in window.traces] == ["b train", "b test", "a train", "a test"]
     assert window.opts["dash"] == ["solid", "dash", "solid", "dash"]
+    (mean,) = Runs(tmp_path).group().play(LOSS)
+    for drawn in (window, mean):
+        assert [trace.phase for trace in drawn.traces[:2]] == ["train", "test"]
 
 
 def test_runs_that_cannot_be_drawn_are_told_of(exp: Path) -> None:

@@ -32,7 +32,15 @@ def test_traces_say_phase_and_note_apart() -> None:
     told = shown(window("line", *noted), RUNS)["data"]
     assert [trace["name"] for trace in told] == ["a train (n=2, ± std)", "b train (n=2, ± std)"]
     assert [(trace["phase"], trace["note"]) for trace in told] == [("train", "n=2, ± std")] * 2
-    assert [shown(of_runs("line", name), RUNS)["phased"] for name in ("val", "0")] == [True, False]
+
+
+def test_traces_say_their_phase() -> None:
+    names = ("val", "Val", "train step", "test (loss/test)", "0", "_val", "dev", "dev_loss")
+    for phase, known in (("dev", ["dev", "dev"]), ("", ["", ""])):
+        traces = [Trace(name, TRAIN.y, TRAIN.x, phase=phase) for name in names]
+        told = shown(window("line", *traces), ["x"])["data"]
+        assert [trace["label"] for trace in told] == list(names)
+        assert [trace["phase"] for trace in told] == ["val", "val", "train", "test", "", "", *known]
 
 
 def test_a_window_of_one_run_names_it() -> None:
