@@ -268,6 +268,7 @@ def test_groups_and_pages_of_other_axes_have_the_choice_of_x(
     browser: "Browser", twenty: Path
 ) -> None:
     with open_page(browser, twenty / "group.html") as found:
+        assert found.page.inner_text("#count").startswith("20 runs in 2 groups · ")
         assert found.page.locator("#x span").all_inner_texts() == ["epoch", "step", "relative"]
         assert found.page.locator("#runs label").first.inner_text().split()[1:] == [
             "n=10,",

@@ -450,10 +450,18 @@ function filter() {
   const every = counted(cards.length, "window");
   const count = left < cards.length ? `${left} of ${every}` : every;
   const {state, started} = runs[0]?.about ?? {};
-  const said = runs.length > 1 ? [counted(runs.length, "run"), count]
-    : [count, state, started && `started ${started}`];
+  const said = runs.length > 1 ? [countedRuns(), count]
+    : [countedRuns(), count, state, started && `started ${started}`];
   document.getElementById("count").textContent = said.filter(Boolean).join(" · ");
   arrange();
+}
+
+/** How many runs there are, also in groups of which the means are drawn; "" for one. */
+function countedRuns() {
+  const total = runs.reduce((sum, {about}) => sum + Number(about.runs ?? 1), 0);
+  const groups = runs.length > 1 && runs.some(({about}) => about.runs);
+  if (total < 2) return "";
+  return counted(total, "run") + (groups ? ` in ${counted(runs.length, "group")}` : "");
 }
 
 /** Chooses the columns: as many as have room, or fewer if they leave less of the last row empty. */
