@@ -303,7 +303,9 @@ def _takes(meter: Meter, args: tuple[Any, ...]) -> str | None:
     try:
         wanted.bind(*args)
     except TypeError:
-        return f"it takes ({', '.join(wanted.parameters)})"
+        is_number = len(args) == 1 and not isinstance(args[0], str) and np.ndim(args[0]) == 0
+        other = "; AverageValueMeter takes a number as it is" if is_number else ""
+        return f"it takes ({', '.join(wanted.parameters)}){other}"
     return None
 
 

@@ -415,7 +415,8 @@ def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
         ("BestValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
         ("LastValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
         ("MovingAverageValueMeter", (np.ones(2), np.ones(2)), "it takes (value)"),
-        ("MSEMeter", 1.0, "it takes (output, target)"),
+        ("MSEMeter", 1.0, "it takes (output, target); AverageValueMeter takes a number"),
+        ("MSEMeter", "text", "it takes (output, target)"),
     ],
 )
 @pytest.mark.parametrize("plain", [False, True])
