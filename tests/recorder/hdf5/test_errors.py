@@ -119,7 +119,7 @@ def test_a_bug_in_what_h5py_calls_is_no_damage(
 
 def test_damage_in_the_place_of_a_chunk_is_no_bug() -> None:
     """Whatever number of 64 bits HDF5 gives."""
-    rows = chunks.Places(_Scattered(), 1, 1).of(0, 9, 9)  # type: ignore[arg-type]
+    rows = chunks.Places(_Scattered(), 1, 1).of(0, 9, 9)
     assert rows.tolist() == [[100, 8, 0]]
 
 
