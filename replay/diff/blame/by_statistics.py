@@ -10,7 +10,7 @@ from typing import Any
 
 from flexrec.recorder.errors import counted
 from flexrec.recorder.files.names import is_fingerprint
-from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
+from flexrec.replay.diff.blame.places import Place, around, layers_of, place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage, shown_apart
 
@@ -137,7 +137,7 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
         if gives:
             cause = "outputs differ; its inputs were not recorded"
             above = _after_the_last_equal(here, here.layers[:i])
-            suspects = (*above, layer, parent_of(layer))
+            suspects = (*above, layer, *_code_before(here, layer, above))
             return Blame("forward", here.key(layer, "outputs"), layer, cause, suspects)
     return None
 
@@ -149,12 +149,26 @@ def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
         cause = f"what goes into {layer}, the first layer, differs"
         return Blame("data", key, None, cause)
     suspects = _after_the_last_equal(here, earlier)
-    parent = parent_of(layer)
+    code = _code_before(here, layer, suspects)
     if suspects:
         cause = f"its inputs are equal, those of {layer}, which comes next, differ"
-        return Blame("forward", key, suspects[-1], cause, (*suspects, parent))
-    cause = f"the code of {parent} before {layer}: all that was recorded before it is equal"
-    return Blame("forward", key, parent, cause, (parent, layer))
+        return Blame("forward", key, suspects[-1], cause, (*suspects, *code))
+    cause = f"the code of {code[0]} before {layer}: all that was recorded before it is equal"
+    return Blame("forward", key, code[0], cause, (*code, layer))
+
+
+def _code_before(here: StepOfLayers, layer: str, above: Sequence[str] = ()) -> tuple[str, ...]:
+    """The modules whose code may run between a layer and what is known to be equal before it.
+
+    Args:
+        here: the step.
+        layer: the layer.
+        above: the layers directly before it that may be the cause.
+    """
+    if above and here.differs(above[0], "inputs") is False:
+        return around(above[0], layer)
+    before = here.layers[: here.layers.index(above[0] if above else layer)]
+    return around(*before[-1:], layer)
 
 
 def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[str, ...]:
@@ -192,14 +206,14 @@ def _in_backward(here: StepOfLayers) -> Blame | None:
             cause = "the gradient at the model's output differs, its outputs do not"
             return Blame("loss", here.key(layer, "grad_out"), None, cause)
         if above:
-            parent = parent_of(layer)
             near = (after,) if after and here.differs(after, "grad_in") is None else ()
+            suspects = (*near, *around(layer, *filter(None, [after])))
             cause = f"the backward of what comes after {layer}"
-            key = here.key(layer, "grad_out")
-            return Blame("backward", key, (near or (parent,))[0], cause, (*near, parent))
+            return Blame("backward", here.key(layer, "grad_out"), suspects[0], cause, suspects)
         if below:
             cause = "the gradient of its outputs agrees, that of its inputs does not"
-            unsure = () if above is False else (layer, parent_of(layer))
+            cause += "; other code may use these inputs, too"
+            unsure = (layer, *_code_before(here, layer))
             return Blame("backward", here.key(layer, "grad_in"), layer, cause, unsure)
         if above is False or below is False:
             after = layer

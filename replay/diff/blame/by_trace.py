@@ -180,12 +180,18 @@ def _fork(step: Step) -> Blame | None:
     changed = step.changed_layers()
     why = [f"{layer}: {step.attributes(layer)}" for layer in changed]
     cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
-    suspects = tuple(dict.fromkeys((*changed, one.layer, other.layer)))
+    running = [_running(each) for each in (alone, one, other) if _running(each)]
+    suspects = tuple(dict.fromkeys((*changed, *running, one.layer, other.layer)))
     if alone.kind == "settings":
         return Blame("optimizer", str(one), None, cause, suspects)
     is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
     stage: Stage = "backward" if is_backward else "forward"
-    return Blame(stage, str(one), (*changed, alone.layer)[0], cause, suspects)
+    return Blame(stage, str(one), (*changed, *running, alone.layer)[0], cause, suspects)
+
+
+def _running(event: Event) -> str:
+    """The module whose code led to the event: the caller, or the one whose forward ended."""
+    return event.layer if event.kind == "outputs" else event.parent
 
 
 # ---------------------------------------------------------------- rules, by the kind of event
@@ -208,7 +214,8 @@ def _missing(step: Step, event: Event) -> Blame:
     if stage not in ("forward", "backward"):
         of_layer = event.kind in _OF_WEIGHTS
         return Blame(stage, str(event), event.layer if of_layer else None, cause)
-    layers = tuple(step.changed_layers()) or (event.layer,)
+    around = (event.parent, event.layer) if event.parent else (event.layer,)
+    layers = tuple(step.changed_layers()) or around
     why = step.attributes(layers[0])
     cause += f": {why}" if why else ""
     return Blame(stage, str(event), layers[0], cause, _unless_one(layers))
@@ -320,18 +327,25 @@ def _gradient(step: Step, event: Event) -> Blame:
     if not takers and any(e.layer in roots for e in givers):
         cause = "the gradient at the model's output differs, its outputs do not"
         return Blame("loss", str(event), None, cause)
-    agree = list(dict.fromkeys(e.layer for e in takers if not _has_other_gradient(step, e)))
+    agree = [e for e in takers if not _has_other_gradient(step, e)]
     if agree:
-        leaves = [layer for layer in agree if layer not in step.parents]
-        boxes = [layer for layer in agree if layer in step.parents]
-        suspects = (*leaves, *boxes[-1:])
+        leaves = [e.layer for e in agree if e.layer not in step.parents]
+        suspects = tuple(dict.fromkeys((*leaves, *_with_code(step, reversed(agree)))))
+        suspects = suspects or (agree[0].layer,)
         cause = "the gradient of its outputs agrees, that of its inputs does not"
         return Blame("backward", str(event), suspects[0], cause, _unless_one(suspects))
     layer = givers[0].layer if givers else event.layer
-    parent = next((e.parent for e in step.events if e.kind == "inputs" and e.layer == layer), "")
-    suspects = tuple(dict.fromkeys(each for each in (parent, layer) if each))
-    cause = f"the backward of the code of {parent or layer} after {layer}"
+    around = _with_code(step, givers) or (event.parent,)
+    suspects = tuple(dict.fromkeys(each for each in (*around, layer) if each))
+    cause = f"the backward of the code of {around[0] or layer} after {layer}"
     return Blame("backward", str(event), suspects[0], cause, suspects)
+
+
+def _with_code(step: Step, events: Iterable[Event]) -> tuple[str, ...]:
+    """The modules that called those of the events, and may have used the tensor themselves."""
+    parents = dict.fromkeys(event.parent for event in events if event.parent)
+    kinds = {each: step.a.attributes.get(each, {}).get("class") for each in parents}
+    return tuple(each for each in parents if kinds[each] != "Sequential")
 
 
 def _has_other_gradient(step: Step, event: Event) -> bool:

@@ -24,7 +24,7 @@ FAULTS = [  # what differs from step 5 on, and the stage, layer and one_of that 
     (("middle/inputs/mean",), "forward", "the model", ("the model", "middle")),
     (("train_loss",), "loss", None, ()),
     (("last/grad_out/mean", "last/grad_in/mean"), "loss", None, ()),
-    (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ()),
+    (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ("middle", "the model")),
     (("first/grad_out/mean",), "backward", "the model", ("the model",)),
     (("middle/grad_weights/mean",), "backward", "middle", ()),
     (GRADIENTS, "backward", None, ()),

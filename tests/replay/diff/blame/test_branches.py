@@ -1,0 +1,110 @@
+"""A tensor that several parts of a model use: what is blamed if one of them does so differently."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import flexrec
+from flexrec.recorder import Recorder
+
+AT = 2
+ALL = ("inputs", "outputs", "grad_out", "grad_in", "grad_weights", "weights")
+WATCHED: dict[str, dict[str, Any]] = {
+    "trace": {"trace": True},
+    "default": {},
+    "all": {"sources": ALL, "stats": ("mean", "fingerprint")},
+}
+
+
+class Around(nn.Module):
+    """Layers in a Sequential, and a connection around them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.as_tensor(self.f(x))
+
+
+class Net(nn.Module):
+    """With connections around a layer and around blocks, two heads, and experts to choose from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(4, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        self.blocks = nn.ModuleList(Around() for _ in range(2))
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.aux = nn.Linear(6, 3)
+        self.fault = ""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.a(x)
+        h = self.b(h) + self.used("around_b", h)
+        kept = h
+        for block in self.blocks:
+            h = block(h)
+        h = h + self.used("around_blocks", kept)
+        h = h + self.experts[2 if self.fault == "expert" else 0](h)
+        return self.c(h), self.aux(self.used("aux", h))
+
+    def used(self, fault: str, x: Tensor) -> Tensor:
+        """The tensor, without a gradient if there is this fault."""
+        return x.detach() if self.fault == fault else x
+
+
+def trained(path: Path, fault: Callable[[Net], object], **watched: Any) -> Path:
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with Recorder(path, mode="w", facts=False) as rec:
+        rec.watch(model, optimizer=optimizer, **watched)
+        for step in range(AT + 1):
+            if step == AT:
+                fault(model)
+            x = torch.linspace(-1, 1, 20).view(5, 4) * (step + 1)
+            rec.fingerprint(batch=x)
+            optimizer.zero_grad()
+            one, other = model(x)
+            loss = functional.cross_entropy(one, torch.arange(5) % 3) + other.square().mean()
+            rec.fingerprint(loss=loss)
+            loss.backward()
+            optimizer.step()
+            rec.step()
+    return path
+
+
+def after_block(model: Net) -> object:
+    return model.blocks[0].register_forward_hook(lambda *found: found[2] * 1.01)
+
+
+@pytest.mark.parametrize("watched", WATCHED)
+@pytest.mark.parametrize(
+    ("fault", "culprit"),
+    [
+        ("around_b", "the model"),
+        ("around_blocks", "the model"),
+        ("aux", "the model"),
+        ("expert", "the model"),
+        (after_block, "blocks.0"),
+    ],
+)
+def test_whose_code_may_use_it_is_among_the_candidates(
+    watched: str, fault: str | Callable[[Net], object], culprit: str, tmp_path: Path
+) -> None:
+    def plant(model: Net) -> object:
+        return setattr(model, "fault", fault) if isinstance(fault, str) else fault(model)
+
+    whole = trained(tmp_path / "a.h5", lambda _: None, **WATCHED[watched])
+    bent = trained(tmp_path / "b.h5", plant, **WATCHED[watched])
+    culprit = "Net" if (culprit, watched) == ("the model", "trace") else culprit
+    for a, b in ((whole, bent), (bent, whole)):
+        first = flexrec.diff(a, b).first
+        assert first is not None
+        assert first.step == AT
+        assert culprit in (first.one_of or (first.layer,)), first
