@@ -154,6 +154,24 @@ def in_step(run_a: Run, run_b: Run) -> Iterator[tuple[TracedStep, TracedStep]]:
             other = next(b, None)
 
 
+class TracedPairs:
+    """The pairs of `in_step`, to be iterated over once.
+
+    Attributes:
+        are_unlike: whether a pair so far has fingerprints of which one is of the CPU and the other
+            of an accelerator.
+    """
+
+    def __init__(self, a: Run, b: Run) -> None:
+        self._runs, self.are_unlike = (a, b), False
+
+    def __iter__(self) -> Iterator[tuple[TracedStep, TracedStep]]:
+        for one, other in in_step(*self._runs):
+            if not (self.are_unlike or np.array_equal(one.values, other.values)):
+                self.are_unlike = bool(unlike_fingerprints(one, other))
+            yield one, other
+
+
 def _events(text: str, run: Run) -> tuple[Event, ...]:
     rows = _read(text, run)
     found = [Event(*row) for row in (rows if isinstance(rows, list) else ()) if _is_event(row)]

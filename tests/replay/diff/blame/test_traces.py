@@ -115,3 +115,17 @@ def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Pat
     first = flexrec.diff(b, c).first
     assert first is not None
     assert first.key == "outputs of net"
+
+
+def test_a_run_that_moves_to_an_accelerator_is_told(tmp_path: Path) -> None:
+    """From its second step on, its fingerprints are not compared."""
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path, marks in zip(paths, ((0, 0), (0, ON_ACCELERATOR)), strict=True):
+        with Recorder(path, facts=False) as rec:
+            rec.add({"trace/order": json.dumps(ORDER)})
+            for mark in marks:
+                rec.add({"trace/values": np.array([1, *(mark + n for n in (2, 3, 4))])})
+                rec.step()
+    found = flexrec.diff(*paths)
+    assert found.equal
+    assert found.notes[0].endswith("the other of an accelerator: trace/values")
