@@ -18,7 +18,13 @@ from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, lasting_changes, model_of
-from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.places import (
+    as_run,
+    is_of_the_clock,
+    is_watched,
+    place_of,
+    stage_rank,
+)
 from flexrec.replay.diff.blame.settings import changes, fact_changes
 from flexrec.replay.diff.blame.traces import TracedPair, TracedPairs, first_pair
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
@@ -424,18 +430,25 @@ def _take_missing(
 ) -> None:
     """Count values that only one run has as differences, if both runs recorded the step.
 
-    If one run records a layer at every step and the other at every tenth, that is no difference: at
+    If one run is watched at every step and the other at every tenth, that is no difference: at
     steps where the runs share no key of the same kind, only the number of values is reported. The
     last step of a run that ends before the other may be incomplete.
     """
     end = min((step for step in last if step is not None), default=None)
     is_uncut = is_whole and last[0] == last[1]
-    for of_layers in (True, False):
-        kind = [each for each in found.values() if bool(place_of(each.key).layer) is of_layers]
+    kinds: dict[str, list[KeyDiff]] = {}
+    for each in found.values():
+        kinds.setdefault(_recorded_with(each.key), []).append(each)
+    for kind in kinds.values():
         if end is not None and any(len(e.match.only_a) or len(e.match.only_b) for e in kind):
             steps = _steps(kind)
             for each in kind:
                 each.missing(steps[steps <= end] if is_uncut else steps[steps < end])
+
+
+def _recorded_with(key: str) -> str:
+    """What decides at which steps a key is recorded: the trace, `watch`, or the user's own code."""
+    return "trace" if key in fmt.KEYS else "watch" if is_watched(key) else "add"
 
 
 # ---------------------------------------------------------------- the results
@@ -465,8 +478,13 @@ def _first(
 def _first_traced(
     found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair
 ) -> First:
-    blamed, a, b = blame_traced(traced, config)
-    layer, step = blamed.layer, traced.a.step
+    step, previous = traced.a.step, traced.previous
+    if previous is None:
+        earlier = (each.previous(step) for each in found.values())
+        previous = max((each for each in earlier if each is not None), default=None)
+    is_late = previous != traced.previous
+    blamed, a, b = blame_traced(traced, config, is_late=is_late)
+    layer = blamed.layer
     source = blamed.key.partition(" ")[0]
     keys = [k for k in found if k.startswith(f"{layer}/{source}/") and found[k].first == step]
     at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
@@ -475,7 +493,7 @@ def _first_traced(
     return First.of(
         blamed,
         step,
-        traced.previous,
+        previous,
         at.values,
         key=at.key,
         model=model_of(layer, traced),

@@ -58,6 +58,11 @@ class StepOfLayers:
             return True
         return False if any(key.has(self.step) for key in keys) else None
 
+    def is_lost(self, layer: str, source: str) -> bool:
+        """Whether only one run has the source here."""
+        keys = [key for key in self._keys.get((layer, source), ()) if key.first == self.step]
+        return bool(keys) and all((key.a is None) != (key.b is None) for key in keys)
+
     def how_far(self, layer: str, source: str) -> str:
         """How far a source is known to be equal if no key of it differs."""
         keys = self._keys.get((layer, source), ())
@@ -124,6 +129,9 @@ def _in_data(here: StepOfLayers) -> Blame | None:
 def _in_forward(here: StepOfLayers) -> Blame | None:
     for i, layer in enumerate(here.layers):
         given, gives = here.differs(layer, "inputs"), here.differs(layer, "outputs")
+        lost = next((s for s in ("inputs", "outputs") if here.is_lost(layer, s)), None)
+        if lost:
+            return _not_called(here, layer, lost)
         if given:
             return _before(here, layer, here.layers[:i])
         if gives and given is False:
@@ -142,6 +150,16 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
     return None
 
 
+def _not_called(here: StepOfLayers, layer: str, source: str) -> Blame:
+    """The cause if only one run has a layer's inputs or outputs, and all before is equal."""
+    key = here.key(layer, source)
+    if all(here.is_lost(each, source) for each in here.known(source)):
+        cause = "only one run has its layers: the other did not train there, or without gradients"
+        return Blame("forward", key, None, cause)
+    suspects = (*_code_before(here, layer), layer)
+    return Blame("forward", key, suspects[0], f"only one run has {source} of {layer}", suspects)
+
+
 def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
     """The cause if a layer's inputs differ, and nothing that was recorded before it."""
     key = here.key(layer, "inputs")
@@ -152,7 +170,8 @@ def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
     code = _code_before(here, layer, suspects)
     if suspects:
         cause = f"its inputs are equal, those of {layer}, which comes next, differ"
-        return Blame("forward", key, suspects[-1], cause, (*suspects, *code))
+        unknown = filter(None, map(here.unknown, suspects))
+        return Blame("forward", key, suspects[-1], cause, (*suspects, *unknown, *code))
     cause = f"the code of {code[0]} before {layer}: all that was recorded before it is equal"
     return Blame("forward", key, code[0], cause, (*code, layer))
 

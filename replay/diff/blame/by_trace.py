@@ -98,10 +98,17 @@ class Step:
         return f"#{value:x}"
 
 
-def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Shown, Shown]:
+def blame_traced(
+    pair: TracedPair, config: Sequence[Change], *, is_late: bool = False
+) -> tuple[Blame, Shown, Shown]:
     """Find the cause of a step that differs, and the values of the event that decides.
 
     If only attributes or random states differ, they are the cause.
+
+    Args:
+        pair: the step of both runs.
+        config: entries of the config that differ.
+        is_late: whether it is the first traced step, but earlier ones are known to be equal.
     """
     step = Step(pair, config)
     other_way = _other_model(step) or _fork(step)
@@ -111,7 +118,7 @@ def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Sho
         return _explanation(step), None, None
     event = step.real[0]
     a, b = step.shown(event)
-    is_gap = step.gap > 1 and event.kind in ("weights", "buffers")
+    is_gap = (step.gap > 1 or is_late) and event.kind in ("weights", "buffers")
     if is_gap:
         return _in_between(step, event), a, b
     is_missing = None in (a, b) and event.kind != "state"

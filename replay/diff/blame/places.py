@@ -26,6 +26,7 @@ _WORDS: dict[str, Stage] = {
 _CLOCK = frozenset(
     ("time", "seconds", "secs", "ms", "elapsed", "eta", "duration", "throughput", "fps", "speed")
 )
+_RATE = re.compile(r"/group\d+/lr$")
 _ORDER: tuple[Stage, ...] = (
     *("config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"),
 )
@@ -61,6 +62,15 @@ def place_of(key: str) -> Place:
     if "data" in found and (is_data or {"batch", "data"} & set(words)):
         return Place("data")
     return Place("optimizer") if "optimizer" in found else Place("metric")
+
+
+def is_watched(key: str) -> bool:
+    """Whether a key is of a layer or an optimizer: recorded at the steps that `watch` chose.
+
+    >>> is_watched("0/outputs/mean"), is_watched("optimizer/group0/lr"), is_watched("lr")
+    (True, True, False)
+    """
+    return bool(place_of(key).layer) or _RATE.search(key) is not None
 
 
 def is_of_the_clock(key: str) -> bool:

@@ -30,13 +30,14 @@ def trained(
     *,
     at: int = 2,
     stats: tuple[str, ...] = ("mean",),
+    sources: tuple[str, ...] = ("inputs", "outputs"),
     **watched: Any,
 ) -> Path:
     """Record three steps; before one the model is spoilt, or the random state drawn from."""
     torch.manual_seed(0)
     model = Net(middle)
     with Recorder(path, mode="w") as rec:
-        rec.watch(model, sources=("inputs", "outputs"), stats=stats, **watched)
+        rec.watch(model, sources=sources, stats=stats, **watched)
         for step in range(3):
             if spoil is not None and step == at:
                 spoil(model)
@@ -66,6 +67,14 @@ def test_a_dropout_may_have_had_another_random_state(tmp_path: Path) -> None:
     assert first is not None
     assert (first.step, first.layer) == (2, "middle")
     assert first.one_of == ("middle", "the random state before middle")
+
+
+def test_a_random_state_is_a_candidate_too_if_outputs_were_not_recorded(tmp_path: Path) -> None:
+    a = trained(tmp_path / "a.h5", nn.Dropout(), sources=("inputs",))
+    b = trained(tmp_path / "b.h5", nn.Dropout(), lambda _: torch.rand(1), sources=("inputs",))
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert first.one_of == ("middle", "the random state before middle", "the model")
 
 
 def test_how_far_fingerprints_are_apart_says_nothing(tmp_path: Path) -> None:
