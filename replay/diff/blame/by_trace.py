@@ -23,6 +23,7 @@ _STAGES: dict[str, Stage] = {
     "new_weights": "optimizer",
     "new_buffers": "weights",
 }
+_OF_OPTIMIZER = ("grad_norm", "grad", "state", "settings", "new_weights")
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
 _GAP = "in steps that were not traced; run both again from the equal step, with every=1"
@@ -210,8 +211,22 @@ def _explanation(step: Step) -> Blame:
     if layers:
         cause = step.attributes(layers[0])
         return Blame("forward", f"attributes of {layers[0]}", layers[0], cause, _unless_one(layers))
-    event = next(e for e in step.events if e.kind == "random" and e.key in step.differ)
-    return _random(step, event, event.kind)
+    side = [event for event in step.events if event.key in step.differ]
+    random = next((event for event in side if event.kind == "random"), None)
+    if random is not None:
+        return _random(step, random, "random")
+    if side:
+        return Blame(_stage(step, side[0]), str(side[0]), None, f"{side[0]} differs")
+    return _other_order(step)
+
+
+def _other_order(step: Step) -> Blame:
+    """The cause if both runs have the same values, in another order."""
+    pairs = zip(step.a.events, step.b.events, strict=True)
+    one, other = next(pair for pair in pairs if pair[0].key != pair[1].key)
+    cause = f"one run goes on with {one}, the other with {other}; all values are equal"
+    stage = "optimizer" if one.kind in _OF_OPTIMIZER else _stage(step, one)
+    return Blame(stage, str(one), None, cause)
 
 
 def _missing(step: Step, event: Event) -> Blame:

@@ -45,6 +45,12 @@ class TracedStep(NamedTuple):
     values: NDArray[np.int64]
     attributes: Attributes
 
+    def has_order_of(self, other: "TracedStep") -> bool:
+        """Whether both have the same events in the same order, be it of other tensors."""
+        if self.events == other.events:
+            return True
+        return [event.key for event in self.events] == [event.key for event in other.events]
+
     def by_key(self) -> dict[Key, int]:
         """The values by the keys of their events."""
         return dict(zip((event.key for event in self.events), self.values.tolist(), strict=True))
@@ -114,12 +120,13 @@ def first_pair(
     side: dict[Key, int] = {}
     for one, other in pairs:
         first_step = one.step if first_step is None else first_step
-        if one.events != other.events or not np.array_equal(one.values, other.values):
+        are_in_order = one.has_order_of(other)
+        if not (are_in_order and np.array_equal(one.values, other.values)):
             differ = differing(one, other)
             for key in differ:
                 if key[0] in SIDE:
                     side.setdefault(key, one.step)
-            if one.events != other.events or any(key[0] not in side_kinds for key in differ):
+            if not are_in_order or any(key[0] not in side_kinds for key in differ):
                 return TracedPair(one, other, previous, first_step, side, same)
         same = one.attributes.get(ENVIRONMENT) == other.attributes.get(ENVIRONMENT)
         previous = one.step
