@@ -460,12 +460,15 @@ def _first(
     """The first difference; from the traces, if they differ as early as anything else."""
     untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
     step = min((each.first for each in untraced.values() if each.first is not None), default=None)
-    if traced is not None and (step is None or traced.a.step <= step):
+    rows = found.get(fmt.VALUES)
+    is_unlike = rows is not None and rows.is_unlike  # so events before the first may differ, too
+    last = None if step is None else step - 1 if is_unlike else step
+    if traced is not None and (last is None or traced.a.step <= last):
         return _first_traced(untraced, config, traced)
     assert step is not None  # noqa: S101 - something differs
     found_by = _first_untraced(run, step, untraced, config)
-    rows = found.get(fmt.VALUES)
-    if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
+    is_traced = rows is not None and rows.has(step) and not is_unlike
+    if is_traced and place_of(found_by.key).source in _TRACED:
         return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
     if traced is not None and traced.previous is not None and traced.previous < step:
         later = lasting_changes(traced)

@@ -51,6 +51,10 @@ class StepOfLayers:
             if place.stage == stage and not place.layer and self.found[key].first == self.step
         ]
 
+    def has(self, key: str) -> bool:
+        """Whether both runs have a value of a key here that was compared."""
+        return self.found[key].has(self.step) and not self.found[key].is_unlike
+
     def differs(self, layer: str, source: str) -> bool | None:
         """Whether any key of the layer's source differs here; None if none was recorded."""
         keys = self._keys.get((layer, source), ())
@@ -165,6 +169,8 @@ def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
     key = here.key(layer, "inputs")
     if not any(here.differs(other, "inputs") is not None for other in earlier):
         cause = f"what goes into {layer}, the first layer, differs"
+        if any(here.places[each].stage == "data" and here.has(each) for each in here.found):
+            return Blame("forward", key, None, f"{cause}, the data do not")
         return Blame("data", key, None, cause)
     suspects = _after_the_last_equal(here, earlier)
     code = _code_before(here, layer, suspects)

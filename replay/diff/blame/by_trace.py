@@ -77,6 +77,12 @@ class Step:
         """The layers for which events of a kind differ."""
         return list(dict.fromkeys(e.layer for e in self.real if e.kind == kind))
 
+    def layers_beside(self, event: Event) -> set[str]:
+        """The layers of the same model that have events of the same kind."""
+        model = model_of(event.layer, self.pair)
+        kind = {each.layer for each in self.events if each.kind == event.kind}
+        return {layer for layer in kind if model_of(layer, self.pair) == model}
+
     def changed_layers(self) -> list[str]:
         """The layers whose attributes differ."""
         found = [e.layer for e in self.events if e.kind == "attributes" and e.key in self.differ]
@@ -189,12 +195,15 @@ def _fork(step: Step) -> Blame | None:
     why = [f"{layer}: {step.attributes(layer)}" for layer in changed]
     cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
     running = [_running(each) for each in (alone, one, other) if _running(each)]
-    suspects = tuple(dict.fromkeys((*changed, *running, one.layer, other.layer)))
+    called = [each.layer for each in (alone, one, other) if each.kind not in ("loss", "settings")]
+    suspects = tuple(dict.fromkeys((*changed, *running, *called)))
     if alone.kind == "settings":
         return Blame("optimizer", str(one), None, cause, suspects)
     is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
     stage: Stage = "backward" if is_backward else "forward"
-    return Blame(stage, str(one), (*changed, *running, alone.layer)[0], cause, suspects)
+    if not suspects:
+        return Blame("loss", str(one), None, cause)
+    return Blame(stage, str(one), suspects[0], cause, suspects)
 
 
 def _running(event: Event) -> str:
@@ -388,7 +397,7 @@ def _raw_grad(step: Step, event: Event) -> Blame:
     """The cause if the gradient of a weight differs, and nothing that it is computed from."""
     above = {each.layer for each in step.real if each.kind == "grad_out"}
     layers = [layer for layer in step.layers("raw_grad") if layer not in above]
-    every = {e.layer for e in step.events if e.kind == "raw_grad"}
+    every = step.layers_beside(event)
     if len(layers) > 1 and len(layers) >= 0.9 * len(every):
         cause = "all gradients of weights, as they are accumulated: not zeroed, or zeroed too early"
         return Blame("backward", str(event), None, cause)
@@ -401,7 +410,7 @@ def _raw_grad(step: Step, event: Event) -> Blame:
 def _grad(step: Step, event: Event) -> Blame:
     """The cause if a gradient was changed after the backward pass."""
     layers = step.layers("grad")
-    every = {e.layer for e in step.events if e.kind == "grad"}
+    every = step.layers_beside(event)
     odd, ratio = _odd_norms(step)
     if len(layers) > 1 and odd:
         cause = f"gradients are scaled by {ratio:.9g}, but not this one: changed before clipping"

@@ -108,3 +108,65 @@ def test_whose_code_may_use_it_is_among_the_candidates(
         assert first is not None
         assert first.step == AT
         assert culprit in (first.one_of or (first.layer,)), first
+
+
+class Pair:
+    """Two models, the second of which gets the outputs of the first, each with its optimizer."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.one = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6))
+        self.other = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2))
+        models = self.one, self.other
+        self.optimizers = [torch.optim.SGD(model.parameters(), 0.1) for model in models]
+
+    def train(self, path: Path, fault: str = "", **watched: Any) -> Path:
+        with Recorder(path, mode="w", facts=False) as rec:
+            rec.watch(self.one, name="one", optimizer=self.optimizers[0], **watched)
+            rec.watch(self.other, name="other", optimizer=self.optimizers[1], **watched)
+            for step in range(AT + 1):
+                now = fault if step == AT else ""
+                x = torch.linspace(-1, 1, 20).view(5, 4) * (step + 1)
+                rec.fingerprint(batch=x)
+                if now == "hook":
+                    self.one[1].register_forward_hook(lambda *found: found[2] * 1.01)
+                if now != "kept":
+                    self.optimizers[0].zero_grad()
+                self.optimizers[1].zero_grad()
+                loss = self.other(self.one(x)).square().mean()
+                if now == "again":
+                    self.other(self.one(x).detach())
+                rec.fingerprint(loss=loss)
+                loss.backward()
+                for parameter in self.one.parameters() if now == "scaled" else ():
+                    assert parameter.grad is not None
+                    parameter.grad *= 0.5
+                for optimizer in self.optimizers:
+                    optimizer.step()
+                rec.step()
+        return path
+
+
+def test_layers_of_several_models_are_compared_in_the_order_of_the_models(tmp_path: Path) -> None:
+    whole = Pair().train(tmp_path / "a.h5")
+    first = flexrec.diff(whole, Pair().train(tmp_path / "b.h5", "hook")).first
+    assert first is not None
+    assert (first.stage, first.layer) == ("forward", "one.1")
+
+
+@pytest.mark.parametrize("fault", ["scaled", "kept"])
+def test_all_gradients_of_a_model_name_no_layer(fault: str, tmp_path: Path) -> None:
+    whole = Pair().train(tmp_path / "a.h5", trace=True)
+    first = flexrec.diff(whole, Pair().train(tmp_path / "b.h5", fault, trace=True)).first
+    assert first is not None
+    assert (first.stage, first.layer, first.one_of) == ("backward", None, ())
+
+
+def test_a_loss_is_no_layer(tmp_path: Path) -> None:
+    """One run calls its models again, the other goes on with the loss."""
+    whole = Pair().train(tmp_path / "a.h5", trace=True)
+    bent = Pair().train(tmp_path / "b.h5", "again", trace=True)
+    for runs in ((whole, bent), (bent, whole)):
+        first = flexrec.diff(*runs).first
+        assert first is not None
+        assert "loss" not in (first.layer, *first.one_of)

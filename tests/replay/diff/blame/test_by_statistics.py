@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import flexrec
 from flexrec.recorder import Recorder
+from flexrec.recorder.files.names import ON_ACCELERATOR
+from flexrec.recorder.layers.tracing import trace
 
 
 class Net(nn.Module):
@@ -104,3 +107,15 @@ def test_inputs_are_equal_to_the_bit_where_their_fingerprints_are(tmp_path: Path
         ).first
         assert first is not None
         assert first.cause == f"outputs differ, its inputs are equal {said}"
+
+
+def test_a_trace_that_was_not_compared_does_not_excuse_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the runs was traced on an accelerator, and only its statistics can be compared."""
+    a = trained(tmp_path / "a.h5", nn.LeakyReLU(), trace=True)
+    monkeypatch.setattr(trace, "fingerprint", lambda found: ON_ACCELERATOR + int(found.numel()))
+    b = trained(tmp_path / "b.h5", nn.LeakyReLU(), soften, trace=True)
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.step, first.stage, first.layer) == (2, "forward", "middle")

@@ -161,3 +161,17 @@ def test_what_explains_is_told_if_only_one_run_has_it(tmp_path: Path, kind: str)
         first = flexrec.diff(*runs).first
         assert first is not None
         assert (first.step, first.layer) in ((0, None), (0, "other"))
+
+
+def test_losses_of_other_names_name_no_layer(tmp_path: Path) -> None:
+    runs = [
+        written(
+            tmp_path / f"{name}.h5",
+            np.array([1, 2, 3, 4, 5]),
+            [*ORDER, ["loss", name, "", 0, "", -1]],
+        )
+        for name in ("loss_a", "loss_b")
+    ]
+    first = flexrec.diff(*runs).first
+    assert first is not None
+    assert (first.stage, first.layer, first.one_of) == ("loss", None, ())
