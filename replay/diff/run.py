@@ -153,8 +153,8 @@ def _in_one_order(models: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str
         before = len(found)  # more than any order so far
         for name, fields in layers.items():
             order = fields.get("order")
-            is_known = isinstance(order, int)
-            found[name] = {**fields, "order": order + before if is_known else None}
+            own = order + before if isinstance(order, int) else None
+            found[name] = {**fields, "order": own}
     return found
 
 

@@ -97,8 +97,11 @@ def after_block(model: Net) -> object:
 def test_whose_code_may_use_it_is_among_the_candidates(
     watched: str, fault: str | Callable[[Net], object], culprit: str, tmp_path: Path
 ) -> None:
-    def plant(model: Net) -> object:
-        return setattr(model, "fault", fault) if isinstance(fault, str) else fault(model)
+    def plant(model: Net) -> None:
+        if isinstance(fault, str):
+            model.fault = fault
+        else:
+            fault(model)
 
     whole = trained(tmp_path / "a.h5", lambda _: None, **WATCHED[watched])
     bent = trained(tmp_path / "b.h5", plant, **WATCHED[watched])
