@@ -73,7 +73,7 @@ def repeated(words: Sequence[str], option: str) -> list[str]:
     ['a.h5', '--noise', 'b.h5', '--noise', 'c.h5', '--json']
     """
     found, is_its = list[str](), False
-    for word, after in zip(words, [*words[1:], "-"], strict=True):
+    for word, after in zip(words, [*words, "-"][1:], strict=True):
         if word == option:
             is_its = True
             found += [option] if after.startswith("-") else []

@@ -18,9 +18,15 @@ from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.replay.diff.blame.by_statistics import blame
 from flexrec.replay.diff.blame.by_trace import blame_traced, lasting_changes, model_of
-from flexrec.replay.diff.blame.places import as_run, is_of_the_clock, place_of, stage_rank
+from flexrec.replay.diff.blame.places import (
+    as_run,
+    is_of_the_clock,
+    is_watched,
+    place_of,
+    stage_rank,
+)
 from flexrec.replay.diff.blame.settings import changes, fact_changes
-from flexrec.replay.diff.blame.traces import TracedPair, first_pair, in_step, unlike_fingerprints
+from flexrec.replay.diff.blame.traces import TracedPair, TracedPairs, first_pair
 from flexrec.replay.diff.columns import NO_ROWS, KeyDiff, Tolerance, compare_keys, match
 from flexrec.replay.diff.model import (
     Blame,
@@ -90,8 +96,8 @@ def diff(
     Raises:
         DefinitionError: a tolerance is negative, or given with `noise`; or `rename` gives one name
             to two keys.
-        RecordingError: a recording cannot be read, or has no key that `keys` names; or there is
-            only one reference, or too little to judge by.
+        RecordingError: a recording cannot be read; no key fits a name or pattern of `keys`; there
+            is nothing to compare; or there is only one reference, or too little to judge by.
     """
     tolerance, noise = _tolerance(rtol, atol), list(noise)
     patterns = [keys] if isinstance(keys, str) else list(keys)
@@ -109,6 +115,8 @@ def diff(
             found = compare_by_spread(one, other, references, patterns=patterns)
         else:
             found = compare_runs(one, other, patterns=patterns, tolerance=tolerance)
+        if found.equal and not found.keys.compared:
+            raise RecordingError(_nothing(found, tolerance))
         return replace(found, notes=(*found.notes, *_unused(recordings[0], rename or ())))
 
 
@@ -155,12 +163,13 @@ def compare_runs(
     wanted, clocks = _chosen(a, b, patterns, tolerance)
     both = [key for key in wanted if key in a and key in b]
     found = _compared(a, b, [key for key in both if key != fmt.VALUES], tolerance)
-    traced = first_pair(in_step(a, b)) if fmt.VALUES in both else None
+    traced = None
     if fmt.VALUES in both:
+        traces = TracedPairs(a, b)
+        traced = first_pair(traces)
         found[fmt.VALUES] = KeyDiff(fmt.VALUES, match(a.steps(fmt.VALUES), b.steps(fmt.VALUES)))
         found[fmt.VALUES].first = traced.a.step if traced is not None else None
-        steps = next(in_step(a, b), None)
-        found[fmt.VALUES].is_unlike = steps is not None and bool(unlike_fingerprints(*steps))
+        found[fmt.VALUES].is_unlike = traces.are_unlike
     only = [[k for k in wanted if k not in other and k in run] for run, other in ((a, b), (b, a))]
     notes = tuple(_clock_notes(clocks))
     return conclude((a, b), found, only, traced=traced, in_common=in_common, notes=notes)
@@ -203,7 +212,8 @@ def conclude(
     )
     config, facts = changes(a.config, b.config), fact_changes(a.facts, b.facts)
     facts += () if traced is None else traced.environment()
-    keys = Keys(len(found), tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
+    compared = sum(not _is_left_out(each) for each in found.values())
+    keys = Keys(compared, tuple(e.key for e in differ), tuple(only[0]), tuple(only[1]), unmatched)
     if first is None and differ:
         first = _first(a, found, config, traced)
     return RunDiff(
@@ -345,20 +355,45 @@ def _chosen(
 ) -> tuple[list[str], list[str]]:
     """The keys to compare, and those that are not compared because they measure time."""
     known = [key for key in dict.fromkeys((*a, *b)) if key not in _ONLY_EXPLAIN]
-    chosen = set[str]()
-    for pattern in patterns:
-        fitting = [key for key in known if key == pattern or fnmatchcase(key, pattern)]
-        if not fitting:
-            raise RecordingError(
-                f"neither {a.name} nor {b.name} has a key that fits {pattern!r}; "
-                f"there are {listed(known) or 'none at all'}{nearest(pattern, known)}"
-            )
-        chosen.update(fitting)
-    known = [key for key in known if not patterns or key in chosen]
+    known = fitting(patterns, known, f"neither {a.name} nor {b.name} has a key")
     if tolerance:
         known = [key for key in known if not (is_fingerprint(key) or key == fmt.VALUES)]
     clocks = [] if patterns else [key for key in known if is_of_the_clock(key)]
     return [key for key in known if key not in clocks], clocks
+
+
+def fitting(patterns: Sequence[str], known: Sequence[str], none: str) -> list[str]:
+    """The known keys that fit any of the names and patterns; all if there are no patterns.
+
+    Args:
+        patterns: the names and patterns.
+        known: the keys.
+        none: the start of the message if a pattern fits no key, such as "a.h5 has no key".
+
+    Raises:
+        RecordingError: a pattern fits no key.
+    """
+    chosen = set[str]()
+    for pattern in patterns:
+        found = [key for key in known if key == pattern or fnmatchcase(key, pattern)]
+        if not found:
+            raise RecordingError(
+                f"{none} that fits {pattern!r}; "
+                f"there are {listed(known) or 'none at all'}{nearest(pattern, known)}"
+            )
+        chosen.update(found)
+    return [key for key in known if not patterns or key in chosen]
+
+
+def _is_left_out(found: KeyDiff) -> bool:
+    """Whether a key was not compared, as its fingerprints are of different kinds."""
+    return found.is_unlike and found.first is None and found.key != fmt.VALUES
+
+
+def _nothing(found: RunDiff, tolerance: Tolerance) -> str:
+    left_out = ("fingerprints are left out with a tolerance",) if tolerance else ()
+    why = "; ".join((*found.notes, *left_out)) or "they have no keys"
+    return f"{found.a} and {found.b} have nothing to compare: {why}"
 
 
 def _compared(a: Run, b: Run, keys: Sequence[str], tolerance: Tolerance) -> dict[str, KeyDiff]:
@@ -395,18 +430,25 @@ def _take_missing(
 ) -> None:
     """Count values that only one run has as differences, if both runs recorded the step.
 
-    If one run records a layer at every step and the other at every tenth, that is no difference: at
+    If one run is watched at every step and the other at every tenth, that is no difference: at
     steps where the runs share no key of the same kind, only the number of values is reported. The
     last step of a run that ends before the other may be incomplete.
     """
     end = min((step for step in last if step is not None), default=None)
     is_uncut = is_whole and last[0] == last[1]
-    for of_layers in (True, False):
-        kind = [each for each in found.values() if bool(place_of(each.key).layer) is of_layers]
+    kinds: dict[str, list[KeyDiff]] = {}
+    for each in found.values():
+        kinds.setdefault(_recorded_with(each.key), []).append(each)
+    for kind in kinds.values():
         if end is not None and any(len(e.match.only_a) or len(e.match.only_b) for e in kind):
             steps = _steps(kind)
             for each in kind:
                 each.missing(steps[steps <= end] if is_uncut else steps[steps < end])
+
+
+def _recorded_with(key: str) -> str:
+    """What decides at which steps a key is recorded: the trace, `watch`, or the user's own code."""
+    return "trace" if key in fmt.KEYS else "watch" if is_watched(key) else "add"
 
 
 # ---------------------------------------------------------------- the results
@@ -418,12 +460,15 @@ def _first(
     """The first difference; from the traces, if they differ as early as anything else."""
     untraced = {key: each for key, each in found.items() if key != fmt.VALUES}
     step = min((each.first for each in untraced.values() if each.first is not None), default=None)
-    if traced is not None and (step is None or traced.a.step <= step):
+    rows = found.get(fmt.VALUES)
+    is_unlike = rows is not None and rows.is_unlike  # so events before the first may differ, too
+    last = None if step is None else step - 1 if is_unlike else step
+    if traced is not None and (last is None or traced.a.step <= last):
         return _first_traced(untraced, config, traced)
     assert step is not None  # noqa: S101 - something differs
     found_by = _first_untraced(run, step, untraced, config)
-    rows = found.get(fmt.VALUES)
-    if rows is not None and rows.has(step) and place_of(found_by.key).source in _TRACED:
+    is_traced = rows is not None and rows.has(step) and not is_unlike
+    if is_traced and place_of(found_by.key).source in _TRACED:
         return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
     if traced is not None and traced.previous is not None and traced.previous < step:
         later = lasting_changes(traced)
@@ -436,8 +481,13 @@ def _first(
 def _first_traced(
     found: Mapping[str, KeyDiff], config: Sequence[Change], traced: TracedPair
 ) -> First:
-    blamed, a, b = blame_traced(traced, config)
-    layer, step = blamed.layer, traced.a.step
+    step, previous = traced.a.step, traced.previous
+    if previous is None:
+        earlier = (each.previous(step) for each in found.values())
+        previous = max((each for each in earlier if each is not None), default=None)
+    is_late = previous != traced.previous
+    blamed, a, b = blame_traced(traced, config, is_late=is_late)
+    layer = blamed.layer
     source = blamed.key.partition(" ")[0]
     keys = [k for k in found if k.startswith(f"{layer}/{source}/") and found[k].first == step]
     at = found[keys[0]] if keys else KeyDiff(blamed.key, NO_ROWS, step, a, b)
@@ -446,7 +496,7 @@ def _first_traced(
     return First.of(
         blamed,
         step,
-        traced.previous,
+        previous,
         at.values,
         key=at.key,
         model=model_of(layer, traced),

@@ -17,8 +17,15 @@ _NOT_RESTORED = {
 }
 
 
+class _Printed:
+    """Shows in a notebook what printing it gives."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
 @dataclass(frozen=True)
-class RunDiff:
+class RunDiff(_Printed):
     """The differences of two runs. Printing it gives the output of `flexrec diff`.
 
     Attributes:
@@ -94,9 +101,6 @@ class RunDiff:
         lines += report.keys(self.keys, (self.a, self.b), (self.last_a, self.last_b))
         return "\n".join([f"{self.a} and {self.b} differ", *facts, *lines, *notes])
 
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
-
     def table(self) -> dict[str, Any]:
         """Convert to plain JSON values; numbers that are not finite become texts."""
         return report.table(self)
@@ -138,7 +142,7 @@ def _how(exact: bool) -> str:
 
 
 @dataclass(frozen=True)
-class RunAudit:
+class RunAudit(_Printed):
     """The resumes of a recording that repeated steps. Printing it gives the command's output.
 
     Attributes:

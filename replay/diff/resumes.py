@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from flexrec.recorder.recording import Recording, ResumePoint
 from flexrec.recorder.storage.store import taken_back
 from flexrec.replay.diff.columns import Tolerance
-from flexrec.replay.diff.compare import compare_runs
+from flexrec.replay.diff.compare import compare_runs, fitting
 from flexrec.replay.diff.result import ResumeAudit, RunAudit
 from flexrec.replay.diff.run import Range, Run
 
@@ -28,7 +28,11 @@ def audit(
         run: the recording.
         patterns: names and patterns of keys; empty means all.
         tolerance: the allowed difference of numbers.
+
+    Raises:
+        RecordingError: a pattern fits no key.
     """
+    fitting(patterns, [*dict.fromkeys((*run, *run.taken_back()))], f"{run.path.name} has no key")
     resumes = _apart(run.resume_points())
     ends = [*(resume.position for resume in resumes), _END][1:]
     audits = []

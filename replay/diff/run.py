@@ -1,6 +1,6 @@
 """Run, the columns by key that are compared: of a recording, or of a part that a resume repeats."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from heapq import merge
 from typing import Any, NamedTuple
@@ -36,7 +36,8 @@ class Run:
         rename: returns the name under which a key is compared.
 
     Attributes:
-        layers: the fields of the watched layers by name, as in `Recording.models`.
+        layers: the fields of the watched layers by name, as in `Recording.models`; the order of
+            each model's begins where that of the model watched before it ends.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Run:
             model: {self.layer(name): of for name, of in layers.items()}
             for model, layers in views[0].models.items()
         }
-        self.layers = {name: of for layers in models.values() for name, of in layers.items()}
+        self.layers = _in_one_order(models.values())
         if models and rename is not str:
             self.facts = {**(self.facts or {}), "models": models}
 
@@ -144,6 +145,17 @@ class Run:
 
     def _holds(self, row: Row) -> bool:
         return self._ranges is None or any(a <= row.position < b for a, b in self._ranges)
+
+
+def _in_one_order(models: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for layers in models:
+        before = len(found)  # more than any order so far
+        for name, fields in layers.items():
+            order = fields.get("order")
+            own = order + before if isinstance(order, int) else None
+            found[name] = {**fields, "order": own}
+    return found
 
 
 def renamed(patterns: Sequence[tuple[str, str]]) -> Callable[[str], str]:

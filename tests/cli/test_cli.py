@@ -394,7 +394,6 @@ def test_a_path_that_the_system_cannot_look_up_is_told(command: str, tmp_path: P
     assert "Errno" not in said
 
 
-
 def test_a_meter_fed_the_wrong_shape_is_named(tmp_path: Path) -> None:
     path = tmp_path / "shapes.h5"
     with Recorder(path) as rec:

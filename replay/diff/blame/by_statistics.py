@@ -10,7 +10,7 @@ from typing import Any
 
 from flexrec.recorder.errors import counted
 from flexrec.recorder.files.names import is_fingerprint
-from flexrec.replay.diff.blame.places import Place, layers_of, parent_of, place_of, stage_rank
+from flexrec.replay.diff.blame.places import Place, around, layers_of, place_of, stage_rank
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage, shown_apart
 
@@ -51,12 +51,21 @@ class StepOfLayers:
             if place.stage == stage and not place.layer and self.found[key].first == self.step
         ]
 
+    def has(self, key: str) -> bool:
+        """Whether both runs have a value of a key here that was compared."""
+        return self.found[key].has(self.step) and not self.found[key].is_unlike
+
     def differs(self, layer: str, source: str) -> bool | None:
         """Whether any key of the layer's source differs here; None if none was recorded."""
         keys = self._keys.get((layer, source), ())
         if any(key.first == self.step for key in keys):
             return True
         return False if any(key.has(self.step) for key in keys) else None
+
+    def is_lost(self, layer: str, source: str) -> bool:
+        """Whether only one run has the source here."""
+        keys = [key for key in self._keys.get((layer, source), ()) if key.first == self.step]
+        return bool(keys) and all((key.a is None) != (key.b is None) for key in keys)
 
     def how_far(self, layer: str, source: str) -> str:
         """How far a source is known to be equal if no key of it differs."""
@@ -124,6 +133,9 @@ def _in_data(here: StepOfLayers) -> Blame | None:
 def _in_forward(here: StepOfLayers) -> Blame | None:
     for i, layer in enumerate(here.layers):
         given, gives = here.differs(layer, "inputs"), here.differs(layer, "outputs")
+        lost = next((s for s in ("inputs", "outputs") if here.is_lost(layer, s)), None)
+        if lost:
+            return _not_called(here, layer, lost)
         if given:
             return _before(here, layer, here.layers[:i])
         if gives and given is False:
@@ -137,9 +149,19 @@ def _in_forward(here: StepOfLayers) -> Blame | None:
         if gives:
             cause = "outputs differ; its inputs were not recorded"
             above = _after_the_last_equal(here, here.layers[:i])
-            suspects = (*above, layer, parent_of(layer))
+            suspects = (*above, layer, *_code_before(here, layer, above))
             return Blame("forward", here.key(layer, "outputs"), layer, cause, suspects)
     return None
+
+
+def _not_called(here: StepOfLayers, layer: str, source: str) -> Blame:
+    """The cause if only one run has a layer's inputs or outputs, and all before is equal."""
+    key = here.key(layer, source)
+    if all(here.is_lost(each, source) for each in here.known(source)):
+        cause = "only one run has its layers: the other did not train there, or without gradients"
+        return Blame("forward", key, None, cause)
+    suspects = (*_code_before(here, layer), layer)
+    return Blame("forward", key, suspects[0], f"only one run has {source} of {layer}", suspects)
 
 
 def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
@@ -147,14 +169,31 @@ def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
     key = here.key(layer, "inputs")
     if not any(here.differs(other, "inputs") is not None for other in earlier):
         cause = f"what goes into {layer}, the first layer, differs"
+        if any(here.places[each].stage == "data" and here.has(each) for each in here.found):
+            return Blame("forward", key, None, f"{cause}, the data do not")
         return Blame("data", key, None, cause)
     suspects = _after_the_last_equal(here, earlier)
-    parent = parent_of(layer)
+    code = _code_before(here, layer, suspects)
     if suspects:
         cause = f"its inputs are equal, those of {layer}, which comes next, differ"
-        return Blame("forward", key, suspects[-1], cause, (*suspects, parent))
-    cause = f"the code of {parent} before {layer}: all that was recorded before it is equal"
-    return Blame("forward", key, parent, cause, (parent, layer))
+        unknown = filter(None, map(here.unknown, suspects))
+        return Blame("forward", key, suspects[-1], cause, (*suspects, *unknown, *code))
+    cause = f"the code of {code[0]} before {layer}: all that was recorded before it is equal"
+    return Blame("forward", key, code[0], cause, (*code, layer))
+
+
+def _code_before(here: StepOfLayers, layer: str, above: Sequence[str] = ()) -> tuple[str, ...]:
+    """The modules whose code may run between a layer and what is known to be equal before it.
+
+    Args:
+        here: the step.
+        layer: the layer.
+        above: the layers directly before it that may be the cause.
+    """
+    if above and here.differs(above[0], "inputs") is False:
+        return around(above[0], layer)
+    before = here.layers[: here.layers.index(above[0] if above else layer)]
+    return around(*before[-1:], layer)
 
 
 def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[str, ...]:
@@ -192,14 +231,14 @@ def _in_backward(here: StepOfLayers) -> Blame | None:
             cause = "the gradient at the model's output differs, its outputs do not"
             return Blame("loss", here.key(layer, "grad_out"), None, cause)
         if above:
-            parent = parent_of(layer)
             near = (after,) if after and here.differs(after, "grad_in") is None else ()
+            suspects = (*near, *around(layer, *filter(None, [after])))
             cause = f"the backward of what comes after {layer}"
-            key = here.key(layer, "grad_out")
-            return Blame("backward", key, (near or (parent,))[0], cause, (*near, parent))
+            return Blame("backward", here.key(layer, "grad_out"), suspects[0], cause, suspects)
         if below:
             cause = "the gradient of its outputs agrees, that of its inputs does not"
-            unsure = () if above is False else (layer, parent_of(layer))
+            cause += "; other code may use these inputs, too"
+            unsure = (layer, *_code_before(here, layer))
             return Blame("backward", here.key(layer, "grad_in"), layer, cause, unsure)
         if above is False or below is False:
             after = layer

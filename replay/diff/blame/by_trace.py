@@ -23,6 +23,7 @@ _STAGES: dict[str, Stage] = {
     "new_weights": "optimizer",
     "new_buffers": "weights",
 }
+_OF_OPTIMIZER = ("grad_norm", "grad", "state", "settings", "new_weights")
 _FORKS = ("inputs", "outputs", "loss", "settings", "raw_grad", "grad_out")
 _ODD = 3e-7  # relative error of a ratio of norms that shows that only one gradient was changed
 _GAP = "in steps that were not traced; run both again from the equal step, with every=1"
@@ -76,6 +77,12 @@ class Step:
         """The layers for which events of a kind differ."""
         return list(dict.fromkeys(e.layer for e in self.real if e.kind == kind))
 
+    def layers_beside(self, event: Event) -> set[str]:
+        """The layers of the same model that have events of the same kind."""
+        model = model_of(event.layer, self.pair)
+        kind = {each.layer for each in self.events if each.kind == event.kind}
+        return {layer for layer in kind if model_of(layer, self.pair) == model}
+
     def changed_layers(self) -> list[str]:
         """The layers whose attributes differ."""
         found = [e.layer for e in self.events if e.kind == "attributes" and e.key in self.differ]
@@ -98,10 +105,17 @@ class Step:
         return f"#{value:x}"
 
 
-def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Shown, Shown]:
+def blame_traced(
+    pair: TracedPair, config: Sequence[Change], *, is_late: bool = False
+) -> tuple[Blame, Shown, Shown]:
     """Find the cause of a step that differs, and the values of the event that decides.
 
     If only attributes or random states differ, they are the cause.
+
+    Args:
+        pair: the step of both runs.
+        config: entries of the config that differ.
+        is_late: whether it is the first traced step, but earlier ones are known to be equal.
     """
     step = Step(pair, config)
     other_way = _other_model(step) or _fork(step)
@@ -111,7 +125,7 @@ def blame_traced(pair: TracedPair, config: Sequence[Change]) -> tuple[Blame, Sho
         return _explanation(step), None, None
     event = step.real[0]
     a, b = step.shown(event)
-    is_gap = step.gap > 1 and event.kind in ("weights", "buffers")
+    is_gap = (step.gap > 1 or is_late) and event.kind in ("weights", "buffers")
     if is_gap:
         return _in_between(step, event), a, b
     is_missing = None in (a, b) and event.kind != "state"
@@ -180,12 +194,21 @@ def _fork(step: Step) -> Blame | None:
     changed = step.changed_layers()
     why = [f"{layer}: {step.attributes(layer)}" for layer in changed]
     cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
-    suspects = tuple(dict.fromkeys((*changed, one.layer, other.layer)))
+    running = [_running(each) for each in (alone, one, other) if _running(each)]
+    called = [each.layer for each in (alone, one, other) if each.kind not in ("loss", "settings")]
+    suspects = tuple(dict.fromkeys((*changed, *running, *called)))
     if alone.kind == "settings":
         return Blame("optimizer", str(one), None, cause, suspects)
     is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
     stage: Stage = "backward" if is_backward else "forward"
-    return Blame(stage, str(one), (*changed, alone.layer)[0], cause, suspects)
+    if not suspects:
+        return Blame("loss", str(one), None, cause)
+    return Blame(stage, str(one), suspects[0], cause, suspects)
+
+
+def _running(event: Event) -> str:
+    """The module whose code led to the event: the caller, or the one whose forward ended."""
+    return event.layer if event.kind == "outputs" else event.parent
 
 
 # ---------------------------------------------------------------- rules, by the kind of event
@@ -197,8 +220,22 @@ def _explanation(step: Step) -> Blame:
     if layers:
         cause = step.attributes(layers[0])
         return Blame("forward", f"attributes of {layers[0]}", layers[0], cause, _unless_one(layers))
-    event = next(e for e in step.events if e.kind == "random" and e.key in step.differ)
-    return _random(step, event, event.kind)
+    side = [event for event in step.events if event.key in step.differ]
+    random = next((event for event in side if event.kind == "random"), None)
+    if random is not None:
+        return _random(step, random, "random")
+    if side:
+        return Blame(_stage(step, side[0]), str(side[0]), None, f"{side[0]} differs")
+    return _other_order(step)
+
+
+def _other_order(step: Step) -> Blame:
+    """The cause if both runs have the same values, in another order."""
+    pairs = zip(step.a.events, step.b.events, strict=True)
+    one, other = next(pair for pair in pairs if pair[0].key != pair[1].key)
+    cause = f"one run goes on with {one}, the other with {other}; all values are equal"
+    stage = "optimizer" if one.kind in _OF_OPTIMIZER else _stage(step, one)
+    return Blame(stage, str(one), None, cause)
 
 
 def _missing(step: Step, event: Event) -> Blame:
@@ -208,7 +245,8 @@ def _missing(step: Step, event: Event) -> Blame:
     if stage not in ("forward", "backward"):
         of_layer = event.kind in _OF_WEIGHTS
         return Blame(stage, str(event), event.layer if of_layer else None, cause)
-    layers = tuple(step.changed_layers()) or (event.layer,)
+    around = (event.parent, event.layer) if event.parent else (event.layer,)
+    layers = tuple(step.changed_layers()) or around
     why = step.attributes(layers[0])
     cause += f": {why}" if why else ""
     return Blame(stage, str(event), layers[0], cause, _unless_one(layers))
@@ -320,18 +358,25 @@ def _gradient(step: Step, event: Event) -> Blame:
     if not takers and any(e.layer in roots for e in givers):
         cause = "the gradient at the model's output differs, its outputs do not"
         return Blame("loss", str(event), None, cause)
-    agree = list(dict.fromkeys(e.layer for e in takers if not _has_other_gradient(step, e)))
+    agree = [e for e in takers if not _has_other_gradient(step, e)]
     if agree:
-        leaves = [layer for layer in agree if layer not in step.parents]
-        boxes = [layer for layer in agree if layer in step.parents]
-        suspects = (*leaves, *boxes[-1:])
+        leaves = [e.layer for e in agree if e.layer not in step.parents]
+        suspects = tuple(dict.fromkeys((*leaves, *_with_code(step, reversed(agree)))))
+        suspects = suspects or (agree[0].layer,)
         cause = "the gradient of its outputs agrees, that of its inputs does not"
         return Blame("backward", str(event), suspects[0], cause, _unless_one(suspects))
     layer = givers[0].layer if givers else event.layer
-    parent = next((e.parent for e in step.events if e.kind == "inputs" and e.layer == layer), "")
-    suspects = tuple(dict.fromkeys(each for each in (parent, layer) if each))
-    cause = f"the backward of the code of {parent or layer} after {layer}"
+    around = _with_code(step, givers) or (event.parent,)
+    suspects = tuple(dict.fromkeys(each for each in (*around, layer) if each))
+    cause = f"the backward of the code of {around[0] or layer} after {layer}"
     return Blame("backward", str(event), suspects[0], cause, suspects)
+
+
+def _with_code(step: Step, events: Iterable[Event]) -> tuple[str, ...]:
+    """The modules that called those of the events, and may have used the tensor themselves."""
+    parents = dict.fromkeys(event.parent for event in events if event.parent)
+    kinds = {each: step.a.attributes.get(each, {}).get("class") for each in parents}
+    return tuple(each for each in parents if kinds[each] != "Sequential")
 
 
 def _has_other_gradient(step: Step, event: Event) -> bool:
@@ -352,7 +397,7 @@ def _raw_grad(step: Step, event: Event) -> Blame:
     """The cause if the gradient of a weight differs, and nothing that it is computed from."""
     above = {each.layer for each in step.real if each.kind == "grad_out"}
     layers = [layer for layer in step.layers("raw_grad") if layer not in above]
-    every = {e.layer for e in step.events if e.kind == "raw_grad"}
+    every = step.layers_beside(event)
     if len(layers) > 1 and len(layers) >= 0.9 * len(every):
         cause = "all gradients of weights, as they are accumulated: not zeroed, or zeroed too early"
         return Blame("backward", str(event), None, cause)
@@ -365,7 +410,7 @@ def _raw_grad(step: Step, event: Event) -> Blame:
 def _grad(step: Step, event: Event) -> Blame:
     """The cause if a gradient was changed after the backward pass."""
     layers = step.layers("grad")
-    every = {e.layer for e in step.events if e.kind == "grad"}
+    every = step.layers_beside(event)
     odd, ratio = _odd_norms(step)
     if len(layers) > 1 and odd:
         cause = f"gradients are scaled by {ratio:.9g}, but not this one: changed before clipping"

@@ -1,7 +1,7 @@
 """Find the stage of a step that a key belongs to, and its layer and source."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from flexrec.recorder.files.names import is_around, is_fingerprint
@@ -26,6 +26,7 @@ _WORDS: dict[str, Stage] = {
 _CLOCK = frozenset(
     ("time", "seconds", "secs", "ms", "elapsed", "eta", "duration", "throughput", "fps", "speed")
 )
+_RATE = re.compile(r"/group\d+/lr$")
 _ORDER: tuple[Stage, ...] = (
     *("config", "data", "forward", "loss", "backward", "optimizer", "weights", "metric"),
 )
@@ -63,6 +64,15 @@ def place_of(key: str) -> Place:
     return Place("optimizer") if "optimizer" in found else Place("metric")
 
 
+def is_watched(key: str) -> bool:
+    """Whether a key is of a layer or an optimizer: recorded at the steps that `watch` chose.
+
+    >>> is_watched("0/outputs/mean"), is_watched("optimizer/group0/lr"), is_watched("lr")
+    (True, True, False)
+    """
+    return bool(place_of(key).layer) or _RATE.search(key) is not None
+
+
 def is_of_the_clock(key: str) -> bool:
     """Whether a key measures time or the machine, by its name.
 
@@ -95,6 +105,25 @@ def as_run(keys: Iterable[str], order: Mapping[str, int]) -> list[str]:
     return sorted(keys, key=lambda key: order.get(place_of(key).layer, -1))
 
 
-def parent_of(layer: str) -> str:
-    """The module that contains a layer; "the model" if that is the model itself."""
-    return layer.rpartition(".")[0] or "the model"
+def around(*layers: str) -> tuple[str, ...]:
+    """The modules whose code calls some of the layers, up to the first that calls all: it is last.
+
+    Containers that number their parts, such as Sequential and ModuleList, have no code of their
+    own. The model itself is "the model".
+
+    >>> around("blocks.0.norm", "blocks.1.norm"), around("blocks.0.mlp.2")
+    (('blocks.0', 'blocks.1', 'the model'), ('blocks.0',))
+    """
+    callers = [[*_callers(layer)] for layer in layers]
+    shared = next(each for each in callers[0] if all(each in others for others in callers))
+    inside = (each for path in callers for each in path[: path.index(shared)])
+    return *dict.fromkeys(inside), shared
+
+
+def _callers(layer: str) -> Iterator[str]:
+    """The modules that contain a layer and have code, inner ones first."""
+    while layer:
+        layer, _, part = layer.rpartition(".")
+        if layer and not part.isdigit():
+            yield layer
+    yield "the model"

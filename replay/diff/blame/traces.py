@@ -45,6 +45,12 @@ class TracedStep(NamedTuple):
     values: NDArray[np.int64]
     attributes: Attributes
 
+    def has_order_of(self, other: "TracedStep") -> bool:
+        """Whether both have the same events in the same order, be it of other tensors."""
+        if self.events == other.events:
+            return True
+        return [event.key for event in self.events] == [event.key for event in other.events]
+
     def by_key(self) -> dict[Key, int]:
         """The values by the keys of their events."""
         return dict(zip((event.key for event in self.events), self.values.tolist(), strict=True))
@@ -114,12 +120,13 @@ def first_pair(
     side: dict[Key, int] = {}
     for one, other in pairs:
         first_step = one.step if first_step is None else first_step
-        if one.events != other.events or not np.array_equal(one.values, other.values):
+        are_in_order = one.has_order_of(other)
+        if not (are_in_order and np.array_equal(one.values, other.values)):
             differ = differing(one, other)
             for key in differ:
                 if key[0] in SIDE:
                     side.setdefault(key, one.step)
-            if one.events != other.events or any(key[0] not in side_kinds for key in differ):
+            if not are_in_order or any(key[0] not in side_kinds for key in differ):
                 return TracedPair(one, other, previous, first_step, side, same)
         same = one.attributes.get(ENVIRONMENT) == other.attributes.get(ENVIRONMENT)
         previous = one.step
@@ -152,6 +159,24 @@ def in_step(run_a: Run, run_b: Run) -> Iterator[tuple[TracedStep, TracedStep]]:
             one = next(a, None)
         else:
             other = next(b, None)
+
+
+class TracedPairs:
+    """The pairs of `in_step`, to be iterated over once.
+
+    Attributes:
+        are_unlike: whether a pair so far has fingerprints of which one is of the CPU and the other
+            of an accelerator.
+    """
+
+    def __init__(self, a: Run, b: Run) -> None:
+        self._runs, self.are_unlike = (a, b), False
+
+    def __iter__(self) -> Iterator[tuple[TracedStep, TracedStep]]:
+        for one, other in in_step(*self._runs):
+            if not (self.are_unlike or np.array_equal(one.values, other.values)):
+                self.are_unlike = bool(unlike_fingerprints(one, other))
+            yield one, other
 
 
 def _events(text: str, run: Run) -> tuple[Event, ...]:

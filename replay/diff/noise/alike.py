@@ -82,12 +82,12 @@ class _Agreed:
         self._noisy, self._have_one_order = set[Key](), True
         for one, other in chain.from_iterable(in_step(a, each) for each in references):
             self._noisy |= differing(one, other)
-            self._have_one_order &= _keys(one) == _keys(other)
+            self._have_one_order &= one.has_order_of(other)
 
     def masked(self, one: TracedStep, other: TracedStep) -> TracedStep:
         """The second step, with the first one's values where the references do not agree."""
         usual, own = one.by_key(), other.by_key()
-        keep = not self._have_one_order or _keys(one) == _keys(other)
+        keep = not self._have_one_order or one.has_order_of(other)
         events = one.events if keep else other.events
         values = [
             own.get(e.key, usual.get(e.key, 0)) if self._is_exact(e) else usual.get(e.key, 0)
@@ -97,7 +97,3 @@ class _Agreed:
 
     def _is_exact(self, event: Event) -> bool:
         return event.kind in EVENTS and event.key not in self._noisy
-
-
-def _keys(step: TracedStep) -> list[Key]:
-    return [event.key for event in step.events]

@@ -24,7 +24,7 @@ FAULTS = [  # what differs from step 5 on, and the stage, layer and one_of that 
     (("middle/inputs/mean",), "forward", "the model", ("the model", "middle")),
     (("train_loss",), "loss", None, ()),
     (("last/grad_out/mean", "last/grad_in/mean"), "loss", None, ()),
-    (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ()),
+    (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ("middle", "the model")),
     (("first/grad_out/mean",), "backward", "the model", ("the model",)),
     (("middle/grad_weights/mean",), "backward", "middle", ()),
     (GRADIENTS, "backward", None, ()),
@@ -395,3 +395,21 @@ def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Pat
     assert found.equal
     said = "as one is of the CPU and the other of an accelerator: 0/outputs/fingerprint"
     assert said in found.notes[0]
+    assert found.keys.compared == 1
+    with pytest.raises(RecordingError, match=r"nothing to compare: not compared, as one is of the"):
+        flexrec.diff(tmp_path / "a.h5", tmp_path / "b.h5", keys="0/*")
+
+
+def test_runs_with_nothing_to_compare_are_not_said_to_be_equal(tmp_path: Path) -> None:
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for keys, options, why in (
+        ((), {}, "they have no keys"),
+        (("step_time",), {}, "not compared unless named, as they measure time: step_time"),
+        (("x/fingerprint",), {"rtol": 1e-3}, "fingerprints are left out with a tolerance"),
+    ):
+        for path in paths:
+            with Recorder(path, mode="w", facts=False) as rec:
+                for key in keys:
+                    rec.add({key: 1.0})
+        with pytest.raises(RecordingError, match=f"b.h5 have nothing to compare: {why}"):
+            flexrec.diff(*paths, **options)  # type: ignore[arg-type]

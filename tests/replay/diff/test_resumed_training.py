@@ -38,11 +38,13 @@ def made() -> tuple[Any, Any]:
     return model, torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
 
 
-def resumed(path: Path, lose: Callable[[dict[str, Any]], object]) -> RunAudit:
+def resumed(
+    path: Path, lose: Callable[[dict[str, Any]], object], *, trace: bool = True, every: int = 1
+) -> RunAudit:
     """Train, be killed, and go on from a checkpoint that has lost something."""
     model, optimizer = made()
     with Recorder(path, facts=False) as rec:
-        rec.watch(model, trace=True, optimizer=optimizer)
+        rec.watch(model, trace=trace, optimizer=optimizer, every=every)
         for number in range(KILLED):
             if number == SAVED:
                 state = {
@@ -52,17 +54,19 @@ def resumed(path: Path, lose: Callable[[dict[str, Any]], object]) -> RunAudit:
                     "recorder": rec.state_dict(),
                     "batch": number,
                     "training": True,
+                    "mode": True,
                 }
             step(rec, model, optimizer, number)
     lose(state)
     model, optimizer = made()
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
+    model.train(state["mode"])
     model.bn1.train(state["training"])
     torch.set_rng_state(state["random"])
     with Recorder(path, mode="resume", facts=False) as rec:
         rec.load_state_dict(state["recorder"])
-        rec.watch(model, trace=True, optimizer=optimizer)
+        rec.watch(model, trace=trace, optimizer=optimizer, every=every)
         for number in range(state["batch"], END):
             step(rec, model, optimizer, number)
     with Recording(path) as run:
@@ -129,3 +133,31 @@ def test_what_was_lost_is_named(what: str, tmp_path: Path) -> None:
     assert lost.get(what, "") in str(only)
     assert what == "batch" or "the data do not go on" not in str(only)
     assert what != "model" or {"f0", "f1", "bn0", "bn1", "out"} == set(first.one_of)
+
+
+@pytest.mark.parametrize("trace", [True, False])
+def test_steps_that_were_not_watched_are_no_difference(tmp_path: Path, trace: bool) -> None:
+    """Every third step from the start on, and every third from the resume on."""
+    found = resumed(tmp_path / "run.h5", lambda _: None, trace=trace, every=3)
+    assert found.equal, found
+
+
+def test_what_was_lost_before_the_first_step_that_is_traced_names_no_layer(tmp_path: Path) -> None:
+    (only,) = resumed(tmp_path / "run.h5", without_state, every=5).resumes
+    first = only.diff.first
+    assert first is not None
+    assert (first.step, first.previous_step, first.stage) == (SAVED + 1, SAVED, "weights")
+    assert first.layer is None
+    assert "in steps that were not traced" in first.cause
+
+
+@pytest.mark.filterwarnings("ignore:.*statistics of a watched model are missing")
+def test_a_model_that_does_not_train_is_no_fault_of_the_data(tmp_path: Path) -> None:
+    def left_in_eval(state: dict[str, Any]) -> None:
+        state.update(mode=False, training=False)
+
+    (only,) = resumed(tmp_path / "run.h5", left_in_eval, trace=False).resumes
+    first = only.diff.first
+    assert first is not None
+    assert (first.step, first.stage, first.layer) == (SAVED, "forward", None)
+    assert "only one run has its layers" in first.cause

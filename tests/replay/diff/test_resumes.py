@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flexrec.recorder import Recorder, Recording
+from flexrec.recorder import Recorder, Recording, RecordingError
 from flexrec.replay.diff.columns import Tolerance
 from flexrec.replay.diff.result import RunAudit
 from flexrec.replay.diff.resumes import audit, audited_in_a_line
@@ -149,3 +149,19 @@ def test_within_a_tolerance_is_not_to_the_bit(tmp_path: Path) -> None:
         assert not audit(run).equal
         found = audit(run, tolerance=Tolerance(atol=1e-3))
     assert str(found) == "run.h5, resumed at step 2: 1 step repeated: equal within the tolerance"
+
+
+@pytest.mark.parametrize("first", [6, 10])
+def test_a_pattern_that_fits_no_key_is_an_error(path: Path, first: int) -> None:
+    """Whether or not a resume repeated steps."""
+    go_on(path, first, 12)
+    with (
+        Recording(path) as run,
+        pytest.raises(RecordingError, match=r"run\.h5 has no key that fits 'zz'; there are "),
+    ):
+        audit(run, patterns=["zz"])
+
+
+def test_a_notebook_shows_it(path: Path) -> None:
+    found = audited(path)
+    assert found._repr_html_() == f"<pre>{found}</pre>"

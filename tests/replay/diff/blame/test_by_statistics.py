@@ -4,11 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import flexrec
 from flexrec.recorder import Recorder
+from flexrec.recorder.files.names import ON_ACCELERATOR
+from flexrec.recorder.layers.tracing import trace
 
 
 class Net(nn.Module):
@@ -30,13 +33,14 @@ def trained(
     *,
     at: int = 2,
     stats: tuple[str, ...] = ("mean",),
+    sources: tuple[str, ...] = ("inputs", "outputs"),
     **watched: Any,
 ) -> Path:
     """Record three steps; before one the model is spoilt, or the random state drawn from."""
     torch.manual_seed(0)
     model = Net(middle)
     with Recorder(path, mode="w") as rec:
-        rec.watch(model, sources=("inputs", "outputs"), stats=stats, **watched)
+        rec.watch(model, sources=sources, stats=stats, **watched)
         for step in range(3):
             if spoil is not None and step == at:
                 spoil(model)
@@ -68,6 +72,14 @@ def test_a_dropout_may_have_had_another_random_state(tmp_path: Path) -> None:
     assert first.one_of == ("middle", "the random state before middle")
 
 
+def test_a_random_state_is_a_candidate_too_if_outputs_were_not_recorded(tmp_path: Path) -> None:
+    a = trained(tmp_path / "a.h5", nn.Dropout(), sources=("inputs",))
+    b = trained(tmp_path / "b.h5", nn.Dropout(), lambda _: torch.rand(1), sources=("inputs",))
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert first.one_of == ("middle", "the random state before middle", "the model")
+
+
 def test_how_far_fingerprints_are_apart_says_nothing(tmp_path: Path) -> None:
     a = trained(tmp_path / "a.h5", nn.LeakyReLU())
     b = trained(tmp_path / "b.h5", nn.LeakyReLU(), lambda model: model.last.bias.data.add_(1))
@@ -95,3 +107,15 @@ def test_inputs_are_equal_to_the_bit_where_their_fingerprints_are(tmp_path: Path
         ).first
         assert first is not None
         assert first.cause == f"outputs differ, its inputs are equal {said}"
+
+
+def test_a_trace_that_was_not_compared_does_not_excuse_a_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of the runs was traced on an accelerator, and only its statistics can be compared."""
+    a = trained(tmp_path / "a.h5", nn.LeakyReLU(), trace=True)
+    monkeypatch.setattr(trace, "fingerprint", lambda found: ON_ACCELERATOR + int(found.numel()))
+    b = trained(tmp_path / "b.h5", nn.LeakyReLU(), soften, trace=True)
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.step, first.stage, first.layer) == (2, "forward", "middle")

@@ -115,3 +115,63 @@ def test_fingerprints_of_a_cpu_and_an_accelerator_are_not_compared(tmp_path: Pat
     first = flexrec.diff(b, c).first
     assert first is not None
     assert first.key == "outputs of net"
+
+
+def test_a_run_that_moves_to_an_accelerator_is_told(tmp_path: Path) -> None:
+    """From its second step on, its fingerprints are not compared."""
+    paths = tmp_path / "a.h5", tmp_path / "b.h5"
+    for path, marks in zip(paths, ((0, 0), (0, ON_ACCELERATOR)), strict=True):
+        with Recorder(path, facts=False) as rec:
+            rec.add({"trace/order": json.dumps(ORDER)})
+            for mark in marks:
+                rec.add({"trace/values": np.array([1, *(mark + n for n in (2, 3, 4))])})
+                rec.step()
+    found = flexrec.diff(*paths)
+    assert found.equal
+    assert found.notes[0].endswith("the other of an accelerator: trace/values")
+
+
+def test_tensors_that_are_copied_are_no_difference(tmp_path: Path) -> None:
+    """The input of the layer has the same elements, but is another tensor."""
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    order = [[*row[:5], 5 if row[0] == "outputs" else row[5]] for row in ORDER]
+    assert flexrec.diff(a, written(tmp_path / "b.h5", np.array([1, 2, 3, 4]), order)).equal
+    mark = ON_ACCELERATOR
+    c = written(tmp_path / "c.h5", np.array([1, mark + 2, mark + 3, mark + 4]), order)
+    assert flexrec.diff(a, c).equal
+
+
+def test_the_same_values_in_another_order_are_a_difference(tmp_path: Path) -> None:
+    order = [*ORDER, ["state", "net", "weight", 0, "", -1], ["state", "net", "bias", 0, "", -1]]
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4, 5, 6]), order)
+    b = written(tmp_path / "b.h5", np.array([1, 2, 3, 4, 6, 5]), [*order[:4], *order[:3:-1]])
+    for runs in ((a, b), (b, a)):
+        first = flexrec.diff(*runs).first
+        assert first is not None
+        assert (first.stage, first.layer) == ("optimizer", None)
+        assert first.cause.endswith("all values are equal")
+
+
+@pytest.mark.parametrize("kind", ["random", "attributes", "grad_norm"])
+def test_what_explains_is_told_if_only_one_run_has_it(tmp_path: Path, kind: str) -> None:
+    a = written(tmp_path / "a.h5", np.array([1, 2, 3, 4]))
+    order = [*ORDER, [kind, "other", "", 0, "", -1]]
+    b = written(tmp_path / "b.h5", np.array([1, 2, 3, 4, 5]), order)
+    for runs in ((a, b), (b, a)):
+        first = flexrec.diff(*runs).first
+        assert first is not None
+        assert (first.step, first.layer) in ((0, None), (0, "other"))
+
+
+def test_losses_of_other_names_name_no_layer(tmp_path: Path) -> None:
+    runs = [
+        written(
+            tmp_path / f"{name}.h5",
+            np.array([1, 2, 3, 4, 5]),
+            [*ORDER, ["loss", name, "", 0, "", -1]],
+        )
+        for name in ("loss_a", "loss_b")
+    ]
+    first = flexrec.diff(*runs).first
+    assert first is not None
+    assert (first.stage, first.layer, first.one_of) == ("loss", None, ())
