@@ -21,7 +21,7 @@ from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import is_tensor
 from flexrec.recorder.storage import format as fmt
 
-_ELEMENTS = 1000  # most elements of an array
+_ELEMENTS = 1000  # most elements of an array, or of a range
 _DEEPEST = 200  # nested objects and lists: Python's JSON reads about 900, fewer in deep calls
 
 
@@ -117,6 +117,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: value[key] for key in value}
     if isinstance(value, (Sequence, Set)) and not isinstance(value, (bytes, bytearray, memoryview)):
+        if isinstance(value, range):
+            _check_count(len(value), "a range")
         return _ordered(value) if isinstance(value, Set) else list(value)
     for name in ("to_dict", "model_dump"):
         if callable(getattr(value, name, None)):
@@ -127,12 +129,15 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(array: Any) -> Any:
-    count = math.prod(array.shape)
-    if count > _ELEMENTS:
-        raise TypeError(f"an array of {count:,} elements is no setting; record it with add()")
+    _check_count(math.prod(array.shape), "an array")
     if isinstance(array, np.ndarray) and array.dtype.kind in "mM":
         array = np.reshape([_plain(one) for one in array.flat], array.shape)
     return array.tolist()
+
+
+def _check_count(count: int, what: str) -> None:
+    if count > _ELEMENTS:
+        raise TypeError(f"{what} of {count:,} elements is no setting; record it with add()")
 
 
 def _ordered(values: Set[Any]) -> list[Any]:

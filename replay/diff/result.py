@@ -172,7 +172,7 @@ class RunAudit(_Printed):
 
 
 @dataclass(frozen=True)
-class RanksDiff:
+class RanksDiff(_Printed):
     """The comparison of a run's ranks. Printing it gives the command's output.
 
     Attributes:
@@ -212,9 +212,6 @@ class RanksDiff:
         if self.unlike:
             keys = listed(self.unlike, most=3)
             yield f"not compared, as some are of the CPU and others of an accelerator: {keys}"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
 
     def table(self) -> dict[str, Any]:
         """Convert to plain JSON values."""

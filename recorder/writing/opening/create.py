@@ -5,8 +5,8 @@ An earlier run's file is never appended to; its events are copied to a new live 
 """
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -86,11 +86,8 @@ def open_new(
     for doubt in found.doubts():
         warn(f"{path} is new: {doubt}")
 
-    def make(making: Path) -> Opened:
-        file = LiveFile(making, config=config, facts=facts)
+    with _made(path, config, facts, overwrite=overwrite) as file:
         return Opened(file, step=found.step, config=config, facts=facts)
-
-    return _made(path, make, overwrite=overwrite)
 
 
 def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) -> Opened:
@@ -115,17 +112,14 @@ def open_resumed(path: Path, *, config: Any, facts: Any, at_step: int | None) ->
             resumed = [*earlier, *([_without_known_patch(facts, [old, *earlier])] if facts else [])]
             facts = {**old, "resumed": resumed} if resumed else old
         config = stored_json(store, path, fmt.CONFIG) if config is None else config
-        created = store.created
-
-        def make(making: Path) -> Opened:
-            file = LiveFile(making, config=config, facts=facts, created=created)
-            trail = Trail()
-            resumption = _copy_events(store, file, at_step, trail)
-            return Opened(file, store.schema, resumption, trail=trail, config=config, facts=facts)
-
         if faults:
             warn(f"{path}: {'; '.join(faults)}; the file as it was is {keep(path)}")
-        return _made(path, make, overwrite=True)
+        with _made(path, config, facts, created=store.created, overwrite=True) as file:
+            trail = Trail()
+            resumption = _copy_events(store, file, at_step, trail)
+            for doubt in resumption.doubts():
+                warn(f"{path}: {doubt}")
+            return Opened(file, store.schema, resumption, trail=trail, config=config, facts=facts)
 
 
 def _without_known_patch(facts: dict[str, Any], earlier: Iterable[Any]) -> dict[str, Any]:
@@ -137,20 +131,25 @@ def _without_known_patch(facts: dict[str, Any], earlier: Iterable[Any]) -> dict[
     return {**facts, "git_patch": patch} if patch else facts
 
 
-def _made(path: Path, make: Callable[[Path], Opened], *, overwrite: bool) -> Opened:
+@contextmanager
+def _made(
+    path: Path, config: Any, facts: Any, *, created: float | None = None, overwrite: bool
+) -> Iterator[LiveFile]:
+    """Create a live file, and put it in place if the block succeeds; else leave nothing of it."""
     making = begin(path, "making")
-    opened = None
-    try:
-        opened = make(making)
-        for doubt in opened.resumption.doubts() if opened.resumption is not None else ():
-            warn(f"{path}: {doubt}")
+    with ExitStack() as undo:
+        undo.callback(making.unlink, missing_ok=True)
+        file = LiveFile(making, config=config, facts=facts, created=created)
+        undo.callback(_abandon, file)
+        yield file
         put_in_place(making, path, RECORDING, overwrite=overwrite)
-    except BaseException:
-        if opened is not None:
-            opened.file.close()
-        making.unlink(missing_ok=True)
-        raise
-    return opened
+        undo.pop_all()
+
+
+def _abandon(file: LiveFile) -> None:
+    """Close a file that is not needed; writing it may have failed, and then this fails too."""
+    with suppress(OSError, RuntimeError):
+        file.close()
 
 
 @dataclass

@@ -156,6 +156,7 @@ REFUSED = [
     (OmegaLike({"lr": "???"}), "config must be plain JSON data: .*Missing mandatory value: lr"),
     ({"a": {1: 2, "1": 3}}, r"config must be plain JSON data: two of its keys become '1' in JSON"),
     ({"a": np.zeros(3000)}, "an array of 3,000 elements is no setting"),
+    ({"a": range(10**9)}, "a range of 1,000,000,000 elements is no setting"),
 ]
 
 

@@ -7,13 +7,16 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError
+from flexrec.recorder.errors import FlexrecError
 from flexrec.recorder.writing import event_queue, flusher
+from flexrec.recorder.writing.live_file import LiveFile
+from flexrec.recorder.writing.opening import create
 from support.crashing import build_shim, crash, under_shim
 from support.recorders import recorder
 
@@ -446,3 +449,27 @@ def test_a_sync_that_was_asked_for_and_failed_is_told_each_time(path: Path) -> N
                 rec.flush(fsync=True)
     rec.flush(fsync=True)
     rec.close()
+
+
+@pytest.mark.parametrize("mode", ["w", "resume"])
+def test_a_recording_that_cannot_be_begun_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, mode: Literal["w", "resume"]
+) -> None:
+    """Nor if closing what was begun fails too, as HDF5 writes then."""
+    with recorder(path) as rec:
+        rec.add(a=1)
+    before, close = path.read_bytes(), LiveFile.close
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def closed(file: LiveFile) -> None:
+        close(file)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(create, "put_in_place", full)
+    monkeypatch.setattr(LiveFile, "close", closed)
+    with pytest.raises(FlexrecError, match="No space left"):
+        Recorder(path, mode=mode)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+    assert path.read_bytes() == before
