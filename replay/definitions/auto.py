@@ -70,6 +70,7 @@ _BY_NAME = {
         "ConfusionMeter", "heatmap", args={"normalized": True}, opts=_CONFUSION, alone=True
     ),
 }
+_TRAIN = "train"
 _ACCURACY = _BY_NAME["acc"]._replace(words="accuracy")
 _MATRIX = _BY_NAME["confusion"]._replace(words="confusion")
 _ORDER = ("line", "heatmap", "histogram", "histograms", "image", "images", "text")
@@ -123,8 +124,11 @@ def auto_definitions(values: Mapping[str, Value | None], auto: Auto) -> Definiti
 def _names(keys: Iterable[str], phases: Iterable[str]) -> dict[str, tuple[str, str, str]]:
     """Split each key into phase, name and part: `train_loss_step` gives train, loss and step.
 
-    `_step` and `_epoch` are parts only if a name has both, as Lightning logs them.
+    `_step` and `_epoch` are parts only if a name has both, as Lightning logs them. A bare `loss`
+    beside `val_loss` is of train, as Keras and Transformers log it, unless there is `train_loss`:
+    then it is of no phase.
     """
+    phases = tuple(phases)
     split = {key: split_phase(key, phases) for key in keys}
     ends = {(phase, name.lower()) for phase, name in split.values()}
     found = {}
@@ -134,6 +138,14 @@ def _names(keys: Iterable[str], phases: Iterable[str]) -> dict[str, tuple[str, s
             (phase, name[: -len(stem[2])].lower() + e) in ends for e in ("step", "epoch")
         )
         found[key] = (phase, stem[1], stem[2].lower()) if stem and both else (phase, name, "")
+    known: dict[str, set[str]] = {}
+    for phase, name, _ in found.values():
+        known.setdefault(name.lower(), set()).add(phase.lower())
+    for key, (phase, name, part) in found.items():
+        others = known[name.lower()] - {""}
+        if not phase and others:
+            is_train = _TRAIN in phases and _TRAIN not in others
+            found[key] = (_TRAIN, name, part) if is_train else ("", name, part or "no phase")
     return found
 
 

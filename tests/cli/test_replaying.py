@@ -43,6 +43,14 @@ def test_the_rest_is_drawn_and_what_is_left_out_is_named(
     assert saved.exists()
 
 
+def test_a_name_that_the_title_ends_with_is_not_repeated(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        rec.add(train_pred=(np.eye(3), np.arange(3)))
+        rec.log()
+    out, _ = flexrec("replay", tmp_path / "run.h5", "--save", tmp_path / "e.json")
+    assert out.splitlines()[:2] == ["Pred accuracy: train (1 point)", "Pred confusion, train"]
+
+
 def test_strict_ends_at_the_first(odd: Path, tmp_path: Path) -> None:
     saved = tmp_path / "e.json"
     line = fails("replay", odd, "-p", "loss+lr", "--phases", "train", "--save", saved, "--strict")

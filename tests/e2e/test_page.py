@@ -180,9 +180,8 @@ def test_phases_of_every_spelling_are_turned_off(browser: "Browser", tmp_path: P
     for name in "ab":
         with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
             for epoch in range(3):
-                rec.add(
-                    train_loss_step=1.0, train_loss_epoch=2.0, dev_loss=3.0, acc=4.0, dev_acc=5.0
-                )
+                rec.add(train_loss_step=1.0, train_loss_epoch=2.0, dev_loss=3.0)
+                rec.add(acc=4.0, train_acc=4.5, dev_acc=5.0)
                 rec.log(epoch=epoch)
     for paths in (["a.h5"], ["a.h5", "b.h5"]):
         made = tmp_path / f"{len(paths)}.html"

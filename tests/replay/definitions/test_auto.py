@@ -205,6 +205,21 @@ def test_one_metric_in_two_spellings_is_one_plot(tmp_path: Path) -> None:
     assert len({window.win for window in windows}) == 1, "runs that are played one by one"
 
 
+def test_a_bare_key_beside_phases_is_of_train(tmp_path: Path) -> None:
+    """As Keras and Transformers log it; no line has a name that the title has."""
+    values = {"loss": 1.0, "eval_loss": 2.0, "acc": 1.0, "train_acc": 2.0, "val_acc": 3.0}
+    with recorded(tmp_path / "run.h5", values | {"lr": 0.1, "f1": 0.5, "dev_f1": 0.4}) as run:
+        assert shown(play(run)) == {
+            "Loss": ("line", ["train", "eval"]),
+            "Accuracy": ("line", ["no phase", "train", "val"]),
+            "Learning rate": ("line", ["Learning rate"]),
+            "F1": ("line", ["F1"]),
+            "Dev_f1": ("line", ["Dev_f1"]),
+        }
+        found = shown(play(run, preset("auto", phases=["dev"])))
+        assert found["F1"] == ("line", ["no phase", "dev"])
+
+
 def test_two_keys_of_a_phase_are_told_apart_by_their_keys(tmp_path: Path) -> None:
     values = {"train_loss": 1.0, "loss/train": 2.0, "val_loss": 3.0}
     with recorded(tmp_path / "run.h5", values) as run:
