@@ -14,6 +14,8 @@ from pathlib import Path
 NO_LOCKS = ("ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL", "EIO")
 HELD = ("EAGAIN", "EWOULDBLOCK", "EACCES")
 """With these errors another process has the lock."""
+RETRIED = ("EINTR",)
+"""Python itself asks again, for ever."""
 SCRIPT = """
 import fcntl, os, sys, warnings
 from pathlib import Path
@@ -116,7 +118,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="only those of real file systems")
     names = NO_LOCKS if parser.parse_args().quick else sorted(errno.errorcode.values())
-    numbers = {getattr(errno, name): name for name in names if name not in HELD}
+    numbers = {getattr(errno, name): name for name in names if name not in HELD + RETRIED}
     bad = 0
     with tempfile.TemporaryDirectory() as place:
         shim = build_lock_shim(Path(place))
@@ -124,6 +126,7 @@ def main() -> int:
             folder = Path(place) / name
             folder.mkdir()
             wrong = is_done(shim, number, folder)
+            print(f"{name}: {'not everything was done' if wrong else 'done'}", flush=True)
             bad += bool(wrong)
             if wrong:
                 print(f"{name}: {wrong[-500:]}")
