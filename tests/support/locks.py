@@ -126,10 +126,8 @@ def main() -> int:
             folder = Path(place) / name
             folder.mkdir()
             wrong = is_done(shim, number, folder)
-            print(f"{name}: {'not everything was done' if wrong else 'done'}", flush=True)
+            print(f"{name}: {wrong[-500:] or 'done'}", flush=True)
             bad += bool(wrong)
-            if wrong:
-                print(f"{name}: {wrong[-500:]}")
     print(f"{len(numbers)} errors of locks, {bad} with which not everything was done")
     return int(bad > 0)
 
