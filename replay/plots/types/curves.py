@@ -33,11 +33,11 @@ BELOW = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
 _LONG = 16  # letters of a name; longer ones stand below the plot, not beside it
 SMALL = 6  # size of points in pixels, if a line's points are marked
 _SYMBOLS = {
-    "dash": "circle-open",
-    "dot": "square",
-    "dashdot": "square-open",
-    "longdash": "diamond",
-    "longdashdot": "diamond-open",
+    "dash": "square",
+    "dot": "diamond",
+    "dashdot": "triangle-up",
+    "longdash": "cross",
+    "longdashdot": "x",
 }
 """The points of lines that are not solid, which tell phases apart where there is no line."""
 
@@ -95,8 +95,6 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
             symbol = _SYMBOLS.get(drawn.get("line", {}).get("dash"))
             if symbol and "markersymbol" not in opts:
                 drawn["marker"]["symbol"] = symbol
-                if symbol.endswith("-open"):
-                    drawn["marker"]["line"] = {"width": 1.5}
     for drawn, line in zip(message["data"], lines, strict=True):
         shape = {**drawn.get("line", {}), **line.style.get("line", {})}
         drawn |= {**line.style, **({"line": shape} if shape else {})}

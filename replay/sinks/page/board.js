@@ -264,11 +264,9 @@ function key(parent, colour, {mode, line, marker}) {
   if (mode !== "markers") draw("line", {x1: 0, x2: 26, y1: 4, y2: 4, stroke: colour,
     "stroke-width": 2.5, "stroke-dasharray": dash});
   if (!/markers/.test(mode)) return;
-  const [form, isOpen] = (marker?.symbol ?? "").split("-");
-  const paint = isOpen ? {fill: css("--card"), stroke: colour, "stroke-width": 1.5} : {fill: colour};
-  const turned = {square: 0, diamond: 45}[form];
-  if (turned === undefined) draw("circle", {cx: 13, cy: 4, r: isOpen ? 3 : 4, ...paint});
-  else draw("rect", {x: 10, y: 1, width: 6, height: 6, transform: `rotate(${turned} 13 4)`, ...paint});
+  const turned = {square: 0, diamond: 45}[marker?.symbol];
+  if (turned === undefined) draw("circle", {cx: 13, cy: 4, r: 4, fill: colour});
+  else draw("rect", {x: 10, y: 1, width: 6, height: 6, transform: `rotate(${turned} 13 4)`, fill: colour});
 }
 
 function makeLegend(card) {

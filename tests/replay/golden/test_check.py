@@ -62,7 +62,8 @@ def test_a_mutation_is_caught_and_named(name: str) -> None:
     told = [d for d in found.differences if (d.window, d.trace, d.field) == (window, trace, field)]
     assert [d.kind for d in told] == [kind]
     assert message in told[0].message
-    most = {"type": 6, "layout": 6}.get(kind, 3)  # an axis has its type and its ticks
+    # An axis has its type and its ticks; a point without neighbours its mode, size and symbol.
+    most = {"type": 6, "layout": 6}.get(kind, 4)
     assert len(found.differences) <= most, found.differences
     text = report_text(found, full=True)
     for part in (window, trace or "", field, message):
