@@ -180,7 +180,7 @@ def test_the_scheduler_ends(tmp_path: Path) -> None:
         client.wait_for_workers(2)
         for path in files:
             Path(path).write_text(str(client.run_on_scheduler(os.getpid)))
-        with pytest.raises(WorkerError, match="the Dask scheduler has ended|does not answer any"):
+        with pytest.raises(WorkerError, match=r"the Dask scheduler has ended|does not answer any"):
             list(spread(ends_other, files, ClusterWorkers(client), reads=str))
 
 
