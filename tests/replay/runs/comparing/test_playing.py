@@ -8,7 +8,7 @@ import pytest
 
 from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
 from flexrec.replay import Runs, Window, define, play, preset
-from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
 from flexrec.replay.plots.window import equal
 from flexrec.replay.runs.comparing.playing import Settings
 from flexrec.replay.sinks.palette import Palette
@@ -147,6 +147,23 @@ def test_a_phase_has_its_dash_in_all_windows(tmp_path: Path, chosen: dict[str, A
         "f1": ["dash", "dash"],
         "lr": ["solid", "solid"],
     }
+
+
+def test_a_run_has_its_colour_in_windows_of_other_types(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        with Recorder(tmp_path / f"{name}.h5", config={"k": k}) as rec:
+            rec.add(loss=float(k), train_acc=1.0, val_acc=2.0)
+            rec.log(0)
+    plots = {"loss": {"type": "line"}, "acc": {"type": "scatter"}}
+    targets = {"loss": "loss", "train_acc": "acc", "val_acc": "acc"}
+    meters = {key: {"type": "LastValueMeter", "target": plot} for key, plot in targets.items()}
+    line, points = Runs(tmp_path).play(define(plots, meters), color="config.k")
+    assert line.opts["linecolor"] == [ramp(k / 2) for k in range(3)]
+    assert points.opts["markercolor"][::2] == line.opts["linecolor"]
+    assert points.opts["markercolor"][1::2] == [paler(ramp(k / 2), 1) for k in range(3)]
+    line, points = Runs(tmp_path).play(define(plots, meters), best="config.k", top=1)
+    assert points.opts["markercolor"][:4] == [list(GREY)] * 4
+    assert points.opts["markercolor"][4] == line.opts["linecolor"][2] == list(CYCLE[0])
 
 
 def test_lines_of_one_phase_are_told_apart(tmp_path: Path) -> None:
