@@ -3,6 +3,8 @@
 sinks/palette.py assigns them.
 """
 
+from collections.abc import Sequence
+
 CYCLE = (
     (60, 107, 232),
     (218, 92, 17),
@@ -34,6 +36,7 @@ def written(colour: tuple[int, ...]) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+_PALEST = 0.6  # how much white is in the palest of several colours of a run
 # Dark to light, without the palest end: lines must stand out from white.
 _RAMP = ((68, 1, 84), (59, 82, 139), (33, 145, 140), (94, 201, 98), (230, 190, 40))
 
@@ -48,3 +51,12 @@ def ramp(part: float) -> list[int]:
     k = min(int(at), len(_RAMP) - 2)
     low, high = _RAMP[k], _RAMP[k + 1]
     return [round(a + (b - a) * (at - k)) for a, b in zip(low, high, strict=True)]
+
+
+def paler(colour: Sequence[int], part: float) -> list[int]:
+    """A colour of several of one run: itself for 0, the palest for 1.
+
+    >>> paler([0, 100, 255], 0), paler([0, 100, 255], 1)
+    ([0, 100, 255], [153, 193, 255])
+    """
+    return [round(each + (255 - each) * _PALEST * part) for each in colour]

@@ -40,8 +40,8 @@ def scan(places: Iterable[str | os.PathLike[str]]) -> list[Found]:
 
     Args:
         places: folders, which are searched recursively; patterns such as `exp/*/run.h5` (`**`
-            matches folders); and files. What is hidden in a folder, and links to folders, are
-            left out.
+            matches folders); and files. What is hidden in a folder, links to folders, and links
+            to nowhere that are not named are left out.
 
     Raises:
         RecordingError: a place does not exist, or no file fits a pattern.
@@ -83,7 +83,7 @@ def _matches(place: str) -> list[str]:
         return [place]
     if not glob.has_magic(place):
         raise RecordingError(f"{place} does not exist; give a folder, a pattern or a recording")
-    found = sorted(glob.glob(place, recursive=True))
+    found = sorted(filter(os.path.exists, glob.glob(place, recursive=True)))
     if not found:
         raise RecordingError(f"no file or folder fits {place!r}")
     return found

@@ -92,11 +92,12 @@ def default_columns(selection: Selection) -> list[str]:
     config = [name for name in selection.columns if name.startswith("config.")]
     keys = [key_of(name, has) for name in selection.columns if name.endswith(".last")]
     keys = [key for key in keys if key and not is_around(key)]
-    spread = selection.spread([*config, *(f"{key}.count" for key in keys)])
+    spread = selection.spread([*first, *config, *(f"{key}.count" for key in keys)])
+    known = spread["started"].rows if "started" in spread else 0  # of a damaged run, no config is
     differing = [
         name
         for name in config
-        if 0 < spread[name].rows < len(selection) or spread[name].least != spread[name].greatest
+        if 0 < spread[name].rows < known or spread[name].least != spread[name].greatest
     ]
     there = {key: spread[f"{key}.count"].rows for key in keys if spread[f"{key}.count"].rows}
     chosen = sorted(there, key=lambda key: (key.count("/"), best_of(key) is None, -there[key]))

@@ -13,7 +13,7 @@ from itertools import count
 from typing import NamedTuple
 
 from flexrec.replay.definitions.phases import PHASES
-from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay.plots.colours import CYCLE, paler, ramp
 from flexrec.replay.plots.registry import TYPES
 from flexrec.replay.plots.window import Trace, Window
 
@@ -24,7 +24,6 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 """The dashes of phases, in order of appearance; the first is that of lines without a phase."""
 
 _SOLID = ("", "train", "mean")  # phases whose lines are solid
-_PALEST = 0.6  # how much white is in the last of several colours of a run
 _LARGE = {"width": 720, "height": 480}
 
 _WORDS = "|".join((*PHASES, "mean", "std"))
@@ -118,8 +117,7 @@ class Palette:
         last = len(self._ordered) - 1
         if not subject or last < 1:
             return colour
-        white = _PALEST * self._ordered.index(subject) / last
-        return [round(part + (255 - part) * white) for part in colour]
+        return paler(colour, self._ordered.index(subject) / last)
 
     def _places(self, subjects: Sequence[str]) -> list[int]:
         """The index of each subject's colour: the first that nothing beside it has anywhere."""

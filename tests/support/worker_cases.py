@@ -59,6 +59,13 @@ def fatal(path: str) -> float:
     return found
 
 
+def ends_other(path: str) -> float:
+    """The number that a file holds, after the process that has this number was killed."""
+    found = number(path)
+    os.kill(int(found), signal.SIGKILL)
+    return found
+
+
 def done_then_dead(path: str, work: Callable[[str], Any], marker: str) -> Any:
     """What the work on a path gives; then the process dies, if there is a marker."""
     found = work(path)

@@ -21,7 +21,8 @@ from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.left_out import LeftOut
 from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.player.player import count_unlogged, fitting, play_all
-from flexrec.replay.plots.colours import CYCLE, GREY, ramp
+from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
+from flexrec.replay.plots.registry import TYPES
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
 from flexrec.replay.runs.row import Cell
@@ -103,7 +104,8 @@ def play_runs(
     if settings.is_coloured or muted:
         colours = _colours(members, is_coloured=settings.is_coloured)
         notes = {member.name: member.note for member in members if not member.is_muted}
-        windows = [_coloured(window, colours, notes, muted) for window in windows]
+        phases = _places(windows)
+        windows = [_coloured(window, colours, notes, muted, phases) for window in windows]
     return played.result(windows)
 
 
@@ -277,18 +279,51 @@ def _coloured(
     colours: Mapping[str, list[int]],
     notes: Mapping[str, str],
     muted: set[str],
+    phases: Mapping[str, int],
 ) -> Window:
-    """A window of lines with a colour and a note for each run, and a dash for each of its lines."""
-    if window.type != _LINES or "linecolor" in window.opts:
+    """A window with a colour for each run; of lines also with a note for each, and dashes."""
+    kind = TYPES[window.type]
+    if kind.colour_opt is None or kind.colour_opt in window.opts:
         return window
+    shown = {run: colour for run, colour in colours.items() if run not in muted}
+    if window.type != _LINES:
+        return _with_colours(window, kind.colour_opt, shown)
     traces = [t for t in window.traces if not (t.pale and t.run in muted)]
-    names = [trace.name.removeprefix(trace.run or "").strip() for trace in traces]
-    phases = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("train"))
-    dashes = [_DASHES[phases.index(name) % len(_DASHES)] for name in names]
-    opts: dict[str, object] = {"dash": dashes} if len(phases) > 1 else {}
-    opts |= {"linecolor": [colours.get(str(trace.run), list(GREY)) for trace in traces]}
+    dashes = [_DASHES[place % len(_DASHES)] for place in _dashes(traces, phases)]
+    opts: dict[str, object] = {"dash": dashes} if set(dashes) != {_DASHES[0]} else {}
+    opts |= {"linecolor": [shown.get(str(trace.run), list(GREY)) for trace in traces]}
     drawn = tuple(
         replace(trace, muted=trace.run in muted, note=notes.get(str(trace.run), ""))
         for trace in traces
     )
     return replace(window, traces=drawn, opts={**opts, **window.opts})
+
+
+def _with_colours(window: Window, opt: str, colours: Mapping[str, list[int]]) -> Window:
+    """The window with the colours of its runs; of several traces of a run, later ones are paler."""
+    names = [trace.name.removeprefix(trace.run or "").strip() for trace in window.traces]
+    order = list(dict.fromkeys(names))
+    found = [
+        paler(colours[str(trace.run)], order.index(name) / max(1, len(order) - 1))
+        if trace.run in colours
+        else list(GREY)
+        for trace, name in zip(window.traces, names, strict=True)
+    ]
+    return replace(window, opts={opt: found, **window.opts})
+
+
+def _places(windows: Sequence[Window]) -> dict[str, int]:
+    """The number of each phase's dash, in all windows: 0 of training, then as they appear."""
+    every = dict.fromkeys(trace.phase for window in windows for trace in window.traces)
+    others = [phase for phase in every if phase and not phase.startswith("train")]
+    return {phase: others.index(phase) + 1 if phase in others else 0 for phase in every}
+
+
+def _dashes(traces: Sequence[Trace], phases: Mapping[str, int]) -> list[int]:
+    """The number of each line's dash: its phase's, unless other lines of the run have the same."""
+    names = [trace.name.removeprefix(trace.run or "").strip() for trace in traces]
+    places = [phases[trace.phase] for trace in traces]
+    if len(set(places)) < len(set(names)):
+        order = sorted(dict.fromkeys(names), key=lambda name: not name.startswith("train"))
+        places = [order.index(name) for name in names]
+    return places

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,7 +83,8 @@ class ClusterWorkers:
         """As in `spread.Workers`."""
         distributed = _distributed()
         self._wait_for_one()
-        check_versions(self._client.get_versions(packages=["flexrec"])["workers"])
+        ask_versions = partial(self._client.get_versions, packages=["flexrec"])
+        check_versions(_told(ask_versions)["workers"])
         submitted = {
             self._client.submit(work_through, function, chunk, pure=False): chunk
             for chunk in chunks
@@ -90,7 +92,7 @@ class ClusterWorkers:
         watch = _Watch(self._threads())
         try:
             while submitted:
-                with suppress(TimeoutError), self._client.as_current():
+                with suppress(TimeoutError), _losing(), self._client.as_current():
                     distributed.wait(list(submitted), _LOOK, return_when="FIRST_COMPLETED")
                 for future in [future for future in submitted if future.done()]:
                     chunk = submitted[future]
@@ -105,10 +107,7 @@ class ClusterWorkers:
 
     def _threads(self) -> dict[str, int]:
         """The number of threads of each worker, by its address."""
-        try:
-            return dict(self._client.nthreads())
-        except Exception as error:
-            raise WorkerError("the Dask scheduler does not answer any more") from error
+        return dict(_told(self._client.nthreads))
 
     def _wait_for_one(self) -> None:
         end = time.monotonic() + _WORKERS
@@ -162,19 +161,37 @@ def check_versions(workers: Mapping[str, Any]) -> None:
             )
 
 
+def _told(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """What the scheduler answers; WorkerError if it does not."""
+    try:
+        return ask()
+    except Exception as error:
+        raise WorkerError("the Dask scheduler does not answer any more") from error
+
+
+@contextmanager
+def _losing() -> Iterator[None]:
+    """Context manager: raise WorkerError if the connection to the scheduler is lost."""
+    try:
+        yield
+    except CancelledError as error:
+        raise WorkerError("the Dask scheduler has ended, or was lost") from error
+
+
 def _result(future: "Future", chunk: Chunk) -> Done | None:
     """What was done with a chunk; None if it has to be done again: the worker that has it died."""
     distributed = _distributed()
     try:
-        done: Done = future.result(_ANSWER)
+        with _losing():
+            done: Done = future.result(_ANSWER)
     except TimeoutError:
         return None
     except distributed.KilledWorker as error:
         raise WorkerError(
             f"several workers died, one after the other, of {_named(chunk)}: {error}"
         ) from error
-    except CancelledError as error:
-        raise WorkerError("the Dask scheduler has ended, or was lost") from error
+    except WorkerError:
+        raise
     except Exception as error:
         raise WorkerError(
             f"the workers cannot do it: {type(error).__name__}: {str(error).splitlines()[0]}"

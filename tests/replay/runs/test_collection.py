@@ -172,6 +172,25 @@ def test_folders_patterns_and_files(
         (tmp_path / name).symlink_to(target)
         with pytest.raises(RecordingError, match=f"{name} cannot be read: {why}"):
             Runs(tmp_path / name)
+    with pytest.raises(RecordingError, match="no file or folder fits"):
+        Runs(str(tmp_path / "*.h5"))
+
+
+def test_links_to_nowhere_in_a_folder_or_a_pattern_are_left_out(exp: Path) -> None:
+    (exp / "lr0.1" / "gone.h5").symlink_to("nowhere.h5")
+    for place in (exp / "lr0.1", str(exp / "lr0.1" / "*.h5"), str(exp / "**" / "*0.1" / "*")):
+        assert cells(Runs(place), "name") == [("seed0",), ("seed1",)]
+
+
+def test_config_values_do_not_differ_because_a_run_is_damaged(exp: Path) -> None:
+    columns = Runs(exp).table().columns
+    cut = exp / "cut.h5"
+    cut.write_bytes((exp / "lr0.1" / "seed0.h5").read_bytes()[:-100])
+    assert cells(Runs(cut), "state") == [("damaged",)]
+    assert Runs(exp).table().columns == (*columns, "error")
+    with Recorder(exp / "other.h5", config={"lr": 0.1}) as rec:
+        rec.add(train_loss=1.0)
+    assert {"config.same", "config.opt.name"} <= set(Runs(exp).table().columns)  # it has none
 
 
 def test_states_are_said_and_never_fatal(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """Many runs in one plot: means and bands of groups, the best ones, colours."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
-from flexrec.replay import Runs, Window, play, preset
-from flexrec.replay.plots.colours import CYCLE, ramp
+from flexrec.replay import Runs, Window, define, play, preset
+from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
 from flexrec.replay.plots.window import equal
 from flexrec.replay.runs.comparing.playing import Settings
+from flexrec.replay.sinks.palette import Palette
 
 LOSS = preset("loss")
 
@@ -129,6 +131,51 @@ def test_phases_have_dashes_and_a_common_last_name_is_left_out(tmp_path: Path) -
     (mean,) = Runs(tmp_path).group().play(LOSS)
     for drawn in (window, mean):
         assert [trace.phase for trace in drawn.traces[:2]] == ["train", "test"]
+
+
+@pytest.mark.parametrize("chosen", [{"best": "lr.last", "top": 1}, {"color": "lr.last"}, {}])
+def test_a_phase_has_its_dash_in_all_windows(tmp_path: Path, chosen: dict[str, Any]) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / f"{name}.h5") as rec:
+            rec.add(train_loss=1.0, val_loss=2.0, val_acc=1.0, test_acc=1.0, val_f1=1.0, lr=0.1)
+            rec.log(0)
+    windows = Palette().paint(Runs(tmp_path).play(**chosen))
+    found = {window.win: window.opts.get("dash", ["solid"] * 4)[:2] for window in windows}
+    assert found == {
+        "loss": ["solid", "dash"],
+        "acc": ["dash", "dot"],
+        "f1": ["dash", "dash"],
+        "lr": ["solid", "solid"],
+    }
+
+
+def test_a_run_has_its_colour_in_windows_of_other_types(tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        with Recorder(tmp_path / f"{name}.h5", config={"k": k}) as rec:
+            rec.add(loss=float(k), train_acc=1.0, val_acc=2.0)
+            rec.log(0)
+    plots = {"loss": {"type": "line"}, "acc": {"type": "scatter"}}
+    targets = {"loss": "loss", "train_acc": "acc", "val_acc": "acc"}
+    meters = {key: {"type": "LastValueMeter", "target": plot} for key, plot in targets.items()}
+    line, points = Runs(tmp_path).play(define(plots, meters), color="config.k")
+    assert line.opts["linecolor"] == [ramp(k / 2) for k in range(3)]
+    assert points.opts["markercolor"][::2] == line.opts["linecolor"]
+    assert points.opts["markercolor"][1::2] == [paler(ramp(k / 2), 1) for k in range(3)]
+    line, points = Runs(tmp_path).play(define(plots, meters), best="config.k", top=1)
+    assert points.opts["markercolor"][:4] == [list(GREY)] * 4
+    assert points.opts["markercolor"][4] == line.opts["linecolor"][2] == list(CYCLE[0])
+
+
+def test_lines_of_one_phase_are_told_apart(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        with Recorder(tmp_path / f"{name}.h5") as rec:
+            rec.add(x=1.0, y=2.0, train_x=3.0)
+            rec.log(0)
+    meters = {key: {"type": "LastValueMeter", "target": "all"} for key in ("x", "y", "train_x")}
+    definitions = define({"all": {"type": "line"}}, meters)
+    (window,) = Runs(tmp_path).play(definitions, color="x.last")
+    dashes = dict(zip([trace.name for trace in window.traces], window.opts["dash"], strict=True))
+    assert len({dashes[name] for name in dashes if name.startswith("a")}) == 3
 
 
 def test_runs_that_cannot_be_drawn_are_told_of(exp: Path) -> None:

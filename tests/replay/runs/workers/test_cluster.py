@@ -2,6 +2,7 @@
 
 import gc
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from flexrec.replay.runs.comparing.bands import BANDS
 from flexrec.replay.runs.workers import cluster
 from flexrec.replay.runs.workers.cluster import ClusterWorkers, check_versions, connected
 from flexrec.replay.runs.workers.spread import spread
-from support.worker_cases import dask_cluster, fatal, number, picky
+from support.worker_cases import dask_cluster, ends_other, fatal, number, picky
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -171,6 +172,16 @@ def test_workers_of_another_version(
         Runs(many, workers=client)
     with pytest.raises(WorkerError, match="the worker tcp://a:1 has no flexrec; install"):
         check_versions({"tcp://a:1": {"packages": {"flexrec": None}}})
+
+
+def test_the_scheduler_ends(tmp_path: Path) -> None:
+    files = [str(tmp_path / f"{i}.txt") for i in range(4)]
+    with dask_cluster(tmp_path) as file, connected(file=file) as client:
+        client.wait_for_workers(2)
+        for path in files:
+            Path(path).write_text(str(client.run_on_scheduler(os.getpid)))
+        with pytest.raises(WorkerError, match=r"the Dask scheduler has ended|does not answer any"):
+            list(spread(ends_other, files, ClusterWorkers(client), reads=str))
 
 
 def test_a_cluster_without_workers(
