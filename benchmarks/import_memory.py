@@ -124,14 +124,14 @@ def write_database(path: Path, size: int) -> None:
     with closing(sqlite3.connect(path)) as base, base:
         base.executescript("""
             CREATE TABLE experiments (experiment_id INTEGER PRIMARY KEY, name);
-            CREATE TABLE runs (run_uuid, name, experiment_id, lifecycle_stage);
+            CREATE TABLE runs (run_uuid, name, experiment_id, lifecycle_stage, status);
             CREATE TABLE params (key, value, run_uuid);
             CREATE TABLE tags (key, value, run_uuid);
             CREATE TABLE metrics (key, value, timestamp, run_uuid, step, is_nan,
                 PRIMARY KEY (key, timestamp, step, run_uuid, value, is_nan));
             CREATE INDEX index_metrics_run_uuid ON metrics (run_uuid);
             INSERT INTO experiments VALUES (1, 'e');
-            INSERT INTO runs VALUES ('abc', 'run', 1, 'active');
+            INSERT INTO runs VALUES ('abc', 'run', 1, 'active', 'FINISHED');
         """)
         for steps, rows in blocks():
             found = (

@@ -2,7 +2,7 @@
 
 The order is another one in each round: what comes after a tool that leaves much behind is slower.
 
-Every script takes --quick: smaller sizes and fewer rounds, to see that it runs.
+Scripts that call `begin` take --quick: smaller sizes and fewer rounds, to see that they run.
 """
 
 import argparse

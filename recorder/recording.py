@@ -240,7 +240,8 @@ class Recording:
             )
             return f"{said}; {resumed}" if self.resumes else said
         last = self._store.last_step
-        where = "nothing was recorded" if last is None else f"it is whole up to step {last}"
+        none = "no step was recorded" if self._store.count else "nothing was recorded"
+        where = none if last is None else f"it is whole up to step {last}"
         if self._store.cut:
             why = "was torn by a loss of power" if self._store.is_torn else "is not whole"
             where += f"; what follows, {counted(self._store.cut, 'event')}, {why} and left out"

@@ -49,7 +49,7 @@ def import_from(
 def _tell(done: Imported) -> None:
     echo(f"{done.path}: {counted(done.values, 'value')} of {counted(done.keys, 'key')}")
     for line in done.damage:
-        echo(f"flexrec: {line}", err=True)
+        echo(f"flexrec: {done.path}: {line}", err=True)
     if done.left_out:
         what = listed(f"{kind} ({count:,})" for kind, count in done.left_out.items())
-        echo(f"flexrec: not imported: {what}", err=True)
+        echo(f"flexrec: {done.path}: not imported: {what}", err=True)

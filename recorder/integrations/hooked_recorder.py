@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from flexrec.recorder.errors import InputError, RecordingError, warn
+from flexrec.recorder.errors import ExistsError, InputError, RecordingError, warn
 from flexrec.recorder.events import Add
 from flexrec.recorder.recorder import Recorder
 from flexrec.recorder.writing.config import as_json
@@ -22,6 +22,11 @@ Target: TypeAlias = Recorder | str | os.PathLike[str]
 
 Watch: TypeAlias = "ModelOptions | bool"
 """Whether to watch the model's layers; a mapping is the arguments of `Recorder.watch`."""
+
+_IN_PLACE = (
+    'in place of the path, give Recorder(path, mode="w") to overwrite it, mode="resume" to go on, '
+    "or another path"
+)
 
 
 class HookedRecorder:
@@ -55,11 +60,17 @@ class HookedRecorder:
         """The recorder; it is opened now if it is not yet."""
         if self._recorder is None:
             path = path_of_rank(self._path)
-            self._recorder = Recorder(path, mode=self._mode, next_step=self._next_step)
+            self._recorder = self._opened(path)
             self.configure({})
             if self._state:
                 self._recorder.load_state_dict(self._state)
         return self._recorder
+
+    def _opened(self, path: str) -> Recorder:
+        try:
+            return Recorder(path, mode=self._mode, next_step=self._next_step)
+        except ExistsError as error:
+            raise ExistsError(error.message, hint=_IN_PLACE) from None
 
     @property
     def is_open(self) -> bool:

@@ -70,7 +70,8 @@ class Verdict:
             running, or was killed; its events can be read. "damaged": something cannot be read.
         fault: what is damaged and where, in one line; empty if nothing is.
         events: the number of events, including resumes and superseded events; 0 if unknown.
-        last_step: the step of the last event of an unfinished recording; None if there is none.
+        last_step: the step of the last event of the training in an unfinished recording; None if
+            there is none.
         left_out: the number of events at the end that are not whole and are not read.
         is_torn: whether those never reached the disk, torn by a loss of power.
         is_clean: False if only the last bytes of closing are missing, because of a loss of power:

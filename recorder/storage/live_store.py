@@ -26,6 +26,7 @@ from flexrec.recorder.storage.store import (
     Table,
     What,
     block_ends,
+    of_training,
     shown,
     times_resumed,
 )
@@ -268,7 +269,9 @@ class LiveStore(Store):
 
     def _last_step(self) -> int | None:
         for first, last in reversed(list(self.blocks())):
-            left = np.flatnonzero(self.codes(first, last) >= fmt.RESET)
+            codes = self.codes(first, last)
+            is_training = of_training(codes, self.schema.keys_of)
+            left = np.flatnonzero((codes >= fmt.RESET) & is_training)
             if len(left):
                 at = self._first + first + int(left[-1])
                 return int(self._events[at : at + 1]["step"][0])

@@ -79,7 +79,7 @@ class Store(ABC):
         count: the number of events of every code.
         cut: the number of events at the end of a live file that are not whole and left out.
         is_torn: whether those never reached the disk, torn by a loss of power.
-        last_step: the step of a live file's last event; None if there is none.
+        last_step: the step of a live file's last event of the training; None if there is none.
         mark_count: the number of marks.
         resumes: how often the run was resumed.
         orderly: whether no event was superseded or dropped.

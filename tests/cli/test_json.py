@@ -1,7 +1,9 @@
 """`--json`: what docs/json.md says is what is printed, field by field."""
 
+import contextlib
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +55,14 @@ COMMANDS = {
     "meters MSEMeter": "presets NAME",
     "plots line": "presets NAME",
     "assets status": "assets status",
+    "check run.h5 --golden plots.json": "check",
+    "check other_values.h5 --golden plots.json": "check",
+    "check --run run.h5 --golden run.json": "check --run",
+    "check --run other_values.h5 --golden run.json": "check --run",
+    "diff run.h5 other.h5": "diff",
+    "diff run.h5 other_values.h5": "diff",
+    "diff resumed.h5": "diff RECORDING",
+    "diff --ranks run.h5 other_values.h5": "diff --ranks",
 }
 
 
@@ -80,6 +90,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         '[alarms.high]\nkey = "train_loss"\nabove = 0.5\nat = "log"\n'
     )
     (folder / "torn.h5").write_bytes((folder / "run.h5").read_bytes()[:-100])
+    with Recorder(folder / "other_values.h5") as rec:
+        for i in range(3):
+            rec.add({"train_loss": 1.0 + i, "0/weights/mean": 0.5 + (i == 2)})
+            rec.log(i)
+    shutil.copy(folder / "run.h5", folder / "resumed.h5")
+    with Recorder(folder / "resumed.h5", mode="resume", next_step=0) as rec:
+        rec.add({"train_loss": 5.0}, step=0)
+    for words in ("run.h5 -g plots.json", "--run run.h5 -g run.json"):
+        with contextlib.chdir(folder):
+            assert CliRunner().invoke(app, ["check", *words.split(), "--update"]).exit_code == 0
     return folder
 
 

@@ -27,6 +27,7 @@ from flexrec.recorder.integrations.importing.source import Item, Notes
 STEPS = ("step", "global_step", "_step", "iteration", "iter", "epoch")
 TIMES = ("time", "wall_time", "walltime", "timestamp", "_timestamp")
 _ONE_VALUE = {"key", "step", "time", "value"}
+_EMPTY = ("", "NA")  # NA is of Keras's CSVLogger
 _LONGEST = 1 << 26  # characters of a line
 _NUMBER = re.compile(
     r" *[+-]?((?P<decimal>(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?)|nan|inf|infinity) *", re.ASCII | re.I
@@ -195,9 +196,11 @@ def _column(names: tuple[str, ...], wanted: tuple[str, ...]) -> str:
 
 
 def _cell(text: str) -> Value | None:
-    """The number in a cell, or else its text; None if it is empty."""
+    """The number in a cell, or else its text; None if it is empty, or Keras has no value."""
     number = _number(text)
-    return (text or None) if number is None else number
+    if number is None:
+        return None if text in _EMPTY else text
+    return number
 
 
 def _number(text: str) -> float | None:

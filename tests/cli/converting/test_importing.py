@@ -24,11 +24,21 @@ def test_what_each_run_has_is_printed(tmp_path: Path) -> None:
         f"{tmp_path}/runs/a.h5: 2 values of 1 key",
         f"{tmp_path}/runs/b/m.h5: 1 value of 1 key",
     ]
-    assert (
-        said == f"flexrec: {tmp_path}/logs/b/m.jsonl: line 2 is not a JSON object, and left out\n"
+    assert said == (
+        f"flexrec: {tmp_path}/runs/b/m.h5: "
+        f"{tmp_path}/logs/b/m.jsonl: line 2 is not a JSON object, and left out\n"
     )
     with Recording(tmp_path / "runs" / "a.h5") as recording:
         assert recording["loss"].value.tolist() == [1.0, 2.0]
+
+
+def test_each_message_says_of_which_run_it_is(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    for name in "ab":
+        (tmp_path / "logs" / f"{name}.jsonl").write_text('{"step": "x", "loss": 1}\n')
+    _, _, said = run(tmp_path / "logs", "-o", tmp_path / "runs")
+    for name, line in zip("ab", said.splitlines(), strict=True):
+        assert line.startswith(f"flexrec: {tmp_path}/runs/{name}.h5: not imported: step that is")
 
 
 def test_force_overwrites(tmp_path: Path) -> None:

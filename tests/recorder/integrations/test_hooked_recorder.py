@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from flexrec.recorder import Recorder, Recording
+from flexrec.recorder import ExistsError, Recorder, Recording
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, path_of_rank
 from support.framework_cases import Net, data, numbers, page_blocks
 
@@ -23,6 +23,15 @@ def test_nothing_is_opened_before_it_is_needed(path: Path) -> None:
     hooked.flush()
     hooked.close()
     assert not path.exists()
+
+
+def test_an_existing_file_is_refused_with_what_an_adapter_accepts(path: Path) -> None:
+    """An adapter has no `mode`."""
+    Recorder(path).close()
+    with pytest.raises(ExistsError) as found:
+        HookedRecorder(path).add({"a": 1.0})
+    assert "give Recorder(path, mode=" in str(found.value)
+    assert "pass mode=" not in str(found.value)
 
 
 def test_settings_wait_until_it_is_opened(path: Path) -> None:

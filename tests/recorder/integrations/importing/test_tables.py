@@ -42,6 +42,14 @@ def test_columns_are_keys_and_empty_cells_nothing(tmp_path: Path) -> None:
     assert read["epoch"] == [(9, when, 0.0), (9, when, 0.0), (19, when, 1.0)]
 
 
+def test_what_keras_has_no_value_for_is_no_text(tmp_path: Path) -> None:
+    """As its CSVLogger writes an epoch without a validation, with `validation_freq=2`."""
+    (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.5,NA\n1,0.25,0.75\n")
+    (found,) = imported(tmp_path, tmp_path / "runs")
+    assert found.values == 3
+    assert [(step, value) for step, _, value in values(found.path)["val_loss"]] == [(1, 0.75)]
+
+
 @pytest.mark.parametrize(
     ("header", "step", "time"),
     [

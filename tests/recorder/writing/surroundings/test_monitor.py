@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import MissingDependency, Recorder, Recording
+from flexrec.recorder.maintenance.repair import verify
 from flexrec.recorder.writing.surroundings import machine
 from flexrec.recorder.writing.surroundings.machine import Machine
 from flexrec.recorder.writing.surroundings.monitor import Monitor
@@ -54,6 +55,24 @@ def test_samples_are_at_the_current_step_with_their_own_time(tmp_path: Path) -> 
         assert (run["system/cpu_percent"].time >= run["loss"].time[[2, 4]]).all()
         assert run["loss"].step.tolist() == [0, 1, 2, 3, 4]
         assert {key for key in run if key != "loss"} == {f"system/{name}" for name in SAMPLE}
+
+
+def test_samples_after_the_last_step_do_not_make_it_longer(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with recorder(path) as rec:
+        turned = Turned(rec)
+        turned.pass_by(11)
+        rec.flush()
+        with Recording(path) as run:
+            assert run.state.endswith("no step was recorded")
+        rec.add(loss=1.0)
+        rec.step()
+        turned.pass_by(11)
+        rec.flush()
+        assert verify(path).last_step == 0
+        with Recording(path) as run:
+            assert run["system/cpu_percent"].step.tolist() == [0, 1]
+            assert run.state.endswith("whole up to step 0")
 
 
 def test_a_machine_that_cannot_be_read_is_told_once_and_recording_goes_on(tmp_path: Path) -> None:
