@@ -294,8 +294,8 @@ def test_an_interrupt_anywhere_leaves_no_window_behind(visdom_server: Server, en
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for x in range(60):
-            signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-3))
             try:
+                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 2e-3))
                 while True:
                     log(logger, x)
             except KeyboardInterrupt:
