@@ -16,6 +16,7 @@ from flexrec.recorder.layers.tracing import format as trace
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.definitions.presets import how_to_record
+from flexrec.replay.definitions.toml import definitions_from
 from flexrec.replay.player.player import (
     count_unlogged,
     fitting,
@@ -24,7 +25,6 @@ from flexrec.replay.player.player import (
     run_names,
     undrawn_keys,
 )
-from flexrec.replay.player.sources import definitions_from
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import NOT_SHOWN, Sink, page_of
 from flexrec.replay.sinks.env_file import EnvFileSink

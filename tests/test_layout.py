@@ -25,7 +25,8 @@ from flexrec.recorder import Recorder
 
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("recorder", "replay", "cli")  # from the ground up
-ENTRIES, LEVELS = 12, 7  # of a folder, at most
+ENTRIES, LEVELS = 12, 6  # of a folder, at most
+DEEPER = {"recorder": 7}  # docs/benchmarks.md says why
 INTEGRATIONS = "recorder/integrations/"
 ONLY = {  # module → the files, or folders, that may import it at all
     "accelerate": {f"{INTEGRATIONS}accelerate.py"},
@@ -169,7 +170,8 @@ def within(folder: Path) -> dict[str, set[str]]:
 @pytest.mark.parametrize("folder", folders(), ids=shown)
 def test_imports_go_down_the_page_within_a_folder(folder: Path) -> None:
     found = levels(within(folder))
-    assert max(found.values(), default=0) <= LEVELS, sorted(found.items(), key=lambda item: item[1])
+    most = DEEPER.get(shown(folder), LEVELS)
+    assert max(found.values(), default=0) <= most, sorted(found.items(), key=lambda item: item[1])
 
 
 @pytest.mark.parametrize("folder", folders(), ids=shown)

@@ -22,9 +22,9 @@ from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.golden.check import Outcome, check
 from flexrec.replay.golden.report import report_json, report_text
+from flexrec.replay.golden.sources import played_from
 from flexrec.replay.golden.visual import messages, show_in_visdom
 from flexrec.replay.player.player import fitting
-from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.contents import aligned_lines
 
 _PLOTS = 3  # text plots, without --full

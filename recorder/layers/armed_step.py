@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import unserializable_hook
 
 from flexrec.recorder.layers.calls import EagerWhileObserved
-from flexrec.recorder.layers.collected import Collected, Key, Partials, tensors_in
 from flexrec.recorder.layers.failures import Failures
+from flexrec.recorder.layers.measuring.collected import Collected, Key, Partials, tensors_in
 from flexrec.recorder.layers.measuring.costs import StepCosts
 from flexrec.recorder.layers.measuring.measures import ALIVE, Measure
 from flexrec.recorder.layers.measuring.units import mark, marked, units_of

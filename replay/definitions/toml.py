@@ -2,7 +2,7 @@
 
 import os
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +67,24 @@ def _tables(path: Path) -> dict[str, Any]:
         ) from None
     check_names(str(path), tables, ("plots", "meters", "alarms", "preset", "phases", "x"))
     return tables
+
+
+def definitions_from(
+    *,
+    preset_name: str | None = None,
+    definitions: Definitions | str | os.PathLike[str] | None = None,
+    phases: Sequence[str] | None = None,
+) -> Definitions | None:
+    """Load definitions from a preset's name, a TOML file or an object; None if none is given.
+
+    Raises:
+        DefinitionError: no such preset, or the file is wrong.
+    """
+    total = Definitions()
+    if preset_name is not None:
+        total += preset(preset_name, phases=tuple(phases or ()))
+    if isinstance(definitions, Definitions):
+        total += definitions
+    elif definitions is not None:
+        total += load_toml(definitions, phases=tuple(phases or ()))
+    return total if total.plots or total.auto else None

@@ -11,5 +11,6 @@ DOORS = (
     "report",
     "run",
     "snapshot",
+    "sources",
     "visual",
 )

@@ -138,9 +138,10 @@ class PlotCheck(_Goldens):
         """
         __tracebackhide__ = True
         from flexrec.recorder.errors import GoldenError
+        from flexrec.replay.definitions.toml import definitions_from
         from flexrec.replay.golden.check import check
         from flexrec.replay.golden.report import report_text
-        from flexrec.replay.player.sources import definitions_from, played_from
+        from flexrec.replay.golden.sources import played_from
 
         path = self._claim(name)
         drawn = definitions_from(preset_name=preset, definitions=definitions, phases=phases)

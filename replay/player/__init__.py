@@ -8,5 +8,4 @@ DOORS = (
     "alarms",
     "follow",
     "player",
-    "sources",
 )

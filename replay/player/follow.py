@@ -8,18 +8,19 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Self
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.events import Add, Log, Value
+from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.engine import Engine
 from flexrec.replay.engine.window_builder import overlay
-from flexrec.replay.player.player import EverySteps, Played, completed, run_names
-from flexrec.replay.player.sources import played_from
+from flexrec.replay.player.player import EverySteps, Played, completed, play_all, run_names
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.sinks.visdom import VisdomSink
@@ -159,7 +160,9 @@ def follow_recordings(
         for run in runs.values():
             run.close()
     try:
-        played = played_from(list(paths), definitions, every=every, strict=strict)
+        with ExitStack() as stack:
+            recordings = [stack.enter_context(Recording(path)) for path in paths]
+            played = play_all(recordings, definitions, every=every, strict=strict)
     except DefinitionError:
         if not interrupts.came:
             raise

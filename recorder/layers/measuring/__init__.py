@@ -6,6 +6,7 @@ Open statistics.py first: it has the list of statistics; measures.py has their f
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
 DOORS = (
+    "collected",
     "costs",
     "gradient_noise",
     "measures",

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from flexrec.recorder.layers.collected import Collected, Key, Partials, merged, tensors_in
 from flexrec.recorder.layers.failures import Failures
+from flexrec.recorder.layers.measuring.collected import Collected, Key, Partials, merged, tensors_in
 from flexrec.recorder.layers.measuring.measures import Measure, Number, local, prepare
 from flexrec.recorder.layers.parameters.loss_scale import LossScale
 from flexrec.recorder.layers.parameters.optimizers import has_closure, parameters_of, rates

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flexrec.recorder import DefinitionError, FlexrecError, Recorder, Recording, TooledModel
+from flexrec.recorder.layers.measuring import collected
 from flexrec.recorder.layers.measuring.statistics import SOURCES, STATISTICS
 from flexrec.recorder.layers.table import Table, layer_table
 from support.commands import flexrec
@@ -348,7 +349,7 @@ class _Operations(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
-        self._seen = patch("flexrec.recorder.layers.collected.hidden_from_modes", nullcontext)
+        self._seen = patch.object(collected, "hidden_from_modes", nullcontext)
 
     def __enter__(self) -> Self:
         self._seen.start()

@@ -22,8 +22,8 @@ from flexrec.replay.golden.files import obtained_path
 from flexrec.replay.golden.model import KINDS
 from flexrec.replay.golden.report import report_json, report_text
 from flexrec.replay.golden.snapshot import read_golden, write_golden
+from flexrec.replay.golden.sources import played_from
 from flexrec.replay.golden.trace import Tolerance, compare_leaves
-from flexrec.replay.player.sources import played_from
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.sinks.base import ListSink
 from flexrec.replay.sinks.env_file import dump

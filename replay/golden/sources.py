@@ -1,39 +1,15 @@
-"""Convert the arguments of `flexrec replay`, `flexrec check` and `plot_check` to windows."""
+"""Convert what `flexrec check` and `plot_check` are given to windows."""
 
 import os
-from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
 from flexrec.recorder.errors import DefinitionError
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.definitions.presets import preset
-from flexrec.replay.definitions.toml import load_toml
 from flexrec.replay.flexlogger import FlexLogger, TooledModelLogger
 from flexrec.replay.player.player import Played, play_all
 from flexrec.replay.plots.window import Window
-
-
-def definitions_from(
-    *,
-    preset_name: str | None = None,
-    definitions: Definitions | str | os.PathLike[str] | None = None,
-    phases: Sequence[str] | None = None,
-) -> Definitions | None:
-    """Load definitions from a preset's name, a TOML file or an object; None if none is given.
-
-    Raises:
-        DefinitionError: no such preset, or the file is wrong.
-    """
-    total = Definitions()
-    if preset_name is not None:
-        total += preset(preset_name, phases=tuple(phases or ()))
-    if isinstance(definitions, Definitions):
-        total += definitions
-    elif definitions is not None:
-        total += load_toml(definitions, phases=tuple(phases or ()))
-    return total if total.plots or total.auto else None
 
 
 def played_from(
