@@ -17,12 +17,18 @@ from flexrec.cli import completion
 from flexrec.cli.output import echo
 from flexrec.recorder.errors import QueryError
 from flexrec.recorder.files.atomic_write import check_name
-from flexrec.recorder.files.remote import copied, is_url, without_secret
+from flexrec.recorder.files.remote import check_path, copied, is_url, without_secret
 
 
 def _file(name: str) -> Path:
     """The path of an output file; its name is checked."""
     check_name(name)
+    return Path(name)
+
+
+def _changed(name: str) -> Path:
+    """The path of a recording or folder that is written, or written beside; no URL."""
+    check_path(name)
     return Path(name)
 
 
@@ -132,7 +138,11 @@ Shown = Annotated[
 ]
 Killed = Annotated[
     Path,
-    Argument(help="The recording that a killed run left.", autocompletion=completion.recordings),
+    Argument(
+        parser=_changed,
+        help="The recording that a killed run left.",
+        autocompletion=completion.recordings,
+    ),
 ]
 _NAME = "A name from the list, in upper or lower case; default: list all."
 PresetName = Annotated[str | None, Argument(help=_NAME, autocompletion=completion.preset_names)]
@@ -531,7 +541,7 @@ Ranks = Annotated[
 # Tagging.
 Tagged = Annotated[
     Path,
-    Argument(help="The recording to tag.", autocompletion=completion.recordings),
+    Argument(parser=_changed, help="The recording to tag.", autocompletion=completion.recordings),
 ]
 Tag = Annotated[str | None, Argument(help="The tag, such as good; default: list the tags.")]
 Note = Annotated[str, Argument(help="A note for the tag.")]
@@ -618,6 +628,7 @@ OutFolder = Annotated[
     Option(
         "--out",
         "-o",
+        parser=_changed,
         metavar="<path>",
         help="The folder of the recordings; or, for a single run, a file that ends in .h5.",
     ),

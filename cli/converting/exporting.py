@@ -14,6 +14,7 @@ from flexrec.cli.progress import counting, reading
 from flexrec.cli.showing.runs import chosen_runs
 from flexrec.recorder.errors import OutputError, QueryError, counted, listed
 from flexrec.recorder.files.atomic_write import check_name
+from flexrec.recorder.files.remote import check_path
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.keys import chosen_keys
 from flexrec.replay.export.tables import Written, table_pieces, write_csv, write_table
@@ -123,6 +124,12 @@ def _tell(
         echo(f"flexrec: {note}", err=True)
 
 
+def _folder(out: str) -> Path:
+    """The path of an output folder; no URL."""
+    check_path(out)
+    return Path(out)
+
+
 def _format(to: str | None) -> _Format:
     """The format that `to` names; its module is imported now, and says what it lacks."""
     if to == "tensorboard":
@@ -130,18 +137,18 @@ def _format(to: str | None) -> _Format:
         from flexrec.replay.export.tracked import is_tracked
 
         return _Format(
-            is_tracked, lambda run, keys, out, force: write_events(run, keys, Path(out), force)
+            is_tracked, lambda run, keys, out, force: write_events(run, keys, _folder(out), force)
         )
     if to == "wandb":
         from flexrec.replay.export.tracked import is_tracked
         from flexrec.replay.export.wandb import write_wandb
 
-        return _Format(is_tracked, lambda run, keys, out, _: write_wandb(run, keys, Path(out)))
+        return _Format(is_tracked, lambda run, keys, out, _: write_wandb(run, keys, _folder(out)))
     if to == "trackio":
         from flexrec.replay.export.tracked import is_tracked
         from flexrec.replay.export.trackio import write_trackio
 
-        return _Format(is_tracked, lambda run, keys, out, _: write_trackio(run, keys, Path(out)))
+        return _Format(is_tracked, lambda run, keys, out, _: write_trackio(run, keys, _folder(out)))
     if to == "mlflow":
         from flexrec.replay.export.mlflow import write_mlflow
 

@@ -19,6 +19,7 @@ from flexrec.recorder.errors import ExistsError, OutputError, RecordingError
 from flexrec.recorder.files.attributes import take_over, tell_lost
 from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
 from flexrec.recorder.files.flock import try_lock
+from flexrec.recorder.files.remote import check_path
 from flexrec.recorder.files.rename import (
     RENAMES_OPEN_FILES,
     move,
@@ -94,11 +95,14 @@ def check_target(
 
 
 def check_name(path: str | os.PathLike[str]) -> None:
-    """Refuse a path that ends with a slash where there is no folder; a Path drops the slash.
+    """Refuse a URL, and a path that ends with a slash where there is no folder.
+
+    A Path drops such a slash, and one of a URL's two.
 
     Raises:
         OutputError: the path is such.
     """
+    check_path(path)
     name = os.fspath(path)
     if name.endswith((os.sep, os.altsep or os.sep)) and not os.path.isdir(name):
         raise OutputError(

@@ -21,6 +21,7 @@ from urllib.parse import unquote
 from flexrec.recorder.errors import (
     FlexrecError,
     MissingDependency,
+    OutputError,
     RecordingError,
     call,
     call_no_more,
@@ -44,6 +45,16 @@ _folders: dict[int, Path] = {}  # this process's temporary folder, by its number
 def is_url(place: str | os.PathLike[str]) -> TypeGuard[str]:
     """Whether a place is a URL such as `s3://bucket/run.h5`, and no path."""
     return isinstance(place, str) and _URL.match(place) is not None
+
+
+def check_path(place: str | os.PathLike[str]) -> None:
+    """Refuse a URL where a file is written: as a path it would name a folder such as `s3:`.
+
+    Raises:
+        OutputError: the place is a URL.
+    """
+    if is_url(place):
+        raise OutputError(f"cannot write {without_secret(place)}: it is a URL; give a path")
 
 
 def without_secret(url: str) -> str:

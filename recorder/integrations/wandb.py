@@ -12,6 +12,7 @@ import numpy as np
 from flexrec.recorder.errors import InputError, warn
 from flexrec.recorder.events import Array, State, array_of, is_tensor
 from flexrec.recorder.files.names import file_name
+from flexrec.recorder.files.remote import check_path
 from flexrec.recorder.integrations.hooked_recorder import (
     Adapter,
     HookedRecorder,
@@ -149,10 +150,14 @@ def init(
         dir: the folder, in place of `runs`.
         resume: continue the recording that `id` or `name` names, if it is there.
         others: what else wandb takes; not needed.
+
+    Raises:
+        OutputError: dir is a URL.
     """
     global run
     if run is not None:
         run.finish()
+    check_path(dir or "")
     folder = Path(dir or "runs") / (file_name(project) if project else "")
     wanted = file_name(id or name or "run")
     path, number = folder / f"{wanted}.h5", 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from flexrec.recorder.errors import MissingDependency, QueryError, counted, warn
-from flexrec.recorder.files.remote import copied, is_url
+from flexrec.recorder.files.remote import check_path, copied, is_url
 from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
@@ -273,6 +273,7 @@ class Runs:
         """
         from flexrec.replay.export.dataset import Source, write_dataset
 
+        check_path(out)
         _check_list(keys, "keys")
         names = self._unique_names()
         sources = [Source(*each) for each in zip(names, self.paths, strict=True)]
@@ -341,8 +342,10 @@ class Runs:
         tell: Tell = lambda _, __: None,
     ) -> "PlayedRuns":
         """As `play`, but return what was left out instead of warning about it."""
+        from flexrec.replay.runs.comparing.bands import check_band
         from flexrec.replay.runs.comparing.playing import Member, play_groups, play_runs
 
+        check_band(band)
         if self._groups:
             if best or color:
                 raise QueryError("best and color are for runs, not for groups of them")

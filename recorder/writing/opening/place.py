@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
 from flexrec.recorder.files.names import new_name
+from flexrec.recorder.files.remote import check_path
 from flexrec.recorder.writing.opening.facts import rank
 
 
@@ -31,7 +32,7 @@ def place(path: object, *, resumes: bool = False) -> Path:
 
     Raises:
         InputError: `path` is not a path, or begins with `~`.
-        OutputError: the folder cannot be created.
+        OutputError: `path` is a URL, or the folder cannot be created.
         RecordingError: the path is a folder and `resumes` is set.
     """
     name = os.fspath(path) if isinstance(path, (str, os.PathLike)) else path
@@ -41,6 +42,7 @@ def place(path: object, *, resumes: bool = False) -> Path:
     if "{rank}" in name:
         name = name.replace("{rank}", str(_told_rank()))
     _check_home(name)
+    check_path(name)
     ends = tuple(filter(None, (os.sep, os.altsep)))
     try:
         if "\0" in os.fsdecode(os.fsencode(name)):

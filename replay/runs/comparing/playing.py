@@ -24,7 +24,7 @@ from flexrec.replay.player.player import count_unlogged, fitting, play_all
 from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
 from flexrec.replay.plots.registry import TYPES
 from flexrec.replay.plots.window import Trace, Window
-from flexrec.replay.runs.comparing.bands import Curve, check_band, mean_of
+from flexrec.replay.runs.comparing.bands import Curve, mean_of
 from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.workers.spread import Workers, spread
 
@@ -120,9 +120,8 @@ def play_groups(
     """Draw the mean of each group of runs of one name, with a band, in line plots.
 
     Raises:
-        DefinitionError: there is no such band, or no run has a key that is to be drawn.
+        DefinitionError: no run has a key that is to be drawn.
     """
-    check_band(band)
     played, skipped = _Played(settings, tell, workers), Counter[str]()
     groups: dict[str, dict[Place, _Means]] = {member.name: {} for member in members}
     for member, windows in played.each(members):

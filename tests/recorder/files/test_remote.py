@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -15,9 +15,11 @@ import pytest
 from typer.testing import CliRunner
 
 from flexrec.cli.commands import app
-from flexrec.recorder import MissingDependency, Recorder, Recording, RecordingError
+from flexrec.recorder import MissingDependency, OutputError, Recorder, Recording, RecordingError
 from flexrec.recorder.files import remote
+from flexrec.recorder.integrations import wandb
 from flexrec.replay import Runs
+from flexrec.replay.sinks import EnvFileSink, HtmlSink
 
 
 @pytest.fixture(autouse=True)
@@ -154,6 +156,55 @@ def test_what_cannot_be_read_is_said(
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(MissingDependency, match=r"fsspec, which is not installed: pip install"):
         Recording(f"{memory}/a.h5")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tag s3://b/r.h5 good",
+        "repair s3://b/r.h5",
+        "merge {run} {run} --into s3://b/r.h5",
+        "replay {run} --html s3://b/r.html",
+        "replay {run} --save s3://b/r.json",
+        "golden learn {run} {run} -o s3://b/r.json",
+        "runs {run} -o s3://b/r.csv",
+        "export {run} -o s3://b/r.csv",
+        "export {run} --to tensorboard -o s3://b/r",
+        "export {folder} -o s3://b/r",
+        "import {folder}/notes.txt -o s3://b/r",
+        "assets bundle s3://b/r.zip",
+    ],
+)
+def test_no_command_writes_to_a_url(
+    words: str, exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words.format(run=exp / "a.h5", folder=exp).split())
+    assert isinstance(done.exception, OutputError)
+    assert "s3://b/r" in str(done.exception)
+    assert str(done.exception).endswith("it is a URL; give a path")
+    assert os.listdir(tmp_path) == ["exp"]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        Recorder,
+        lambda url: Recorder(url, mode="resume"),
+        lambda url: Recorder(f"{url}/"),
+        lambda url: wandb.init(dir=url),
+        lambda url: Runs("exp").export(url),
+        HtmlSink,
+        EnvFileSink,
+    ],
+)
+def test_nothing_is_written_to_a_url(
+    write: Callable[[str], object], exp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError, match=r"cannot write http://…@b/r/?: it is a URL"):
+        write("http://user:word@b/r")
+    assert os.listdir(tmp_path) == ["exp"]
 
 
 def test_nothing_is_left_when_the_process_ends(exp: Path, tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ def test_groups_of_several_columns_and_of_none(exp: Path) -> None:
         runs.group("config.l")
     with pytest.raises(DefinitionError, match="there is no band 'sd'"):
         runs.group("config.lr").play(LOSS, band="sd")
+    with pytest.raises(DefinitionError, match="there is no band 'sd'"):
+        runs.play(LOSS, band="sd")
 
 
 @pytest.mark.parametrize(
