@@ -2,8 +2,8 @@
 
     python benchmarks/unsynced.py [--quick]
 
-A reader checks every flush since the last sync. Here each add is flushed by itself, and none is
-synced.
+A reader checks every flush when it opens the file, and the arrays and texts of those since the last
+sync too. Here each add is flushed by itself, and none is synced.
 """
 
 import statistics
