@@ -256,7 +256,9 @@ def assets_status(as_json: options.AsJson = False) -> None:
 
 
 @assets_app.command("bundle")
-def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
+def assets_bundle(
+    out: options.Zip, force: options.Force = False, as_json: options.AsJson = False
+) -> None:
     """Write the page's files to a zip file, to use on a machine without internet.
 
     They come from npm's registry, with npm's configuration on this machine, or from visdom's own
@@ -264,7 +266,7 @@ def assets_bundle(out: options.Zip, force: options.Force = False) -> None:
     """
     from flexrec.cli.serving import bundle_assets
 
-    echo_as_is(bundle_assets(out, overwrite=force))
+    bundle_assets(out, overwrite=force, as_json=as_json)
 
 
 @app.command()
@@ -351,6 +353,7 @@ def golden_learn(
     keys: options.LearntKeys = None,
     every: options.LearntEvery = None,
     force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Make a golden of several equal runs, with tolerances from their differences.
 
@@ -358,7 +361,7 @@ def golden_learn(
     """
     from flexrec.cli.comparing.running import learn_from
 
-    learn_from(recordings, out, keys=keys or (), every=every, overwrite=force)
+    learn_from(recordings, out, keys=keys or (), every=every, overwrite=force, as_json=as_json)
 
 
 @app.command(cls=options.TakesNoise)

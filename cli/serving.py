@@ -12,6 +12,7 @@ from typing import Any
 
 import typer
 
+from flexrec.cli.output import echo_as_is, echo_json
 from flexrec.cli.progress import showing
 from flexrec.recorder.errors import ServerError, counted
 from flexrec.recorder.files.atomic_write import writing
@@ -127,12 +128,16 @@ def viewer(
             raise ServerError(server.trouble)
 
 
-def bundle_assets(out: Path, *, overwrite: bool) -> str:
-    """Write the bundle; return its size, and how to use it."""
+def bundle_assets(out: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Write the bundle; print its size, and how to use it."""
     with _fetching() as show, writing(out):
         made = write_bundle(out, overwrite=overwrite, progress=show)
+    if as_json:
+        echo_json({"path": str(made.path), "files": made.files, "bytes": made.size})
+        return
     size = f"{counted(made.files, 'file')}, {made.size / 1e6:.1f} MB"
-    return f"{made.path}: {size}; on the other machine: flexrec serve --assets {made.path.name}"
+    use = f"flexrec serve --assets {made.path.name}"
+    echo_as_is(f"{made.path}: {size}; on the other machine: {use}")
 
 
 def assets_table() -> dict[str, Any]:

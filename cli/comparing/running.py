@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from flexrec.cli.output import echo
+from flexrec.cli.output import echo, echo_json
 from flexrec.cli.progress import reading
 from flexrec.cli.replaying import tell_state, tell_unkept
 from flexrec.recorder.errors import RecordingError, counted
@@ -45,6 +45,7 @@ def learn_from(
     keys: Sequence[str],
     every: int | None,
     overwrite: bool,
+    as_json: bool,
 ) -> None:
     """Learn a golden, write it, and print what is in it and what is not."""
     with ExitStack() as stack:
@@ -53,6 +54,10 @@ def learn_from(
             tell_state(run)
         with reading(runs):
             found = learn_golden(runs, out, keys=keys, every=every, overwrite=overwrite)
+    if as_json:
+        keys, left_out = list(found.golden.cells), dict(found.left_out)
+        echo_json({"path": str(out), "runs": len(runs), "keys": keys, "left_out": left_out})
+        return
     amount = counted(len(found.golden.cells), "key")
     echo(f"{out}: written, {amount} of {counted(len(runs), 'run')}")
     for key, why in found.left_out.items():

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from flexrec.cli.commands import app
+from flexrec.cli.commands import app, assets_app, golden_app
 from flexrec.recorder import Recorder
+from flexrec.replay.server import assets
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "json.md").read_text(encoding="utf-8")
@@ -55,6 +56,8 @@ COMMANDS = {
     "meters MSEMeter": "presets NAME",
     "plots line": "presets NAME",
     "assets status": "assets status",
+    "assets bundle page.zip": "assets bundle",
+    "golden learn run.h5 other_values.h5 -o learnt.json": "golden learn",
     "check run.h5 --golden plots.json": "check",
     "check other_values.h5 --golden plots.json": "check",
     "check --run run.h5 --golden run.json": "check --run",
@@ -107,6 +110,7 @@ def printed(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The value that a command prints."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setattr(assets, "_at_hand", lambda asset: asset.name.encode())
     done = CliRunner().invoke(app, [*command.split(), "--json"])
     assert done.exit_code in (0, 1), done.output
     assert done.stdout.isascii()
@@ -147,7 +151,8 @@ def test_every_schema_is_tried() -> None:
 
 def test_every_command_that_tells_something_has_it() -> None:
     without = {"serve"}  # it tells nothing until it ends
-    for command in app.registered_commands:
+    commands = [*app.registered_commands, *assets_app.registered_commands]
+    for command in [*commands, *golden_app.registered_commands]:
         assert command.callback is not None
         name = command.callback.__name__
         assert ("as_json" in command.callback.__annotations__) != (name in without), name
