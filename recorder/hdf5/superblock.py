@@ -91,8 +91,9 @@ class UnclosedFile(io.RawIOBase):
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         """Fill the whole buffer."""
         size, start = len(buffer), self._position
-        count = read_into(self._descriptor, buffer, start)
-        if size - count > _BEYOND:
+        is_far = start > _FAR  # in damaged files; the system takes no number above 2**63
+        count = 0 if is_far else read_into(self._descriptor, buffer, start)
+        if is_far or size - count > _BEYOND:
             raise OSError(f"{size} bytes at {start} are not in the file")
         if count < size:
             buffer[count:] = bytes(size - count)

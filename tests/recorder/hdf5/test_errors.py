@@ -123,6 +123,16 @@ def test_damage_in_the_place_of_a_chunk_is_no_bug() -> None:
     assert rows.tolist() == [[100, 8, 0]]
 
 
+@pytest.mark.parametrize("place", [1 << 61, 1 << 63, (1 << 64) - 8])
+def test_damage_in_an_address_is_no_bug(place: int, path: Path) -> None:
+    """HDF5 asks for whatever place a damaged file names."""
+    with open(path, "rb") as file:
+        view = superblock.UnclosedFile(file.fileno())
+        view.seek(place)
+        with pytest.raises(OSError, match=f"8 bytes at {place} are not in the file"):
+            view.readinto(memoryview(bytearray(8)))
+
+
 class _Scattered:
     """A dataset whose second chunk is out of the world."""
 
