@@ -88,8 +88,11 @@ def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -
         for each in made.rglob("*"):
             old = target / each.relative_to(made)
             lost.update(take_over(old, each) if old.exists() else ())
-        for file in _files(made):
+        files = list(_files(made))
+        for file in files:
             sync_file(file)
+        for folder in {made, *(file.parent for file in files)}:
+            sync_name(target, folder)
         check_folder(path, kind, overwrite=overwrite)
         _put_in_place(made, target, kind)
         tell_lost(target, sorted(lost))
