@@ -173,6 +173,14 @@ def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
             path.unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it that are missing, and sync their names."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_name(each)
+
+
 # ---------------------------------------------------------------------- while it is written
 
 

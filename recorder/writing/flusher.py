@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 
 from flexrec.recorder.errors import RecordingError, counted, warn
-from flexrec.recorder.files.atomic_write import unused
+from flexrec.recorder.files.atomic_write import make_folder, unused
 from flexrec.recorder.files.lock import PathLock
 from flexrec.recorder.hdf5.errors import errno_of, traced
 from flexrec.recorder.storage import format as fmt
@@ -509,7 +509,7 @@ class Flusher:
             target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
         try:  # a deleted file exists while it is open; the descriptor is its only name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             close_recording(_open_as(descriptor), target, compress=self._compress)
             if target != self.target:
                 self.warn(f"{self._path} is another file now; the recording is in {target}")
