@@ -89,6 +89,7 @@ def check_target(
     if status.st_size and not kind.holds(target):
         raise OutputError(f"{path} is there already and is not {kind.name}: {left}")
     if not overwrite:
+        _clear_partials(target)  # a killed process may have left this file's first name
         raise ExistsError.of(path)
     return target
 
