@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError, counted, warn
+from flexrec.recorder.errors import DamagedError, RecordingError, counted, warn
 from flexrec.recorder.files.atomic_write import make_folder, unused
 from flexrec.recorder.files.lock import PathLock
 from flexrec.recorder.hdf5.errors import errno_of, traced
@@ -477,7 +477,11 @@ class Flusher:
                     if self.is_failing and isinstance(error, RuntimeError):
                         # HDF5 cannot close a file that it could not write, and says only that.
                         why = self.failure
-                    self.warn(f"{self._path} was not compressed and is kept as it was: {why}")
+                    kept = f"was not compressed and is kept as it was: {why}"
+                    if isinstance(error, DamagedError):  # another program changed the file
+                        losses.append(f"it {kept}")
+                    else:
+                        self.warn(f"{self._path} {kept}")
                     if not (is_synced or lost):
                         losses.append("its end may not be on the disk")
             finally:
