@@ -90,6 +90,7 @@ def check_target(
     if status.st_size and not kind.holds(target):
         raise OutputError(f"{path} is there already and is not {kind.name}: {left}")
     if not overwrite:
+        _clear_partials(target)  # a killed process may have left this file's first name
         raise ExistsError.of(path)
     return target
 
@@ -175,6 +176,14 @@ def discard(path: Path, kind: Kind, *, inputs: Iterable[Path] = ()) -> None:
         if not path.is_symlink():
             check_target(path, kind, overwrite=True, inputs=inputs)
             path.unlink(missing_ok=True)
+
+
+def make_folder(folder: Path) -> None:
+    """Create a folder and those above it that are missing, and sync their names."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for each in missing:
+        sync_name(each)
 
 
 # ---------------------------------------------------------------------- while it is written

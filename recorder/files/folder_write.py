@@ -15,7 +15,7 @@ from glob import escape
 from pathlib import Path
 
 from flexrec.recorder.errors import ExistsError, OutputError
-from flexrec.recorder.files.atomic_write import Kind, beside, what
+from flexrec.recorder.files.atomic_write import Kind, beside, make_folder, what
 from flexrec.recorder.files.attributes import take_over, tell_lost
 from flexrec.recorder.files.descriptors import SPECIAL_UNTOUCHED, open_binary
 from flexrec.recorder.files.flock import try_lock
@@ -78,7 +78,7 @@ def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -
     """
     _put_back(Path(os.path.realpath(path)))
     target = check_folder(path, kind, overwrite=overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     _clear_litter(target, kind)
     made, lock = _made_beside(target)
     try:
@@ -88,8 +88,11 @@ def replacing_folder(path: Path, kind: FolderKind, *, overwrite: bool = False) -
         for each in made.rglob("*"):
             old = target / each.relative_to(made)
             lost.update(take_over(old, each) if old.exists() else ())
-        for file in _files(made):
+        files = list(_files(made))
+        for file in files:
             sync_file(file)
+        for folder in {made, *(file.parent for file in files)}:
+            sync_name(target, folder)
         check_folder(path, kind, overwrite=overwrite)
         _put_in_place(made, target, kind)
         tell_lost(target, sorted(lost))

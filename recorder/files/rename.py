@@ -47,15 +47,19 @@ def sync_file(path: Path) -> None:
     _sync(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
 
 
-def sync_name(path: Path) -> None:
+def sync_name(path: Path, folder: Path | None = None) -> None:
     """Write the name of a file that was renamed to this path to the disk, if the system can.
 
     If that fails, a warning says so; the file is there.
+
+    Args:
+        path: the file.
+        folder: the folder to sync instead of the file's; it will be moved to the path.
     """
     if sys.platform == "win32":
         return
     try:
-        _sync(path.parent, os.O_RDONLY)
+        _sync(folder or path.parent, os.O_RDONLY)
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             warn(

@@ -6,14 +6,14 @@ merge_order.py puts the events in order; merged_store.py reads them in that orde
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import DamagedError, OutputError, RecordingError, counted
+from flexrec.recorder.errors import DamagedError, ExistsError, OutputError, RecordingError, counted
 from flexrec.recorder.files.atomic_write import (
     begin,
     check_target,
@@ -21,7 +21,7 @@ from flexrec.recorder.files.atomic_write import (
     put_in_place,
     writing,
 )
-from flexrec.recorder.files.lock import PathLock, why_not
+from flexrec.recorder.files.lock import PathLock, locked, why_not
 from flexrec.recorder.hdf5.errors import first_line
 from flexrec.recorder.maintenance.merge_order import LEAST, Source
 from flexrec.recorder.maintenance.merged_store import MergedStore
@@ -97,7 +97,13 @@ def merge_recordings(
     _check(paths)
     with writing(into):
         there = [path for path in paths if path.exists()]
-        target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
+        try:
+            target = check_target(into, RECORDING, overwrite=overwrite, inputs=there)
+        except ExistsError:
+            target = Path(os.path.realpath(into))
+            with suppress(RecordingError, OSError), locked(target):
+                clear_litter(target)  # a killed merge may have left the file's first name
+            raise
     try:
         lock = PathLock(target)
     except OSError as error:

@@ -17,8 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError, counted, warn
-from flexrec.recorder.files.atomic_write import unused
+from flexrec.recorder.errors import DamagedError, RecordingError, counted, warn
+from flexrec.recorder.files.atomic_write import make_folder, unused
 from flexrec.recorder.files.lock import PathLock
 from flexrec.recorder.hdf5.errors import errno_of, traced
 from flexrec.recorder.storage import format as fmt
@@ -477,7 +477,11 @@ class Flusher:
                     if self.is_failing and isinstance(error, RuntimeError):
                         # HDF5 cannot close a file that it could not write, and says only that.
                         why = self.failure
-                    self.warn(f"{self._path} was not compressed and is kept as it was: {why}")
+                    kept = f"was not compressed and is kept as it was: {why}"
+                    if isinstance(error, DamagedError):  # another program changed the file
+                        losses.append(f"it {kept}")
+                    else:
+                        self.warn(f"{self._path} {kept}")
                     if not (is_synced or lost):
                         losses.append("its end may not be on the disk")
             finally:
@@ -509,7 +513,7 @@ class Flusher:
             target = unused(target, str(os.getpid()))
         descriptor = self._file.duplicate()
         try:  # a deleted file exists while it is open; the descriptor is its only name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(target.parent)
             close_recording(_open_as(descriptor), target, compress=self._compress)
             if target != self.target:
                 self.warn(f"{self._path} is another file now; the recording is in {target}")

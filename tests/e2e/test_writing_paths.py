@@ -733,21 +733,42 @@ sys.path.insert(0, sys.argv[1])
 from support.writers import WRITERS
 from flexrec.replay.server import assets
 assets._at_hand = lambda asset: asset.name.encode()
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-WRITERS[sys.argv[2]].write(Path(sys.argv[3]), Path(sys.argv[4]), True)
+link, overwrite = os.link, sys.argv[5] == "before renaming"
+def kill(*paths):
+    if not overwrite:
+        link(*paths)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.replace = os.link = kill
+WRITERS[sys.argv[2]].write(Path(sys.argv[3]), Path(sys.argv[4]), overwrite)
 """
+
+
+def killed(name: str, path: Path, run: Path, when: str) -> None:
+    """Kill a writer just before it renames what it wrote, or between link and unlink."""
+    words = [str(Path(__file__).parents[1]), name, str(path), str(run), when]
+    done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
+    assert done.returncode == -signal.SIGKILL
 
 
 @ALL
 def test_what_a_killed_writer_left_goes_with_the_next(name: str, run: Path, folder: Path) -> None:
     writer, path = WRITERS[name], folder / f"made.{WRITERS[name].ending}"
-    words = [str(Path(__file__).parents[1]), name, str(path), str(run)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *words], check=False)
-    assert done.returncode == -signal.SIGKILL
+    killed(name, path, run, "before renaming")
     litter = list(folder.iterdir())
     assert litter
     assert path not in litter
     writer.write(path, run, False)
+    assert list(folder.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["Recorder", "merge_recordings", "EnvFileSink"])
+def test_the_first_name_of_a_file_goes_with_the_next(name: str, run: Path, folder: Path) -> None:
+    writer, path = WRITERS[name], folder / f"made.{WRITERS[name].ending}"
+    killed(name, path, run, "after linking")
+    assert path in folder.iterdir()
+    assert len(list(folder.iterdir())) > 1
+    with pytest.raises(FlexrecError, match="exists already"):
+        writer.write(path, run, False)
     assert list(folder.iterdir()) == [path]
 
 

@@ -4,10 +4,12 @@ The formats are read in files of their own, which are imported when there is som
 """
 
 import os
+import re
 import sqlite3
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from itertools import count
@@ -16,7 +18,14 @@ from typing import NamedTuple
 
 from flexrec.recorder.errors import InputError, RecordingError
 from flexrec.recorder.events import Add
-from flexrec.recorder.files.atomic_write import check_target, replacing, writing
+from flexrec.recorder.files.atomic_write import (
+    beside,
+    check_target,
+    clear_litter,
+    replacing,
+    writing,
+)
+from flexrec.recorder.files.lock import locked
 from flexrec.recorder.files.names import file_name
 from flexrec.recorder.integrations.importing import mlflow, mlflow_database, trackio
 from flexrec.recorder.integrations.importing.source import Item, Notes, Settings, Source
@@ -268,6 +277,7 @@ def import_run(job: Job, *, overwrite: bool = False) -> Imported:
     notes, keys, values = Notes(), set[str](), 0
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
+        _clear(target)
         with (
             replacing(target, RECORDING, overwrite=overwrite, inputs=source.files) as partial,
             warnings.catch_warnings(),
@@ -284,6 +294,14 @@ def import_run(job: Job, *, overwrite: bool = False) -> Imported:
                         keys.update(add.values)
                         values += len(add.values)
     return Imported(target, values, len(keys), notes.left_out, notes.damage)
+
+
+def _clear(target: Path) -> None:
+    """Remove what the recorders of killed imports left; a living one has its lock."""
+    left = re.compile(rf"\.({re.escape(beside(target, '').name)}[0-9a-f]+\.partial)\..+")
+    for name in {found[1] for found in map(left.fullmatch, os.listdir(target.parent)) if found}:
+        with suppress(RecordingError, OSError), locked(target.with_name(name)):
+            clear_litter(target.with_name(name))
 
 
 def _recorded(rec: Recorder, add: Add, notes: Notes) -> Iterator[Add]:

@@ -11,7 +11,6 @@ from typing import TypeVar
 import h5py
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError
 from flexrec.recorder.files.atomic_write import begin, put_in_place
 from flexrec.recorder.hdf5.deflate import deflated, stored
 from flexrec.recorder.hdf5.errors import traced
@@ -44,7 +43,7 @@ def close_recording(source: Path, path: Path, *, compress: bool = True) -> None:
     store, _ = open_store(source)
     try:
         if store.cut:
-            raise RecordingError(f"{store.cut} events at its end cannot be read")
+            raise store.file.damaged(f"{store.cut} events at its end cannot be read")
         damage = store.damage()
         if damage:
             raise store.file.damaged(damage)

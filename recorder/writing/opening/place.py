@@ -6,6 +6,7 @@ from multiprocessing import parent_process
 from pathlib import Path
 
 from flexrec.recorder.errors import InputError, OutputError, RecordingError, warn
+from flexrec.recorder.files.atomic_write import make_folder
 from flexrec.recorder.files.names import new_name
 from flexrec.recorder.files.remote import check_path
 from flexrec.recorder.writing.opening.facts import rank
@@ -87,4 +88,4 @@ def _check_home(name: str) -> None:
 
 def _make(folder: Path) -> None:
     if not os.path.isdir(os.path.realpath(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)

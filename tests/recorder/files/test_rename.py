@@ -1,4 +1,4 @@
-"""A folder that cannot be synced: its files are in place all the same, and a warning says so."""
+"""What is synced before and after a rename; folders that cannot be synced."""
 
 import errno
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from flexrec.recorder import Recorder, Recording, merge_recordings
 from flexrec.recorder.files import descriptors, rename
-from flexrec.recorder.files.atomic_write import Kind
+from flexrec.recorder.files.atomic_write import ANYTHING, Kind
 from flexrec.recorder.files.folder_write import FolderKind, replacing_folder
 from flexrec.recorder.maintenance.repair import repair
 from support.crashing import crash
@@ -100,3 +100,18 @@ def test_a_folder_is_there(tmp_path: Path) -> None:
     ):
         (made / "a.txt").write_text("a")
     assert (tmp_path / "texts" / "a.txt").read_text() == "a"
+
+
+def test_the_names_in_a_folder_are_synced_before_it_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = list[int]()
+    monkeypatch.setattr(rename, "sync", lambda opened: synced.append(os.fstat(opened).st_ino))
+    target = tmp_path / "texts"
+    with replacing_folder(target, FolderKind("texts", {"in/*.txt": ANYTHING})) as made:
+        (made / "in").mkdir()
+        (made / "in" / "a.txt").write_text("a")
+    file, *folders, above = synced
+    assert file == (target / "in" / "a.txt").stat().st_ino
+    assert sorted(folders) == sorted(each.stat().st_ino for each in (target, target / "in"))
+    assert above == tmp_path.stat().st_ino

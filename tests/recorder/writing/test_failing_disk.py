@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import resource
 import signal
 from collections.abc import Iterator
@@ -203,6 +204,22 @@ def test_a_recording_that_is_not_compressed_is_kept(
     monkeypatch.undo()
     assert steps(path) == [0, 1, 2]
     assert is_over(rec)
+
+
+@pytest.mark.parametrize("raises", [True, False])
+def test_a_recording_that_another_program_cut_is_lost(path: Path, raises: bool) -> None:
+    rec = recorder(path, on_error="raise" if raises else "warn")
+    record_steps(rec, 3)
+    rec.flush(fsync=True)
+    os.truncate(path, 100)
+    told = "it was not compressed and is kept as it was: .* is cut short"
+    with (
+        pytest.raises(RecordingError, match=told)
+        if raises
+        else pytest.warns(RuntimeWarning, match=told)
+    ):
+        rec.close()
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("room", [3000, 20_000, 60_000])

@@ -3,6 +3,9 @@
 import csv
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +43,22 @@ def test_columns_are_keys_and_empty_cells_nothing(tmp_path: Path) -> None:
     assert [step for step, _, _ in read["val_loss"]] == [9, 19]
     assert np.isnan(read["val_loss"][0][2])
     assert read["epoch"] == [(9, when, 0.0), (9, when, 0.0), (19, when, 1.0)]
+
+
+def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path) -> None:
+    path, out = tmp_path / "log.csv", tmp_path / "runs"
+    path.write_text("step,loss\n1,0.5\n")
+    killed = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from flexrec.recorder.integrations.importing.importer import import_runs\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "list(import_runs(Path(sys.argv[1]), Path(sys.argv[2])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", killed, path, out], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert {name.rpartition(".")[2] for name in os.listdir(out)} == {"partial", "making", "lock"}
+    (found,) = imported(path, out)
+    assert list(out.iterdir()) == [found.path]
 
 
 def test_what_keras_has_no_value_for_is_no_text(tmp_path: Path) -> None:

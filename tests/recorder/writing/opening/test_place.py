@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import InputError, OutputError, Recording, RecordingError
+from flexrec.recorder.files import rename
 from flexrec.recorder.writing.opening.facts import _RANKS
 from support.recorders import recorder
 
@@ -20,6 +21,15 @@ def test_folders_on_the_way_are_made(tmp_path: Path) -> None:
         rec.add(a=1)
     with Recording(path) as run:
         assert run["a"].value.tolist() == [1]
+
+
+def test_the_names_of_folders_on_the_way_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set[int]()
+    monkeypatch.setattr(rename, "sync", lambda opened: synced.add(os.fstat(opened).st_ino))
+    with recorder(tmp_path / "new" / "dir" / "run.h5"):
+        assert synced >= {each.stat().st_ino for each in (tmp_path, tmp_path / "new")}
 
 
 @pytest.mark.parametrize("is_there", [False, True])
