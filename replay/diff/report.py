@@ -37,7 +37,7 @@ def settings(name: str, changes: Sequence[Change]) -> list[str]:
 
 def first(found: First) -> list[str]:
     """Lines for the first difference: when, where, why, and the values."""
-    lines = [line("first", headline(found))]
+    lines = [line("first", _told(found, place(found)))]
     if found.one_of:
         lines.append(line("", f"one of {listed(found.one_of, most=_MOST)}"))
     if found.a is not None or found.b is not None:
@@ -49,13 +49,21 @@ def first(found: First) -> list[str]:
 
 def headline(found: First) -> str:
     """The first difference in one line: when, where and why."""
-    where = f", {place(found)}" if found.layer is not None else ""
-    return f"{_when(found)}, {found.stage}{where}: {found.cause}"
+    return _told(found, suspects(found))
+
+
+def suspects(found: First) -> str:
+    """The candidates in words, or the only layer; empty if no layer is blamed."""
+    return f"one of {listed(found.one_of, most=_MOST)}" if found.one_of else place(found)
 
 
 def place(found: First) -> str:
-    """The layer that is blamed, and its class if it is known."""
-    return f"{found.layer}" + (f" ({found.kind})" if found.kind else "")
+    """The layer that is blamed, and its class if it is known; empty if there is none."""
+    return (found.layer or "") + (f" ({found.kind})" if found.kind else "")
+
+
+def _told(found: First, where: str) -> str:
+    return f"{_when(found)}, {found.stage}{where and f', {where}'}: {found.cause}"
 
 
 def noise(found: Noise) -> list[str]:

@@ -133,7 +133,8 @@ class ResumeAudit:
             return f"{repeated}: equal {_how(self.exact)}"
         is_random = first.stage == "data" and first.layer is not None
         lost = _RANDOM if is_random else _NOT_RESTORED.get(first.stage, "")
-        since = f"from step {first.step} on{f', {report.place(first)}:' if first.layer else ''}"
+        where = report.suspects(first)
+        since = f"from step {first.step} on{where and f', {where}:'}"
         return f"{repeated}: {since} {first.cause}{lost if first.step == self.step else ''}"
 
 

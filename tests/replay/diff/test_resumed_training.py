@@ -128,7 +128,8 @@ def test_what_was_lost_is_named(what: str, tmp_path: Path) -> None:
     assert first is not None
     assert (first.step, first.stage) == (SAVED, stage), first
     assert why in first.cause
-    assert first.layer is None or f"from step {SAVED} on, {first.layer} " in str(only)
+    blamed = f"one of {', '.join(first.one_of)}:" if first.one_of else f"{first.layer} "
+    assert first.layer is None or f"from step {SAVED} on, {blamed}" in str(only)
     lost = {"random": "it was not restored as it was", "batch": "the data do not go on where"}
     assert lost.get(what, "") in str(only)
     assert what == "batch" or "the data do not go on" not in str(only)

@@ -66,10 +66,12 @@ def test_a_layer_without_weights_is_blamed_alone(tmp_path: Path) -> None:
 def test_a_dropout_may_have_had_another_random_state(tmp_path: Path) -> None:
     a = trained(tmp_path / "a.h5", nn.Dropout())
     b = trained(tmp_path / "b.h5", nn.Dropout(), lambda _: torch.rand(1))
-    first = flexrec.diff(a, b).first
+    found = flexrec.diff(a, b)
+    first = found.first
     assert first is not None
     assert (first.step, first.layer) == (2, "middle")
     assert first.one_of == ("middle", "the random state before middle")
+    assert ", one of middle, the random state before middle: " in found.headline
 
 
 def test_a_random_state_is_a_candidate_too_if_outputs_were_not_recorded(tmp_path: Path) -> None:
