@@ -509,15 +509,29 @@ def _first_untraced(
 ) -> First:
     blamed = blame(step, {key: found[key] for key in as_run(found, order_of(run))}, run.layers)
     at = found[blamed.key]
-    previous = at.previous(step)
-    is_gap = previous is not None and step - previous > 1
     place = place_of(blamed.key)
+    earlier = [each.previous(step) for each in _of_model(run, place.layer, found)] or [
+        at.previous(step)
+    ]
+    previous = max((each for each in earlier if each is not None), default=None)
+    is_gap = previous is not None and step - previous > 1
     if is_gap and place.layer:
         blamed = Blame("weights", blamed.key, None, _GAP, ())
     elif blamed.stage == "forward" and previous is None and config:
         cause = f"{config[0].name} differs, first seen in {blamed.layer}: {blamed.cause}"
         blamed = Blame("config", blamed.key, blamed.layer, cause, blamed.one_of)
     return First.of(blamed, step, previous, at.values, kind=kind_of(run, blamed.layer))
+
+
+def _of_model(run: Side, layer: str, found: Mapping[str, KeyDiff]) -> list[KeyDiff]:
+    """The keys of all layers of a layer's model: they are recorded at the same steps."""
+    names = {key: place_of(key).layer for key in found} if layer else {}
+    model = run.layers.get(layer, {}).get("model")
+    return [
+        found[key]
+        for key, name in names.items()
+        if name and run.layers.get(name, {}).get("model") == model
+    ]
 
 
 def _unused(run: Recording, patterns: Iterable[str]) -> Iterable[str]:

@@ -37,7 +37,8 @@ class Run:
 
     Attributes:
         layers: the fields of the watched layers by name, as in `Recording.models`; the order of
-            each model's begins where that of the model watched before it ends.
+            each model's begins where that of the model watched before it ends, and `model` is the
+            model's number.
     """
 
     def __init__(
@@ -149,12 +150,12 @@ class Run:
 
 def _in_one_order(models: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for layers in models:
+    for number, layers in enumerate(models):
         before = len(found)  # more than any order so far
         for name, fields in layers.items():
             order = fields.get("order")
             own = order + before if isinstance(order, int) else None
-            found[name] = {**fields, "order": own}
+            found[name] = {**fields, "order": own, "model": number}
     return found
 
 

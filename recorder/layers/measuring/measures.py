@@ -371,8 +371,8 @@ def fingerprint(tensor: Tensor) -> Fingerprint:
     >>> fingerprint(torch.tensor([1.0, 2.0])) == fingerprint(torch.tensor([2.0, 1.0]))
     False
     """
-    tensor = _dense(tensor.detach())
-    head = f"{tensor.dtype}{tuple(tensor.shape)}".encode()
+    dtype, tensor = tensor.dtype, _dense(tensor.detach())
+    head = f"{dtype}{tuple(tensor.shape)}".encode()
     flat = tensor.contiguous().reshape(-1)
     if flat.is_complex():
         flat = torch.view_as_real(flat).reshape(-1)
@@ -388,11 +388,12 @@ def of_text(text: str) -> int:
 
 
 def _dense(tensor: Tensor) -> Tensor:
-    """A dense tensor in this process: a DTensor's local part, or a sparse tensor made dense."""
+    """A dense tensor in this process: a DTensor's local part, a sparse tensor made dense, or a
+    quantized one's numbers."""
     if hasattr(tensor, "to_local"):
         tensor = tensor.to_local()
     if tensor.is_quantized:
-        tensor = tensor.int_repr()
+        tensor = tensor.dequantize()
     if tensor.layout is not torch.strided:
         tensor = tensor.to_dense()
     return tensor.resolve_conj().resolve_neg()

@@ -84,6 +84,8 @@ class Trace:
         self._events, self._values = list[Event](), list[Fingerprint]()
         self._counts: dict[tuple[str, str, str], int] = {}
         self._tensors: dict[int, _Seen] = {}
+        self._calling: Optimizer | None = None  # its closure computes gradients
+        self._has_called = False
 
     # ------------------------------------------------------------------ what is traced
 
@@ -116,10 +118,16 @@ class Trace:
         if self._modules and self._is_due():
             self._begin()
             for name, each in known.items():
-                is_early = not any(event.kind == "inputs" for event in self._events)
-                kind = "loss" if "loss" in name.lower() else "data" if is_early else "value"
-                self._put(Event(kind, name), each)
+                self._put(Event(self._kind_of(name), name), each)
         return known
+
+    def _kind_of(self, name: str) -> str:
+        """The kind of a value outside of layers: data comes before a pass, and again under its
+        name before the others of the step."""
+        if "loss" in name.lower():
+            return "loss"
+        is_early = not any(event.kind == "inputs" for event in self._events)
+        return "data" if is_early or ("data", name, "") in self._counts else "value"
 
     def end(self) -> list[dict[str, object]]:
         """End the step; return the values to record for it, in this order."""
@@ -235,6 +243,8 @@ class Trace:
         """Put down what goes into a module."""
         within = self._within
         trains = torch.is_grad_enabled() if self._is_pass(module) else within.trains
+        if trains and self._calling is not None and self._is_pass(module):
+            self._put_between_passes(self._calling)
         name = self._modules.get(module)
         is_followed = name is not None and (trains or in_backward())
         if name is not None and is_followed:
@@ -369,6 +379,7 @@ class Trace:
         if not self._is_armed:
             return
         name = self._optimizers[optimizer]
+        self._calling, self._has_called = optimizer if computes_gradients else None, False
         for i, group in enumerate(optimizer.param_groups):
             for setting, value in group.items():
                 if setting != "params":
@@ -384,11 +395,19 @@ class Trace:
             self._put(Event("grad", layer, part), self._of(parameter.grad))
 
     def _after_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        self._calling = None
         if self._is_armed:
             for (layer, part), parameter in self._parameters(optimizer):
                 if has_closure(args, kwargs):
                     self._put_gradient(layer, part, parameter)
                 self._put(Event("new_weights", layer, part), self._of(parameter))
+
+    def _put_between_passes(self, optimizer: Optimizer) -> None:
+        """Record weights before each pass of an optimizer's step but the first, as LBFGS's."""
+        if self._has_called:
+            for (layer, part), parameter in self._parameters(optimizer):
+                self._put(Event("new_weights", layer, part), self._of(parameter))
+        self._has_called = True
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
         """The parameters of an optimizer that belong to a layer."""

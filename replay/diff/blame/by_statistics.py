@@ -8,9 +8,19 @@ recorded to decide, all candidates are listed as "one of".
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from flexrec.recorder.errors import counted
+from flexrec.recorder.errors import counted, listed
 from flexrec.recorder.files.names import is_fingerprint
-from flexrec.replay.diff.blame.places import Place, around, layers_of, place_of, stage_rank
+from flexrec.replay.diff.blame.places import (
+    FORWARD,
+    Place,
+    around,
+    callers,
+    in_time,
+    is_watched,
+    layers_of,
+    place_of,
+    stage_rank,
+)
 from flexrec.replay.diff.columns import KeyDiff
 from flexrec.replay.diff.model import Blame, Stage, shown_apart
 
@@ -28,6 +38,8 @@ class StepOfLayers:
 
     Attributes:
         prior: the last earlier step for which both runs have values.
+        layers: the layers in the order in which they first ran.
+        passes: the inputs and outputs of the layers in the order of time, as `in_time` gives them.
     """
 
     def __init__(
@@ -38,6 +50,7 @@ class StepOfLayers:
         before = [key.previous(step) for key in found.values()]
         self.prior = max((each for each in before if each is not None), default=None)
         self.places: dict[str, Place] = {key: place_of(key) for key in found}
+        self.passes = in_time(self.layers, fields)
         self._keys: dict[tuple[str, str], list[KeyDiff]] = {}
         for key, place in self.places.items():
             if place.layer:
@@ -83,9 +96,60 @@ class StepOfLayers:
         fields = self._fields.get(layer, {})
         if "Drop" in fields.get("class", ""):
             return f"the random state before {layer}"
+        if fields.get("parameters") != 0 and self._is_called_by_its_optimizer(layer):
+            return "an earlier pass of the step"
         if fields.get("parameters") == 0 or self._had_equal_weights(layer):
             return None
         return f"the weights of {layer} before the step"
+
+    def model(self, layer: str) -> object:
+        """What tells the layers of one model from those of others."""
+        return self._fields.get(layer, {}).get("model")
+
+    def calls(self, layer: str) -> int:
+        """How often it was called at the first armed step."""
+        calls = self._fields.get(layer, {}).get("calls")
+        return calls if isinstance(calls, int) else 1
+
+    def _beside(self, layer: str) -> list[str]:
+        """The layers of the same model."""
+        return [each for each in self.layers if self.model(each) == self.model(layer)]
+
+    def _is_called_by_its_optimizer(self, layer: str) -> bool:
+        """Whether the optimizer changes weights between passes, as LBFGS, which keeps the state of
+        all weights with the first."""
+        model = self._beside(layer)
+        state, weights = (
+            [each for each in model if (each, source) in self._keys]
+            for source in ("state", "weights")
+        )
+        return len(state) == 1 < len(weights) and all(self.calls(each) > 1 for each in model)
+
+    def repeated(self, layer: str, *, in_all: bool = False) -> list[str]:
+        """The layers that a loop calls again before this one, if it is in a loop.
+
+        Args:
+            layer: the layer.
+            in_all: whether the loop may be around all layers of the model.
+        """
+        calls = {each: self.calls(each) for each in self._beside(layer)}
+        if self.calls(layer) == 1 or not (in_all or min(calls.values()) < self.calls(layer)):
+            return []
+        return [each for each, count in calls.items() if count > 1]
+
+    def may_be_frozen(self, layer: str) -> bool:
+        """Whether its weights may have no gradient in one of the runs."""
+        has_weights = self._fields.get(layer, {}).get("parameters") != 0
+        return has_weights and self.differs(layer, "grad_weights") is not False
+
+    def has_parts(self, layer: str) -> bool:
+        """Whether other layers run between its inputs and outputs."""
+        return self.passes.index((layer, "outputs")) - self.passes.index((layer, "inputs")) > 1
+
+    def before(self, layer: str, source: str) -> list[str]:
+        """The layers that ended before a layer's inputs or outputs, in this order."""
+        place = self.passes.index((layer, source))
+        return [each for each, kind in self.passes[:place] if kind == "outputs"]
 
     def _had_equal_weights(self, layer: str) -> bool:
         """Whether its weights are known to be equal at the end of the step before."""
@@ -131,27 +195,29 @@ def _in_data(here: StepOfLayers) -> Blame | None:
 
 
 def _in_forward(here: StepOfLayers) -> Blame | None:
-    for i, layer in enumerate(here.layers):
-        given, gives = here.differs(layer, "inputs"), here.differs(layer, "outputs")
-        lost = next((s for s in ("inputs", "outputs") if here.is_lost(layer, s)), None)
-        if lost:
-            return _not_called(here, layer, lost)
-        if given:
-            return _before(here, layer, here.layers[:i])
-        if gives and given is False:
-            cause = f"outputs differ, its inputs are equal {here.how_far(layer, 'inputs')}"
-            unknown = here.unknown(layer)
-            if unknown is None:
-                return Blame("forward", here.key(layer, "outputs"), layer, cause)
-            cause += f"; {unknown} may differ: not recorded"
-            unsure = (layer, unknown)
-            return Blame("forward", here.key(layer, "outputs"), layer, cause, unsure)
-        if gives:
-            cause = "outputs differ; its inputs were not recorded"
-            above = _after_the_last_equal(here, here.layers[:i])
-            suspects = (*above, layer, *_code_before(here, layer, above))
-            return Blame("forward", here.key(layer, "outputs"), layer, cause, suspects)
+    for layer, source in here.passes:
+        if here.is_lost(layer, source):
+            return _not_called(here, layer, source)
+        if here.differs(layer, source):
+            return (_before if source == "inputs" else _outputs)(here, layer)
     return None
+
+
+def _outputs(here: StepOfLayers, layer: str) -> Blame:
+    """The cause if a layer's outputs differ, and nothing that was recorded before them."""
+    key, earlier = here.key(layer, "outputs"), here.before(layer, "outputs")
+    if here.differs(layer, "inputs") is None:
+        cause = "outputs differ; its inputs were not recorded"
+        above = _after_the_last_equal(here, earlier)
+        suspects = (*above, layer, *_code_before(here, layer, above))
+        return Blame("forward", key, layer, cause, suspects)
+    cause = f"outputs differ, its inputs are equal {here.how_far(layer, 'inputs')}"
+    parts = [each for each in earlier if each not in here.before(layer, "inputs")]
+    unknown = here.unknown(layer)
+    if unknown is not None:
+        cause += f"; {unknown} may differ: not recorded"
+    suspects = (*_after_the_last_equal(here, parts), layer, *filter(None, [unknown]))
+    return Blame("forward", key, layer, cause, suspects if len(suspects) > 1 else ())
 
 
 def _not_called(here: StepOfLayers, layer: str, source: str) -> Blame:
@@ -160,26 +226,33 @@ def _not_called(here: StepOfLayers, layer: str, source: str) -> Blame:
     if all(here.is_lost(each, source) for each in here.known(source)):
         cause = "only one run has its layers: the other did not train there, or without gradients"
         return Blame("forward", key, None, cause)
-    suspects = (*_code_before(here, layer), layer)
+    above = _after_the_last_equal(here, here.before(layer, "inputs"))
+    suspects = (*above, *_code_before(here, layer, above), layer)
     return Blame("forward", key, suspects[0], f"only one run has {source} of {layer}", suspects)
 
 
-def _before(here: StepOfLayers, layer: str, earlier: Sequence[str]) -> Blame:
+def _before(here: StepOfLayers, layer: str) -> Blame:
     """The cause if a layer's inputs differ, and nothing that was recorded before it."""
-    key = here.key(layer, "inputs")
-    if not any(here.differs(other, "inputs") is not None for other in earlier):
-        cause = f"what goes into {layer}, the first layer, differs"
-        if any(here.places[each].stage == "data" and here.has(each) for each in here.found):
-            return Blame("forward", key, None, f"{cause}, the data do not")
-        return Blame("data", key, None, cause)
+    key, earlier = here.key(layer, "inputs"), here.before(layer, "inputs")
     suspects = _after_the_last_equal(here, earlier)
-    code = _code_before(here, layer, suspects)
+    code = (*_code_before(here, layer, suspects), *here.repeated(layer))
+    unknown = filter(None, map(here.unknown, suspects))
+    entered = here.layers[: here.layers.index(layer)]
+    if not any(here.differs(other, source) is False for other in entered for source in FORWARD):
+        cause = f"what goes into {layer}{', the first layer,' if not suspects else ''} differs"
+        among = (*suspects, *unknown, *code) if suspects else ()
+        if any(here.places[each].stage == "data" and here.has(each) for each in here.found):
+            again = here.repeated(layer, in_all=True)
+            among = tuple(dict.fromkeys((*among, *again, *code))) if again else among
+            return Blame("forward", key, None, f"{cause}, the data do not", among)
+        return Blame("data", key, None, cause, ("the data", *among) if among else ())
     if suspects:
         cause = f"its inputs are equal, those of {layer}, which comes next, differ"
-        unknown = filter(None, map(here.unknown, suspects))
-        return Blame("forward", key, suspects[-1], cause, (*suspects, *unknown, *code))
+        return Blame(
+            "forward", key, suspects[-1], cause, tuple(dict.fromkeys((*suspects, *unknown, *code)))
+        )
     cause = f"the code of {code[0]} before {layer}: all that was recorded before it is equal"
-    return Blame("forward", key, code[0], cause, (*code, layer))
+    return Blame("forward", key, code[0], cause, tuple(dict.fromkeys((*code, layer))))
 
 
 def _code_before(here: StepOfLayers, layer: str, above: Sequence[str] = ()) -> tuple[str, ...]:
@@ -203,7 +276,7 @@ def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[s
         if here.differs(layer, "outputs") is False:
             break
         suspects.insert(0, layer)
-        if here.differs(layer, "inputs") is False:
+        if here.differs(layer, "inputs") is False and not here.has_parts(layer):
             break
     return tuple(suspects)
 
@@ -215,34 +288,73 @@ def _in_loss(here: StepOfLayers) -> Blame | None:
     if here.layers and not here.knows_layers():
         cause = f"{keys[0]} differs; no layer was recorded at this step by both"
         return Blame("loss", keys[0], None, cause, ("the loss", "any layer"))
-    last = _after_the_last_equal(here, here.layers)
+    return _of_loss(here, keys[0], f"{keys[0]} differs")
+
+
+def _of_loss(here: StepOfLayers, key: str, what: str) -> Blame:
+    """The cause if a loss or its gradient differs, and nothing that was recorded before it."""
+    last, code = _after_the_layers(here)
+    suspects = ("the loss", *last, *code)
     if last:
-        cause = f"{keys[0]} differs; the outputs of {last[-1]} were not recorded"
-        return Blame("loss", keys[0], None, cause, ("the loss", *last))
-    return Blame("loss", keys[0], None, f"{keys[0]} differs, all before it is equal")
+        cause = f"{what}; the outputs of {listed(last)} were not recorded"
+        return Blame("loss", key, None, cause, suspects)
+    cause = f"{what}, all before it is equal"
+    return Blame("loss", key, None, cause, suspects if code else ())
+
+
+def _after_the_layers(here: StepOfLayers) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The last layers of each model unless their outputs are known to be equal, and the modules
+    whose code may run after them."""
+    ended: dict[object, list[str]] = {}
+    for layer, source in here.passes:
+        if source == "outputs":
+            ended.setdefault(here.model(layer), []).append(layer)
+    last = [_after_the_last_equal(here, layers) for layers in ended.values()]
+    ends = [layers[-1] for layers in ended.values()]
+    code = dict.fromkeys(each for end in ends if not here.has_parts(end) for each in callers(end))
+    return tuple(each for layers in last for each in layers), tuple(code)
 
 
 def _in_backward(here: StepOfLayers) -> Blame | None:
-    last = next(iter(reversed(here.known("grad_out") or here.known("grad_in"))), None)
+    ended = [layer for layer, source in here.passes if source == "outputs"]
+    last = next(
+        (each for each in reversed(ended) if here.differs(each, "grad_out") is not None), None
+    )
     after = None
-    for layer in reversed(here.layers):
-        above, below = here.differs(layer, "grad_out"), here.differs(layer, "grad_in")
-        if above and layer == last:
-            cause = "the gradient at the model's output differs, its outputs do not"
-            return Blame("loss", here.key(layer, "grad_out"), None, cause)
-        if above:
+    for layer, source in reversed(here.passes):
+        gradient = "grad_out" if source == "outputs" else "grad_in"
+        differs = here.differs(layer, gradient)
+        if differs and gradient == "grad_in":
+            return _grad_in(here, layer)
+        if differs and layer == last:
+            key = here.key(layer, "grad_out")
+            return _of_loss(here, key, "the gradient at the model's output differs")
+        if differs:
             near = (after,) if after and here.differs(after, "grad_in") is None else ()
             suspects = (*near, *around(layer, *filter(None, [after])))
             cause = f"the backward of what comes after {layer}"
             return Blame("backward", here.key(layer, "grad_out"), suspects[0], cause, suspects)
-        if below:
-            cause = "the gradient of its outputs agrees, that of its inputs does not"
-            cause += "; other code may use these inputs, too"
-            unsure = (layer, *_code_before(here, layer))
-            return Blame("backward", here.key(layer, "grad_in"), layer, cause, unsure)
-        if above is False or below is False:
+        if differs is False:
             after = layer
     return None
+
+
+def _grad_in(here: StepOfLayers, layer: str) -> Blame:
+    """The cause if the gradient of a layer's inputs differs, and that of its outputs does not."""
+    suspects = (layer, *_code_before(here, layer))
+    is_lost = here.is_lost(layer, "grad_in")
+    if is_lost or here.calls(layer) > 1:
+        cause = "only one run has" if is_lost else "of some of its calls only one run may have"
+        cause += " the gradient of its inputs: detached, or what is before is frozen"
+        earlier = here.layers[: here.layers.index(layer)]
+        frozen = (
+            e for e in earlier if here.model(e) == here.model(layer) and here.may_be_frozen(e)
+        )
+        suspects = (*suspects, *frozen)
+    else:
+        cause = "the gradient of its outputs agrees, that of its inputs does not"
+        cause += "; other code may use these inputs, too"
+    return Blame("backward", here.key(layer, "grad_in"), layer, cause, suspects)
 
 
 def _in_gradients(here: StepOfLayers) -> Blame | None:
@@ -250,6 +362,9 @@ def _in_gradients(here: StepOfLayers) -> Blame | None:
     if not layers:
         return None
     key = here.key(layers[0], "grad_weights")
+    rates = [each for each in here.differ("optimizer") if is_watched(each)]
+    if any(None in (here.found[each].a, here.found[each].b) for each in rates):
+        return Blame("optimizer", key, None, "only one run's optimizer took a step")
     if len(layers) > 1 and len(layers) >= _MOST * len(here.known("grad_weights")):
         cause = "all gradients differ after an equal backward pass: clipping, accumulation, scaling"
         return Blame("backward", key, None, cause)
@@ -271,6 +386,9 @@ def _in_optimizer(here: StepOfLayers) -> Blame | None:
     key = here.key(changed[0][1], changed[0][0])
     said = _changed_by_optimizer(here, changed[0][0], bool(gradients))
     only, its = (layers[0], "its ") if len(layers) == 1 else (None, "")
+    if changed[0][0] == "weights" and here.known("updates"):
+        cause = f"{its}weights differ, though updates agree: changed after the optimizer's step"
+        return Blame("weights", key, only, cause, () if only else tuple(layers))
     if gradients:
         return Blame("optimizer", key, only, f"{its}{said}")
     cause = f"{its}{said}; gradients of weights were not recorded"
@@ -295,7 +413,7 @@ def _in_weights(here: StepOfLayers) -> Blame | None:
         return None
     cause = "weights differ after the step, all that was recorded before is equal"
     key, only = here.key(layers[0], "weights"), layers[0] if len(layers) == 1 else None
-    return Blame("weights", key, only, cause, () if only else tuple(layers))
+    return Blame("weights", key, only, cause, (*layers, "the optimizer"))
 
 
 def _several(keys: Iterable[str]) -> str:

@@ -196,14 +196,25 @@ def _fork(step: Step) -> Blame | None:
     cause = "; ".join([f"one run goes on with {one}, the other with {other}", *why])
     running = [_running(each) for each in (alone, one, other) if _running(each)]
     called = [each.layer for each in (alone, one, other) if each.kind not in ("loss", "settings")]
-    suspects = tuple(dict.fromkeys((*changed, *running, *called)))
+    users = [*_users(step.a, one), *_users(step.b, other)]  # their callers may use the tensor
+    suspects = tuple(dict.fromkeys((*changed, *running, *called, *_with_code(step, users))))
     if alone.kind == "settings":
         return Blame("optimizer", str(one), None, cause, suspects)
     is_backward = {one.kind, other.kind} & {"grad_out", "raw_grad"}
+    gradients = [{e.kind for e in s.events} & {"grad_out", "raw_grad"} for s in (step.a, step.b)]
+    if is_backward and not all(gradients):
+        return Blame("backward", str(one), None, f"only one run has a backward pass; {cause}")
     stage: Stage = "backward" if is_backward else "forward"
     if not suspects:
         return Blame("loss", str(one), None, cause)
     return Blame(stage, str(one), suspects[0], cause, suspects)
+
+
+def _users(step: TracedStep, event: Event) -> list[Event]:
+    """The events of the gradient of the same tensor."""
+    if event.kind not in ("grad_out", "grad_in"):
+        return []
+    return [each for each in step.events if each.kind == event.kind and each.tag == event.tag]
 
 
 def _running(event: Event) -> str:
@@ -243,8 +254,11 @@ def _missing(step: Step, event: Event) -> Blame:
     stage = _stage(step, event)
     cause = f"only one run has {event}"
     if stage not in ("forward", "backward"):
-        of_layer = event.kind in _OF_WEIGHTS
-        return Blame(stage, str(event), event.layer if of_layer else None, cause)
+        alike = (e for e in step.real if e.kind == event.kind in _OF_WEIGHTS)
+        lost = tuple(dict.fromkeys(e.layer for e in alike if None in step.shown(e)))
+        if len(lost) > 1 and len(lost) >= 0.9 * len(step.layers_beside(event)):
+            lost = ()
+        return Blame(stage, str(event), next(iter(lost), None), cause, _unless_one(lost))
     around = (event.parent, event.layer) if event.parent else (event.layer,)
     layers = tuple(step.changed_layers()) or around
     why = step.attributes(layers[0])
@@ -355,9 +369,10 @@ def _gradient(step: Step, event: Event) -> Blame:
     givers = [e for e in group if e.kind.endswith("grad_out")]
     takers = [e for e in group if e.kind.endswith("grad_in")]
     roots = {e.layer for e in step.events if e.kind == "inputs" and not e.parent}
-    if not takers and any(e.layer in roots for e in givers):
+    output = next((e for e in givers if e.layer in roots), None)
+    if not takers and output is not None:
         cause = "the gradient at the model's output differs, its outputs do not"
-        return Blame("loss", str(event), None, cause)
+        return Blame("loss", str(event), None, cause, _after_output(step, output))
     agree = [e for e in takers if not _has_other_gradient(step, e)]
     if agree:
         leaves = [e.layer for e in agree if e.layer not in step.parents]
@@ -370,6 +385,15 @@ def _gradient(step: Step, event: Event) -> Blame:
     suspects = tuple(dict.fromkeys(each for each in (*around, layer) if each))
     cause = f"the backward of the code of {around[0] or layer} after {layer}"
     return Blame("backward", str(event), suspects[0], cause, suspects)
+
+
+def _after_output(step: Step, output: Event) -> tuple[str, ...]:
+    """The loss and the model, if that may have gone on with one of several outputs."""
+    call = output.part.partition(".")[0]
+    parts = {
+        e.part for e in step.events if e.key[:2] == output.key[:2] and e.part.startswith(f"{call}.")
+    }
+    return ("the loss", output.layer) if len(parts) > 1 else ()
 
 
 def _with_code(step: Step, events: Iterable[Event]) -> tuple[str, ...]:
@@ -443,8 +467,8 @@ def _settings(step: Step, event: Event) -> Blame:
 
 
 def _state(step: Step, event: Event) -> Blame:
-    layers = step.layers("state")
-    only = layers[0] if len(layers) == 1 else None
+    layers, every = step.layers("state"), step.layers_beside(event)
+    only = layers[0] if len(layers) == 1 < len(every) else None  # LBFGS has one state for all
     lost = [s for s, side in (("first", 0), ("second", 1)) if event.key not in step.values[side]]
     said = f"is not there in the {lost[0]} run" if lost else "differs"
     cause = f"the optimizer's state {said}, gradients agree"
@@ -454,6 +478,10 @@ def _state(step: Step, event: Event) -> Blame:
 def _new_weights(step: Step, event: Event) -> Blame:
     layers = step.layers("new_weights")
     only = layers[0] if len(layers) == 1 else None
+    before = step.events[: step.events.index(event)]
+    if not any(e.key[:3] == ("grad", event.layer, event.part) for e in before):
+        cause = "weights differ within its step; the gradients of the pass before were not recorded"
+        return Blame("optimizer", str(event), only, cause, ("the gradients", "the optimizer"))
     cause = "weights differ after the step; gradients, settings and state agree"
     return Blame("optimizer", str(event), only, cause)
 

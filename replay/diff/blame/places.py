@@ -1,8 +1,8 @@
 """Find the stage of a step that a key belongs to, and its layer and source."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from flexrec.recorder.files.names import is_around, is_fingerprint
 from flexrec.replay.diff.model import Stage
@@ -105,6 +105,30 @@ def as_run(keys: Iterable[str], order: Mapping[str, int]) -> list[str]:
     return sorted(keys, key=lambda key: order.get(place_of(key).layer, -1))
 
 
+def in_time(
+    layers: Sequence[str], fields: Mapping[str, Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """The inputs and outputs of layers in the order of time, the parts of a layer in between.
+
+    Args:
+        layers: their names, in the order in which they first ran.
+        fields: the fields of the layers by name, as in `Recording.models`.
+
+    >>> in_time(["a", "a.b", "c"], {})
+    [('a', 'inputs'), ('a.b', 'inputs'), ('a.b', 'outputs'), ('a', 'outputs'), ('c', 'inputs'), \
+('c', 'outputs')]
+    """
+    found, running = list[tuple[str, str]](), list[tuple[str, str]]()
+    for layer in layers:
+        while running and not layer.startswith(running[-1][1]):
+            found.append((running.pop()[0], "outputs"))
+        before, dot, own = layer.rpartition(".")
+        is_model = own.rstrip("_") == fields.get(layer, {}).get("class")  # by its class's name
+        running.append((layer, f"{before}{dot}" if is_model else f"{layer}."))
+        found.append((layer, "inputs"))
+    return [*found, *((layer, "outputs") for layer, _ in reversed(running))]
+
+
 def around(*layers: str) -> tuple[str, ...]:
     """The modules whose code calls some of the layers, up to the first that calls all: it is last.
 
@@ -114,13 +138,13 @@ def around(*layers: str) -> tuple[str, ...]:
     >>> around("blocks.0.norm", "blocks.1.norm"), around("blocks.0.mlp.2")
     (('blocks.0', 'blocks.1', 'the model'), ('blocks.0',))
     """
-    callers = [[*_callers(layer)] for layer in layers]
-    shared = next(each for each in callers[0] if all(each in others for others in callers))
-    inside = (each for path in callers for each in path[: path.index(shared)])
+    paths = [[*callers(layer)] for layer in layers]
+    shared = next(each for each in paths[0] if all(each in others for others in paths))
+    inside = (each for path in paths for each in path[: path.index(shared)])
     return *dict.fromkeys(inside), shared
 
 
-def _callers(layer: str) -> Iterator[str]:
+def callers(layer: str) -> Iterator[str]:
     """The modules that contain a layer and have code, inner ones first."""
     while layer:
         layer, _, part = layer.rpartition(".")

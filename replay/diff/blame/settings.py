@@ -67,7 +67,7 @@ def _leaves(value: Any) -> Iterator[tuple[str, Any]]:
         if isinstance(value, dict) and value:
             before = f"{path}." if path else ""
             waiting += [(f"{before}{name}", inner) for name, inner in reversed(value.items())]
-        elif value is not None or path:
+        elif path or value not in (None, {}):
             yield path, value
 
 

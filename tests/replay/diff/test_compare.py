@@ -22,8 +22,8 @@ FAULTS = [  # what differs from step 5 on, and the stage, layer and one_of that 
     (("middle/outputs/mean", "last/inputs/mean", "last/outputs/mean"), "forward", "middle", ()),
     (("first/inputs/mean", "first/outputs/mean"), "data", None, ()),
     (("middle/inputs/mean",), "forward", "the model", ("the model", "middle")),
-    (("train_loss",), "loss", None, ()),
-    (("last/grad_out/mean", "last/grad_in/mean"), "loss", None, ()),
+    (("train_loss",), "loss", None, ("the loss", "the model")),
+    (("last/grad_out/mean", "last/grad_in/mean"), "loss", None, ("the loss", "the model")),
     (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ("middle", "the model")),
     (("first/grad_out/mean",), "backward", "the model", ("the model",)),
     (("middle/grad_weights/mean",), "backward", "middle", ()),
@@ -129,6 +129,13 @@ def test_without_the_weights_of_the_step_before_they_may_be_it(tmp_path: Path) -
     assert (first.step, first.previous_step) == (0, None)
     assert (first.stage, first.layer) == ("forward", "middle")
     assert first.one_of == ("middle", "the weights of middle before the step")
+
+
+def test_an_empty_config_has_no_entries(tmp_path: Path) -> None:
+    a = record(tmp_path / "a.h5", config={})
+    b = record(tmp_path / "b.h5", config={"lr": 0.5})
+    assert [change.name for change in flexrec.diff(a, b).config] == ["lr"]
+    assert flexrec.diff(a, record(tmp_path / "c.h5")).config == ()
 
 
 def test_what_differs_from_the_first_step_may_be_the_config(tmp_path: Path) -> None:

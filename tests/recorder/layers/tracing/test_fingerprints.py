@@ -144,3 +144,12 @@ def test_a_chain_tells_whether_an_accelerator_has_a_part() -> None:
     assert int(measures.chained(of_cpu, of_cpu)) < ON_ACCELERATOR
     for pair in ((of_cpu, of_accelerator), (of_accelerator, of_cpu), (of_accelerator,) * 2):
         assert ON_ACCELERATOR <= int(measures.chained(*pair)) < 1 << 53
+
+
+@pytest.mark.filterwarnings("ignore:.*are deprecated:UserWarning")
+def test_the_scale_and_dtype_of_quantized_tensors_count() -> None:
+    whole = torch.arange(4, dtype=torch.int8)
+    one, other = (torch._make_per_tensor_quantized_tensor(whole, by, 0) for by in (0.1, 0.2))
+    taken = {fingerprint(each) for each in (one, other, whole, one.dequantize())}
+    assert len(taken) == 4
+    assert fingerprint(one) == fingerprint(one.clone())
