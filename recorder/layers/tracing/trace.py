@@ -84,8 +84,8 @@ class Trace:
         self._events, self._values = list[Event](), list[Fingerprint]()
         self._counts: dict[tuple[str, str, str], int] = {}
         self._tensors: dict[int, _Seen] = {}
-        self._calling: Optimizer | None = None  # its closure computes gradients
-        self._has_called = False
+        self._versions: dict[nn.Parameter, int] = {}
+        self._is_stepping = False  # in an optimizer's step that computes the gradients
 
     # ------------------------------------------------------------------ what is traced
 
@@ -180,11 +180,22 @@ class Trace:
             for part, buffer in module.named_buffers(recurse=False):
                 self._put(Event("buffers", name, part), self._of(buffer))
         for parameter, (name, part) in self._owners.items():
-            self._put(Event("weights", name, part), self._of(parameter))
+            self._put_weight("weights", name, part, parameter)
             if parameter.requires_grad:
                 hook = self._with_a_name(self._after_gradient, name, part)
                 self._passing.callback(add_accumulated_hook(parameter, hook))
         self._observe()
+
+    def _put_changed_weights(self) -> None:
+        """Record again, before a pass, weights that were changed since they were recorded."""
+        kind = "new_weights" if self._is_stepping else "weights"
+        for parameter, (name, part) in self._owners.items():
+            if self._versions.get(parameter) != _version(parameter):
+                self._put_weight(kind, name, part, parameter)
+
+    def _put_weight(self, kind: str, name: str, part: str, parameter: nn.Parameter) -> None:
+        self._versions[parameter] = _version(parameter)
+        self._put(Event(kind, name, part), self._of(parameter))
 
     def _put_attributes(self) -> None:
         """Record the attributes of layers and the environment; their text only if it changed."""
@@ -230,6 +241,8 @@ class Trace:
                 return None
             if torch.is_grad_enabled():
                 self._begin()
+            if self._is_armed:
+                self._put_changed_weights()
             return self
         is_part = module in self._modules and (in_backward() or self._within.trains)
         return self if self._is_armed and is_part else None
@@ -243,8 +256,6 @@ class Trace:
         """Put down what goes into a module."""
         within = self._within
         trains = torch.is_grad_enabled() if self._is_pass(module) else within.trains
-        if trains and self._calling is not None and self._is_pass(module):
-            self._put_between_passes(self._calling)
         name = self._modules.get(module)
         is_followed = name is not None and (trains or in_backward())
         if name is not None and is_followed:
@@ -347,7 +358,7 @@ class Trace:
 
     def _see(self, tensor: Tensor) -> "_Seen":
         """The entry for this tensor and content; one layer's output is another's input."""
-        version = -1 if tensor.is_inference() else tensor._version
+        version = _version(tensor)
         seen = self._tensors.get(id(tensor))
         if seen is None or seen.version != version or seen.tensor() is not tensor:
             tag = self._counts["tag", "", ""] = self._counts.get(("tag", "", ""), -1) + 1
@@ -379,7 +390,7 @@ class Trace:
         if not self._is_armed:
             return
         name = self._optimizers[optimizer]
-        self._calling, self._has_called = optimizer if computes_gradients else None, False
+        self._is_stepping = computes_gradients
         for i, group in enumerate(optimizer.param_groups):
             for setting, value in group.items():
                 if setting != "params":
@@ -395,19 +406,12 @@ class Trace:
             self._put(Event("grad", layer, part), self._of(parameter.grad))
 
     def _after_optimizer(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        self._calling = None
+        self._is_stepping = False
         if self._is_armed:
             for (layer, part), parameter in self._parameters(optimizer):
                 if has_closure(args, kwargs):
                     self._put_gradient(layer, part, parameter)
-                self._put(Event("new_weights", layer, part), self._of(parameter))
-
-    def _put_between_passes(self, optimizer: Optimizer) -> None:
-        """Record weights before each pass of an optimizer's step but the first, as LBFGS's."""
-        if self._has_called:
-            for (layer, part), parameter in self._parameters(optimizer):
-                self._put(Event("new_weights", layer, part), self._of(parameter))
-        self._has_called = True
+                self._put_weight("new_weights", layer, part, parameter)
 
     def _parameters(self, optimizer: Optimizer) -> Iterator[tuple[tuple[str, str], nn.Parameter]]:
         """The parameters of an optimizer that belong to a layer."""
@@ -452,6 +456,11 @@ class _Seen:
         if self._found is None and tensor is not None:
             self._found = fingerprint(tensor)
         return 0 if self._found is None else self._found
+
+
+def _version(tensor: Tensor) -> int:
+    """A number that changes if the tensor is changed in place, except through `.data`."""
+    return -1 if tensor.is_inference() else tensor._version
 
 
 def _given(name: str, value: object) -> Fingerprint | None:

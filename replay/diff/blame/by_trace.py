@@ -125,10 +125,11 @@ def blame_traced(
         return _explanation(step), None, None
     event = step.real[0]
     a, b = step.shown(event)
-    is_gap = (step.gap > 1 or is_late) and event.kind in ("weights", "buffers")
+    is_of_start = event.kind in ("weights", "buffers") and not event.call
+    is_gap = (step.gap > 1 or is_late) and is_of_start
     if is_gap:
         return _in_between(step, event), a, b
-    is_missing = None in (a, b) and event.kind != "state"
+    is_missing = None in (a, b) and event.kind not in ("state", "weights")
     return (_missing if is_missing else _RULES.get(event.kind, _value))(step, event), a, b
 
 
@@ -167,7 +168,8 @@ def model_of(layer: str | None, pair: TracedPair) -> str | None:
 
 def _other_model(step: Step) -> Blame | None:
     """The cause if the models have different layers or weights."""
-    lost = [e for e in step.real if e.kind in ("weights", "buffers") and None in step.shown(e)]
+    of_start = (e for e in step.real if e.kind in ("weights", "buffers") and not e.call)
+    lost = [e for e in of_start if None in step.shown(e)]
     if not lost:
         return None
     layers = tuple(step.changed_layers()) or (lost[0].layer,)
@@ -492,6 +494,7 @@ def _weights(step: Step, event: Event) -> Blame:
     why = step.attributes(event.layer)
     is_first = step.pair.previous is None
     when = "from the first step on" if is_first else "they were changed between steps"
+    when = "they were changed within the step" if event.call else when
     cause = (
         f"{' and '.join(kinds)} differ before the forward pass: {when}{'; ' if why else ''}{why}"
     )

@@ -124,6 +124,10 @@ class Training:
         for number in range(2):
             x = self._batch(5 if self.on("second batch") and number else number)
             rec.fingerprint(batch=x)
+            if self.on("clamped before") or (self.on("clamped between") and number):
+                with torch.no_grad():
+                    for layer in (self.model.body, self.model.head):
+                        layer.weight.clamp_(-0.1, 0.1)
             loss = self._loss(rec, x)
             if not self.on("no backward"):
                 loss.backward()
@@ -159,6 +163,8 @@ FAULTS = [  # what is trained and watched, the fault, its stage, and what is bla
     ("net", "all", "last code", "forward", "Net"),
     ("net", "trace", "output is detached", "loss", "Net"),
     ("net", "trace", "second batch", "data", None),
+    ("net", "trace", "clamped before", "weights", "head"),  # and body
+    ("net", "trace", "clamped between", "weights", "head"),
     ("net", "trace", "no gradients", "optimizer", None),
     ("net", "trace", "no backward", "backward", None),
     ("net", "all", "no step", "optimizer", None),
