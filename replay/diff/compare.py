@@ -470,6 +470,9 @@ def _first(
     is_traced = rows is not None and rows.has(step) and not is_unlike
     if is_traced and place_of(found_by.key).source in _TRACED:
         return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
+    if is_traced and found_by.stage == "weights":  # after the optimizer's step, which is equal
+        layers = tuple(each for each in found_by.one_of if each != "the optimizer")
+        return replace(found_by, one_of=layers if len(layers) > 1 else ())
     if traced is not None and traced.previous is not None and traced.previous < step:
         later = lasting_changes(traced)
         if later:

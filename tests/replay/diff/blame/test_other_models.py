@@ -163,6 +163,7 @@ FAULTS = [  # what is trained and watched, the fault, its stage, and what is bla
     ("net", "all", "last code", "forward", "Net"),
     ("net", "trace", "output is detached", "loss", "Net"),
     ("net", "trace", "second batch", "data", None),
+    ("net", "trace", "after step", "weights", "head"),
     ("net", "trace", "clamped before", "weights", "head"),  # and body
     ("net", "trace", "clamped between", "weights", "head"),
     ("net", "trace", "no gradients", "optimizer", None),
@@ -209,6 +210,7 @@ def test_what_is_blamed(
         assert first is not None
         assert (first.step, first.previous_step, first.stage) == (AT, AT - 1, stage), first
         assert culprit in (first.one_of or (first.layer,)), first
+        assert watched != "trace" or stage != "weights" or "the optimizer" not in first.one_of
 
 
 @pytest.mark.parametrize("watched", WATCHED)
