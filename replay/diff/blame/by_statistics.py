@@ -328,6 +328,8 @@ def _in_backward(here: StepOfLayers) -> Blame | None:
             return _grad_in(here, layer)
         if differs and layer == last:
             key = here.key(layer, "grad_out")
+            if here.is_lost(layer, "grad_out"):
+                return Blame("backward", key, None, "only one run has the gradient of its outputs")
             return _of_loss(here, key, "the gradient at the model's output differs")
         if differs:
             near = (after,) if after and here.differs(after, "grad_in") is None else ()

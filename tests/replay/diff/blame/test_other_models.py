@@ -168,6 +168,7 @@ FAULTS = [  # what is trained and watched, the fault, its stage, and what is bla
     ("net", "trace", "clamped between", "weights", "head"),
     ("net", "trace", "no gradients", "optimizer", None),
     ("net", "trace", "no backward", "backward", None),
+    ("net", "all", "no backward", "backward", None),
     ("net", "all", "no step", "optimizer", None),
     ("net", "all", "after step", "weights", "head"),
     ("net", "stats", "optimizer decay", "weights", "the optimizer"),
