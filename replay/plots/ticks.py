@@ -55,9 +55,12 @@ def _are_few(values: Floats) -> bool:
 
 
 def _decades(values: Floats) -> dict[str, Any]:
-    """Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too."""
+    """Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too.
+
+    Without values there are no labels: they would be those of marks for zeros.
+    """
     if not len(values):
-        return {}
+        return {"dtick": 1, "showticklabels": False}
     low, high = math.log10(values.min()), math.log10(values.max())
     inside = math.floor(high) - math.ceil(low) + 1
     if inside >= 2:

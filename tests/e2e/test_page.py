@@ -176,6 +176,16 @@ def test_a_phase_is_turned_off_in_all_plots(opened: Opened) -> None:
     assert [box.is_checked() for box in page.locator("#phases input").all()] == [True, False]
 
 
+def test_a_lone_phase_of_several_runs_is_named(
+    browser: "Browser", three: Path, tmp_path: Path
+) -> None:
+    files = sorted(three.parent.glob("*.h5"))
+    flexrec("replay", *files, "-k", "test_*", "--html", tmp_path / "test.html")
+    with open_page(browser, tmp_path / "test.html") as found:
+        assert found.page.locator(".legend li").count() == 0, "the head has the runs' colours"
+        assert found.page.locator("#phases label:visible").all_inner_texts() == ["test"]
+
+
 def test_phases_of_every_spelling_are_turned_off(browser: "Browser", tmp_path: Path) -> None:
     for name in "ab":
         with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
@@ -203,16 +213,18 @@ def test_a_plot_without_values_that_it_can_show_says_so(browser: "Browser", tmp_
     with Recorder(tmp_path / "a.h5", facts=False) as rec:
         for epoch in range(3):
             rec.add(train_loss=float("nan"), val_loss=float("inf"), gain=epoch - 9.0, x=1.0 - epoch)
+            rec.add(none=0.0)
             rec.log(epoch=epoch)
     flexrec("replay", tmp_path / "a.h5", "--html", tmp_path / "a.html")
     with open_page(browser, tmp_path / "a.html") as found:
         texts = found.page.locator("figure").all_text_contents()
-        assert ["no finite values" in text for text in texts] == [True, False, False]
+        assert ["no finite values" in text for text in texts] == [True, False, False, False]
         found.choose("scale", "log")
         texts = found.page.locator("figure").all_text_contents()
-        assert ["no positive values" in text for text in texts] == [False, True, False]
-        drawn = found.page.evaluate("cards.at(-1).plot.data.map(({y}) => y)")
+        assert ["no positive values" in text for text in texts] == [False, True, False, False]
+        drawn = found.page.evaluate("cards.at(-2).plot.data.map(({y}) => y)")
         assert drawn == [[1, None, None], [1 / 3]], "a gap at -1, a mark for 0"
+        assert found.page.locator("figure").last.locator(".ytick").all_text_contents() == []
 
 
 def test_plots_are_found_by_the_names_of_their_lines(opened: Opened) -> None:

@@ -163,9 +163,10 @@ function extremes(values) {
 }
 
 /** Ticks of a logarithmic axis between two powers of ten: at whole powers, or if there are fewer than
- *  three, at 2 and 5 times them too; plotly's own ticks if there are few of these as well. */
+ *  three, at 2 and 5 times them too; plotly's own ticks if there are few of these as well. Without
+ *  positive values there are no labels: they would be those of the marks for zeros. */
 function decades(low, high) {
-  if (!Number.isFinite(low)) return {};
+  if (!Number.isFinite(low)) return {dtick: 1, showticklabels: false};
   const whole = Math.floor(high) - Math.ceil(low) + 1, every = Math.ceil(whole / 8), ticks = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
     if (power % every === 0) ticks.push(Number(`1e${power}`));
