@@ -499,6 +499,19 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
             assert 3 <= len(labels("Many", axis)) <= 10
 
 
+def test_numbers_of_twenty_classes_can_be_read(browser: "Browser", tmp_path: Path) -> None:
+    right = np.eye(20)
+    half_right = (np.vstack([right, np.roll(right, 1, 1)]), np.tile(np.arange(20), 2))
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(loss=1.0, acc=1.0, test_confusion=half_right)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        numbers = found.page.locator(".heatmap-label text")
+        assert numbers.count() > 0
+        size = numbers.first.evaluate("label => parseFloat(getComputedStyle(label).fontSize)")
+        assert size >= 8
+
+
 def test_a_plot_that_cannot_be_drawn_leaves_the_others(browser: "Browser", three: Path) -> None:
     from support.browser import quiet_page, until
 

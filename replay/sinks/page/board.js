@@ -19,7 +19,9 @@ function makeCard(shown) {
   if (shown.data) {
     makeMenu(card, caption);
     card.plot = add(element, "div", undefined, {className: "plot", card});
+    const {z, texttemplate} = shown.data[0];
     if (shown.height) card.plot.style.minHeight = `${shown.height}px`;
+    else if (texttemplate) card.plot.style.minHeight = `max(var(--height), ${z.length * LABEL + MARGINS}px)`;
     card.plot.setAttribute("role", shown.curves ? "slider" : "img");
     if (shown.curves) makeCursor(card);
     card.legend = add(element, "ul", undefined, {className: "legend"});

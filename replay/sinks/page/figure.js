@@ -260,7 +260,7 @@ function figureOf(card) {
 }
 
 const MARGINS = 80;  // pixels beside a matrix, about
-const LABEL = 18;  // pixels that the label of a class takes
+const LABEL = 18;  // pixels that the label of a class takes, or the number in a cell
 
 /** The axis of a matrix, without the labels of some classes where those of all would overlap. */
 function spacedAxis(axis, cell) {
