@@ -499,6 +499,25 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
             assert 3 <= len(labels("Many", axis)) <= 10
 
 
+def test_a_long_legend_does_not_cover_the_name_of_x(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for epoch in range(2):
+            rec.add({f"a/long/name/of/layer{k}": np.arange(5.0) for k in range(14)})
+            rec.log(epoch=epoch)
+    text = '[plots.w]\ntype = "fan"\n[meters."a/*"]\ntype = "LastValueMeter"\ntarget = "w"\n'
+    (tmp_path / "p.toml").write_text(text)
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        found.page.set_viewport_size({"width": 420, "height": 900})
+        found.settle()
+        title, legend = (
+            found.page.locator(name).bounding_box() for name in (".xtitle", "g.legend")
+        )
+        assert title is not None
+        assert legend is not None
+        assert title["y"] + title["height"] <= legend["y"]
+
+
 def test_numbers_of_twenty_classes_can_be_read(browser: "Browser", tmp_path: Path) -> None:
     right = np.eye(20)
     half_right = (np.vstack([right, np.roll(right, 1, 1)]), np.tile(np.arange(20), 2))
