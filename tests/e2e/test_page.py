@@ -224,6 +224,8 @@ def test_a_plot_without_values_that_it_can_show_says_so(browser: "Browser", tmp_
         assert ["no positive values" in text for text in texts] == [False, True, False, False]
         drawn = found.page.evaluate("cards.at(-2).plot.data.map(({y}) => y)")
         assert drawn == [[1, None, None], [1 / 3]], "a gap at -1, a mark for 0"
+        mode = found.page.evaluate("cards.at(-2).plot.data[0].mode")
+        assert mode == "lines+markers", "no line shows the 1"
         assert found.page.locator("figure").last.locator(".ytick").all_text_contents() == []
 
 

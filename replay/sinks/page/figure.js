@@ -194,6 +194,14 @@ function zeros(made, least) {
     hoverinfo: "none", isZero: true, showlegend: false, yaxis: made.yaxis ?? "y"}];
 }
 
+const POINT = 6;  // pixels
+
+/** Whether no line shows a value: it has a gap on both sides. */
+function hasLone(values) {
+  const isGap = (value) => (value ?? null) === null;
+  return values.some((value, i) => !isGap(value) && isGap(values[i - 1]) && isGap(values[i + 1]));
+}
+
 /** Why a plot of lines is empty; "" if it is not, or if all its lines are off. */
 function lack(values, isLog) {
   const known = values.filter((value) => value !== null);
@@ -239,7 +247,12 @@ function figureOf(card) {
       const [least] = extremes(values.filter((value) => value > 0));
       const lines = data.filter((made) => made.visible && made.line?.width !== 0 && made.yaxis !== "y2");
       const marks = lines.filter((made) => made.hoverinfo !== "skip").flatMap((made) => zeros(made, least));
-      for (const made of lines) made.y = made.y.map((value) => (value > 0 ? value : null));
+      for (const made of lines) {
+        made.y = made.y.map((value) => (value > 0 ? value : null));
+        if (made.mode === "lines" && hasLone(made.y)) {
+          Object.assign(made, {mode: "lines+markers", marker: {...made.marker, size: POINT}});
+        }
+      }
       data.push(...marks);
     }
   }
