@@ -501,6 +501,19 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
             assert 3 <= len(labels("Many", axis)) <= 10
 
 
+def test_a_long_text_fills_its_card(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(loss=1.0, note="a line\n" * 100)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        text = found.page.locator("pre").bounding_box()
+        card = found.page.locator("figure", has=found.page.locator("pre")).bounding_box()
+        assert text is not None
+        assert card is not None
+        assert card["height"] < 600
+        assert text["y"] + text["height"] > card["y"] + card["height"] - 20
+
+
 def test_a_long_legend_does_not_cover_the_name_of_x(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         for epoch in range(2):
