@@ -99,6 +99,11 @@ class SymmetricLog:
         sizes = np.abs(typical[np.isfinite(typical) & (typical != 0)])
         self._power = math.floor(math.log10(np.median(sizes))) if len(sizes) else 0
 
+    @property
+    def unit(self) -> float:
+        """The size below which the axis is about linear."""
+        return float(f"1e{self._power}")
+
     def places(self, values: Floats) -> Floats:
         """Where the values are drawn; NaN and infinities are NaN."""
         known = np.where(np.isfinite(values), values, 0.0)

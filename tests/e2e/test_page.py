@@ -1,5 +1,6 @@
 """The HTML page of --html, in a real browser: what its reader can choose, and what cannot run."""
 
+import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -416,6 +417,32 @@ def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) 
     lines = saved("CSV").decode().splitlines()
     assert lines[0] == "trace,epoch,value"
     assert lines[2] == f"run0 train,1,{first['y'][1]!r}"
+
+
+def test_dates_and_the_values_of_a_fan_are_written_out(
+    browser: "Browser", tmp_path: Path
+) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for day in range(3):
+            rec.add(w=np.array([-20.0, 0.5, 3e-5, 7.0, 1000.0]), loss=1.0)
+            rec.log(86400.0 * day)
+    (tmp_path / "p.toml").write_text(
+        '[plots.w]\ntype = "fan"\n[plots.loss]\ntype = "line"\nopts = { xtype = "date" }\n'
+        '[meters.w]\ntype = "LastValueMeter"\ntarget = "w"\n'
+        '[meters.loss]\ntype = "LastValueMeter"\ntarget = "loss"\n'
+    )
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        fan, loss = (found.page.evaluate(f"csvOf(cards[{k}])").splitlines() for k in (0, 1))
+        values = {(name, x): float(y) for name, x, y in list(csv.reader(fan))[1:]}
+        of_day = [values[name, "86400"] for name in ("least, lower", "median", "5 to 95 %, upper")]
+        assert of_day == [-20.0, 0.5, pytest.approx(801.4)]
+        assert loss[2] == "loss,1970-01-02 00:00:00.000,1"
+        found.page.locator("[role=slider]").focus()
+        for pressed in ("Home", "ArrowRight"):
+            found.page.keyboard.press(pressed)
+        said = str(found.page.locator("[role=slider]").get_attribute("aria-valuetext"))
+        assert "1970-01-02 00:00:00: " in said
 
 
 def test_a_picture_has_its_history_on_a_slider(browser: "Browser", tmp_path: Path) -> None:

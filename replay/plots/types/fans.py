@@ -56,6 +56,8 @@ def _fan(client: Any, traces: Traces, opts: Message) -> Message:
     message["layout"]["legend"] = dict(BELOW)
     if len(traces) == 1:
         _explain(message)
+    if axis is not None:
+        message["layout"]["meta"] = {"unit": axis.unit}  # for what is saved from the page
     if axis is not None and not {"ytickvals", "ytickstep", "ytickmin"} & set(opts):
         message["layout"]["yaxis"] = {**message["layout"].get("yaxis", {}), **axis.ticks(every)}
     set_ticks(message["layout"], "x", np.concatenate([x for x, _ in fans]), opts)
