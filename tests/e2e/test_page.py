@@ -419,9 +419,7 @@ def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) 
     assert lines[2] == f"run0 train,1,{first['y'][1]!r}"
 
 
-def test_dates_and_the_values_of_a_fan_are_written_out(
-    browser: "Browser", tmp_path: Path
-) -> None:
+def test_dates_and_the_values_of_a_fan_are_written_out(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         for day in range(3):
             rec.add(w=np.array([-20.0, 0.5, 3e-5, 7.0, 1000.0]), loss=1.0)
