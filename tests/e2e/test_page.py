@@ -526,6 +526,17 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
             assert 3 <= len(labels("Many", axis)) <= 10
 
 
+def test_a_surface_has_the_whole_card(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(m=np.eye(4))
+    text = '[plots.m]\ntype = "surf"\n[meters.m]\ntype = "LastValueMeter"\ntarget = "m"\n'
+    (tmp_path / "p.toml").write_text(text)
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        size = found.page.evaluate("cards[0].plot._fullLayout._size")
+        assert (size["l"], size["b"]) == (0, 0), "the names of axes would be cut"
+
+
 def test_a_long_text_fills_its_card(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         rec.add(loss=1.0, note="a line\n" * 100)

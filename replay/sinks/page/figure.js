@@ -231,6 +231,7 @@ function figureOf(card) {
     width: card.plot.clientWidth, height: card.plot.clientHeight,
     hovermode: shown.curves ? "x" : "x unified", hoverdistance: shown.curves ? -1 : 20, uirevision: `${chosen.x} ${chosen.scale}`,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
+  if (layout.scene) layout.margin ??= {l: 0, r: 0, t: 0, b: 0};  // its axes have their names inside
   if (layout.colorway) layout.colorway = layout.colorway.map(visible);
   // The page's own legends wrap; a lone name says nothing.
   if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
