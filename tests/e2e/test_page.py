@@ -526,6 +526,17 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
             assert 3 <= len(labels("Many", axis)) <= 10
 
 
+def test_a_long_config_is_read_on_a_narrow_page(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", config={"note": "a long word " * 40}) as rec:
+        rec.add(loss=1.0)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        found.page.set_viewport_size({"width": 420, "height": 900})
+        found.page.locator("#about summary").click()
+        table = found.page.locator("#about .scroll")
+        assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
 def test_a_surface_has_the_whole_card(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         rec.add(m=np.eye(4))
