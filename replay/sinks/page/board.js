@@ -430,8 +430,7 @@ function csvOf(card) {
 }
 
 /** The values of a trace; a fan is drawn at their places on its axis, see ticks.py. */
-function valuesOf({layout}, {y, values}) {
-  const unit = layout.meta?.unit;
+function valuesOf({unit}, {y, values}) {
   if (!unit) return y ?? values;
   return y.map((place) => place && Number(
     (Math.sign(place) * unit * (10 ** Math.abs(place) - 1)).toPrecision(12)));
