@@ -14,4 +14,5 @@ DOORS = (
     "lock",
     "names",
     "remote",
+    "rename",
 )

@@ -85,6 +85,7 @@ class PlotType:
         overlays: whether several runs share a window; else each has its own.
         rows: the names of the rows of a trace's matrix; empty if they have none.
         limits: the least and greatest value that colours show; windows of several runs share them.
+        unit: that of its symmetric-log y axis, on which values are drawn at other places.
     """
 
     name: str
@@ -103,6 +104,7 @@ class PlotType:
     overlays: bool = True
     rows: tuple[str, ...] = ()
     limits: Limits | None = None
+    unit: Callable[[Traces, Mapping[str, Any]], float | None] | None = None
 
     @property
     def accumulates(self) -> bool:

@@ -55,9 +55,12 @@ def _are_few(values: Floats) -> bool:
 
 
 def _decades(values: Floats) -> dict[str, Any]:
-    """Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too."""
+    """Ticks at powers of ten; if fewer than two lie among the values, at 2 and 5 times them too.
+
+    Without values there are no labels: they would be those of marks for zeros.
+    """
     if not len(values):
-        return {}
+        return {"dtick": 1, "showticklabels": False}
     low, high = math.log10(values.min()), math.log10(values.max())
     inside = math.floor(high) - math.ceil(low) + 1
     if inside >= 2:
@@ -95,6 +98,11 @@ class SymmetricLog:
     def __init__(self, typical: Floats) -> None:
         sizes = np.abs(typical[np.isfinite(typical) & (typical != 0)])
         self._power = math.floor(math.log10(np.median(sizes))) if len(sizes) else 0
+
+    @property
+    def unit(self) -> float:
+        """The size below which the axis is about linear."""
+        return float(f"1e{self._power}")
 
     def places(self, values: Floats) -> Floats:
         """Where the values are drawn; NaN and infinities are NaN."""

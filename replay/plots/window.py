@@ -78,11 +78,14 @@ class Window:
 def legend_names(traces: Sequence[Trace], title: str) -> list[str]:
     """The traces' names without words at their ends that all share with each other and the title.
 
+    The title of a window of one run may begin with the run's name: then the names leave it out.
+
     >>> legend_names([Trace("train_loss", []), Trace("test_loss", [])], "Loss")
     ['train', 'test']
     """
     said = {word.lower() for word in _BETWEEN.split(title)}
-    runs = [trace.run or "" for trace in traces]
+    is_titled = len({t.run for t in traces}) == 1 and title.startswith(f"{traces[0].run}: ")
+    runs = ["" if is_titled else trace.run or "" for trace in traces]
     names = [t.name.removeprefix(run).lstrip() for t, run in zip(traces, runs, strict=True)]
     if any({word.lower() for word in _BETWEEN.split(name)} <= said for name in names):
         return [trace.name for trace in traces]

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flexrec.recorder.files.cache import cache_folder
+from flexrec.recorder.files.rename import RENAMES_OPEN_FILES
 from flexrec.replay.runs.row import Row, as_here, live_state, row_of
 from flexrec.replay.runs.scan import Found
 from flexrec.replay.runs.workers.spread import Workers, spread
@@ -153,8 +154,11 @@ def _renewed(path: Path, work: _Work, *, copied: bool) -> sqlite3.Connection:
             changing.execute("PRAGMA journal_mode=OFF")
             changing.execute("PRAGMA synchronous=OFF")
             _update(changing, work)
-        db = _opened(making)  # before another process replaces it
+        if RENAMES_OPEN_FILES:
+            db = _opened(making)  # before another process replaces it
         os.replace(making, path)
+        if db is None:
+            db = _opened(path)
     except OSError:  # a full disk, or the old one is gone
         making.unlink(missing_ok=True)
         return _in_memory(work)

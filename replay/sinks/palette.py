@@ -130,9 +130,10 @@ class Palette:
 
 
 def _looks(window: Window) -> list[_Look]:
-    """What decides how each trace looks; nothing if the plot type has no colours of traces."""
+    """What decides how each trace looks; nothing if the plot type has no colours of traces, or
+    shows the latest values alone, as bars do: their colours go by their order."""
     kind = TYPES.get(window.type)
-    if kind is None or kind.colour_opt is None:
+    if kind is None or kind.colour_opt is None or kind.history is None:
         return []
     has_dashes = kind.colour_opt == "linecolor" and "dash" in kind.opts
     plot = window.win.rpartition(".")[2].lower()

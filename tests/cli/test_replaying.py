@@ -49,6 +49,11 @@ def test_a_name_that_the_title_ends_with_is_not_repeated(tmp_path: Path) -> None
         rec.log()
     out, _ = flexrec("replay", tmp_path / "run.h5", "--save", tmp_path / "e.json")
     assert out.splitlines()[:2] == ["Pred accuracy: train (1 point)", "Pred confusion, train"]
+    with Recorder(tmp_path / "other.h5", facts=False) as rec:
+        rec.add(note="a text")
+    both = tmp_path / "run.h5", tmp_path / "other.h5"
+    out, _ = flexrec("replay", *both, "--save", tmp_path / "b.json")
+    assert "other: Note" in out.splitlines()
 
 
 def test_strict_ends_at_the_first(odd: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The HTML page of --html, in a real browser: what its reader can choose, and what cannot run."""
 
+import csv
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -176,6 +177,16 @@ def test_a_phase_is_turned_off_in_all_plots(opened: Opened) -> None:
     assert [box.is_checked() for box in page.locator("#phases input").all()] == [True, False]
 
 
+def test_a_lone_phase_of_several_runs_is_named(
+    browser: "Browser", three: Path, tmp_path: Path
+) -> None:
+    files = sorted(three.parent.glob("*.h5"))
+    flexrec("replay", *files, "-k", "test_*", "--html", tmp_path / "test.html")
+    with open_page(browser, tmp_path / "test.html") as found:
+        assert found.page.locator(".legend li").count() == 0, "the head has the runs' colours"
+        assert found.page.locator("#phases label:visible").all_inner_texts() == ["test"]
+
+
 def test_phases_of_every_spelling_are_turned_off(browser: "Browser", tmp_path: Path) -> None:
     for name in "ab":
         with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
@@ -203,16 +214,20 @@ def test_a_plot_without_values_that_it_can_show_says_so(browser: "Browser", tmp_
     with Recorder(tmp_path / "a.h5", facts=False) as rec:
         for epoch in range(3):
             rec.add(train_loss=float("nan"), val_loss=float("inf"), gain=epoch - 9.0, x=1.0 - epoch)
+            rec.add(none=0.0)
             rec.log(epoch=epoch)
     flexrec("replay", tmp_path / "a.h5", "--html", tmp_path / "a.html")
     with open_page(browser, tmp_path / "a.html") as found:
         texts = found.page.locator("figure").all_text_contents()
-        assert ["no finite values" in text for text in texts] == [True, False, False]
+        assert ["no finite values" in text for text in texts] == [True, False, False, False]
         found.choose("scale", "log")
         texts = found.page.locator("figure").all_text_contents()
-        assert ["no positive values" in text for text in texts] == [False, True, False]
-        drawn = found.page.evaluate("cards.at(-1).plot.data.map(({y}) => y)")
+        assert ["no positive values" in text for text in texts] == [False, True, False, False]
+        drawn = found.page.evaluate("cards.at(-2).plot.data.map(({y}) => y)")
         assert drawn == [[1, None, None], [1 / 3]], "a gap at -1, a mark for 0"
+        mode = found.page.evaluate("cards.at(-2).plot.data[0].mode")
+        assert mode == "lines+markers", "no line shows the 1"
+        assert found.page.locator("figure").last.locator(".ytick").all_text_contents() == []
 
 
 def test_plots_are_found_by_the_names_of_their_lines(opened: Opened) -> None:
@@ -404,6 +419,30 @@ def test_a_plot_is_read_with_the_keys_and_saved(opened: Opened, tmp_path: Path) 
     assert lines[2] == f"run0 train,1,{first['y'][1]!r}"
 
 
+def test_dates_and_the_values_of_a_fan_are_written_out(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for day in range(3):
+            rec.add(w=np.array([-20.0, 0.5, 3e-5, 7.0, 1000.0]), loss=1.0)
+            rec.log(86400.0 * day)
+    (tmp_path / "p.toml").write_text(
+        '[plots.w]\ntype = "fan"\n[plots.loss]\ntype = "line"\nopts = { xtype = "date" }\n'
+        '[meters.w]\ntype = "LastValueMeter"\ntarget = "w"\n'
+        '[meters.loss]\ntype = "LastValueMeter"\ntarget = "loss"\n'
+    )
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        fan, loss = (found.page.evaluate(f"csvOf(cards[{k}])").splitlines() for k in (0, 1))
+        values = {(name, x): float(y) for name, x, y in list(csv.reader(fan))[1:]}
+        of_day = [values[name, "86400"] for name in ("least, lower", "median", "5 to 95 %, upper")]
+        assert of_day == [-20.0, 0.5, pytest.approx(801.4)]
+        assert loss[2] == "loss,1970-01-02 00:00:00.000,1"
+        found.page.locator("[role=slider]").focus()
+        for pressed in ("Home", "ArrowRight"):
+            found.page.keyboard.press(pressed)
+        said = str(found.page.locator("[role=slider]").get_attribute("aria-valuetext"))
+        assert "1970-01-02 00:00:00: " in said
+
+
 def test_a_picture_has_its_history_on_a_slider(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "a.h5", facts=False) as rec:
         for epoch in range(5):
@@ -485,6 +524,73 @@ def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> No
         assert low < 0 < 0.02 < high
         for axis in "xy":
             assert 3 <= len(labels("Many", axis)) <= 10
+
+
+def test_a_long_config_is_read_on_a_narrow_page(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5", config={"note": "a long word " * 40}) as rec:
+        rec.add(loss=1.0)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        found.page.set_viewport_size({"width": 420, "height": 900})
+        found.page.locator("#about summary").click()
+        table = found.page.locator("#about .scroll")
+        assert table.evaluate("e => e.scrollWidth <= e.clientWidth")
+
+
+def test_a_surface_has_the_whole_card(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(m=np.eye(4))
+    text = '[plots.m]\ntype = "surf"\n[meters.m]\ntype = "LastValueMeter"\ntarget = "m"\n'
+    (tmp_path / "p.toml").write_text(text)
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        size = found.page.evaluate("cards[0].plot._fullLayout._size")
+        assert (size["l"], size["b"]) == (0, 0), "the names of axes would be cut"
+
+
+def test_a_long_text_fills_its_card(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(loss=1.0, note="a line\n" * 100)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        text = found.page.locator("pre").bounding_box()
+        card = found.page.locator("figure", has=found.page.locator("pre")).bounding_box()
+        assert text is not None
+        assert card is not None
+        assert card["height"] < 600
+        assert text["y"] + text["height"] > card["y"] + card["height"] - 20
+
+
+def test_a_long_legend_does_not_cover_the_name_of_x(browser: "Browser", tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        for epoch in range(2):
+            rec.add({f"a/long/name/of/layer{k}": np.arange(5.0) for k in range(14)})
+            rec.log(epoch=epoch)
+    text = '[plots.w]\ntype = "fan"\n[meters."a/*"]\ntype = "LastValueMeter"\ntarget = "w"\n'
+    (tmp_path / "p.toml").write_text(text)
+    flexrec("replay", tmp_path / "run.h5", "-c", tmp_path / "p.toml", "--html", tmp_path / "a.html")
+    with open_page(browser, tmp_path / "a.html") as found:
+        found.page.set_viewport_size({"width": 420, "height": 900})
+        found.settle()
+        title, legend = (
+            found.page.locator(name).bounding_box() for name in (".xtitle", "g.legend")
+        )
+        assert title is not None
+        assert legend is not None
+        assert title["y"] + title["height"] <= legend["y"]
+
+
+def test_numbers_of_twenty_classes_can_be_read(browser: "Browser", tmp_path: Path) -> None:
+    right = np.eye(20)
+    half_right = (np.vstack([right, np.roll(right, 1, 1)]), np.tile(np.arange(20), 2))
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(loss=1.0, acc=1.0, test_confusion=half_right)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "run.html")
+    with open_page(browser, tmp_path / "run.html") as found:
+        numbers = found.page.locator(".heatmap-label text")
+        assert numbers.count() > 0
+        size = numbers.first.evaluate("label => parseFloat(getComputedStyle(label).fontSize)")
+        assert size >= 8
 
 
 def test_a_plot_that_cannot_be_drawn_leaves_the_others(browser: "Browser", three: Path) -> None:

@@ -14,6 +14,9 @@ from support.windows import COMMANDS as PACKAGES
 from support.windows import READING, acting, beginning
 
 COMMANDS = {  # and how each ends
+    "runs .": 0,
+    "runs . --sort name": 0,
+    "replay . -p loss --save all.json": 0,
     "show run.h5": 0,
     "show run.h5 --plot loss": 0,
     "show run.h5 --model": 0,

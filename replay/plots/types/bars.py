@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flexrec.replay.plots.colours import written
 from flexrec.replay.plots.pairs import overlaid
 from flexrec.replay.plots.plot_type import ARRAYS, LAYOUT, XY, Message, PlotType, Traces
 from flexrec.replay.plots.ticks import set_ticks
@@ -20,12 +21,15 @@ def _columns(
 
     visdom squeezes single rows and columns: one of each is added here, and removed again.
     """
+    colours = opts.pop("markercolor", None)
     matrix = np.full((max(1, *map(len, columns)) + 1, len(columns) + 1), np.nan)
     for k, column in enumerate(columns):
         matrix[: len(column), k] = column
     message: Message
     message, _ = draw(X=matrix, opts={**opts, "legend": [*names, ""]})
     message["opts"]["legend"] = names
+    if colours is not None:
+        message["layout"]["colorway"] = [written(tuple(colour)) for colour in colours]
     message["data"].pop()
     for drawn, column in zip(message["data"], columns, strict=True):
         drawn["y"] = column.tolist()
@@ -106,29 +110,32 @@ BARS = (
         doc="bars, grouped by position (or stacked), in a colour for each meter",
         takes="heights (n,), or one number",
         ranks=("scalar", "vector"),
-        opts=XY | {"legend", "rownames", "stacked"},
+        opts=XY | {"legend", "markercolor", "rownames", "stacked"},
         draw=_bar,
         shown_as="bar",
         side_by_side=overlaid,
+        colour_opt="markercolor",
     ),
     PlotType(
         name="histogram",
         doc="the number of values in each bin; all meters share the bins",
         takes="samples of any shape; or heights (n,) with the bins' centres as the trace's x",
         ranks=ARRAYS,
-        opts=XY | {"legend", "numbins", "stacked"},
+        opts=XY | {"legend", "markercolor", "numbins", "stacked"},
         draw=_histogram,
         shown_as="bar",
         side_by_side=overlaid,
+        colour_opt="markercolor",
     ),
     PlotType(
         name="boxplot",
         doc="median, quartiles, whiskers and outliers, a box for each meter",
         takes="samples of any shape",
         ranks=ARRAYS,
-        opts=XY | {"legend"},
+        opts=XY | {"legend", "markercolor"},
         draw=_boxplot,
         shown_as="box",
+        colour_opt="markercolor",
     ),
     PlotType(
         name="pie",

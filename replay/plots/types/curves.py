@@ -88,8 +88,10 @@ def _line(client: Any, traces: Traces, opts: Message) -> Message:
     for drawn, trace in zip(message["data"], traces, strict=True):
         if trace.pale:
             drawn |= {"opacity": PALE, "showlegend": False, "hoverinfo": "skip"}
-    for drawn, points in zip(message["data"], curves, strict=True):
-        if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(*points):
+    is_log = opts.get("ytype") == "log"
+    for drawn, (x, y) in zip(message["data"], curves, strict=True):
+        shown = np.where(y > 0, y, np.nan) if is_log else y
+        if "markers" not in opts and drawn["mode"] == "lines" and _has_lone_point(x, shown):
             drawn["mode"] = "lines+markers"
             drawn["marker"]["size"] = opts.get("markersize", SMALL)
             symbol = _SYMBOLS.get(drawn.get("line", {}).get("dash"))

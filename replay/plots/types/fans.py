@@ -35,7 +35,7 @@ _FEW = 2  # the most fans that have all bands; more have only the second
 def _fan(client: Any, traces: Traces, opts: Message) -> Message:
     fans = [_rows(trace) for trace in traces]
     every = np.concatenate([rows.ravel() for _, rows in fans])
-    axis = _axis(fans) if opts.get("ytype", "symlog") == "symlog" else None
+    axis = _axis(fans, opts)
     opts = {name: item for name, item in opts.items() if axis is None or name != "ytype"}
     names, colours = names_of(traces, opts), opts.pop("linecolor", CYCLE)
     drawn = [(x, rows if axis is None else axis.places(rows)) for x, rows in fans]
@@ -98,7 +98,14 @@ def _rows(trace: Trace) -> tuple[Floats, Floats]:
     return x.astype(np.float64), rows
 
 
-def _axis(fans: Sequence[tuple[Floats, Floats]]) -> SymmetricLog:
+def _unit(traces: Traces, opts: Mapping[str, Any]) -> float | None:
+    axis = _axis([_rows(trace) for trace in traces], opts)
+    return None if axis is None else axis.unit
+
+
+def _axis(fans: Sequence[tuple[Floats, Floats]], opts: Mapping[str, Any]) -> SymmetricLog | None:
+    if opts.get("ytype", "symlog") != "symlog":
+        return None
     return SymmetricLog(np.concatenate([rows[[2, 4]].ravel() for _, rows in fans]))
 
 
@@ -145,5 +152,6 @@ FANS = (
         side_by_side=overlaid,
         colour_opt="linecolor",
         rows=tuple(QUANTILES),
+        unit=_unit,
     ),
 )

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from flexrec.replay.plots.plot_type import XY, Floats, History, Message, PlotTyp
 from flexrec.replay.plots.ticks import power_texts, set_ticks
 from flexrec.replay.plots.types.curves import POINTS, curve, names_of
 from flexrec.replay.plots.types.matrices import COLOURS, finite_limits
-from flexrec.replay.plots.window import Trace
 
 _MOST_NAMES = 30  # rows that are all named
 _ROW, _FRAME = 14, 170  # pixels: the least height of a row; what is above and below the rows
@@ -22,7 +20,7 @@ _NAN = "#d4d4d4"
 
 def _heat(client: Any, traces: Traces, opts: Message) -> Message:
     shown = [trace for trace in traces if not trace.pale]
-    names = names_of([_in_titled(trace, str(opts.get("title", ""))) for trace in shown], opts)
+    names = names_of(shown, opts)
     x, values = _matrix(shown)
     found = dict(zip(("xmin", "xmax"), _limits(shown, opts), strict=True)) | opts
     title, is_log = opts.pop("zlabel", ""), opts.pop("ztype", None) == "log"
@@ -50,11 +48,6 @@ def _heat(client: Any, traces: Traces, opts: Message) -> Message:
     _name_rows(message["layout"], names)
     set_ticks(message["layout"], "x", x, opts)
     return message
-
-
-def _in_titled(trace: Trace, title: str) -> Trace:
-    """The trace without the name of its run, if the title begins with it."""
-    return replace(trace, run=None) if title.startswith(f"{trace.run}: ") else trace
 
 
 def _name_rows(layout: Message, names: list[str]) -> None:

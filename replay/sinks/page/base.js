@@ -104,7 +104,7 @@ function template() {
       paper_bgcolor: "rgba(0, 0, 0, 0)", plot_bgcolor: "rgba(0, 0, 0, 0)",
       margin: {l: 42, r: 14, t: 10, b: 32}, xaxis: {...axis, hoverformat: undefined}, yaxis: axis,
       hoverlabel: {bgcolor: card, bordercolor: line, font: {color: ink}, namelength: 60},
-      legend: {orientation: "h", yanchor: "top", y: -0.2, x: 0},
+      legend: {orientation: "h", yref: "container", yanchor: "bottom", y: 0.01, x: 0},
       scene: {xaxis: solid, yaxis: solid, zaxis: solid},
     },
     data: {heatmap: [bar], contour: [bar], surface: [bar]},

@@ -19,7 +19,9 @@ function makeCard(shown) {
   if (shown.data) {
     makeMenu(card, caption);
     card.plot = add(element, "div", undefined, {className: "plot", card});
+    const {z, texttemplate} = shown.data[0];
     if (shown.height) card.plot.style.minHeight = `${shown.height}px`;
+    else if (texttemplate) card.plot.style.minHeight = `max(var(--height), ${z.length * LABEL + MARGINS}px)`;
     card.plot.setAttribute("role", shown.curves ? "slider" : "img");
     if (shown.curves) makeCursor(card);
     card.legend = add(element, "ul", undefined, {className: "legend"});
@@ -153,7 +155,7 @@ function showValues(card, points, event) {
   found.sort((a, b) => Math.abs(a.top - at) - Math.abs(b.top - at));
   const nearest = found[0], shown = found.slice(0, MOST).sort((a, b) => b.y - a.y);
   valueBox.replaceChildren();
-  add(valueBox, "p", `${nameOfX(card)} ${shownX(nearest.x)}`, {className: "dim"});
+  add(valueBox, "p", `${nameOfX(card)} ${shownX(card, nearest.x)}`, {className: "dim"});
   for (const one of shown) {
     const row = add(valueBox, "div", undefined, {className: one === nearest ? "near" : ""});
     key(row, visible(colourOf(one.trace)), one.trace);
@@ -216,11 +218,19 @@ function moveTo(card, x, xs) {
   const values = found.slice(0, 12).map(({data, y}) => (
     `${nameOf(card.shown.data[data.meta])} ${data.isZero ? 0 : format(y ?? "no value")}`));
   plot.setAttribute("aria-valuenow", xs.indexOf(x));
-  plot.setAttribute("aria-valuetext", `${nameOfX(card)} ${shownX(x)}: ${values.join(", ")}`);
+  plot.setAttribute("aria-valuetext", `${nameOfX(card)} ${shownX(card, x)}: ${values.join(", ")}`);
 }
 
-function shownX(x) {
-  return chosen.x === "time" ? new Date(x).toISOString().slice(0, 19).replace("T", " ") : format(x);
+function shownX(card, x) {
+  return isDate(card) ? dateText(x).slice(0, 19) : format(x);
+}
+
+function isDate({shown}) {
+  return xaxisOf(shown).type === "date";
+}
+
+function dateText(milliseconds) {
+  return new Date(milliseconds).toISOString().slice(0, 23).replace("T", " ");
 }
 
 function leave(card) {
@@ -405,7 +415,8 @@ function csvOf(card) {
   const rows = [["trace", shown.curves ? nameOfX(card) : "x", shown.data[0].z ? "row" : "value",
     ...(weight ? ["smoothed"] : shown.data[0].z ? ["value"] : [])]];
   for (const trace of shown.data.filter((one) => isOn(card, one))) {
-    const x = positions(shown, trace) ?? trace.labels, y = trace.y ?? trace.values;
+    const xs = positions(shown, trace) ?? trace.labels, y = valuesOf(shown, trace);
+    const x = xs && isDate(card) ? xs.map((own) => (own === null ? own : dateText(own))) : xs;
     if (trace.z) {
       trace.z.forEach((line, i) => line.forEach(
         (value, k) => rows.push([trace.name, x?.[k] ?? k, y?.[i] ?? i, value])));
@@ -416,6 +427,13 @@ function csvOf(card) {
       [name, y ? x?.[i] ?? i : "", value, ...(means ? [means[i]] : [])]));
   }
   return rows.map((row) => `${row.map(csvCell).join(",")}\r\n`).join("");
+}
+
+/** The values of a trace; a fan is drawn at their places on its axis, see ticks.py. */
+function valuesOf({unit}, {y, values}) {
+  if (!unit) return y ?? values;
+  return y.map((place) => place && Number(
+    (Math.sign(place) * unit * (10 ** Math.abs(place) - 1)).toPrecision(12)));
 }
 
 /** The name of a trace, with the side of the band that it bounds. */

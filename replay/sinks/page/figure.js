@@ -163,9 +163,10 @@ function extremes(values) {
 }
 
 /** Ticks of a logarithmic axis between two powers of ten: at whole powers, or if there are fewer than
- *  three, at 2 and 5 times them too; plotly's own ticks if there are few of these as well. */
+ *  three, at 2 and 5 times them too; plotly's own ticks if there are few of these as well. Without
+ *  positive values there are no labels: they would be those of the marks for zeros. */
 function decades(low, high) {
-  if (!Number.isFinite(low)) return {};
+  if (!Number.isFinite(low)) return {dtick: 1, showticklabels: false};
   const whole = Math.floor(high) - Math.ceil(low) + 1, every = Math.ceil(whole / 8), ticks = [];
   for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
     if (power % every === 0) ticks.push(Number(`1e${power}`));
@@ -191,6 +192,14 @@ function zeros(made, least) {
   return [{type: "scatter", mode: "markers", name: made.name, meta: made.meta, x: at, y: at.map(() => y),
     marker: {symbol: "triangle-down-open", size: 8, color: colourOf(made)},
     hoverinfo: "none", isZero: true, showlegend: false, yaxis: made.yaxis ?? "y"}];
+}
+
+const POINT = 6;  // pixels
+
+/** Whether no line shows a value: it has a gap on both sides. */
+function hasLone(values) {
+  const isGap = (value) => (value ?? null) === null;
+  return values.some((value, i) => !isGap(value) && isGap(values[i - 1]) && isGap(values[i + 1]));
 }
 
 /** Why a plot of lines is empty; "" if it is not, or if all its lines are off. */
@@ -222,6 +231,7 @@ function figureOf(card) {
     width: card.plot.clientWidth, height: card.plot.clientHeight,
     hovermode: shown.curves ? "x" : "x unified", hoverdistance: shown.curves ? -1 : 20, uirevision: `${chosen.x} ${chosen.scale}`,
     dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom"};  // a finger scrolls the page
+  if (layout.scene) layout.margin ??= {l: 0, r: 0, t: 0, b: 0};  // its axes have their names inside
   if (layout.colorway) layout.colorway = layout.colorway.map(visible);
   // The page's own legends wrap; a lone name says nothing.
   if (shown.curves || (data.length === 1 && !data[0].labels)) layout.showlegend = false;
@@ -238,7 +248,12 @@ function figureOf(card) {
       const [least] = extremes(values.filter((value) => value > 0));
       const lines = data.filter((made) => made.visible && made.line?.width !== 0 && made.yaxis !== "y2");
       const marks = lines.filter((made) => made.hoverinfo !== "skip").flatMap((made) => zeros(made, least));
-      for (const made of lines) made.y = made.y.map((value) => (value > 0 ? value : null));
+      for (const made of lines) {
+        made.y = made.y.map((value) => (value > 0 ? value : null));
+        if (made.mode === "lines" && hasLone(made.y)) {
+          Object.assign(made, {mode: "lines+markers", marker: {...made.marker, size: POINT}});
+        }
+      }
       data.push(...marks);
     }
   }
@@ -259,7 +274,7 @@ function figureOf(card) {
 }
 
 const MARGINS = 80;  // pixels beside a matrix, about
-const LABEL = 18;  // pixels that the label of a class takes
+const LABEL = 18;  // pixels that the label of a class takes, or the number in a cell
 
 /** The axis of a matrix, without the labels of some classes where those of all would overlap. */
 function spacedAxis(axis, cell) {

@@ -86,10 +86,11 @@ function makeScale(row) {
   }
 }
 
-/** Boxes for the phases, such as train and val, which turn their lines on and off in all plots. */
+/** Boxes for the phases, such as train and val, which turn their lines on and off in all plots. A lone
+ *  phase is named where several runs have it: their plots may have no legends. */
 function makePhases() {
   const row = document.getElementById("phases"), every = [...phases.keys()];
-  row.hidden = every.length < 2;
+  row.hidden = every.length < 2 && (runs.length < 2 || !every[0]);
   row.replaceChildren();
   for (const phase of every) {
     const chip = add(row, "label", undefined, {className: "chip", title: "shift-click: alone"});

@@ -34,6 +34,7 @@ def shown(
         the frames of earlier ones, up to `pictures_bytes` of these, or data and layout for plotly.
         `curves`: its traces are points over x; `marks`: its x are those
         of marks; `run`: the index of the run that it shows alone, and of each trace in data;
+        `unit`: that of a fan's symmetric-log axis, or None;
         `label`: a trace's name without that of its run and its `note`; `phase`: the phase in it.
 
     Raises:
@@ -62,6 +63,7 @@ def shown(
         "curves": kind.accumulates,
         "marks": over_marks,
         "smooth": window.opts.get("smooth", 0) if "smooth" in kind.opts else None,
+        "unit": kind.unit(drawn.traces, drawn.opts) if kind.unit else None,
         "log": kind.accumulates and window.opts.get("ytype") == "log",
         "data": [_trace(trace, i, drawn.traces, runs) for i, trace in enumerate(message["data"])],
         "layout": _layout(message["layout"], drawn),

@@ -30,3 +30,9 @@ def test_the_names_of_runs_are_kept() -> None:
     assert legend_names(traces, "Loss") == ["loss-a train", "loss-b train"]
     alone = [Trace(run, [1.0], run=run) for run in ("a_loss", "b_loss")]
     assert legend_names(alone, "Loss") == ["a_loss", "b_loss"]
+    assert legend_names(traces, "loss-a: Loss") == ["loss-a train", "loss-b train"]
+
+
+def test_the_name_of_a_run_that_the_title_has_is_spared() -> None:
+    traces = [Trace(name, [1.0], run="a") for name in ("a_loss", "acc")]
+    assert legend_names(traces, "a: Both") == ["a_loss", "acc"]

@@ -27,6 +27,14 @@ def test_points_that_no_line_shows_are_marked(x: list[float], y: list[float], mo
         assert drawn["data"][0]["mode"] == mode
 
 
+def test_points_beside_zeros_are_marked_on_a_logarithmic_axis() -> None:
+    def mode(*y: float, **opts: str) -> object:
+        return payload(window("line", Trace("a", y, [0.0, 1.0, 2.0]), **opts))["data"][0]["mode"]
+
+    assert mode(0.5, 0.0, 0.0, ytype="log") == mode(0.0, 0.5, -1.0, ytype="log") == "lines+markers"
+    assert mode(0.5, 0.5, 0.0, ytype="log") == mode(0.5, 0.0, 0.0) == "lines"
+
+
 def test_lone_points_of_phases_look_different() -> None:
     traces = [Trace(name, [1.0], [0.0]) for name in ("train", "val", "test")]
     dashes = ["solid", "dash", "dot"]

@@ -8,10 +8,11 @@ import pytest
 
 from flexrec.recorder import DefinitionError, QueryError, Recorder, Recording
 from flexrec.replay import Runs, Window, define, play, preset
-from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
+from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp, written
 from flexrec.replay.plots.window import equal
 from flexrec.replay.runs.comparing.playing import Settings
 from flexrec.replay.sinks.palette import Palette
+from flexrec.replay.sinks.visdom import payload
 
 LOSS = preset("loss")
 
@@ -166,6 +167,17 @@ def test_a_run_has_its_colour_in_windows_of_other_types(tmp_path: Path) -> None:
     line, points = Runs(tmp_path).play(define(plots, meters), best="config.k", top=1)
     assert points.opts["markercolor"][:4] == [list(GREY)] * 4
     assert points.opts["markercolor"][4] == line.opts["linecolor"][2] == list(CYCLE[0])
+
+
+@pytest.mark.parametrize("kind", ["bar", "histogram", "boxplot"])
+def test_bars_have_the_colours_of_their_runs(kind: str, tmp_path: Path) -> None:
+    for k, name in enumerate("abc"):
+        with Recorder(tmp_path / f"{name}.h5", config={"k": k}) as rec:
+            rec.add(w=np.arange(3.0) + k)
+    drawn = define({"w": {"type": kind}}, {"w": {"type": "LastValueMeter", "target": "w"}})
+    (window,) = Runs(tmp_path).play(drawn, color="config.k")
+    expected = [written(tuple(ramp(k / 2))) for k in range(3)]
+    assert payload(window)["layout"]["colorway"] == expected
 
 
 def test_lines_of_one_phase_are_told_apart(tmp_path: Path) -> None:
