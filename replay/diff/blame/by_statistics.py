@@ -335,10 +335,19 @@ def _in_backward(here: StepOfLayers) -> Blame | None:
             near = (after,) if after and here.differs(after, "grad_in") is None else ()
             suspects = (*near, *around(layer, *filter(None, [after])))
             cause = f"the backward of what comes after {layer}"
+            if here.is_lost(layer, "grad_out"):
+                cause += ", or what is before is frozen"
+                suspects = (*suspects, *_frozen(here, layer))
             return Blame("backward", here.key(layer, "grad_out"), suspects[0], cause, suspects)
         if differs is False:
             after = layer
     return None
+
+
+def _frozen(here: StepOfLayers, layer: str) -> list[str]:
+    """The layers up to a layer, and of its model, that may be frozen in one of the runs."""
+    above = here.layers[: here.layers.index(layer) + 1]
+    return [e for e in above if here.model(e) == here.model(layer) and here.may_be_frozen(e)]
 
 
 def _grad_in(here: StepOfLayers, layer: str) -> Blame:
@@ -348,11 +357,7 @@ def _grad_in(here: StepOfLayers, layer: str) -> Blame:
     if is_lost or here.calls(layer) > 1:
         cause = "only one run has" if is_lost else "of some of its calls only one run may have"
         cause += " the gradient of its inputs: detached, or what is before is frozen"
-        earlier = here.layers[: here.layers.index(layer)]
-        frozen = (
-            e for e in earlier if here.model(e) == here.model(layer) and here.may_be_frozen(e)
-        )
-        suspects = (*suspects, *frozen)
+        suspects = (*suspects, *(each for each in _frozen(here, layer) if each != layer))
     else:
         cause = "the gradient of its outputs agrees, that of its inputs does not"
         cause += "; other code may use these inputs, too"

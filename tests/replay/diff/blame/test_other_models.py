@@ -157,6 +157,9 @@ class Training:
 FAULTS = [  # what is trained and watched, the fault, its stage, and what is blamed or a candidate
     ("net", "all", "body hook", "forward", "body"),
     ("net", "all", "emb hook", "forward", "emb"),
+    ("net", "all", "emb frozen", "backward", "emb"),
+    ("net", "stats", "emb frozen", "backward", "emb"),
+    ("net", "trace", "emb frozen", "backward", "emb"),
     ("net", "stats", "emb hook", "forward", "emb"),
     ("net", "stats", "cell edited", "forward", "cell"),
     ("net", "all", "head hook", "forward", "head"),
