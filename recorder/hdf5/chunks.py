@@ -4,9 +4,9 @@ This module opens no files. The size of a chunk's data is known before it is inf
 """
 
 import os
-import threading
 import zlib
 from array import array
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -121,36 +121,24 @@ def share_out(tasks: Sequence[Task], least: int = 0) -> None:
     """Run all tasks, on several threads if each gets at least `least` tasks.
 
     With `least` 0 a default for short tasks is used. Threads help because zlib and numpy release
-    the GIL. Tasks are started in order, and none is started after one has failed; so of several
-    errors, the first in that order is always raised.
+    the GIL. Tasks are started in order; of several errors, the first in that order is raised. If
+    no more threads can be started, all tasks are run again without them.
     """
     workers = min(_WORKERS, len(tasks) // (least or _WORTH_SHARING))
-    # No thread can be started while the interpreter shuts down.
-    if workers < 2 or not threading.main_thread().is_alive():
-        for task in tasks:
-            task()
-        return
-    left, failed = iter(enumerate(tasks)), dict[int, BaseException]()
-
-    def work() -> None:
-        for i, task in left:
-            try:
-                task()
-            except BaseException as error:  # noqa: BLE001 - raised below
-                failed[i] = error
-            if failed:
-                break
-
-    others = list[threading.Thread]()
-    for _ in range(1, workers):
-        other = threading.Thread(target=work)
+    if workers > 1:
         try:
-            other.start()
-        except RuntimeError:  # the system has no more threads: the ones started do the work
-            break
-        others.append(other)
-    work()
-    for other in others:
-        other.join()
-    if failed:
-        raise failed[min(failed)]
+            # Once the interpreter shuts down, this import raises, too.
+            from concurrent.futures import ThreadPoolExecutor
+
+            with ThreadPoolExecutor(workers) as pool:
+                deque(pool.map(_run, tasks), maxlen=0)
+        except RuntimeError:
+            pass
+        else:
+            return
+    for task in tasks:
+        task()
+
+
+def _run(task: Task) -> None:
+    task()
