@@ -90,3 +90,7 @@ def __getattr__(name: str) -> Any:
 
         raise MissingDependency.of(name, "torch") from error
     return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -291,6 +291,7 @@ def test_the_public_surface_is_pinned(module: str) -> None:
     for name in loaded.__all__:
         if name != "TooledModel":  # needs torch
             assert hasattr(loaded, name), name
+    assert set(loaded.__all__) <= set(dir(loaded)), "what an editor or IPython completes"
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = loaded.no_such_name
 
