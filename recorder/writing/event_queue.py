@@ -9,6 +9,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from time import monotonic, time
@@ -242,14 +243,17 @@ class EventQueue:
             self._check_in_time(event)
 
     def _check_in_time(self, event: Queued) -> None:
-        """Raise if the queue was closed during this call and before the event was added."""
-        with self._cutting:
-            if self._is_cut:
-                for other in reversed(list(self._events)):
-                    if other is _END:
-                        return
-                    if other is event:
-                        self.refused()
+        """Raise if the queue was closed during this call and before the event was added.
+
+        What was added last is looked at first, by its index: other threads may add meanwhile,
+        which lets indexes from the end see an event twice, but miss none.
+        """
+        with self._cutting, suppress(IndexError):  # it was taken before the end
+            for i in count(1):
+                if not self._is_cut or self._events[-i] is _END:
+                    return
+                if self._events[-i] is event:
+                    self.refused()
 
     def _weigh(self, event: Queued) -> None:
         """Wake the writer if enough bytes are queued."""
