@@ -124,9 +124,9 @@ class HookedRecorder:
         """Record a framework's values, by default at the current step and time.
 
         A dict in `values` becomes keys such as `outer/inner`. What cannot be recorded is left out,
-        and a warning says so once.
+        and a warning says so once. Values of the step that has just ended do not begin it again.
         """
-        flat = flattened(values)
+        flat, now = flattened(values), self.recorder.current_step
         try:
             self._add(flat, step, time)
         except InputError:
@@ -135,6 +135,8 @@ class HookedRecorder:
                     self._add({key: value}, step, time)
                 except InputError as error:
                     self.warn_once(key, f"{error.message}; it is left out")
+        if step == now - 1:
+            self.begin_step(now)
 
     def _add(self, values: dict[str, Any], step: int | None, time: float | None) -> None:
         recorder = self.recorder

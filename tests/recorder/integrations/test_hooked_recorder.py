@@ -60,6 +60,20 @@ def test_statistics_are_at_the_step_that_ended_whatever_was_recorded_meanwhile(p
         assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
 
 
+def test_values_of_a_step_that_ended_do_not_begin_it_again(path: Path) -> None:
+    """As a loop that calls `recorder.step()` itself, and logs after it."""
+    hooked, model = HookedRecorder(path), Net()
+    hooked.watch(model, {"sources": ("weights",), "stats": ("norm",)})
+    for step, (x, _) in enumerate(data()):
+        model(x).sum().backward()
+        hooked.recorder.step()
+        hooked.add({"metric": 1.0}, step=step)
+    hooked.close()
+    found = numbers(path)
+    for key in ("metric", "net.0/weights/norm"):
+        assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
+
+
 def test_another_model_may_be_watched_and_none(path: Path) -> None:
     hooked = HookedRecorder(path)
     first, second = Net(), Net()
