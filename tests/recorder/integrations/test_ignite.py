@@ -102,7 +102,7 @@ def test_a_step_may_return_a_dict(tmp_path: Path) -> None:
 def test_the_trainers_metrics_are_those_of_their_epoch(
     tmp_path: Path, is_attached_first: bool
 ) -> None:
-    trainer, mean = Engine(lambda engine, batch: float(batch)), Average()
+    trainer, mean = Engine(lambda _, batch: float(batch)), Average()
     handler = FlexrecHandler(tmp_path / "run.h5")
     if is_attached_first:
         handler.attach(trainer)
