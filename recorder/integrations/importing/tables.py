@@ -79,7 +79,7 @@ def _whole(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
 
     def read() -> Iterator[str]:
         nonlocal text
-        for text in lines:
+        for text in lines:  # noqa: UP028 - whose last one is needed
             yield text
 
     rows = _cells(read())
