@@ -109,7 +109,10 @@ class Run(Adapter):
         values = flattened(mapping_of("log", data))
         kept = {key: value for key, value in values.items() if not isinstance(value, _LeftOut)}
         self._hooked.add(kept, step)
-        if commit or (commit is None and step is None):
+        ends = step is None if commit is None else commit
+        if ends and self.step == self._given:  # its layers are recorded
+            self._hooked.begin_step(self.step + 1)
+        elif ends:
             self.recorder.step()
         elif commit is None and step is not None and step != self._given:
             self._given = step

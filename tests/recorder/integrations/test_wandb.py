@@ -100,8 +100,10 @@ def test_layers_are_watched_where_steps_are_given() -> None:
             run.log({"loss": 1.0}, step=step)
             run.log({"acc": 1.0}, step=step)
         run.log({"acc": 2.0})
+        assert run.step == 4
     found = numbers(Path("runs/a.h5"))
-    assert [step for step, _ in found["net.0/grad_out/mean"]] == [0, 1, 2, 3]
+    for key in ("net.0/grad_out/mean", "net.0/weights/mean"):
+        assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
     assert [step for step, _ in found["acc"]] == [0, 1, 2, 3, 3]
 
 
