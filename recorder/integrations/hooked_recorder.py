@@ -6,7 +6,7 @@ Nothing in here knows a framework.
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from flexrec.recorder.errors import ExistsError, InputError, RecordingError, warn
 from flexrec.recorder.events import Add
@@ -157,7 +157,7 @@ class HookedRecorder:
         if watch is not False:
             options: ModelOptions = {"optimizer": optimizer}
             if watch is not True:
-                options.update(watch)
+                options.update(cast("ModelOptions", mapping_of("watch", watch, "{'every': 10}")))
             self._tooled = self.recorder.watch(model, **options)
 
     def begin_step(self, step: int) -> None:
@@ -229,7 +229,7 @@ def flattened(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def mapping_of(what: str, values: Any) -> Mapping[Any, Any]:
+def mapping_of(what: str, values: Any, such_as: str = "{'name': 0.5}") -> Mapping[Any, Any]:
     """The values, if they are a mapping.
 
     Raises:
@@ -237,7 +237,7 @@ def mapping_of(what: str, values: Any) -> Mapping[Any, Any]:
     """
     if not isinstance(values, Mapping):
         kind = type(values).__name__
-        raise InputError(f"{what} takes a dict, such as {{'name': 0.5}}; it was given a {kind}")
+        raise InputError(f"{what} takes a dict, such as {such_as}; it was given a {kind}")
     return values
 
 
