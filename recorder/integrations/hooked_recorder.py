@@ -6,7 +6,7 @@ Nothing in here knows a framework.
 import os
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from flexrec.recorder.errors import ExistsError, InputError, RecordingError, warn
 from flexrec.recorder.events import Add
@@ -124,9 +124,9 @@ class HookedRecorder:
         """Record a framework's values, by default at the current step and time.
 
         A dict in `values` becomes keys such as `outer/inner`. What cannot be recorded is left out,
-        and a warning says so once.
+        and a warning says so once. Values of the step that has just ended do not begin it again.
         """
-        flat = flattened(values)
+        flat, now = flattened(values), self.recorder.current_step
         try:
             self._add(flat, step, time)
         except InputError:
@@ -135,6 +135,8 @@ class HookedRecorder:
                     self._add({key: value}, step, time)
                 except InputError as error:
                     self.warn_once(key, f"{error.message}; it is left out")
+        if step == now - 1:
+            self.begin_step(now)
 
     def _add(self, values: dict[str, Any], step: int | None, time: float | None) -> None:
         recorder = self.recorder
@@ -155,7 +157,7 @@ class HookedRecorder:
         if watch is not False:
             options: ModelOptions = {"optimizer": optimizer}
             if watch is not True:
-                options.update(watch)
+                options.update(cast("ModelOptions", mapping_of("watch", watch, "{'every': 10}")))
             self._tooled = self.recorder.watch(model, **options)
 
     def begin_step(self, step: int) -> None:
@@ -227,7 +229,7 @@ def flattened(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def mapping_of(what: str, values: Any) -> Mapping[Any, Any]:
+def mapping_of(what: str, values: Any, such_as: str = "{'name': 0.5}") -> Mapping[Any, Any]:
     """The values, if they are a mapping.
 
     Raises:
@@ -235,7 +237,7 @@ def mapping_of(what: str, values: Any) -> Mapping[Any, Any]:
     """
     if not isinstance(values, Mapping):
         kind = type(values).__name__
-        raise InputError(f"{what} takes a dict, such as {{'name': 0.5}}; it was given a {kind}")
+        raise InputError(f"{what} takes a dict, such as {such_as}; it was given a {kind}")
     return values
 
 

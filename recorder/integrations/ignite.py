@@ -31,6 +31,8 @@ class FlexrecHandler(Adapter):
 
         def begin() -> None:
             hooked.begin(trainer.state.iteration, model, self._watch)
+            if not trainer.has_event_handler(record_metrics):  # after metrics attached since
+                trainer.add_event_handler(Events.EPOCH_COMPLETED, record_metrics, "train")
 
         def end_step() -> None:
             output, step = trainer.state.output, trainer.state.iteration
@@ -40,14 +42,14 @@ class FlexrecHandler(Adapter):
         def record_metrics(engine: Engine, name: str) -> None:
             metrics = {f"{name}_{key}": value for key, value in engine.state.metrics.items()}
             hooked.add(metrics, trainer.state.iteration)
-            hooked.flush()  # a checkpoint may follow
+            hooked.flush()
 
         trainer.add_event_handler(Events.STARTED, begin)
         trainer.add_event_handler(
             Events.ITERATION_STARTED, lambda: hooked.begin_step(trainer.state.iteration)
         )
         trainer.add_event_handler(Events.ITERATION_COMPLETED, end_step)
-        trainer.add_event_handler(Events.EPOCH_COMPLETED, record_metrics, "train")
+        trainer.add_event_handler(Events.EPOCH_COMPLETED, hooked.flush)  # a checkpoint may follow
         trainer.add_event_handler(Events.COMPLETED, hooked.flush)
         for name, evaluator in evaluators.items():
             evaluator.add_event_handler(Events.COMPLETED, record_metrics, name)

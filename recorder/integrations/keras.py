@@ -1,4 +1,7 @@
-"""FlexrecCallback for Keras, with the backend of torch. Tested with keras 3.15."""
+"""FlexrecCallback for Keras, with the backend of torch. Tested with keras 3.15.
+
+`_iterations` is private to Keras; `iterations` is less if gradients are accumulated.
+"""
 
 from typing import Any
 
@@ -12,10 +15,10 @@ class FlexrecCallback(Adapter, Callback):
 
         model.fit(x, y, callbacks=[FlexrecCallback("run.h5")])
 
-    Values are recorded at the optimizer's iteration, the number of the batch just done. If its
-    state was loaded, as BackupAndRestore and `load_model` do, the recording continues there. What
-    Keras logs for a batch is the mean of the epoch so far. Layers are not recorded: Keras keeps
-    them in lists of its own, where torch does not find them.
+    Values are recorded at the number of the batch just done. If the optimizer's state was loaded,
+    as BackupAndRestore and `load_model` do, the recording continues there. What Keras logs for a
+    batch is the mean of the epoch so far. Layers are not recorded: Keras keeps them in lists of its
+    own, where torch does not find them.
 
     Args:
         target: the path of the recording, or a Recorder.
@@ -23,20 +26,16 @@ class FlexrecCallback(Adapter, Callback):
 
     def __init__(self, target: Target) -> None:
         super().__init__()
-        self._hooked, self._step, self._is_begun = HookedRecorder(target), 0, False
-        self._of_batches = set[str]()
-
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin once every callback has loaded what it loads."""
-        self._is_begun = False
+        self._hooked, self._step, self._of_batches = HookedRecorder(target), 0, set[str]()
+        self._counted: int | None = None  # by the optimizer, at the last epoch's end
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Open the recording, or continue it."""
-        if self._is_begun:
-            return
-        self._step, self._is_begun = int(self.model.optimizer.iterations), True
-        self._hooked.begin(self._step)
-        self._hooked.configure({"optimizer": self.model.optimizer.get_config()})
+        """Open the recording, or continue it, now that every callback has loaded what it loads."""
+        done = self._batches()
+        if done != self._counted:
+            self._step = done
+            self._hooked.begin(done)
+            self._hooked.configure({"optimizer": self.model.optimizer.get_config()})
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin a step."""
@@ -54,3 +53,8 @@ class FlexrecCallback(Adapter, Callback):
         others = {k: v for k, v in (logs or {}).items() if k not in self._of_batches}
         self._hooked.add(others, self._step)
         self._hooked.flush()
+        self._counted = self._batches()
+
+    def _batches(self) -> int:
+        optimizer: Any = self.model.optimizer
+        return int(getattr(optimizer, "inner_optimizer", optimizer)._iterations)

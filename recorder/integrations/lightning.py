@@ -57,7 +57,7 @@ class FlexrecCallback(Callback):
     """
 
     def __init__(self, watch: Watch = False) -> None:
-        self._watch, self._next_step, self._seen = watch, 0, 0
+        self._watch, self._next_step, self._seen, self._has_saved = watch, 0, 0, False
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Find the logger."""
@@ -83,6 +83,9 @@ class FlexrecCallback(Callback):
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         """Begin a step, or go on with one that accumulates gradients."""
+        if self._has_saved:  # Lightning logs the values of a step after its checkpoint
+            self._hooked.flush()
+            self._has_saved = False
         self._hooked.begin_step(trainer.fit_loop.epoch_loop._batches_that_stepped)
 
     def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
@@ -95,6 +98,7 @@ class FlexrecCallback(Callback):
     def on_save_checkpoint(self, *_: Any) -> None:
         """Write what this rank recorded to the disk; Lightning tells only rank 0's logger."""
         self._hooked.flush()
+        self._has_saved = True
 
     def state_dict(self) -> dict[str, Any]:
         """The first step after the checkpoint."""

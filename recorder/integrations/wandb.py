@@ -85,6 +85,7 @@ class Run(Adapter):
             self._hooked.resume()
         self.name, self.id, self.project = name, name, project
         self.resumed = is_resumed
+        self._given: int | None = None  # the step of the last log with one
         self.config, self.summary = Config(self._hooked), dict[str, Any]()
 
     @property
@@ -100,12 +101,23 @@ class Run(Adapter):
     def log(
         self, data: Mapping[str, Any], step: int | None = None, commit: bool | None = None
     ) -> None:
-        """Record values, at `step` or at the current one, which then ends unless `commit=False`."""
+        """Record values, at `step` or at the current one, which then ends unless `commit=False`.
+
+        A `step` that is given does not end, as more may be logged at it; the first log at it
+        records the layers' statistics.
+        """
         values = flattened(mapping_of("log", data))
         kept = {key: value for key, value in values.items() if not isinstance(value, _LeftOut)}
         self._hooked.add(kept, step)
-        if commit or (commit is None and step is None):
+        ends = step is None if commit is None else commit
+        if ends and self.step == self._given:  # its layers are recorded
+            self._hooked.begin_step(self.step + 1)
+        elif ends:
             self.recorder.step()
+        elif commit is None and step is not None and step != self._given:
+            self._given = step
+            self._hooked.end_step(step)
+            self._hooked.begin_step(step)
 
     def watch(self, models: Any, *_: Any, log_freq: int = 1000, **__: Any) -> None:
         """Record statistics of the model's layers, once in `log_freq` logs."""

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,3 +128,27 @@ def test_the_documents_python_runs(closed: Path, monkeypatch: pytest.MonkeyPatch
             value, step = names["found"][key]
             assert (value == run[key].value).all()
             assert (step == run[key].step).all()
+
+
+@pytest.mark.skipif(shutil.which("octave-cli") is None, reason="needs Octave")
+def test_the_documents_octave_runs(closed: Path) -> None:
+    text = (ROOT / "docs" / "other_readers.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```octave\n(.*?)```", text, re.DOTALL)
+    code += "bytes = cellfun(@double, texts, 'UniformOutput', false);\n"
+    code += "disp(jsonencode(struct('loss', loss.value, 'step', loss.step, 'config', config, ...\n"
+    code += "    'first', first(:, 2), 'keys', {keys}, 'value', value(:, 3), 'texts', {bytes})))\n"
+    done = subprocess.run(
+        ["octave-cli", "--norc", "--eval", code],
+        cwd=closed.parent,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    found = json.loads(done.stdout)
+    assert [bytes(text).decode() for text in found["texts"]] == NOTES * 7
+    assert found["config"] == {"lr": 0.1}
+    with Recording(closed) as run:
+        assert found["loss"] == pytest.approx(run["train/loss"].value.tolist(), rel=1e-14)
+        assert found["step"] == run["train/loss"].step.tolist()
+        assert found["first"] == run["image"].value[0][1].tolist()
+        assert found["value"] == pytest.approx(run[found["keys"][2]].value.tolist(), rel=1e-14)

@@ -75,7 +75,14 @@ def _cells(lines: Iterator[str]) -> Any:
 
 def _whole(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
     """The rows that are whole: one that has too few cells was cut off."""
-    rows = _cells(lines)
+    text = ""
+
+    def read() -> Iterator[str]:
+        nonlocal text
+        for text in lines:  # noqa: UP028 - whose last one is needed
+            yield text
+
+    rows = _cells(read())
     try:
         names = _names(path, next(rows, []), notes)
         last = rows.line_num
@@ -84,6 +91,8 @@ def _whole(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
             if len(cells) == len(names):
                 found = zip(names, cells, strict=True)
                 yield rows.line_num, {name: cell for name, cell in found if name}
+                if not text.endswith(("\n", "\r")):
+                    notes.damage.append(f"{path}: line {last} has no end: it may be cut off")
             elif cells:
                 which = f"line {last} is" if first == last else f"lines {first} to {last} are"
                 notes.damage.append(f"{path}: {which} not whole, and left out")

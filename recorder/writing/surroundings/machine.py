@@ -79,10 +79,10 @@ class Machine:
             yield name, (count - before) / (now - then)
 
     def _devices(self) -> _Reading:
-        for number, (nvml, handle) in enumerate(self._gpus):
+        for number, (nvml, handle) in self._gpus.items():
             for name, ask in _OF_A_GPU.items():
-                with suppress(nvml.NVMLError):  # not every GPU tells everything
-                    yield f"gpu{number}_{name}", ask(nvml, handle)
+                with suppress(Exception):  # not every GPU tells everything, and one may be lost
+                    yield f"gpu{number}_{name}", float(ask(nvml, handle))
 
 
 _OF_A_GPU: dict[str, Callable[[Any, Any], float]] = {
@@ -96,15 +96,14 @@ _OF_A_GPU: dict[str, Callable[[Any, Any], float]] = {
 }
 
 
-def _gpus() -> list[tuple[Any, Any]]:
-    """NVML and its handle of each GPU; empty without NVML or a driver."""
-    try:
+def _gpus() -> dict[int, tuple[Any, Any]]:
+    """NVML and its handle of each GPU by its number; empty without NVML or a driver."""
+    found = dict[int, tuple[Any, Any]]()
+    with suppress(Exception):  # whatever a library or its driver lacks
         import pynvml
-    except ImportError:
-        return []
-    try:
+
         pynvml.nvmlInit()
-        numbers = range(pynvml.nvmlDeviceGetCount())
-        return [(pynvml, pynvml.nvmlDeviceGetHandleByIndex(number)) for number in numbers]
-    except pynvml.NVMLError:
-        return []
+        for number in range(pynvml.nvmlDeviceGetCount()):
+            with suppress(Exception):  # one that is lost, or belongs to others
+                found[number] = pynvml, pynvml.nvmlDeviceGetHandleByIndex(number)
+    return found

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from flexrec.recorder import ExistsError, Recorder, Recording
+from flexrec.recorder import ExistsError, InputError, Recorder, Recording
 from flexrec.recorder.integrations.hooked_recorder import HookedRecorder, path_of_rank
 from support.framework_cases import Net, data, numbers, page_blocks
 
@@ -58,6 +58,26 @@ def test_statistics_are_at_the_step_that_ended_whatever_was_recorded_meanwhile(p
     found = numbers(path)
     for key in ("mine", "net.0/weights/norm"):
         assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
+
+
+def test_values_of_a_step_that_ended_do_not_begin_it_again(path: Path) -> None:
+    """As a loop that calls `recorder.step()` itself, and logs after it."""
+    hooked, model = HookedRecorder(path), Net()
+    hooked.watch(model, {"sources": ("weights",), "stats": ("norm",)})
+    for step, (x, _) in enumerate(data()):
+        model(x).sum().backward()
+        hooked.recorder.step()
+        hooked.add({"metric": 1.0}, step=step)
+    hooked.close()
+    found = numbers(path)
+    for key in ("metric", "net.0/weights/norm"):
+        assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
+
+
+def test_what_watch_does_not_take_is_an_error(path: Path) -> None:
+    with pytest.raises(InputError, match=r"watch takes a dict, such as .*'every'"):
+        HookedRecorder(path).watch(Net(), "all")  # type: ignore[arg-type]
+    assert not path.exists()
 
 
 def test_another_model_may_be_watched_and_none(path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events, create_supervised_evaluator, create_supervised_trainer
 from ignite.handlers import Checkpoint, DiskSaver
-from ignite.metrics import MeanSquaredError
+from ignite.metrics import Average, MeanSquaredError
 from torch import nn
 
 from flexrec.recorder.integrations.ignite import FlexrecHandler
@@ -96,6 +96,23 @@ def test_a_step_may_return_a_dict(tmp_path: Path) -> None:
     trainer.run([1, 2])
     handler.recorder.close()
     assert numbers(tmp_path / "run.h5")["loss"] == [(1, 1.0), (2, 2.0)]
+
+
+@pytest.mark.parametrize("is_attached_first", [False, True])
+def test_the_trainers_metrics_are_those_of_their_epoch(
+    tmp_path: Path, is_attached_first: bool
+) -> None:
+    trainer, mean = Engine(lambda _, batch: float(batch)), Average()
+    handler = FlexrecHandler(tmp_path / "run.h5")
+    if is_attached_first:
+        handler.attach(trainer)
+    mean.attach(trainer, "mean")
+    if not is_attached_first:
+        handler.attach(trainer)
+    trainer.run([1, 2, 3], max_epochs=1)
+    trainer.run([3, 4, 5], max_epochs=3)
+    handler.recorder.close()
+    assert numbers(tmp_path / "run.h5")["train_mean"] == [(3, 2.0), (6, 4.0), (9, 4.0)]
 
 
 def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

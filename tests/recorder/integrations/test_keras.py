@@ -99,6 +99,56 @@ def test_training_goes_on_in_the_same_recording(tmp_path: Path) -> None:
     assert steps == list(range(1, BATCHES + 2))
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(), 2.0**126),
+    ],
+    ids=["accumulates gradients", "skips batches that overflow"],
+)
+def test_training_goes_on_though_the_optimizer_counts_fewer_batches(
+    tmp_path: Path, optimizer: Any
+) -> None:
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+    model.compile(optimizer=optimizer(), loss="mse")
+    x, y = map(torch.cat, zip(*data(), strict=True))
+    callback = FlexrecCallback(tmp_path / "run.h5")
+    for _ in range(2):
+        model.fit(x * 1e4, y, len(x) // BATCHES, epochs=2, verbose=0, callbacks=[callback])
+    assert int(model.optimizer.iterations) < 4 * BATCHES
+    callback.recorder.close()
+    steps = [step for step, _ in numbers(tmp_path / "run.h5")["loss"]]
+    assert steps == list(range(1, 4 * BATCHES + 1))
+
+
+def test_a_killed_run_that_accumulates_gradients_continues_at_its_checkpoint(
+    tmp_path: Path,
+) -> None:
+    def fit(folder: Path, *more: Callback) -> None:
+        keras.utils.set_random_seed(3)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
+        model.compile(optimizer=keras.optimizers.SGD(gradient_accumulation_steps=2), loss="mse")
+        x, y = map(torch.cat, zip(*data(), strict=True))
+        first = FlexrecCallback(folder / "run.h5")
+        backup = BackupAndRestore(folder / "backup")
+        options: Any = {"batch_size": len(x) // BATCHES, "shuffle": False, "verbose": 0}
+        model.fit(x, y, epochs=3, callbacks=[first, backup, *more], **options)
+        first.recorder.close()
+
+    class DieInThird(Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 2:
+                die()
+
+    (tmp_path / "whole").mkdir()
+    fit(tmp_path / "whole")
+    killed_while(lambda: fit(tmp_path, DieInThird()))
+    fit(tmp_path)
+    assert numbers(tmp_path / "run.h5") == numbers(tmp_path / "whole/run.h5")
+
+
 def test_what_other_callbacks_log_is_recorded_in_a_recorder_of_ones_own(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5", facts=False) as rec:
         callback = FlexrecCallback(rec)

@@ -153,6 +153,22 @@ def test_a_kill_loses_nothing_of_an_epoch_that_ended(whole: Path, tmp_path: Path
     assert numbers(tmp_path / "run.h5") == numbers(whole)
 
 
+def test_a_kill_after_a_checkpoint_loses_nothing_of_its_step(tmp_path: Path) -> None:
+    """Lightning logs a step's values after a checkpoint within the epoch, and never again."""
+
+    class DieAtOnce(Callback):
+        def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
+            if trainer.global_step == 2:
+                die()
+
+    saves = ModelCheckpoint(tmp_path, filename="{step}", every_n_train_steps=2)
+    killed_while(lambda: fit(tmp_path, saves, DieAtOnce()))
+    assert list(tmp_path.glob("step=*.ckpt"))
+    found = numbers(tmp_path / "run.h5")
+    for key in ("train_loss_step", *LAYERS):
+        assert [step for step, _ in found[key]] == [0, 1], key
+
+
 def test_accumulated_gradients_are_one_step(tmp_path: Path) -> None:
     fit(tmp_path, enable_checkpointing=False, accumulate_grad_batches=2, max_epochs=1)
     found = numbers(tmp_path / "run.h5")

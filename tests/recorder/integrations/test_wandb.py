@@ -91,6 +91,22 @@ def test_layers_are_watched() -> None:
     assert [step for step, _ in numbers(Path("runs/a.h5"))["net.0/grad_out/mean"]] == [0, 2]
 
 
+def test_layers_are_watched_where_steps_are_given() -> None:
+    model = Net()
+    with wandb.init(name="a") as run:
+        run.watch(model, log_freq=1)
+        for step, (x, _) in enumerate(data()):
+            model(x).sum().backward()
+            run.log({"loss": 1.0}, step=step)
+            run.log({"acc": 1.0}, step=step)
+        run.log({"acc": 2.0})
+        assert run.step == 4
+    found = numbers(Path("runs/a.h5"))
+    for key in ("net.0/grad_out/mean", "net.0/weights/mean"):
+        assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
+    assert [step for step, _ in found["acc"]] == [0, 1, 2, 3, 3]
+
+
 def test_what_cannot_be_recorded_is_said_once() -> None:
     run = wandb.init(name="a")
     with pytest.warns(RuntimeWarning, match="Table: flexrec cannot record this"):

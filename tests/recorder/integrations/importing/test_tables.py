@@ -61,6 +61,15 @@ def test_what_a_killed_import_left_goes_with_the_next(tmp_path: Path) -> None:
     assert list(out.iterdir()) == [found.path]
 
 
+def test_a_last_line_without_an_end_is_said(tmp_path: Path) -> None:
+    """Half a number is a number."""
+    path = tmp_path / "log.csv"
+    path.write_text("step,loss\n0,0.5\n1,2.7")
+    (found,) = imported(path, tmp_path / "runs.h5")
+    assert found.values == 2
+    assert found.damage == [f"{path}: line 3 has no end: it may be cut off"]
+
+
 def test_what_keras_has_no_value_for_is_no_text(tmp_path: Path) -> None:
     """As its CSVLogger writes an epoch without a validation, with `validation_freq=2`."""
     (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.5,NA\n1,0.25,0.75\n")

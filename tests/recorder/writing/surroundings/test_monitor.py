@@ -11,7 +11,6 @@ import pytest
 
 from flexrec.recorder import MissingDependency, Recorder, Recording
 from flexrec.recorder.maintenance.repair import verify
-from flexrec.recorder.writing.surroundings import machine
 from flexrec.recorder.writing.surroundings.machine import Machine
 from flexrec.recorder.writing.surroundings.monitor import Monitor
 from flexrec.replay import play, preset
@@ -227,11 +226,49 @@ def test_gpus_are_read_with_nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         **{f"gpu{n}_{name}": value for n in (0, 1) for name, value in each.items()},
     }
 
-    def broken() -> None:
-        raise NVMLError
 
-    monkeypatch.setattr(nvml, "nvmlInit", broken)
-    assert machine._gpus() == []
+def lost(*_: Any) -> Any:
+    """Fail as no library says that it does."""
+    raise OSError("no device")
+
+
+@pytest.mark.parametrize("where", ["nvmlInit", "nvmlDeviceGetCount"])
+def test_a_broken_driver_is_as_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    calls = {"nvmlInit": lambda: None, "nvmlDeviceGetCount": lambda: 2}
+    monkeypatch.setitem(sys.modules, "pynvml", SimpleNamespace(**{**calls, where: lost}))
+    found = Machine(tmp_path / "run.h5").read()
+    assert "memory_percent" in found
+    assert not any(name.startswith("gpu") for name in found)
+
+
+def test_a_gpu_that_is_lost_leaves_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = {1}
+
+    def handle(number: int) -> int:
+        return lost() if number in missing else number
+
+    def power(gpu: int) -> int:
+        return lost() if gpu in missing else 5000
+
+    nvml = SimpleNamespace(
+        nvmlInit=lambda: None,
+        nvmlDeviceGetCount=lambda: 3,
+        nvmlDeviceGetHandleByIndex=handle,
+        nvmlDeviceGetPowerUsage=power,
+    )
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    found = Machine(tmp_path / "run.h5")
+
+    def watts() -> set[str]:
+        return {name for name in found.read() if name.endswith("_watts")}
+
+    assert watts() == {"gpu0_watts", "gpu2_watts"}
+    missing.add(0)
+    assert watts() == {"gpu2_watts"}
 
 
 def test_without_psutil_it_says_what_to_install(
