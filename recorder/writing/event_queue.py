@@ -250,9 +250,10 @@ class EventQueue:
         """
         with self._cutting, suppress(IndexError):  # it was taken before the end
             for i in count(1):
-                if not self._is_cut or self._events[-i] is _END:
+                other = self._events[-i]
+                if other is _END or not self._is_cut:
                     return
-                if self._events[-i] is event:
+                if other is event:
                     self.refused()
 
     def _weigh(self, event: Queued) -> None:
