@@ -3,7 +3,7 @@
 Any number of processes read it at once, and it is never changed in place: who finds runs that are
 new or changed copies it, changes the copy, and renames it over the old one. This needs no locks,
 and a change that is lost when two do so at once is found again the next time. No recorder touches
-it. If it is deleted or damaged, it is made anew.
+it. If it is deleted or damaged, which its checksum tells, it is made anew.
 
 Names of columns come from recordings, so none is ever part of an SQL text: the column with the
 number 7 is called c7.
@@ -13,6 +13,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,9 +21,11 @@ from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+from zlib import crc32
 
 from flexrec.recorder.files.cache import cache_folder
+from flexrec.recorder.files.descriptors import open_binary
 from flexrec.recorder.files.rename import RENAMES_OPEN_FILES
 from flexrec.replay.runs.row import Row, as_here, live_state, row_of
 from flexrec.replay.runs.scan import Found
@@ -33,6 +36,7 @@ Tell = Callable[[int, int], None]
 
 _VERSION = 4  # of the tables below
 _WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
+_CHECKSUM = 68  # where it is: the application_id, four bytes that SQLite leaves to its users
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale
 _LITTER, _UNUSED = 3600.0, 90 * 86400.0  # seconds after which files in the cache are removed
@@ -116,18 +120,46 @@ def _place(homes: Iterable[str]) -> Path:
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:
-    """The index at the path, to read; None if there is none of this version."""
+    """The index at the path, to read; None if there is none of this version that is whole."""
     db = None
     try:
+        if not _is_whole(path):
+            return None
         # Immutable: it is never changed under this name, so SQLite need not lock it.
         db = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
         if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
             return db
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         pass
     if db is not None:
         db.close()
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every byte of an index is as it was written, which SQLite does not check."""
+    # A pipe must not be waited for.
+    descriptor = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found, held = _checksums(file) if stat.S_ISREG(os.fstat(descriptor).st_mode) else (0, b"")
+    return held == found.to_bytes(4)
+
+
+def _seal(path: Path) -> None:
+    """Write the checksum of an index into it."""
+    with path.open("r+b") as file:
+        found, _ = _checksums(file)
+        file.seek(_CHECKSUM)
+        file.write(found.to_bytes(4))
+
+
+def _checksums(file: BinaryIO) -> tuple[int, bytes]:
+    """The CRC-32 of an index, and the one that it holds."""
+    begin = file.read(_CHECKSUM + 4)
+    found = crc32(begin[:_CHECKSUM])
+    while piece := file.read(1 << 20):
+        found = crc32(piece, found)
+    return found, begin[_CHECKSUM:]
 
 
 def _connected(name: str) -> sqlite3.Connection:
@@ -154,6 +186,7 @@ def _renewed(path: Path, work: _Work, *, copied: bool) -> sqlite3.Connection:
             changing.execute("PRAGMA journal_mode=OFF")
             changing.execute("PRAGMA synchronous=OFF")
             _update(changing, work)
+        _seal(making)
         if RENAMES_OPEN_FILES:
             db = _opened(making)  # before another process replaces it
         os.replace(making, path)
