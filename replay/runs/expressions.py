@@ -57,13 +57,13 @@ _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
 
 class UnknownColumnError(QueryError):
-    """An expression names a column that no run has.
+    """Columns are named that no run has.
 
     Attributes:
-        column: the name.
+        columns: their names.
     """
 
-    column = ""
+    columns: tuple[str, ...] = ()
 
 
 class Token(NamedTuple):
@@ -260,24 +260,36 @@ def _tokens(text: str) -> Iterator[Token]:
 
 def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
     """The tokens as SQL, with spaces between: two operators never make a comment."""
-    out = list[str]()
+    out, missing = list[str](), list[str]()
     tokens = [token for token in tokens if token.kind != "space"]
     for i, token in enumerate(tokens):
         if token.kind == "other" or "\0" in token.text:
             raise QueryError(f"{text!r} is no expression: {token.text!r} cannot be in one")
-        if token.kind == "quoted":
-            quoted, _, rest = token.text[1:].rpartition('"')
-            out.append(_column(quoted.replace('""', '"') + rest, columns))
-        elif token.kind == "name":
-            is_call = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
-            out.append(_name(token.text, bool(is_call), columns))
-        else:
-            out.append(token.text)
+        is_call = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
+        try:
+            out.append(_token(token, bool(is_call), columns))
+        except KeyError as error:
+            missing.append(error.args[0])
+    if missing:
+        raise unknown(missing, columns)
     return " ".join(out)
 
 
+def _token(token: Token, is_call: bool, columns: Mapping[str, str]) -> str:
+    """A token as SQL; KeyError with the name if it is no column."""
+    if token.kind == "quoted":
+        quoted, _, rest = token.text[1:].rpartition('"')
+        return columns[quoted.replace('""', '"') + rest]
+    return _name(token.text, is_call, columns) if token.kind == "name" else token.text
+
+
 def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
-    """The SQL of a bare name: a word, a function, a column, or columns with operators between."""
+    """The SQL of a bare name: a word, a function, a column, or columns with operators between.
+
+    Raises:
+        KeyError: it is none of these.
+        QueryError: there is no such function.
+    """
     if is_call and name.lower() not in WORDS - FUNCTIONS:
         if name.lower() in FUNCTIONS:
             return name
@@ -288,7 +300,7 @@ def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
     if name in columns:
         return columns[name]
     parts = _parts(name, columns)
-    return " ".join(parts) if parts else _column(name, columns)
+    return " ".join(parts) if parts else columns[name]
 
 
 def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
@@ -308,14 +320,9 @@ def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
     return out
 
 
-def _column(name: str, columns: Mapping[str, str]) -> str:
-    if name in columns:
-        return columns[name]
-    raise unknown(name, columns)
-
-
-def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
-    """The error for a name that is no column."""
+def unknown(names: Sequence[str], columns: Collection[str]) -> UnknownColumnError:
+    """The error for names that are no columns; the message names the first."""
+    name = names[0]
     near = nearest(name, columns)
     if not near:  # config.learning for config.lr: those that begin alike
         alike = [one for one in columns if one.partition(".")[0] == name.partition(".")[0]]
@@ -323,7 +330,7 @@ def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
     error = UnknownColumnError(
         f"no run has a column {name!r}{near or '; columns are such as config.lr and loss.min'}"
     )
-    error.column = name
+    error.columns = tuple(names)
     return error
 
 

@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
@@ -27,7 +27,7 @@ from zlib import crc32
 from flexrec.recorder.files.cache import cache_folder
 from flexrec.recorder.files.descriptors import open_binary
 from flexrec.recorder.files.rename import RENAMES_OPEN_FILES
-from flexrec.replay.runs.row import Row, as_here, live_state, row_of
+from flexrec.replay.runs.row import STATISTICS, Row, as_here, live_state, row_of
 from flexrec.replay.runs.scan import Found
 from flexrec.replay.runs.workers.spread import Workers, spread
 
@@ -36,6 +36,7 @@ Tell = Callable[[int, int], None]
 
 _VERSION = 4  # of the tables below
 _WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
+_NAMED = _WIDE  # more columns, of those that were named
 _CHECKSUM = 68  # where it is: the application_id, four bytes that SQLite leaves to its users
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale
@@ -67,7 +68,7 @@ class _Work(NamedTuple):
 
     found: Sequence[Found]
     tell: Tell
-    ask: str | None
+    ask: Sequence[str]
     workers: Workers | None
 
 
@@ -76,7 +77,7 @@ def indexed(
     homes: Iterable[str],
     tell: Tell,
     *,
-    ask: str | None = None,
+    ask: Sequence[str] = (),
     workers: Workers | None = None,
 ) -> sqlite3.Connection:
     """An index that knows these files as they are now; it must only be read.
@@ -85,7 +86,7 @@ def indexed(
         found: the files.
         homes: the folders that name the index; if there are none, it is not kept.
         tell: called while files are read.
-        ask: a key that is to be among the columns of runs with many keys, from now on.
+        ask: keys, or columns, that are to be among the columns however many there are, from now on.
         workers: who reads the files; None: this process does.
     """
     homes, work = list(homes), _Work(found, tell, ask, workers)
@@ -95,7 +96,7 @@ def indexed(
     db = _opened(path)
     if db is not None:
         try:
-            if ask is None and not any(_changes(db, found)):
+            if not ask and not any(_changes(db, found)):
                 return db
         except (sqlite3.DatabaseError, ValueError, TypeError):  # damaged
             db.close()
@@ -220,9 +221,9 @@ def _tidy(folder: Path) -> None:
 
 
 def _changes(
-    db: sqlite3.Connection, found: Sequence[Found], ask: str | None = None
+    db: sqlite3.Connection, found: Sequence[Found], ask: Sequence[str] = ()
 ) -> tuple[list[Found], list[int]]:
-    """The files to read, and the rows to remove; all runs with many keys, if a key is asked for."""
+    """The files to read, and the rows to remove; all runs with many keys, if some are asked for."""
     sql = "SELECT path, id, stamp, inode, live, state, read, cost, left_out FROM run"
     known = {os.fsdecode(path): _Known(*rest) for path, *rest in db.execute(sql)}
     now = time.time()
@@ -235,9 +236,9 @@ def _changes(
     return stale, removed
 
 
-def _is_stale(known: _Known | None, one: Found, now: float, ask: str | None) -> bool:
+def _is_stale(known: _Known | None, one: Found, now: float, ask: Sequence[str]) -> bool:
     """Whether a file has to be read; one that grows is not read again at once."""
-    if known is None or (ask is not None and known.left_out):
+    if known is None or (ask and known.left_out):
         return True
     if known.live and known.state != live_state(one.real):
         return True
@@ -253,11 +254,10 @@ def _update(db: sqlite3.Connection, work: _Work) -> None:
         db.execute(f"PRAGMA user_version={_VERSION}")
     stale, removed = _changes(db, work.found, work.ask)
     db.execute("BEGIN")
-    if work.ask is not None:
-        db.execute("INSERT OR IGNORE INTO asked VALUES(?)", (work.ask,))
+    db.executemany("INSERT OR IGNORE INTO asked VALUES(?)", ((each,) for each in work.ask))
     asked = [key for (key,) in db.execute("SELECT key FROM asked")]
     columns = column_numbers(db)
-    if removed and len(columns) == _WIDE * _TABLES:
+    if removed and is_full(columns):
         raise sqlite3.DatabaseError("it is full; some of its columns may have no values now")
     tables = ["run", "config", *sorted({_table(number) for number in columns.values()})]
     for table in tables:
@@ -266,7 +266,7 @@ def _update(db: sqlite3.Connection, work: _Work) -> None:
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
     rows, done = _read(stale, asked, work.workers), 0
     while batch := list(islice(rows, _BATCH)):
-        _insert(db, columns, batch, last + 1 + done)
+        _insert(db, columns, batch, last + 1 + done, set(asked))
         done += len(batch)
         work.tell(done, len(stale))
     db.execute("COMMIT")
@@ -293,19 +293,24 @@ def _insert(
     columns: dict[str, int],
     batch: Sequence[tuple[Found, Row, float]],
     first: int,
+    asked: set[str],
 ) -> None:
-    """Insert rows, and the columns that they bring; columns beyond the limit are left out."""
+    """Insert rows, and the columns that they bring; beyond the limit, only those asked for."""
     new: dict[str, object] = {}
     for _, row, _ in batch:
         new |= row.cells
-    _add_columns(db, columns, [name for name in new if name not in columns])
+    names = [name for name in new if name not in columns]
+    _add_columns(db, columns, names[: max(0, _WIDE * _TABLES - len(columns))])
+    named = [name for name in names if name not in columns and named_by(name) in asked]
+    _add_columns(db, columns, named[: _WIDE * _TABLES + _NAMED - len(columns)])
     of_tables: dict[str, list[str]] = {}
     for name, number in columns.items():
         of_tables.setdefault(_table(number), []).append(name)
-    now, is_full = time.time(), len(columns) == _WIDE * _TABLES
+    now, has_all = time.time(), not is_full(columns)
     runs = []
     for i, (one, row, cost) in enumerate(batch):
-        without = sum(name not in columns for name in row.cells) if is_full else 0
+        lacks = () if has_all else (name for name in row.cells if name not in columns)
+        without = len({named_by(name) for name in lacks})
         state = row.cells.get("state")
         told = first + i, os.fsencode(one.real), str(one.stamp), str(one.inode), row.is_live, state
         runs.append((*told, now, cost, row.left_out + without))
@@ -323,7 +328,7 @@ def _insert(
 
 
 def _add_columns(db: sqlite3.Connection, columns: dict[str, int], names: Sequence[str]) -> None:
-    for name in names[: _WIDE * _TABLES - len(columns)]:
+    for name in names:
         number = len(columns)
         db.execute("INSERT INTO col VALUES(?, ?)", (number, name))
         columns[name] = number
@@ -343,6 +348,17 @@ def _add_columns(db: sqlite3.Connection, columns: dict[str, int], names: Sequenc
 def column_numbers(db: sqlite3.Connection) -> dict[str, int]:
     """The number of each column, by its name."""
     return dict(db.execute("SELECT name, id FROM col ORDER BY id"))
+
+
+def is_full(columns: Mapping[str, int]) -> bool:
+    """Whether there is room for no columns but those that are named."""
+    return len(columns) >= _WIDE * _TABLES
+
+
+def named_by(column: str) -> str:
+    """The key of a column such as `loss.min`, or another column itself: for this, one may ask."""
+    key, _, statistic = column.rpartition(".")
+    return key if key and statistic in STATISTICS else column
 
 
 def _table(number: int) -> str:
