@@ -45,6 +45,7 @@ _OF_NUMBERS = {
     *("abs", "round", "min", "max", "sqrt", "pow", "exp", "ln", "log", "log10", "log2", "floor"),
     *("ceil", "sign"),
 }
+_PASSING = {"coalesce", "ifnull", "nullif", "iif"}  # functions whose value is that of an argument
 DIRECTIONS = ("asc", "desc")
 """The last word of what is sorted by."""
 
@@ -192,16 +193,36 @@ def of_one_kind(sql: str, mixed: Collection[str]) -> str:
     for i, word in enumerate(words):
         if word in mixed and i in with_texts:
             words[i] = f"(CASE WHEN typeof({word}) = 'text' THEN {word} END)"
-        elif word in mixed and _is_calculated(lower[:i], lower[i + 1 :]):
+        elif word in mixed and _is_calculated(lower, i):
             words[i] = f"(CASE WHEN typeof({word}) != 'text' THEN {word} END)"
     return " ".join(words)
 
 
-def _is_calculated(before: Sequence[str], behind: Sequence[str]) -> bool:
-    """Whether what stands between these words should be a number."""
-    beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
-    is_argument = before[-1:] == ["("] and bool({*before[-2:-1]} & _OF_NUMBERS)
-    return is_argument or bool(beside & (_ORDERED | _ARITHMETIC))
+def _is_calculated(words: Sequence[str], i: int) -> bool:
+    """Whether the word there should be a number: also as an argument, which a function returns."""
+    first = last = i
+    while True:
+        before, behind = words[:first], words[last + 1 :]
+        beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
+        if beside & (_ORDERED | _ARITHMETIC):
+            return not any(word.startswith("'") for word in (*before[-2:-1], *behind[1:2]))
+        opening, closing = _bracket(words, first, -1), _bracket(words, last, 1)
+        is_argument = before[-1:] in (["("], [","]) and behind[:1] in ([","], [")"])
+        function = words[opening - 1] if is_argument and opening > 0 else ""
+        if function not in _PASSING:
+            return function in _OF_NUMBERS
+        first, last = opening - 1, closing
+
+
+def _bracket(words: Sequence[str], i: int, step: int) -> int:
+    """The place of the bracket around a word that is before it (step -1) or behind it (1)."""
+    depth, i = 1, i + step
+    while 0 <= i < len(words):
+        depth += {"(": step, ")": -step}.get(words[i], 0)
+        if not depth:
+            return i
+        i += step
+    return -1
 
 
 def _compared_with(tokens: Sequence[Token]) -> list[str]:
@@ -261,7 +282,7 @@ def _tokens(text: str) -> Iterator[Token]:
 def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
     """The tokens as SQL, with spaces between: two operators never make a comment."""
     out, missing = list[str](), list[str]()
-    tokens = [token for token in tokens if token.kind != "space"]
+    tokens = _bare([token for token in tokens if token.kind != "space"], columns)
     for i, token in enumerate(tokens):
         if token.kind == "other" or "\0" in token.text:
             raise QueryError(f"{text!r} is no expression: {token.text!r} cannot be in one")
@@ -273,6 +294,21 @@ def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
     if missing:
         raise unknown(missing, columns)
     return " ".join(out)
+
+
+def _bare(tokens: Sequence[Token], columns: Collection[str]) -> list[Token]:
+    """The tokens without brackets around a single column, text or number."""
+    out = list[Token]()
+    for token in tokens:
+        out.append(token)
+        while [each.text for each in out[-3::2]] == ["(", ")"]:
+            before = out[-4].text.lower() if len(out) > 3 and out[-4].kind == "name" else "and"
+            is_list = before not in WORDS - FUNCTIONS - {"in"}
+            is_single = out[-2].kind in ("quoted", *_LITERALS) or out[-2].text in columns
+            if is_list or not is_single:
+                break
+            out[-3:] = [out[-2]]
+    return out
 
 
 def _token(token: Token, is_call: bool, columns: Mapping[str, str]) -> str:
