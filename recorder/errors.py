@@ -181,10 +181,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("MSE", ["AUCMeter", "MSEMeter"])
     "; did you mean 'MSEMeter'?"
     """
-    wanted, by_folded = name.lower(), {candidate.lower(): candidate for candidate in known}
+    wanted, by_folded = name.lower(), dict[str, list[str]]()
+    for candidate in known:
+        by_folded.setdefault(candidate.lower(), []).append(candidate)
     found = difflib.get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
     found = found or [folded for folded in by_folded if len(wanted) > 1 and wanted in folded]
-    return f"; did you mean {by_folded[found[0]]!r}?" if found else ""
+    if not found:
+        return ""
+    (best,) = difflib.get_close_matches(name, by_folded[found[0]], n=1, cutoff=0.0)  # Loss or loss
+    return f"; did you mean {best!r}?"
 
 
 def warn(message: str) -> None:

@@ -20,7 +20,7 @@ def import_from(
 ) -> None:
     """Write a recording for each run at the path; print what each has, and what was left out.
 
-    Workers are given absolute paths, which are then printed.
+    Workers are given absolute paths; what is printed begins as `path` and `out` do.
 
     Raises:
         ExistsError: a recording exists already, and may not be overwritten.
@@ -30,6 +30,7 @@ def import_from(
         WorkerError: the workers cannot be reached, do not fit, or died.
     """
     each: Each = map
+    given = path, out
     if workers is not None:
         path, out = path.absolute(), out.absolute()
         each = partial(spread, workers=workers_of(workers), reads=lambda job: job.source.files[0])
@@ -39,6 +40,8 @@ def import_from(
             done = next(runs, None)
         if done is None:
             break
+        damage = [line.replace(str(path), str(given[0]), 1) for line in done.damage]
+        done = done._replace(path=given[1] / done.path.relative_to(out), damage=damage)
         told.append({**done._asdict(), "path": str(done.path)})
         if not as_json:
             _tell(done)

@@ -25,6 +25,7 @@ from flexrec.recorder.errors import (
     RecordingError,
     call,
     call_no_more,
+    warn,
 )
 
 MOST = 1 << 34
@@ -71,7 +72,8 @@ def is_copy(path: str | os.PathLike[str]) -> bool:
 def copied(url: str) -> Path:
     """Copy a recording, or all in a folder or that fit a pattern; return the path of the copy.
 
-    The copy of a folder, or of what fits a pattern, is a folder with the same names in it.
+    The copy of a folder, or of what fits a pattern, is a folder with the same names in it. A file
+    that is listed but not there, or may not be read, is left out of it, with a warning.
 
     Raises:
         MissingDependency: fsspec, or what it needs for this kind of URL, is not installed.
@@ -92,7 +94,13 @@ def copied(url: str) -> Path:
             for name, (get, _) in files.items():
                 target = made / name
                 target.parent.mkdir(parents=True, exist_ok=True)
-                get(str(target), callback=_limit(left, _too_large(shown, room)))
+                try:
+                    get(str(target), callback=_limit(left, _too_large(shown, room)))
+                except (FileNotFoundError, PermissionError):
+                    if is_one:
+                        raise
+                    target.unlink(missing_ok=True)
+                    warn(f"{name} in {shown} cannot be read, and is left out")
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise

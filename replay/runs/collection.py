@@ -14,7 +14,7 @@ from flexrec.recorder.files.remote import check_path, copied, is_url
 from flexrec.replay.runs.expressions import DIRECTIONS, UnknownColumnError, is_damaged, quoted
 from flexrec.replay.runs.index import Tell, discard, indexed
 from flexrec.replay.runs.records import records
-from flexrec.replay.runs.row import STATISTICS, Cell
+from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.scan import homes, scan
 from flexrec.replay.runs.selection import Selection
 from flexrec.replay.runs.table import Table, best_of, default_columns, shown
@@ -77,6 +77,7 @@ class Runs:
         self._sort: str = ""
         self._limit: int | None = None
         self._groups: tuple[str, ...] = ()
+        self._named: tuple[str, ...] = ()  # what the index has because it was named
         self._begin()
 
     def where(self, expression: str) -> Self:
@@ -411,7 +412,7 @@ class Runs:
         more = f"and {counted(left, 'more run')}; table() has all" if left > 0 else ""
         return Table(table.columns, table.rows[:_SHOWN]), more
 
-    def _begin(self, *, is_last: bool = False, ask: str | None = None) -> None:
+    def _begin(self, *, is_last: bool = False, ask: Sequence[str] = ()) -> None:
         found = scan(self._places)
         try:
             where = homes(self._places)
@@ -425,7 +426,7 @@ class Runs:
     def _begin_anew(self) -> None:
         """Make the index again, because it is damaged."""
         discard(homes(self._places))
-        self._begin(is_last=True)
+        self._begin(is_last=True, ask=self._named)
 
     def _with(self, **changes: Any) -> Self:
         other = copy(self)
@@ -437,22 +438,27 @@ class Runs:
     def _ask(self, work: Callable[[Selection], T]) -> T:
         """Do something with the runs that are chosen.
 
-        A key that is in no column, since its runs have many, is read when it is asked for. An index
-        that is damaged is made anew.
+        Keys that are in no column, since their runs have many, are read when they are named. An
+        index that is damaged is made anew.
         """
         try:
-            return work(self._all.picked(self._where, self._sort, self._limit))
-        except UnknownColumnError as error:
-            key, _, statistic = error.column.rpartition(".")
-            if statistic not in STATISTICS or not self._all.may_have(key):
-                raise
-            self._begin(ask=key)
-            return work(self._all.picked(self._where, self._sort, self._limit))
+            return self._with_all_named(work)
         except sqlite3.DatabaseError as error:
             if not is_damaged(error):
                 raise
             self._begin_anew()
-            return work(self._all.picked(self._where, self._sort, self._limit))
+            return self._with_all_named(work)
+
+    def _with_all_named(self, work: Callable[[Selection], T]) -> T:
+        while True:
+            try:
+                return work(self._all.picked(self._where, self._sort, self._limit))
+            except UnknownColumnError as error:
+                more = self._all.may_have(error.columns) - {*self._named}
+                if not more:
+                    raise
+                self._named += tuple(sorted(more))
+                self._begin(ask=self._named)
 
 
 def _check_text(value: object, what: str, such_as: str) -> None:

@@ -45,6 +45,7 @@ _OF_NUMBERS = {
     *("abs", "round", "min", "max", "sqrt", "pow", "exp", "ln", "log", "log10", "log2", "floor"),
     *("ceil", "sign"),
 }
+_PASSING = {"coalesce", "ifnull", "nullif", "iif"}  # functions whose value is that of an argument
 DIRECTIONS = ("asc", "desc")
 """The last word of what is sorted by."""
 
@@ -57,13 +58,13 @@ _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
 
 
 class UnknownColumnError(QueryError):
-    """An expression names a column that no run has.
+    """Columns are named that no run has.
 
     Attributes:
-        column: the name.
+        columns: their names.
     """
 
-    column = ""
+    columns: tuple[str, ...] = ()
 
 
 class Token(NamedTuple):
@@ -192,16 +193,36 @@ def of_one_kind(sql: str, mixed: Collection[str]) -> str:
     for i, word in enumerate(words):
         if word in mixed and i in with_texts:
             words[i] = f"(CASE WHEN typeof({word}) = 'text' THEN {word} END)"
-        elif word in mixed and _is_calculated(lower[:i], lower[i + 1 :]):
+        elif word in mixed and _is_calculated(lower, i):
             words[i] = f"(CASE WHEN typeof({word}) != 'text' THEN {word} END)"
     return " ".join(words)
 
 
-def _is_calculated(before: Sequence[str], behind: Sequence[str]) -> bool:
-    """Whether what stands between these words should be a number."""
-    beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
-    is_argument = before[-1:] == ["("] and bool({*before[-2:-1]} & _OF_NUMBERS)
-    return is_argument or bool(beside & (_ORDERED | _ARITHMETIC))
+def _is_calculated(words: Sequence[str], i: int) -> bool:
+    """Whether the word there should be a number: also as an argument, which a function returns."""
+    first = last = i
+    while True:
+        before, behind = words[:first], words[last + 1 :]
+        beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
+        if beside & (_ORDERED | _ARITHMETIC):
+            return not any(word.startswith("'") for word in (*before[-2:-1], *behind[1:2]))
+        opening, closing = _bracket(words, first, -1), _bracket(words, last, 1)
+        is_argument = before[-1:] in (["("], [","]) and behind[:1] in ([","], [")"])
+        function = words[opening - 1] if is_argument and opening > 0 else ""
+        if function not in _PASSING:
+            return function in _OF_NUMBERS
+        first, last = opening - 1, closing
+
+
+def _bracket(words: Sequence[str], i: int, step: int) -> int:
+    """The place of the bracket around a word that is before it (step -1) or behind it (1)."""
+    depth, i = 1, i + step
+    while 0 <= i < len(words):
+        depth += {"(": step, ")": -step}.get(words[i], 0)
+        if not depth:
+            return i
+        i += step
+    return -1
 
 
 def _compared_with(tokens: Sequence[Token]) -> list[str]:
@@ -260,24 +281,51 @@ def _tokens(text: str) -> Iterator[Token]:
 
 def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
     """The tokens as SQL, with spaces between: two operators never make a comment."""
-    out = list[str]()
-    tokens = [token for token in tokens if token.kind != "space"]
+    out, missing = list[str](), list[str]()
+    tokens = _bare([token for token in tokens if token.kind != "space"], columns)
     for i, token in enumerate(tokens):
         if token.kind == "other" or "\0" in token.text:
             raise QueryError(f"{text!r} is no expression: {token.text!r} cannot be in one")
-        if token.kind == "quoted":
-            quoted, _, rest = token.text[1:].rpartition('"')
-            out.append(_column(quoted.replace('""', '"') + rest, columns))
-        elif token.kind == "name":
-            is_call = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
-            out.append(_name(token.text, bool(is_call), columns))
-        else:
-            out.append(token.text)
+        is_call = tokens[i + 1 : i + 2] and tokens[i + 1].text == "("
+        try:
+            out.append(_token(token, bool(is_call), columns))
+        except KeyError as error:
+            missing.append(error.args[0])
+    if missing:
+        raise unknown(missing, columns)
     return " ".join(out)
 
 
+def _bare(tokens: Sequence[Token], columns: Collection[str]) -> list[Token]:
+    """The tokens without brackets around a single column, text or number."""
+    out = list[Token]()
+    for token in tokens:
+        out.append(token)
+        while [each.text for each in out[-3::2]] == ["(", ")"]:
+            before = out[-4].text.lower() if len(out) > 3 and out[-4].kind == "name" else "and"
+            is_list = before not in WORDS - FUNCTIONS - {"in"}
+            is_single = out[-2].kind in ("quoted", *_LITERALS) or out[-2].text in columns
+            if is_list or not is_single:
+                break
+            out[-3:] = [out[-2]]
+    return out
+
+
+def _token(token: Token, is_call: bool, columns: Mapping[str, str]) -> str:
+    """A token as SQL; KeyError with the name if it is no column."""
+    if token.kind == "quoted":
+        quoted, _, rest = token.text[1:].rpartition('"')
+        return columns[quoted.replace('""', '"') + rest]
+    return _name(token.text, is_call, columns) if token.kind == "name" else token.text
+
+
 def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
-    """The SQL of a bare name: a word, a function, a column, or columns with operators between."""
+    """The SQL of a bare name: a word, a function, a column, or columns with operators between.
+
+    Raises:
+        KeyError: it is none of these.
+        QueryError: there is no such function.
+    """
     if is_call and name.lower() not in WORDS - FUNCTIONS:
         if name.lower() in FUNCTIONS:
             return name
@@ -288,7 +336,7 @@ def _name(name: str, is_call: bool, columns: Mapping[str, str]) -> str:
     if name in columns:
         return columns[name]
     parts = _parts(name, columns)
-    return " ".join(parts) if parts else _column(name, columns)
+    return " ".join(parts) if parts else columns[name]
 
 
 def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
@@ -308,14 +356,9 @@ def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
     return out
 
 
-def _column(name: str, columns: Mapping[str, str]) -> str:
-    if name in columns:
-        return columns[name]
-    raise unknown(name, columns)
-
-
-def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
-    """The error for a name that is no column."""
+def unknown(names: Sequence[str], columns: Collection[str]) -> UnknownColumnError:
+    """The error for names that are no columns; the message names the first."""
+    name = names[0]
     near = nearest(name, columns)
     if not near:  # config.learning for config.lr: those that begin alike
         alike = [one for one in columns if one.partition(".")[0] == name.partition(".")[0]]
@@ -323,7 +366,7 @@ def unknown(name: str, columns: Collection[str]) -> UnknownColumnError:
     error = UnknownColumnError(
         f"no run has a column {name!r}{near or '; columns are such as config.lr and loss.min'}"
     )
-    error.column = name
+    error.columns = tuple(names)
     return error
 
 

@@ -3,7 +3,7 @@
 Any number of processes read it at once, and it is never changed in place: who finds runs that are
 new or changed copies it, changes the copy, and renames it over the old one. This needs no locks,
 and a change that is lost when two do so at once is found again the next time. No recorder touches
-it. If it is deleted or damaged, it is made anew.
+it. If it is deleted or damaged, which its checksum tells, it is made anew.
 
 Names of columns come from recordings, so none is ever part of an SQL text: the column with the
 number 7 is called c7.
@@ -13,18 +13,21 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+from zlib import crc32
 
 from flexrec.recorder.files.cache import cache_folder
+from flexrec.recorder.files.descriptors import open_binary
 from flexrec.recorder.files.rename import RENAMES_OPEN_FILES
-from flexrec.replay.runs.row import Row, as_here, live_state, row_of
+from flexrec.replay.runs.row import STATISTICS, Row, as_here, live_state, row_of
 from flexrec.replay.runs.scan import Found
 from flexrec.replay.runs.workers.spread import Workers, spread
 
@@ -33,6 +36,8 @@ Tell = Callable[[int, int], None]
 
 _VERSION = 4  # of the tables below
 _WIDE, _TABLES = 900, 50  # columns of a table, tables: also old SQLites take so many
+_NAMED = _WIDE  # more columns, of those that were named
+_CHECKSUM = 68  # where it is: the application_id, four bytes that SQLite leaves to its users
 _BATCH = 500  # rows in memory at a time
 _PATIENCE, _SHARE = 2.0, 20.0  # seconds, and times the time that reading takes: see _is_stale
 _LITTER, _UNUSED = 3600.0, 90 * 86400.0  # seconds after which files in the cache are removed
@@ -63,7 +68,7 @@ class _Work(NamedTuple):
 
     found: Sequence[Found]
     tell: Tell
-    ask: str | None
+    ask: Sequence[str]
     workers: Workers | None
 
 
@@ -72,7 +77,7 @@ def indexed(
     homes: Iterable[str],
     tell: Tell,
     *,
-    ask: str | None = None,
+    ask: Sequence[str] = (),
     workers: Workers | None = None,
 ) -> sqlite3.Connection:
     """An index that knows these files as they are now; it must only be read.
@@ -81,7 +86,7 @@ def indexed(
         found: the files.
         homes: the folders that name the index; if there are none, it is not kept.
         tell: called while files are read.
-        ask: a key that is to be among the columns of runs with many keys, from now on.
+        ask: keys, or columns, that are to be among the columns however many there are, from now on.
         workers: who reads the files; None: this process does.
     """
     homes, work = list(homes), _Work(found, tell, ask, workers)
@@ -91,7 +96,7 @@ def indexed(
     db = _opened(path)
     if db is not None:
         try:
-            if ask is None and not any(_changes(db, found)):
+            if not ask and not any(_changes(db, found)):
                 return db
         except (sqlite3.DatabaseError, ValueError, TypeError):  # damaged
             db.close()
@@ -116,18 +121,46 @@ def _place(homes: Iterable[str]) -> Path:
 
 
 def _opened(path: Path) -> sqlite3.Connection | None:
-    """The index at the path, to read; None if there is none of this version."""
+    """The index at the path, to read; None if there is none of this version that is whole."""
     db = None
     try:
+        if not _is_whole(path):
+            return None
         # Immutable: it is never changed under this name, so SQLite need not lock it.
         db = _connected(f"{path.as_uri()}?mode=ro&immutable=1")
         if db.execute("PRAGMA user_version").fetchone() == (_VERSION,):
             return db
-    except sqlite3.Error:
+    except (sqlite3.Error, OSError):
         pass
     if db is not None:
         db.close()
     return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether every byte of an index is as it was written, which SQLite does not check."""
+    # A pipe must not be waited for.
+    descriptor = open_binary(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    with os.fdopen(descriptor, "rb") as file:
+        found, held = _checksums(file) if stat.S_ISREG(os.fstat(descriptor).st_mode) else (0, b"")
+    return held == found.to_bytes(4)
+
+
+def _seal(path: Path) -> None:
+    """Write the checksum of an index into it."""
+    with path.open("r+b") as file:
+        found, _ = _checksums(file)
+        file.seek(_CHECKSUM)
+        file.write(found.to_bytes(4))
+
+
+def _checksums(file: BinaryIO) -> tuple[int, bytes]:
+    """The CRC-32 of an index, and the one that it holds."""
+    begin = file.read(_CHECKSUM + 4)
+    found = crc32(begin[:_CHECKSUM])
+    while piece := file.read(1 << 20):
+        found = crc32(piece, found)
+    return found, begin[_CHECKSUM:]
 
 
 def _connected(name: str) -> sqlite3.Connection:
@@ -154,6 +187,7 @@ def _renewed(path: Path, work: _Work, *, copied: bool) -> sqlite3.Connection:
             changing.execute("PRAGMA journal_mode=OFF")
             changing.execute("PRAGMA synchronous=OFF")
             _update(changing, work)
+        _seal(making)
         if RENAMES_OPEN_FILES:
             db = _opened(making)  # before another process replaces it
         os.replace(making, path)
@@ -187,9 +221,9 @@ def _tidy(folder: Path) -> None:
 
 
 def _changes(
-    db: sqlite3.Connection, found: Sequence[Found], ask: str | None = None
+    db: sqlite3.Connection, found: Sequence[Found], ask: Sequence[str] = ()
 ) -> tuple[list[Found], list[int]]:
-    """The files to read, and the rows to remove; all runs with many keys, if a key is asked for."""
+    """The files to read, and the rows to remove; all runs with many keys, if some are asked for."""
     sql = "SELECT path, id, stamp, inode, live, state, read, cost, left_out FROM run"
     known = {os.fsdecode(path): _Known(*rest) for path, *rest in db.execute(sql)}
     now = time.time()
@@ -202,9 +236,9 @@ def _changes(
     return stale, removed
 
 
-def _is_stale(known: _Known | None, one: Found, now: float, ask: str | None) -> bool:
+def _is_stale(known: _Known | None, one: Found, now: float, ask: Sequence[str]) -> bool:
     """Whether a file has to be read; one that grows is not read again at once."""
-    if known is None or (ask is not None and known.left_out):
+    if known is None or (ask and known.left_out):
         return True
     if known.live and known.state != live_state(one.real):
         return True
@@ -220,11 +254,10 @@ def _update(db: sqlite3.Connection, work: _Work) -> None:
         db.execute(f"PRAGMA user_version={_VERSION}")
     stale, removed = _changes(db, work.found, work.ask)
     db.execute("BEGIN")
-    if work.ask is not None:
-        db.execute("INSERT OR IGNORE INTO asked VALUES(?)", (work.ask,))
+    db.executemany("INSERT OR IGNORE INTO asked VALUES(?)", ((each,) for each in work.ask))
     asked = [key for (key,) in db.execute("SELECT key FROM asked")]
     columns = column_numbers(db)
-    if removed and len(columns) == _WIDE * _TABLES:
+    if removed and is_full(columns):
         raise sqlite3.DatabaseError("it is full; some of its columns may have no values now")
     tables = ["run", "config", *sorted({_table(number) for number in columns.values()})]
     for table in tables:
@@ -233,7 +266,7 @@ def _update(db: sqlite3.Connection, work: _Work) -> None:
     (last,) = db.execute("SELECT coalesce(max(id), 0) FROM run").fetchone()
     rows, done = _read(stale, asked, work.workers), 0
     while batch := list(islice(rows, _BATCH)):
-        _insert(db, columns, batch, last + 1 + done)
+        _insert(db, columns, batch, last + 1 + done, set(asked))
         done += len(batch)
         work.tell(done, len(stale))
     db.execute("COMMIT")
@@ -260,19 +293,24 @@ def _insert(
     columns: dict[str, int],
     batch: Sequence[tuple[Found, Row, float]],
     first: int,
+    asked: set[str],
 ) -> None:
-    """Insert rows, and the columns that they bring; columns beyond the limit are left out."""
+    """Insert rows, and the columns that they bring; beyond the limit, only those asked for."""
     new: dict[str, object] = {}
     for _, row, _ in batch:
         new |= row.cells
-    _add_columns(db, columns, [name for name in new if name not in columns])
+    names = [name for name in new if name not in columns]
+    _add_columns(db, columns, names[: max(0, _WIDE * _TABLES - len(columns))])
+    named = [name for name in names if name not in columns and named_by(name) in asked]
+    _add_columns(db, columns, named[: _WIDE * _TABLES + _NAMED - len(columns)])
     of_tables: dict[str, list[str]] = {}
     for name, number in columns.items():
         of_tables.setdefault(_table(number), []).append(name)
-    now, is_full = time.time(), len(columns) == _WIDE * _TABLES
+    now, has_all = time.time(), not is_full(columns)
     runs = []
     for i, (one, row, cost) in enumerate(batch):
-        without = sum(name not in columns for name in row.cells) if is_full else 0
+        lacks = () if has_all else (name for name in row.cells if name not in columns)
+        without = len({named_by(name) for name in lacks})
         state = row.cells.get("state")
         told = first + i, os.fsencode(one.real), str(one.stamp), str(one.inode), row.is_live, state
         runs.append((*told, now, cost, row.left_out + without))
@@ -290,7 +328,7 @@ def _insert(
 
 
 def _add_columns(db: sqlite3.Connection, columns: dict[str, int], names: Sequence[str]) -> None:
-    for name in names[: _WIDE * _TABLES - len(columns)]:
+    for name in names:
         number = len(columns)
         db.execute("INSERT INTO col VALUES(?, ?)", (number, name))
         columns[name] = number
@@ -310,6 +348,17 @@ def _add_columns(db: sqlite3.Connection, columns: dict[str, int], names: Sequenc
 def column_numbers(db: sqlite3.Connection) -> dict[str, int]:
     """The number of each column, by its name."""
     return dict(db.execute("SELECT name, id FROM col ORDER BY id"))
+
+
+def is_full(columns: Mapping[str, int]) -> bool:
+    """Whether there is room for no columns but those that are named."""
+    return len(columns) >= _WIDE * _TABLES
+
+
+def named_by(column: str) -> str:
+    """The key of a column such as `loss.min`, or another column itself: for this, one may ask."""
+    key, _, statistic = column.rpartition(".")
+    return key if key and statistic in STATISTICS else column
 
 
 def _table(number: int) -> str:

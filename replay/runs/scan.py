@@ -13,7 +13,7 @@ from flexrec.replay.runs.tags import ENDING as TAGS
 _ENDINGS = (".h5", ".hdf5")
 
 Stamp = tuple[int, ...]
-"""Size, time and number of a file, and size and time of its tags."""
+"""Size, times and number of a file, and size and time of its tags."""
 
 
 @dataclass(frozen=True)
@@ -128,5 +128,7 @@ def _found(path: str, real: str, name: str, status: os.stat_result, *, has_tags:
         with suppress(OSError):  # there are none, or they are a link to nowhere
             tags = os.stat(f"{path}{TAGS}")
             of_tags = tags.st_size, tags.st_mtime_ns
-    stamp = status.st_size, status.st_mtime_ns, status.st_ino, *of_tags
+    # Programs can set the first time; the second is when anything of the file was last changed.
+    times = status.st_mtime_ns, status.st_ctime_ns
+    stamp = status.st_size, *times, status.st_ino, *of_tags
     return Found(path, real, name, status.st_ino, stamp)

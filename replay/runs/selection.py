@@ -22,7 +22,7 @@ from flexrec.replay.runs.expressions import (
     ordering,
     unknown,
 )
-from flexrec.replay.runs.index import column_numbers, tables_of
+from flexrec.replay.runs.index import column_numbers, is_full, named_by, tables_of
 from flexrec.replay.runs.row import Cell
 from flexrec.replay.runs.scan import Found
 
@@ -127,15 +127,22 @@ class Selection:
 
     def check(self, names: Sequence[str]) -> None:
         """Raise QueryError if there is no such column."""
-        for name in names:
-            if name not in self._sql:
-                raise unknown(name, self._sql)
+        missing = [name for name in names if name not in self._sql]
+        if missing:
+            raise unknown(missing, self._sql)
 
-    def may_have(self, key: str) -> bool:
-        """Whether some runs have so many keys that this may be one that is in no column yet."""
-        (asked,) = self._db.execute("SELECT count(*) FROM asked WHERE key=?", (key,)).fetchone()
+    def may_have(self, columns: Collection[str]) -> set[str]:
+        """The keys of these columns, if runs have so many that they may be in no column yet.
+
+        Where no column more fits into the index, a column that is not of a key is itself one.
+        """
         (runs,) = self._db.execute("SELECT count(*) FROM run WHERE left_out > 0").fetchone()
-        return bool(runs and not asked)
+        if not runs:
+            return set()
+        keys = {named_by(column) for column in columns}
+        if not is_full(self._numbers):
+            keys -= set(columns)
+        return keys.difference(key for (key,) in self._db.execute("SELECT key FROM asked"))
 
     def rows(self, names: Sequence[str]) -> list[tuple[Cell, ...]]:
         """The cells of some columns, a row for each run."""

@@ -23,6 +23,7 @@ from flexrec.recorder import (
     UnknownKeyError,
     errors,
 )
+from flexrec.recorder.errors import nearest
 from flexrec.recorder.files.atomic_write import ANYTHING, replacing, writing
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -84,6 +85,14 @@ def test_a_package_that_cannot_be_imported_is_not_said_to_be_missing() -> None:
     except ImportError:
         error = MissingDependency.of("an HTML page", "plotly")
     assert str(error) == f"an HTML page needs plotly, which cannot be imported: {why}"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"), [("loss.mn", "loss.min"), ("Loss.mn", "Loss.min"), ("lossmin", "loss.min")]
+)
+def test_of_names_that_differ_in_case_the_nearest_is_named(name: str, found: str) -> None:
+    assert nearest(name, ["loss.min", "Loss.min", "step"]) == f"; did you mean {found!r}?"
+    assert nearest(name, ["Loss.min", "loss.min", "step"]) == f"; did you mean {found!r}?"
 
 
 def test_a_system_that_refuses_to_write_is_told_with_its_number(tmp_path: Path) -> None:

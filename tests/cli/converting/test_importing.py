@@ -55,11 +55,8 @@ def test_processes_import_a_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / "logs" / f"{i}.csv").write_text(f"step,loss\n0,{i}\n")
     (tmp_path / "logs" / "2.jsonl").write_text('{"step": 0, "loss": 2, "odd": {"x": []}}\n{"st')
     told = [run("logs", "-o", "one"), run("logs", "-o", "two", "--workers", 2)]
-    assert told[0][0] == 0
     assert "is not a JSON object" in told[0][2]
-    assert told[0][1:] == tuple(
-        text.replace(f"{tmp_path}/", "").replace("two", "one") for text in told[1][1:]
-    )
+    assert told[0] == (0, *(text.replace("two", "one") for text in told[1][1:]))
     for name in ("0.h5", "1.h5", "2.h5", "2_2.h5"):
         with Recording(Path("one", name)) as a, Recording(Path("two", name)) as b:
             assert a["loss"].value.tolist() == b["loss"].value.tolist()

@@ -111,6 +111,14 @@ def test_a_folder_is_a_table(where: str, request: pytest.FixtureRequest, cache: 
     assert not runs.paths[1].exists()
 
 
+def test_a_file_that_is_listed_but_not_there_is_left_out(web: str, exp: Path) -> None:
+    (exp / "gone.h5").symlink_to("nowhere.h5")  # the server lists it
+    with pytest.warns(RuntimeWarning, match=r"gone.h5 in http://.*/exp cannot be read"):
+        assert len(Runs(web)) == 3
+    with pytest.raises(RecordingError, match=r"gone.h5 cannot be read: 404"):
+        Runs(f"{web}/gone.h5")
+
+
 def test_a_pattern_chooses(memory: str) -> None:
     assert Runs(f"{memory}/*.h5").table(["name"]).rows == [("a",), ("b 1",)]
     assert Runs(f"{memory}/*/c.h5", f"{memory}/a.h5").table(["config.name"]).rows == [

@@ -83,6 +83,7 @@ def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:
             "config.lr < '0.1'",
             r"config\.lr has numbers, and '0\.1' is a text.*write config\.lr < 0\.1,",
         ),
+        ("(config.lr) < ('0.1')", r"config\.lr has numbers, and '0\.1' is a text"),
         ("'5' <= test_acc.max", r"write test_acc\.max >= 5, without"),
         (
             "config.seed not in (0, '1')",
@@ -116,6 +117,17 @@ def test_texts_and_numbers_in_one_column(exp: Path) -> None:
         ("config.lr not between 0.05 and 1", 2),
         ("config.lr * 2 < 1", 4),
         ("abs(config.lr) < 1", 4),
+        ("(config.lr) > 0.05", 2),
+        ("0.05 < ((config.lr))", 2),
+        ("-(config.lr) < 0", 4),
+        ("(config.lr) = 'auto' and (config.lr) >= ('a')", 1),
+        ("min(0.5, config.lr) < 1", 4),
+        ("coalesce(config.lr, 0) > 0.05", 2),
+        ("iif(1, nullif(config.lr, 0.1), 0) > 0.05", 0),
+        ("coalesce(config.lr, '') > 'a'", 1),
+        ("iif(config.lr = 'auto', 1, 0) > 0", 1),
+        ("(config.lr-config.seed) * 2 < 0", 2),
+        ("config.seed in (config.seed)", 5),
         ("config.lr >= 'a'", 1),
         ("config.lr BETWEEN 'a' AND 'b'", 1),
         ("'a' > config.lr", 0),
@@ -390,3 +402,44 @@ def test_more_keys_than_a_table_holds(tmp_path: Path) -> None:
     assert cells(Runs(tmp_path).where("layer/a1190/mean.last = 7"), "name") == [("c",)]
     with pytest.raises(QueryError, match=r"no run has a column 'layer/zzz/mean\.last'"):
         runs.where("layer/zzz/mean.last = 3")
+
+
+@pytest.mark.filterwarnings("ignore:.*distinct keys")
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_several_such_keys_may_be_named(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    if not is_kept:
+        cache.parent.write_text("a file, where the folder is to be")
+    with Recorder(tmp_path / "a.h5") as rec:
+        rec.add({f"layer/{i}/mean": float(i) for i in range(1800)})
+    reads: list[int] = []
+    runs = Runs(tmp_path, tell=lambda _, count: reads.append(count))
+    rows = runs.table(["layer/1790/mean.last", "layer/1791/mean.min"]).rows
+    assert rows == [(1790.0, 1791.0)]
+    assert len(reads) == 2  # both at once
+    found = runs.where("layer/1792/mean.last + layer/1793/mean.last = 3585")
+    assert cells(found.sort("layer/1794/mean.max, layer/1795/mean.max"), "name") == [("a",)]
+    with pytest.raises(QueryError, match=r"no run has a column 'layer/zzz/mean\.last'"):
+        runs.where("layer/zzz/mean.last = layer/1796/mean.last")
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_table_with_all_the_columns_that_it_may_have(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, is_kept: bool
+) -> None:
+    monkeypatch.setattr("flexrec.replay.runs.index._WIDE", 40)
+    monkeypatch.setattr("flexrec.replay.runs.index._TABLES", 2)
+    if not is_kept:
+        cache.parent.write_text("a file, where the folder is to be")
+    for name in "abc":
+        with Recorder(tmp_path / f"{name}.h5", config={f"of_{name}": 1}, facts=False) as rec:
+            rec.add({f"{name}{i}": float(i) for i in range(4)})
+    runs = Runs(tmp_path)
+    assert len(runs.columns) == 82
+    assert "2 runs with many keys: 6 keys are in no column" in runs.notes()[0]
+    assert cells(runs.where("c2.last = 2 and c3.last = 3"), "name") == [("c",)]
+    assert cells(runs.where("config.of_c = 1"), "name", "config.of_c") == [("c", 1)]
+    assert cells(runs.where("a3.last = 3"), "name") == [("a",)]
+    with pytest.raises(QueryError, match=r"no run has a column 'config\.of_d'"):
+        runs.where("config.of_d = 1")
