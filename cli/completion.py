@@ -9,10 +9,12 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 
 import typer
+
+from flexrec.recorder.errors import FlexrecError
 
 SECONDS = 2.0
 _MOST = 200  # names that are offered
@@ -86,10 +88,9 @@ def _recordings(incomplete: str) -> Iterable[str]:
 
 
 def keys(context: typer.Context, incomplete: str) -> list[str]:
-    """The keys of the recordings that come before on the command line."""
+    """The keys of the recordings, and of those in folders, that come before on the line."""
     # Its positional arguments, since an option without a value cannot be parsed.
-    paths = [Path(word) for word in context.args]
-    return bounded(lambda: _keys(paths, incomplete))
+    return bounded(lambda: _keys(context.args, incomplete))
 
 
 def keys_and_presets(context: typer.Context, incomplete: str) -> list[str]:
@@ -97,11 +98,15 @@ def keys_and_presets(context: typer.Context, incomplete: str) -> list[str]:
     return [*keys(context, incomplete), *preset_names(incomplete)]
 
 
-def _keys(paths: Iterable[Path], incomplete: str) -> Iterable[str]:
+def _keys(places: Iterable[str], incomplete: str) -> Iterable[str]:
     from flexrec.recorder.recording import Recording
+    from flexrec.replay.runs.scan import scan
 
-    found = dict[str, None]()
-    for path in islice(paths, _RECORDINGS):
-        with Recording(path) as run:
+    found, files = dict[str, None](), list[str]()
+    for place in places:
+        with suppress(FlexrecError):  # it is not there
+            files += [one.path for one in scan([os.path.expanduser(place)])]
+    for path in files[:_RECORDINGS]:
+        with suppress(FlexrecError), Recording(path) as run:  # the others may be whole
             found |= dict.fromkeys(key for key in run if key.startswith(incomplete))
     return filter(_PLAIN.fullmatch, found)

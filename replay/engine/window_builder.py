@@ -55,7 +55,6 @@ class _Plot:
     definition: PlotDefinition
     name: str
     kind: PlotType
-    key: str  # the first key that it drew, for its title
     lines: dict[Place, _Line] = field(default_factory=dict)
     axes: set[str | None] = field(default_factory=set)  # the names of its points' x
 
@@ -64,7 +63,8 @@ class _Plot:
         asked = self.definition.opts.get("title")
         if asked is None:
             return self.name[:1].upper() + self.name[1:]
-        return expand(str(asked), self.key, classes)
+        # Not the key that was drawn first: a replay draws key by key, not mark by mark.
+        return expand(str(asked), self.lines[min(self.lines)].key, classes)
 
 
 class WindowBuilder:
@@ -149,7 +149,7 @@ class WindowBuilder:
                 if meters[i] in index and name in definitions.meters[meters[i]].targets
             }
             if lines:
-                kept[name, instance] = _Plot(new, instance, plot.kind, plot.key, lines, plot.axes)
+                kept[name, instance] = _Plot(new, instance, plot.kind, lines, plot.axes)
         self.definitions, self._plots = definitions, kept
 
     def _show(self, plot: _Plot, line: _Line, x: float, value: Any) -> None:
@@ -172,7 +172,7 @@ class WindowBuilder:
         plot = self._plots.get((definition.name, name))
         if plot is None:
             kind = plot_type(definition.type)
-            plot = self._plots[definition.name, name] = _Plot(definition, name, kind, key)
+            plot = self._plots[definition.name, name] = _Plot(definition, name, kind)
         return plot
 
     def _windows(self, plot: _Plot) -> Iterable[Window]:

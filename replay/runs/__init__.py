@@ -6,4 +6,4 @@ h5py, so that a table of many runs is quick.
 """
 
 # The files that other folders may import; tests/test_layout.py holds them to it.
-DOORS = ("collection", "comparing", "table", "tags", "text_table", "workers")
+DOORS = ("collection", "comparing", "scan", "table", "tags", "text_table", "workers")

@@ -1,6 +1,8 @@
 """The interface of sinks, the sink that keeps windows in memory, and changes between windows."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import takewhile
+from operator import eq
 from typing import Protocol, TypeAlias
 from urllib.parse import quote
 
@@ -69,7 +71,10 @@ class ListSink:
 
 
 class ChangesSink:
-    """Passes changed windows on to another sink, and removes windows that are gone."""
+    """Passes changed windows on to another sink, and removes windows that are gone.
+
+    The other sink has the windows in their order: those behind a new one are shown again.
+    """
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -78,6 +83,10 @@ class ChangesSink:
     def show(self, windows: Sequence[Window]) -> None:
         """Pass on the windows that differ from those of the last call."""
         wanted = placed(windows)
+        stay = [place for place in self._held if place in wanted]
+        in_order = takewhile(bool, map(eq, stay, wanted))
+        for place in stay[len(list(in_order)) :]:
+            self._sink.remove(self._held.pop(place))
         gone, changed = changes(self._held, wanted)
         for window in gone:
             self._sink.remove(window)

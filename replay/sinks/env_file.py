@@ -28,7 +28,8 @@ class EnvFileSink:
 
     A visdom server that is started on the file's folder shows `my_env.json` as the environment
     `my_env`. The windows of another environment `E` are written to `my_env-E.json` beside it. The
-    same windows give the same bytes with every version of visdom.
+    same windows give the same bytes with every version of visdom; only the last bit of logarithms
+    depends on the processor.
 
     Args:
         path: the file; it is written completely or not at all.

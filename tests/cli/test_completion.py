@@ -17,6 +17,7 @@ from flexrec.recorder import Recorder
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The current folder, with recordings and what is none."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
     for name, keys in (("run.h5", ("train_loss", "val_loss", "two words")), ("other.h5", ("t2",))):
         with Recorder(name, facts=False) as rec:
             rec.add(dict.fromkeys(keys, 1.0))
@@ -53,7 +54,9 @@ LINES = {
     "flexrec show run.h5 --plot tr": ["train_loss"],
     "flexrec show run.h5 --plot loss+M": ["loss+MSE"],
     "flexrec show torn.h5 -k ": [],
-    "flexrec show runs -k ": [],
+    "flexrec replay runs -k ": ["train_loss", "val_loss"],
+    "flexrec replay torn.h5 absent.h5 other.h5 -k ": ["t2"],
+    "flexrec replay ~/other.h5 -k ": ["t2"],
     "flexrec show absent.h5 -k ": [],
     "flexrec replay run.h5 -p loss+ac": ["loss+acc", "loss+activations"],
     "flexrec presets conf": ["confusion"],

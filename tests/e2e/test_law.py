@@ -17,6 +17,7 @@ from flexrec.replay.engine.engine import Engine
 from flexrec.replay.player.player import play_all
 from flexrec.replay.plots.window import equal
 from flexrec.replay.sinks.base import ListSink
+from flexrec.replay.sinks.env_file import EnvFileSink
 from support.block_cases import blocks_of
 
 pytestmark = pytest.mark.viewing
@@ -289,6 +290,36 @@ def test_a_logger_that_records_shows_what_replay_will_show(
         if run.marks.is_log.any():
             assert all(map(equal, play(run, defs, plain=True), shown))
             assert not differ(play(run, defs), shown)
+
+
+def test_a_file_of_a_live_logger_is_that_of_replay(tmp_path: Path) -> None:
+    """To the byte: the title's key, the order of windows and the colours are the same."""
+    plots = {
+        "mixed": {"type": "line", "opts": {"title": "{key}"}},
+        "one": {"type": "line"},
+        "two": {"type": "line"},
+    }
+    meters = {
+        "all": {"key": "*", "type": "LastValueMeter", "target": "mixed"},
+        "a": {"type": "LastValueMeter", "target": "one"},
+        "b": {"type": "LastValueMeter", "target": ["one", "two"]},
+    }
+    defs = define(plots, meters)
+    with Recorder(tmp_path / "run.h5", facts=False) as rec:
+        live_file = EnvFileSink(tmp_path / "live.json")
+        with FlexLogger(defs, sink=live_file, recorder=rec) as logger:
+            logger.add(c=np.ones(1))  # no number, which replay draws first
+            logger.log(0, "c")
+            logger.add(b=2.0)
+            logger.log(1, "b")
+            logger.add(a=1.0)
+            logger.log(2)
+    for plain in (False, True):
+        replayed = EnvFileSink(tmp_path / f"{plain}.json")
+        with Recording(tmp_path / "run.h5") as run:
+            replayed.show(play(run, defs, plain=plain))
+        replayed.close()
+        assert replayed.path.read_bytes() == live_file.path.read_bytes()
 
 
 def test_several_recordings_overlay_named_by_run(tmp_path: Path) -> None:

@@ -503,6 +503,22 @@ def test_whole_numbers_are_written_out(browser: "Browser", tmp_path: Path) -> No
         assert "123456: " in said
 
 
+def test_of_marks_at_one_x_the_last_value_is_read(browser: "Browser", tmp_path: Path) -> None:
+    """The keys stop there, where a gap lies before the value, or behind it."""
+    with Recorder(tmp_path / "run.h5") as rec:
+        for epoch, loss in enumerate([5.0, np.nan, 7.0, 8.0, 9.0, np.nan]):
+            rec.add(loss=loss)
+            rec.log(epoch=epoch // 2)
+    flexrec("replay", tmp_path / "run.h5", "--html", tmp_path / "x.html")
+    with open_page(browser, tmp_path / "x.html") as found:
+        plot, read = found.page.locator(LOSS), []
+        plot.focus()
+        for pressed in ("Home", "ArrowRight", "End"):
+            found.page.keyboard.press(pressed)
+            read.append(plot.get_attribute("aria-valuetext"))
+    assert read == ["epoch 0: Loss 5", "epoch 1: Loss 8", "epoch 2: Loss 9"]
+
+
 def test_labels_of_axes_do_not_overlap(browser: "Browser", tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.h5") as rec:
         for _ in range(2):

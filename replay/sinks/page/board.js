@@ -198,17 +198,22 @@ function makeCursor(card) {
   plot.addEventListener("blur", () => leave(card));
 }
 
-/** Every x at which a line that is shown has a value, in order. */
-function stops({plot}) {
-  const xs = plot.data.filter((made) => made.visible).flatMap(
-    (made) => made.x.filter((x, i) => x !== null && made.y[i] !== null));
+/** The lines that are shown and have values to tell. */
+function linesOf({plot}) {
+  return plot.data.filter((made) => made.visible && made.hoverinfo !== "skip");
+}
+
+/** Every x at which such a line has a value, in order. */
+function stops(card) {
+  const xs = linesOf(card).flatMap(({x, y}) => x.filter((own, i) => own !== null && y[i] !== null));
   return [...new Set(xs)].sort((a, b) => a - b);
 }
 
 function moveTo(card, x, xs) {
   const {plot} = card, found = [];
-  for (const data of plot.data) {
-    const i = data.visible && data.hoverinfo !== "skip" ? data.x.indexOf(x) : -1;
+  for (const data of linesOf(card)) {
+    const known = data.x.findLastIndex((own, k) => own === x && data.y[k] !== null);
+    const i = known < 0 ? data.x.indexOf(x) : known;  // a gap beside a value at the same x
     const {xaxis, [data.yaxis === "y2" ? "yaxis2" : "yaxis"]: yaxis} = plot._fullLayout;
     if (i >= 0) found.push({data, x, y: data.y[i], xaxis, yaxis});
   }
