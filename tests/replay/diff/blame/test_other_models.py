@@ -74,7 +74,7 @@ class Made(nn.Module):
 
 
 class Mixed(nn.Module):
-    """Draws random numbers in its code, calls another expert at every step, and has two heads."""
+    """Draws random numbers in its code, calls another expert after two steps, and has two heads."""
 
     def __init__(self, run: Any) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Mixed(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         h = self.made(functional.dropout(self.first(x), 0.1, self.training))
-        h = self.experts[self.run[0].step % 2](h)
+        h = self.experts[self.run[0].step // 2 % 2](h)
         return self.side(h), self.head(h)
 
 
@@ -219,6 +219,7 @@ FAULTS = [  # what is trained and watched, the fault, its stage, and what is bla
     ("plain", "all", "last code", "loss", "the model"),
     ("mixed", "trace", "made gradient", "backward", "made"),
     ("mixed", "trace", "another seed", "data", "Mixed"),
+    ("mixed", "stats", "first hook", "forward", "first"),  # the expert did not run before
     ("mixed", "stats", "side hook", "loss", "a layer in parallel"),
     ("mixed", "all", "side gradient", "backward", "a layer in parallel"),
     ("mixed", "all", "head frozen", "backward", "head"),  # all gradients are clipped less
