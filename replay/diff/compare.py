@@ -471,7 +471,7 @@ def _first(
     if is_traced and place_of(found_by.key).source in _TRACED:
         return replace(found_by, stage="metric", layer=None, kind=None, one_of=(), cause=_ROUNDED)
     if is_traced and found_by.stage == "weights":  # after the optimizer's step, which is equal
-        layers = tuple(each for each in found_by.one_of if each != "the optimizer")
+        layers = tuple(each for each in found_by.one_of if each in run.layers)
         return replace(found_by, one_of=layers if len(layers) > 1 else ())
     if traced is not None and traced.previous is not None and traced.previous < step:
         later = lasting_changes(traced)

@@ -58,10 +58,15 @@ def kind_of(run: Side, layer: str | None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def order_of(run: Side) -> dict[str, int]:
-    """The place of each layer in the order in which they ran; empty if it was not recorded."""
-    found = {layer: fields.get("order") for layer, fields in run.layers.items()}
-    return {layer: order for layer, order in found.items() if isinstance(order, int)}
+def order_of(run: Side) -> dict[str, float]:
+    """The place of each layer in the order in which they ran, if it was recorded; a layer that did
+    not run at first comes after the one before it in the model."""
+    found, last = dict[str, float](), -1.0
+    for layer, fields in run.layers.items():
+        order = fields.get("order")
+        last = order if isinstance(order, int) else last
+        found[layer] = last if isinstance(order, int) else last + 0.5
+    return found
 
 
 @dataclass(frozen=True)

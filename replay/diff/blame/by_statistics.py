@@ -6,11 +6,13 @@ recorded to decide, all candidates are listed as "one of".
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flexrec.recorder.errors import counted, listed
 from flexrec.recorder.files.names import is_fingerprint
 from flexrec.replay.diff.blame.places import (
+    BACKWARD,
     FORWARD,
     Place,
     around,
@@ -26,6 +28,7 @@ from flexrec.replay.diff.model import Blame, Stage, shown_apart
 
 _OF_OPTIMIZER = ("state", "updates", "weights")  # what changes in its step, in this order
 _MOST = 0.9  # fraction of the layers that is reported as all of them
+_PARALLEL = "a layer in parallel"
 
 
 class StepOfLayers:
@@ -111,6 +114,24 @@ class StepOfLayers:
         calls = self._fields.get(layer, {}).get("calls")
         return calls if isinstance(calls, int) else 1
 
+    def models(self) -> "list[StepOfLayers]":
+        """The same step for each model alone; the order between models is not recorded."""
+        names = dict.fromkeys(map(self.model, self.layers))
+        if len(names) < 2:
+            return [self]
+        owners = {key: place.layer for key, place in self.places.items()}
+        return [
+            StepOfLayers(
+                self.step,
+                {k: each for k, each in self.found.items() if self._is_of(owners[k], name)},
+                self._fields,
+            )
+            for name in names
+        ]
+
+    def _is_of(self, layer: str, model: object) -> bool:
+        return not layer or self.model(layer) == model
+
     def _beside(self, layer: str) -> list[str]:
         """The layers of the same model."""
         return [each for each in self.layers if self.model(each) == self.model(layer)]
@@ -195,6 +216,27 @@ def _in_data(here: StepOfLayers) -> Blame | None:
 
 
 def _in_forward(here: StepOfLayers) -> Blame | None:
+    models = here.models()
+    found = [each for each in map(_in_passes, models) if each is not None]
+    inside = [each for each in found if each.layer]
+    if inside or not found or len(models) == 1:
+        return _any_of(inside or found)
+    last, code = _after_the_layers(here)  # what goes into a model may come out of another
+    data = ("the data",) if found[0].stage == "data" else ()
+    among = tuple(dict.fromkeys((*data, *found[0].one_of, *last, *code)))
+    return replace(found[0], one_of=among if last else found[0].one_of)
+
+
+def _any_of(found: Sequence[Blame]) -> Blame | None:
+    """The first of what is blamed in several models, with the candidates of all."""
+    if len(found) < 2:
+        return next(iter(found), None)
+    among = dict.fromkeys(each for of in found for each in (of.one_of or (of.layer,)) if each)
+    cause = f"{found[0].cause}; other models differ, too"
+    return replace(found[0], cause=cause, one_of=tuple(among))
+
+
+def _in_passes(here: StepOfLayers) -> Blame | None:
     for layer, source in here.passes:
         if here.is_lost(layer, source):
             return _not_called(here, layer, source)
@@ -210,6 +252,7 @@ def _outputs(here: StepOfLayers, layer: str) -> Blame:
         cause = "outputs differ; its inputs were not recorded"
         above = _after_the_last_equal(here, earlier)
         suspects = (*above, layer, *_code_before(here, layer, above))
+        suspects += _in_parallel(here, earlier, above)
         return Blame("forward", key, layer, cause, suspects)
     cause = f"outputs differ, its inputs are equal {here.how_far(layer, 'inputs')}"
     parts = [each for each in earlier if each not in here.before(layer, "inputs")]
@@ -226,8 +269,10 @@ def _not_called(here: StepOfLayers, layer: str, source: str) -> Blame:
     if all(here.is_lost(each, source) for each in here.known(source)):
         cause = "only one run has its layers: the other did not train there, or without gradients"
         return Blame("forward", key, None, cause)
-    above = _after_the_last_equal(here, here.before(layer, "inputs"))
+    earlier = here.before(layer, "inputs")
+    above = _after_the_last_equal(here, earlier)
     suspects = (*above, *_code_before(here, layer, above), layer)
+    suspects += _in_parallel(here, earlier, above)
     return Blame("forward", key, suspects[0], f"only one run has {source} of {layer}", suspects)
 
 
@@ -236,6 +281,7 @@ def _before(here: StepOfLayers, layer: str) -> Blame:
     key, earlier = here.key(layer, "inputs"), here.before(layer, "inputs")
     suspects = _after_the_last_equal(here, earlier)
     code = (*_code_before(here, layer, suspects), *here.repeated(layer))
+    beside = _in_parallel(here, earlier, suspects)
     unknown = filter(None, map(here.unknown, suspects))
     entered = here.layers[: here.layers.index(layer)]
     if not any(here.differs(other, source) is False for other in entered for source in FORWARD):
@@ -248,11 +294,10 @@ def _before(here: StepOfLayers, layer: str) -> Blame:
         return Blame("data", key, None, cause, ("the data", *among) if among else ())
     if suspects:
         cause = f"its inputs are equal, those of {layer}, which comes next, differ"
-        return Blame(
-            "forward", key, suspects[-1], cause, tuple(dict.fromkeys((*suspects, *unknown, *code)))
-        )
+        among = tuple(dict.fromkeys((*suspects, *unknown, *code, *beside)))
+        return Blame("forward", key, suspects[-1], cause, among)
     cause = f"the code of {code[0]} before {layer}: all that was recorded before it is equal"
-    return Blame("forward", key, code[0], cause, tuple(dict.fromkeys((*code, layer))))
+    return Blame("forward", key, code[0], cause, tuple(dict.fromkeys((*code, layer, *beside))))
 
 
 def _code_before(here: StepOfLayers, layer: str, above: Sequence[str] = ()) -> tuple[str, ...]:
@@ -281,20 +326,29 @@ def _after_the_last_equal(here: StepOfLayers, earlier: Sequence[str]) -> tuple[s
     return tuple(suspects)
 
 
+def _in_parallel(
+    here: StepOfLayers, earlier: Iterable[str], suspects: Sequence[str]
+) -> tuple[str, ...]:
+    """The candidate that stands for the layers before the suspects whose outputs were not recorded:
+    they need not have gone into the suspects."""
+    others = (each for each in earlier if each not in suspects)
+    return (_PARALLEL,) if any(here.differs(e, "outputs") is None for e in others) else ()
+
+
 def _in_loss(here: StepOfLayers) -> Blame | None:
     keys = here.differ("loss")
     if not keys:
         return None
     if here.layers and not here.knows_layers():
         cause = f"{keys[0]} differs; no layer was recorded at this step by both"
-        return Blame("loss", keys[0], None, cause, ("the loss", "any layer"))
+        return Blame("loss", keys[0], None, cause, ("the loss", "any layer", "an earlier step"))
     return _of_loss(here, keys[0], f"{keys[0]} differs")
 
 
 def _of_loss(here: StepOfLayers, key: str, what: str) -> Blame:
     """The cause if a loss or its gradient differs, and nothing that was recorded before it."""
     last, code = _after_the_layers(here)
-    suspects = ("the loss", *last, *code)
+    suspects = ("the loss", *last, *code, *_in_parallel(here, here.layers, last))
     if last:
         cause = f"{what}; the outputs of {listed(last)} were not recorded"
         return Blame("loss", key, None, cause, suspects)
@@ -316,6 +370,11 @@ def _after_the_layers(here: StepOfLayers) -> tuple[tuple[str, ...], tuple[str, .
 
 
 def _in_backward(here: StepOfLayers) -> Blame | None:
+    found = [each for each in map(_back_through, here.models()) if each is not None]
+    return _any_of([each for each in found if each.stage == "backward"]) or next(iter(found), None)
+
+
+def _back_through(here: StepOfLayers) -> Blame | None:
     ended = [layer for layer, source in here.passes if source == "outputs"]
     last = next(
         (each for each in reversed(ended) if here.differs(each, "grad_out") is not None), None
@@ -333,7 +392,7 @@ def _in_backward(here: StepOfLayers) -> Blame | None:
             return _of_loss(here, key, "the gradient at the model's output differs")
         if differs:
             near = (after,) if after and here.differs(after, "grad_in") is None else ()
-            suspects = (*near, *around(layer, *filter(None, [after])))
+            suspects = (*near, *around(layer, *filter(None, [after])), "the loss")
             cause = f"the backward of what comes after {layer}"
             if here.is_lost(layer, "grad_out"):
                 cause += ", or what is before is frozen"
@@ -352,10 +411,13 @@ def _frozen(here: StepOfLayers, layer: str) -> list[str]:
 
 def _grad_in(here: StepOfLayers, layer: str) -> Blame:
     """The cause if the gradient of a layer's inputs differs, and that of its outputs does not."""
-    suspects = (layer, *_code_before(here, layer))
+    suspects = (layer, *_code_before(here, layer), _PARALLEL)
     is_lost = here.is_lost(layer, "grad_in")
-    if is_lost or here.calls(layer) > 1:
-        cause = "only one run has" if is_lost else "of some of its calls only one run may have"
+    before = here.layers[: here.layers.index(layer)]
+    are_lost = any(here.is_lost(e, kind) for e in before for kind in (*BACKWARD, "grad_weights"))
+    if is_lost or are_lost or here.calls(layer) > 1:
+        part = "of some of its calls or inputs only one run may have"
+        cause = "only one run has" if is_lost else part
         cause += " the gradient of its inputs: detached, or what is before is frozen"
         suspects = (*suspects, *(each for each in _frozen(here, layer) if each != layer))
     else:
@@ -368,12 +430,15 @@ def _in_gradients(here: StepOfLayers) -> Blame | None:
     layers = here.differing("grad_weights")
     if not layers:
         return None
+    lost = [layer for layer in layers if here.is_lost(layer, "grad_weights")]
+    layers = lost or layers  # clipping then changes the others
     key = here.key(layers[0], "grad_weights")
     rates = [each for each in here.differ("optimizer") if is_watched(each)]
     if any(None in (here.found[each].a, here.found[each].b) for each in rates):
         return Blame("optimizer", key, None, "only one run's optimizer took a step")
     if len(layers) > 1 and len(layers) >= _MOST * len(here.known("grad_weights")):
         cause = "all gradients differ after an equal backward pass: clipping, accumulation, scaling"
+        cause += "; or one was changed before clipping"
         return Blame("backward", key, None, cause)
     cause = "the gradient of its weights differs, all before it is equal"
     return Blame("backward", key, layers[-1], cause, tuple(layers) if len(layers) > 1 else ())
@@ -420,7 +485,8 @@ def _in_weights(here: StepOfLayers) -> Blame | None:
         return None
     cause = "weights differ after the step, all that was recorded before is equal"
     key, only = here.key(layers[0], "weights"), layers[0] if len(layers) == 1 else None
-    return Blame("weights", key, only, cause, (*layers, "the optimizer"))
+    unknown = () if here.known("grad_weights") else ("the gradients",)
+    return Blame("weights", key, only, cause, (*layers, *unknown, "the optimizer"))
 
 
 def _several(keys: Iterable[str]) -> str:

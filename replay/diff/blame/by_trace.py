@@ -313,21 +313,21 @@ def _random(step: Step, event: Event, kind: str) -> Blame:
     if kind == "again_random":
         cause = "it runs again with another random state than at first"
         return Blame("backward", str(event), event.layer, cause)
+    where = event.layer if event.kind == "outputs" else event.parent or None
     states = [e for e in step.events if e.kind == "random"]
     at = next(i for i, each in enumerate(states) if each.key in step.differ)
     since = step.pair.side.get(states[at].key, step.a.step)
     if since < step.a.step:
         cause = f"it differs, and so does the random state, but that since step {since}"
-        parent = event.parent if event.kind == "inputs" else event.layer
-        suspects = tuple(dict.fromkeys((parent, event.layer, "the random state")))
-        return Blame("forward", str(event), parent, cause, suspects)
+        suspects = tuple(dict.fromkeys((where or event.layer, event.layer, "the random state")))
+        return Blame("forward", str(event), where, cause, suspects)
     if at == 0:
         cause = f"the random state differs from the start of step {since} on"
-        return Blame("data", str(event), event.layer, cause)
+        return Blame("data", str(event), where, cause)
     drew, found = states[at - 1], states[at]
     if not found.parent:
         cause = f"random numbers were drawn before the call of {found.layer}"
-        return Blame("data", str(event), event.layer, cause)
+        return Blame("data", str(event), where, cause)
     cause = f"random numbers were drawn between {drew.layer} and {found.layer}"
     suspects = tuple(dict.fromkeys((found.parent, drew.layer, found.layer)))
     return Blame("forward", str(event), found.parent, cause, suspects)
@@ -377,9 +377,9 @@ def _gradient(step: Step, event: Event) -> Blame:
         return Blame("loss", str(event), None, cause, _after_output(step, output))
     agree = [e for e in takers if not _has_other_gradient(step, e)]
     if agree:
-        leaves = [e.layer for e in agree if e.layer not in step.parents]
-        suspects = tuple(dict.fromkeys((*leaves, *_with_code(step, reversed(agree)))))
-        suspects = suspects or (agree[0].layer,)
+        callers = {e.parent for e in agree}  # they gave the tensor to a part
+        users = [e.layer for e in agree if e.layer not in callers]
+        suspects = tuple(dict.fromkeys((*users, *_with_code(step, reversed(agree)))))
         cause = "the gradient of its outputs agrees, that of its inputs does not"
         return Blame("backward", str(event), suspects[0], cause, _unless_one(suspects))
     layer = givers[0].layer if givers else event.layer
@@ -430,7 +430,10 @@ def _raw_grad(step: Step, event: Event) -> Blame:
     why = step.attributes(event.layer)
     cause = why or "the gradient of its weights; its inputs and the gradient of its outputs agree"
     suspects = (event.layer, *(layer for layer in layers if layer != event.layer))
-    return Blame("backward", str(event), event.layer, cause, () if why else _unless_one(suspects))
+    if why or len(suspects) == 1:
+        return Blame("backward", str(event), event.layer, cause)
+    suspects = (*suspects, "gradients that were not zeroed")  # others may have had none before
+    return Blame("backward", str(event), event.layer, cause, suspects)
 
 
 def _grad(step: Step, event: Event) -> Blame:

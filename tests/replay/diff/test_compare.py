@@ -24,8 +24,13 @@ FAULTS = [  # what differs from step 5 on, and the stage, layer and one_of that 
     (("middle/inputs/mean",), "forward", "the model", ("the model", "middle")),
     (("train_loss",), "loss", None, ("the loss", "the model")),
     (("last/grad_out/mean", "last/grad_in/mean"), "loss", None, ("the loss", "the model")),
-    (("middle/grad_in/mean", "first/grad_out/mean"), "backward", "middle", ("middle", "the model")),
-    (("first/grad_out/mean",), "backward", "the model", ("the model",)),
+    (
+        ("middle/grad_in/mean", "first/grad_out/mean"),
+        "backward",
+        "middle",
+        ("middle", "the model", "a layer in parallel"),
+    ),
+    (("first/grad_out/mean",), "backward", "the model", ("the model", "the loss")),
     (("middle/grad_weights/mean",), "backward", "middle", ()),
     (GRADIENTS, "backward", None, ()),
     (("lr", *WEIGHTS), "optimizer", None, ()),
@@ -100,7 +105,7 @@ def test_outputs_that_were_not_recorded_leave_several(tmp_path: Path) -> None:
     first = flexrec.diff(a, b).first
     assert first is not None
     assert (first.stage, first.layer) == ("forward", "middle")
-    assert first.one_of == ("middle", "the model")
+    assert first.one_of == ("middle", "the model", "a layer in parallel")
 
 
 def test_inputs_that_were_not_recorded_leave_several(tmp_path: Path) -> None:
@@ -119,6 +124,21 @@ def test_inputs_that_were_not_recorded_leave_several(tmp_path: Path) -> None:
     assert first is not None
     assert (first.stage, first.layer) == ("forward", "middle")
     assert first.one_of == ("middle", "the model")
+
+
+def test_weights_may_differ_by_gradients_that_were_not_recorded(tmp_path: Path) -> None:
+    def only_weights(step: int, found: dict[str, float]) -> None:
+        for key in [key for key in found if "/weights/" not in key]:
+            del found[key]
+
+    def bend(step: int, found: dict[str, float]) -> None:
+        only_weights(step, found)
+        bent(AT, WEIGHTS[:1])(step, found)
+
+    a, b = record(tmp_path / "a.h5", only_weights), record(tmp_path / "b.h5", bend)
+    first = flexrec.diff(a, b).first
+    assert first is not None
+    assert (first.stage, first.one_of) == ("weights", ("first", "the gradients", "the optimizer"))
 
 
 def test_without_the_weights_of_the_step_before_they_may_be_it(tmp_path: Path) -> None:
@@ -163,7 +183,7 @@ def test_a_loss_at_a_step_without_layers_names_none(tmp_path: Path) -> None:
     found = flexrec.diff(a, record(tmp_path / "b.h5", bent(5, ("train_loss",)), every=4))
     assert found.first is not None
     assert (found.first.step, found.first.stage) == (5, "loss")
-    assert found.first.one_of == ("the loss", "any layer")
+    assert found.first.one_of == ("the loss", "any layer", "an earlier step")
 
 
 def test_recording_more_often_is_told_and_is_no_fault(tmp_path: Path) -> None:

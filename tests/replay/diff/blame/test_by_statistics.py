@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import flexrec
 from flexrec.recorder import Recorder
 from flexrec.recorder.files.names import ON_ACCELERATOR
 from flexrec.recorder.layers.tracing import trace
+from flexrec.replay.diff.model import order_of
 
 
 class Net(nn.Module):
@@ -79,7 +81,8 @@ def test_a_random_state_is_a_candidate_too_if_outputs_were_not_recorded(tmp_path
     b = trained(tmp_path / "b.h5", nn.Dropout(), lambda _: torch.rand(1), sources=("inputs",))
     first = flexrec.diff(a, b).first
     assert first is not None
-    assert first.one_of == ("middle", "the random state before middle", "the model")
+    random = "the random state before middle"
+    assert first.one_of == ("middle", random, "the model", "a layer in parallel")
 
 
 def test_how_far_fingerprints_are_apart_says_nothing(tmp_path: Path) -> None:
@@ -121,3 +124,9 @@ def test_a_trace_that_was_not_compared_does_not_excuse_a_difference(
     first = flexrec.diff(a, b).first
     assert first is not None
     assert (first.step, first.stage, first.layer) == (2, "forward", "middle")
+
+
+def test_a_layer_that_did_not_run_at_first_comes_after_the_one_before_it() -> None:
+    layers: dict[str, Any] = {"first": {"order": 0}, "expert": {}, "last": {"order": 1}}
+    order = order_of(SimpleNamespace(name="a", config=None, facts=None, layers=layers))
+    assert sorted(layers, key=order.__getitem__) == ["first", "expert", "last"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 import flexrec
 from flexrec.recorder import Recorder
@@ -61,6 +62,33 @@ class Plain(nn.Module):
         return y * (1.1 if self.on("last code") else 1)
 
 
+class Made(nn.Module):
+    """Computes its weights with a layer of its own, and uses its inputs itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw, self.bend = nn.Parameter(torch.eye(6)), nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x, self.bend(self.raw))
+
+
+class Mixed(nn.Module):
+    """Draws random numbers in its code, calls another expert after two steps, and has two heads."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        self.run = [run]  # not by itself: it would be an attribute
+        self.first, self.made = nn.Linear(4, 6), Made()
+        self.side, self.head = nn.Linear(6, 3), nn.Linear(6, 3)
+        self.experts = nn.ModuleList(nn.Linear(6, 6) for _ in range(2))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.made(functional.dropout(self.first(x), 0.1, self.training))
+        h = self.experts[self.run[0].step // 2 % 2](h)
+        return self.side(h), self.head(h)
+
+
 class Training:
     """Trains one of the models, with a fault from a step on."""
 
@@ -68,7 +96,8 @@ class Training:
         torch.manual_seed(0)
         self.fault, self.step = fault, 0
         self.has_letters, self.uses_lbfgs = kind == "net", kind == "lbfgs"
-        self.model: Any = Net(self) if kind == "net" else Plain(self)
+        kinds: dict[str, Any] = {"net": Net, "plain": Plain, "lbfgs": Plain, "mixed": Mixed}
+        self.model: Any = kinds[kind](self)
         weights = self.model.parameters()
         self.optimizer: Any = torch.optim.AdamW(weights, 1e-3, weight_decay=0.1)
         if self.uses_lbfgs:
@@ -96,6 +125,11 @@ class Training:
         elif what == "opens":
             layer = self.model.get_submodule(name)
             layer.register_forward_hook(lambda *found: found[2] + 1000)
+        elif what == "gradient":
+            layer = self.model.get_submodule(name)
+            layer.register_full_backward_hook(lambda *found: (found[1][0] * 1.1,))
+        elif what == "seed":
+            torch.manual_seed(99)
         elif what == "frozen":
             self.model.get_submodule(name).requires_grad_(False)
         elif what == "state":
@@ -120,7 +154,8 @@ class Training:
         return loss
 
     def _train(self, rec: Recorder) -> None:
-        self.optimizer.zero_grad()
+        if not self.on("not zeroed"):
+            self.optimizer.zero_grad()
         for number in range(2):
             x = self._batch(5 if self.on("second batch") and number else number)
             rec.fingerprint(batch=x)
@@ -131,6 +166,8 @@ class Training:
             loss = self._loss(rec, x)
             if not self.on("no backward"):
                 loss.backward()
+        if isinstance(self.model, Mixed):
+            nn.utils.clip_grad_norm_(self.model.parameters(), 0.01)
         if self.on("no gradients"):
             self.optimizer.zero_grad(set_to_none=True)
         if not self.on("no step"):
@@ -180,6 +217,13 @@ FAULTS = [  # what is trained and watched, the fault, its stage, and what is bla
     ("plain", "stats", "gate opens", "forward", "gate"),  # another layer is called then
     ("plain", "stats", "encoder.0 frozen", "backward", "encoder.0"),
     ("plain", "all", "last code", "loss", "the model"),
+    ("mixed", "trace", "made gradient", "backward", "made"),
+    ("mixed", "trace", "another seed", "data", "Mixed"),
+    ("mixed", "stats", "first hook", "forward", "first"),  # the expert did not run before
+    ("mixed", "stats", "side hook", "loss", "a layer in parallel"),
+    ("mixed", "all", "side gradient", "backward", "a layer in parallel"),
+    ("mixed", "all", "head frozen", "backward", "head"),  # all gradients are clipped less
+    ("mixed", "trace", "not zeroed", "backward", "gradients that were not zeroed"),
     ("lbfgs", "trace", "in closure", "optimizer", "the gradients"),
     ("lbfgs", "trace", "optimizer state", "optimizer", None),
     ("lbfgs", "all", "in closure", "forward", "an earlier pass of the step"),
@@ -218,9 +262,59 @@ def test_what_is_blamed(
 
 
 @pytest.mark.parametrize("watched", WATCHED)
-@pytest.mark.parametrize("kind", ["net", "plain", "lbfgs"])
+@pytest.mark.parametrize("kind", ["net", "plain", "mixed", "lbfgs"])
 def test_equal_runs_are_equal(
     kind: str, watched: str, wholes: Callable[[str, str], Path], tmp_path: Path
 ) -> None:
     again = Training(kind, "").record(tmp_path / "b.h5", watched)
     assert flexrec.diff(wholes(kind, watched), again).equal
+
+
+def train_two(path: Path, watched: str, fault: str = "") -> Path:
+    """Train two models of which the second goes into the first, with a fault in one of them."""
+    torch.manual_seed(0)
+    models = {
+        "decoder": nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 3)),
+        "encoder": nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 6)),
+    }
+    with Recorder(path, mode="w", facts=False) as rec:
+        for name, model in models.items():
+            rec.watch(model, name=name, **WATCHED[watched])
+        for step in range(AT + 2):
+            if fault and step == AT:
+                name, number, what = fault.split()
+                layer = models[name][int(number)]
+                if what == "hook":
+                    layer.register_forward_hook(lambda *found: found[2] * 1.1)
+                else:
+                    layer.register_full_backward_hook(lambda *found: (found[1][0] * 1.1,))
+            x = torch.randn(5, 4, generator=torch.Generator().manual_seed(step))
+            rec.fingerprint(batch=x)
+            loss = models["decoder"](models["encoder"](x)).square().mean()
+            rec.fingerprint(loss=loss)
+            loss.backward()
+            rec.step()
+    return path
+
+
+@pytest.mark.parametrize("watched", WATCHED)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        *("encoder 0 hook", "encoder 2 hook", "decoder 0 hook"),
+        *("encoder 2 gradient", "decoder 0 gradient", "decoder 2 gradient"),
+    ],
+)
+def test_models_that_run_in_another_order_than_they_are_watched(
+    fault: str, watched: str, tmp_path: Path
+) -> None:
+    whole, bent = (
+        train_two(tmp_path / "a.h5", watched),
+        train_two(tmp_path / "b.h5", watched, fault),
+    )
+    name, number, what = fault.split()
+    for runs in ((whole, bent), (bent, whole)):
+        first = flexrec.diff(*runs).first
+        assert first is not None
+        assert (first.step, first.stage) == (AT, "forward" if what == "hook" else "backward"), first
+        assert f"{name}.{number}" in (first.one_of or (first.layer,)), first

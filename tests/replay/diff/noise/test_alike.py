@@ -58,7 +58,7 @@ def references(tmp_path: Path) -> list[Path]:
         ("data", "data", None, "batch differs"),
         ("attributes", "forward", "drop", "p 0.1 -> 0.12"),
         ("settings", "optimizer", None, "lr "),
-        ("random", "data", "step", "the random state differs from the start of step 6 on"),
+        ("random", "data", None, "the random state differs from the start of step 6 on"),
         ("order", "forward", "other", "one run goes on with "),
     ],
 )
