@@ -9,7 +9,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count, islice
 from time import monotonic, time
@@ -243,18 +242,15 @@ class EventQueue:
             self._check_in_time(event)
 
     def _check_in_time(self, event: Queued) -> None:
-        """Raise if the queue was closed during this call and before the event was added.
-
-        What was added last is looked at first, by its index: other threads may add meanwhile,
-        which lets indexes from the end see an event twice, but miss none.
-        """
-        with self._cutting, suppress(IndexError):  # it was taken before the end
-            for i in count(1):
-                other = self._events[-i]
-                if other is _END or not self._is_cut:
-                    return
-                if other is event:
-                    self.refused()
+        """Raise if the queue was closed during this call and before the event was added."""
+        with self._cutting:
+            if self._is_cut:
+                # Without a GIL, only `copy` sees a deque as it is at one moment.
+                for other in reversed(self._events.copy()):
+                    if other is _END:
+                        return
+                    if other is event:
+                        self.refused()
 
     def _weigh(self, event: Queued) -> None:
         """Wake the writer if enough bytes are queued."""

@@ -4,7 +4,9 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pytest
@@ -134,6 +136,38 @@ def test_what_another_thread_adds_while_closing_is_recorded_or_refused(
             assert run["a"].value.tolist() == [0.5, *map(float, range(1, taken + 1))]
             if size:
                 assert [b[-1] for b in run["b"].value] == list(range(1, taken + 1))
+
+
+@pytest.mark.parametrize("flush_seconds", [0.001, 60])
+def test_what_many_threads_add_while_closing_is_recorded_or_refused(
+    tmp_path: Path, flush_seconds: float
+) -> None:
+    """Without a GIL, the writer empties the queue while these threads look for their last add."""
+    for trial in range(10):
+        path, taken = tmp_path / f"{trial}.h5", [0] * 8
+        rec = Recorder(path, facts=False, flush_seconds=flush_seconds)
+
+        def add_on(thread: int) -> None:
+            for value in itertools.count():
+                key = f"{'number' if value % 2 else 'text'}{thread}"
+                rec.add({key: float(value) if value % 2 else f"{value}"}, step=value)  # noqa: B023
+                taken[thread] = value + 1  # noqa: B023 - joined before the next
+
+        def work(thread: int) -> None:
+            with pytest.raises(RecordingError, match="is closed"):
+                add_on(thread)
+
+        def close() -> None:
+            sleep(0.05)
+            rec.close()  # noqa: B023
+
+        together(close, *(partial(work, thread) for thread in range(8)))
+        with Recording(path) as run:
+            for thread, count in enumerate(taken):
+                numbers = run[f"number{thread}"].value if count > 1 else []
+                texts = run[f"text{thread}"].value if count else []
+                assert list(numbers) == list(range(1, count, 2))
+                assert list(texts) == [f"{value}" for value in range(0, count, 2)]
 
 
 @pytest.mark.usefixtures("small_buffers")
