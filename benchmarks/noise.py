@@ -2,11 +2,12 @@
 
     python benchmarks/noise.py [--quick]
 
-Two small models are trained again and again: a CNN with BatchNorm and an LSTM, under three noises.
+Two small models are trained again and again: a CNN with BatchNorm and an LSTM, under four noises.
 Under `order` the gradients of three parts of each batch are summed in another order; under `bf16`
 there is autocast, and gradients are rounded to bfloat16, up or down at random; under `dropout` the
-masks are others. A run that is equal but for the noise and is
-judged to differ is a false alarm. Changes are planted at a step, and power is how often they are
+masks are others; under `scale` all gradients of a step are multiplied by one number, 1 within about
+0.001 %, so that all keys move together. A run that is equal but for the noise and is judged to
+differ is a false alarm. Changes are planted at a step, and power is how often they are
 found. Every draw is some references and one run out of a pool, so draws share runs.
 """
 
@@ -29,7 +30,7 @@ from flexrec.replay.diff.noise.judge import Judged, judge
 from flexrec.replay.diff.run import Column, Run
 
 STEPS, AT, PARTS, BATCH, LR = 90, 40, 3, 24, 0.02
-NOISES = ("order", "bf16", "dropout")
+NOISES = ("order", "bf16", "dropout", "scale")
 REFERENCES = (2, 3, 5, 10)
 SOURCES = ("outputs", "grad_out", "grad_weights", "weights")
 
@@ -212,7 +213,7 @@ def train(folder: Path, name: str, noise: str, seed: int, planted: Planted | Non
                 planted.change(model, optimizer)
             x, y = data[planted.batch(step) if planted else step]
             parts = list(enumerate(zip(x.chunk(PARTS), y.chunk(PARTS), strict=True)))
-            if noise != "dropout":
+            if noise in ("order", "bf16"):
                 order.shuffle(parts)
             optimizer.zero_grad()
             total = 0.0
@@ -226,10 +227,19 @@ def train(folder: Path, name: str, noise: str, seed: int, planted: Planted | Non
                 torch.manual_seed(10_000 * (1 + seed) + step)
                 for parameter in model.parameters():
                     _round(parameter.grad)
+            if noise == "scale":
+                factor = 1 + 1e-5 * order.gauss(0, 1)
+                for parameter in model.parameters():
+                    _multiply(parameter.grad, factor)
             optimizer.step()
             rec.add(train_loss=total)
             rec.step()
     return Held(path)
+
+
+def _multiply(gradient: Tensor | None, factor: float) -> None:
+    if gradient is not None:
+        gradient.mul_(factor)
 
 
 def _round(gradient: Tensor | None) -> None:
