@@ -119,6 +119,8 @@ class Recorder:
             every so many seconds, such as 10; needs psutil, and nvidia-ml-py for GPUs.
         console: whether to record the lines printed to sys.stdout and sys.stderr, with their
             times; see docs/monitoring.md.
+        created: when the run began, in seconds since 1970; None: now. For values that something
+            else recorded earlier. A recording that is continued keeps its own.
 
     Raises:
         DefinitionError: `reduce` names a meter that has no small state, or wrong arguments.
@@ -147,6 +149,7 @@ class Recorder:
         compress: bool = True,
         monitor: float | None = None,
         console: bool = False,
+        created: float | None = None,
     ) -> None:
         check_system()
         if mode not in ("x", "w", "resume"):
@@ -170,9 +173,12 @@ class Recorder:
             ("fsync_seconds", fsync_seconds),
             ("buffer_bytes", buffer_bytes),
             *(() if monitor is None else (("monitor", monitor),)),
+            *(() if created is None else (("created", created),)),
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
+        if created is not None and not created < math.inf:
+            raise ValueError(f"created must be seconds since 1970, got {created!r}")
         if flush_seconds < _LEAST_FLUSH_SECONDS:
             raise ValueError(
                 f"flush_seconds must be at least {_LEAST_FLUSH_SECONDS}, got {flush_seconds!r}: "
@@ -200,7 +206,7 @@ class Recorder:
             lock = _locked(self._path, target)
             try:
                 gathered = gather_facts(patch=facts != "no patch") if facts else None
-                opened = _opened(self._path, target, mode, config, gathered, at_step)
+                opened = _opened(self._path, target, mode, config, gathered, at_step, created)
             except BaseException:
                 lock.release()
                 raise
@@ -737,7 +743,13 @@ def _locked(path: Path, target: Path) -> PathLock:
 
 
 def _opened(
-    path: Path, target: Path, mode: str, config: Any, facts: Any, at_step: int | None
+    path: Path,
+    target: Path,
+    mode: str,
+    config: Any,
+    facts: Any,
+    at_step: int | None,
+    created: float | None,
 ) -> Opened:
     try:
         clear_litter(target)
@@ -746,7 +758,14 @@ def _opened(
             return open_resumed(target, config=config, facts=facts, at_step=at_step)
         overwrite = mode == "w" or (mode == "resume" and is_empty)
         check_target(path, RECORDING, overwrite=overwrite)
-        return open_new(target, config=config, facts=facts, at_step=at_step, overwrite=overwrite)
+        return open_new(
+            target,
+            config=config,
+            facts=facts,
+            at_step=at_step,
+            created=created,
+            overwrite=overwrite,
+        )
     except ExistsError:
         is_empty = not target.stat().st_size
         state, going_on = (", empty", "") if is_empty else ("", 'mode="resume" to go on, ')

@@ -591,12 +591,22 @@ def test_an_unknown_key_names_the_nearest(path: Path) -> None:
         assert str(json.dumps(run.keys())) == '["train_loss"]'
 
 
-@pytest.mark.parametrize("name", ["flush_seconds", "fsync_seconds", "buffer_bytes"])
+@pytest.mark.parametrize("name", ["flush_seconds", "fsync_seconds", "buffer_bytes", "created"])
 @pytest.mark.parametrize("wrong", [0, -1, "1", True, float("nan")])
 def test_what_is_no_number_above_0_is_refused(tmp_path: Path, name: str, wrong: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a number above 0"):
         Recorder(tmp_path / "run.h5", **{name: wrong})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_may_have_begun_earlier(tmp_path: Path) -> None:
+    for mode, created in (("x", 1e9), ("resume", 2e9)):
+        with Recorder(tmp_path / "run.h5", mode=mode, created=created) as rec:  # type: ignore[arg-type]
+            rec.add(loss=1.0)
+        with Recording(tmp_path / "run.h5") as run:
+            assert run.created == 1e9
+    with pytest.raises(ValueError, match="created must be seconds since 1970, got inf"):
+        Recorder(tmp_path / "new.h5", created=float("inf"))
 
 
 def test_a_flush_interval_that_keeps_a_processor_busy_is_refused(tmp_path: Path) -> None:

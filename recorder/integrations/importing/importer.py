@@ -3,6 +3,7 @@
 The formats are read in files of their own, which are imported when there is something to read.
 """
 
+import math
 import os
 import re
 import sqlite3
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple
 
@@ -283,10 +284,16 @@ def import_run(job: Job, *, overwrite: bool = False) -> Imported:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore", RuntimeWarning)  # how the run might have been recorded
+            items, created = _with_begin(source.read(source.files, notes))
             with Recorder(
-                partial, mode="w", facts=False, on_error="raise", buffer_bytes=_BUFFER
+                partial,
+                mode="w",
+                facts=False,
+                on_error="raise",
+                buffer_bytes=_BUFFER,
+                created=created,
             ) as rec:
-                for item in source.read(source.files, notes):
+                for item in items:
                     if isinstance(item, Settings):
                         rec.config.update(item.values)
                         continue
@@ -294,6 +301,16 @@ def import_run(job: Job, *, overwrite: bool = False) -> Imported:
                         keys.update(add.values)
                         values += len(add.values)
     return Imported(target, values, len(keys), notes.left_out, notes.damage)
+
+
+def _with_begin(items: Iterator[Item]) -> tuple[Iterator[Item], float | None]:
+    """The items, and the time of the first values, with which the run began; None: none has one."""
+    read = list[Item]()
+    for item in items:
+        read.append(item)
+        if isinstance(item, Add):
+            return chain(read, items), item.time if 0 < item.time < math.inf else None
+    return iter(read), None
 
 
 def _clear(target: Path) -> None:

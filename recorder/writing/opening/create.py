@@ -74,19 +74,26 @@ class Opened:
 
 
 def open_new(
-    path: Path, *, config: Any, facts: Any, at_step: int | None = None, overwrite: bool = False
+    path: Path,
+    *,
+    config: Any,
+    facts: Any,
+    at_step: int | None = None,
+    created: float | None = None,
+    overwrite: bool = False,
 ) -> Opened:
     """Create a new, empty recording at the path.
 
     Args:
         config, facts, at_step: as for `open_resumed`.
+        created: when the run began; None: now.
         overwrite: whether to replace an existing recording.
     """
     found = Search(at_step).found(0)
     for doubt in found.doubts():
         warn(f"{path} is new: {doubt}")
 
-    with _made(path, config, facts, overwrite=overwrite) as file:
+    with _made(path, config, facts, created=created, overwrite=overwrite) as file:
         return Opened(file, step=found.step, config=config, facts=facts)
 
 

@@ -51,6 +51,7 @@ def test_every_kind_is_imported(logs: Path, tmp_path: Path) -> None:
         loss = run["Loss/train"]
         assert loss.step.tolist() == [0, 1, 2]
         assert loss.time.tolist() == [1e9, 1e9 + 0.125, 1e9 + 0.25]
+        assert run.created == 1e9, "the run began with its first values, not now"
         assert loss.value.tolist() == [float(np.float32(1 / (i + 1))) for i in range(3)]
         assert run["exact"].value.tolist() == [1 / 3] * 3
         assert run["new"].value.tolist() == [0.5] * 3
