@@ -130,7 +130,7 @@ def replay(
         _refuse(context, "without --group", "band")
     if best is None:
         _refuse(context, "without --best", "top")
-    choice = replaying.Choice(options.all_of(where), group, band, best, top, color)
+    choice = replaying.Choice(options.all_of(where), options.joined(group), band, best, top, color)
     are_many = choice.is_given or not all(map(is_file, recordings))
     if are_many:
         _refuse(context, "with a folder, a pattern or a choice of runs", "follow")
@@ -481,12 +481,13 @@ def runs(
         found = chosen_runs(
             places, where=options.all_of(where), sort=sort, limit=limit, workers=who
         )
+        names = options.joined(columns)
         if html is not None:
-            write_page(found, columns, html, overwrite=force)
+            write_page(found, names, html, overwrite=force)
         elif out is not None:
-            write_runs(found, columns, out, overwrite=force)
+            write_runs(found, names, out, overwrite=force)
         else:
-            print_runs(found, columns, form="json" if as_json else "csv" if as_csv else "text")
+            print_runs(found, names, form="json" if as_json else "csv" if as_csv else "text")
 
 
 @app.command()

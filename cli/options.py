@@ -59,6 +59,15 @@ def column_names(text: str) -> list[str]:
     return found
 
 
+def joined(lists: Sequence[str] | None) -> str | None:
+    """One list separated by commas, of those that an option was given with; None if with none.
+
+    >>> joined(["config.lr", "config.opt,host"])
+    'config.lr,config.opt,host'
+    """
+    return ",".join(lists) if lists else None
+
+
 def all_of(conditions: Sequence[str] | None) -> str | None:
     """One SQL expression that holds where all of these do; None if there are none.
 
@@ -185,9 +194,10 @@ Sort = Annotated[
     Option(help='Sort by this, such as "test_acc.max desc".', rich_help_panel=RUNS),
 ]
 Columns = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         help="The columns, separated by commas, such as name,config.lr,loss.min; all: every one.",
+        metavar="<str>",
         rich_help_panel=RUNS,
     ),
 ]
@@ -224,10 +234,11 @@ Replayed = Annotated[
     ),
 ]
 Group = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         help="Draw the mean of the runs that are equal in these columns, such as config.lr or "
         "config.lr,config.opt.",
+        metavar="<str>",
         rich_help_panel=RUNS,
     ),
 ]
@@ -274,11 +285,12 @@ SchedulerFile = Annotated[
 
 # What is drawn.
 Preset = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         "--preset",
         "-p",
         help="A preset, such as loss+MSE (flexrec presets lists them); default: auto.",
+        metavar="<str>",
         autocompletion=completion.preset_names,
         rich_help_panel=DRAWN,
     ),
@@ -290,9 +302,10 @@ Config = Annotated[
     ),
 ]
 Phases = Annotated[
-    str | None,
+    list[str] | None,
     Option(
         help="Phases, separated by commas; default: those found in the keys.",
+        metavar="<str>",
         rich_help_panel=DRAWN,
     ),
 ]

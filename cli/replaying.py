@@ -283,9 +283,9 @@ def environment_of(paths: Sequence[Path], env: str | None) -> str:
 
 
 def definitions_of(
-    name: str | None,
+    presets: Sequence[str] | None,
     config: Path | None,
-    phases: str | None,
+    phases: Sequence[str] | None,
     keys: Sequence[str] | None = None,
     *,
     smooth: float | None = None,
@@ -293,8 +293,8 @@ def definitions_of(
     x: str | None = None,
 ) -> Definitions:
     """The definitions that --preset, --config, --phases, --key and the looks of lines ask for."""
-    name = "auto" if name is None and config is None else name
-    chosen = [phase.strip() for phase in (phases or "").split(",") if phase.strip()]
+    name = "+".join(presets) if presets else None if config else "auto"
+    chosen = [phase.strip() for phase in ",".join(phases or ()).split(",") if phase.strip()]
     definitions = definitions_from(preset_name=name, definitions=config, phases=chosen)
     opts: dict[str, object] = {"smooth": smooth} if smooth is not None else {}
     opts |= {"ytype": "log"} if log_y else {}

@@ -94,6 +94,25 @@ def test_all_conditions_must_hold(exp: Path) -> None:
     assert out.split() == ["name", "lr0.3"]
 
 
+def test_lists_may_be_given_in_several_options(exp: Path, tmp_path: Path) -> None:
+    """Of an option that is given twice, the first is not forgotten."""
+    both = ("--columns", "name", "--columns", "config.lr")
+    assert run("runs", exp, "--csv", *both)[0].startswith("name,config.lr\n")
+    saved = []
+    for i, several in enumerate(
+        (
+            ("--preset", "loss", "--preset", "MSE", "--phases", "train", "--phases", "test"),
+            ("--preset", "loss+MSE", "--phases", "train,test"),
+        )
+    ):
+        groups = (
+            ("--group", "config.lr", "--group", "name") if i == 0 else ("--group", "config.lr,name")
+        )
+        run("replay", exp, *several, *groups, "--save", tmp_path / f"{i}.json", "--env", "same")
+        saved.append((tmp_path / f"{i}.json").read_bytes())
+    assert saved[0] == saved[1]
+
+
 def test_a_file_of_another_kind_is_not_overwritten(exp: Path, tmp_path: Path) -> None:
     for name in ("r.parquet", "r.csv", "r.json", "r.html"):
         (tmp_path / name).write_text("mine,too")
