@@ -323,9 +323,10 @@ def test_models_that_run_in_another_order_than_they_are_watched(
 def train_against(path: Path, watched: str, fault: str = "") -> Path:
     """Train a GAN of which both optimizers step before the recorder does, with a fault."""
     torch.manual_seed(0)
+    norm = nn.LayerNorm(6)
     models = {
         "made": nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 4)),
-        "judge": nn.Sequential(nn.Linear(4, 6), nn.LayerNorm(6), nn.Linear(6, 1)),
+        "judge": nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 1)),
     }
     optimizers = {name: torch.optim.Adam(each.parameters()) for name, each in models.items()}
     with Recorder(path, mode="w", facts=False) as rec:
@@ -333,7 +334,7 @@ def train_against(path: Path, watched: str, fault: str = "") -> Path:
             rec.watch(model, name=name, optimizer=optimizers[name], **WATCHED[watched])
         for step in range(AT + 2):
             if step == AT and fault == "eps":
-                models["judge"][1].eps = 0.1
+                norm.eps = 0.1
             x, z = torch.randn(5, 4), torch.randn(5, 3)
             rec.fingerprint(batch=x)
             if fault != "not zeroed" or step != AT:
