@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -260,7 +260,9 @@ def compare_by_spread(
     exact = _compared_exactly(runs, agreed, config, is_traced=fmt.VALUES in wanted)
     keys = structure(found.keys, [other.keys for other in others])
     is_whole = not (keys.only_a or keys.only_b or keys.unmatched)
-    first = exact.first or judged.first
+    lost = _first_missing(a, b, wanted, keys.unmatched)
+    firsts = [each for each in (lost, judged.first) if each is not None]
+    first = exact.first or min(firsts, key=_when, default=None)
     if not judged.keys and first is None and is_whole:
         raise RecordingError(
             f"{b.name} cannot be judged: no key of numbers has {KEPT} steps in common with "
@@ -303,8 +305,26 @@ def _compared_exactly(
     traced = first_unlike(a, b, references) if is_traced else None
     firsts = [_first_traced({}, config, traced)] if traced is not None else []
     firsts += [found.first] if found is not None and found.first is not None else []
-    first = min(firsts, key=lambda each: (each.step, stage_rank(each.stage)), default=None)
+    first = min(firsts, key=_when, default=None)
     return _Exact(first, found.keys.differ if found is not None else ())
+
+
+def _first_missing(a: Run, b: Run, keys: Iterable[str], lost: Container[str]) -> First | None:
+    """The first value of a layer that only one run has, as if all that both have were equal."""
+    of_layers = [key for key in keys if place_of(key).layer]
+    if not any(key in lost for key in of_layers):
+        return None
+    compared = compare_keys(a, b, of_layers, _EXACT)
+    found = {each.key: KeyDiff(each.key, each.match) for each in compared}
+    missing = {key: KeyDiff(key, each.match) for key, each in found.items()}
+    _take_missing(missing, _last_steps(missing), is_whole=False)
+    found |= {key: each for key, each in missing.items() if key in lost}
+    step = min((each.first for each in found.values() if each.first is not None), default=None)
+    return None if step is None else _first_untraced(a, step, found, ())
+
+
+def _when(first: First) -> tuple[int, int]:
+    return first.step, stage_rank(first.stage)
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:

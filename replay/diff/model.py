@@ -58,15 +58,14 @@ def kind_of(run: Side, layer: str | None) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def order_of(run: Side) -> dict[str, float]:
+def order_of(run: Side) -> dict[str, int]:
     """The place of each layer in the order in which they ran, if it was recorded; a layer that did
-    not run at first comes after the one before it in the model."""
-    found, last = dict[str, float](), -1.0
+    not run at first comes after the one before it in its model."""
+    found, last = dict[str, int](), dict[object, int]()
     for layer, fields in run.layers.items():
-        order = fields.get("order")
-        last = order if isinstance(order, int) else last
-        found[layer] = last if isinstance(order, int) else last + 0.5
-    return found
+        order, model = fields.get("order"), fields.get("model")
+        found[layer] = last[model] = order if isinstance(order, int) else last.get(model, -1)
+    return {layer: i for i, layer in enumerate(sorted(found, key=found.__getitem__))}
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ FAULTS = [
     Fault("reduction", "mlp", "loss"),
     Fault("data_order", "mlp", "data"),
     Fault("bad_label", "mlp", "data"),
-    Fault("micro_order", "mlp", "forward", ("MLP",)),
+    Fault("micro_order", "mlp", "forward"),
     Fault("lr", "mlp", "optimizer", change=_group("lr", 0.051)),
     Fault("weight_decay", "mlp", "optimizer", change=_group("weight_decay", 0.0)),
     Fault("nesterov", "mlp", "optimizer", change=_group("nesterov", True)),

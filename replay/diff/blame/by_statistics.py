@@ -99,7 +99,7 @@ class StepOfLayers:
         fields = self._fields.get(layer, {})
         if "Drop" in fields.get("class", ""):
             return f"the random state before {layer}"
-        if fields.get("parameters") != 0 and self._is_called_by_its_optimizer(layer):
+        if fields.get("parameters") != 0 and self._may_be_stepped_between(layer):
             return "an earlier pass of the step"
         if fields.get("parameters") == 0 or self._had_equal_weights(layer):
             return None
@@ -136,15 +136,9 @@ class StepOfLayers:
         """The layers of the same model."""
         return [each for each in self.layers if self.model(each) == self.model(layer)]
 
-    def _is_called_by_its_optimizer(self, layer: str) -> bool:
-        """Whether the optimizer changes weights between passes, as LBFGS, which keeps the state of
-        all weights with the first."""
-        model = self._beside(layer)
-        state, weights = (
-            [each for each in model if (each, source) in self._keys]
-            for source in ("state", "weights")
-        )
-        return len(state) == 1 < len(weights) and all(self.calls(each) > 1 for each in model)
+    def _may_be_stepped_between(self, layer: str) -> bool:
+        """Whether the step may have several passes, between which an optimizer changes weights."""
+        return all(self.calls(each) > 1 for each in self._beside(layer))
 
     def repeated(self, layer: str, *, in_all: bool = False) -> list[str]:
         """The layers that a loop calls again before this one, if it is in a loop.
@@ -441,6 +435,9 @@ def _in_gradients(here: StepOfLayers) -> Blame | None:
         cause += "; or one was changed before clipping"
         return Blame("backward", key, None, cause)
     cause = "the gradient of its weights differs, all before it is equal"
+    if any(here.differs(layer, "grad_out") is None for layer in layers):
+        cause += "; gradients of outputs were not recorded"
+        return Blame("backward", key, layers[-1], cause, (*layers, "the gradients of outputs"))
     return Blame("backward", key, layers[-1], cause, tuple(layers) if len(layers) > 1 else ())
 
 

@@ -336,10 +336,10 @@ def _random(step: Step, event: Event, kind: str) -> Blame:
 def _inputs(step: Step, event: Event) -> Blame:
     stage: Stage = "backward" if event.kind.startswith("again_") else "forward"
     if not event.parent:
+        cause = f"what {event.layer} is called with differs"
         if any(each.kind == "data" for each in step.events):
-            cause = "what it is called with differs, the data do not"
-            return Blame(stage, str(event), event.layer, cause, (event.layer,))
-        return Blame("data", str(event), None, f"what {event.layer} is called with differs")
+            return Blame(stage, str(event), None, f"{cause}, the data do not")
+        return Blame("data", str(event), None, cause)
     if stage == "forward" and _drew_otherwise(step, event):
         return _random(step, event, "random")
     before, why = _last_before(step, event), step.attributes(event.parent)
@@ -421,8 +421,8 @@ def _unless_one(suspects: tuple[str, ...]) -> tuple[str, ...]:
 
 def _raw_grad(step: Step, event: Event) -> Blame:
     """The cause if the gradient of a weight differs, and nothing that it is computed from."""
-    above = {each.layer for each in step.real if each.kind == "grad_out"}
-    layers = [layer for layer in step.layers("raw_grad") if layer not in above]
+    first = {e.layer: e.kind for e in reversed(step.real) if e.kind in ("grad_out", "raw_grad")}
+    layers = [layer for layer in step.layers("raw_grad") if first[layer] == "raw_grad"]
     every = step.layers_beside(event)
     if len(layers) > 1 and len(layers) >= 0.9 * len(every):
         cause = "all gradients of weights, as they are accumulated: not zeroed, or zeroed too early"

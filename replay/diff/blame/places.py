@@ -96,7 +96,7 @@ def layers_of(keys: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(place.layer for place in map(place_of, keys) if place.layer))
 
 
-def as_run(keys: Iterable[str], order: Mapping[str, float]) -> list[str]:
+def as_run(keys: Iterable[str], order: Mapping[str, int]) -> list[str]:
     """The keys, with those of layers in the order in which the layers ran.
 
     >>> as_run(["head/inputs/mean", "loss", "body/inputs/mean"], {"body": 0, "head": 1})

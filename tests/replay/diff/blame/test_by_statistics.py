@@ -130,3 +130,39 @@ def test_a_layer_that_did_not_run_at_first_comes_after_the_one_before_it() -> No
     layers: dict[str, Any] = {"first": {"order": 0}, "expert": {}, "last": {"order": 1}}
     order = order_of(SimpleNamespace(name="a", config=None, facts=None, layers=layers))
     assert sorted(layers, key=order.__getitem__) == ["first", "expert", "last"]
+
+
+def test_layers_that_did_not_run_at_first_keep_the_order_of_their_model() -> None:
+    layers: dict[str, Any] = {
+        "a.first": {"order": 0, "model": 0},
+        "a.one": {"model": 0},
+        "a.other": {"model": 0},
+        "a.last": {"order": 1, "model": 0},
+        "b.one": {"model": 1},
+        "b.last": {"order": 0, "model": 1},
+    }
+    order = order_of(SimpleNamespace(name="a", config=None, facts=None, layers=layers))
+    for model in "ab":
+        places = [order[layer] for layer in layers if layer.startswith(model)]
+        assert places == sorted(set(places))
+
+
+def test_gradients_of_weights_alone_do_not_tell_where_they_come_from(tmp_path: Path) -> None:
+    def bend(model: Net) -> None:
+        model.middle.register_full_backward_hook(lambda *found: (found[1][0] * 1.1,))
+
+    for sources, candidates in (
+        (("grad_weights",), ("first", "the gradients of outputs")),
+        (("grad_weights", "grad_out", "grad_in"), None),
+    ):
+        a, b = (
+            trained(tmp_path / f"{i}.h5", nn.LeakyReLU(), spoil, sources=sources)
+            for i, spoil in enumerate((None, bend))
+        )
+        first = flexrec.diff(a, b).first
+        assert first is not None
+        assert (first.step, first.stage) == (2, "backward")
+        if candidates:
+            assert first.one_of == candidates
+        else:
+            assert "middle" in (first.one_of or (first.layer,))

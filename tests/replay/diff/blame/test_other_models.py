@@ -318,3 +318,58 @@ def test_models_that_run_in_another_order_than_they_are_watched(
         assert first is not None
         assert (first.step, first.stage) == (AT, "forward" if what == "hook" else "backward"), first
         assert f"{name}.{number}" in (first.one_of or (first.layer,)), first
+
+
+def train_against(path: Path, watched: str, fault: str = "") -> Path:
+    """Train a GAN of which both optimizers step before the recorder does, with a fault."""
+    torch.manual_seed(0)
+    norm = nn.LayerNorm(6)
+    models = {
+        "made": nn.Sequential(nn.Linear(3, 6), nn.Tanh(), nn.Linear(6, 4)),
+        "judge": nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 1)),
+    }
+    optimizers = {name: torch.optim.Adam(each.parameters()) for name, each in models.items()}
+    with Recorder(path, mode="w", facts=False) as rec:
+        for name, model in models.items():
+            rec.watch(model, name=name, optimizer=optimizers[name], **WATCHED[watched])
+        for step in range(AT + 2):
+            if step == AT and fault == "eps":
+                norm.eps = 0.1
+            x, z = torch.randn(5, 4), torch.randn(5, 3)
+            rec.fingerprint(batch=x)
+            if fault != "not zeroed" or step != AT:
+                optimizers["judge"].zero_grad()
+            fake = models["made"](z).detach() * (1.1 if fault == "between" and step == AT else 1)
+            judged = models["judge"](x), models["judge"](fake)
+            functional.softplus(judged[1] - judged[0]).mean().backward()
+            optimizers["judge"].step()
+            optimizers["made"].zero_grad()
+            functional.softplus(-models["judge"](models["made"](z))).mean().backward()
+            optimizers["made"].step()
+            rec.step()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("watched", "fault", "stage", "culprit"),
+    [
+        ("all", "eps", "forward", "an earlier pass of the step"),
+        ("stats", "eps", "forward", "an earlier pass of the step"),
+        ("trace", "eps", "forward", "judge.1"),
+        ("all", "not zeroed", "forward", "an earlier pass of the step"),
+        ("trace", "not zeroed", "backward", None),
+        ("trace", "between", "forward", None),
+    ],
+)
+def test_an_optimizer_that_steps_between_the_passes(
+    watched: str, fault: str, stage: str, culprit: str | None, tmp_path: Path
+) -> None:
+    whole, bent = (
+        train_against(tmp_path / "a.h5", watched),
+        train_against(tmp_path / "b.h5", watched, fault),
+    )
+    for runs in ((whole, bent), (bent, whole)):
+        first = flexrec.diff(*runs).first
+        assert first is not None
+        assert (first.step, first.stage) == (AT, stage), first
+        assert culprit in (first.one_of or (first.layer,)), first

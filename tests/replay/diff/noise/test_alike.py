@@ -84,3 +84,37 @@ def test_what_differs_among_the_references_is_noise(tmp_path: Path, kind: str) -
     runs = [trained(tmp_path / f"a{i}.h5", i, noise=("outputs", kind)) for i in range(3)]
     b = trained(tmp_path / "b.h5", 9, kind)
     assert flexrec.diff(runs[0], b, noise=runs[1:]).equal
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_gradients_that_only_one_run_has_are_not_blamed_on_what_they_change(
+    tmp_path: Path, *, is_lost: bool
+) -> None:
+    """A frozen layer: the gradients of the others are clipped less from then on."""
+
+    def clipped(name: str, seed: int, *, is_frozen: bool = False) -> Path:
+        chance = np.random.default_rng(seed)
+        with Recorder(tmp_path / name, facts=False) as rec:
+            for step in range(30):
+                is_bent = is_frozen and step >= AT
+                sizes = {"0": 1.0, "1": 2.0 if is_bent else 1.0}
+                if is_bent:
+                    del sizes["0"]
+                rec.add(
+                    {
+                        f"{layer}/grad_weights/{of}": size * (1 + 1e-4 * chance.normal())
+                        for layer, size in sizes.items()
+                        for of in ("mean", "std")
+                    }
+                )
+                rec.step()
+        return tmp_path / name
+
+    a, *others = (clipped(f"{i}.h5", i) for i in range(4))
+    first = flexrec.diff(a, clipped("b.h5", 9, is_frozen=is_lost), noise=others).first
+    if not is_lost:
+        assert first is None
+    else:
+        assert first is not None
+        assert (first.step, first.stage) == (AT, "backward")
+        assert "0" in (first.one_of or (first.layer,))
