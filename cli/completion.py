@@ -102,11 +102,14 @@ def _keys(places: Iterable[str], incomplete: str) -> Iterable[str]:
     from flexrec.recorder.recording import Recording
     from flexrec.replay.runs.scan import scan
 
-    found, files = dict[str, None](), list[str]()
+    found, files, left = dict[str, None](), list[str](), _RECORDINGS
     for place in places:
         with suppress(FlexrecError):  # it is not there
             files += [one.path for one in scan([os.path.expanduser(place)])]
-    for path in files[:_RECORDINGS]:
+    for path in files:
         with suppress(FlexrecError), Recording(path) as run:  # the others may be whole
             found |= dict.fromkeys(key for key in run if key.startswith(incomplete))
+            left -= 1
+        if not left:
+            break
     return filter(_PLAIN.fullmatch, found)

@@ -133,8 +133,11 @@ class EventQueue:
 
     def change(self, name: str, text: str) -> None:
         """Record the changed config or facts, given as JSON text."""
-        if not self.refused():
-            self.texts.append((name, text))
+        if self.refused():  # in a forked child, the lock may be held for good
+            return
+        with self._cutting:  # else a close may come between
+            if not self.refused():
+                self.texts.append((name, text))
 
     def forget_texts(self, first: int, end: int) -> None:
         """Free the texts from number `first` to `end`, which are in the file."""

@@ -503,12 +503,12 @@ def _truth(where: str, table: Table, key: str, default: bool) -> bool:
 
 
 def _names(where: str, table: Table, key: str) -> tuple[str, ...]:
-    """The name or names given under a key, as a tuple."""
+    """The name or names given under a key, each once."""
     value = table.get(key, ())
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) and n for n in names):
         raise DefinitionError(f"{where}.{key} must be a name or a list of names, got {value!r:.60}")
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def _text(where: str, table: Table, key: str) -> str:

@@ -79,18 +79,21 @@ class ChangesSink:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self._held: dict[Place, Window] = {}
+        self._leaving: dict[Place, Window] = {}  # not in `_held`, and perhaps still shown
 
     def show(self, windows: Sequence[Window]) -> None:
         """Pass on the windows that differ from those of the last call."""
         wanted = placed(windows)
         stay = [place for place in self._held if place in wanted]
         in_order = takewhile(bool, map(eq, stay, wanted))
-        for place in stay[len(list(in_order)) :]:
-            self._sink.remove(self._held.pop(place))
-        gone, changed = changes(self._held, wanted)
-        for window in gone:
+        kept = {place: self._held[place] for place in stay[: len(list(in_order))]}
+        leaving = {place: window for place, window in self._held.items() if place not in kept}
+        # Until all are removed: a Ctrl-C may come before.
+        self._held, self._leaving = kept, {**self._leaving, **leaving}
+        for window in self._leaving.values():
             self._sink.remove(window)
-        self._sink.show(changed)
+        self._leaving = {}
+        self._sink.show(changes(kept, wanted)[1])
         self._held = wanted
 
     def save(self, envs: Iterable[str | None]) -> None:

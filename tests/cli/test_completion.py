@@ -83,6 +83,12 @@ def test_a_pipe_among_the_recordings_is_not_waited_for(folder: Path) -> None:
     assert offered("flexrec show pipe.h5 -k ") == []
 
 
+def test_keys_are_offered_though_many_recordings_before_are_damaged(folder: Path) -> None:
+    for i in range(10):
+        (folder / "runs" / f"a{i}.h5").write_bytes((folder / "torn.h5").read_bytes())
+    assert offered("flexrec show runs -k train") == ["train_loss"]
+
+
 def test_what_takes_too_long_is_given_up() -> None:
     code = (
         "import ctypes; from flexrec.cli import completion\n"

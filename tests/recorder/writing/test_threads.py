@@ -170,6 +170,28 @@ def test_what_many_threads_add_while_closing_is_recorded_or_refused(
                 assert list(texts) == [f"{value}" for value in range(0, count, 2)]
 
 
+def test_a_config_that_meets_a_close_is_recorded_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.h5"
+    rec = Recorder(path, facts=False, config={"lr": 1})
+    refused = event_queue.EventQueue.refused
+    closing = iter([rec.close])  # once, right after the queue has said that it is open
+
+    def refused_then_close(self: event_queue.EventQueue) -> bool:
+        try:
+            return refused(self)
+        finally:
+            together(*closing)
+
+    monkeypatch.setattr(event_queue.EventQueue, "refused", refused_then_close)
+    with pytest.raises(RecordingError, match="is closed"):
+        rec.config.update(lr=2)
+    assert rec.config["lr"] == 1
+    with Recording(path) as run:
+        assert run.config == {"lr": 1}
+
+
 @pytest.mark.usefixtures("small_buffers")
 def test_a_loop_that_only_adds_gives_the_writer_its_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

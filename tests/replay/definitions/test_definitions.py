@@ -32,6 +32,14 @@ def test_the_meters_of_a_key_are_those_that_match() -> None:
         assert found.takes(key) == bool(expected)
 
 
+def test_a_target_that_is_named_twice_is_drawn_once(tmp_path: Path) -> None:
+    twice = {"train_loss": {"type": "LastValueMeter", "target": ["loss", "loss"]}}
+    definitions = define({"loss": {"type": "line"}}, twice)
+    with recorded(tmp_path / "run.h5", train_loss=1.0) as run:
+        ((trace,),) = (window.traces for window in play(run, definitions))
+    assert list(trace.x) == [0]
+
+
 def test_the_work_of_many_keys_is_in_proportion_to_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

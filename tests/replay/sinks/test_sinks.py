@@ -72,6 +72,29 @@ def test_changes_are_passed_on_in_the_order_of_the_windows() -> None:
     assert held.history == [a, c, b, c, c, b, a, c]
 
 
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_after_an_interrupt_the_windows_are_in_order(is_removed: bool) -> None:
+    class Interrupted(ListSink):
+        is_due = True
+
+        def remove(self, window: Window) -> None:
+            if is_removed or not self.is_due:
+                super().remove(window)
+            if self.is_due:
+                self.is_due = False
+                raise KeyboardInterrupt
+
+    a, b, c, d = (Window(win, None, "line", (TEST,)) for win in "abcd")
+    for later in ([a, b, c, d], [a, c, d], [b, d, c], [d]):
+        held = Interrupted()
+        sink = ChangesSink(held)
+        sink.show([a, c, d])
+        with pytest.raises(KeyboardInterrupt):
+            sink.show([a, b, c, d])
+        sink.show(later)
+        assert list(held.windows.values()) == later
+
+
 def test_the_document_is_what_a_server_keeps(visdom_server: Server) -> None:
     sink = VisdomSink(server=visdom_server.url, env="document", max_points=0)
     sink.show(WINDOWS)
