@@ -7,6 +7,7 @@ plots.
 import json
 import math
 import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -120,7 +121,8 @@ class Recorder:
         console: whether to record the lines printed to sys.stdout and sys.stderr, with their
             times; see docs/monitoring.md.
         created: when the run began, in seconds since 1970; None: now. For values that something
-            else recorded earlier. A recording that is continued keeps its own.
+            else recorded earlier. A recording that is continued keeps its own. A checkpoint and a
+            follower know a recording by it: at one path, give each another.
 
     Raises:
         DefinitionError: `reduce` names a meter that has no small state, or wrong arguments.
@@ -177,7 +179,7 @@ class Recorder:
         ):
             if isinstance(number, bool) or not isinstance(number, (int, float)) or not number > 0:
                 raise ValueError(f"{name} must be a number above 0, got {number!r}")
-        if created is not None and not created < math.inf:
+        if created is not None and not created <= sys.float_info.max:
             raise ValueError(f"created must be seconds since 1970, got {created!r}")
         if flush_seconds < _LEAST_FLUSH_SECONDS:
             raise ValueError(

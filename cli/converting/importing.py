@@ -3,6 +3,7 @@
 recorder/integrations/importing/ reads the formats.
 """
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,8 @@ def import_from(
             done = next(runs, None)
         if done is None:
             break
-        damage = [line.replace(str(path), str(given[0]), 1) for line in done.damage]
+        lines = (line.replace(str(path), str(given[0]), 1) for line in done.damage)
+        damage = [line.removeprefix(f".{os.sep}") for line in lines]  # of "."
         done = done._replace(path=given[1] / done.path.relative_to(out), damage=damage)
         told.append({**done._asdict(), "path": str(done.path)})
         if not as_json:

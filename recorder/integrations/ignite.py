@@ -31,8 +31,10 @@ class FlexrecHandler(Adapter):
 
         def begin() -> None:
             hooked.begin(trainer.state.iteration, model, self._watch)
-            if not trainer.has_event_handler(record_metrics):  # after metrics attached since
-                trainer.add_event_handler(Events.EPOCH_COMPLETED, record_metrics, "train")
+            if trainer.has_event_handler(record_metrics, Events.EPOCH_COMPLETED):
+                trainer.remove_event_handler(record_metrics, Events.EPOCH_COMPLETED)
+            # It comes after metrics that were attached since.
+            trainer.add_event_handler(Events.EPOCH_COMPLETED, record_metrics, "train")
 
         def end_step() -> None:
             output, step = trainer.state.output, trainer.state.iteration

@@ -85,7 +85,7 @@ class Run(Adapter):
             self._hooked.resume()
         self.name, self.id, self.project = name, name, project
         self.resumed = is_resumed
-        self._given: int | None = None  # the step of the last log with one
+        self._last: int | None = None  # the last step whose layers are recorded
         self.config, self.summary = Config(self._hooked), dict[str, Any]()
 
     @property
@@ -109,15 +109,14 @@ class Run(Adapter):
         values = flattened(mapping_of("log", data))
         kept = {key: value for key, value in values.items() if not isinstance(value, _LeftOut)}
         self._hooked.add(kept, step)
-        ends = step is None if commit is None else commit
-        if ends and self.step == self._given:  # its layers are recorded
-            self._hooked.begin_step(self.step + 1)
-        elif ends:
-            self.recorder.step()
-        elif commit is None and step is not None and step != self._given:
-            self._given = step
-            self._hooked.end_step(step)
-            self._hooked.begin_step(step)
+        if commit is False:
+            return
+        at, ends = self.step if step is None else step, bool(commit) or step is None
+        has_layers, self._last = at == self._last, at
+        if not has_layers:
+            self._hooked.end_step(at)
+        if ends or not has_layers:
+            self._hooked.begin_step(at + ends)
 
     def watch(self, models: Any, *_: Any, log_freq: int = 1000, **__: Any) -> None:
         """Record statistics of the model's layers, once in `log_freq` logs."""

@@ -69,7 +69,7 @@ class LiveFile:
     def __init__(
         self, path: Path, *, config: Any, facts: Any, created: float | None = None
     ) -> None:
-        self.created = time.time() if created is None else created
+        self.created = time.time() if created is None else float(created)
         self.is_sync_lost = False
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
         texts = {  # encoded first, so that an error leaves no file

@@ -4,6 +4,7 @@ import json
 import os
 import posixpath
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count, groupby, islice
 from pathlib import Path
@@ -15,6 +16,7 @@ from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.recording import Recording
 from flexrec.replay.export.tables import Written
 from flexrec.replay.export.tracked import (
+    LAST,
     Dated,
     adds_by_step,
     config_of,
@@ -105,9 +107,11 @@ def _parents(name: str) -> Iterator[str]:
 def _write(client: Any, run: Recording, metrics: "_Metrics") -> int:
     project, written = project_of(run).replace("'", "_"), 0  # MLflow cannot find a quote again
     experiment = client.get_experiment_by_name(project)
+    begin = run.created if 0 <= run.created <= LAST else time.time()
+    end = round(begin * 1000)
     made = client.create_run(
         experiment.experiment_id if experiment else client.create_experiment(project),
-        start_time=round(run.created * 1000),
+        start_time=end,
         run_name=name_of(run),
     )
     status = "FAILED"
@@ -118,9 +122,10 @@ def _write(client: Any, run: Recording, metrics: "_Metrics") -> int:
         for batch in _batches(metrics, _METRICS):
             client.log_batch(made.info.run_id, metrics=batch)
             written += len(batch)
+            end = max(end, *(metric.timestamp for metric in batch))
         status = "FINISHED"
     finally:
-        client.set_terminated(made.info.run_id, status)
+        client.set_terminated(made.info.run_id, status, end_time=end)
     return written
 
 

@@ -18,7 +18,7 @@ from flexrec.recorder.storage.series import Series
 from flexrec.replay.meters import build
 
 _PIECE = 1 << 16  # values that are in memory as Python's objects
-_LAST = 253_402_300_799  # the last second of the year 9999
+LAST = 253_402_300_799  # the last second of the year 9999
 
 
 def is_tracked(run: Recording, key: str) -> bool:
@@ -84,7 +84,7 @@ class Dated:
 
     def __iter__(self) -> Iterator[Add]:
         for add in self._adds:
-            if 0 <= add.time <= _LAST:
+            if 0 <= add.time <= LAST:
                 yield add
             else:
                 self.left_out += len(add.values)

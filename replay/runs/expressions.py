@@ -199,26 +199,43 @@ def of_one_kind(sql: str, mixed: Collection[str]) -> str:
 
 
 def _is_calculated(words: Sequence[str], i: int) -> bool:
-    """Whether the word there should be a number: also as an argument, which a function returns."""
+    """Whether the word there should be a number: also as what a function, or CASE, returns."""
     first = last = i
     while True:
         before, behind = words[:first], words[last + 1 :]
-        beside = {*before[-1:], *behind[:1], " ".join(behind[:2])}
-        if beside & (_ORDERED | _ARITHMETIC):
-            return not any(word.startswith("'") for word in (*before[-2:-1], *behind[1:2]))
+        if beside := _beside(before, behind):
+            return not any(word.startswith("'") for word in beside)
         opening, closing = _bracket(words, first, -1), _bracket(words, last, 1)
-        is_argument = before[-1:] in (["("], [","]) and behind[:1] in ([","], [")"])
-        function = words[opening - 1] if is_argument and opening > 0 else ""
-        if function not in _PASSING:
+        function = words[opening - 1] if opening > 0 else ""
+        if before[-1:] in (["then"], ["else"]) and words[opening] == "case":
+            first, last = opening, closing
+        elif before[-1:] not in (["("], [","]) or behind[:1] not in ([","], [")"]):
+            return False
+        elif function in _PASSING:
+            first, last = opening - 1, closing
+        elif before[-1:] == ["("] and behind[:1] == [")"] and function not in {*FUNCTIONS, "in"}:
+            first, last = opening, closing
+        else:
             return function in _OF_NUMBERS
-        first, last = opening - 1, closing
+
+
+def _beside(before: Sequence[str], behind: Sequence[str]) -> list[str]:
+    """What an operator between these words compares or calculates with; empty if there is none."""
+    found, rest = list[str](), behind[:1] == ["not"]
+    if before[-1:] == ["and"] and "between" in before[-4:-2]:  # a sign may stand there
+        found += before[-2:-1]
+    elif {*before[-1:]} & (_ORDERED | _ARITHMETIC):
+        found += before[-2:-1] or before[-1:]
+    if " ".join(behind[: 1 + rest]) in _ORDERED | _ARITHMETIC:
+        found += behind[1 + rest : 2 + rest]
+    return found
 
 
 def _bracket(words: Sequence[str], i: int, step: int) -> int:
-    """The place of the bracket around a word that is before it (step -1) or behind it (1)."""
+    """The place of the bracket, or CASE or END, before a word (step -1) or behind it (1)."""
     depth, i = 1, i + step
     while 0 <= i < len(words):
-        depth += {"(": step, ")": -step}.get(words[i], 0)
+        depth += {"(": step, "case": step, ")": -step, "end": -step}.get(words[i], 0)
         if not depth:
             return i
         i += step

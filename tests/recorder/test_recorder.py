@@ -605,8 +605,13 @@ def test_a_run_may_have_begun_earlier(tmp_path: Path) -> None:
             rec.add(loss=1.0)
         with Recording(tmp_path / "run.h5") as run:
             assert run.created == 1e9
-    with pytest.raises(ValueError, match="created must be seconds since 1970, got inf"):
-        Recorder(tmp_path / "new.h5", created=float("inf"))
+    for wrong in (float("inf"), 10**400):
+        with pytest.raises(ValueError, match="created must be seconds since 1970, got"):
+            Recorder(tmp_path / "new.h5", created=wrong)
+    with Recorder(tmp_path / "new.h5", created=1 << 70):
+        pass
+    with Recording(tmp_path / "new.h5") as run:
+        assert run.created == 2.0**70
 
 
 def test_a_flush_interval_that_keeps_a_processor_busy_is_refused(tmp_path: Path) -> None:

@@ -91,13 +91,20 @@ def _whole(path: Path, lines: Iterator[str], notes: Notes) -> Iterator[Row]:
             if len(cells) == len(names):
                 found = zip(names, cells, strict=True)
                 yield rows.line_num, {name: cell for name, cell in found if name}
-                if not text.endswith(("\n", "\r")):
+                if _has_no_end(text, cells):
                     notes.damage.append(f"{path}: line {last} has no end: it may be cut off")
             elif cells:
                 which = f"line {last} is" if first == last else f"lines {first} to {last} are"
                 notes.damage.append(f"{path}: {which} not whole, and left out")
     except csv.Error as error:
         notes.damage.append(f"{path}: line {rows.line_num}: {error}; the rest is left out")
+
+
+def _has_no_end(line: str, cells: list[str]) -> bool:
+    """Whether a row lacks the end of its last line, or of the quotes around its last cell."""
+    if not line.endswith(("\n", "\r")):
+        return True
+    return "".join(cells[-1:]).endswith(("\n", "\r")) and line.rstrip("\r\n") != '"'
 
 
 def _names(path: Path, header: list[str], notes: Notes) -> list[str]:

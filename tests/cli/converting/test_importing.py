@@ -57,6 +57,10 @@ def test_processes_import_a_run_each(tmp_path: Path, monkeypatch: pytest.MonkeyP
     told = [run("logs", "-o", "one"), run("logs", "-o", "two", "--workers", 2)]
     assert "is not a JSON object" in told[0][2]
     assert told[0] == (0, *(text.replace("two", "one") for text in told[1][1:]))
+    monkeypatch.chdir(tmp_path / "logs")
+    told = [run(".", "-o", "../three"), run(".", "-o", "../four", "--workers", 2)]
+    assert told[0] == (0, *(text.replace("four", "three") for text in told[1][1:]))
+    monkeypatch.chdir(tmp_path)
     for name in ("0.h5", "1.h5", "2.h5", "2_2.h5"):
         with Recording(Path("one", name)) as a, Recording(Path("two", name)) as b:
             assert a["loss"].value.tolist() == b["loss"].value.tolist()

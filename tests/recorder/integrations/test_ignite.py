@@ -115,6 +115,17 @@ def test_the_trainers_metrics_are_those_of_their_epoch(
     assert numbers(tmp_path / "run.h5")["train_mean"] == [(3, 2.0), (6, 4.0), (9, 4.0)]
 
 
+def test_metrics_attached_between_runs_are_those_of_their_epoch(tmp_path: Path) -> None:
+    trainer, handler = Engine(lambda _, batch: float(batch)), FlexrecHandler(tmp_path / "run.h5")
+    handler.attach(trainer)
+    trainer.run([1, 2, 3], max_epochs=1)
+    Average().attach(trainer, "mean")
+    trainer.run([3, 4, 5], max_epochs=2)
+    trainer.run([6, 7, 8], max_epochs=3)
+    handler.recorder.close()
+    assert numbers(tmp_path / "run.h5")["train_mean"] == [(6, 4.0), (9, 7.0)]
+
+
 def test_the_documented_lines_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     model = Net()

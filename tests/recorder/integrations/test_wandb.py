@@ -107,6 +107,19 @@ def test_layers_are_watched_where_steps_are_given() -> None:
     assert [step for step, _ in found["acc"]] == [0, 1, 2, 3, 3]
 
 
+def test_layers_are_recorded_once_where_a_step_is_committed_again() -> None:
+    model = Net()
+    with wandb.init(name="a") as run:
+        run.watch(model, log_freq=1)
+        for step, (x, _) in enumerate(data()):
+            model(x).sum().backward()
+            run.log({"loss": 1.0}, step=step, commit=True)
+            run.log({"acc": 1.0}, step=step, commit=True)
+    found = numbers(Path("runs/a.h5"))
+    for key in ("net.0/grad_out/mean", "net.0/weights/mean", "loss", "acc"):
+        assert [step for step, _ in found[key]] == [0, 1, 2, 3], key
+
+
 def test_what_cannot_be_recorded_is_said_once() -> None:
     run = wandb.init(name="a")
     with pytest.warns(RuntimeWarning, match="Table: flexrec cannot record this"):

@@ -82,6 +82,22 @@ def test_times_that_mlflow_refuses_are_left_out_and_said(tmp_path: Path) -> None
     assert "5 values left out: the time is not in the years from 1970 to 9999" in said
 
 
+@pytest.mark.parametrize(("created", "start"), [(1e9, 1_000_000_000_000), (1e300, None)])
+def test_a_run_has_its_own_begin_and_end(tmp_path: Path, created: float, start: int | None) -> None:
+    with Recorder(tmp_path / "run.h5", facts=False, created=created) as rec:
+        for step, time in enumerate((1e9 + 60, 1e9 + 90, 1e9 + 30)):
+            rec.record(Add({"loss": 0.5}, step, time))
+    place = (tmp_path / "mlruns").as_uri()
+    assert export(rec.path, "--to", "mlflow", "--out", place)[0] == 0
+    client = MlflowClient(tracking_uri=place)
+    experiments = [each.experiment_id for each in client.search_experiments()]
+    (made,) = client.search_runs(experiments)
+    if start is not None:
+        assert (made.info.start_time, made.info.end_time) == (start, 1_000_000_090_000)
+    else:
+        assert made.info.start_time == made.info.end_time
+
+
 def test_a_database_has_one_of_equal_rows() -> None:
     nan = float("nan")
     adds = [

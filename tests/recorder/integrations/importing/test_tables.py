@@ -70,6 +70,29 @@ def test_a_last_line_without_an_end_is_said(tmp_path: Path) -> None:
     assert found.damage == [f"{path}: line 3 has no end: it may be cut off"]
 
 
+@pytest.mark.parametrize(
+    ("cell", "is_cut"),
+    [
+        ('"a\nb', True),
+        ('"a\nb"', True),
+        ('"a\n', True),
+        ('"a""\n', True),
+        ('"a\r\n', True),
+        ('"a\n\n', True),
+        ('"a"\r\n', False),
+        ('"a\n"\n', False),
+        ('"a\n""b""\n"\r\n', False),
+        ('5"\n', False),
+    ],
+)
+def test_quotes_without_an_end_are_said(tmp_path: Path, cell: str, is_cut: bool) -> None:
+    path = tmp_path / "log.csv"
+    path.write_bytes(f'step,text\n0,"x\n"\n1,{cell}'.encode())
+    (found,) = imported(path, tmp_path / "runs.h5")
+    assert len(found.damage) == is_cut
+    assert all(line.endswith("has no end: it may be cut off") for line in found.damage)
+
+
 def test_what_keras_has_no_value_for_is_no_text(tmp_path: Path) -> None:
     """As its CSVLogger writes an epoch without a validation, with `validation_freq=2`."""
     (tmp_path / "log.csv").write_text("epoch,loss,val_loss\n0,0.5,NA\n1,0.25,0.75\n")
