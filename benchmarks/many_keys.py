@@ -2,16 +2,23 @@
 
 python benchmarks/many_keys.py [--quick]
 
-Ten steps of so many keys: in adds of 10 keys, each of which is stored by itself, or of 1,000 keys,
-which are stored as tables. Times are of the processor. `one series` opens the file and reads one
-key; `all series` reads all keys of an open file; `replay` draws one key with the command's code.
+Ten steps of so many keys: in adds of 10 keys, each of which is stored by itself, or in larger adds,
+which are stored as tables. Times are of the processor. What a file of one key takes is not counted
+in `close` and `bytes a key`; the first row has it. `summary` is the part of the bytes a key that is
+in the summary, which has room for some hundreds of keys; the second table has what it would be with
+fewer digits, or compressed. `one series` opens the file and reads one key; `all series` reads all
+keys of an open file; `replay` draws one key with the command's code.
 """
 
+import json
+import statistics
 import sys
 import time
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import h5py
 from measuring import begin, folder, show
 
 from flexrec.cli.showing.contents import recording_text
@@ -19,23 +26,65 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.replay import define, play
 
 STEPS = 10
+_ALL = 3_000  # keys in all the recordings of which medians are taken
 
 
 def main() -> None:
     """A row for each number of keys, in both ways."""
     quick = begin(__doc__ or "")
-    rows = []
+    one = measured(1, 1)
+    rows = [["1", "1", f"{one['close']:.4f} s", f"{one['bytes']:.0f}", "", "", "", "", "", ""]]
     for width in (10, 1000):
-        for keys in (100, 1_000) if quick else (100, 1_000, 10_000, 100_000):
-            rows.append([min(width, keys), f"{keys:,}", *measured(keys, width)])
+        counts = (100, 1_000) if quick else (100, 1_000, 10_000, 100_000)
+        for keys in counts if width == 10 else (64, *counts):
+            rows.append([f"{keys:,}", str(min(width, keys)), *costs(keys, width, one)])
             print(*rows[-1], file=sys.stderr, flush=True)
-    names = ("add", "close", "bytes a key", "one series", "all series", "show", "replay")
-    show(rows, "keys an add", "keys", *names)
+    names = ("close", "bytes", "bytes a key", "summary", "add", "one series", "all series", "show")
+    show(rows, "keys", "keys an add", *names, "replay")
+    show([smaller(keys) for keys in (64, 100, 1_000)], "keys", "summary", "9 digits", "compressed")
 
 
-def measured(keys: int, width: int) -> list[str]:
-    """Seconds, and ms a key; bytes a key beside its values."""
-    names = [f"layer{i // 8}/grad_out/stat{i % 8}" for i in range(keys)]
+def smaller(keys: int) -> list[str]:
+    """The bytes a key of a summary as it is, and in two forms that are smaller."""
+    with folder() as place:
+        path = Path(place) / "run.h5"
+        with Recorder(path, facts=False) as rec:
+            fill(rec, key_names(keys), keys)
+        with h5py.File(path) as file:
+            text = file["summary"][:].tobytes()
+    short = json.loads(text, parse_float=lambda number: float(f"{float(number):.9g}"))
+    forms = text, json.dumps(short, separators=(",", ":")).encode(), zlib.compress(text)
+    return [f"{keys:,}", *(f"{len(form) / keys:.0f}" for form in forms)]
+
+
+def costs(keys: int, width: int, one: Mapping[str, float]) -> list[str]:
+    """What a file of so many keys takes, and each of them more than a file of one key does."""
+    found = measured(keys, width)
+    more = {name: (found[name] - one[name]) / (keys - 1) for name in ("close", "bytes", "summary")}
+    each = {name: f"{1e3 * found[name] / keys:.3f} ms" for name in ("add", "all series", "show")}
+    return [
+        f"{found['close']:.3f} s, {1e3 * more['close']:.3f} ms a key",
+        f"{found['bytes']:,.0f}",
+        f"{more['bytes']:.0f}",
+        f"{more['summary']:.0f}",
+        each["add"],
+        f"{found['one series']:.4f} s",
+        each["all series"],
+        each["show"],
+        f"{found['replay']:.3f} s",
+    ]
+
+
+def measured(keys: int, width: int) -> dict[str, float]:
+    """Seconds, and bytes beside the values, of the file and of its summary; medians of several."""
+    rounds = min(max(_ALL // keys, 1), 31)
+    each = [measured_once(keys, width) for _ in range(rounds)]
+    return {name: statistics.median(found[name] for found in each) for name in each[0]}
+
+
+def measured_once(keys: int, width: int) -> dict[str, float]:
+    """As `measured`, of one recording."""
+    names = key_names(keys)
     one = names[keys // 2]
     with folder() as place:
         path = Path(place) / "run.h5"
@@ -50,11 +99,15 @@ def measured(keys: int, width: int) -> list[str]:
         )
         with Recording(path) as run:
             found["replay"] = seconds(lambda: play(run, drawn))
-        size = path.stat().st_size
-    shown = {name: f"{taken:.3f} s, {1e3 * taken / keys:.3f} ms" for name, taken in found.items()}
-    shown["one series"] = f"{found['one series']:.3f} s"
-    size_shown = f"{size / keys - 4 * STEPS:.0f}"
-    return [shown["add"], shown["close"], size_shown, *list(shown.values())[2:]]
+        found["bytes"] = path.stat().st_size - 4 * STEPS * keys
+        with h5py.File(path) as file:
+            found["summary"] = len(file["summary"])
+    return found
+
+
+def key_names(keys: int) -> list[str]:
+    """Names such as those of statistics of layers."""
+    return [f"layer{i // 8}/grad_out/stat{i % 8}" for i in range(keys)]
 
 
 def fill(rec: Recorder, names: list[str], width: int) -> None:

@@ -36,7 +36,7 @@ class Output:
         self, path: str, dtype: np.dtype[Any], shape: tuple[int, ...], chunk: tuple[int, ...]
     ) -> h5d.DatasetID:
         """Create a dataset, and the groups on its path; contiguous if a chunk holds nothing."""
-        plan, kind, space = _layout(*chunk), _kind(dtype), h5s.create_simple(shape)
+        plan, kind, space = _layout(*chunk), _kind(dtype), _space(*shape)
         return h5d.create(self.file, path.encode(), kind, space, plan, _links())
 
     def reserve(self, name: str, size: int) -> int:
@@ -46,7 +46,7 @@ class Output:
         plan.set_layout(h5d.CONTIGUOUS)
         plan.set_alloc_time(h5d.ALLOC_TIME_EARLY)
         plan.set_fill_time(h5d.FILL_TIME_NEVER)
-        kind, space = _kind(np.dtype("u1")), h5s.create_simple((size,))
+        kind, space = _kind(np.dtype("u1")), _space(size)
         place: int = h5d.create(self.file, name.encode(), kind, space, plan, _links()).get_offset()
         return place
 
@@ -155,6 +155,12 @@ def _layout(*chunk: int) -> h5p.PropDCID:
     plan.set_shuffle()
     plan.set_deflate(1)
     return plan
+
+
+@lru_cache(64)
+def _space(*shape: int) -> h5s.SpaceID:
+    """HDF5's form of a shape."""
+    return h5s.create_simple(shape)
 
 
 @lru_cache(64)

@@ -12,7 +12,7 @@ from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import ArrayColumn
 from flexrec.recorder.storage.closing.output import DATA_BYTES, ROWS
 from flexrec.recorder.storage.store import Chunk, Store, Table
-from flexrec.recorder.storage.summary.statistics import Statistics
+from flexrec.recorder.storage.summary.statistics import Statistics, take_rows
 
 _MANY = 64  # fewest keys of a table
 _OPEN_BYTES = 1 << 13  # approximate memory for a part of a column while it is written
@@ -161,8 +161,9 @@ class TablePlan:
         self.rows += len(table.step)
         self.ended = float(table.time[-1])
         self.single = self.single and _is_single(table.values)
-        for i, statistics in self.statistics.items():
-            statistics.take(table.step, table.values[i])
+        chosen, found = list(self.statistics), list(self.statistics.values())
+        is_all = len(chosen) == len(self.columns)
+        take_rows(found, table.step, table.values if is_all else table.values[chosen])
 
 
 def _is_single(numbers: NDArray[np.float64]) -> bool:

@@ -63,19 +63,20 @@ def summary_body(
     for name, text, room in (("config", config, _CONFIG), ("facts", facts, _FACTS)):
         body[name], left_out[name] = _within(text, room)
     body["statistics"] = STATISTICS
-    body["keys"], body["left_out"] = {}, left_out | {"keys": len(counts)}
+    body["left_out"] = left_out | {"keys": len(counts)}
     room = MOST - _SPARE - len(_dumped(body))
-    lines = dict[str, list[Any]]()
+    members = dict[str, str]()
     for key in _by_importance(counts):
         line = [counts[key]] if key not in statistics else line_of(statistics[key])
-        room -= len(_dumped(key)) + len(_dumped(line)) + 2
+        members[key] = f"{_dumped(key)}:{_dumped(line)}"
+        room -= len(members[key]) + 1
         if room < 0:
+            del members[key]
             break
-        lines[key] = line
-    body["keys"] = {key: lines[key] for key in counts if key in lines}
-    left_out["keys"] = len(counts) - len(lines)
+    left_out["keys"] = len(counts) - len(members)
     body["left_out"] = {name: count for name, count in left_out.items() if count}
-    return _dumped(body).encode()
+    keys = ",".join(members[key] for key in counts if key in members)
+    return f'{_dumped(body)[:-1]},"keys":{{{keys}}}}}'.encode()
 
 
 def may_have_room(keys: Iterable[str]) -> set[str]:
@@ -128,5 +129,4 @@ def _json(value: Any) -> Any:
     return [_json(one) for one in value] if isinstance(value, list) else value
 
 
-def _dumped(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+_dumped = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode

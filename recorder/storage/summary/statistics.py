@@ -1,6 +1,7 @@
 """Statistics of a key's numbers: how many, the last, the least, the greatest, and the mean."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,12 @@ class Statistics:
     least_at: int = 0
     greatest: float = math.nan
     greatest_at: int = 0
-    _total: float = 0.0
+    total: float = 0.0
 
     @property
     def mean(self) -> float:
         """The mean of the finite values; NaN if there is none."""
-        return self._total / self.finite if self.finite else math.nan
+        return self.total / self.finite if self.finite else math.nan
 
     @property
     def not_finite(self) -> int:
@@ -50,23 +51,42 @@ class Statistics:
 
     def take(self, step: Ints, values: NDArray[np.floating]) -> None:
         """Add the next values, with their steps."""
-        if not len(values):
-            return
-        first, last = int(step.min()), int(step.max())
-        low, high = self.steps or (first, last)
-        self.steps = min(low, first), max(high, last)
-        self.count += len(values)
-        self.last, self.last_at = float(values[-1]), int(step[-1])
-        kept = np.isfinite(values)
-        if not kept.all():
-            step, values = step[kept], values[kept]
-        if not len(values):
-            return
-        i, k = int(values.argmin()), int(values.argmax())
-        if not self.least <= values[i]:  # NaN, at first, is never less
-            self.least, self.least_at = float(values[i]), int(step[i])
-        if not self.greatest >= values[k]:
-            self.greatest, self.greatest_at = float(values[k]), int(step[k])
-        with np.errstate(over="ignore"):
-            self._total += float(values.sum())
-        self.finite += len(values)
+        take_rows([self], step, values[np.newaxis])
+
+
+def take_rows(found: Sequence[Statistics], step: Ints, values: NDArray[np.floating]) -> None:
+    """Add the next values of several keys, which share their steps.
+
+    Args:
+        found: the statistics of each key.
+        step: (values,).
+        values: (keys, values).
+    """
+    if not values.size:
+        return
+    first, last, last_at = int(step.min()), int(step.max()), int(step[-1])
+    kept = np.isfinite(values)
+    lows = highs = finite = values
+    if not kept.all():
+        lows, highs = np.where(kept, values, np.inf), np.where(kept, values, -np.inf)
+        finite = np.where(kept, values, 0)
+    i, k = lows.argmin(axis=1), highs.argmax(axis=1)
+    with np.errstate(over="ignore"):
+        totals = finite.sum(axis=1)
+    key = np.arange(len(values))
+    columns = (kept.sum(axis=1), values[:, -1], lows[key, i], step[i], highs[key, k], step[k])
+    for one, n, end, low, low_at, high, high_at, total in zip(
+        found, *(column.tolist() for column in columns), totals.tolist(), strict=True
+    ):
+        before = one.steps or (first, last)
+        one.steps = min(before[0], first), max(before[1], last)
+        one.count += len(step)
+        one.last, one.last_at = end, last_at
+        if not n:
+            continue
+        one.finite += n
+        one.total += total
+        if not one.least <= low:  # NaN, at first, is never less
+            one.least, one.least_at = low, low_at
+        if not one.greatest >= high:
+            one.greatest, one.greatest_at = high, high_at
