@@ -21,6 +21,8 @@ from flexrec.recorder.events import Array
 from flexrec.recorder.files.descriptors import sync
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.journal.records import checksum
+from flexrec.recorder.storage.summary.contents import live_body
+from flexrec.recorder.storage.summary.head import sealed
 from flexrec.recorder.writing.config import as_json
 from flexrec.recorder.writing.journal_writer import JournalWriter, Slot, write_all
 from flexrec.recorder.writing.values.copies import SMALL
@@ -71,10 +73,11 @@ class LiveFile:
     ) -> None:
         self.created = time.time() if created is None else float(created)
         self.is_sync_lost = False
+        # Encoded first, so that an error leaves no file.
         pairs = ((fmt.CONFIG, config), (fmt.FACTS, facts))
-        texts = {  # encoded first, so that an error leaves no file
-            name: np.frombuffer(as_json(name, value).encode(), "u1") for name, value in pairs
-        }
+        texts = {name: as_json(name, value).encode() for name, value in pairs}
+        summary = live_body(self.created, texts[fmt.CONFIG], texts[fmt.FACTS])
+        texts = {fmt.SUMMARY: sealed(summary, 0), **texts}
         self._file: Any = h5py.File(path, "w", libver=fmt.LIBVER, rdcc_nbytes=0, locking=False)
         try:
             self._begin(texts)
@@ -83,7 +86,7 @@ class LiveFile:
                 self._file.close()
             raise
 
-    def _begin(self, texts: Mapping[str, Array]) -> None:
+    def _begin(self, texts: Mapping[str, bytes]) -> None:
         """Create all attributes and datasets, and start SWMR mode."""
         self._file.attrs.update(fmt.root_attributes(fmt.LIVE, self.created))
         sums = [checksum(texts[name]) << bits for name, bits in ((fmt.CONFIG, 0), (fmt.FACTS, 32))]
@@ -262,7 +265,7 @@ class _Parts:
         self.places: list[tuple[int, int, int]] = []  # of new chunks: dataset, number, address
 
 
-def _write_text(file: h5py.File, name: str, data: Array) -> None:
+def _write_text(file: h5py.File, name: str, data: bytes) -> None:
     """Create a dataset of bytes. HDF5 only allocates it, as in `LiveFile._put`.
 
     If HDF5 wrote the bytes and failed when the dataset is closed, h5py would report no error, and
@@ -270,8 +273,8 @@ def _write_text(file: h5py.File, name: str, data: Array) -> None:
     """
     early = h5p.create(h5p.DATASET_CREATE)
     early.set_alloc_time(h5d.ALLOC_TIME_EARLY)
-    made = file.create_dataset(name, data.shape, data.dtype, fill_time="never", dcpl=early)
-    write_all(file.id.get_vfd_handle(), data.data, made.id.get_offset())
+    made = file.create_dataset(name, (len(data),), "u1", fill_time="never", dcpl=early)
+    write_all(file.id.get_vfd_handle(), data, made.id.get_offset())
 
 
 def _growing(file: h5py.File, name: str, dtype: np.dtype[Any], chunk: int) -> h5d.DatasetID:

@@ -59,25 +59,42 @@ class Row(NamedTuple):
 def row_of(path: str, asked: Sequence[str] = ()) -> Row:
     """The row of the recording at the path; says what is wrong in the columns state and error.
 
+    Of a file that cannot be opened it has what the summary says.
+
     Args:
         asked: keys that are to be among the columns, however many keys there are.
     """
+    claimed: dict[str, Any] | None = None
     try:
-        found = glance(path)
-        left_out = {} if found is None else found.get("left_out", {})
-        if found is None or left_out.get("config") or (left_out.get("keys") and asked):
-            found = _opened(path, found, asked)
-        return _row(path, found)
-    except NotARecordingError:
-        return Row({})
-    except DamagedError as error:
-        return _row(path, {"state": "damaged", "error": _reason(error, path)})
-    except FlexrecError as error:
-        return _row(path, {"state": "unreadable", "error": _reason(error, path)})
-    except OSError as error:
-        return _row(path, {"state": "unreadable", "error": error.strerror or str(error)})
+        claimed = glance(path)
+        return _row(path, _found(path, claimed, asked))
+    except (FlexrecError, OSError) as error:
+        if claimed is None and isinstance(error, NotARecordingError):
+            return Row({})
+        failure = _failure(path, error)
     except Exception:  # noqa: BLE001 - a summary may claim anything, and is one row of many
-        return _row(path, {"state": "damaged", "error": "its summary is none that flexrec writes"})
+        claimed = None
+        failure = {"state": "damaged", "error": "its summary is none that flexrec writes"}
+    try:
+        return _row(path, {**(claimed or {}), **failure})
+    except Exception:  # noqa: BLE001 - as above
+        return _row(path, failure)
+
+
+def _found(path: str, claimed: dict[str, Any] | None, asked: Sequence[str]) -> dict[str, Any]:
+    """What the summary of a closed file says; or else, or if it lacks something, the file."""
+    if claimed is None or claimed.get("state") == "live":
+        return _opened(path, None, asked)
+    left_out = claimed.get("left_out", {})
+    is_all = not (left_out.get("config") or (left_out.get("keys") and asked))
+    return claimed if is_all else _opened(path, claimed, asked)
+
+
+def _failure(path: str, error: FlexrecError | OSError) -> dict[str, Any]:
+    if not isinstance(error, FlexrecError):
+        return {"state": "unreadable", "error": error.strerror or str(error)}
+    is_damaged = isinstance(error, DamagedError | NotARecordingError)
+    return {"state": "damaged" if is_damaged else "unreadable", "error": _reason(error, path)}
 
 
 def _reason(error: FlexrecError, path: str) -> str:

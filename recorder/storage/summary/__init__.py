@@ -1,7 +1,7 @@
-"""The summary at the start of a closed file: what a table of runs shows, in one read without HDF5.
+"""The summary at the start of a file: what a table of runs shows, in one read without HDF5.
 
-In: a store that is being closed. Out: a short JSON text; and that text again, from a file's first
-bytes. It is a claim of the file about itself: nothing but tables of runs uses it. Open head.py
+In: a file that is made, or a store that is closed. Out: a short JSON text; and that text again,
+from a file's first bytes. It is a claim of the file about itself: nothing but tables of runs uses it. Open head.py
 first.
 """
 

@@ -50,20 +50,17 @@ def summary_body(
     counts: Mapping[str, int],
     statistics: Mapping[str, Statistics],
 ) -> bytes:
-    """The JSON object of a summary, without its head.
+    """The JSON object of the summary of a closed file, without its head.
 
     Args:
         config, facts: JSON texts. Members for which there is no room are left out, and counted.
         counts: the number of values of each key.
         statistics: those of the keys whose values are all numbers, of `may_have_room`.
     """
-    left_out = dict[str, int]()
+    texts, left_out = _texts(config, facts)
     body: dict[str, Any] = {"state": "closed"}
     body |= {name: _json(value) for name, value in totals._asdict().items()}
-    for name, text, room in (("config", config, _CONFIG), ("facts", facts, _FACTS)):
-        body[name], left_out[name] = _within(text, room)
-    body["statistics"] = STATISTICS
-    body["left_out"] = left_out | {"keys": len(counts)}
+    body |= {**texts, "statistics": STATISTICS, "left_out": left_out | {"keys": len(counts)}}
     room = MOST - _SPARE - len(_dumped(body))
     members = dict[str, str]()
     for key in _by_importance(counts):
@@ -77,6 +74,20 @@ def summary_body(
     body["left_out"] = {name: count for name, count in left_out.items() if count}
     keys = ",".join(members[key] for key in counts if key in members)
     return f'{_dumped(body)[:-1]},"keys":{{{keys}}}}}'.encode()
+
+
+def live_body(created: float, config: bytes, facts: bytes) -> bytes:
+    """The JSON object of the summary of a live file, which is written when the file is made."""
+    texts, left_out = _texts(config, facts)
+    kept = {name: count for name, count in left_out.items() if count}
+    return _dumped({"state": "live", "created": created, **texts, "left_out": kept}).encode()
+
+
+def _texts(config: bytes, facts: bytes) -> tuple[dict[str, Any], dict[str, int]]:
+    """The config and the facts, and how many members of each are left out."""
+    found = {"config": _within(config, _CONFIG), "facts": _within(facts, _FACTS)}
+    left_out = {name: count for name, (_, count) in found.items()}
+    return {name: value for name, (value, _) in found.items()}, left_out
 
 
 def may_have_room(keys: Iterable[str]) -> set[str]:

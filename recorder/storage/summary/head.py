@@ -22,6 +22,7 @@ _BEGIN = b'{"flexrec_summary":[1,"'
 _CHECKED = len(_BEGIN) + 10  # where that begins which the CRC-32 is of
 _NUMBERS = b'"%010d","%020d"],'
 _FULL = _CHECKED + len(_NUMBERS % (0, 0))
+_LIVE = 0  # instead of the end of the file
 _AT_ONCE, _ALLOWED = 8192, 1 << 20  # bytes: read at first; of a summary that is read at all
 
 
@@ -30,8 +31,9 @@ def sealed(body: bytes, end: int) -> bytes:
 
     Args:
         body: a JSON object that is not empty.
-        end: the length of the file according to its superblock, so that a file that another
-            program has changed can be told. The number of bytes does not depend on it.
+        end: the length of a closed file according to its superblock, so that a file that another
+            program has changed can be told; 0 for a live file, which grows. The number of bytes
+            does not depend on it.
     """
     checked = _NUMBERS % (len(body) - 1, end) + body[1:]
     return _BEGIN + b'%08x",' % crc32(checked) + checked
@@ -46,11 +48,11 @@ def put(path: Path, offset: int, body: bytes) -> None:
 
 
 def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The summary of a closed recording, without the head, in one read.
+    """The summary of a recording, without the head, in one read.
 
-    None if the file has none, as a live file has not, or if it is not as it was written; opening
-    the file tells more. What the summary says may still be wrong: whoever wrote the file could
-    write anything.
+    That of a live file says how the run began. None if the file has none, or if it is not as it
+    was written; opening the file tells more. What the summary says may still be wrong: whoever
+    wrote the file could write anything.
 
     Raises:
         OSError: the file cannot be read.
@@ -62,14 +64,13 @@ def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         if not stat.S_ISREG(status.st_mode):
             return None
         start = read_at(descriptor, _AT_ONCE, 0)
-        block = Superblock.parse(start)
-        if block is None or block.flags or not block.sound or status.st_size < block.end:
-            return None
         at = start.find(_BEGIN, SIZE)
         if at < 0:
             return None
         checksum, length, end = _numbers(start[at : at + _FULL])
-        if end != block.end or not 0 < length <= min(_ALLOWED, status.st_size):
+        if end != _LIVE and not _is_closed(start, end, status.st_size):
+            return None
+        if not 0 < length <= min(_ALLOWED, status.st_size):
             return None
         body = start[at + _FULL : at + _FULL + length]
         if len(body) < length:
@@ -81,7 +82,14 @@ def glance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     finally:
         os.close(descriptor)
-    return found if isinstance(found, dict) else None
+    is_live = isinstance(found, dict) and found.get("state") == "live"
+    return found if isinstance(found, dict) and is_live == (end == _LIVE) else None
+
+
+def _is_closed(start: bytes, end: int, size: int) -> bool:
+    """Whether a file is as it was when a recorder closed it, by its superblock."""
+    block = Superblock.parse(start)
+    return block is not None and not block.flags and block.sound and block.end == end <= size
 
 
 def _numbers(head: bytes) -> tuple[int, int, int]:

@@ -71,7 +71,7 @@ def take_rows(found: Sequence[Statistics], step: Ints, values: NDArray[np.floati
         lows, highs = np.where(kept, values, np.inf), np.where(kept, values, -np.inf)
         finite = np.where(kept, values, 0)
     i, k = lows.argmin(axis=1), highs.argmax(axis=1)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         totals = finite.sum(axis=1)
     key = np.arange(len(values))
     columns = (kept.sum(axis=1), values[:, -1], lows[key, i], step[i], highs[key, k], step[k])

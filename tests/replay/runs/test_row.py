@@ -12,6 +12,7 @@ from flexrec.recorder.hdf5.superblock import Superblock
 from flexrec.recorder.storage.summary.head import glance, sealed
 from flexrec.replay import Runs
 from flexrec.replay.runs.row import row_of
+from support.crashing import crash
 
 
 @pytest.fixture
@@ -73,6 +74,26 @@ def test_an_error_that_nobody_foresaw_is_of_one_row(
 
     monkeypatch.setattr("flexrec.replay.runs.row.glance", glance)
     assert row_of(str(run)).cells["state"] == "damaged"
+
+
+@pytest.mark.parametrize("what", ["its start", "its end"])
+def test_a_damaged_file_of_a_killed_run_keeps_its_config(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "run.h5"
+    rec = Recorder(path, config={"lr": 0.1})
+    rec.add(loss=1.0)
+    rec.flush()
+    crash(rec)
+    cells = row_of(str(path)).cells
+    whole = {"state": "killed", "config.lr": 0.1, "loss.last": 1.0}
+    assert {name: cells[name] for name in whole} == whole
+    data = path.read_bytes()
+    at = data.find(b'{"flexrec_summary"')
+    path.write_bytes(bytes(at) + data[at:] if what == "its start" else data[:20_000])
+    row = row_of(str(path))
+    assert (row.cells["state"], row.cells["config.lr"]) == ("damaged", 0.1)
+    assert row.cells["error"]
+    assert row.cells["host"] == cells["host"]
+    assert row.cells["started"] == cells["started"]
 
 
 def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:

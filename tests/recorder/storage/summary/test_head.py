@@ -29,6 +29,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def live(tmp_path: Path) -> Path:
+    """The file of a killed run whose config was changed."""
+    path = tmp_path / "live.h5"
+    rec = Recorder(path, config=CONFIG, facts="no patch")
+    rec.config.update(lr=0.2)
+    rec.add(loss=1.0)
+    rec.flush()
+    crash(rec)
+    return path
+
+
 def test_it_is_the_first_dataset_and_plain_json(run: Path) -> None:
     found = glance(run)
     assert found is not None
@@ -60,7 +72,26 @@ def test_it_is_the_first_dataset_and_plain_json(run: Path) -> None:
     assert run.read_bytes()[: 1 << 12].find(b'{"flexrec_summary"') == offset
 
 
-def test_one_flipped_bit_is_never_a_wrong_summary(run: Path, tmp_path: Path) -> None:
+def test_that_of_a_live_file_says_how_the_run_began(live: Path) -> None:
+    found = glance(live)
+    assert found is not None
+    with Recording(live) as recording, h5py.File(live, swmr=True) as file:
+        assert found == {
+            "state": "live",
+            "created": recording.created,
+            "config": CONFIG,
+            "facts": recording.facts,
+            "left_out": {},
+        }
+        offset = file["summary"].id.get_offset()
+    assert live.read_bytes()[: 1 << 12].find(b'{"flexrec_summary"') == offset
+
+
+@pytest.mark.parametrize("layout", ["run", "live"])
+def test_one_flipped_bit_is_never_a_wrong_summary(
+    layout: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    run = request.getfixturevalue(layout)
     data, whole = run.read_bytes(), glance(run)
     flipped = tmp_path / "flipped.h5"
     told = 0
@@ -129,11 +160,11 @@ def test_repaired_merged_and_resumed_files_have_it(tmp_path: Path) -> None:
     rec.add(loss=1.0)
     rec.flush()
     crash(rec)
-    assert glance(killed) is None
+    assert glance(killed)["state"] == "live"  # type: ignore[index]
     repair(killed)
     assert glance(killed)["keys"]["loss"][0] == 1  # type: ignore[index]
     with Recorder(killed, mode="resume") as rec:
-        assert glance(killed) is None
+        assert glance(killed)["state"] == "live"  # type: ignore[index]
         rec.add(loss=3.0)
     again = glance(killed)
     assert again is not None
