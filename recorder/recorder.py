@@ -59,6 +59,7 @@ from flexrec.recorder.writing.surroundings.monitor import LEAST_SECONDS, Monitor
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.parameters.optimizers import Optimizers
+    from flexrec.recorder.layers.table import Description
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
     from flexrec.recorder.layers.tracing.trace import Trace
 
@@ -198,6 +199,7 @@ class Recorder:
         self._path = place(path, resumes=mode == "resume")
         machine = None if monitor is None else machine_beside(self._path)
         self._watched: list[TooledModel] = []
+        self._probed: dict[str, Description] = {}  # by model, of `activations`
         self._trace: Trace | None = None
         self._closing = threading.RLock()
         self._took_leave = False
@@ -381,7 +383,7 @@ class Recorder:
     def describe(self, models: Mapping[str, object]) -> None:
         """Record the description of models' layers, as `watch` does, and what numbers depend on.
 
-        `models` are as `Recording.models` gives them.
+        `models` are as `Recording.models` gives them. Layers that `activations` described stay.
         """
         if self._has_facts:
             from flexrec.recorder.layers.tracing.environment import environment
@@ -389,7 +391,12 @@ class Recorder:
             with suppress(RuntimeError):  # a device that cannot be asked
                 self._facts["numerics"] = environment()
         known = self._facts.get("models")
-        self._facts["models"] = {**(known if isinstance(known, dict) else {}), **models}
+        every = {**(known if isinstance(known, dict) else {}), **models}
+        for name, layers in self._probed.items():
+            watched = every.get(name)
+            watched = watched if isinstance(watched, dict) else {}
+            every[name] = {**watched, **{n: layers[n] for n in layers if n not in watched}}
+        self._facts["models"] = every
         self._queue.change(fmt.FACTS, as_json("facts", self._facts))
 
     @property
@@ -549,7 +556,7 @@ class Recorder:
         Raises:
             InputError: no layer's output has as many rows as there are classes.
         """
-        from flexrec.recorder.layers.activations import activations
+        from flexrec.recorder.layers.activations import activations, description
 
         if isinstance(classes, (list, tuple)):
             classes = np.asarray(classes)
@@ -562,7 +569,12 @@ class Recorder:
                 f"classes must be one number per sample; got shape {shape}, and the layers' "
                 f"outputs have {rows} rows"
             )
+        named, described = description(model, layers, name, fitting)
         self.add({f"{layer}/activations": (rows, classes) for layer, rows in fitting.items()})
+        known = self._probed.setdefault(named, {})
+        if described.keys() - known.keys():
+            known |= described
+            self.describe({})
 
     # ------------------------------------------------------------------ to the file
 
@@ -630,7 +642,7 @@ class Recorder:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Set up a copy made by pickle or `copy.copy`; it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
-        self._trace, self._took_leave = None, True
+        self._trace, self._took_leave, self._probed = None, True, {}
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
         self._queue = EventQueue(self._reducer, lambda _: None)
         self._queue.silence("this is a copy of a recorder")

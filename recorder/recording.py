@@ -118,7 +118,7 @@ class Recording:
 
     @property
     def models(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """The layers of the watched models: what each is, by the model's and the layer's name.
+        """The layers of models: what each is, by the model's and the layer's name.
 
         >>> Recording("run.h5").models
         {}
@@ -131,7 +131,9 @@ class Recording:
         of elements that it holds (`weights`), and whether they are `trainable`; `at` and `of` are
         None if they are not the same for all its weights.
 
-        Empty if no model was watched, or none was called.
+        These are the layers of watched models that were called, and those whose output
+        `Recorder.activations` recorded. If the latter are not watched, `order`, `calls` and
+        `output` are None.
         """
         models = (self.facts or {}).get("models")
         return {

@@ -3,6 +3,7 @@
 This takes one pass in evaluation mode, without gradients; the model is left unchanged.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.measuring.measures import local
+from flexrec.recorder.layers.parameters.weights import weights_of
+from flexrec.recorder.layers.table import Description, describe
 from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
 
 
@@ -67,3 +70,12 @@ def activations(
     if not found:
         raise InputError("no layer returned a floating tensor for these inputs")
     return {name: found[name] for name in chosen if name in found}
+
+
+def description(
+    model: nn.Module, layers: Layers, name: str, found: Iterable[str]
+) -> tuple[str, Description]:
+    """The model's name, and what the layers of `found` are; the others are as for `activations`."""
+    core = unwrapped(model)
+    chosen = choose_layers(core, layers, name)
+    return name or type(core).__name__, describe({n: chosen[n] for n in found}, None, weights_of)

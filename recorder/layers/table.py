@@ -77,29 +77,30 @@ def layer_table(statistics: _Statistics) -> Table:
 
 def describe(
     layers: "Mapping[str, Module]",
-    calls: Mapping[str, Calls],
+    calls: Mapping[str, Calls] | None,
     weights_of: "Callable[[Module], Mapping[str, Parameter]]",
 ) -> Description:
     """Describe layers: what each is, and how it was called.
 
     Args:
         layers: the modules by name.
-        calls: the calls of one step by name, in the order of the first calls.
+        calls: the calls of one step by name, in the order of the first calls; None if the layers
+            are not watched.
         weights_of: returns the parameters that are measured as a module's weights.
     """
-    order = {name: number for number, name in enumerate(calls)}
+    order = {name: number for number, name in enumerate(calls or ())}
     found: Description = {}
     for name, module in layers.items():
         own = list(module.parameters(recurse=False))
         trained = [parameter for parameter in own if parameter.requires_grad]
-        call = calls.get(name)
+        call = None if calls is None else calls.get(name, Calls())
         found[name] = {
             "class": type(module).__name__,
             "parameters": sum(parameter.numel() for parameter in own),
             "trainable": sum(parameter.numel() for parameter in trained),
             "dtype": str(own[0].dtype).removeprefix("torch.") if own else None,
             "order": order.get(name),
-            "calls": 0 if call is None else call.number,
+            "calls": None if call is None else call.number,
             "output": None if call is None else call.shape,
         }
         shards = [_shard(parameter) for parameter in weights_of(module).values()]

@@ -85,7 +85,7 @@ def test_the_information_plane_from_file_to_window(tmp_path: Path) -> None:
     with Recording(tmp_path / "run.h5") as run:
         (window,) = play(run, preset("infoplane"))
     (trace,) = window.traces
-    assert trace.name == "1"
+    assert trace.name == "1 Tanh"
     assert trace.x.tolist() == [0.0, 1.0], "I(X;T): nothing, then one bit"
     assert trace.y.tolist() == [0.0, 1.0], "I(T;Y) likewise"
     assert trace.marks.tolist() == [0.0, 1.0]
@@ -103,7 +103,7 @@ def test_the_example_shows_layers_losing_what_the_next_does_not_get(tmp_path: Pa
     )
     with Recording(out) as run:
         plane, *others = play(run, preset("infoplane+snr"))
-    assert [trace.name for trace in plane.traces] == ["1", "3", "5", "7", "9"]
+    assert [trace.name for trace in plane.traces] == [f"{i} Tanh" for i in (1, 3, 5, 7, 9)]
     for trace in plane.traces:
         assert ((trace.y >= 0) & (trace.y <= 1)).all(), "I(T;Y) is at most H(Y), one bit"
         assert (trace.x <= 12).all(), "I(X;T) is at most H(X), twelve bits"
@@ -112,6 +112,34 @@ def test_the_example_shows_layers_losing_what_the_next_does_not_get(tmp_path: Pa
         assert (after.x <= before.x + 1.0).all(), "data processing, up to the binning"
     assert plane.traces[-1].y[-1] > plane.traces[-1].y[0], "training teaches the last layer of Y"
     assert len(others) == 2  # signal and noise in one
+
+
+@pytest.mark.parametrize("name", ["", "net"])
+def test_the_layers_are_described_beside_those_that_are_watched(tmp_path: Path, name: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Tanh(), torch.nn.Linear(3, 2))
+    inputs, classes = torch.randn(6, 4), torch.arange(6) % 2
+    path, before = tmp_path / "run.h5", f"{name}." * bool(name)
+    with Recorder(path) as rec:
+        rec.activations(model, inputs, classes, layers=["0", "1"], name=name)
+        rec.watch(model, layers=["0", "2"], name=name)
+        model(inputs).sum().backward()
+        rec.step()  # describes the watched layers
+    with Recorder(path, mode="resume") as rec:
+        rec.watch(model, layers=["0", "2"], name=name)
+        model(inputs).sum().backward()
+        rec.step()
+        rec.activations(model, inputs, classes, layers="1", name=name)
+    with Recording(path) as run:
+        ((model_name, layers),) = run.models.items()
+        (window,) = play(run, preset("infoplane"))
+    assert model_name == (name or "Sequential")
+    assert {n.removeprefix(before): (of["class"], of["order"]) for n, of in layers.items()} == {
+        "0": ("Linear", 0),
+        "2": ("Linear", 1),
+        "1": ("Tanh", None),
+    }
+    assert layers[f"{before}1"]["calls"] is None
+    assert [trace.name for trace in window.traces] == [f"{before}0 Linear", f"{before}1 Tanh"]
 
 
 def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None:

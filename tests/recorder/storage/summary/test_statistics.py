@@ -42,4 +42,4 @@ def test_of_many_keys_in_parts_as_of_each_alone(kind: str) -> None:
             if kind != "large":
                 assert each.mean == sum(value for value, _ in finite) / len(finite)
         else:
-            assert math.isnan(each.least) and math.isnan(each.greatest) and math.isnan(each.mean)
+            assert all(map(math.isnan, (each.least, each.greatest, each.mean)))
