@@ -420,13 +420,16 @@ def named_tables(tables: object, what: str) -> dict[str, Table]:
 
 def _plot(name: str, table: Table) -> PlotDefinition:
     where = f"plots.{name}"
-    check_names(where, table, ("type", "opts"))
     _check_placeholders(where, name)
     named = _text(where, table, "type")
     try:
         kind = plot_type(named)
     except DefinitionError as error:
         raise DefinitionError(f"{where}.type: {error}") from None
+    misplaced = next((key for key in table if key in kind.opts or key in ("env", "win")), None)
+    if misplaced is not None:
+        raise DefinitionError(f"{where}: {misplaced!r} belongs in opts = {{ {misplaced} = … }}")
+    check_names(where, table, ("type", "opts"))
     opts = table.get("opts", {})
     if not isinstance(opts, Mapping):
         raise DefinitionError(f"{where}.opts must be a table, got {type(opts).__name__}")

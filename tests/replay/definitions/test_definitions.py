@@ -164,6 +164,8 @@ def test_a_recording_without_the_chosen_keys_says_which_they_were(tmp_path: Path
         ({}, {"target": 5}, r"target must be a name or a list of names, got 5"),
         ({}, {"exclude": [""]}, r"exclude must be a name or a list of names"),
         ({"type": 3}, {}, r"^plots\.p\.type must be a name, got int 3$"),
+        ({"title": "P"}, {}, r"^plots\.p: 'title' belongs in opts = { title = … }$"),
+        ({"opt": {}}, {}, r"^plots\.p: unknown key 'opt'; did you mean 'opts'\? \(there are type,"),
         ({"opts": {"numbins": 0}}, {}, r"numbins must be a whole number of bins, got 0"),
         ({"opts": {"numbins": "x"}}, {}, r"numbins must be a whole number of bins, got 'x'"),
     ],
