@@ -240,6 +240,8 @@ def _is_stale(known: _Known | None, one: Found, now: float, ask: Sequence[str]) 
     """Whether a file has to be read; one that grows is not read again at once."""
     if known is None or (ask and known.left_out):
         return True
+    if known.state == "unreadable":  # the file need not change for it to become readable
+        return True
     if known.live and known.state != live_state(one.real):
         return True
     if known.stamp == str(one.stamp):

@@ -29,13 +29,9 @@ _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell,
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
 _LARGE, _MOST = 1 << 63, 1 << 40  # SQLite's integers are smaller; keys that one may claim to lack
-_INSTEAD = {
-    "started",
-    "argv",
-    "resumed",
-    "merged",
-    "git_patch",
-}  # facts that have columns of other names, or none
+_NO_FACTS = {"started", "argv", "resumed", "merged", "git_patch"}  # have other columns, or none
+_NOT_ITS_OWN = {"error", "note", "tag", "tags"}  # names of columns that no file may fill
+_CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}  # as in a summary
 
 
 class Row(NamedTuple):
@@ -143,10 +139,11 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
         if name in found:
             cells[name] = _number(found[name])
     facts = found.get("facts") or {}
+    shown = _flat({k: v for k, v in facts.items() if k not in _NO_FACTS}, "", _DEPTH)
     tags = tags_of(path)
     parts = [
         *_flat(found.get("config"), "config", _DEPTH),
-        *_flat({k: v for k, v in facts.items() if k not in _INSTEAD}, "", _DEPTH),
+        *((k, v) for k, v in shown if k.partition(".")[0] not in _NOT_ITS_OWN),
         ("argv", _cell(" ".join(map(str, facts.get("argv") or ())))),
         ("tags", ", ".join(sorted(tags)) or None),
         ("note", "; ".join(note for note in tags.values() if note) or None),
@@ -192,11 +189,11 @@ def _opened(path: str, claimed: Mapping[str, Any] | None, asked: Sequence[str]) 
         if claimed is not None:
             more = [key for key in asked if key in run and key not in claimed["keys"]]
             keys = {**claimed["keys"], **_lines(run, more)[0]}
-            return {**claimed, "config": run.config, "keys": keys}
+            return {**claimed, "config": _strict(run.config), "keys": keys}
         found: dict[str, Any] = {
             "state": "closed" if run.complete else "live",
             "created": run.created,
-            "config": run.config,
+            "config": _strict(run.config),
             "facts": run.facts,
         }
         try:
@@ -204,6 +201,11 @@ def _opened(path: str, claimed: Mapping[str, Any] | None, asked: Sequence[str]) 
         except DamagedError as error:
             found |= {"state": "damaged", "error": _reason(error, path)}
         return found
+
+
+def _strict(config: Any) -> Any:
+    """The config with NaN and infinities as texts, as a summary has it."""
+    return json.loads(json.dumps(config), parse_constant=_CONSTANTS.__getitem__)
 
 
 def _values(run: "Recording", asked: Sequence[str]) -> dict[str, Any]:

@@ -80,7 +80,8 @@ def live_body(created: float, config: bytes, facts: bytes) -> bytes:
     """The JSON object of the summary of a live file, which is written when the file is made."""
     texts, left_out = _texts(config, facts)
     kept = {name: count for name, count in left_out.items() if count}
-    return _dumped({"state": "live", "created": created, **texts, "left_out": kept}).encode()
+    body = {"state": "live", "created": _json(created), **texts, "left_out": kept}
+    return _dumped(body).encode()
 
 
 def _texts(config: bytes, facts: bytes) -> tuple[dict[str, Any], dict[str, int]]:

@@ -64,6 +64,7 @@ def take_rows(found: Sequence[Statistics], step: Ints, values: NDArray[np.floati
     """
     if not values.size:
         return
+    values = np.ascontiguousarray(values)  # else numpy adds up a key's values less exactly
     first, last, last_at = int(step.min()), int(step.max()), int(step[-1])
     kept = np.isfinite(values)
     lows = highs = finite = values

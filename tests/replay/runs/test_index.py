@@ -1,5 +1,6 @@
 """The index: a cache that is right, that comes again, and that several processes may use."""
 
+import errno
 import os
 import random
 import sqlite3
@@ -76,6 +77,20 @@ def test_a_file_is_rewritten_with_its_old_time(exp: Path, reads: list[str]) -> N
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     states(exp)
     assert reads[4:] == ["seed0.h5"]
+
+
+def test_a_file_becomes_readable_that_did_not_change(
+    exp: Path, reads: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def glance(_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as failing:
+        failing.setattr("flexrec.replay.runs.row.glance", glance)
+        assert {state for (state,) in Runs(exp).table(["state"]).rows} == {"unreadable"}
+    assert {state for (state,) in Runs(exp).table(["state"]).rows} == {"closed"}
+    assert "config.lr" in Runs(exp).columns
+    assert len(reads) == 8, "what was read is not read again"
 
 
 def test_a_run_that_was_moved_away_and_back(exp: Path) -> None:

@@ -87,13 +87,42 @@ def test_a_damaged_file_of_a_killed_run_keeps_its_config(tmp_path: Path, what: s
     whole = {"state": "killed", "config.lr": 0.1, "loss.last": 1.0}
     assert {name: cells[name] for name in whole} == whole
     data = path.read_bytes()
-    at = data.find(b'{"flexrec_summary"')
-    path.write_bytes(bytes(at) + data[at:] if what == "its start" else data[:20_000])
+    begin, end = data.find(b'{"flexrec_summary"'), data.find(b'{"lr": 0.1}')  # of the summary
+    path.write_bytes(bytes(begin) + data[begin:] if what == "its start" else data[:end])
     row = row_of(str(path))
     assert (row.cells["state"], row.cells["config.lr"]) == ("damaged", 0.1)
     assert row.cells["error"]
     assert row.cells["host"] == cells["host"]
     assert row.cells["started"] == cells["started"]
+
+
+def test_a_file_fills_no_column_of_the_user_or_of_its_reader(run: Path) -> None:
+    facts: dict[str, object] = {"error": "none", "tags": "good", "note": "as it was", "host": "h"}
+    facts |= {"tag": {"good": "b"}, "tag.bad": "b"}
+    claim(run, {"state": "closed", "facts": {**facts, "": {"error": "none"}}})
+    names = {"error", "tags", "note"}
+    cells = row_of(str(run)).cells
+    assert cells["host"] == "h"
+    assert not [name for name in cells if name in names or name.startswith("tag.")]
+    claim(run, {"state": "closed", "facts": facts, "left_out": {"config": 1}})
+    run.write_bytes(run.read_bytes()[:48] + bytes(48) + run.read_bytes()[96:])
+    assert row_of(str(run)).cells["error"] != "none"
+
+
+@pytest.mark.parametrize("more", [{}, {"large": "x" * 30_000}], ids=["small", "large"])
+def test_a_config_has_the_same_cells_before_and_after_the_run_ends(
+    tmp_path: Path, more: dict[str, str]
+) -> None:
+    path, config = tmp_path / "run.h5", {"most": math.inf, "least": -math.inf, "none": math.nan}
+    with Recorder(path, config={**config, "list": [math.nan, 1], **more}, facts=False) as rec:
+        rec.add(loss=1.0)
+        rec.flush()
+        before = row_of(str(path))
+    after = row_of(str(path))
+    assert before.cells["config.most"] == "inf"
+    assert before.config == after.config
+    names = [name for name in before.cells if name.startswith("config.")]
+    assert {name: before.cells[name] for name in names} == {n: after.cells[n] for n in names}
 
 
 def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:

@@ -2,8 +2,10 @@
 
 import gzip
 import json
+import math
 import os
 import re
+import shutil
 from pathlib import Path
 
 import h5py
@@ -172,6 +174,16 @@ def test_repaired_merged_and_resumed_files_have_it(tmp_path: Path) -> None:
     assert again["resumes"] == 1
     merge_recordings([killed], tmp_path / "merged.h5")
     assert glance(tmp_path / "merged.h5")["keys"] == again["keys"]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("created", [math.nan, math.inf, -math.inf])
+def test_a_run_that_began_at_no_time_is_resumed(run: Path, tmp_path: Path, created: float) -> None:
+    path = Path(shutil.copy(run, tmp_path / "odd.h5"))
+    with h5py.File(path, "r+") as file:
+        file.attrs["created"] = created
+    with Recorder(path, mode="resume"):
+        assert glance(path)["created"] == str(created)  # type: ignore[index]
+    assert glance(path)["created"] == str(created)  # type: ignore[index]
 
 
 def test_superseded_values_are_not_in_it(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The statistics of keys, compared with plain Python's."""
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -43,3 +44,13 @@ def test_of_many_keys_in_parts_as_of_each_alone(kind: str) -> None:
                 assert each.mean == sum(value for value, _ in finite) / len(finite)
         else:
             assert all(map(math.isnan, (each.least, each.greatest, each.mean)))
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_mean_does_not_depend_on_the_order_in_memory(order: Literal["C", "F"]) -> None:
+    values = np.full((64, 16_000), 0.1, order=order)
+    found, alone = [Statistics() for _ in range(64)], Statistics()
+    take_rows(found, np.arange(16_000), values)
+    alone.take(np.arange(16_000), values[0])
+    assert {each.mean for each in found} == {alone.mean}
+    assert alone.mean == pytest.approx(0.1, rel=1e-15)
