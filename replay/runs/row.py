@@ -63,7 +63,9 @@ def row_of(path: str, asked: Sequence[str] = ()) -> Row:
     claimed: dict[str, Any] | None = None
     try:
         claimed = glance(path)
-        return _row(path, _found(path, claimed, asked))
+        row = _row(path, _found(path, claimed, asked))
+        has_ended = row.cells["state"] == "killed" and (glance(path) or {}).get("state") == "closed"
+        return row_of(path, asked) if has_ended else row  # it was closed meanwhile
     except (FlexrecError, OSError) as error:
         if claimed is None and isinstance(error, NotARecordingError):
             return Row({})

@@ -101,16 +101,23 @@ def _in_folder(root: str) -> Iterator[Found]:
             continue
         inside = folder[len(root) :].lstrip(os.sep)
         above = os.path.join(real, inside, ""), os.path.join(inside, "")
+        refused: OSError | None = None
         for name, entry in entries.items():
             if name.startswith("."):
                 continue
-            with suppress(OSError):  # it has just been removed, or is a link to itself
+            try:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 elif name.endswith(_ENDINGS) and entry.is_file():
                     short = f"{above[1]}{name[: name.rindex('.')]}"
                     where = entry.path, f"{above[0]}{name}", short
                     yield _found(*where, entry.stat(), has_tags=f"{name}{TAGS}" in entries)
+            except PermissionError as error:
+                refused = error
+            except OSError:
+                continue  # it has just been removed, or is a link to itself
+        if refused is not None:
+            warn(f"the files in {folder} cannot be read: {refused.strerror}")
 
 
 def _status(path: str) -> os.stat_result:

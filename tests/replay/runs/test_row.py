@@ -125,6 +125,23 @@ def test_a_config_has_the_same_cells_before_and_after_the_run_ends(
     assert {name: before.cells[name] for name in names} == {n: after.cells[n] for n in names}
 
 
+def test_a_run_that_is_closed_while_it_is_looked_at_was_not_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rec = Recorder(tmp_path / "run.h5")
+    rec.add(loss=1.0)
+    rec.flush()
+
+    def seems_held(_: object) -> bool:
+        rec.add(loss=2.0)
+        rec.close()
+        return False
+
+    monkeypatch.setattr("flexrec.replay.runs.row.seems_held", seems_held)
+    cells = row_of(str(tmp_path / "run.h5")).cells
+    assert (cells["state"], cells["loss.last"]) == ("closed", 2.0)
+
+
 def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:
     claim(run, {"state": "closed", "statistics": ["median", "last"], "keys": {"loss": [1.0, 2.0]}})
     row = row_of(str(run))
