@@ -318,14 +318,17 @@ def _named(
 def classes_of(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
     """The classes of the layers of all models, by the layer's name, from `Recording.models`.
 
-    A layer that is called as its class, as a model of one layer is, is left out.
+    A layer that is called as its class, as a model of one layer is, is left out; so is one whose
+    name is that of a layer of another class.
     """
-    fields = {name: layer for layers in models.values() for name, layer in layers.items()}
-    found = {name: layer.get("class") for name, layer in fields.items()}
+    found: dict[str, set[str]] = {}
+    for name, layer in (pair for layers in models.values() for pair in layers.items()):
+        if isinstance(layer.get("class"), str):
+            found.setdefault(name, set()).add(layer["class"])
     return {
-        name: one_line(kind)[:_LONGEST]
-        for name, kind in found.items()
-        if isinstance(kind, str) and name.rpartition(".")[2] != kind
+        name: one_line(*kinds)[:_LONGEST]
+        for name, kinds in found.items()
+        if len(kinds) == 1 and name.rpartition(".")[2] not in kinds
     }
 
 

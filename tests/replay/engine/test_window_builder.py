@@ -105,6 +105,11 @@ def test_legends_name_the_class_of_a_layer() -> None:
     assert classes_of(
         {"net": {"0": {"class": "Conv2d"}, "1": {"class": 3}, "2": {}, "a.fc": {"class": "fc"}}}
     ) == {"0": "Conv2d"}
+    models = {
+        "G": {"0": {"class": "Linear"}, "1": {"class": "ReLU"}},
+        "D": {"1": {"class": "Tanh"}},
+    }
+    assert classes_of(models) == {"0": "Linear"}, "which of both has the name is not known"
     board = WindowBuilder(
         preset("snr+weights+layers"), LeftOuts(), classes={"0": "Conv2d", "2": "Linear"}
     )
