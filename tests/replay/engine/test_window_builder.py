@@ -126,6 +126,25 @@ def test_legends_name_the_class_of_a_layer() -> None:
     assert shown["0"].title == "0 Conv2d"
 
 
+def test_titles_of_several_runs_name_the_class_that_all_have() -> None:
+    def windows(kind: str) -> list[Window]:
+        line, fan = Trace("weights mean", y=[1.0], x=[0.0]), Trace(kind, np.zeros((7, 1)), [0.0])
+        return [window("line", line, title=kind), window("fan", fan, title=f"outputs: {kind}")]
+
+    line, fan = overlay({"a": windows("1 Tanh"), "b": windows("1 ReLU"), "c": windows("1")})
+    assert line.title == "1"
+    assert [t.name for t in line.traces] == [
+        "a Tanh weights mean",
+        "b ReLU weights mean",
+        "c weights mean",
+    ]
+    assert fan.title == "outputs: 1"
+    assert [trace.name for trace in fan.traces] == ["a Tanh", "b ReLU", "c"]
+    line, fan = overlay({"a": windows("1 Tanh"), "b": windows("1 Tanh")})
+    assert (line.title, fan.title) == ("1 Tanh", "outputs: 1 Tanh")
+    assert [trace.name for trace in fan.traces] == ["a", "b"]
+
+
 def test_a_picture_keeps_a_bounded_history(tmp_path: Path) -> None:
     plots = {"image": {"type": "image"}}
     meters = {"image": {"type": "ImageMeter", "target": "image"}}
