@@ -20,6 +20,21 @@ def models_of(facts: Mapping[str, Any]) -> Models:
     }
 
 
+def layers_of_all(facts: Mapping[str, Any]) -> Models:
+    """The same, with the models of the recordings that were merged, numbered."""
+    merged = facts.get("merged")
+    others = [each.get("facts") for each in _dicts(merged)]
+    return {
+        f"{number} {name}": layers
+        for number, part in enumerate(_dicts([facts, *others]))
+        for name, layers in models_of(part).items()
+    }
+
+
+def _dicts(values: object) -> list[dict[str, Any]]:
+    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+
+
 def is_watched(layer: Mapping[str, Any]) -> bool:
     """Whether a layer was described by a watch, not only by `Recorder.activations`."""
     return layer.get("calls", 0) is not None
