@@ -18,7 +18,7 @@ from flexrec.replay.definitions.definitions import (
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import crowded, plot_type
-from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window, says
 
 Place: TypeAlias = tuple[int, int]
 """The order of a trace: its meter's index in the definitions, then its key's in the run."""
@@ -315,7 +315,7 @@ def _named(window: Window, run: str, names: Set[str], common: str) -> tuple[Trac
     """
     own = window.title.split()
     more = [word for word in own if word not in common.split()]
-    is_said = len(names) == 1 and min(names).lower() in window.title.lower()
+    is_said = len(names) == 1 and says(window.title, min(names))
 
     def named(name: str) -> str:
         if common:

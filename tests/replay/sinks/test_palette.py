@@ -156,6 +156,8 @@ def test_a_legend_of_runs_spares_what_the_title_says() -> None:
 
     assert names("lr", title="The lr") == ["a", "b"]
     assert names("train", title="Loss") == ["a train", "b train"]
+    assert names("loss", title="train_loss") == ["a", "b"]
+    assert names("val", title="Value") == ["a val", "b val"], "a word, not letters of one"
     assert names("lr", "x", title="The lr") == ["a lr", "a x", "b lr", "b x"]
 
 
