@@ -22,6 +22,7 @@ from flexrec.recorder.errors import (
 )
 from flexrec.recorder.events import Event
 from flexrec.recorder.files.remote import copied, is_url, remove
+from flexrec.recorder.layers.models import models_of
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
@@ -135,8 +136,6 @@ class Recording:
         `Recorder.activations` recorded. If the latter are not watched, `order`, `calls` and
         `output` are None, and `flexrec diff` leaves them out.
         """
-        from flexrec.recorder.layers.models import models_of  # most readers need no models
-
         return models_of(self.facts or {})
 
     @property
