@@ -15,7 +15,7 @@ from flexrec.recorder.files.atomic_write import writing
 from flexrec.recorder.layers.tracing import format as trace
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
-from flexrec.replay.definitions.presets import how_to_record
+from flexrec.replay.definitions.presets import how_to_record, preset_of
 from flexrec.replay.definitions.toml import definitions_from
 from flexrec.replay.player.player import (
     count_unlogged,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from flexrec.replay.sinks.html import HtmlSink
     from flexrec.replay.sinks.visdom import VisdomSink
 
+_DEFINES = "--config draws what you define"
+_OTHERS = "--phases names other phases, such as train,dev; --preset auto draws every metric"
 _DESCRIBED = 50  # runs of a folder that a page tells of
 
 
@@ -352,8 +354,12 @@ def tell_undrawn(run: Recording, definitions: Definitions, *, all_keys: bool) ->
     if all_keys:
         # Of layers it draws a few statistics only, as health does.
         left = [key for key in left if key.count("/") < 2 and key not in trace.KEYS]
-        hint = "--config draws what you define"
+        hints: dict[str, list[str]] = {}
+        for key in left:
+            name = preset_of(key)
+            hint = f"--preset auto+{name} draws them, too" if name else _DEFINES
+            hints.setdefault(hint, []).append(key)
     else:
-        hint = "--phases names other phases, such as train,dev; --preset auto draws every metric"
-    if left:
-        _print_note(f"{run.path}: not drawn: {listed(left, most=8)}; {hint}")
+        hints = {_OTHERS: left} if left else {}
+    for hint, keys in hints.items():
+        _print_note(f"{run.path}: not drawn: {listed(keys, most=8)}; {hint}")

@@ -42,6 +42,7 @@ from flexrec.recorder.events import (
 from flexrec.recorder.files.atomic_write import check_target, clear_litter
 from flexrec.recorder.files.lock import PathLock, why_not
 from flexrec.recorder.hdf5.interrupts import HeldInterrupts
+from flexrec.recorder.layers.models import Models, models_of, with_unwatched, with_watched
 from flexrec.recorder.reduction.reducer import Reducer, Rules
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.open_store import RECORDING
@@ -59,7 +60,6 @@ from flexrec.recorder.writing.surroundings.monitor import LEAST_SECONDS, Monitor
 
 if TYPE_CHECKING:
     from flexrec.recorder.layers.parameters.optimizers import Optimizers
-    from flexrec.recorder.layers.table import Description
     from flexrec.recorder.layers.tooled_model import Layers, ModelOptions, Module, TooledModel
     from flexrec.recorder.layers.tracing.trace import Trace
 
@@ -199,9 +199,9 @@ class Recorder:
         self._path = place(path, resumes=mode == "resume")
         machine = None if monitor is None else machine_beside(self._path)
         self._watched: list[TooledModel] = []
-        self._probed: dict[str, Description] = {}  # by model, of `activations`
         self._trace: Trace | None = None
         self._closing = threading.RLock()
+        self._describing = threading.RLock()
         self._took_leave = False
         self._copied: dict[str, Any] | None = None  # in a copy: the state when it was copied
         # An absolute path, so that a later os.chdir does not change where the file is.
@@ -380,23 +380,23 @@ class Recorder:
             self.add(traced)
         queue.step = following
 
-    def describe(self, models: Mapping[str, object]) -> None:
+    def describe(self, models: Mapping[str, Mapping[str, Any]]) -> None:
         """Record the description of models' layers, as `watch` does, and what numbers depend on.
 
-        `models` are as `Recording.models` gives them. Layers that `activations` described stay.
+        `models` are as `Recording.models` gives them. Layers of `activations` stay.
         """
+        if self._queue.refused():
+            return
         if self._has_facts:
             from flexrec.recorder.layers.tracing.environment import environment
 
             with suppress(RuntimeError):  # a device that cannot be asked
                 self._facts["numerics"] = environment()
-        known = self._facts.get("models")
-        every = {**(known if isinstance(known, dict) else {}), **models}
-        for name, layers in self._probed.items():
-            watched = every.get(name)
-            watched = watched if isinstance(watched, dict) else {}
-            every[name] = {**watched, **{n: layers[n] for n in layers if n not in watched}}
-        self._facts["models"] = every
+        with self._describing:  # a thread may evaluate a model
+            self._set_models(with_watched(models_of(self._facts), models))
+
+    def _set_models(self, models: Models) -> None:
+        self._facts["models"] = models
         self._queue.change(fmt.FACTS, as_json("facts", self._facts))
 
     @property
@@ -562,19 +562,21 @@ class Recorder:
             classes = np.asarray(classes)
         shape = tuple(getattr(classes, "shape", ()))
         found = activations(model, inputs, layers, name)
-        fitting = {layer: rows for layer, rows in found.items() if shape == (len(rows),)}
+        fitting = {layer: of for layer, of in found.items() if shape == (len(of.rows),)}
         if not fitting:
-            rows = ", ".join(sorted({str(len(rows)) for rows in found.values()}))
+            rows = ", ".join(sorted({str(len(of.rows)) for of in found.values()}))
             raise InputError(
                 f"classes must be one number per sample; got shape {shape}, and the layers' "
                 f"outputs have {rows} rows"
             )
-        named, described = description(model, layers, name, fitting)
-        self.add({f"{layer}/activations": (rows, classes) for layer, rows in fitting.items()})
-        known = self._probed.setdefault(named, {})
-        if described.keys() - known.keys():
-            known |= described
-            self.describe({})
+        self.add({f"{layer}/activations": (of.rows, classes) for layer, of in fitting.items()})
+        if self._queue.refused():
+            return
+        with self._describing:
+            known = models_of(self._facts)
+            every = with_unwatched(known, description(model, name, fitting))
+            if every != known:
+                self._set_models(every)
 
     # ------------------------------------------------------------------ to the file
 
@@ -642,7 +644,7 @@ class Recorder:
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         """Set up a copy made by pickle or `copy.copy`; it records nothing."""
         self._path, self._copied = Path(state["path"]), state["state"]
-        self._trace, self._took_leave, self._probed = None, True, {}
+        self._trace, self._took_leave = None, True
         self._reducer, self._watched, self._look_to = Reducer({}), [], NO_STEP
         self._queue = EventQueue(self._reducer, lambda _: None)
         self._queue.silence("this is a copy of a recorder")

@@ -22,6 +22,7 @@ from flexrec.recorder.errors import (
 )
 from flexrec.recorder.events import Event
 from flexrec.recorder.files.remote import copied, is_url, remove
+from flexrec.recorder.layers.models import models_of
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.columns import ColumnReader
 from flexrec.recorder.storage.open_store import open_store, stored_facts, stored_json
@@ -133,14 +134,9 @@ class Recording:
 
         These are the layers of watched models that were called, and those whose output
         `Recorder.activations` recorded. If the latter are not watched, `order`, `calls` and
-        `output` are None.
+        `output` are None, and `flexrec diff` leaves them out.
         """
-        models = (self.facts or {}).get("models")
-        return {
-            name: {layer: fields for layer, fields in layers.items() if isinstance(fields, dict)}
-            for name, layers in (models.items() if isinstance(models, dict) else ())
-            if isinstance(layers, dict)
-        }
+        return models_of(self.facts or {})
 
     @property
     def marks(self) -> Marks:

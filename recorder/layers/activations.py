@@ -3,8 +3,8 @@
 This takes one pass in evaluation mode, without gradients; the model is left unchanged.
 """
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +12,26 @@ from torch import Tensor, nn
 from flexrec.recorder.errors import InputError
 from flexrec.recorder.layers.calls import EagerWhileObserved
 from flexrec.recorder.layers.measuring.measures import local
+from flexrec.recorder.layers.models import Models
 from flexrec.recorder.layers.parameters.weights import weights_of
-from flexrec.recorder.layers.table import Description, describe
+from flexrec.recorder.layers.table import describe
 from flexrec.recorder.layers.tooled_model import Layers, choose_layers, unwrapped
+
+
+class Activation(NamedTuple):
+    """The output of a layer, as a tensor (samples, units), and the layer."""
+
+    rows: Tensor
+    layer: nn.Module
 
 
 def activations(
     model: nn.Module, inputs: Any, layers: Layers = None, name: str = ""
-) -> dict[str, Tensor]:
-    """The output of each layer for `inputs`, as a tensor (samples, units).
+) -> dict[str, Activation]:
+    """The output of each layer for `inputs`.
 
     >>> model = nn.Sequential(nn.Linear(3, 5), nn.Tanh())
-    >>> {name: tuple(out.shape) for name, out in activations(model, torch.zeros(4, 3)).items()}
+    >>> {name: tuple(of.rows.shape) for name, of in activations(model, torch.zeros(4, 3)).items()}
     {'0': (4, 5), '1': (4, 5)}
 
     Args:
@@ -39,13 +47,14 @@ def activations(
         InputError: no layer has a floating tensor as its output.
     """
     chosen = choose_layers(unwrapped(model), layers, name)
-    found: dict[str, Tensor] = {}
+    found: dict[str, Activation] = {}
 
     def keep(layer: str) -> Any:
-        def hook(_: nn.Module, __: Any, output: Any) -> None:
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
             if isinstance(output, Tensor) and output.is_floating_point() and output.ndim:
                 rows = local(output.detach()).clone()  # later layers may change it in place
-                found[layer] = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+                rows = rows.flatten(1) if rows.ndim > 1 else rows[:, None]
+                found[layer] = Activation(rows, module)
 
         return hook
 
@@ -72,10 +81,7 @@ def activations(
     return {name: found[name] for name in chosen if name in found}
 
 
-def description(
-    model: nn.Module, layers: Layers, name: str, found: Iterable[str]
-) -> tuple[str, Description]:
-    """The model's name, and what the layers of `found` are; the others are as for `activations`."""
-    core = unwrapped(model)
-    chosen = choose_layers(core, layers, name)
-    return name or type(core).__name__, describe({n: chosen[n] for n in found}, None, weights_of)
+def description(model: nn.Module, name: str, found: Mapping[str, Activation]) -> Models:
+    """What the layers of `found` are; the others are as for `activations`."""
+    layers = {layer: of.layer for layer, of in found.items()}
+    return {name or type(unwrapped(model)).__name__: describe(layers, None, weights_of)}

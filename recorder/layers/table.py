@@ -5,20 +5,18 @@ Does not import torch, since it is used to show recordings too.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tabulate import tabulate
 
 from flexrec.recorder.errors import one_line
+from flexrec.recorder.layers.models import Description
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module, Parameter
 
 _FIELDS = ("class", "parameters", "trainable", "dtype", "order", "calls")
-
-Description: TypeAlias = dict[str, dict[str, Any]]
-"""The fields of each layer by its name; `Recording.models` explains them."""
 
 _Statistics = Mapping[str, Mapping[str, Mapping[str, object]]]
 
@@ -96,8 +94,8 @@ def describe(
         call = None if calls is None else calls.get(name, Calls())
         found[name] = {
             "class": type(module).__name__,
-            "parameters": sum(parameter.numel() for parameter in own),
-            "trainable": sum(parameter.numel() for parameter in trained),
+            "parameters": sum(map(_size, own)),
+            "trainable": sum(map(_size, trained)),
             "dtype": str(own[0].dtype).removeprefix("torch.") if own else None,
             "order": order.get(name),
             "calls": None if call is None else call.number,
@@ -107,6 +105,11 @@ def describe(
         if any(shards):
             found[name]["shard"] = _together(shards)
     return found
+
+
+def _size(parameter: "Parameter") -> int:
+    """The number of elements; 0 as long as a lazy parameter has no shape."""
+    return 0 if hasattr(parameter, "materialize") else parameter.numel()
 
 
 def _together(shards: "Sequence[_Shard | None]") -> dict[str, Any]:

@@ -29,11 +29,12 @@ from flexrec.recorder.layers.measuring.statistics import (
     plan,
     split_costs,
 )
+from flexrec.recorder.layers.models import Description
 from flexrec.recorder.layers.parameters.loss_scale import LossScale, Scaler
 from flexrec.recorder.layers.parameters.optimizers import Optimizers as Optimizers
 from flexrec.recorder.layers.parameters.optimizers import add_hooks, named
 from flexrec.recorder.layers.parameters.weights import WeightMeasures, weights_of
-from flexrec.recorder.layers.table import Calls, Description, Table, describe, layer_table
+from flexrec.recorder.layers.table import Calls, Table, describe, layer_table
 from flexrec.recorder.layers.torch_private import (
     COMPILED,
     has_compiled,

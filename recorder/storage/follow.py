@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from flexrec.recorder.errors import RecordingError
+from flexrec.recorder.errors import DamagedError, RecordingError
 from flexrec.recorder.events import Event
+from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.live_store import LiveStore
-from flexrec.recorder.storage.open_store import open_store
+from flexrec.recorder.storage.open_store import open_store, stored_facts
 from flexrec.recorder.storage.series import events_of
 from flexrec.recorder.storage.store import Store
 
@@ -51,6 +53,8 @@ def follow(
 class Follower:
     """Follows one path; `ended` is set when the recording is closed and all events were yielded.
 
+    `facts` are the recording's, as they were when events were last read.
+
     >>> with Follower(Path("run.h5")) as follower:
     ...     len(list(follower.poll()))
     22
@@ -58,6 +62,8 @@ class Follower:
 
     def __init__(self, path: Path) -> None:
         self.path, self.ended = Path(os.path.realpath(path)), False
+        self.facts: dict[str, Any] | None = None
+        self._changed: str | None = None  # their text, if they changed since the file was made
         self._store: Store | None = None
         self._read: LiveStore | None = None  # the live file, up to where it was read
         self._identity: tuple[int, int] | None = None
@@ -112,6 +118,8 @@ class Follower:
             return
         yield from self._give(tail, 0, self._next + tail.effective())
         self._read, self._next = tail, self._next + tail.count
+        if tail.schema.texts.get(fmt.FACTS) != self._changed:
+            self._take_facts(tail)
 
     def _reopen(self) -> Iterator[Event | Superseded]:
         """Reopen the file; yield a `Superseded` if needed, and the events not yielded yet."""
@@ -121,6 +129,7 @@ class Follower:
             raise RecordingError(f"{self.path} does not exist")
         self._store, closed = open_store(self.path)
         self._identity = identity
+        self._take_facts(self._store)
         left = self._store.effective()
         given = np.frombuffer(self._given, np.int64)
         is_same = self._store.created == self._created  # else another recording replaced it
@@ -140,6 +149,11 @@ class Follower:
         else:
             self.ended = closed
             self._forget()
+
+    def _take_facts(self, store: Store) -> None:
+        self._changed = store.schema.texts.get(fmt.FACTS)
+        with suppress(DamagedError):  # what is drawn needs no facts
+            self.facts = stored_facts(store, self.path)
 
     def _give(self, store: Store, first: int, positions: Ints) -> Iterator[Event]:
         for event, position in zip(events_of(store, first), positions.tolist(), strict=True):

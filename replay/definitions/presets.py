@@ -1,6 +1,7 @@
 """The presets: named definitions for common tasks, as data, with `{phase}` for train, test, …"""
 
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 from flexrec.recorder.errors import DefinitionError, nearest
@@ -412,6 +413,20 @@ def how_to_record(missing: Iterable[str]) -> str | None:
         if "record" in entry and wanted & set(entry["meters"])
     ]
     return max(found)[2] if found else None
+
+
+def preset_of(key: str) -> str | None:
+    """The preset that draws a key that only a model's recording has, if there is one.
+
+    >>> preset_of("0/activations"), preset_of("odd")
+    ('infoplane', None)
+    """
+    fitting = (
+        name
+        for name, entry in _PRESETS.items()
+        if "record" in entry and any(fnmatchcase(key, pattern) for pattern in entry["meters"])
+    )
+    return next(fitting, None)
 
 
 def _split(name: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from flexrec.recorder.layers.models import Models, is_watched
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.arrays import Ints
 from flexrec.recorder.storage.series import Row
@@ -49,15 +50,15 @@ class Run:
         rename: Callable[[str], str] = str,
     ) -> None:
         self.name, self._views, self._ranges, self._rename = name, views, ranges, rename
-        self.config, self.facts = views[0].config, views[0].facts
+        self.config = views[0].config
         self._keys = {rename(key): key for view in views for key in view}
         models = {
-            model: {self.layer(name): of for name, of in layers.items()}
+            model: {self.layer(name): of for name, of in layers.items() if is_watched(of)}
             for model, layers in views[0].models.items()
         }
+        models = {model: layers for model, layers in models.items() if layers}
         self.layers = _in_one_order(models.values())
-        if models and rename is not str:
-            self.facts = {**(self.facts or {}), "models": models}
+        self.facts = _with_models(views[0].facts, models)
 
     def __iter__(self) -> Iterator[str]:
         """The names under which keys are compared, in the order in which they appear."""
@@ -146,6 +147,15 @@ class Run:
 
     def _holds(self, row: Row) -> bool:
         return self._ranges is None or any(a <= row.position < b for a, b in self._ranges)
+
+
+def _with_models(facts: dict[str, Any] | None, models: Models) -> dict[str, Any] | None:
+    """The facts, with these models instead of those that they have."""
+    if facts is None:
+        return None
+    if not models:
+        return {name: of for name, of in facts.items() if name != "models"}
+    return {name: models if name == "models" else of for name, of in facts.items()}
 
 
 def _in_one_order(models: Iterable[Mapping[str, Mapping[str, Any]]]) -> dict[str, dict[str, Any]]:

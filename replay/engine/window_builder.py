@@ -18,7 +18,7 @@ from flexrec.replay.definitions.definitions import (
 from flexrec.replay.engine.left_out import LeftOut, LeftOuts
 from flexrec.replay.plots.plot_type import PlotType, rank
 from flexrec.replay.plots.registry import crowded, plot_type
-from flexrec.replay.plots.window import Trace, Window
+from flexrec.replay.plots.window import Trace, Window, says
 
 Place: TypeAlias = tuple[int, int]
 """The order of a trace: its meter's index in the definitions, then its key's in the run."""
@@ -286,46 +286,67 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
         return list(next(iter(runs.values())))
     merged: dict[tuple[str | None, str], Window] = {}
     names: dict[tuple[str | None, str], set[str]] = {}
+    titles: dict[tuple[str | None, str], set[str]] = {}
     shared = _shared_limits(runs)
     for window in (window for windows in runs.values() for window in windows):
         names.setdefault((window.env, window.win), set()).update(t.name for t in window.traces)
+        titles.setdefault((window.env, window.win), set()).add(window.title)
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            kind, named = plot_type(window.type), _named(window, run, names)
+            kind, common = plot_type(window.type), _in_common(titles[window.env, window.win])
+            named = _named(window, run, names[window.env, window.win], common)
             if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
                 opts = {**shared.get((window.env, window.win, window.type), {}), **opts}
                 named = tuple(replace(trace, run=run) for trace in window.traces)
+            elif common:
+                opts["title"] = common
             before = merged.get((window.env, win))
             traces = before.traces + named if before else named
             merged[window.env, win] = Window(win, window.env, window.type, traces, opts)
     return list(merged.values())
 
 
-def _named(
-    window: Window, run: str, names: Mapping[tuple[str | None, str], set[str]]
-) -> tuple[Trace, ...]:
-    """The traces, named by run, and by their own names too unless the title has the only one."""
-    distinct = names[window.env, window.win]
-    is_said = len(distinct) == 1 and min(distinct).lower() in window.title.lower()
-    return tuple(
-        replace(trace, name=run if is_said else f"{run} {trace.name}", run=run)
-        for trace in window.traces
-    )
+def _named(window: Window, run: str, names: Set[str], common: str) -> tuple[Trace, ...]:
+    """The traces, named by run, and by their own names too unless the title has the only one.
+
+    If the runs' titles differ, `common` is what they share; the rest, as a layer's class, is named.
+    """
+    own = window.title.split()
+    more = [word for word in own if word not in common.split()]
+    is_said = len(names) == 1 and says(window.title, min(names))
+
+    def named(name: str) -> str:
+        if common:
+            return " ".join([run, *more, *(word for word in name.split() if word not in own)])
+        return run if is_said else f"{run} {name}"
+
+    return tuple(replace(trace, name=named(trace.name), run=run) for trace in window.traces)
+
+
+def _in_common(titles: Iterable[str]) -> str:
+    """The words that titles share which differ, as where layers of one name differ in class."""
+    first, *others = sorted(titles)
+    shared = [set(title.split()) for title in others]
+    words = [word for word in first.split() if all(word in each for each in shared)]
+    return " ".join(words) if others else ""
 
 
 def classes_of(models: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, str]:
     """The classes of the layers of all models, by the layer's name, from `Recording.models`.
 
-    A layer that is called as its class, as a model of one layer is, is left out.
+    A layer that is called as its class, as a model of one layer is, is left out; so is one whose
+    name is that of a layer of another class.
     """
-    fields = {name: layer for layers in models.values() for name, layer in layers.items()}
-    found = {name: layer.get("class") for name, layer in fields.items()}
+    found: dict[str, set[str]] = {}
+    for name, layer in (pair for layers in models.values() for pair in layers.items()):
+        if isinstance(layer.get("class"), str):
+            found.setdefault(name, set()).add(layer["class"])
     return {
-        name: one_line(kind)[:_LONGEST]
-        for name, kind in found.items()
-        if isinstance(kind, str) and name.rpartition(".")[2] != kind
+        name: one_line(*kinds)[:_LONGEST]
+        for name, kinds in found.items()
+        if len(kinds) == 1 and name.rpartition(".")[2] not in kinds
     }
 
 

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from flexrec.recorder.errors import DefinitionError, ServerError
 from flexrec.recorder.events import Add, Log, Value
+from flexrec.recorder.layers.models import layers_of_all
 from flexrec.recorder.recording import Recording
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.engine import Engine
-from flexrec.replay.engine.window_builder import overlay
+from flexrec.replay.engine.window_builder import classes_of, overlay
 from flexrec.replay.player.player import EverySteps, Played, completed, play_all, run_names
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.resending import ResendingSink
@@ -49,6 +50,7 @@ class FollowedRun:
         self.path, self._definitions, self._every = path, definitions, every
         self._strict, self._values = strict, {} if values is None else values
         self._follower: Follower | None = None
+        self._facts: dict[str, Any] | None = None
         self._start(has_logs=False)
 
     @property
@@ -81,6 +83,10 @@ class FollowedRun:
                     self._values |= {k: v for k, v in event.values.items() if k not in self._values}
                 self._complete()
                 (self._steps or self._engine).feed(event)
+        facts = None if self._follower is None else self._follower.facts
+        if facts is not self._facts:
+            self._facts, found = facts, True
+        self._engine.board.classes = classes_of(layers_of_all(facts or {}))
         return found
 
     def windows(self) -> list[Window]:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from flexrec.recorder.errors import DefinitionError, InputError, listed, nearest, warn
 from flexrec.recorder.events import Add, Event, Log, Reset, Value
 from flexrec.recorder.files.names import is_around
+from flexrec.recorder.layers.models import layers_of_all
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.auto import auto_definitions
 from flexrec.replay.definitions.definitions import Definitions
@@ -230,7 +231,7 @@ def _play(
 ) -> Played:
     if every is None and not run.marks.is_log.any():
         every = 1
-    classes = classes_of(run.models)
+    classes = classes_of(layers_of_all(run.facts or {}))
     if plain:
         engine = Engine(definitions, env=env, uid=uid, strict=strict, classes=classes)
         steps = EverySteps(engine, every) if every else None

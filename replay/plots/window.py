@@ -131,3 +131,12 @@ def _same(a: Any, b: Any) -> bool:
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
     return bool(np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"))
+
+
+def says(title: str, name: str) -> bool:
+    """Whether a title has a name, as whole words.
+
+    >>> says("Test loss", "loss"), says("train_loss", "loss"), says("Best", "b")
+    (True, True, False)
+    """
+    return re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", title, re.I) is not None

@@ -48,8 +48,9 @@ class Palette:
 
     Of one run each subject, such as a layer, has a colour; if a window has more than `FEW`, the
     colour shows its position (in the model) on a ramp, and the window is larger. Of several runs
-    each has a colour, and its layers have shades of it. The lines of a phase (train, test, …) have
-    the colour of the run or layer and a dash of their own; so have mean and std.
+    each has a colour, and its layers have shades of it. A ramp or shades are spread over those
+    subjects that windows show beside each other. The lines of a phase (train, test, …) have the
+    colour of the run or layer and a dash of their own; so have mean and std.
     """
 
     def __init__(self) -> None:
@@ -57,7 +58,8 @@ class Palette:
         self._beside = defaultdict[str, set[str]](
             set
         )  # the subjects in one of these windows with it
-        self._ordered: list[str] = []  # subjects in windows with many, or with several runs
+        # Subjects in windows with many, or with several runs; each with all that are beside it.
+        self._ordered = dict[str, list[str]]()
         self._runs: dict[str, int] = {}
         self._phases = {**dict.fromkeys(_SOLID, 0), "std": 1}
         self._known = len(self._phases)
@@ -72,19 +74,24 @@ class Palette:
                 self._phases.setdefault(look.phase, len(self._phases) - self._known + 1)
             subjects = list(dict.fromkeys(look.subject for look in looks if look.subject))
             if len(subjects) > FEW or (subjects and looks[0].run is not None):
-                self._insert(subjects)
+                for run in dict.fromkeys(look.run for look in looks):
+                    own = [look.subject for look in looks if look.run == run and look.subject]
+                    self._insert(list(dict.fromkeys(own)))
             else:
                 for subject in subjects:
                     self._beside[subject].update(subjects)
         return [self._painted(window) for window in windows]
 
     def _insert(self, subjects: list[str]) -> None:
-        """Add new subjects, each after the one before it in this window."""
+        """Add new subjects of a run, each after the one before it in this window."""
+        known = {id(order): order for s in subjects if (order := self._ordered.get(s))}
+        every = [subject for order in known.values() for subject in order]
         place = -1
         for subject in subjects:
-            if subject not in self._ordered:
-                self._ordered.insert(place + 1, subject)
-            place = self._ordered.index(subject)
+            if subject not in every:
+                every.insert(place + 1, subject)
+            place = every.index(subject)
+        self._ordered |= dict.fromkeys(every, every)
 
     def _painted(self, window: Window) -> Window:
         kind, looks = TYPES.get(window.type), _looks(window)
@@ -106,18 +113,19 @@ class Palette:
             return [self._shade(str(look.run), look.subject) for look in looks]
         subjects = [look.subject for look in looks]
         if all(subject in self._ordered for subject in subjects):
-            last = max(1, len(self._ordered) - 1)
-            return [ramp(self._ordered.index(subject) / last) for subject in subjects]
+            return [ramp(self._part(subject)) for subject in subjects]
         return [list(CYCLE[place % len(CYCLE)]) for place in self._places(subjects)]
 
     def _shade(self, run: str, subject: str) -> list[int]:
         """The run's colour; that of later subjects is paler."""
         place, runs = self._runs[run], len(self._runs)
         colour = list(CYCLE[place]) if runs <= FEW else ramp(place / (runs - 1))
-        last = len(self._ordered) - 1
-        if not subject or last < 1:
-            return colour
-        return paler(colour, self._ordered.index(subject) / last)
+        return paler(colour, self._part(subject)) if subject else colour
+
+    def _part(self, subject: str) -> float:
+        """The place of a subject among those beside it, from 0 to 1."""
+        order = self._ordered[subject]
+        return order.index(subject) / max(1, len(order) - 1)
 
     def _places(self, subjects: Sequence[str]) -> list[int]:
         """The index of each subject's colour: the first that nothing beside it has anywhere."""

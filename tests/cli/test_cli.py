@@ -68,10 +68,14 @@ def test_replay_without_a_preset_draws_what_is_there(tmp_path: Path) -> None:
     with Recorder(path, facts=False) as rec:
         for epoch in range(3):
             rec.add({"loss/train": 1.0 + epoch, "dev_loss": 2.0, "odd": ("a", "b")})
+            rec.add({"0/activations": (np.eye(4), np.arange(4) % 2)})
             rec.log(epoch=epoch)
     out, error = flexrec("replay", path, "--save", saved)
     assert out.splitlines()[:2] == ["Loss: train (3 points)", "Dev_loss (3 points)"]
-    assert f"{path}: not drawn: odd; " in error
+    assert f"{path}: not drawn: odd; --config draws what you define" in error
+    assert f"{path}: not drawn: 0/activations; --preset auto+infoplane draws them" in error
+    out, _ = flexrec("replay", path, "-p", "auto+infoplane", "--save", saved, "--force")
+    assert "Information plane: 0 (3 points)" in out
     out, error = flexrec("replay", path, "--phases", "train,dev", "--save", saved, "--force")
     assert out.splitlines()[0] == "Loss: train, dev (6 points)"
     _, error = flexrec("replay", path, "-p", "loss", "--save", saved, "--force")

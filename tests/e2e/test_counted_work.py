@@ -291,8 +291,9 @@ def test_showing_imports_what_reads_and_nothing_else(tmp_path: Path) -> None:
     names = imported(["show", "small.h5"], tmp_path)
     folders = ("flexrec.recorder.writing", "flexrec.recorder.reduction", "flexrec.recorder.layers.")
     found = {name for name in names if name.startswith(folders)}
-    # What a trace is called, for resumes that are audited.
-    assert found <= {"flexrec.recorder.layers.tracing", "flexrec.recorder.layers.tracing.format"}
+    # What a trace is called, and which layers are watched, for resumes that are audited.
+    audited = ("models", "tracing", "tracing.format")
+    assert found <= {f"flexrec.recorder.layers.{name}" for name in audited}
     assert not names & {"flexrec.recorder.recorder", "flexrec.recorder.storage.closing.compact"}
     folders = ("flexrec.replay.definitions", "flexrec.replay.engine", "flexrec.replay.meters")
     assert not [name for name in names if name.startswith(folders)]

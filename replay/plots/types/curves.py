@@ -24,7 +24,7 @@ from flexrec.replay.plots.plot_type import (
 from flexrec.replay.plots.smoothing import smoothed
 from flexrec.replay.plots.ticks import set_ticks
 from flexrec.replay.plots.types.bands import with_bands
-from flexrec.replay.plots.window import Trace, legend_names
+from flexrec.replay.plots.window import Trace, legend_names, says
 
 PALE = 0.3  # opacity of the original values of a smoothed line
 BELOW = {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"}
@@ -137,7 +137,7 @@ def _guide(value: float, xs: Floats) -> list[Message]:
 def _spare_legend(message: Message, title: str) -> None:
     """Hide the legend if there is one line, and the title already names it."""
     names = {drawn["name"] for drawn in message["data"]}
-    if len(names) == 1 and names.pop().lower() in title.lower():
+    if len(names) == 1 and says(title, names.pop()):
         message["layout"]["showlegend"] = False
 
 

@@ -1,7 +1,9 @@
 """Activations on a probe batch, and the information plane from file to window."""
 
+import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 
 from flexrec.recorder import DefinitionError, InputError, Recorder, Recording
 from flexrec.replay import play, preset
+from flexrec.replay.diff.compare import diff
 
 pytest.importorskip("torch")
 import torch
@@ -30,9 +33,9 @@ def test_layers_give_what_they_give_in_evaluation() -> None:
     found = activations(model, inputs)
     assert list(found) == ["0", "1", "2", "3"]
     hidden = torch.tanh(model[0](inputs))
-    assert torch.equal(found["1"], hidden.detach())
-    assert torch.equal(found["2"], hidden.detach()), "no dropout"
-    assert not found["3"].requires_grad
+    assert torch.equal(found["1"].rows, hidden.detach())
+    assert torch.equal(found["2"].rows, hidden.detach()), "no dropout"
+    assert not found["3"].rows.requires_grad
 
 
 def test_the_model_is_left_as_it_was() -> None:
@@ -62,7 +65,7 @@ def test_images_are_flattened_and_arguments_are_passed_on() -> None:
             return self.conv(x * scale)
 
     found = activations(Two(), {"x": torch.randn(5, 1, 4, 4), "scale": 2.0})
-    assert {name: tuple(rows.shape) for name, rows in found.items()} == {"conv": (5, 8)}
+    assert {name: tuple(of.rows.shape) for name, of in found.items()} == {"conv": (5, 8)}
 
 
 def test_what_cannot_be_recorded_is_told() -> None:
@@ -140,6 +143,104 @@ def test_the_layers_are_described_beside_those_that_are_watched(tmp_path: Path, 
     }
     assert layers[f"{before}1"]["calls"] is None
     assert [trace.name for trace in window.traces] == [f"{before}0 Linear", f"{before}1 Tanh"]
+
+
+def test_the_layers_of_earlier_parts_stay_described_and_new_classes_replace_old(
+    tmp_path: Path,
+) -> None:
+    model, inputs, classes = net(), torch.randn(6, 4), torch.arange(6) % 2
+    path = tmp_path / "run.h5"
+    with Recorder(path) as rec:
+        rec.activations(model, inputs, classes)
+        model[1] = torch.nn.ReLU()
+        rec.activations(model, inputs, classes, layers=iter(["1"]))  # it is used up at once
+    with Recorder(path, mode="resume") as rec:
+        rec.watch(model, layers=["0"])
+        model(inputs).sum().backward()
+        rec.step()
+    with Recording(path) as run:
+        (layers,) = run.models.values()
+    found = {name: (of["class"], of["calls"]) for name, of in layers.items()}
+    unwatched = {"1": ("ReLU", None), "2": ("Dropout", None), "3": ("Linear", None)}
+    assert found == {"0": ("Linear", 1), **unwatched}
+
+
+def test_a_layer_that_the_pass_removes_or_leaves_without_shape_is_described(
+    tmp_path: Path,
+) -> None:
+    class Once(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.unused = torch.nn.UninitializedParameter()
+            self.head = torch.nn.Linear(4, 2)
+
+        def forward(self, x: "torch.Tensor") -> "torch.Tensor":
+            out = self.head(x)
+            del self.head
+            return out
+
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.activations(Once(), torch.randn(2, 4), [0, 1], name="net")
+    with Recording(tmp_path / "run.h5") as run:
+        found = {name: (of["class"], of["parameters"]) for name, of in run.models["net"].items()}
+        assert len(run) == 2
+    assert found == {"net.Once": ("Once", 0), "net.head": ("Linear", 10)}
+
+
+def test_threads_describe_their_models_at_the_same_time(tmp_path: Path) -> None:
+    inputs, before = torch.randn(2, 4), sys.getswitchinterval()
+
+    def evaluate(name: str) -> None:
+        for number in range(20):
+            rec.activations(torch.nn.Linear(4, 2), inputs, [0, 1], name=f"{name}{number}")
+
+    sys.setswitchinterval(1e-6)
+    try:
+        with Recorder(tmp_path / "run.h5", facts=False) as rec, ThreadPoolExecutor(4) as pool:
+            evaluations = [pool.submit(evaluate, name) for name in "abcd"]
+            while not all(each.done() for each in evaluations):
+                rec.describe({"watched": {"0": {"class": "Linear", "calls": 1}}})
+            for each in evaluations:
+                each.result()
+    finally:
+        sys.setswitchinterval(before)
+    with Recording(tmp_path / "run.h5") as run:
+        assert len(run.models) == 81
+
+
+def test_a_copy_records_no_activations(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        copied = pickle.loads(pickle.dumps(rec))  # noqa: S301
+        copied.activations(torch.nn.Linear(4, 2), torch.randn(2, 4), [0, 1])
+        copied.describe({"net": {}})
+    with Recording(tmp_path / "run.h5") as run:
+        assert run.models == {}
+
+
+def test_a_diff_says_the_same_with_activations_and_without(tmp_path: Path) -> None:
+    def record(name: str, *probes: str, scale: float = 1.0) -> Path:
+        torch.manual_seed(0)
+        models, inputs, sources = {each: net() for each in "ab"}, torch.randn(6, 4), ("outputs",)
+        with Recorder(tmp_path / name) as rec:
+            for each in probes:
+                rec.activations(models[each], inputs, [0, 1] * 3, name=each)
+                rec.activations(models[each], inputs, [0, 1] * 3)
+            for each, model in models.items():
+                rec.watch(model, layers=["0", "1"], sources=sources, name=each)
+            for model in models.values():
+                model(scale * inputs).sum().backward()
+            rec.step()
+        return tmp_path / name
+
+    def said(one: Path, other: Path) -> str:
+        text = str(diff(one, other, keys="*/outputs/*"))
+        return text.replace(one.name, "one").replace(other.name, "other")
+
+    plain = record("plain.h5"), record("plain-2.h5", scale=2.0)
+    probed = record("probed.h5", "b", "a"), record("probed-2.h5", "b", scale=2.0)
+    assert "differ" in said(*plain)
+    assert said(probed[0], probed[1]) == said(plain[0], probed[1]) == said(*plain)
+    assert "are equal" in said(plain[0], probed[0])
 
 
 def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None:

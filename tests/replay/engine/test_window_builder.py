@@ -105,6 +105,11 @@ def test_legends_name_the_class_of_a_layer() -> None:
     assert classes_of(
         {"net": {"0": {"class": "Conv2d"}, "1": {"class": 3}, "2": {}, "a.fc": {"class": "fc"}}}
     ) == {"0": "Conv2d"}
+    models = {
+        "G": {"0": {"class": "Linear"}, "1": {"class": "ReLU"}},
+        "D": {"1": {"class": "Tanh"}},
+    }
+    assert classes_of(models) == {"0": "Linear"}, "which of both has the name is not known"
     board = WindowBuilder(
         preset("snr+weights+layers"), LeftOuts(), classes={"0": "Conv2d", "2": "Linear"}
     )
@@ -119,6 +124,25 @@ def test_legends_name_the_class_of_a_layer() -> None:
     ]
     assert [trace.name for trace in shown["weights/std"].traces] == ["1"]
     assert shown["0"].title == "0 Conv2d"
+
+
+def test_titles_of_several_runs_name_the_class_that_all_have() -> None:
+    def windows(kind: str) -> list[Window]:
+        line, fan = Trace("weights mean", y=[1.0], x=[0.0]), Trace(kind, np.zeros((7, 1)), [0.0])
+        return [window("line", line, title=kind), window("fan", fan, title=f"outputs: {kind}")]
+
+    line, fan = overlay({"a": windows("1 Tanh"), "b": windows("1 ReLU"), "c": windows("1")})
+    assert line.title == "1"
+    assert [t.name for t in line.traces] == [
+        "a Tanh weights mean",
+        "b ReLU weights mean",
+        "c weights mean",
+    ]
+    assert fan.title == "outputs: 1"
+    assert [trace.name for trace in fan.traces] == ["a Tanh", "b ReLU", "c"]
+    line, fan = overlay({"a": windows("1 Tanh"), "b": windows("1 Tanh")})
+    assert (line.title, fan.title) == ("1 Tanh", "outputs: 1 Tanh")
+    assert [trace.name for trace in fan.traces] == ["a", "b"]
 
 
 def test_a_picture_keeps_a_bounded_history(tmp_path: Path) -> None:

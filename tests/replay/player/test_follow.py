@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recording, RecordingError, ServerError
+from flexrec.recorder import Recorder, Recording, RecordingError, ServerError, merge_recordings
 from flexrec.recorder.events import Add
 from flexrec.recorder.storage import follow as reading
 from flexrec.recorder.storage.follow import Follower, Superseded
 from flexrec.replay.definitions.definitions import Definitions, define
+from flexrec.replay.definitions.presets import preset
 from flexrec.replay.player.follow import FollowedRun, follow_recordings
 from flexrec.replay.player.player import play
 from flexrec.replay.plots.window import Window, equal
@@ -204,6 +205,38 @@ def test_several_recordings_are_followed(tmp_path: Path) -> None:
 def points(sink: VisdomSink, win: str) -> int:
     """How many points the server's window has."""
     return sum(len(trace["x"]) for trace in sink.windows()[win]["content"]["data"])
+
+
+def test_layers_are_named_as_soon_as_they_are_described(path: Path) -> None:
+    definitions = preset("weights")
+    with Recorder(path) as rec:
+        rec.add({"0/weights/mean": 1.0})
+        rec.add({"0/weights/mean": 1.0}, step=1)  # so that step 0 is drawn
+        rec.flush()
+        run = FollowedRun(path, definitions)
+        assert run.poll()
+        assert [trace.name for trace in run.windows()[0].traces] == ["0"]
+        rec.describe({"net": {"0": {"class": "Linear"}}})
+        rec.flush()
+        assert run.poll()
+        assert [trace.name for trace in run.windows()[0].traces] == ["0 Linear"]
+        run.close()
+        late = FollowedRun(path, definitions)
+        assert late.poll()
+        assert [trace.name for trace in late.windows()[0].traces] == ["0 Linear"]
+        late.close()
+
+
+def test_layers_of_merged_recordings_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{rank}.h5" for rank in range(2)]
+    for rank, each in enumerate(paths):
+        with Recorder(each, facts=False) as rec:
+            rec.add({f"{rank}/weights/mean": 1.0})
+            rec.describe({"net": {str(rank): {"class": f"Stage{rank}"}}})
+            rec.log(0)
+    merge_recordings(paths, tmp_path / "both.h5")
+    (window,) = replayed(tmp_path / "both.h5", preset("weights"))
+    assert [trace.name for trace in window.traces] == ["0 Stage0", "1 Stage1"]
 
 
 def test_a_server_that_is_restarted_gets_all_windows_again(path: Path, tmp_path: Path) -> None:

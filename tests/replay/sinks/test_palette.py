@@ -98,6 +98,27 @@ def test_layers_of_several_runs_have_shades_of_the_runs_colour() -> None:
     assert asked[0].opts["dash"] == ["dot"] * 4
 
 
+def test_shades_are_spread_over_what_is_beside_each_other() -> None:
+    runs = {name: [lines("norm", 0, 2), lines("0", *"pqrstuvwxyz")] for name in "ab"}
+    alone = Palette().paint(overlay({name: windows[:1] for name, windows in runs.items()}))
+    norm, _ = Palette().paint(overlay(runs))
+    assert norm.opts["linecolor"] == alone[0].opts["linecolor"]
+    deep, layer = lines("norm", *range(11)), lines("0", *"pqrstuvwxyz")
+    both = Palette().paint([deep, layer])
+    assert [each.opts["linecolor"] for each in both] == [[ramp(k / 10) for k in range(11)]] * 2
+    joined = Palette().paint([deep, layer, lines("all", *range(11), *"pqrstuvwxyz")])
+    assert joined[0].opts["linecolor"] == [ramp(k / 21) for k in range(11)]
+
+
+def test_shades_follow_the_depth_in_each_run() -> None:
+    runs = {kind: [lines("norm", "0", f"1 {kind}", "2"), lines("1", kind)] for kind in ("a", "b")}
+    norm, alone = Palette().paint(overlay(runs))
+    whites = [sum(colour) for colour in norm.opts["linecolor"]]
+    assert whites[:3] == sorted(whites[:3])
+    assert whites[3:] == sorted(whites[3:])
+    assert "linecolor" not in alone.opts, "the runs' own"
+
+
 def test_many_runs_of_few_traces_have_a_colour_each() -> None:
     runs = {f"run{k}": [lines("loss", "train_loss")] for k in range(FEW + 1)}
     (loss,) = Palette().paint(overlay(runs))
@@ -135,6 +156,8 @@ def test_a_legend_of_runs_spares_what_the_title_says() -> None:
 
     assert names("lr", title="The lr") == ["a", "b"]
     assert names("train", title="Loss") == ["a train", "b train"]
+    assert names("loss", title="train_loss") == ["a", "b"]
+    assert names("val", title="Value") == ["a val", "b val"], "a word, not letters of one"
     assert names("lr", "x", title="The lr") == ["a lr", "a x", "b lr", "b x"]
 
 
