@@ -105,9 +105,9 @@ def replay_recordings(
         if not follow:
             with reading(runs):
                 played = play_all(runs, definitions, every=every, strict=strict)
+        chosen = fitting(runs, definitions)
         for run in runs:
             tell_missing(run, definitions)
-            chosen = fitting(runs, definitions)
             tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
             if every is None:
                 tell_unlogged(run, chosen)

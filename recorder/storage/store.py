@@ -27,6 +27,8 @@ What = Literal["all", "times", "values"]  # what to read of rows: steps and time
 
 BLOCK_EVENTS, BLOCK_SLOTS = 1 << 17, 1 << 20  # limits of a block: 4 MiB and 8 MiB
 BYTES, INTS, FLOATS = (np.dtype("u1"),), (np.dtype("<i8"),), (np.dtype("<f8"),)
+_FEW = 64  # columns that are looked for without sorting
+_SIDES: tuple[Literal["left"], Literal["right"]] = "left", "right"
 _PARSED = 16  # approximate bytes of memory for a byte of parsed JSON
 
 
@@ -72,6 +74,32 @@ class Table(NamedTuple):
     values: NDArray[np.float64]
 
 
+class _Finder:
+    """Finds the events of signatures: of a few by looking at all events, of many by sorting once.
+
+    Looking at all events for each of many signatures would take time by their product.
+    """
+
+    def __init__(self, codes: Codes) -> None:
+        self.codes = codes
+        self._asked = 0
+        self._sorted: tuple[Ints, Codes] | None = None
+
+    def rows(self, signatures: Sequence[int]) -> Ints:
+        """The indices, rising, of the events that have one of these signatures; a new array."""
+        self._asked += 1
+        if self._asked <= _FEW and len(signatures) == 1:
+            return np.flatnonzero(self.codes == signatures[0])
+        if self._asked <= _FEW:
+            return np.flatnonzero(np.isin(self.codes, signatures))
+        if self._sorted is None:
+            order = np.argsort(self.codes, kind="stable")
+            self._sorted = order, self.codes[order]
+        order, codes = self._sorted
+        ends = zip(*(np.searchsorted(codes, signatures, side) for side in _SIDES), strict=True)
+        return np.sort(np.concatenate([order[first:last] for first, last in ends]))
+
+
 class Store(ABC):
     """A recording's events in order, and its columns, without superseded events.
 
@@ -98,6 +126,7 @@ class Store(ABC):
     _superseded: Sequence[tuple[int, int]] = ()
     _hidden: Sequence[tuple[int, int]] = ()  # ranges of events that this view does not show
     _tally: Ints | None = None
+    _finder: "_Finder | None" = None
 
     # ------------------------------------------------------------------ events
 
@@ -217,10 +246,10 @@ class Store(ABC):
 
     def _rows_in(self, codes: Codes, column: int) -> Ints:
         """The indices of the events, given by their codes, that have the column."""
-        places = self._places[column]
-        if len(places) == 1:
-            return np.flatnonzero(codes == places[0][0])
-        return np.flatnonzero(np.isin(codes, [s for s, _ in places]))
+        finder = self._finder
+        if finder is None or finder.codes is not codes:
+            finder = self._finder = _Finder(codes)
+        return finder.rows([s for s, _ in self._places[column]])
 
     def _decoded(self, text: bytes) -> fmt.Schema:
         """Parse the schema in the file."""

@@ -319,6 +319,7 @@ class Runs:
         Raises:
             DefinitionError: there is no such band, or no run has a key that is to be drawn.
             QueryError: there is no such column, or best or color is given for groups.
+            RecordingError: no run can be read.
             ValueError: top is less than 1.
             WorkerError: the workers cannot be reached, do not fit, or died.
         """

@@ -52,6 +52,7 @@ DIRECTIONS = ("asc", "desc")
 TEXTS, NUMBERS = "texts", "numbers"
 """What a column may have; some have both."""
 
+_SUCH_AS = "columns are such as config.lr and loss.min"
 _INSIDE = {"count", "group_concat"}  # used by the table's own queries alone
 _PIECES = 50  # of a name that is several
 _SECONDS, _BYTES, _STEPS = 10.0, 1 << 20, 10_000
@@ -309,7 +310,7 @@ def _sql(tokens: Sequence[Token], text: str, columns: Mapping[str, str]) -> str:
         except KeyError as error:
             missing.append(error.args[0])
     if missing:
-        raise unknown(missing, columns)
+        raise unknown(missing, columns, f"{_SUCH_AS}, and a text needs single quotes: 'adam'")
     return " ".join(out)
 
 
@@ -373,16 +374,16 @@ def _parts(name: str, columns: Mapping[str, str]) -> list[str]:
     return out
 
 
-def unknown(names: Sequence[str], columns: Collection[str]) -> UnknownColumnError:
+def unknown(
+    names: Sequence[str], columns: Collection[str], hint: str = _SUCH_AS
+) -> UnknownColumnError:
     """The error for names that are no columns; the message names the first."""
     name = names[0]
     near = nearest(name, columns)
     if not near:  # config.learning for config.lr: those that begin alike
         alike = [one for one in columns if one.partition(".")[0] == name.partition(".")[0]]
         near = f"; there are {_listed(alike)}" if alike else ""
-    error = UnknownColumnError(
-        f"no run has a column {name!r}{near or '; columns are such as config.lr and loss.min'}"
-    )
+    error = UnknownColumnError(f"no run has a column {name!r}{near or f'; {hint}'}")
     error.columns = tuple(names)
     return error
 
@@ -420,7 +421,7 @@ def guarded(db: sqlite3.Connection, tables: Collection[str]) -> Iterator[None]:
         if is_damaged(error):
             raise
         said = "it takes more than 10 seconds" if time.monotonic() > end else str(error)
-        if "syntax error" in said:
+        if "syntax error" in said or "row value" in said:
             said = "a word or an operator is missing in it, or too much"
         raise QueryError(f"the expression cannot be evaluated: {said}") from error
     finally:

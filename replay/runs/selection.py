@@ -28,6 +28,8 @@ from flexrec.replay.runs.scan import Found
 
 OWN = ("name", "path")
 """The columns that depend on where a file is, not on its contents."""
+ALWAYS = ("state", "error", "started", "seconds", "tags", "note")
+"""The columns that may be named even if no run has a value in them."""
 
 _PIECE = 300  # columns that are fetched at a time
 _TEMPORARY = ("chosen", "picked")
@@ -59,6 +61,7 @@ class Selection:
         self.columns = [*OWN, *self._numbers]
         self._sql = {name: f"c{n:d}" for name, n in self._numbers.items()}
         self._sql |= {name: name for name in OWN}
+        self._sql |= {name: "NULL" for name in ALWAYS if name not in self._sql}
         ids = dict(db.execute("SELECT path, run.id FROM run JOIN config USING(id)"))
         keys = ((os.fsencode(one.real), one) for one in found)
         self._files = {ids[key]: one for key, one in keys if key in ids}

@@ -2,11 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from flexrec.cli.commands import app
 from flexrec.recorder import Recorder
+from flexrec.replay import Definitions
+from flexrec.replay.player.player import fitting
 from support.commands import fails, flexrec
 
 pytestmark = pytest.mark.viewing
@@ -168,3 +173,22 @@ def test_what_is_not_recorded_of_layers_is_told_with_the_call_that_records_it(
         rec.log(0)
     _, error = flexrec("replay", tmp_path / "a.h5", "-p", "health", "--save", tmp_path / "e.json")
     assert 'to record them: rec.watch(model, sources=("outputs", "grad_weights")' in error
+
+
+def test_plots_are_chosen_for_all_recordings_together_not_anew_for_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcd":
+        with Recorder(tmp_path / f"{name}.h5", facts=False) as rec:
+            rec.add(loss=1.0)
+            rec.log(0)
+    chosen = list[object]()
+
+    def counted(*given: Any) -> Definitions:
+        chosen.append(given)
+        return fitting(*given)
+
+    monkeypatch.setattr("flexrec.cli.replaying.fitting", counted)
+    paths = map(str, sorted(tmp_path.glob("*.h5")))
+    done = CliRunner().invoke(app, ["replay", *paths, "--html", str(tmp_path / "page.html")])
+    assert (done.exit_code, len(chosen)) == (0, 1), done.output

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flexrec.recorder.errors import DefinitionError, FlexrecError, counted, listed
+from flexrec.recorder.errors import DefinitionError, FlexrecError, RecordingError, counted, listed
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.left_out import LeftOut
@@ -95,6 +95,7 @@ def play_runs(
 
     Raises:
         DefinitionError: no run has a key that is to be drawn.
+        RecordingError: no run can be read.
     """
     played = _Played(settings, tell, workers)
     found = {member.name: windows for member, windows in played.each(members)}
@@ -121,6 +122,7 @@ def play_groups(
 
     Raises:
         DefinitionError: no run has a key that is to be drawn.
+        RecordingError: no run can be read.
     """
     played, skipped = _Played(settings, tell, workers), Counter[str]()
     groups: dict[str, dict[Place, _Means]] = {member.name: {} for member in members}
@@ -187,8 +189,19 @@ class _Played:
                     self._fail(played, member, path)
                 self._count += 1
                 self._tell(self._count, len(members))
-        if self._without and len(self._without) + len(self._failed) == self._count:
-            raise self._without[0]
+        if members and len(self._without) + len(self._failed) == self._count:
+            raise self._nothing()
+
+    def _nothing(self) -> FlexrecError:
+        """The error that no run can be drawn."""
+        first = next(iter(self._failed.values()), "")
+        unread = f"{counted(len(self._failed), 'run')} cannot be read: {first}"
+        if not self._without:
+            return RecordingError(unread)
+        error = self._without[0]
+        if self._failed:
+            error.args = (f"{error.message}; {unread}",)
+        return error
 
     def _fail(self, error: FlexrecError, member: Member, path: str) -> None:
         error.args = (error.message.replace(path, str(member.path)),)

@@ -214,6 +214,30 @@ def test_a_page_of_groups_is_written_without_what_cannot_be_read(exp: Path, tmp_
     assert "flexrec: 1 more run cannot be read" in said
 
 
+@pytest.mark.parametrize("how", [(), ("--group", "state"), ("--best", "seconds")])
+def test_a_folder_of_which_nothing_can_be_read(
+    exp: Path, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    folder, out = tmp_path / "folder", tmp_path / "page.html"
+    folder.mkdir()
+    data = (exp / "lr0.2.h5").read_bytes()
+    half = len(data) // 2  # the summary is whole
+    (folder / "a.h5").write_bytes(data[:half] + bytes(len(data) - half))
+
+    def refused() -> str:
+        return flexrec("replay", folder, *how, "--preset", "loss", "--html", out, code=2)[1]
+
+    said = refused().splitlines()
+    assert said[1].startswith(f"flexrec: 1 run cannot be read: {folder}/a.h5 is damaged: ")
+    (folder / "b.h5").write_bytes(data[:half] + bytes(len(data) - half))
+    with Recorder(folder / "c.h5") as rec:
+        rec.add(other=1.0)
+    said = refused().splitlines()
+    assert "c.h5 has none of the keys" in said[1]
+    assert f"; 2 runs cannot be read: {folder}/a.h5 is damaged: " in said[1]
+    assert not out.exists()
+
+
 def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     def refused(*options: object) -> str:
         return flexrec("replay", exp, "--save", tmp_path / "e.json", *options, code=2)[1]
@@ -223,6 +247,7 @@ def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     assert "--follow does nothing with a folder" in refused("--follow")
     assert "no run has a column 'config.l'" in refused("--group", "config.l")
     assert "a word or an operator is missing in it" in refused("--where", "config.lr <")
+    assert "a word or an operator is missing in it" in refused("--where", "config.lr < 0,1")
     assert "there is no band 'x'" in refused("--group", "config.lr", "--band", "x")
     said = refused("--where", "config.lr > 5")
     assert said == "flexrec: no run was chosen: the expression fits none of 3 runs\n"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -22,6 +23,7 @@ from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.closing.compact import close_recording
+from flexrec.recorder.storage.store import Store
 from flexrec.replay import define, play
 from flexrec.replay.meters import (
     AverageValueMeter,
@@ -360,3 +362,31 @@ def test_adding_all_is_adding_each(meter: Meter, extra: list[float]) -> None:
     for piece in pieces:
         meter.add_all(piece)
     np.testing.assert_allclose(meter.value(), wanted, rtol=1e-12)
+
+
+class Watched(np.ndarray):
+    """Codes that count how often all of them are looked at."""
+
+    looks = 0
+
+    def __eq__(self, other: object) -> Any:
+        Watched.looks += 1
+        return np.asarray(self) == other
+
+
+def test_the_rows_of_many_columns_are_found_without_a_look_at_all_events_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    codes = rng.integers(-3, 300, 5000).view(Watched)
+    monkeypatch.setattr(Watched, "looks", 0)
+    places = [[(s, 0)] if s % 3 else [(s, 0), (s + 1, 4), (299, 2)] for s in range(298)]
+    store: Any = SimpleNamespace(_places=places, _finder=None)
+    for column, place in enumerate(places):
+        found = Store._rows_in(store, codes, column)
+        wanted = np.flatnonzero(np.isin(np.asarray(codes), [s for s, _ in place]))
+        assert np.array_equal(found, wanted)
+        found += 1  # as readers do: it is theirs
+    assert 0 < Watched.looks < 100
+    other = codes[:50].view(Watched)
+    assert np.array_equal(Store._rows_in(store, other, 1), np.flatnonzero(np.asarray(other) == 1))

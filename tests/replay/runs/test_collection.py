@@ -76,6 +76,19 @@ def test_runs_are_chosen_sorted_and_cut(exp: Path) -> None:
         runs.table(["loss.max"])
 
 
+def test_tags_errors_and_times_are_columns_if_no_run_has_any(exp: Path, tmp_path: Path) -> None:
+    runs = Runs(exp)
+    assert len(runs.where("error is null and NOT tags like '%bad%' is true")) == 4
+    assert len(runs.where("tags = 'bad' or note > 'a'").sort("note desc, name")) == 0
+    assert cells(runs.limit(1), "name", "tags", "error") == [("lr0.01/seed0", None, None)]
+    assert runs.group("tags").groups == {"tags=none": runs.paths}
+    assert not {"tags", "note", "error"} & {*runs.columns, *runs.table().columns}
+    (tmp_path / "empty").mkdir()
+    assert len(Runs(tmp_path / "empty").where("state = 'closed' and started > '2026'")) == 0
+    with pytest.raises(QueryError, match="no run has a column 'tags1'; did you mean 'tags'"):
+        runs.where("tags1 is null")
+
+
 @pytest.mark.parametrize(
     ("expression", "says"),
     [

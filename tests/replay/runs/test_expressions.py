@@ -64,6 +64,8 @@ def test_words_stay_words_whatever_columns_there_are(word: str) -> None:
         ("confg.lr < 1", "no run has a column 'confg.lr'; did you mean 'config.lr'?"),
         ("config.batch_size < 1", "no run has a column 'config.batch_size'; there are config.lr"),
         ("select 1", "no run has a column 'select'; columns are such as"),
+        ("config.lr = adam", "'adam'; columns are such as .* a text needs single quotes: 'adam'"),
+        ('config.lr = "adam"', "'adam'; columns are such as .* a text needs single quotes"),
         ("(select word from secret)", "no run has a column 'select'"),
         ("1; drop table val0", "';' cannot be in one"),
         ("[c0]", "'\\[' cannot be in one"),
