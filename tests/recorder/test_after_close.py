@@ -356,7 +356,7 @@ def test_every_use_of_a_file_and_its_datasets(path: Path) -> None:
 
 
 def test_a_follower(path: Path) -> None:
-    assert public(Follower, of=Follower(path)) == {"path", "ended", "poll"}
+    assert public(Follower, of=Follower(path)) == {"path", "ended", "facts", "poll"}
     for first in (False, True):
         with blocks_of(8):
             follower = Follower(path)
