@@ -2,12 +2,12 @@
 
 python benchmarks/many_keys.py [--quick]
 
-Ten steps of so many keys: in adds of 10 keys, each of which is stored by itself, or in larger adds,
-which are stored as tables. Times are of the processor. What a file of one key takes is not counted
-in `close` and `bytes a key`; the first row has it. `summary` is the part of the bytes a key that is
-in the summary, which has room for some hundreds of keys; the second table has what it would be with
-fewer digits, or compressed. `one series` opens the file and reads one key; `all series` reads all
-keys of an open file; `replay` draws one key with the command's code.
+Ten steps of so many keys: in adds of one key or of 10, each of which is stored by itself, or in
+larger adds, which are stored as tables. Times are of the processor. What a file of one key takes is
+not counted in `close` and `bytes a key`; the first row has it. `summary` is the part of the bytes a
+key that is in the summary, which has room for some hundreds of keys; the second table has what it
+would be with fewer digits, or compressed. `one series` opens the file and reads one key; `all
+series` reads all keys of an open file; `replay` draws one key with the command's code.
 """
 
 import json
@@ -30,13 +30,13 @@ _ALL = 3_000  # keys in all the recordings of which medians are taken
 
 
 def main() -> None:
-    """A row for each number of keys, in both ways."""
+    """A row for each number of keys, in all three ways."""
     quick = begin(__doc__ or "")
     one = measured(1, 1)
     rows = [["1", "1", f"{one['close']:.4f} s", f"{one['bytes']:.0f}", "", "", "", "", "", ""]]
-    for width in (10, 1000):
-        counts = (100, 1_000) if quick else (100, 1_000, 10_000, 100_000)
-        for keys in counts if width == 10 else (64, *counts):
+    counts = (100, 1_000) if quick else (100, 1_000, 10_000, 100_000)
+    for width, sizes in ((1, counts[:3]), (10, counts), (1000, (64, *counts))):
+        for keys in sizes:
             rows.append([f"{keys:,}", str(min(width, keys)), *costs(keys, width, one)])
             print(*rows[-1], file=sys.stderr, flush=True)
     names = ("close", "bytes", "bytes a key", "summary", "add", "one series", "all series", "show")

@@ -102,10 +102,10 @@ def replay_recordings(
         runs = [stack.enter_context(Recording(path)) for path in paths]
         for run in runs:
             tell_state(run)
-        if not follow:
-            with reading(runs):
-                played = play_all(runs, definitions, every=every, strict=strict)
-        chosen = fitting(runs, definitions)
+        with reading(runs):
+            chosen = fitting(runs, definitions)
+            if not follow:
+                played = play_all(runs, chosen, every=every, strict=strict)
         for run in runs:
             tell_missing(run, definitions)
             tell_undrawn(run, chosen, all_keys=definitions.auto is not None)
