@@ -79,6 +79,7 @@ _UPDATE_RATIO = {
     "ytype": "log",
     "guide": 1e-3,
 }
+_OUTPUT_STD = {"title": "Activations", "ylabel": "std of outputs", "ytype": "log"}
 _DEAD = {"title": "Dead units", "ylabel": "fraction of units"}
 _GRADIENTS = _histograms("grad_out", "grad_in", "grad_weights")
 _WEIGHTS, _UPDATES = _histograms("weights"), _histograms("updates")
@@ -200,7 +201,7 @@ _PRESETS: dict[str, Any] = {
             **_lines("inputs/mean"),
             **_lines("inputs/std", ytype="log"),
             **_lines("outputs/mean"),
-            **_lines("outputs/std", ytype="log"),
+            **_layers("outputs/std", **_OUTPUT_STD),
             **_ACTIVATIONS[0],
         },
         "meters": {
@@ -258,7 +259,7 @@ _PRESETS: dict[str, Any] = {
             "loss": {"type": "line"},
             **_layers("grad_weights/norm", title="Gradient norm", ylabel="‖gradient‖", ytype="log"),
             **_layers("updates/update_ratio", **_UPDATE_RATIO),
-            **_layers("outputs/std", title="Activations", ylabel="std", ytype="log"),
+            **_layers("outputs/std", **_OUTPUT_STD),
             **_layers("outputs/dead", **_DEAD),
             **_layers(
                 "grad_weights/nonfinite",

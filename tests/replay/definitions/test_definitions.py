@@ -2,6 +2,7 @@
 
 import glob
 import warnings
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from flexrec.recorder import DefinitionError, Recorder, Recording, TooledModel
 from flexrec.replay import FlexLogger, TooledModelLogger, define, play, preset
 from flexrec.replay.definitions.definitions import Definitions, MeterDefinition
+from flexrec.replay.definitions.presets import preset_names
 from flexrec.replay.player.player import count_unlogged, fitting, undrawn_keys
 from flexrec.replay.sinks.base import ListSink
 
@@ -233,3 +235,10 @@ def test_a_meter_may_run_across_marks() -> None:
     assert logger.windows()[0].traces[0].y.tolist()[-1] == 5.0, "which reset() resets"
     with pytest.raises(DefinitionError, match="reset must be true or false, got 0"):
         define({"p": {"type": "line"}}, {"m": {**table, "reset": 0}})
+
+
+def test_any_two_presets_can_be_combined() -> None:
+    for one, other in combinations(preset_names(), 2):
+        both = preset(f"{one}+{other}")
+        assert both.plots.keys() == preset(one).plots.keys() | preset(other).plots.keys()
+        assert both.meters.keys() == preset(one).meters.keys() | preset(other).meters.keys()
