@@ -126,5 +126,6 @@ PLANES = (
         history=History("vector", _form, _places, is_over_marks=False),
         shown_as="scatter",
         side_by_side=overlaid,
+        overlays=False,  # the colours tell the marks, so none are left for runs
     ),
 )

@@ -114,6 +114,18 @@ def test_two_runs_of_a_plot_for_two_have_a_window_each(tmp_path: Path) -> None:
     assert [len(window.traces) for window in windows] == [2, 2]
 
 
+def test_two_runs_have_an_information_plane_each(tmp_path: Path) -> None:
+    found = (torch.randn(8, 3), torch.arange(8) % 2)
+    with (
+        recorded(tmp_path / "x.h5", **{"0/activations": found}) as x,
+        recorded(tmp_path / "y.h5", **{"0/activations": found}) as y,
+    ):
+        windows = play([x, y], preset("infoplane"))
+    titles = [window.title for window in windows]
+    assert titles == ["x: Information plane", "y: Information plane"]
+    assert [trace.name for window in windows for trace in window.traces] == ["0", "0"]
+
+
 @pytest.mark.parametrize("phases", ["val", ["val"], iter(["val"])])
 def test_phases_may_be_one_or_any_iterable(phases: Any) -> None:
     assert list(preset("loss+acc", phases=phases).meters) == ["val_loss", "val_acc"]
