@@ -1,6 +1,6 @@
 """What a recording says of the layers of models, watched or not. Does not import torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeAlias
 
 Description: TypeAlias = dict[str, dict[str, Any]]
@@ -22,17 +22,20 @@ def models_of(facts: Mapping[str, Any]) -> Models:
 
 def layers_of_all(facts: Mapping[str, Any]) -> Models:
     """The same, with the models of the recordings that were merged, numbered."""
-    merged = facts.get("merged")
-    others = [each.get("facts") for each in _dicts(merged)]
     return {
         f"{number} {name}": layers
-        for number, part in enumerate(_dicts([facts, *others]))
+        for number, part in enumerate(_parts(facts))
         for name, layers in models_of(part).items()
     }
 
 
-def _dicts(values: object) -> list[dict[str, Any]]:
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+def _parts(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The facts, and those of the recordings that were merged, which may be merged ones, too."""
+    yield facts
+    merged = facts.get("merged")
+    for each in merged if isinstance(merged, list) else ():
+        if isinstance(each, dict) and isinstance(each.get("facts"), dict):
+            yield from _parts(each["facts"])
 
 
 def is_watched(layer: Mapping[str, Any]) -> bool:
