@@ -1,6 +1,6 @@
 """What a recording says of the layers of models, watched or not. Does not import torch."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 Description: TypeAlias = dict[str, dict[str, Any]]
@@ -29,13 +29,15 @@ def layers_of_all(facts: Mapping[str, Any]) -> Models:
     }
 
 
-def _parts(facts: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+def _parts(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The facts, and those of the recordings that were merged, which may be merged ones, too."""
-    yield facts
-    merged = facts.get("merged")
-    for each in merged if isinstance(merged, list) else ():
-        if isinstance(each, dict) and isinstance(each.get("facts"), dict):
-            yield from _parts(each["facts"])
+    parts = [facts]
+    for part in parts:  # grows meanwhile
+        merged = part.get("merged")
+        for each in merged if isinstance(merged, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("facts"), dict):
+                parts.append(each["facts"])
+    return parts
 
 
 def is_watched(layer: Mapping[str, Any]) -> bool:
