@@ -295,7 +295,7 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
         for window in windows:
             win, opts = window.win, dict(window.opts)
             place, kind = (window.env, window.win), plot_type(window.type)
-            common = _in_common(titles[place])
+            common = in_common(titles[place])
             named = _named(window, run, names[place], titles[place])
             if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
@@ -315,7 +315,7 @@ def _named(window: Window, run: str, names: Set[str], titles: Set[str]) -> tuple
     If the runs' titles differ and share words, the others, as a layer's class, are named, and those
     of the title are left out of the names, unless two would then be the same.
     """
-    own, common = window.title.split(), _in_common(titles).split()
+    own, common = window.title.split(), in_common(titles).split()
     found = [trace.name for trace in window.traces]
     more = [word for word in own if word not in common] if common else []
     if common:
@@ -329,8 +329,8 @@ def _named(window: Window, run: str, names: Set[str], titles: Set[str]) -> tuple
     )
 
 
-def _in_common(titles: Iterable[str]) -> str:
-    """The words that titles share which differ, as where layers of one name differ in class."""
+def in_common(titles: Iterable[str]) -> str:
+    """The words that differing titles share, as where layers differ in class; "" of one title."""
     first, *others = sorted(titles)
     shared = [set(title.split()) for title in others]
     words = [word for word in first.split() if all(word in each for each in shared)]
