@@ -34,6 +34,7 @@ from flexrec.recorder.events import (
     whole_step,
 )
 from flexrec.recorder.files.names import new_name
+from flexrec.recorder.layers.models import Models, with_watched
 from flexrec.replay.definitions.alarms import Alarms, as_alarms
 from flexrec.replay.definitions.definitions import Definitions, Table, define
 from flexrec.replay.definitions.presets import preset
@@ -181,6 +182,7 @@ class FlexLogger(_KeepsMethods):
         self._recorder = recorder
         self._step: int | None = None  # None until step() is called
         self._logs = 0
+        self._models: Models = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _copy_of, (type(self), self._engine.definitions, self._options)
@@ -265,7 +267,8 @@ class FlexLogger(_KeepsMethods):
 
         `models` are as `Recording.models` gives them.
         """
-        self._engine.board.classes |= classes_of(models)
+        self._models = with_watched(self._models, models)
+        self._engine.board.classes = classes_of(self._models)
         if self._recorder is not None:
             self._recorder.describe(models)
 

@@ -22,17 +22,22 @@ def models_of(facts: Mapping[str, Any]) -> Models:
 
 def layers_of_all(facts: Mapping[str, Any]) -> Models:
     """The same, with the models of the recordings that were merged, numbered."""
-    merged = facts.get("merged")
-    others = [each.get("facts") for each in _dicts(merged)]
     return {
         f"{number} {name}": layers
-        for number, part in enumerate(_dicts([facts, *others]))
+        for number, part in enumerate(_parts(facts))
         for name, layers in models_of(part).items()
     }
 
 
-def _dicts(values: object) -> list[dict[str, Any]]:
-    return [each for each in values if isinstance(each, dict)] if isinstance(values, list) else []
+def _parts(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The facts, and those of the recordings that were merged, which may be merged ones, too."""
+    parts = [facts]
+    for part in parts:  # grows meanwhile
+        merged = part.get("merged")
+        for each in merged if isinstance(merged, list) else ():
+            if isinstance(each, dict) and isinstance(each.get("facts"), dict):
+                parts.append(each["facts"])
+    return parts
 
 
 def is_watched(layer: Mapping[str, Any]) -> bool:

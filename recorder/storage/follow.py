@@ -152,6 +152,7 @@ class Follower:
 
     def _take_facts(self, store: Store) -> None:
         self._changed = store.schema.texts.get(fmt.FACTS)
+        self.facts = None  # not those of a file that was replaced
         with suppress(DamagedError):  # what is drawn needs no facts
             self.facts = stored_facts(store, self.path)
 

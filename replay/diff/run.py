@@ -150,11 +150,11 @@ class Run:
 
 
 def _with_models(facts: dict[str, Any] | None, models: Models) -> dict[str, Any] | None:
-    """The facts, with these models instead of those that they have."""
+    """The facts, with these models instead of those that they have; None if nothing is left."""
     if facts is None:
         return None
     if not models:
-        return {name: of for name, of in facts.items() if name != "models"}
+        return {name: of for name, of in facts.items() if name != "models"} or None
     return {name: models if name == "models" else of for name, of in facts.items()}
 
 

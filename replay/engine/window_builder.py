@@ -294,8 +294,9 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     for run, windows in runs.items():
         for window in windows:
             win, opts = window.win, dict(window.opts)
-            kind, common = plot_type(window.type), _in_common(titles[window.env, window.win])
-            named = _named(window, run, names[window.env, window.win], common)
+            place, kind = (window.env, window.win), plot_type(window.type)
+            common = in_common(titles[place])
+            named = _named(window, run, names[place], titles[place])
             if kind.max_traces is not None or not kind.overlays:
                 win, opts["title"] = f"{run}.{win}", f"{run}: {window.title}"
                 opts = {**shared.get((window.env, window.win, window.type), {}), **opts}
@@ -308,25 +309,28 @@ def overlay(runs: Mapping[str, Sequence[Window]]) -> list[Window]:
     return list(merged.values())
 
 
-def _named(window: Window, run: str, names: Set[str], common: str) -> tuple[Trace, ...]:
-    """The traces, named by run, and by their own names too unless the title has the only one.
+def _named(window: Window, run: str, names: Set[str], titles: Set[str]) -> tuple[Trace, ...]:
+    """The traces, named by run, and by their own names too unless the titles have the only one.
 
-    If the runs' titles differ, `common` is what they share; the rest, as a layer's class, is named.
+    If the runs' titles differ and share words, the others, as a layer's class, are named, and those
+    of the title are left out of the names, unless two would then be the same.
     """
-    own = window.title.split()
-    more = [word for word in own if word not in common.split()]
-    is_said = len(names) == 1 and says(window.title, min(names))
+    own, common = window.title.split(), in_common(titles).split()
+    found = [trace.name for trace in window.traces]
+    more = [word for word in own if word not in common] if common else []
+    if common:
+        short = [" ".join(word for word in name.split() if word not in own) for name in found]
+        found = short if len(set(short)) == len(set(found)) else found
+    elif len(names) == 1 and all(says(title, min(names)) for title in titles):
+        found = [""] * len(found)
+    return tuple(
+        replace(trace, name=" ".join(filter(None, [run, *more, name])), run=run)
+        for trace, name in zip(window.traces, found, strict=True)
+    )
 
-    def named(name: str) -> str:
-        if common:
-            return " ".join([run, *more, *(word for word in name.split() if word not in own)])
-        return run if is_said else f"{run} {name}"
 
-    return tuple(replace(trace, name=named(trace.name), run=run) for trace in window.traces)
-
-
-def _in_common(titles: Iterable[str]) -> str:
-    """The words that titles share which differ, as where layers of one name differ in class."""
+def in_common(titles: Iterable[str]) -> str:
+    """The words that differing titles share, as where layers differ in class; "" of one title."""
     first, *others = sorted(titles)
     shared = [set(title.split()) for title in others]
     words = [word for word in first.split() if all(word in each for each in shared)]

@@ -138,5 +138,8 @@ def says(title: str, name: str) -> bool:
 
     >>> says("Test loss", "loss"), says("train_loss", "loss"), says("Best", "b")
     (True, True, False)
+    >>> says("Best", ""), says("", "")
+    (True, True)
     """
-    return re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", title, re.I) is not None
+    whole = rf"(?<![^\W_]){re.escape(name)}(?![^\W_])"
+    return not name or re.search(whole, title, re.I) is not None

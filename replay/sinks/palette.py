@@ -58,8 +58,9 @@ class Palette:
         self._beside = defaultdict[str, set[str]](
             set
         )  # the subjects in one of these windows with it
-        # Subjects in windows with many, or with several runs; each with all that are beside it.
-        self._ordered = dict[str, list[str]]()
+        # Subjects in windows with many, or with several runs; each with the places of all that are
+        # beside it, in order.
+        self._ordered = dict[str, dict[str, int]]()
         self._runs: dict[str, int] = {}
         self._phases = {**dict.fromkeys(_SOLID, 0), "std": 1}
         self._known = len(self._phases)
@@ -84,14 +85,19 @@ class Palette:
 
     def _insert(self, subjects: list[str]) -> None:
         """Add new subjects of a run, each after the one before it in this window."""
-        known = {id(order): order for s in subjects if (order := self._ordered.get(s))}
-        every = [subject for order in known.values() for subject in order]
-        place = -1
+        orders = {id(order): order for s in subjects if (order := self._ordered.get(s))}
+        last, after = "", dict[str, list[str]]()  # new ones by the known one before them
         for subject in subjects:
-            if subject not in every:
-                every.insert(place + 1, subject)
-            place = every.index(subject)
-        self._ordered |= dict.fromkeys(every, every)
+            if subject in self._ordered:
+                last = subject
+            else:
+                after.setdefault(last, []).append(subject)
+        if after or len(orders) > 1:
+            every = after.get("", [])
+            for subject in (subject for order in orders.values() for subject in order):
+                every += [subject, *after.get(subject, ())]
+            places = {subject: place for place, subject in enumerate(every)}
+            self._ordered |= dict.fromkeys(places, places)
 
     def _painted(self, window: Window) -> Window:
         kind, looks = TYPES.get(window.type), _looks(window)
@@ -124,8 +130,8 @@ class Palette:
 
     def _part(self, subject: str) -> float:
         """The place of a subject among those beside it, from 0 to 1."""
-        order = self._ordered[subject]
-        return order.index(subject) / max(1, len(order) - 1)
+        places = self._ordered[subject]
+        return places[subject] / max(1, len(places) - 1)
 
     def _places(self, subjects: Sequence[str]) -> list[int]:
         """The index of each subject's colour: the first that nothing beside it has anywhere."""

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 from flexrec.recorder.errors import DefinitionError, ServerError, counted, listed, warn
 from flexrec.replay.plots.window import Window
 from flexrec.replay.sinks.base import Place, changes, page_of, placed
+from flexrec.replay.sinks.palette import Palette
 from flexrec.replay.sinks.visdom import VisdomSink
 
 CLOSE_SECONDS = 30.0  # limit for `close`
@@ -135,6 +136,8 @@ class _Sender:
         self.undrawable: dict[Place, str] = {}
         self._wanted: dict[Place, Window] = {}  # assigned by callers
         self._sent: dict[Place, Window] = {}  # the rest is the thread's; no traces: to be redrawn
+        self._opts: dict[Place, Mapping[str, object]] = {}  # of those sent, with their colours
+        self._drawn: dict[Place, Window] | None = None  # the wanted windows that were all drawn
         self._removed: dict[Place, Window] = {}
         self._start_anew()
 
@@ -260,11 +263,18 @@ class _Sender:
             place = (window.env, window.win)
             self._removed[place] = window
             del self._sent[place]
-        for window, painted in zip(changed, self.sink.paint(changed), strict=True):
-            self._draw(window, painted)
-            if self._ending and self._wanted is not wanted:
-                break  # there are newer ones
+        if changed or wanted is not self._drawn:
+            self._draw_all(wanted, {(window.env, window.win) for window in changed})
         return self._connections == self.sink.connections
+
+    def _draw_all(self, wanted: dict[Place, Window], changed: Set[Place]) -> None:
+        """Draw what changed, and windows whose colours changed, as a replay of all paints them."""
+        for place, painted in zip(wanted, Palette().paint([*wanted.values()]), strict=True):
+            if place in changed or painted.opts != self._opts.get(place, painted.opts):
+                self._draw(wanted[place], painted)
+            if self._ending and self._wanted is not wanted:
+                return  # there are newer ones
+        self._drawn = wanted
 
     def _draw(self, window: Window, painted: Window) -> None:
         place = (window.env, window.win)
@@ -273,7 +283,7 @@ class _Sender:
             self.undrawable.pop(place, None)
         except DefinitionError as error:
             self.undrawable[place] = f"window {window.win!r} cannot be drawn: {error}"
-        self._sent[place] = window
+        self._sent[place], self._opts[place] = window, painted.opts
 
     def _forget(self) -> None:
         """Send everything again, and remove windows that an older state of the server may show."""

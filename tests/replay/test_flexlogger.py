@@ -25,8 +25,10 @@ from flexrec.replay import (
     get_preset_logger,
     meter_info,
     meter_types,
+    play,
     plot_info,
     plot_types,
+    preset,
 )
 from flexrec.replay.flexlogger import LoggerOptions
 from flexrec.replay.plots.window import equal
@@ -485,3 +487,26 @@ def test_alarms_are_copied_with_their_logger() -> None:
     kind, args = logger.__reduce__()
     kind(*args).add(test_loss=math.nan)
     assert [alarm.key for alarm in heard] == ["test_loss"]
+
+
+def test_layers_are_named_live_as_in_a_replay(tmp_path: Path) -> None:
+    """Whichever models are described, together or one after another."""
+    models = [
+        {"G": {"0": {"class": "Linear"}, "1": {"class": "ReLU"}}},
+        {"D": {"1": {"class": "Tanh"}}},
+        {"G": {"0": {"class": "Conv2d"}}},
+    ]
+    expected = [["0 Linear", "1 ReLU"], ["0 Linear", "1"], ["0 Conv2d", "1 Tanh"]]
+    for count, names in enumerate(expected, 1):
+        path = tmp_path / f"{count}.h5"
+        with Recorder(path, facts=False) as rec:
+            logger = get_preset_logger("weights", sink=ListSink(), recorder=rec)
+            for each in models[:count]:
+                logger.describe(each)
+            logger.add({"0/weights/mean": 1.0, "1/weights/mean": 2.0})
+            logger.log(epoch=0)
+        with Recording(path) as run:
+            (replayed,) = play(run, preset("weights"))
+        (live,) = logger.windows()
+        assert [trace.name for trace in live.traces] == names
+        assert equal(live, replayed)

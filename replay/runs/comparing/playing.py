@@ -19,7 +19,7 @@ from flexrec.recorder.errors import DefinitionError, FlexrecError, RecordingErro
 from flexrec.recorder.recording import Recording
 from flexrec.replay.definitions.definitions import Definitions
 from flexrec.replay.engine.left_out import LeftOut
-from flexrec.replay.engine.window_builder import overlay
+from flexrec.replay.engine.window_builder import in_common, overlay
 from flexrec.replay.player.player import count_unlogged, fitting, play_all
 from flexrec.replay.plots.colours import CYCLE, GREY, paler, ramp
 from flexrec.replay.plots.registry import TYPES
@@ -130,7 +130,7 @@ def play_groups(
         for window in windows:
             if window.type == _LINES:
                 place = window.env, window.win
-                groups[member.name].setdefault(place, _Means(window, {}, {})).take(window)
+                groups[member.name].setdefault(place, _Means(window, {}, {}, set())).take(window)
             else:
                 skipped[window.title] += 1
     found = {name: [each.window(band) for each in means.values()] for name, means in groups.items()}
@@ -140,13 +140,15 @@ def play_groups(
 
 
 class _Means(NamedTuple):
-    """A window of a group: one of its runs' windows, and the curves of all by their name."""
+    """A window of a group: one of its runs' windows, the curves of all by name, and the titles."""
 
     first: Window
     curves: dict[str, list[Curve]]
     phases: dict[str, str]
+    titles: set[str]
 
     def take(self, window: Window) -> None:
+        self.titles.add(window.title)
         for trace in window.traces:
             if not trace.pale:
                 self.phases[trace.name] = trace.phase
@@ -160,7 +162,8 @@ class _Means(NamedTuple):
             found = mean_of(curves, band)
             trace = Trace(name, found.y, found.x, band=found.band, note=found.note)
             traces.append(replace(trace, phase=self.phases[name]))
-        return replace(self.first, traces=tuple(traces))
+        title = in_common(self.titles) or self.first.title
+        return replace(self.first, traces=tuple(traces), opts={**self.first.opts, "title": title})
 
 
 class _Played:
@@ -236,7 +239,7 @@ class _Played:
             self.notes.append(
                 f"{counted(self._unlogged, 'value')} of {counted(self._unlogged_runs, 'run')} "
                 f"after the last log {verb} not plotted: call log() after all adds of an epoch, or "
-                "draw by step with every"
+                "draw by step with every=N (--every N)"
             )
         left_out = list(self._left_out.values())
         return PlayedRuns(windows, left_out, self.notes, self._failed.keys())

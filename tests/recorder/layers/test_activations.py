@@ -243,6 +243,18 @@ def test_a_diff_says_the_same_with_activations_and_without(tmp_path: Path) -> No
     assert "are equal" in said(plain[0], probed[0])
 
 
+def test_a_run_without_facts_has_none_because_of_activations(tmp_path: Path) -> None:
+    for name, facts in (("full.h5", True), ("bare.h5", False), ("probed.h5", False)):
+        with Recorder(tmp_path / name, facts=facts) as rec:
+            rec.add(loss=1.0)
+            if name == "probed.h5":
+                rec.activations(net(), torch.randn(6, 4), [0, 1] * 3)
+    plain = str(diff(tmp_path / "bare.h5", tmp_path / "full.h5", keys="loss"))
+    assert "are equal" in plain
+    probed = str(diff(tmp_path / "probed.h5", tmp_path / "full.h5", keys="loss"))
+    assert probed.replace("probed.h5", "bare.h5") == plain
+
+
 def test_classes_are_checked_before_anything_is_recorded(tmp_path: Path) -> None:
     class Folds(torch.nn.Module):
         def forward(self, x: "torch.Tensor") -> "torch.Tensor":

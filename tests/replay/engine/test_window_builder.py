@@ -145,6 +145,28 @@ def test_titles_of_several_runs_name_the_class_that_all_have() -> None:
     assert [trace.name for trace in fan.traces] == ["a", "b"]
 
 
+def test_names_of_several_runs_stay_distinct_where_their_titles_differ() -> None:
+    def windows(title: str) -> list[Window]:
+        traces = [Trace(name, y=[1.0], x=[0.0]) for name in ("outputs", "1")]
+        return [window("line", *traces, title=title)]
+
+    (both,) = overlay({"a": windows("outputs of 1 Tanh"), "b": windows("outputs of 1 ReLU")})
+    assert both.title == "outputs of 1"
+    names = ["a Tanh outputs", "a Tanh 1", "b ReLU outputs", "b ReLU 1"]
+    assert [trace.name for trace in both.traces] == names
+
+
+def test_a_name_is_left_out_if_the_titles_of_all_runs_say_it() -> None:
+    def names(*titles: str, name: str = "loss") -> list[str]:
+        line = Trace(name, y=[1.0], x=[0.0])
+        runs = {run: [window("line", line, title=t)] for run, t in zip("ab", titles, strict=True)}
+        return [trace.name for trace in overlay(runs)[0].traces]
+
+    assert names("Loss", "Error") == names("Error", "Loss") == ["a loss", "b loss"]
+    assert names("Loss", "Loss") == ["a", "b"]
+    assert names("Loss", "Loss", name="") == ["a", "b"], "no blank behind the run"
+
+
 def test_a_picture_keeps_a_bounded_history(tmp_path: Path) -> None:
     plots = {"image": {"type": "image"}}
     meters = {"image": {"type": "ImageMeter", "target": "image"}}

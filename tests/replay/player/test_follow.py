@@ -1,6 +1,7 @@
 """Following a recording while it is written: every event once, and windows that end up right."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from flexrec.recorder import Recorder, Recording, RecordingError, ServerError, merge_recordings
+from flexrec.recorder.errors import DamagedError
 from flexrec.recorder.events import Add
 from flexrec.recorder.storage import follow as reading
 from flexrec.recorder.storage.follow import Follower, Superseded
@@ -237,6 +239,40 @@ def test_layers_of_merged_recordings_are_named(tmp_path: Path) -> None:
     merge_recordings(paths, tmp_path / "both.h5")
     (window,) = replayed(tmp_path / "both.h5", preset("weights"))
     assert [trace.name for trace in window.traces] == ["0 Stage0", "1 Stage1"]
+
+
+def test_layers_of_recordings_merged_twice_are_named(tmp_path: Path) -> None:
+    paths = [tmp_path / f"{rank}.h5" for rank in range(4)]
+    for rank, each in enumerate(paths):
+        with Recorder(each, facts=False) as rec:
+            rec.add({f"{rank}/weights/mean": 1.0})
+            rec.describe({"net": {str(rank): {"class": f"Stage{rank}"}}})
+            rec.log(0)
+    halves = [tmp_path / "a.h5", tmp_path / "b.h5"]
+    merge_recordings(paths[:2], halves[0])
+    merge_recordings(paths[2:], halves[1])
+    merge_recordings(halves, tmp_path / "all.h5")
+    (window,) = replayed(tmp_path / "all.h5", preset("weights"))
+    assert [trace.name for trace in window.traces] == [f"{k} Stage{k}" for k in range(4)]
+
+
+def test_facts_of_a_replaced_file_are_not_those_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bent(*_: object) -> None:
+        raise DamagedError("facts are not as they were written")
+
+    for name in ("one.h5", "other.h5"):
+        with Recorder(tmp_path / name) as rec:
+            rec.flush()
+            shutil.copy(tmp_path / name, tmp_path / f"live-{name}")
+    with Follower(tmp_path / "live-one.h5") as follower:
+        assert list(follower.poll()) == []
+        assert follower.facts is not None
+        monkeypatch.setattr(reading, "stored_facts", bent)
+        (tmp_path / "live-other.h5").replace(tmp_path / "live-one.h5")
+        assert list(follower.poll()) == []
+        assert follower.facts is None
 
 
 def test_a_server_that_is_restarted_gets_all_windows_again(path: Path, tmp_path: Path) -> None:

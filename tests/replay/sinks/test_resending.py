@@ -21,9 +21,11 @@ import pytest
 
 from flexrec.recorder.errors import ServerError
 from flexrec.replay import FlexLogger
+from flexrec.replay.engine.window_builder import overlay
 from flexrec.replay.plots.window import Trace, Window
 from flexrec.replay.server.server import Server, start_server
 from flexrec.replay.sinks import resending
+from flexrec.replay.sinks.palette import Palette
 from flexrec.replay.sinks.resending import ResendingSink
 from flexrec.replay.sinks.visdom import VisdomSink
 from support.fake_http import answering
@@ -438,3 +440,35 @@ def test_a_copy_starts_empty_with_the_same_definitions(visdom_server: Server, en
         assert [window.win for window in made.windows()] == [f"u.p{i}" for i in range(FEW)]
         made.close()
     logger.close()
+
+
+def test_colours_are_those_of_a_replay_whatever_was_shown_before() -> None:
+    drawn: dict[str, Window] = {}
+
+    class Noting(VisdomSink):
+        def probe(self) -> None:
+            """Find a server."""
+
+        def holds(self, window: Window) -> bool:
+            return window.win in drawn
+
+        def draw(self, window: Window) -> None:
+            drawn[window.win] = window
+
+    def line(win: str, *names: str) -> Window:
+        return Window(win, None, "line", tuple(Trace(name, [1.0], [0.0]) for name in names))
+
+    late = overlay({"a": [], "b": [line("only b", "x"), line("loss", "train", "val")]})
+    both = overlay(
+        {
+            "a": [line("loss", "train", "val")],
+            "b": [line("only b", "x"), line("loss", "train", "val")],
+        }
+    )
+    sink = ResendingSink(Noting())
+    for windows in (late, both):
+        sink.show(windows)
+        sink.flush()
+        painted = Palette().paint(windows)
+        assert [drawn[window.win].opts for window in painted] == [each.opts for each in painted]
+    sink.close()

@@ -220,6 +220,18 @@ def test_means_are_of_lines(tmp_path: Path) -> None:
     assert [trace.note for trace in window.traces] == ["n=2, ± std"]
 
 
+def test_the_title_of_a_group_names_the_class_that_all_have(tmp_path: Path) -> None:
+    for name, kind in (("a", "Tanh"), ("b", "ReLU")):
+        with Recorder(tmp_path / f"{name}.h5", config={"lr": 0.1, "kind": kind}) as rec:
+            rec.add({"0/weights/mean": 1.0, "1/weights/mean": 1.0})
+            rec.describe({"net": {"0": {"class": "Linear"}, "1": {"class": kind}}})
+            rec.log(0)
+    both = Runs(tmp_path).group("config.lr").play(preset("layers"))
+    assert [window.title for window in both] == ["0 Linear", "1"]
+    each = Runs(tmp_path).group("config.kind").play(preset("layers"))
+    assert [window.title for window in each] == ["0 Linear", "1"]
+
+
 def test_no_more_than_one_recording_is_open(exp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 0
 
