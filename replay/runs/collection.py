@@ -318,7 +318,8 @@ class Runs:
 
         Raises:
             DefinitionError: there is no such band, or no run has a key that is to be drawn.
-            QueryError: there is no such column, or best or color is given for groups.
+            QueryError: there is no such column, no run has a value of `best`, or best or color is
+                given for groups.
             RecordingError: no run can be read.
             ValueError: top is less than 1.
             WorkerError: the workers cannot be reached, do not fit, or died.
@@ -370,7 +371,10 @@ class Runs:
         column = quoted(column) if column in self.columns else column
         is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
         order = f"{column} {direction or ('asc' if is_low else 'desc')}"
-        return self.where(f"{column} is not null").sort(order).limit(top)
+        found = self.where(f"{column} is not null").sort(order).limit(top)
+        if not len(found):
+            raise QueryError(f"no run can be the best: none has a value of {column}")
+        return found
 
     def _labels(self, groups: Iterable[tuple[Cell, ...]]) -> dict[tuple[Cell, ...], str]:
         """The name of each group, such as `lr=0.1 opt.name=adam`; in full if two would be equal."""
