@@ -361,7 +361,10 @@ class Runs:
             Member(path, name, value, _said(color, value), is_muted=path not in chosen)
             for path, name, (value,) in zip(self.paths, self.names, values, strict=True)
         ]
-        return play_runs(members, settings, tell, workers=self._workers)
+        played = play_runs(members, settings, tell, workers=self._workers)
+        if members and not chosen:
+            raise QueryError(f"no run can be the best: none has a value of {best}")
+        return played
 
     def _best(self, best: str, top: int) -> Self:
         column, _, direction = best.strip().rpartition(" ")
@@ -371,10 +374,7 @@ class Runs:
         column = quoted(column) if column in self.columns else column
         is_low = statistic == "min" or (statistic != "max" and best_of(key) == "min")
         order = f"{column} {direction or ('asc' if is_low else 'desc')}"
-        found = self.where(f"{column} is not null").sort(order).limit(top)
-        if not len(found):
-            raise QueryError(f"no run can be the best: none has a value of {column}")
-        return found
+        return self.where(f"{column} is not null").sort(order).limit(top)
 
     def _labels(self, groups: Iterable[tuple[Cell, ...]]) -> dict[tuple[Cell, ...], str]:
         """The name of each group, such as `lr=0.1 opt.name=adam`; in full if two would be equal."""
