@@ -4,10 +4,12 @@ python benchmarks/many_keys.py [--quick]
 
 Ten steps of so many keys: in adds of one key or of 10, each of which is stored by itself, or in
 larger adds, which are stored as tables. Times are of the processor. What a file of one key takes is
-not counted in `close` and `bytes a key`; the first row has it. `summary` is the part of the bytes a
-key that is in the summary, which has room for some hundreds of keys; the second table has what it
-would be with fewer digits, or compressed. `one series` opens the file and reads one key; `all
-series` reads all keys of an open file; `replay` draws one key with the command's code.
+not counted in a key's `close`, `bytes a key` and `summary`; the first row has it. `summary` is the
+part of the bytes a key that is in the summary, which has room for some hundreds of keys; the second
+table has what it would be with fewer digits, or compressed. `one series` opens the file and reads
+one key; `all series` reads all keys of an open file; `replay` draws one key that a definition
+names. The command's `-k` takes longer: it chooses plots for all keys before it leaves out those of
+the others.
 """
 
 import json

@@ -261,7 +261,8 @@ def _print_windows(windows: Sequence[Window]) -> None:
         points = sum(len(t.x) for t in lines if t.x is not None)
         names = (f"{t.name} ({t.note})" if t.note else t.name for t in lines if not t.muted)
         traces = listed(names, most=8)
-        is_said = traces == window.title or window.title.endswith((f", {traces}", f": {traces}"))
+        ends = f", {traces}", f": {traces}"
+        is_said = traces in ("", window.title) or window.title.endswith(ends)
         shown = one_line(window.title if is_said else f"{window.title}: {traces}")
         echo(shown + (f" ({counted(points, 'point')})" if points else ""))
 

@@ -5,7 +5,8 @@ In memory it keeps only the code of each event.
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from flexrec.recorder.storage.store import (
     INTS,
     Chunk,
     Codes,
+    Finder,
     Part,
     Store,
     What,
@@ -207,11 +209,12 @@ class ClosedStore(Store):
     ) -> Iterator[Chunk]:
         """Chunks that are not filled yet; the tasks of `room` fill them."""
         shared: dict[frozenset[int], tuple[_Rows, Ints, NDArray[np.float64]]] = {}
-        codes = self.codes(first, last)
+        finder = self._finder(self.codes(first, last))
+        before = cache(lambda: self._finder(self.codes(0, first)))
         for column in columns:
             within, path = self.within(column), self._path(column)
             if within not in shared:
-                where, rows, total = found = self._rows(column, codes, first)
+                where, rows, total = found = self._rows(column, finder, first, before)
                 if not total and self._root != fmt.SERIES:
                     continue  # it has no group there
                 when = range(0) if what == "values" else range(rows.start, rows.stop)
@@ -223,19 +226,19 @@ class ClosedStore(Store):
             parts = self._parts(column, path, rows, total, room) if what != "times" else []
             yield Chunk(column, where, step, time, parts)
 
-    def _rows(self, column: int, codes: Codes, first: int) -> _Rows:
-        """Find the column's events among `codes`, its rows for them, and its number of rows.
+    def _rows(self, column: int, finder: Finder, first: int, before: Callable[[], Finder]) -> _Rows:
+        """Find the column's events from `first` on, its rows for them, and its number of rows.
 
         A scan continues from its last position, so that each event is counted once.
         """
-        where = self._rows_in(codes, column)
+        codes, where = finder.codes, self._rows_in(finder, column)
         where += first
         if len(codes) == self.count:
             return where, slice(0, len(where)), len(where)
         known = self._root, self.within(column)
         event, row = self._reached.get(known, (0, 0))
         if event != first:
-            row = len(self._rows_in(self.codes(0, first), column))
+            row = len(self._rows_in(before(), column))
         end = row + len(where)
         self._reached[known] = first + len(codes), end
         return where, slice(row, end), self.row_count(column)

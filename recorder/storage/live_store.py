@@ -21,6 +21,7 @@ from flexrec.recorder.storage.journal.records import checksum
 from flexrec.recorder.storage.store import (
     Chunk,
     Codes,
+    Finder,
     Part,
     Store,
     Table,
@@ -42,6 +43,7 @@ class _Block:
     events: NDArray[Any]
     codes: Codes  # SUPERSEDED for events that this view does not show
     values: NDArray[np.float64]
+    finder: Finder
 
     def starts(self, rows: Ints) -> Ints:
         """The indices in `values` where the slots of some events begin."""
@@ -161,7 +163,7 @@ class LiveStore(Store):
         for column in columns:
             within = self.within(column)
             if within not in shared:
-                rows = self._rows_in(block.codes, column)
+                rows = self._rows_in(block.finder, column)
                 step, time = block.events["step"][rows], block.events["time"][rows]
                 shared[within] = rows, rows + first, step, time
             rows, where, step, time = shared[within]
@@ -177,7 +179,7 @@ class LiveStore(Store):
     def _table(self, block: _Block, group: Sequence[int], first: int) -> Table:
         signatures = [s for s, _ in self._places[group[0]]]
         offsets = np.array([[at for _, at in self._places[c]] for c in group], np.int64)
-        rows = self._rows_in(block.codes, group[0])
+        rows = self._rows_in(block.finder, group[0])
         starts, of = block.starts(rows), np.searchsorted(signatures, block.codes[rows])
         values = block.values[starts + offsets[:, of]]
         events = block.events[rows]
@@ -250,7 +252,7 @@ class LiveStore(Store):
         """The number of leading events whose arrays and strings are in the file."""
         block, stored, whole = self._block_of(events, events["code"]), self._blobs.stored(), []
         for column in ragged:
-            rows, definition = self._rows_in(block.codes, column), self.schema.columns[column]
+            rows, definition = self._rows_in(block.finder, column), self.schema.columns[column]
             for part, form in enumerate(definition.forms):
                 if form.kind != fmt.NUMBER and not definition.shares(part):
                     sizes = _gather(block.values, self._slots(block, column, part, rows), form)
@@ -291,10 +293,11 @@ class LiveStore(Store):
         return self._block_of(events, shown(events["code"], first, self._hidden), values=values)
 
     def _block_of(self, events: NDArray[Any], codes: Codes, *, values: bool = True) -> _Block:
+        finder = self._finder(codes)
         if not len(events) or not values:
-            return _Block(events, codes, np.empty(0))
+            return _Block(events, codes, np.empty(0), finder)
         high = int(events["start"][-1]) + int(self.sizes(events["code"][-1:])[0])
-        return _Block(events, codes, self._values[int(events["start"][0]) : high])
+        return _Block(events, codes, self._values[int(events["start"][0]) : high], finder)
 
     def _slots(self, block: _Block, column: int, part: int, rows: Ints) -> Ints:
         """The slots where a column's part begins, in the rows that have the column."""

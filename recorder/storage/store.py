@@ -28,7 +28,6 @@ What = Literal["all", "times", "values"]  # what to read of rows: steps and time
 BLOCK_EVENTS, BLOCK_SLOTS = 1 << 17, 1 << 20  # limits of a block: 4 MiB and 8 MiB
 BYTES, INTS, FLOATS = (np.dtype("u1"),), (np.dtype("<i8"),), (np.dtype("<f8"),)
 _FEW = 64  # columns that are looked for without sorting
-_SIDES: tuple[Literal["left"], Literal["right"]] = "left", "right"
 _PARSED = 16  # approximate bytes of memory for a byte of parsed JSON
 
 
@@ -74,16 +73,21 @@ class Table(NamedTuple):
     values: NDArray[np.float64]
 
 
-class _Finder:
+class Finder:
     """Finds the events of signatures: of a few by looking at all events, of many by sorting once.
 
     Looking at all events for each of many signatures would take time by their product.
+
+    Args:
+        codes: those of the events.
+        count: the number of signatures that there are.
     """
 
-    def __init__(self, codes: Codes) -> None:
+    def __init__(self, codes: Codes, count: int) -> None:
         self.codes = codes
+        self._count = count
         self._asked = 0
-        self._sorted: tuple[Ints, Codes] | None = None
+        self._sorted: tuple[Ints, Ints] | None = None
 
     def rows(self, signatures: Sequence[int]) -> Ints:
         """The indices, rising, of the events that have one of these signatures; a new array."""
@@ -93,11 +97,12 @@ class _Finder:
         if self._asked <= _FEW:
             return np.flatnonzero(np.isin(self.codes, signatures))
         if self._sorted is None:
+            tally = np.bincount(self.codes[self.codes >= 0], minlength=self._count)
             order = np.argsort(self.codes, kind="stable")
-            self._sorted = order, self.codes[order]
-        order, codes = self._sorted
-        ends = zip(*(np.searchsorted(codes, signatures, side) for side in _SIDES), strict=True)
-        return np.sort(np.concatenate([order[first:last] for first, last in ends]))
+            self._sorted = order[len(order) - tally.sum() :], np.cumsum([0, *tally])
+        order, ends = self._sorted
+        found = [order[ends[s] : ends[s + 1]] for s in signatures]
+        return np.sort(np.concatenate([order[:0], *found]))
 
 
 class Store(ABC):
@@ -126,7 +131,6 @@ class Store(ABC):
     _superseded: Sequence[tuple[int, int]] = ()
     _hidden: Sequence[tuple[int, int]] = ()  # ranges of events that this view does not show
     _tally: Ints | None = None
-    _finder: "_Finder | None" = None
 
     # ------------------------------------------------------------------ events
 
@@ -244,11 +248,12 @@ class Store(ABC):
         found: Ints = slots[np.searchsorted(signatures, codes)]
         return found
 
-    def _rows_in(self, codes: Codes, column: int) -> Ints:
-        """The indices of the events, given by their codes, that have the column."""
-        finder = self._finder
-        if finder is None or finder.codes is not codes:
-            finder = self._finder = _Finder(codes)
+    def _finder(self, codes: Codes) -> Finder:
+        """A finder of events, given by their codes, to be asked for every column."""
+        return Finder(codes, len(self.schema.signatures))
+
+    def _rows_in(self, finder: Finder, column: int) -> Ints:
+        """The indices of the finder's events that have the column."""
         return finder.rows([s for s, _ in self._places[column]])
 
     def _decoded(self, text: bytes) -> fmt.Schema:

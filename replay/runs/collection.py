@@ -318,7 +318,8 @@ class Runs:
 
         Raises:
             DefinitionError: there is no such band, or no run has a key that is to be drawn.
-            QueryError: there is no such column, or best or color is given for groups.
+            QueryError: there is no such column, no run has a value of `best`, or best or color is
+                given for groups.
             RecordingError: no run can be read.
             ValueError: top is less than 1.
             WorkerError: the workers cannot be reached, do not fit, or died.
@@ -360,7 +361,10 @@ class Runs:
             Member(path, name, value, _said(color, value), is_muted=path not in chosen)
             for path, name, (value,) in zip(self.paths, self.names, values, strict=True)
         ]
-        return play_runs(members, settings, tell, workers=self._workers)
+        played = play_runs(members, settings, tell, workers=self._workers)
+        if members and not chosen:
+            raise QueryError(f"no run can be the best: none has a value of {best}")
+        return played
 
     def _best(self, best: str, top: int) -> Self:
         column, _, direction = best.strip().rpartition(" ")

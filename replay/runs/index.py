@@ -281,7 +281,7 @@ def _read(
     paths = [one.real for one in stale]
     with closing(spread(read, paths, workers, reads=str)) as rows:
         for one, (row, cost) in zip(stale, rows, strict=True):
-            yield one, row if workers is None else as_here(row, one.real), cost
+            yield one, row if workers is None else as_here(row, one.real, asked), cost
 
 
 def _timed(path: str, asked: Sequence[str]) -> tuple[Row, float]:

@@ -28,9 +28,10 @@ STATISTICS = ("count", "not_finite", "step", "last", "min", "min_at", "max", "ma
 _DEPTH, _TEXT, _NAME = 8, 4096, 300  # levels of a config; characters of a cell, and of a name
 _INFINITE = {"inf": math.inf, "-inf": -math.inf}
 _KEYS, _CELLS = 1000, 15_000  # keys of a recording that is opened; cells of a row, at most
+_VALUES, _SHOWN = 5000, 500  # cells of a config, and of the facts, so that the others have room
 _LARGE, _MOST = 1 << 63, 1 << 40  # SQLite's integers are smaller; keys that one may claim to lack
 _NO_FACTS = {"started", "argv", "resumed", "merged", "git_patch"}  # have other columns, or none
-_NOT_ITS_OWN = {"error", "note", "tag", "tags"}  # names of columns that no file may fill
+_NOT_FACTS = {"config", "error", "name", "note", "path", "seconds", "tag", "tags"}  # as they begin
 _CONSTANTS = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}  # as in a summary
 
 
@@ -112,13 +113,15 @@ def key_of(column: str, columns: Collection[str]) -> str:
     return key if is_one else ""
 
 
-def as_here(row: Row, path: str) -> Row:
+def as_here(row: Row, path: str, asked: Sequence[str] = ()) -> Row:
     """A row that another process read, with the local time and a state as seen from here."""
     cells = dict(row.cells)
     if "started" in cells:
         cells["started"] = _date(row.created)
     if row.is_live:
         cells["state"] = live_state(path)
+        if cells["state"] == "killed" != row.cells["state"]:
+            return row_of(path, asked)  # it has ended since, or was killed
     return row._replace(cells=cells)
 
 
@@ -142,10 +145,11 @@ def _row(path: str, found: Mapping[str, Any]) -> Row:
             cells[name] = _number(found[name])
     facts = found.get("facts") or {}
     shown = _flat({k: v for k, v in facts.items() if k not in _NO_FACTS}, "", _DEPTH)
+    shown = ((k, v) for k, v in shown if k.partition(".")[0] not in _NOT_FACTS)
     tags = tags_of(path)
     parts = [
-        *_flat(found.get("config"), "config", _DEPTH),
-        *((k, v) for k, v in shown if k.partition(".")[0] not in _NOT_ITS_OWN),
+        *islice(_flat(found.get("config"), "config", _DEPTH), _VALUES),
+        *islice(shown, _SHOWN),
         ("argv", _cell(" ".join(map(str, facts.get("argv") or ())))),
         ("tags", ", ".join(sorted(tags)) or None),
         ("note", "; ".join(note for note in tags.values() if note) or None),

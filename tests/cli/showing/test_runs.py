@@ -238,6 +238,14 @@ def test_a_folder_of_which_nothing_can_be_read(
     assert not out.exists()
 
 
+def test_the_best_run_has_no_line_in_a_plot(exp: Path, tmp_path: Path) -> None:
+    with Recorder(exp / "other.h5") as rec:
+        rec.add(test_acc=1.0)
+    asked = ("replay", exp, "--every", 1, "-k", "*_loss", "-k", "*_acc", "--html")
+    out, _ = flexrec(*asked, tmp_path / "page.html", "--best", "test_acc.max", "--top", 1)
+    assert sorted(out.splitlines()[:2]) == ["Accuracy: other test (4 points)", "Loss (3 points)"]
+
+
 def test_what_replaying_a_folder_refuses(exp: Path, tmp_path: Path) -> None:
     def refused(*options: object) -> str:
         return flexrec("replay", exp, "--save", tmp_path / "e.json", *options, code=2)[1]

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -23,7 +22,7 @@ from flexrec.recorder.hdf5.deflate import deflated
 from flexrec.recorder.maintenance.repair import repair, verify
 from flexrec.recorder.storage import format as fmt
 from flexrec.recorder.storage.closing.compact import close_recording
-from flexrec.recorder.storage.store import Store
+from flexrec.recorder.storage.store import Finder
 from flexrec.replay import define, play
 from flexrec.replay.meters import (
     AverageValueMeter,
@@ -374,19 +373,22 @@ class Watched(np.ndarray):
         return np.asarray(self) == other
 
 
+@pytest.mark.parametrize("dtype", ["<i2", "<i4", "<i8"])
 def test_the_rows_of_many_columns_are_found_without_a_look_at_all_events_for_each(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, dtype: str
 ) -> None:
     rng = np.random.default_rng(0)
-    codes = rng.integers(-3, 300, 5000).view(Watched)
+    codes = rng.integers(-3, 300, 5000).astype(dtype).view(Watched)
     monkeypatch.setattr(Watched, "looks", 0)
-    places = [[(s, 0)] if s % 3 else [(s, 0), (s + 1, 4), (299, 2)] for s in range(298)]
-    store: Any = SimpleNamespace(_places=places, _finder=None)
-    for column, place in enumerate(places):
-        found = Store._rows_in(store, codes, column)
-        wanted = np.flatnonzero(np.isin(np.asarray(codes), [s for s, _ in place]))
-        assert np.array_equal(found, wanted)
+    places = [[s] if s % 3 else [s, s + 1, 299] for s in range(298)]
+    finder = Finder(codes, 310)
+    for place in [*places, [], [309], [299, 309]]:  # a schema may have what no event has
+        found = finder.rows(place)
+        assert np.array_equal(found, np.flatnonzero(np.isin(np.asarray(codes), place)))
         found += 1  # as readers do: it is theirs
     assert 0 < Watched.looks < 100
-    other = codes[:50].view(Watched)
-    assert np.array_equal(Store._rows_in(store, other, 1), np.flatnonzero(np.asarray(other) == 1))
+    tracemalloc.start()
+    finder.rows([5])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < len(codes), "all codes were converted to look for one"

@@ -85,6 +85,8 @@ def test_tags_errors_and_times_are_columns_if_no_run_has_any(exp: Path, tmp_path
     assert not {"tags", "note", "error"} & {*runs.columns, *runs.table().columns}
     (tmp_path / "empty").mkdir()
     assert len(Runs(tmp_path / "empty").where("state = 'closed' and started > '2026'")) == 0
+    with pytest.raises(QueryError, match="no run can be the best: none has a value of note"):
+        runs.play(flexrec.preset("loss"), best="note")
     with pytest.raises(QueryError, match="no run has a column 'tags1'; did you mean 'tags'"):
         runs.where("tags1 is null")
 

@@ -11,7 +11,8 @@ from flexrec.recorder import Recorder
 from flexrec.recorder.hdf5.superblock import Superblock
 from flexrec.recorder.storage.summary.head import glance, sealed
 from flexrec.replay import Runs
-from flexrec.replay.runs.row import row_of
+from flexrec.replay.runs.row import as_here, row_of
+from flexrec.replay.runs.tags import tag
 from support.crashing import crash
 
 
@@ -98,9 +99,10 @@ def test_a_damaged_file_of_a_killed_run_keeps_its_config(tmp_path: Path, what: s
 
 def test_a_file_fills_no_column_of_the_user_or_of_its_reader(run: Path) -> None:
     facts: dict[str, object] = {"error": "none", "tags": "good", "note": "as it was", "host": "h"}
-    facts |= {"tag": {"good": "b"}, "tag.bad": "b"}
+    facts |= {"tag": {"good": "b"}, "tag.bad": "b", "name": "n", "path": "p"}
+    facts |= {"seconds": 5, "config": {"x": 1}}
     claim(run, {"state": "closed", "facts": {**facts, "": {"error": "none"}}})
-    names = {"error", "tags", "note"}
+    names = {"error", "tags", "note", "name", "path", "seconds", "config.x"}
     cells = row_of(str(run)).cells
     assert cells["host"] == "h"
     assert not [name for name in cells if name in names or name.startswith("tag.")]
@@ -140,6 +142,27 @@ def test_a_run_that_is_closed_while_it_is_looked_at_was_not_killed(
     monkeypatch.setattr("flexrec.replay.runs.row.seems_held", seems_held)
     cells = row_of(str(tmp_path / "run.h5")).cells
     assert (cells["state"], cells["loss.last"]) == ("closed", 2.0)
+
+
+def test_a_run_that_is_closed_after_another_process_looked_was_not_killed(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.h5") as rec:
+        rec.add(loss=1.0)
+        rec.flush()
+        row = row_of(str(tmp_path / "run.h5"))
+        assert row.cells["state"] == "recording"
+        rec.add(loss=2.0)
+    cells = as_here(row, str(tmp_path / "run.h5")).cells
+    assert (cells["state"], cells["loss.last"]) == ("closed", 2.0)
+
+
+def test_a_large_config_leaves_room_for_all_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    with Recorder(path, config={f"layer{i}": i for i in range(16_000)}, facts=False) as rec:
+        rec.add(loss=1.0)
+    tag(path, "good", "best")
+    cells = row_of(str(path)).cells
+    assert (cells["loss.last"], cells["tags"], cells["tag.good"]) == (1.0, "good", "best")
+    assert cells["config.layer4999"] == 4999
 
 
 def test_a_summary_of_another_order_and_with_other_statistics(run: Path) -> None:

@@ -164,9 +164,10 @@ def test_a_legend_of_runs_spares_what_the_title_says() -> None:
 def test_runs_side_by_side_keep_marks_and_rows() -> None:
     plane = window("plane", Trace("fc", y=[1.0], x=[2.0], marks=[3.0]))
     matrix = window("histograms", Trace("w", y=np.eye(2), x=[0.0, 1.0], rows=[5.0, 6.0]))
-    planes, first, _ = overlay({"a": [plane, matrix], "b": [plane, matrix]})
-    assert [trace.marks for trace in planes.traces] == [[3.0], [3.0]]
-    assert first.traces[0].rows == [5.0, 6.0]
+    windows = overlay({"a": [plane, matrix], "b": [plane, matrix]})
+    traces = [trace for each in windows for trace in each.traces]
+    assert [trace.marks for trace in traces] == [[3.0], None, [3.0], None]
+    assert [trace.rows for trace in traces] == [None, [5.0, 6.0], None, [5.0, 6.0]]
 
 
 def test_lines_of_one_plot_never_look_the_same() -> None:
