@@ -28,7 +28,7 @@ from flexrec.recorder import Recorder, Recording
 from flexrec.replay import define, play
 
 STEPS = 10
-_ALL = 3_000  # keys in all the recordings of which medians are taken
+_ALL = 30_000  # about so many keys are in all the recordings of which medians are taken
 
 
 def main() -> None:
