@@ -239,7 +239,7 @@ class _Played:
             self.notes.append(
                 f"{counted(self._unlogged, 'value')} of {counted(self._unlogged_runs, 'run')} "
                 f"after the last log {verb} not plotted: call log() after all adds of an epoch, or "
-                "draw by step with every=N (--every N)"
+                "draw by step with every"
             )
         left_out = list(self._left_out.values())
         return PlayedRuns(windows, left_out, self.notes, self._failed.keys())
