@@ -61,7 +61,8 @@ def pixels(image: Any) -> NDArray[np.uint8]:
         [[[0, 255]], [[0, 255]], [[0, 255]]]
 
     Integers are read as 0 to 255. Floats within 0 to 1, or within −1 to 1, are scaled to 0 to 255;
-    other floats are read as 0 to 255. Values outside are clipped, NaN is black.
+    so are other floats of which some are negative, as those of normalised pictures, from the least
+    to the greatest. Others are read as 0 to 255. Values outside are clipped, NaN is black.
 
     Args:
         image: (height, width), or (channels, height, width) of 1, 3 or 4 channels.
@@ -129,6 +130,8 @@ def _scaled(values: NDArray[Any]) -> NDArray[np.uint8]:
             values = values * 255.0
         elif greatest <= 1 and least >= -1:
             values = (values + 1.0) * 127.5
+        elif least < 0:
+            values = (values - float(least)) * (255.0 / (float(greatest) - float(least)))
         values = np.rint(np.nan_to_num(values, nan=0.0))
     scaled: NDArray[np.uint8] = np.clip(values, 0, 255).astype(np.uint8)
     return scaled
