@@ -388,9 +388,9 @@ class Recorder:
         if self._queue.refused():
             return
         if self._has_facts:
-            from flexrec.recorder.layers.tracing.environment import environment
+            with suppress(RuntimeError, ModuleNotFoundError):  # a device fails; there is no torch
+                from flexrec.recorder.layers.tracing.environment import environment
 
-            with suppress(RuntimeError):  # a device that cannot be asked
                 self._facts["numerics"] = environment()
         with self._describing:  # a thread may evaluate a model
             self._set_models(with_watched(models_of(self._facts), models))
