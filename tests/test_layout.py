@@ -21,8 +21,6 @@ from typing import Any
 
 import pytest
 
-from flexrec.recorder import Recorder
-
 ROOT = Path(__file__).resolve().parent.parent
 FLOORS = ("recorder", "replay", "cli")  # from the ground up
 ENTRIES, LEVELS = 12, 6  # of a folder, at most
@@ -392,12 +390,6 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (tmp_path / "plots.toml").write_text(re.findall(r"```toml\n(.*?)```", text, re.DOTALL)[0])
     commands = re.findall(r"^flexrec (\w+ [^#\n]*?) *(?:#.*)?$", text, re.MULTILINE)
     assert len(commands) >= 5
-    for name in ("a.h5", "b.h5", "run-0.h5", "run-1.h5", "same1.h5", "same2.h5", "same3.h5"):
-        (tmp_path / name).write_bytes((tmp_path / "run.h5").read_bytes())
-    for seed in range(2):
-        with Recorder(tmp_path / "exp" / f"{seed}.h5", config={"lr": 0.05}) as rec:
-            rec.add(train_loss=1.0, val_loss=2.0 + seed)
-            rec.log()
     for command in commands:
         if "serve" in command or command.startswith("assets"):
             continue  # these stay, or fetch: tests/cli/test_serving.py runs them
@@ -408,7 +400,8 @@ def test_the_readme_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         given = [name for word in shlex.split(command) for name in sorted(glob(word)) or [word]]
         words: list[Any] = [Path(sys.executable).with_name("flexrec"), *given, *save]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        differ = command == "diff first.h5 run.h5"
+        assert done.returncode == differ, f"{command}: {done.stderr}"
 
 
 def named_in_the_table() -> Iterator[str]:
